@@ -1,0 +1,49 @@
+"""Any-order generative models of discrete data, and the lossless codecs that fall out of them.
+
+bundle = ardm.load("cifar10-any-order")      # a model, bundled or a folder of your own
+ardm.sample(bundle, items=16, calls=50)      # in any order, under any budget of network calls
+ardm.fill(bundle, x, known)                  # complete what is not known
+ardm.score(bundle, x)                        # a bound with its standard error, or exact along a plan
+data = ardm.compress(x, "cifar10-codec")     # bytes; ardm.decompress(data) gives every value back
+"""
+
+from importlib.metadata import version
+
+from ardm.api import fill, make_plan, sample, schedule, score
+from ardm.bundle import Bundle, load
+from ardm.codec import compress, decompress
+from ardm.config import Recipe, load_recipe
+from ardm.digits import Digits, Maps, Partial
+from ardm.errors import ArdmError, CodecError
+from ardm.model import Model
+from ardm.plan import Plan
+from ardm.schedule import LossCurve, Schedule
+from ardm.walk import walk
+from ardm.zoo import ModelConfig
+
+__version__ = version("ardm")
+
+__all__ = [
+    "ArdmError",
+    "Bundle",
+    "CodecError",
+    "Digits",
+    "LossCurve",
+    "Maps",
+    "Model",
+    "ModelConfig",
+    "Partial",
+    "Plan",
+    "Recipe",
+    "Schedule",
+    "compress",
+    "decompress",
+    "fill",
+    "load",
+    "load_recipe",
+    "make_plan",
+    "sample",
+    "schedule",
+    "score",
+    "walk",
+]

@@ -1,0 +1,321 @@
+"""Logits to bytes and back: integer frequencies, and a stream coder (rANS) that is exact on every machine.
+
+A symbol of frequency `width` owns a piece of the numbers 0..2^24−1, and probability p = width / 2^24:
+
+    0              start            start + width                 2^24
+    |----------------|=================|----------------------------|
+      symbols before    this symbol          symbols after
+
+The coder is one integer, the state x.  Coding a symbol and its undoing (Duda 2013, "range variant") are
+
+    push:   x  ←  (x div width) · 2^24  +  start  +  (x mod width)          x grows by −log2 p bits
+    pop:    c = x mod 2^24 falls into the piece of the symbol;
+            x  ←  width · (x div 2^24)  +  c  −  start                      x shrinks by −log2 p bits
+
+x is kept in 2^32..2^64−1: a push that would pass 2^64 first moves the low 32 bits of x out as a word, and a pop that
+falls below 2^32 takes the last word back in.
+
+The frequencies are a softmax in integers: logits are rounded to 1/32 nat, taken relative to the largest, and looked up
+in a table of 2^30 · exp(−i/32).  With t the table entries of C possible symbols,
+
+    width_j = 1 + ⌊ t_j · (2^24 − C) / Σ t ⌋,      and the first of the widest symbols gets what is left of 2^24.
+
+Read me first:
+
+* `quantise` is the only place that reads floats.  Two machines that agree on its result agree on everything after it.
+* A stack looks like a queue here.  What is pushed first is popped first, because `Encoder` keeps the intervals and
+  codes them backwards in `finish`.  Nothing is written before that, and the stream is read from its *end*.
+* The stream does not start empty but from x = 2^32 + check, a 32-bit checksum of the caller's.  An empty start would
+  cost those bits anyway; this way the decoder is left with the checksum in its hands (`Decoder.close`).
+* Nothing but that checksum tells a damaged stream from a good one: damage decodes to other symbols, not to an error.
+* An impossible symbol (logit −inf) has width 0: pushing it is an error, and no stream whatever decodes to it.  A
+  symbol that is alone possible has width 2^24, and costs nothing.
+* Bytes are those of constriction's `AnsCoder`.  It decodes faster than Python, so it is used where it can be: it knows
+  no symbols of width 0.  The loop in Python is the definition, and is always at hand.
+
+NumPy, integers, no torch.  N symbols, b of them to choose from.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ardm.errors import ArdmError, CodecError
+
+try:
+    import constriction
+except ImportError:  # no wheel for this platform: the loop in Python writes and reads the same bytes
+    constriction = None
+
+Ints: TypeAlias = NDArray[np.int64]
+Backend: TypeAlias = Literal["constriction", "python"]
+
+PRECISION = 24
+"""Bits of a frequency: the frequencies of a row sum to 2^PRECISION."""
+TOTAL = 1 << PRECISION
+"""What the frequencies of a row sum to."""
+GRID = 32
+"""Steps of the logit grid to a nat."""
+RANGE = 24
+"""Nats below the largest logit at which the table of exponentials ends."""
+IMPOSSIBLE = -(1 << 62)
+"""The grid value of an impossible symbol.  Those of possible symbols lie in ±2^61."""
+BACKEND: Backend = "python" if constriction is None else "constriction"
+"""The decoder that is used if none is named."""
+
+_LOW = 1 << 32  # the least state; a state holds 33 to 64 bits
+_WORD = _LOW - 1
+_LIMIT = float(1 << 40)  # nats at which finite logits saturate: far from the ends of int64
+_BLOCK = 1 << 16  # table entries worked on at once: a few arrays of them fit the cache
+
+
+def _table() -> Ints:
+    """(GRID · RANGE,): ⌊2^30 · exp(−i / GRID)⌋, by Python integers of 120 bits: no mathematics library has a say."""
+    one = 1 << 120
+    ratio, term, k = 0, one, 0  # exp(−1 / GRID) = Σ (−1)^k / (GRID^k k!)
+    while term:
+        ratio += -term if k % 2 else term
+        k += 1
+        term //= GRID * k
+    entries, power = [], one
+    for _ in range(GRID * RANGE):
+        entries.append(power >> 90)
+        power = power * ratio >> 120
+    return np.array(entries, dtype=np.int64)
+
+
+EXP = _table()
+"""The table of exponentials: 2^30 at the start, 0 from 666 on, where a symbol lies 21 nats below the largest."""
+
+
+def _integers(name: str, x: ArrayLike, ndim: int) -> Ints:
+    """An array of integers with `ndim` axes as int64, or ArdmError."""
+    array = np.asarray(x)
+    if array.ndim != ndim or (array.size and array.dtype.kind not in "iu"):
+        raise ArdmError(f"{name} must be integers with {ndim} axes; got {array.dtype} of shape {array.shape}")
+    return array.astype(np.int64, copy=False)
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of the rows of a table (N, b) such that the entries of each fit the cache."""
+    step = max(1, _BLOCK // max(1, shape[1]))
+    return (slice(row, row + step) for row in range(0, shape[0], step))
+
+
+# --- frequencies ------------------------------------------------------------------------------------------------------
+
+
+def quantise(logits: ArrayLike) -> Ints:
+    """Logits in nats (N, b) to the grid of 1/32 nat, ⌊32 l + 1/2⌋: (N, b) int64; −inf becomes IMPOSSIBLE.
+
+    A float32 logit gives what the equal float64 logit gives.  Beyond ±2^40 nats finite logits saturate.
+    Raises ArdmError for NaN, +inf or another number of axes.
+    """
+    x = np.asarray(logits, dtype=np.float64)
+    if x.ndim != 2:
+        raise ArdmError(f"logits must have shape (N, b); got {x.shape}")
+    if not (x < np.inf).all():
+        row, symbol = np.argwhere(~(x < np.inf))[0]
+        raise ArdmError(f"logits must be finite, or -inf for an impossible symbol; got {x[row, symbol]} in row {row}")
+    grid = np.clip(x, -_LIMIT, _LIMIT)
+    grid *= GRID
+    grid += 0.5
+    integers = np.floor(grid, out=grid).astype(np.int64)
+    integers[np.isneginf(x)] = IMPOSSIBLE
+    return integers
+
+
+def frequencies(grid: ArrayLike) -> Ints:
+    """The softmax in integers: grid (N, b), as of `quantise`, to widths (N, b) int64; every row sums to 2^24.
+
+    A possible symbol has width ≥ 1, an impossible one 0.  Adding a constant to a row changes nothing.  The price
+    against the softmax of the same logits in floats is below 0.0002 bits a symbol.
+    Raises ArdmError for a row without a possible symbol.
+    """
+    grid = _integers("grid", grid, 2)
+    result = np.empty_like(grid, order="C")
+    if grid.size == 0 and len(grid):
+        raise ArdmError(f"grid must offer at least one symbol; got shape {grid.shape}")
+    for rows in _blocks(grid.shape):
+        x, width = grid[rows], result[rows]
+        banned = x == IMPOSSIBLE
+        possible = x.shape[1] - banned.sum(axis=1, keepdims=True)
+        if not possible.all():
+            raise ArdmError(f"row {rows.start + possible[:, 0].argmin()} of grid has no possible symbol")
+        np.subtract(x.max(axis=1, keepdims=True), x, out=width)
+        np.minimum(width, GRID * RANGE - 1, out=width)
+        weight = EXP.take(width, mode="clip")  # ≤ 2^30, so products are ≤ 2^54; 0 at the end, where the impossible are
+        norm = weight.sum(axis=1, keepdims=True)
+        weight *= TOTAL - possible
+        np.floor_divide(weight, norm, out=width)
+        width += ~banned
+        widest = width.argmax(axis=1)  # NumPy promises the first of equals
+        width[np.arange(len(width)), widest] += TOTAL - width.sum(axis=1)
+    return result
+
+
+def cumulative(freq: ArrayLike) -> Ints:
+    """Widths (N, b) to the borders of the pieces (N, b + 1) int64, from 0 to 2^24: symbol j owns [cdf_j, cdf_{j+1})."""
+    freq = _integers("freq", freq, 2)
+    borders = np.zeros((freq.shape[0], freq.shape[1] + 1), dtype=np.int64)
+    np.cumsum(freq, axis=1, out=borders[:, 1:])
+    return borders
+
+
+def intervals(freq: ArrayLike, symbols: ArrayLike) -> tuple[Ints, Ints]:
+    """The pieces of symbols (N,) under widths (N, b): start and width, (N,) each, as `Encoder.push` takes them.
+
+    Raises ArdmError for a symbol outside 0..b−1.
+    """
+    freq, symbols = _integers("freq", freq, 2), _integers("symbols", symbols, 1)
+    if len(symbols) != len(freq):
+        raise ArdmError(f"each symbol needs its row of freq; got {len(symbols)} symbols and {len(freq)} rows")
+    if len(symbols) and not (symbols.min() >= 0 and symbols.max() < freq.shape[1]):
+        raise ArdmError(f"symbols must lie in 0..{freq.shape[1] - 1}; got {symbols.min()}..{symbols.max()}")
+    start, width = np.empty_like(symbols), np.empty_like(symbols)
+    for rows in _blocks(freq.shape):
+        place = (np.arange(len(freq[rows])), symbols[rows])
+        width[rows] = freq[rows][place]
+        start[rows] = freq[rows].cumsum(axis=1)[place] - width[rows]
+    return start, width
+
+
+# --- the stream -------------------------------------------------------------------------------------------------------
+
+
+class Encoder:
+    """Intervals to bytes, first in, first out.  One encoder makes one stream.
+
+    Always the loop in Python: a push is one division, of which it makes 3 million a second.
+    """
+
+    def __init__(self) -> None:
+        self._pushed: list[tuple[Ints, Ints]] = []
+
+    def push(self, start: ArrayLike, width: ArrayLike) -> None:
+        """Append N symbols by their pieces [start, start + width): (N,) integers each, in units of 2^-24.
+
+        Raises ArdmError for a width of 0 (an impossible symbol), or a piece that is not inside 0..2^24.
+        """
+        first, size = _integers("start", start, 1).copy(), _integers("width", width, 1).copy()
+        if first.shape != size.shape:
+            raise ArdmError(f"start and width must be of one length; got {len(first)} and {len(size)}")
+        bad = (first < 0) | (size < 1) | (first > TOTAL - size)
+        if bad.any():
+            k = bad.argmax()
+            raise ArdmError(
+                f"symbol {k} has start {first[k]} and width {size[k]}; it needs 0 <= start, 1 <= width and "
+                f"start + width <= 2^{PRECISION} (width 0: the model says that this symbol is impossible)"
+            )
+        self._pushed.append((first, size))
+
+    def finish(self, check: int) -> bytes:
+        """The stream: all that was pushed, and `check` in 0..2^32−1 (a CRC-32 of the data, say).
+
+        Words, little-endian and in the order in which they left the state, then the state without leading zero bytes
+        (5 to 8 bytes).  That is less than 41 bits above the ideal −Σ log2 p, `check` included; about 37 on average.
+        Raises ArdmError for a check out of range.
+        """
+        if not 0 <= check < _LOW:
+            raise ArdmError(f"check must lie in 0..2^32 - 1; got {check}")
+        state, words = _LOW | int(check), []
+        for starts, widths in reversed(self._pushed):
+            for start, width in zip(starts[::-1].tolist(), widths[::-1].tolist(), strict=True):
+                if state >> (64 - PRECISION) >= width:
+                    words.append(state & _WORD)
+                    state >>= 32
+                quotient, rest = divmod(state, width)
+                state = (quotient << PRECISION) + start + rest
+        return np.array(words, dtype="<u4").tobytes() + state.to_bytes((state.bit_length() + 7) // 8, "little")
+
+
+class Decoder:
+    """Bytes of an `Encoder` to symbols, in the order in which they were pushed.
+
+    data: one whole stream.  backend: who pops; both give the same symbols.
+    Raises CodecError if the bytes are no stream at all, ArdmError if the backend is unknown or not installed.
+    """
+
+    def __init__(self, data: bytes, backend: Backend = BACKEND) -> None:
+        if backend not in ("constriction", "python"):
+            raise ArdmError(f"backend must be 'constriction' or 'python'; got {backend!r}")
+        if backend == "constriction" and constriction is None:
+            raise ArdmError("backend 'constriction' is not installed; use 'python', which reads the same streams")
+        split = len(data) - 5 - (len(data) - 5) % 4  # words before, 5..8 bytes of state after
+        if len(data) < 5 or data[-1] == 0:
+            raise CodecError(f"truncated or damaged stream: {len(data)} bytes do not end in a coder state")
+        words = np.frombuffer(data, dtype="<u4", count=split // 4)
+        self._words: list[int] = words.tolist()
+        self._left = len(self._words)
+        self._state = int.from_bytes(data[split:], "little")
+        self._ans: Any = None
+        if backend == "constriction":
+            state = [self._state & _WORD, self._state >> 32]
+            self._ans = constriction.stream.stack.AnsCoder(np.append(words, state).astype(np.uint32))
+            self._family = constriction.stream.model.Categorical(perfect=False)
+
+    def pop(self, freq: ArrayLike) -> Ints:
+        """The next N symbols, (N,) int64, of which the n-th has the widths freq[n]; freq: (N, b), rows sum to 2^24.
+
+        Raises CodecError if the stream runs out, ArdmError if freq is not a table of frequencies.
+        """
+        freq = _integers("freq", freq, 2)
+        symbols = np.empty(len(freq), dtype=np.int64)
+        for rows in _blocks(freq.shape):
+            table = freq[rows]
+            least = table.min(initial=TOTAL)
+            if least < 0 or (table.sum(axis=1) != TOTAL).any():
+                raise ArdmError(f"each row of freq must be widths >= 0 that sum to 2^{PRECISION}")
+            native = self._ans is not None and least > 0 and freq.shape[1] > 1
+            symbols[rows] = self._pop_constriction(table) if native else self._pop_python(table)
+        return symbols
+
+    def _pop_python(self, freq: Ints) -> list[int]:
+        """`pop` by definition."""
+        step = freq.shape[1] + 1
+        borders = cumulative(freq).reshape(-1).data
+        state, symbols = self._state, []
+        for row in range(0, len(borders), step):
+            slot = state & (TOTAL - 1)
+            piece = bisect_right(borders, slot, row, row + step) - 1  # the last border <= slot: never of width 0
+            start = borders[piece]
+            state = (borders[piece + 1] - start) * (state >> PRECISION) + slot - start
+            if state < _LOW:
+                if not self._left:
+                    raise CodecError("truncated stream: it ends before its last symbol")
+                self._left -= 1
+                state = state << 32 | self._words[self._left]
+            symbols.append(piece - row)
+        self._state = state
+        return symbols
+
+    def _pop_constriction(self, freq: Ints) -> NDArray[np.int32]:
+        """`pop` by constriction, for tables in which every symbol is possible.
+
+        It gives symbol j the width 1 + ⌊p_j (2^24 − b) / Σ p⌋; with p = width − 1 all of this is exact in float32.
+        """
+        weights = freq.astype(np.float32)
+        weights -= 1
+        self._ans.seek(self._left, self._state)
+        symbols: NDArray[np.int32] = self._ans.decode(self._family, weights)
+        self._left, self._state = self._ans.pos()
+        if self._state < _LOW:  # it goes on without words; once below, the state never rises again
+            raise CodecError("truncated stream: it ends before its last symbol")
+        return symbols
+
+    def close(self, check: int | None = None) -> int:
+        """After the last symbol: the `check` that the encoder was given, to be compared with that of what was decoded.
+
+        check: if given, compared here.  Raises CodecError if it differs, or if the stream does not end here.
+        """
+        if self._left or self._state >> 32 != 1:
+            raise CodecError("damaged stream: it does not end with its last symbol")
+        found = self._state & _WORD
+        if check is not None and check != found:
+            raise CodecError(f"damaged stream: its checksum is {found:08x}, that of the decoded data {check:08x}")
+        return found

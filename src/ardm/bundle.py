@@ -1,0 +1,191 @@
+"""A trained model as a folder: config.json, model.safetensors, curve.safetensors.  No pickle is ever read.
+
+The identity of a model is the first 8 bytes of the SHA-256 of its configuration and weights, which a compressed file
+names, so that it is never decoded by another model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ardm.config import from_values
+from ardm.errors import ArdmError
+from ardm.model import Model
+from ardm.orders import OrderConfig
+from ardm.schedule import LossCurve
+from ardm.zoo import ModelConfig, build
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with what was learnt about it.
+
+    config: rebuilds the network.  order: the plan it is specialised on, or "random" for an any-order model.
+    curve: its per-step losses L_t, where it was trained on any order.  card: recipe, data, licence, figures.
+    """
+
+    model: Model
+    config: ModelConfig
+    order: OrderConfig = field(default_factory=OrderConfig)
+    curve: LossCurve | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def identity(self) -> str:
+        """16 hex digits that change with any weight or setting."""
+        digest = hashlib.sha256(_canonical({"model": asdict(self.config), "order": asdict(self.order)}))
+        for name, value in sorted(self.model.state_dict().items()):
+            array = value.detach().to(torch.float32).contiguous().numpy()
+            digest.update(f"{name}:{array.shape}".encode() + array.astype("<f4").tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """What the card calls it."""
+        return str(self.card.get("name", "unnamed"))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the folder whole or not at all; an older one of that name is replaced."""
+        folder = Path(folder)
+        with replacing(folder) as new:
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()},
+                new / "model.safetensors",
+            )
+            if self.curve is not None:
+                save_arrays(dict(self.curve.state()), new / "curve.safetensors")
+            values = {
+                "ardm": FORMAT,
+                "identity": self.identity,
+                "model": asdict(self.config),
+                "order": asdict(self.order),
+                "card": dict(self.card),
+            }
+            (new / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+        return folder
+
+
+class replacing:  # noqa: N801 (used like a function)
+    """A new folder that takes the place of `folder` when the block ends without an error."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Path:
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.new = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent))
+            self.new.chmod(0o755)
+        except OSError as error:
+            raise ArdmError(f"cannot write {self.folder}: {error.strerror}") from None
+        return self.new
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            shutil.rmtree(self.new, ignore_errors=True)
+            return
+        for file in self.new.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        old = self.folder.with_name(f".{self.folder.name}-old-{os.getpid()}")
+        if self.folder.exists():
+            self.folder.rename(old)
+        self.new.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def bundled() -> list[str]:
+    """The names of the models in the package."""
+    assets = resources.files("ardm") / "assets"
+    return sorted(p.name for p in assets.iterdir() if (p / "config.json").is_file()) if assets.is_dir() else []
+
+
+def load(name_or_path: str | Path) -> Bundle:
+    """A model by bundled name, by folder, or by "owner/name" on the Hugging Face hub (needs huggingface_hub).
+
+    Raises ArdmError where there is none, or a file of it is missing, damaged or foreign.
+    """
+    folder = Path(name_or_path)
+    if str(name_or_path) in bundled():
+        folder = Path(str(resources.files("ardm") / "assets" / str(name_or_path)))
+    elif not folder.is_dir():
+        if str(name_or_path).count("/") == 1 and not str(name_or_path).startswith((".", "/")):
+            folder = _from_hub(str(name_or_path))
+        else:
+            raise ArdmError(f"there is no model {str(name_or_path)!r}: give a folder, or one of {', '.join(bundled())}")
+    return _read(folder)
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise ArdmError(f"{name!r} is no folder here; to fetch it from the hub, install huggingface_hub") from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ArdmError(f"{name!r} is no folder here, and the hub did not give it: {type(error).__name__}") from None
+
+
+def _read(folder: Path) -> Bundle:
+    try:
+        values = json.loads((folder / "config.json").read_text())
+        if values["ardm"] != FORMAT:
+            raise ArdmError(
+                f"{folder} was written in model format {values['ardm']}; this version of ardm reads {FORMAT}"
+            )
+        config = from_values(ModelConfig, values["model"], "model.")
+        order = from_values(OrderConfig, values["order"], "order.")
+        weights = load_file(folder / "model.safetensors")
+        curve_file = folder / "curve.safetensors"
+        curve = LossCurve.from_state(load_arrays(curve_file)) if curve_file.is_file() else None
+    except FileNotFoundError as error:
+        raise ArdmError(f"{folder} is not a model: it has no {Path(str(error.filename)).name}") from None
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ArdmError(f"{folder} is not a readable model: {type(error).__name__} {error}") from None
+    model = build(config)
+    fit_weights(model, weights, str(folder))
+    return Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
+
+
+def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Load weights; ArdmError names what does not fit."""
+    own = model.state_dict()
+    wrong = [k for k in own if k not in weights or weights[k].shape != own[k].shape] + [
+        k for k in weights if k not in own
+    ]
+    if wrong:
+        raise ArdmError(
+            f"the weights in {where} do not fit its configuration: {', '.join(wrong[:3])} ({len(wrong)} in all)"
+        )
+    model.load_state_dict(dict(weights))
+
+
+def _canonical(values: Any) -> bytes:
+    return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
+
+
+def arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Anything NumPy takes, as contiguous arrays for safetensors."""
+    return {k: np.ascontiguousarray(v) for k, v in values.items()}

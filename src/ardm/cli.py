@@ -1,0 +1,406 @@
+"""The command line: train, eval, plan, sample, fill, compress, decompress, demo.  The only place that prints and exits."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import torch
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import ardm
+from ardm import api, cli_codec, data, likelihood
+from ardm.bundle import Bundle, bundled, load
+from ardm.config import load_recipe, shipped
+from ardm.console import console, guard
+from ardm.digits import Partial
+from ardm.errors import ArdmError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Any-order generative models of discrete data, and the lossless codecs that fall out of them.",
+)
+cli_codec.register(app)
+
+Model = Annotated[str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub.")]
+Seed = Annotated[int, typer.Option(help="Every random draw depends on it.")]
+Calls = Annotated[int, typer.Option("--calls", help="Network calls.", min=1)]
+Threads = Annotated[int, typer.Option(help="Processor threads; 0: as many as there are cores.", min=0)]
+Order = Annotated[str, typer.Option(help="random, confident, own, bayer, halton, raster, wavefront or checkerboard.")]
+Temperature = Annotated[float, typer.Option(help="Below 1: safer, less varied; 0: the most likely.", min=0.0)]
+Label = Annotated[int | None, typer.Option(help="Class label, for a model that takes one.")]
+
+
+def _threads(number: int) -> None:
+    if number:
+        torch.set_num_threads(number)
+
+
+def _context(bundle: Bundle, label: int | None, items: int) -> torch.Tensor | None:
+    if label is None:
+        return None
+    if not 0 <= label < bundle.config.labels:
+        raise ArdmError(
+            f"{bundle.name} takes labels 0..{bundle.config.labels - 1}; got {label}"
+            if bundle.config.labels
+            else f"{bundle.name} takes no label; leave --label out"
+        )
+    return torch.full((items,), label)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, or the path of a YAML file.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="Settings such as train.batch=32 data.folder=~/data.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run (default: runs/NAME).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Leave accelerators alone.")] = False,
+    threads: Threads = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the log file.")] = False,
+) -> None:
+    """Train a model by a recipe; Ctrl-C stops after a checkpoint, --resume goes on as if nothing had happened."""
+    with guard():
+        _threads(threads)
+        from ardm.train import Trainer
+        from ardm.trainlog import Log
+
+        plan = load_recipe(recipe, changes or [])
+        folder = out or Path("runs") / plan.name
+        trainer = Trainer(plan, folder, resume, cpu)
+        main = trainer.accelerator.is_main_process
+        stop: list[int] = []
+
+        def ask_to_stop(number: int, frame: FrameType | None) -> None:
+            if stop:
+                raise KeyboardInterrupt
+            stop.append(number)
+
+        old = [(s, signal.signal(s, ask_to_stop)) for s in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            with Log(trainer, main) as log, Progress(*columns, console=console, disable=quiet or not main) as bar:
+                task = bar.add_task(plan.name, total=plan.train.steps, completed=trainer.step)
+                for progress in trainer:
+                    line = log(progress)
+                    text = f"{plan.name}  {progress.loss:.3f} bits/dim  {progress.speed:.0f} items/s"
+                    bar.update(task, completed=progress.step, description=text)
+                    if line and not quiet and main:
+                        bar.console.print(line, highlight=False, soft_wrap=True)
+                    if stop:
+                        trainer.save()
+                        break
+        finally:
+            for s, handler in old:
+                signal.signal(s, handler)
+        if stop:
+            if main:
+                console.print(f"stopped after step {trainer.step}; go on with --resume", highlight=False)
+            raise typer.Exit(130)
+        if main and not quiet:
+            console.print(f"wrote {folder / 'model'}", highlight=False)
+
+
+@app.command("eval")
+def evaluate(
+    model: Model,
+    name: Annotated[str, typer.Option("--data", help="cifar10, mnist, fashion_mnist, images or array.")] = "cifar10",
+    folder: Annotated[Path, typer.Option(help="Where the data lie.")] = Path("data"),
+    split: Annotated[str, typer.Option(help="Which part of them.")] = "test",
+    items: Annotated[int, typer.Option(help="How many items; 0: all.", min=0)] = 256,
+    calls: Annotated[
+        int,
+        typer.Option(
+            help="Exact code length in this many calls; 0: the any-order bound, or the model's own plan.", min=0
+        ),
+    ] = 0,
+    order: Annotated[str, typer.Option(help="With --calls: the order (default: the model's own, else random).")] = "",
+    passes: Annotated[int, typer.Option(help="Random steps an item, for the bound.", min=1)] = 4,
+    seed: Seed = 0,
+    threads: Threads = 0,
+) -> None:
+    """Bits per dimension of a model on a data set, with its standard error and the name of the estimator."""
+    with guard():
+        _threads(threads)
+        bundle = load(model)
+        chosen = data.load(name, folder, split)
+        x = chosen.items[: items or None].long()
+        if tuple(x.shape[1:]) != tuple(bundle.model.shape):
+            raise ArdmError(
+                f"{bundle.name} models items of shape {bundle.model.shape}; those of {name} have {tuple(x.shape[1:])}"
+            )
+        began = time.perf_counter()
+        chunks = [
+            api.score(bundle, part, calls or None, order or None, seed + i, passes)
+            for i, part in enumerate(x.split(64))
+        ]
+        result = likelihood.Estimate(
+            torch.cat([c.nats for c in chunks]),
+            torch.cat([c.error for c in chunks]),
+            chunks[0].estimator,
+            chunks[0].sites,
+        )
+        console.print(f"{bundle.name} on {len(x)} items of {name}/{split}: {result}", highlight=False, soft_wrap=True)
+        console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
+
+
+@app.command()
+def plan(
+    model: Model,
+    calls: Annotated[str, typer.Option("--calls", help="Budgets, such as 10,20,50.")] = "10,20,50,100",
+    kind: Annotated[str, typer.Option(help="joint, optimal (the same for every stage) or uniform.")] = "joint",
+    show: Annotated[int, typer.Option(help="Print the whole schedule of this budget; 0: none.", min=0)] = 0,
+    save: Annotated[Path | None, typer.Option(help="Write the schedule of the last budget as JSON.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", "-p", help="Draw L_t with the schedules on it (PNG, SVG, PDF).")
+    ] = None,
+) -> None:
+    """What a number of network calls costs: expected bits per dimension under the best schedule of each budget."""
+    with guard():
+        from ardm.pictures import plot_curve
+
+        bundle = load(model)
+        if bundle.curve is None:
+            raise ArdmError(
+                f"{bundle.name} was trained on one plan and has no per-step losses; plan an any-order model"
+            )
+        budgets = _numbers(calls)
+        table = Table("calls", "bits/dim", "uniform", "D3PM-absorbing", box=None)
+        curve = bundle.curve.monotone()
+        made = [api.schedule(bundle, budget, kind) for budget in budgets]
+        D = curve.shape[1]
+        for budget, best in zip(budgets, made, strict=True):
+            even = api.schedule(bundle, budget, "uniform")
+            from ardm.schedule import absorbing_cost, cost
+
+            same = absorbing_cost(curve[0], budget) / D / math.log(2) if len(curve) == 1 else math.nan
+            table.add_row(
+                str(budget),
+                f"{cost(curve, best.starts) / D / math.log(2):.4f}",
+                f"{cost(curve, even.starts) / D / math.log(2):.4f}",
+                f"{same:.4f}" if len(curve) == 1 else "–",
+            )
+        table.add_row(str(curve.size), f"{curve.sum() / D / math.log(2):.4f}", "", "")
+        console.print(f"{bundle.name}: expected bits per dimension (bound, measured in training)", highlight=False)
+        console.print(table)
+        if show:
+            console.print(str(api.schedule(bundle, show, kind)), highlight=False, soft_wrap=True)
+        if save:
+            made[-1].save(save)
+        if picture:
+            plot_curve(bundle.curve, made, picture, f"{bundle.name}: loss per step, and where the calls go")
+            console.print(f"wrote {picture}", highlight=False)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(t) for t in text.split(",")]
+    except ValueError:
+        raise ArdmError(f"budgets are whole numbers with commas between, such as 10,20,50; got {text!r}") from None
+
+
+@app.command()
+def sample(
+    model: Model = "cifar10-any-order",
+    items: Annotated[int, typer.Option("--items", "-n", help="How many.", min=1)] = 16,
+    calls: Calls = 50,
+    order: Order = "random",
+    temperature: Temperature = 1.0,
+    label: Label = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The contact sheet.")] = Path("samples.png"),
+    gif: Annotated[Path | None, typer.Option(help="Also an animation of the generation.")] = None,
+    scale: Annotated[int, typer.Option(help="Enlarge pixels.", min=1)] = 3,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite.")] = False,
+    threads: Threads = 0,
+) -> None:
+    """Paint new items in any order, under any budget of calls; a contact sheet, and the generation as an animation."""
+    with guard():
+        _threads(threads)
+        _fresh(force, out, gif)
+        bundle = load(model)
+        generator = torch.Generator().manual_seed(seed)
+        made = api.make_plan(bundle, calls, order, generator=generator, batch=items if order == "random" else 1)
+        start = bundle.model.digits.blank(items, bundle.model.shape)
+        states = list(api.generate(bundle, made, start, generator, temperature, _context(bundle, label, items)))
+        _paint(bundle, states, out, gif, scale)
+
+
+@app.command()
+def fill(
+    image: Annotated[Path, typer.Argument(help="The image to complete.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="An image of the same size: black is unknown, white is kept.")
+    ] = None,
+    box: Annotated[str, typer.Option(help="Or forget a box: x,y,width,height.")] = "",
+    bits: Annotated[
+        int, typer.Option(help="Or keep only the leading digits of every value: bit-depth expansion.", min=0)
+    ] = 0,
+    model: Annotated[str, typer.Option("--model", "-m", help="An any-order model.")] = "cifar10-any-order",
+    items: Annotated[int, typer.Option("--items", "-n", help="How many completions.", min=1)] = 4,
+    calls: Calls = 50,
+    order: Order = "random",
+    temperature: Temperature = 1.0,
+    label: Label = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The contact sheet: what is given, the completions, the original.")
+    ] = Path("filled.png"),
+    gif: Annotated[Path | None, typer.Option(help="Also an animation.")] = None,
+    scale: Annotated[int, typer.Option(help="Enlarge pixels.", min=1)] = 3,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite.")] = False,
+    threads: Threads = 0,
+) -> None:
+    """Complete a masked image, several times; what is given is never changed."""
+    with guard():
+        from ardm.files import read_image
+
+        _threads(threads)
+        _fresh(force, out, gif)
+        bundle = load(model)
+        if sum(map(bool, (mask, box, bits))) != 1:
+            raise ArdmError("say what is unknown by one of --mask IMAGE, --box x,y,width,height or --bits DIGITS")
+        x = read_image(image).long()
+        C, H, W = x.shape
+        if bundle.model.shape[0] != C:
+            raise ArdmError(
+                f"{image} has {C} channels and {bundle.name} models {bundle.model.shape[0]}; convert the image"
+            )
+        if bundle.config.trunk == "unet" and tuple(bundle.model.shape) != (C, H, W):
+            raise ArdmError(
+                f"{image} is {W}x{H} and {bundle.name} takes {bundle.model.shape[2]}x{bundle.model.shape[1]} only; crop it"
+            )
+        S = len(bundle.model.digits)
+        known = _known(x, mask, box) * S if not bits else torch.full_like(x, bits)
+        if bits > S:
+            raise ArdmError(f"{bundle.name} writes values with {S} digits; --bits must be at most that, got {bits}")
+        generator = torch.Generator().manual_seed(seed)
+        batch, depth = x.expand(items, -1, -1, -1), known.expand(items, -1, -1, -1)
+        start, made = api.started(bundle, batch, depth, calls, order, generator)
+        states = [start, *api.generate(bundle, made, start, generator, temperature, _context(bundle, label, items))]
+        _paint(bundle, states, out, gif, scale, original=x)
+
+
+def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
+    """(C, H, W) 0 or 1."""
+    from ardm.files import read_image
+
+    known = torch.ones_like(x)
+    if mask is not None:
+        m = read_image(mask)
+        if m.shape[1:] != x.shape[1:]:
+            raise ArdmError(
+                f"{mask} is {m.shape[2]}x{m.shape[1]}, the image is {x.shape[2]}x{x.shape[1]}; they must agree"
+            )
+        known = known * (m[:3].float().mean(0) >= 128)
+    else:
+        numbers = _numbers(box)
+        if len(numbers) != 4 or min(numbers) < 0 or not numbers[2] * numbers[3]:
+            raise ArdmError(f"a box is x,y,width,height in pixels; got {box!r}")
+        left, top, width, height = numbers
+        if left + width > x.shape[2] or top + height > x.shape[1]:
+            raise ArdmError(f"the box {box} does not lie inside the {x.shape[2]}x{x.shape[1]} image")
+        known[:, top : top + height, left : left + width] = 0
+    if known.all():
+        raise ArdmError("nothing is unknown: the mask is white everywhere")
+    return known.long()
+
+
+def _fresh(force: bool, *paths: Path | None) -> None:
+    for path in paths:
+        if path and path.exists() and not force:
+            raise ArdmError(f"{path} exists; give another name with -o, or overwrite it with -f")
+        if path and not path.parent.is_dir():
+            raise ArdmError(f"there is no folder {path.parent}")
+
+
+def _paint(
+    bundle: Bundle,
+    states: Sequence[Partial],
+    out: Path,
+    gif: Path | None,
+    scale: int,
+    original: torch.Tensor | None = None,
+) -> None:
+    from ardm.files import write_whole
+    from ardm.pictures import save_gif, sheet, state_image, to_image
+
+    S, K = len(bundle.model.digits), bundle.model.digits.classes
+    pictures = [state_image(states[-1], i, S, K, scale) for i in range(states[-1].batch)]
+    if original is not None:
+        pictures = [state_image(states[0], 0, S, K, scale), *pictures, to_image(original, K, scale)]
+    columns = len(pictures) if original is not None and len(pictures) <= 10 else None
+    write_whole(out, lambda path: sheet(pictures, columns).save(path, format="PNG"), force=True)
+    console.print(f"wrote {out}", highlight=False)
+    if gif:
+        frames = [
+            sheet([state_image(s, i, S, K, scale) for i in range(s.batch)])
+            for s in states[:: max(1, len(states) // 60)]
+        ]
+        frames.append(sheet([state_image(states[-1], i, S, K, scale) for i in range(states[-1].batch)]))
+        write_whole(gif, lambda path: save_gif(frames, path), force=True)
+        console.print(f"wrote {gif}", highlight=False)
+
+
+@app.command()
+def models() -> None:
+    """The bundled models, and the recipes that `ardm train` knows."""
+    with guard():
+        for name in bundled():
+            bundle = load(name)
+            shape, classes = "x".join(map(str, bundle.model.shape)), bundle.model.digits.classes
+            console.print(
+                f"{name}  {bundle.identity}  {shape}, {classes} values  {bundle.card.get('summary', '')}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        console.print(f"recipes: {', '.join(shipped())}", highlight=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures and files.")] = Path("ardm-demo"),
+    threads: Threads = 0,
+) -> None:
+    """Compress bundled photographs and tiles, restore and verify them, fill one in, and paint new ones."""
+    with guard():
+        from ardm.demo import run
+
+        _threads(threads)
+        run(out, console)
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.print(f"ardm {ardm.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Any-order generative models of discrete data, and the lossless codecs that fall out of them."""
+
+
+def main() -> None:
+    """The entry point."""
+    app()

@@ -1,0 +1,209 @@
+"""Recipes: typed, frozen configuration read from YAML, with `key=value` overrides and errors that suggest the key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from ardm.errors import ArdmError
+from ardm.orders import OrderConfig
+from ardm.zoo import PRESETS, ModelConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the items come from.
+
+    name: cifar10, mnist, fashion_mnist, images or array.  folder: where its published files lie.
+    train, valid: names of splits.  download: fetch missing files, checked against published checksums.
+    flip, rotate: augmentation by mirror images and quarter turns.  classes: K, where the data set leaves it open.
+    labels: train with the class labels as context.
+    """
+
+    name: str = "cifar10"
+    folder: str = "data"
+    train: str = "fit"
+    valid: str = "valid"
+    download: bool = False
+    flip: bool = False
+    rotate: bool = False
+    labels: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to optimise.
+
+    steps: optimiser steps.  batch: items a step, over all devices.  rate: peak learning rate after `warmup` steps, then
+    "constant", "linear" or "cosine" decay to `final` times the peak.  clip: of the gradient norm.  ema: decay of the
+    average of parameters that is evaluated and saved.  cross_entropy: weight of the auxiliary un-reweighted term.
+    subset: score at most this many hidden sites an item (0: all).  precision: "float32" or "bf16" (input layers and
+    mixtures stay in float32).  memory: steps after which an observation of L_t counts half.
+    valid_every, valid_items: validation.  save_every: checkpoints.  sample_every: pictures (0: none).  log_every: lines.
+    tensorboard: also write scalars and pictures for it.  init: a model to continue from.
+    first_level: where an order has several levels of calls, the share of the items that train on the first.
+    """
+
+    steps: int = 20_000
+    batch: int = 64
+    rate: float = 2e-3
+    warmup: int = 200
+    decay: str = "cosine"
+    final: float = 0.02
+    weight_decay: float = 1e-4
+    beta2: float = 0.99
+    clip: float = 1.0
+    ema: float = 0.999
+    cross_entropy: float = 0.0
+    subset: int = 0
+    precision: str = "float32"
+    memory: int = 2000
+    seed: int = 0
+    valid_every: int = 1000
+    valid_items: int = 128
+    save_every: int = 500
+    sample_every: int = 0
+    log_every: int = 50
+    tensorboard: bool = False
+    init: str = ""
+    first_level: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.decay not in ("constant", "linear", "cosine"):
+            raise ArdmError(f"train.decay must be constant, linear or cosine; got {self.decay!r}")
+        if self.precision not in ("float32", "bf16"):
+            raise ArdmError(f"train.precision must be float32 or bf16; got {self.precision!r}")
+        for name in ("steps", "batch", "valid_items", "log_every", "valid_every", "save_every", "memory"):
+            if getattr(self, name) < 1:
+                raise ArdmError(f"train.{name} must be at least 1; got {getattr(self, name)}")
+        if not 0 <= self.ema < 1 or self.rate <= 0 or self.clip <= 0:
+            raise ArdmError("train.ema must lie in [0, 1), train.rate and train.clip above 0")
+        if not 0 < self.first_level <= 1:
+            raise ArdmError(f"train.first_level is a share in (0, 1]; got {self.first_level}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run: model, order (any, or a plan to specialise on), data and optimisation."""
+
+    name: str = "unnamed"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    order: OrderConfig = field(default_factory=OrderConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values that `from_values` reads back."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def shipped() -> list[str]:
+    """The names of the recipes in the package."""
+    return sorted(
+        p.name.removesuffix(".yaml")
+        for p in (resources.files("ardm") / "recipes").iterdir()
+        if p.name.endswith(".yaml")
+    )
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by shipped name or path of a YAML file, changed by "section.key=value" overrides.
+
+    Raises ArdmError naming the file or key that is wrong, and the nearest key or recipe there is.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ArdmError(f"there is no recipe file {path}")
+        text = path.read_text()
+    elif name_or_path in shipped():
+        text = (resources.files("ardm") / "recipes" / f"{name_or_path}.yaml").read_text()
+    else:
+        raise ArdmError(f"unknown recipe {name_or_path!r}{_nearest(name_or_path, shipped())}; a path must end in .yaml")
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ArdmError(f"{name_or_path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ArdmError(
+            f"{name_or_path} must hold sections ({', '.join(_fields(Recipe))}), not a {type(values).__name__}"
+        )
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ArdmError(f"an override is written key=value, such as train.batch=32; got {item!r}")
+        try:
+            _put(values, key.strip().split("."), yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ArdmError(f"the value of {key} is not valid YAML: {value!r}") from None
+    return from_values(Recipe, values)
+
+
+def from_values(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """A configuration dataclass from JSON or YAML values, checked by name and type, nested ones too."""
+    if not isinstance(values, Mapping):
+        raise ArdmError(f"{where or kind.__name__} must hold settings, not {values!r}")
+    values = dict(values)
+    if kind is ModelConfig and "preset" in values:
+        name = values.pop("preset")
+        if name not in PRESETS:
+            raise ArdmError(f"unknown {where}preset {name!r}{_nearest(str(name), list(PRESETS))}")
+        values = {**PRESETS[name], **values}
+    types = typing.get_type_hints(kind)
+    for key in values:
+        if key not in types:
+            raise ArdmError(f"unknown setting {where}{key}{_nearest(key, list(types))}")
+    made = {
+        key: from_values(types[key], value or {}, f"{where}{key}.")
+        if dataclasses.is_dataclass(types[key])
+        else _typed(types[key], value, where + key)
+        for key, value in values.items()
+    }
+    return kind(**made)
+
+
+def _typed(wanted: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(wanted)
+    if origin is tuple:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_typed(typing.get_args(wanted)[0], v, where) for v in items)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _typed(typing.get_args(wanted)[0], value, where)
+    if wanted is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-3 as text
+        except ValueError:
+            pass
+    if isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+        return value
+    raise ArdmError(f"{where} must be of type {wanted.__name__}; got {value!r}")
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for i, part in enumerate(path[:-1]):
+        inner = values.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ArdmError(f"{'.'.join(path[: i + 1])} is a value, not a section")
+        values = inner
+    values[path[-1]] = value
+
+
+def _fields(kind: type) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"

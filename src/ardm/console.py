@@ -1,0 +1,104 @@
+"""What a person at a terminal sees: results on standard output, one line for whatever went wrong on standard error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+from rich.console import Console
+
+from ardm.errors import ArdmError
+
+console = Console()
+"""Results."""
+errors = Console(stderr=True)
+"""Everything else."""
+
+INTERRUPTED = 130
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: as Ctrl-C, so that nothing half-written is left."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def plain(text: str) -> str:
+    """Text without what a terminal would obey: file names may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
+def say(message: str) -> None:
+    """A line of results."""
+    console.print(plain(message), markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def fail(message: str) -> None:
+    """`ardm: message` on standard error."""
+    errors.print(f"ardm: {plain(message)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for an error that is not a fault of the program; None for one that is."""
+    if isinstance(error, ArdmError):
+        return str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _memory(str(error))):
+        return "out of memory: the image is too large for this machine"
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        return where + (error.strerror or str(error))
+    return None
+
+
+def _memory(text: str) -> bool:
+    return "allocate memory" in text or "out of memory" in text
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise Terminated, where nothing else was made of them."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    here = threading.current_thread() is threading.main_thread()
+    names = [n for n in ("SIGTERM", "SIGHUP") if here and hasattr(signal, n)]
+    mine = [number for number in map(signal.Signals.__getitem__, names) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Turn what goes wrong in a command into one line and an exit code: 1, or 130 if it was interrupted."""
+    try:
+        with _terminable():
+            yield
+    except Terminated as stop:
+        fail("terminated")
+        raise typer.Exit(128 + stop.number) from None
+    except KeyboardInterrupt:
+        fail("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # whoever read our output has gone: be quiet, at exit too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        fail(message)
+        raise typer.Exit(1) from None

@@ -1,0 +1,290 @@
+"""What is known: values as digit strings, and data of which only the leading digits are known.
+
+A value x in 0..K−1 is written with S digits of base b, the most significant first.  Knowing its first d digits
+means knowing x^(d) = floor(x / b^(S−d)) · b^(S−d): the destructive maps P^(s) of the paper (section 3.2) are
+"forget the last digit", and no matrix is needed.  With b = K there is one digit and the model is the plain
+order-agnostic ARDM (section 2); with b < K it is the depth-upscaling ARDM.
+
+A distribution θ over the K values gives the next digit by summing over blocks (the *data parametrisation*):
+
+    p(digit = j | first d digits) = Σ_{x in child block j} θ_x / Σ_{x in current block} θ_x
+
+which `children` computes as a log-sum-exp over blocks.  `Maps` is the same protocol for maps that are not digits.
+
+Read me first: a state is `(value, depth)`; unknown digits of `value` are zero, and `depth` (digits known) plays the
+part of the mask, the stage, the absorbing state and the time at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ardm.errors import ArdmError
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A batch of partly known data, the paper's x_t.
+
+    value: (B, *shape) int64, what the known digits say.  depth: (B, *shape) int64, how many digits are known.
+    """
+
+    value: Tensor
+    depth: Tensor
+
+    @property
+    def batch(self) -> int:
+        """The number of items B."""
+        return self.value.shape[0]
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one item."""
+        return self.value.shape[1:]
+
+    def to(self, device: torch.device | str) -> Partial:
+        """The same state on another device."""
+        return Partial(self.value.to(device), self.depth.to(device))
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The places that a step asks about, as flat indices, so that a GPU need not be waited for to count them.
+
+    index: (N,) int64 into a flattened (B, *shape) tensor, in the order in which symbols are coded.
+    sites: D, the number of sites of one item.
+    """
+
+    index: Tensor
+    sites: int
+
+    @staticmethod
+    def where(mask: Tensor) -> Sites:
+        """The sites at which mask (B, *shape) is true, item by item (waits for a GPU)."""
+        return Sites(mask.flatten().nonzero()[:, 0], mask.shape[1:].numel())
+
+    @property
+    def lane(self) -> Tensor:
+        """(N,): the item each site belongs to."""
+        return self.index // self.sites
+
+    @property
+    def position(self) -> Tensor:
+        """(N,): the flat position within its item."""
+        return self.index % self.sites
+
+    def __len__(self) -> int:
+        return self.index.shape[0]
+
+    def of(self, x: Tensor) -> Tensor:
+        """The entries of x (B, *shape) at the sites: (N,)."""
+        return x.reshape(-1)[self.index]
+
+
+class Alphabet(Protocol):
+    """What the core asks of a refinement of values: `Digits` and `Maps` both answer it."""
+
+    @property
+    def classes(self) -> int:
+        """The number K of values."""
+
+    @property
+    def base(self) -> int:
+        """The largest number of children b of any value at any depth."""
+
+    def __len__(self) -> int: ...
+
+    def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
+        """Nothing known."""
+
+    def truncate(self, x: Tensor, depth: Tensor) -> Partial:
+        """Forget all but the first `depth` digits of x: the destructive process q(x_t | x)."""
+
+    def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:
+        """(N,): the digit of x (B, *shape) that follows its first `depth` digits."""
+
+    def write(self, state: Partial, sites: Sites, digit: Tensor) -> Partial:
+        """One more digit, digit (N,), at `sites`; the inverse of read."""
+
+    def children(self, logits: Tensor, value: Tensor, depth: Tensor) -> Tensor:
+        """Log-weights of values (N, K) to log-weights of next digits (N, b); impossible digits get −inf."""
+
+    def possible(self, value: Tensor, depth: Tensor) -> Tensor:
+        """(N, b) bool: the next digits that lead to some value."""
+
+
+def block_logsumexp(logits: Tensor, slot: Tensor, blocks: int) -> Tensor:
+    """log Σ exp over the entries of each block: (N, K), slot (N, K) in 0..blocks → (N, blocks).
+
+    Slot `blocks` means "belongs to none".  An empty block gives −inf.  Each block is shifted by its own maximum, so a
+    block of tiny weight beside a heavy one keeps its digits (the released code adds 1e-10 instead).
+    """
+    rows = len(logits)
+    top = logits.new_full((rows, blocks + 1), -torch.inf).scatter_reduce(1, slot, logits.detach(), "amax")
+    shift = torch.where(top.isfinite(), top, 0.0)
+    mass = torch.zeros_like(top).scatter_add(1, slot, (logits - shift.gather(1, slot)).exp())
+    return torch.where(mass > 0, mass, 1.0).log().add(shift).masked_fill(mass == 0, -torch.inf)[:, :blocks]
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Values 0..classes−1 written with `len(self)` digits of base `base`, most significant first (section 3.2).
+
+    Raises ArdmError unless 2 <= base <= classes.
+    """
+
+    classes: int
+    base: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.base <= self.classes:
+            raise ArdmError(f"base must lie in 2..{self.classes}, the number of classes; got {self.base}")
+
+    @cached_property
+    def _length(self) -> int:
+        depth, reach = 0, 1
+        while reach < self.classes:  # integers: the logarithm in floats gives one digit too many for (125, 5)
+            depth, reach = depth + 1, reach * self.base
+        return depth
+
+    def __len__(self) -> int:
+        """The number S of digits, the paper's number of stages."""
+        return self._length
+
+    def place(self, depth: Tensor) -> Tensor:
+        """The weight b^(S−1−depth) of the digit after the first `depth` digits; 1 at a complete site."""
+        weights = torch.tensor([self.base ** (len(self) - 1 - d) for d in range(len(self))] + [1], device=depth.device)
+        return weights[depth]
+
+    def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
+        """Nothing known: value and depth 0, each (batch, *shape)."""
+        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=device)
+        return Partial(zeros, zeros)
+
+    def truncate(self, x: Tensor, depth: Tensor) -> Partial:
+        """Forget all but the first `depth` digits of x; both (B, *shape)."""
+        weights = torch.tensor([self.base ** (len(self) - d) for d in range(len(self) + 1)], device=x.device)
+        return Partial(x - x % weights[depth], depth)
+
+    def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:
+        """(N,): the digit of x (B, *shape) that follows its first `depth` (B, *shape) digits."""
+        return sites.of(x) // self.place(sites.of(depth)) % self.base
+
+    def write(self, state: Partial, sites: Sites, digit: Tensor) -> Partial:
+        """One more digit at `sites`; with read, its inverse."""
+        value, depth = state.value.flatten(), state.depth.flatten()
+        step = digit * self.place(depth[sites.index])
+        value = value.index_add(0, sites.index, step)
+        depth = depth.index_add(0, sites.index, torch.ones_like(step))
+        return Partial(value.view_as(state.value), depth.view_as(state.depth))
+
+    def children(self, logits: Tensor, value: Tensor, depth: Tensor) -> Tensor:
+        """Log-weights of values (N, K) to log-weights of next digits (N, b), by block log-sum-exp."""
+        if self.base == self.classes:
+            return logits
+        slot = (torch.arange(self.classes, device=logits.device) - value[:, None]).div(
+            self.place(depth)[:, None], rounding_mode="floor"
+        )
+        return block_logsumexp(logits, torch.where((slot < 0) | (slot >= self.base), self.base, slot), self.base)
+
+    def possible(self, value: Tensor, depth: Tensor) -> Tensor:
+        """(N, b) bool: the next digits that lead to a value below `classes`."""
+        return value[:, None] + torch.arange(self.base, device=value.device) * self.place(depth)[:, None] < self.classes
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Values refined along user-defined deterministic maps, the paper's P^(1) .. P^(S) (section 3.2).
+
+    maps[s][w] is the value, known to depth s, that a value w known to depth s + 1 forgets to: `maps[-1]` is applied
+    first to data, and `maps[0]` must send everything to one absorbing state.  States need not be data: with K classes,
+    a map to K, K+1, … adds absorbing or intermediate classes.  `Maps(K, [[a] * (K)])` is the order-agnostic ARDM with
+    absorbing value a, and a = K an extra class.
+
+    Digits are numbered by rank: digit j of a state is its j-th smallest child.  Raises ArdmError where a map is too
+    short, negative, or the first does not absorb.
+    """
+
+    classes: int
+    maps: tuple[tuple[int, ...], ...]
+
+    def __init__(self, classes: int, maps: Sequence[Sequence[int]]) -> None:
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "maps", tuple(tuple(int(v) for v in m) for m in maps))
+        known = list(range(classes))
+        for s in reversed(range(len(self.maps))):
+            for w in set(known):
+                if w >= len(self.maps[s]) or self.maps[s][w] < 0:
+                    raise ArdmError(f"maps[{s}] says nothing valid about value {w}; give a value >= 0 for each input")
+            known = [self.maps[s][w] for w in known]
+        if not self.maps or len(set(known)) != 1:
+            raise ArdmError(f"the maps must send every value to one absorbing state; they end in {sorted(set(known))}")
+
+    @cached_property
+    def states(self) -> int:
+        """The number of states, data and absorbing classes together."""
+        return 1 + max(self.classes - 1, *(max(m) for m in self.maps))
+
+    @cached_property
+    def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """known (S+1, K): each value as known to depth d; digit (S, K): its next digit; child (S, states, b)."""
+        S = len(self.maps)
+        known = [list(range(self.classes))]
+        for m in reversed(self.maps):
+            known.insert(0, [m[w] for w in known[0]])
+        families: list[dict[int, list[int]]] = [{} for _ in range(S)]
+        for d in range(S):
+            for w in sorted(set(known[d + 1])):
+                families[d].setdefault(self.maps[d][w], []).append(w)
+        base = max(len(c) for family in families for c in family.values())
+        child = torch.full((S, self.states, base), -1, dtype=torch.long)
+        for d, family in enumerate(families):
+            for parent, members in family.items():
+                child[d, parent, : len(members)] = torch.tensor(members)
+        digit = [[families[d][known[d][x]].index(known[d + 1][x]) for x in range(self.classes)] for d in range(S)]
+        return torch.tensor(known), torch.tensor(digit), child
+
+    @property
+    def base(self) -> int:
+        """The largest number of children of any state."""
+        return self._tables[2].shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
+        """Every site in the absorbing state."""
+        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=device)
+        return Partial(zeros + int(self._tables[0][0, 0]), zeros)
+
+    def truncate(self, x: Tensor, depth: Tensor) -> Partial:
+        """Apply the maps to x until `depth` of them are left."""
+        return Partial(self._tables[0].to(x.device)[depth, x], depth)
+
+    def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:
+        """(N,): which child of the state at `depth` leads to x."""
+        return self._tables[1].to(x.device)[sites.of(depth).clamp(max=len(self) - 1), sites.of(x)]
+
+    def write(self, state: Partial, sites: Sites, digit: Tensor) -> Partial:
+        """Refine the states at `sites` to their child number `digit`."""
+        value, depth = state.value.flatten(), state.depth.flatten()
+        child = self._tables[2].to(value.device)[depth[sites.index], value[sites.index], digit]
+        value = value.index_put((sites.index,), child)
+        depth = depth.index_add(0, sites.index, torch.ones_like(child))
+        return Partial(value.view_as(state.value), depth.view_as(state.depth))
+
+    def children(self, logits: Tensor, value: Tensor, depth: Tensor) -> Tensor:
+        """Log-weights of values (N, K) to log-weights of children (N, b): the paper's θ^(s), without matrices."""
+        known, digit, _ = (t.to(logits.device) for t in self._tables)
+        slot = torch.where(known[depth] == value[:, None], digit[depth.clamp(max=len(self) - 1)], self.base)
+        return block_logsumexp(logits, slot, self.base)
+
+    def possible(self, value: Tensor, depth: Tensor) -> Tensor:
+        """(N, b) bool: which children exist."""
+        return self._tables[2].to(value.device)[depth.clamp(max=len(self) - 1), value] >= 0

@@ -1,0 +1,125 @@
+"""Output families: features at the asked sites → next-digit logits, and log-probabilities of told digits.
+
+Three families, one contract: `logits` gives all b digits (N, b), for drawing and coding; `log_prob` gives one (N,),
+for training and scoring, and for the mixture needs two cdf values instead of K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ardm.digits import Alphabet, Digits
+from ardm.errors import ArdmError
+
+
+class Head(nn.Module):
+    """The contract.  A head is given features (N, F), a centre and a spread (N,), and the state at the sites (N,)."""
+
+    def __init__(self, alphabet: Alphabet) -> None:
+        super().__init__()
+        self.alphabet = alphabet
+
+    def logits(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor) -> Tensor:
+        """(N, b) logits of the next digit; −inf where no value follows."""
+        raise NotImplementedError  # abstract: one of the three families below
+
+    def log_prob(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, digit: Tensor) -> Tensor:
+        """(N,) log-probability in nats of the told digit."""
+        return self.logits(features, value, depth).log_softmax(-1).gather(1, digit[:, None])[:, 0]
+
+
+class DigitHead(Head):
+    """The direct parametrisation: a softmax over the b digits of each stage, S·b outputs (section 3.2)."""
+
+    def __init__(self, alphabet: Alphabet, width: int) -> None:
+        super().__init__(alphabet)
+        self.out = nn.Linear(width, len(alphabet) * alphabet.base)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def logits(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor) -> Tensor:
+        """The slice of the current stage."""
+        S, b = len(self.alphabet), self.alphabet.base
+        all_stages = self.out(features[0]).view(-1, S, b)
+        here = all_stages.gather(1, depth.clamp(max=S - 1)[:, None, None].expand(-1, 1, b))[:, 0]
+        return here.masked_fill(~self.alphabet.possible(value, depth), -torch.inf)
+
+
+class ValueHead(Head):
+    """The data parametrisation: a softmax θ over the K values; digits are sums of blocks of it (section 3.2)."""
+
+    def __init__(self, alphabet: Alphabet, width: int) -> None:
+        super().__init__(alphabet)
+        self.out = nn.Linear(width, alphabet.classes)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def logits(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor) -> Tensor:
+        """Block log-sum-exp of θ."""
+        return self.alphabet.children(self.out(features[0]), value, depth)
+
+
+BEYOND = 1e6
+"""A cdf edge beyond every value at every scale, in units of the range: finite, so that gradients are."""
+
+
+class MixtureHead(Head):
+    """A mixture of M discretised logistics (the paper's audio models): 3·M outputs, any K.
+
+    Means are centre + spread · output, scales spread · exp(output): the neighbours' mean and spread when the trunk
+    gives them.  The mass of values a..b−1 is the difference of the cdf at the block's edges, with open tails at 0 and
+    K−1.  With L(z) = log σ(z):   log(σ(zb) − σ(za)) = L(zb) + L(−za) + log(1 − exp(za − zb)),   which never cancels.
+    """
+
+    def __init__(self, alphabet: Alphabet, width: int, components: int) -> None:
+        super().__init__(alphabet)
+        if not isinstance(alphabet, Digits):
+            raise ArdmError("a logistic mixture needs values that are ordered: use Digits, or another output family")
+        self.digits, self.components = alphabet, components
+        self.out = nn.Linear(width, 3 * components)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        places = torch.linspace(-1.5, 1.5, components) if components > 1 else torch.zeros(1)
+        self.register_buffer("places", places, persistent=False)
+
+    def _mixture(self, features: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        h, centre, spread = features
+        weight, mean, scale = self.out(h).view(len(h), 3, self.components).unbind(1)
+        mean = centre[:, None] + spread[:, None] * (mean + self.places)
+        inverse = torch.exp(-(scale - 0.5).clamp(-7.0, 7.0)) / spread[:, None]
+        return weight.log_softmax(-1), mean, inverse
+
+    def _edge(self, value: Tensor) -> Tensor:
+        """The cdf edge below a value, values being mapped to 2x/(K−1) − 1; open tails at both ends."""
+        K = self.digits.classes
+        edge = (2 * value - K).to(self.out.weight.dtype) / (K - 1)
+        return torch.where(value <= 0, -BEYOND, torch.where(value >= K, BEYOND, edge))
+
+    def _mass(self, mixture: tuple[Tensor, Tensor, Tensor], low: Tensor, high: Tensor) -> Tensor:
+        """log-mass of values low..high−1, each (N, j): (N, j); −inf where the block is empty."""
+        weight, mean, inverse = (t[:, None] for t in mixture)
+        za = (self._edge(low)[..., None] - mean) * inverse
+        zb = (self._edge(high)[..., None] - mean) * inverse
+        empty = low >= self.digits.classes
+        gap = torch.where(empty[..., None], 1.0, zb - za)
+        gap = gap.clamp(min=torch.finfo(gap.dtype).tiny)  # a mean so far off that both edges round to one number
+        log_mass = F.logsigmoid(zb) + F.logsigmoid(-za) + torch.log(-torch.expm1(-gap))
+        return torch.logsumexp(weight + log_mass, -1).masked_fill(empty, -torch.inf)
+
+    def logits(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor) -> Tensor:
+        """Log-masses of the b child blocks."""
+        place = self.digits.place(depth)[:, None]
+        low = value[:, None] + torch.arange(self.digits.base, device=value.device) * place
+        return self._mass(self._mixture(features), low, low + place)
+
+    def log_prob(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, digit: Tensor) -> Tensor:
+        """log-mass of the child less log-mass of the current block: two or four cdf values a component."""
+        place = self.digits.place(depth)
+        mixture = self._mixture(features)
+        low = value + digit * place
+        child = self._mass(mixture, low[:, None], (low + place)[:, None])[:, 0]
+        if len(self.digits) == 1:
+            return child
+        return child - self._mass(mixture, value[:, None], (value + place * self.digits.base)[:, None])[:, 0]

@@ -1,0 +1,293 @@
+"""How likely data are: every figure with its standard error and the name of what it estimates.
+
+    bound         E over stage, step and order of one scored step: on average never below −log p(x)  (section 2, eq. 2)
+    policy_bound  the same where a policy reveals several sites a step, in random orders             (section 3.1)
+    exact         −log p(x | plan), by the chain rule along one plan: what a codec pays
+    mixture       −log of the mean over plans of p(x | plan): below the mean of their code lengths
+
+Read me first: only what is named exact is exact.  Nats are per item, bits per data dimension (given sites are counted
+as dimensions too, and cost nothing).  The data are known, so the states of all steps are cut from x and evaluated in
+batches; nothing is walked.  The model is used as it is: call `model.eval()` first if it has dropout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ardm.digits import Partial, Sites
+from ardm.errors import ArdmError
+from ardm.model import AnyModel
+from ardm.objective import Scored, Steps, bound_step, draw, spread
+from ardm.plan import GIVEN, NEVER, AnyPlan, Plan
+from ardm.schedule import LossCurve
+from ardm.walk import score
+
+Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], Tensor]
+"""Nats (n,) of a slice of all rows (items × passes), with their x, given and context."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Nats of a batch of items, with their errors.
+
+    nats: (B,) float64, the mean over passes.  error: (B,) float64, its standard error over passes: 0 where there is no
+    chance, NaN after a single random pass.  estimator: the name of what was estimated.  sites: D, data dimensions of an
+    item.  passes: random passes (0: none needed).  is_bound: whether that is a bound on −log p(x), not p itself.
+    """
+
+    nats: Tensor
+    error: Tensor
+    estimator: str
+    sites: int
+    passes: int = 0
+    is_bound: bool = False
+
+    @property
+    def bits_per_dim(self) -> float:
+        """Bits per dimension, the mean over items."""
+        return float(self.nats.mean()) / self.sites / math.log(2)
+
+    @property
+    def bits_per_dim_error(self) -> float:
+        """Standard error of `bits_per_dim`, the items being the sample.
+
+        The spread of the items' nats holds both how items differ and the noise of their passes.  A single item is no
+        sample: its error is that over its passes.
+        """
+        items = len(self.nats)
+        error = self.nats.std() / math.sqrt(items) if items > 1 else self.error.mean()
+        return float(error) / self.sites / math.log(2)
+
+    def __str__(self) -> str:
+        error = self.bits_per_dim_error
+        value = f"{self.bits_per_dim:.3f}" if math.isnan(error) else f"{self.bits_per_dim:.3f} ± {error:.3f}"
+        counts = [f"{self.passes} pass{'es' * (self.passes > 1)}"] if self.passes else []
+        items = f"{len(self.nats)} item{'s' * (len(self.nats) != 1)}"
+        return f"{value} bits/dim ({', '.join([self.estimator, *counts, items])})"
+
+
+# --- bounds: one random step a pass -----------------------------------------------------------------------------------
+
+
+def bound(
+    model: AnyModel, x: Tensor, passes: int, generator: torch.Generator, given: Tensor | None = None,
+    context: Tensor | None = None, chunk: int = 64,
+) -> Estimate:
+    """The any-order bound on −log p(x) from `passes` random steps an item (section 2, equation 2).
+
+    x: (B, *shape).  given: (1 or B, *shape), digits known beforehand, shown and not counted: the bound is then on
+    −log p(the rest | given).  context: (B, …), whatever the model takes.  chunk: network inputs a call.
+    The steps of all items and passes are stratified together.  Raises ArdmError on values outside 0..K−1.
+    """
+    place = spread(_checked(model, x, chunk, passes) * passes, generator)
+
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
+        return _observed(model, data, place[rows], generator, known, side)[1].nats
+
+    return _estimate(_each(nats, x, passes, given, context, chunk), x, "any-order bound")
+
+
+def policy_bound(
+    model: AnyModel, x: Tensor, starts: Sequence[int], passes: int, generator: torch.Generator,
+    given: Tensor | None = None, context: Tensor | None = None, chunk: int = 64,
+) -> Estimate:
+    """The bound of a parallel policy in random orders: E over orders of `exact` along `shuffled(…).coarsen(starts)`.
+
+    Each pass draws one group, and scores all hidden sites instead of the group's own: each is as likely to be in it, so
+    the mean is the same, with less noise (section 3.1).  starts: where groups begin, as stage · D + sites known;
+    increasing, with one at the start of each stage.  The rest is as for `bound`, and so are the errors raised.
+    """
+    D = math.prod(x.shape[1:])
+    first = _groups(starts, len(model.digits), D)
+    total = _checked(model, x, chunk, passes) * passes
+    group = (spread(total, generator) * len(first)).long().clamp(max=len(first) - 1)
+
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
+        key = torch.rand(len(data), D, generator=generator, dtype=torch.double)
+        rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
+        return policy_step(model, data, first, group[rows].to(x.device), rank, known, side)
+
+    name = f"any-order bound of a policy of {len(first)} call{'s' * (len(first) > 1)}"
+    return _estimate(_each(nats, x, passes, given, context, chunk), x, name)
+
+
+def policy_step(
+    model: AnyModel, x: Tensor, starts: Tensor, group: Tensor, rank: Tensor, given: Tensor | None = None,
+    context: Tensor | None = None,
+) -> Tensor:
+    """(B,) nats of one drawn group (B,) of a policy and one drawn order, rank (B, *shape); unbiased, draws nothing.
+
+    The group's width / (D − known) is the chance that a hidden site is in it, and 1 / len(starts) that of the group.
+    """
+    D = math.prod(x.shape[1:])
+    ends = torch.cat([starts[1:], starts.new_tensor([len(model.digits) * D])]).to(x.device)
+    begin = starts.to(x.device)[group]
+    stage, known = begin // D, begin % D
+    scored = bound_step(model, x, Steps(stage, known, rank), given, context)
+    return scored.sums.double() * (ends[group] - begin) * len(starts) / (D - known)
+
+
+def curve(
+    model: AnyModel, x: Tensor, passes: int, generator: torch.Generator, context: Tensor | None = None, chunk: int = 64
+) -> LossCurve:
+    """The loss curve L_t of every stage measured on x (B, *shape), from `passes` random steps an item.
+
+    An observation is the mean −log p of the sites hidden at a step.  Fit a policy on one curve, report it on another.
+    """
+    D, S = math.prod(x.shape[1:]), len(model.digits)
+    measured = LossCurve(S, D)
+    place = spread(_checked(model, x, chunk, passes) * passes, generator)
+
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
+        steps, scored = _observed(model, data, place[rows], generator, known, side)
+        seen = steps.stage, steps.known, scored.sums.double(), scored.symbols
+        measured.update(*(v.cpu().numpy() for v in seen))
+        return scored.nats
+
+    _each(nats, x, passes, None, context, chunk)
+    return measured
+
+
+def _observed(
+    model: AnyModel, x: Tensor, place: Tensor, generator: torch.Generator, given: Tensor | None, context: Tensor | None
+) -> tuple[Steps, Scored]:
+    """One random step of each item, and what it scored."""
+    known = None if given is None else given.cpu()
+    steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, known, place)
+    steps = Steps(*(v.to(x.device) for v in (steps.stage, steps.known, steps.rank)))
+    return steps, bound_step(model, x, steps, given, context)
+
+
+@torch.no_grad()
+def _each(
+    nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Tensor | None, chunk: int
+) -> Tensor:
+    """(passes, B) float64: nats of every item in every pass, at most `chunk` at a time."""
+    B = len(x)
+    out = torch.empty(passes * B, dtype=torch.double, device=x.device)
+    known = None if given is None else given.to(x.device).expand_as(x)
+    for a in range(0, len(out), chunk):
+        rows = slice(a, min(a + chunk, len(out)))
+        item = torch.arange(rows.start, rows.stop, device=x.device) % B
+        out[rows] = nats(rows, x[item], *(None if v is None else v[item] for v in (known, context))).double()
+    return out.view(passes, B)
+
+
+def _estimate(nats: Tensor, x: Tensor, name: str) -> Estimate:
+    """Mean and standard error over passes (passes, B) of a stochastic bound."""
+    passes = len(nats)
+    error = nats.std(0) / math.sqrt(passes) if passes > 1 else torch.full_like(nats[0], torch.nan)
+    return Estimate(nats.mean(0), error, name, math.prod(x.shape[1:]), passes, is_bound=True)
+
+
+def _groups(starts: Sequence[int], stages: int, D: int) -> Tensor:
+    first = torch.tensor([int(s) for s in starts], dtype=torch.long)
+    stage_starts = set(range(0, stages * D, D))
+    if not stage_starts <= set(first.tolist()) or (first.diff() <= 0).any() or first[0] != 0 or first[-1] >= stages * D:
+        raise ArdmError(
+            f"starts must increase from 0, below {stages * D}, and hold the first step of each of {stages} stages "
+            f"(a multiple of {D}); got {list(starts)[:8]}{'…' * (len(starts) > 8)}"
+        )
+    return first
+
+
+def _checked(model: AnyModel, x: Tensor, chunk: int, passes: int = 1) -> int:
+    """The number of items B; refuses what would give a wrong figure silently."""
+    K = model.digits.classes
+    if passes < 1 or chunk < 1:
+        raise ArdmError(f"passes and chunk must be at least 1; got {passes} and {chunk}")
+    if x.dtype != torch.long or x.ndim < 2 or not x.numel():
+        raise ArdmError(f"x must be int64 of shape (B, *shape), of at least one item; got {x.dtype} {tuple(x.shape)}")
+    if x.min() < 0 or x.max() >= K:
+        raise ArdmError(f"x must hold values in 0..{K - 1}; got {int(x.min())}..{int(x.max())}")
+    return len(x)
+
+
+# --- exact: along a plan ----------------------------------------------------------------------------------------------
+
+
+def exact(
+    model: AnyModel, plan: AnyPlan, x: Tensor, start: Partial | None = None, context: Tensor | None = None,
+    chunk: int = 64,
+) -> Estimate:
+    """−log p(x | plan), or of the digits that the plan reveals given the rest: the numbers of `walk.score`, in batches.
+
+    x: (B, *shape).  plan: shared, or one an item; a plan that looks at predictions is walked step by step.
+    start: what is known beforehand, x cut to a depth, of a plan made by `plan.given(depth)`; by default what the plan
+    says is given.  context: (B, …), whatever the model takes.  chunk: network inputs a call.
+    Raises ArdmError where the start is not a part of x, or the plan does not begin where it ends.
+    """
+    B, D = _checked(model, x, chunk), math.prod(x.shape[1:])
+    zeros = torch.zeros(B, dtype=torch.double, device=x.device)
+    if not isinstance(plan, Plan):
+        return Estimate(score(model, plan, x, start, context), zeros, "exact, walked along an adaptive plan", D)
+    when = _fitting(plan, model, x)
+    begun = (when == GIVEN).sum(1).expand_as(x) if start is None else start.depth
+    if start is not None:
+        _refuse_start(start, when, model, x)
+    return Estimate(_teacher_forced(model, when, x, begun, context, chunk), zeros, "exact", D)
+
+
+def mixture(
+    model: AnyModel, plans: Sequence[AnyPlan], x: Tensor, context: Tensor | None = None, chunk: int = 64
+) -> Estimate:
+    """−log of the mean over plans of p(x | plan), (B,): for random plans a bound on −log p(x), tighter than their mean.
+
+    The plans are taken as they are, so there is no chance left and the error is 0.
+    """
+    if not plans:
+        raise ArdmError("a mixture needs at least one plan")
+    nats = torch.stack([exact(model, plan, x, context=context, chunk=chunk).nats for plan in plans])
+    mixed = math.log(len(plans)) - torch.logsumexp(-nats, 0)
+    name = f"bound by a mixture of {len(plans)} plan{'s' * (len(plans) > 1)}"
+    return Estimate(mixed, torch.zeros_like(mixed), name, math.prod(x.shape[1:]), is_bound=True)
+
+
+@torch.no_grad()
+def _teacher_forced(
+    model: AnyModel, when: Tensor, x: Tensor, begun: Tensor, context: Tensor | None, chunk: int
+) -> Tensor:
+    """(B,) float64: −log p of every digit revealed, each given x cut to what is known before its step."""
+    nats = torch.zeros(len(x), dtype=torch.double, device=x.device)
+    rows = _rows(when, len(x))
+    for a in range(0, len(rows[0]), chunk):
+        items, steps = (v[a : a + chunk] for v in rows)
+        at = steps.view(-1, *[1] * (when.ndim - 1))
+        here = when[items] if len(when) > 1 else when
+        depth = begun[items] + ((here >= 0) & (here < at)).sum(1)
+        sites, data = Sites.where((here == at).any(1)), x[items]
+        prediction = model(model.digits.truncate(data, depth), None if context is None else context[items])
+        logp = prediction.log_prob(sites, model.digits.read(data, depth, sites)).double()
+        nats = nats.index_add(0, items[sites.lane], -logp)
+    return nats
+
+
+def _rows(when: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """Item and step (R,) of every step that reveals something of an item."""
+    live = (when != GIVEN) & (when != NEVER)
+    if len(when) == 1:
+        steps = when[live].unique()
+        return torch.arange(batch, device=when.device).repeat_interleave(len(steps)), steps.repeat(batch)
+    items, steps = torch.stack([live.nonzero()[:, 0], when[live]]).unique(dim=1)
+    return items, steps
+
+
+def _fitting(plan: Plan, model: AnyModel, x: Tensor) -> Tensor:
+    wanted = (len(model.digits), *x.shape[1:])
+    if tuple(plan.when.shape[1:]) != wanted or len(plan.when) not in (1, len(x)):
+        raise ArdmError(f"the plan is for {tuple(plan.when.shape)}; x and the model need (1 or {len(x)}, {wanted})")
+    return plan.when.to(x.device)
+
+
+def _refuse_start(start: Partial, when: Tensor, model: AnyModel, x: Tensor) -> None:
+    if start.depth.shape != x.shape or not torch.equal(model.digits.truncate(x, start.depth).value, start.value):
+        raise ArdmError("start must be x with some digits forgotten: digits.truncate(x, depth)")
+    live = ((when != GIVEN) & (when != NEVER)).any(1)
+    if (live & (start.depth != (when == GIVEN).sum(1))).any():
+        raise ArdmError("the plan does not begin where the start ends; use plan.given(start.depth)")

@@ -1,0 +1,127 @@
+"""A foveated window around each asked site, and a residual multilayer perceptron: work only where a digit is asked.
+
+A convolutional network computes features everywhere, and a step of a plan reads them at a fiftieth of the sites.
+This trunk gathers, for each asked site, its neighbourhood at three resolutions (pixels; means of 3×3; means of 9×9)
+and applies a perceptron.  The cost of coding an image is then one evaluation a value, whatever the number of calls,
+and training wastes nothing.  Context is local: good likelihoods, no global composition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ardm.nets.near import box_mean
+
+Features = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(lane (N,), position (N,)) → features (N, F), centre (N,), spread (N,)."""
+
+UNIT = 0.05
+"""Deviations from the neighbours' mean are given and predicted in this unit, 6 grey levels of 256.
+
+Dividing by the local spread instead (contrast normalisation) was 0.07 bits/dim worse at equal training.
+"""
+
+
+def _offsets(radius: int, step: int) -> list[tuple[int, int]]:
+    axis = range(-radius * step, radius * step + 1, step)
+    return [(dy, dx) for dy in axis for dx in axis]
+
+
+def _weights(radius: int) -> Tensor:
+    """distance^−3 over a square window, 0 at its centre: how much each cell says about the value there."""
+    square = torch.tensor([float(dy * dy + dx * dx) for dy, dx in _offsets(radius, 1)])
+    return torch.where(square > 0, square.clamp(min=1.0) ** -1.5, 0.0)
+
+
+class Local(nn.Module):
+    """Foveated windows and a perceptron.
+
+    channels: C of the images.  width: F, of the perceptron.  blocks: its residual blocks.
+    radius: of the finest window, in pixels; rings: radius of the two coarser windows, in cells of 3 and of 9 pixels.
+    condition: width of a conditioning vector (0: none).
+    """
+
+    def __init__(
+        self, channels: int, width: int, blocks: int, radius: int = 3, rings: int = 2, condition: int = 0
+    ) -> None:
+        super().__init__()
+        self.channels, self.width = channels, width
+        self.radius, self.rings = radius, rings
+        cells = (2 * radius + 1) ** 2 + 2 * ((2 * rings + 1) ** 2 if rings else 0)
+        inputs = cells * channels * 2 + 2 * channels
+        self.first = nn.Parameter(torch.randn(channels, inputs, width) * inputs**-0.5)
+        self.bias = nn.Parameter(torch.zeros(channels, width))
+        self.condition = nn.Linear(condition, width) if condition else None
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"up": nn.Linear(width, width), "down": nn.Linear(width, width)}) for _ in range(blocks)
+        )
+        for block in self.blocks:
+            nn.init.zeros_(block["down"].weight)  # type: ignore[index]
+        self.register_buffer("near", _weights(radius), persistent=False)
+        self.register_buffer("far", _weights(rings), persistent=False)
+
+    def forward(self, value: Tensor, known: Tensor, condition: Tensor | None = None) -> Features:
+        """value in [−1, 1], known in [0, 1]: (B, C, H, W); condition (B, condition)."""
+        C, H, W = value.shape[1:]
+        maps = torch.cat([value * known, known], 1)
+        scales = [(maps, self.radius, 1)]
+        if self.rings:
+            scales += [(box_mean(maps, cell), self.rings, cell) for cell in (3, 9)]
+        grids = [self._grid(*scale) for scale in scales]
+
+        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            pixel, channel = position % (H * W), position // (H * W)
+            y, x = pixel // W, pixel % W
+            windows = [
+                rows[((lane * tall + y + pad) * wide + x + pad)[:, None] + offset]
+                for rows, offset, tall, wide, pad in grids
+            ]
+            mean = self._nearby(windows, C)
+            centre = mean.gather(1, channel[:, None])
+            inputs = [mean, (mean - centre) / UNIT]
+            for cells in windows:
+                inputs += [(cells[..., :C] - mean[:, None] * cells[..., C:]) / UNIT, cells[..., C:]]
+            h = torch.cat([i.flatten(1) for i in inputs], 1)
+            return self._perceptron(h, channel, lane, condition), centre[:, 0], torch.full_like(centre[:, 0], UNIT)
+
+        return features
+
+    def _nearby(self, windows: list[Tensor], C: int) -> Tensor:
+        """Mean (N, C) of the known values of each channel, the nearest weighing most; 0 where nothing is known."""
+        weight, total = 1e-9, 0.0
+        for cells, near in zip(windows, (self.near, *[self.far * share for share in (1e-3, 1e-6)]), strict=False):
+            weight = weight + torch.einsum("nkc,k->nc", cells[..., C:], near)
+            total = total + torch.einsum("nkc,k->nc", cells[..., :C], near)
+        return total / weight
+
+    def _grid(self, maps: Tensor, radius: int, step: int) -> tuple[Tensor, Tensor, int, int, int]:
+        """Maps (B, P, H, W) as rows (B·H'·W', P) of a padded image, the row offsets of a window, H', W' and the padding."""
+        pad = radius * step
+        padded = F.pad(maps, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
+        tall, wide = padded.shape[1:3]
+        offset = torch.tensor([dy * wide + dx for dy, dx in _offsets(radius, step)], device=maps.device)
+        return padded.reshape(-1, maps.shape[1]), offset, tall, wide, pad
+
+    def _first(self, h: Tensor, channel: Tensor) -> Tensor:
+        """Each site through the first layer of its channel, in full precision: bfloat16 would blur the low digits."""
+        if h.is_cuda:  # three products instead of one, but the host does not wait for the counts
+            each = torch.einsum("ni,ciw->ncw", h, self.first) + self.bias
+            return each[torch.arange(len(h), device=h.device), channel]
+        out = h.new_empty(len(h), self.width)
+        for c in range(self.channels):
+            mine = (channel == c).nonzero()[:, 0]
+            out = out.index_put((mine,), torch.addmm(self.bias[c], h[mine], self.first[c]))
+        return out
+
+    def _perceptron(self, h: Tensor, channel: Tensor, lane: Tensor, condition: Tensor | None) -> Tensor:
+        with torch.autocast(h.device.type, enabled=False):
+            out = self._first(h, channel)
+        if self.condition is not None and condition is not None:
+            out = out + self.condition(condition)[lane]
+        for block in self.blocks:
+            out = out + block["down"](F.relu(block["up"](F.relu(out)))).to(out.dtype)  # type: ignore[index]
+        return F.relu(out)

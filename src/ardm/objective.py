@@ -1,0 +1,126 @@
+"""How it learns: one step of a random plan, scored.
+
+The order-agnostic bound (section 2, equation 2 and Algorithm 2; with stages, Algorithm 4):
+
+    −log p(x)  ≤  E over stage s, step t, order σ of   S · D / (D − t) · Σ_{sites with σ ≥ t} −log p(digit s of the site | rest)
+
+because, given what is known, every hidden site is equally likely to be next.  `bound_step` draws nothing itself and is
+unbiased for every network.  `plan_step` scores one step of a *given* plan on that step's own sites: unbiased for the
+exact code length along the plan, which is what a codec pays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ardm.digits import Sites
+from ardm.errors import ArdmError
+from ardm.model import AnyModel
+from ardm.plan import Plan
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One random step an item: stage (B,), known (B,) = t, rank (B, *shape) = σ."""
+
+    stage: Tensor
+    known: Tensor
+    rank: Tensor
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One scored step an item.
+
+    nats: (B,) unbiased estimates of the bound (or code length) in nats, with gradient.
+    sums: (B,) −log p summed over the scored symbols.  symbols: (B,) how many were scored.
+    hidden: (B,) how many symbols the step leaves unknown; sums / symbols is one observation of L_t.
+    """
+
+    nats: Tensor
+    sums: Tensor
+    symbols: Tensor
+    hidden: Tensor
+
+
+def spread(items: int, generator: torch.Generator) -> Tensor:
+    """(items,) float64 in [0, 1): one shared offset, evenly spaced, shuffled: uniform each, low-discrepancy together."""
+    u = torch.rand((), generator=generator, dtype=torch.double)
+    return ((u + torch.arange(items, dtype=torch.double) / items) % 1.0)[torch.randperm(items, generator=generator)]
+
+
+def draw(
+    batch: int, stages: int, shape: tuple[int, ...], generator: torch.Generator, given: Tensor | None = None,
+    place: Tensor | None = None,
+) -> Steps:
+    """A step for each of `batch` items, stratified jointly over stage and step, for any batch and D.
+
+    given: (batch, *shape) digits known beforehand; ranks then order only what is not given at the drawn stage.
+    place: (batch,) float64 in [0, 1), where in stages · steps each item falls; `spread(batch)` unless given.
+    """
+    D = 1
+    for n in shape:
+        D *= n
+    place = (spread(batch, generator) if place is None else place) * stages
+    stage = place.long().clamp(max=stages - 1)
+    key = torch.rand(batch, D, generator=generator, dtype=torch.double)
+    free = torch.full((batch,), D)
+    if given is not None:
+        taken = given.flatten(1) > stage[:, None]
+        key, free = key - 2.0 * (~taken), D - taken.sum(1)
+    known = ((place - stage) * free).long().clamp(max=(free - 1).clamp(min=0))
+    return Steps(stage, known, key.argsort(1).argsort(1).view(batch, *shape))
+
+
+def bound_step(
+    model: AnyModel, x: Tensor, steps: Steps, given: Tensor | None = None, context: Tensor | None = None,
+    subset: int | None = None, generator: torch.Generator | None = None,
+) -> Scored:
+    """Score one step of the any-order bound.
+
+    x: (B, *shape).  Sites of rank < known have digit `stage`, the others are hidden and all scored, by symmetry.
+    given: (B, *shape) digits known beforehand (len(digits) = the whole value): shown, never predicted, costing nothing.
+    subset: score at most this many hidden sites an item, drawn at random and weighted: unbiased, and cheaper.
+    """
+    S = len(model.digits)
+    stage, known = (v.view(-1, *[1] * (x.ndim - 1)) for v in (steps.stage, steps.known))
+    depth = stage + (steps.rank < known).long()
+    if given is not None:
+        depth = torch.maximum(depth, given)
+    mask = (depth == stage) & (steps.rank >= known)
+    hidden = mask.flatten(1).sum(1)
+    free = hidden + steps.known
+    scored = hidden
+    if subset is not None:
+        if generator is None:
+            raise ArdmError("a random subset of sites needs a generator")
+        key = torch.rand(mask.shape, generator=generator).to(x.device).masked_fill(~mask, 2.0).flatten(1)
+        mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
+        scored = hidden.clamp(max=subset)
+    sums = _score(model, x, depth, Sites.where(mask), context)
+    weight = S * free.to(sums.dtype) / scored.clamp(min=1)  # hidden / scored of the subset, S · free / hidden of the step
+    return Scored(sums * weight, sums, scored, hidden)
+
+
+def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Tensor | None = None) -> Scored:
+    """Score one step of a given plan an item: step (B,), uniform over 0..len(plan)−1 for an unbiased code length.
+
+    `hidden` counts what the step itself reveals, all of which is scored.
+    """
+    when = plan.when.to(x.device).expand(len(x), *plan.when.shape[1:])
+    at = step.view(-1, *[1] * (when.ndim - 1))
+    depth = (when < at).sum(1)
+    mask = (when == at).any(1)
+    sums = _score(model, x, depth, Sites.where(mask), context)
+    count = mask.flatten(1).sum(1)
+    return Scored(sums * len(plan), sums, count, count)
+
+
+def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None) -> Tensor:
+    """(B,): −log p of the next digits at the sites, in nats, with gradient."""
+    prediction = model(model.digits.truncate(x, depth), context)
+    logp = prediction.log_prob(sites, model.digits.read(x, depth, sites))
+    return logp.new_zeros(len(x)).index_add(0, sites.lane, -logp)

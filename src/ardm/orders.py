@@ -1,0 +1,93 @@
+"""Generation orders by recipe: a few names and integers that rebuild the same plan on any machine, for any image size.
+
+An image order assigns each pixel a group by its coordinates, periodically, so that an image of any size takes the same
+number of steps; the channels follow each other with a delay, each told those before it.  With a delay of one step,
+G groups of pixels in C channels take G + C − 1 network calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ardm.errors import ArdmError
+from ardm.plan import Plan, bayer_ranks, checkerboard_ranks, halton_ranks, wavefront_ranks
+
+RANKS = {
+    "bayer": bayer_ranks,
+    "halton": halton_ranks,
+    "raster": lambda h, w: np.arange(h * w).reshape(h, w),
+    "wavefront": wavefront_ranks,
+    "checkerboard": checkerboard_ranks,
+}
+"""Orders of the pixels of a cell: (height, width) → ranks (height, width)."""
+
+
+@dataclass(frozen=True)
+class OrderConfig:
+    """A plan for images.
+
+    order: "bayer", "halton", "checkerboard", "raster", "wavefront" (coarse to fine, or line by line in a cell), or
+    "random" (the any-order model: no fixed plan).
+    calls: how many network calls each level takes, the first being the default; several levels share one model.
+    cell: the side of the periodic cell, a power of two for "bayer".
+    starts: ranks (0..cell²−1) at which the groups of the first level begin; empty: even widths.
+    lead: the channel that is told first.  delay: steps by which each further channel follows.
+    """
+
+    order: str = "random"
+    calls: tuple[int, ...] = (50,)
+    cell: int = 32
+    starts: tuple[int, ...] = ()
+    lead: int = 1
+    delay: int = 1
+
+    def __post_init__(self) -> None:
+        if self.order not in ("random", *RANKS):
+            raise ArdmError(f"unknown order {self.order!r}; there are random, {', '.join(RANKS)}")
+        if not self.calls or min(self.calls) < 1:
+            raise ArdmError(f"calls must be positive numbers of network calls; got {self.calls}")
+
+    @property
+    def fixed(self) -> bool:
+        """Whether this is one order, rather than any."""
+        return self.order != "random"
+
+
+def image_plan(config: OrderConfig, shape: Sequence[int], calls: int | None = None, stages: int = 1) -> Plan:
+    """The plan for images (C, H, W) in `calls` network calls (default: the first level of the recipe).
+
+    Raises ArdmError where there is no fixed order, or the calls cannot be had.
+    """
+    if not config.fixed:
+        raise ArdmError("this recipe has no fixed order: it serves any order; give one to plan or code with")
+    C, H, W = shape
+    tail = config.delay * (C - 1)
+    wanted = config.calls[0] if calls is None else calls
+    groups, odd = divmod(wanted, stages)
+    groups -= tail
+    if odd or not 1 <= groups <= config.cell**2:
+        least, most = stages * (tail + 1), stages * (tail + config.cell**2)
+        raise ArdmError(f"this order takes {least} to {most} calls, a multiple of {stages}; got {wanted}")
+    ranks = RANKS[config.order](config.cell, config.cell)
+    edges = np.asarray(group_starts(config, groups, wanted))
+    group = np.searchsorted(edges, ranks, side="right") - 1
+    y, x = np.mgrid[:H, :W] % config.cell
+    turn = (np.arange(C) - config.lead) % C * config.delay
+    when = group[y, x][None] + turn[:, None, None]
+    steps = groups + tail
+    return Plan(torch.from_numpy(when[None] + steps * np.arange(stages)[:, None, None, None])[None].long())
+
+
+def group_starts(config: OrderConfig, groups: int, calls: int) -> list[int]:
+    """The ranks at which the groups of a level begin: the recipe's own, thinned for fewer calls; else even widths."""
+    total = config.cell**2
+    if not config.starts or calls > config.calls[0]:
+        return [total * g // groups for g in range(groups)]
+    if config.starts[0] != 0 or list(config.starts) != sorted(set(config.starts)) or config.starts[-1] >= total:
+        raise ArdmError(f"starts must begin with 0 and increase strictly below {total}; got {config.starts[:8]}…")
+    own = len(config.starts)
+    return [config.starts[own * g // groups] for g in range(groups)]

@@ -1,0 +1,332 @@
+"""When each digit becomes known.
+
+A plan is one integer tensor: when[·, s, site] is the step at which digit s of a site is revealed.  The generation
+order σ, the stages of upscaling, the policy of parallel generation, raster order, block diffusion, D3PM's random jumps
+and infilling are all values of this tensor.  `plan.coarsen(starts)` is the same order in fewer steps (section 3.1).
+
+Read me first: `when` holds *ranks* (the step of a site), not orders (the site of a step): the paper's σ as in
+m = (σ < t).  The two are inverse permutations, and differ unless the order is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import prod
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ardm.digits import Partial, Sites
+from ardm.errors import ArdmError
+
+GIVEN = -1
+"""A digit that is known before the walk begins."""
+NEVER = 2**31 - 1
+"""A digit that is never revealed: what lies outside an image costs no step and no bit."""
+
+
+class Asked(Protocol):
+    """A prediction: next-digit logits (N, b) at the sites asked."""
+
+    def __getitem__(self, sites: Sites) -> Tensor: ...
+
+
+class AnyPlan(Protocol):
+    """What a walk asks of a plan; `Plan` and `Confident` both answer it."""
+
+    def __len__(self) -> int: ...
+
+    def select(self, k: int, state: Partial, prediction: Asked) -> Sites:
+        """The sites that step k reveals."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Digit s of a site is revealed at step when[·, s, *site]; GIVEN: known before; NEVER: not revealed at all.
+
+    when: (1 or B, S, *shape) int64; a first dimension of 1 serves every item of a batch.  Raises ArdmError where a
+    digit would be revealed before a more significant digit of its site, or both in one step.
+    """
+
+    when: Tensor
+
+    def __post_init__(self) -> None:
+        when = self.when
+        if when.ndim < 3 or when.dtype != torch.long:
+            raise ArdmError(f"when must be int64 of shape (1 or B, S, *shape); got {when.dtype} {tuple(when.shape)}")
+        late, early = when[:, 1:], when[:, :-1]
+        fixed = ((late == GIVEN) & (early == GIVEN)) | ((late == NEVER) & (early == NEVER))
+        if not ((late > early) | fixed).all():
+            raise ArdmError("a digit must be revealed after the more significant digits of its site, one a step")
+        if when.min() < GIVEN:
+            raise ArdmError(f"when holds steps, {GIVEN} (given) or {NEVER} (never); got {int(when.min())}")
+
+    @cached_property
+    def _steps(self) -> int:
+        reached = self.when[self.when != NEVER]
+        return int(reached.max()) + 1 if reached.numel() else 0
+
+    def __len__(self) -> int:
+        return self._steps
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one item."""
+        return self.when.shape[2:]
+
+    @property
+    def stages(self) -> int:
+        """The number S of digits of a site."""
+        return self.when.shape[1]
+
+    def to(self, device: torch.device | str) -> Plan:
+        """The same plan on another device."""
+        return Plan(self.when.to(device))
+
+    def depth(self, k: int) -> Tensor:
+        """How many digits of each site are known before step k: (1 or B, *shape)."""
+        return (self.when < k).sum(1)
+
+    @cached_property
+    def _groups(self) -> list[Tensor]:
+        """For a shared plan: the flat positions of each step, ascending; found once, so no step waits for a GPU."""
+        steps = self.when[0].flatten(1)
+        moment, position = steps.flatten(), torch.arange(steps.shape[1], device=steps.device).repeat(len(steps))
+        order = torch.argsort(moment, stable=True)
+        moment, position = moment[order], position[order]
+        edges = torch.searchsorted(moment, torch.arange(len(self) + 1, device=moment.device)).tolist()
+        return [position[a:b].sort().values for a, b in pairwise(edges)]
+
+    def group(self, k: int) -> Tensor:
+        """The flat positions that step k of a shared plan reveals, ascending: (n_k,)."""
+        if len(self.when) != 1:
+            raise ArdmError("group is for shared plans; this one has a plan for each item: use select")
+        return self._groups[k]
+
+    def select(self, k: int, state: Partial, prediction: Asked) -> Sites:
+        """The sites that step k reveals, item by item, positions ascending.
+
+        Raises ArdmError at step 0 where the state is not what the plan takes for given.
+        """
+        D = prod(self.shape)
+        if k == 0:
+            self._refuse(state)
+        if len(self.when) == 1:
+            lanes = torch.arange(state.batch, device=state.value.device)[:, None] * D
+            return Sites((lanes + self._groups[k].to(lanes.device)).flatten(), D)
+        return Sites.where((self.when == k).any(1))
+
+    def _refuse(self, state: Partial) -> None:
+        """A plan for other items, or a start that it does not know of, would give wrong values silently."""
+        if state.shape != self.shape or len(self.when) not in (1, state.batch):
+            raise ArdmError(f"the plan is for {tuple(self.when.shape)}, the state has {tuple(state.depth.shape)}")
+        live = ((self.when != GIVEN) & (self.when != NEVER)).any(1)
+        if (live.to(state.depth.device) & (state.depth != self.depth(0).to(state.depth.device))).any():
+            raise ArdmError("the plan does not begin where the state ends; use plan.given(state.depth)")
+
+    def coarsen(self, starts: Sequence[int]) -> Plan:
+        """The same order in fewer steps: new step j covers the old steps starts[j] .. starts[j + 1] − 1.
+
+        Raises ArdmError unless starts begin at 0 and increase strictly below len(self).
+        """
+        first = list(starts)
+        if not first or first[0] != 0 or any(a >= b for a, b in pairwise(first)):
+            raise ArdmError(f"starts must begin with 0 and increase strictly; got {first[:8]}{'…' * (len(first) > 8)}")
+        if first[-1] >= max(len(self), 1):
+            raise ArdmError(f"starts must lie below the {len(self)} steps of the plan; got {first[-1]}")
+        steps = torch.searchsorted(torch.as_tensor(first, device=self.when.device), self.when, right=True) - 1
+        return Plan(torch.where((self.when == GIVEN) | (self.when == NEVER), self.when, steps))
+
+    def given(self, depth: Tensor) -> Plan:
+        """The plan for a walk that starts from a state of this depth (1 or B, *shape): infilling, bit-depth expansion.
+
+        What is known is struck off, and steps that become empty for every item are removed.
+        """
+        stage = torch.arange(self.stages, device=self.when.device).view(1, -1, *[1] * len(self.shape))
+        when = torch.where(
+            stage < depth[:, None], GIVEN, self.when.expand(max(len(depth), len(self.when)), *self.when.shape[1:])
+        )
+        live = (when != GIVEN) & (when != NEVER)
+        steps = torch.zeros(len(self), dtype=torch.bool, device=when.device)
+        steps[when[live]] = True
+        renumber = steps.cumsum(0) - 1
+        when = when.clone()
+        when[live] = renumber[when[live]]
+        return Plan(when)
+
+    def only(self, inside: Tensor) -> Plan:
+        """The plan in which sites outside `inside` (1 or B, *shape) bool are never revealed; steps keep their number."""
+        return Plan(torch.where(inside[:, None], self.when, NEVER))
+
+
+@dataclass(frozen=True)
+class Confident:
+    """A content-adaptive plan: each step reveals the hidden sites of least entropy (ties: the smallest position).
+
+    It looks at the prediction, so a decoder that makes the same predictions replays it: it samples, scores and codes.
+    Stages are finished one after the other.  starts: as for `Plan.coarsen`, in the numbering stage · D + known.
+    """
+
+    starts: tuple[int, ...]
+    sites: int
+    stages: int = 1
+
+    def __post_init__(self) -> None:
+        if (
+            not self.starts
+            or self.starts[0] != 0
+            or any(a >= b for a, b in pairwise(self.starts))
+        ):
+            raise ArdmError(f"starts must begin with 0 and increase strictly; got {self.starts[:8]}")
+        missing = [s * self.sites for s in range(self.stages) if s * self.sites not in self.starts]
+        if missing or self.starts[-1] >= self.stages * self.sites:
+            raise ArdmError(f"each stage must begin with a step of its own, below {self.stages * self.sites} in all")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def select(self, k: int, state: Partial, prediction: Asked) -> Sites:
+        """The next sites of least entropy (Shannon, of the next digit); asks the prediction at every hidden site."""
+        width = [*self.starts[1:], self.stages * self.sites][k] - self.starts[k]
+        hidden = state.depth == self.starts[k] // self.sites
+        asked = Sites.where(hidden)
+        p = prediction[asked].double().softmax(-1)
+        entropy = torch.full(hidden.shape, torch.inf, dtype=torch.double, device=hidden.device).flatten()
+        entropy[asked.index] = torch.special.entr(p).sum(-1)
+        pick = entropy.view(len(hidden), -1).argsort(dim=1, stable=True)[:, :width]
+        chosen = torch.zeros_like(hidden).flatten(1).scatter(1, pick, True)
+        return Sites.where(hidden & chosen.view_as(hidden))
+
+
+def _staged(ranks: Tensor, stages: int, shape: Sequence[int]) -> Plan:
+    """One order of D sites, the same in every stage."""
+    D = prod(shape)
+    return Plan((ranks.long() + D * torch.arange(stages)[:, None]).view(1, stages, *shape))
+
+
+def ranked(ranks: Tensor, shape: Sequence[int], stages: int = 1) -> Plan:
+    """The plan of a given order: ranks (D,) or (S, D), the step of each site within its stage."""
+    D = prod(shape)
+    rows = ranks.reshape(-1, D).expand(stages, D)
+    if not torch.equal(rows.sort(-1).values, torch.arange(D).expand(stages, D)):
+        raise ArdmError(f"ranks must hold each of 0..{D - 1} once; ranks are steps of sites, not sites of steps")
+    return Plan((rows + D * torch.arange(stages)[:, None]).reshape(1, stages, *shape).long())
+
+
+def raster(stages: int, shape: Sequence[int]) -> Plan:
+    """Site after site, stage after stage: the single-order autoregressive model."""
+    return _staged(torch.arange(prod(shape)), stages, shape)
+
+
+def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batch: int = 1) -> Plan:
+    """Stage after stage, each in a uniformly random order of its own (Algorithms 1 and 3)."""
+    D = prod(shape)
+    ranks = torch.stack(
+        [torch.stack([s * D + torch.randperm(D, generator=generator) for s in range(stages)]) for _ in range(batch)]
+    )
+    return Plan(ranks.view(batch, stages, *shape))
+
+
+def unstaged(stages: int, shape: Sequence[int], generator: torch.Generator) -> Plan:
+    """All digits of all sites in one random order that respects significance."""
+    D = prod(shape)
+    ranks = torch.randperm(stages * D, generator=generator).view(stages, D).sort(0).values
+    return Plan(ranks.view(1, stages, *shape))
+
+
+def absorbing(steps: int, shape: Sequence[int], batch: int, generator: torch.Generator) -> Plan:
+    """D3PM-absorbing with T = `steps`: every site jumps at a time of its own, so that the widths of steps are random."""
+    return Plan(torch.randint(steps, (batch, 1, *shape), generator=generator))
+
+
+def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Generator) -> Plan:
+    """Blocks of `size` consecutive sites one after the other, shuffled inside (block diffusion)."""
+    D = prod(shape)
+    key = torch.rand(D, generator=generator, dtype=torch.double) + torch.arange(D) // size
+    return _staged(key.argsort().argsort(), stages, shape)
+
+
+# --- Orders for images: low-discrepancy, with the channels offset from each other -------------------------------------
+
+
+def _bits_reversed(index: np.ndarray, bits: int) -> np.ndarray:
+    out = np.zeros_like(index)
+    for _ in range(bits):
+        out, index = out * 2 + index % 2, index // 2
+    return out
+
+
+def bayer_ranks(height: int, width: int) -> np.ndarray:
+    """(height, width): the ordered-dither rank of each pixel: every prefix of the order is spread evenly.
+
+    Level after level (coarse to fine), a quarter of the pixels is refined into four: first the diagonal neighbour.
+    """
+    side = max(height, width, 2)
+    bits = (side - 1).bit_length()
+    y, x = np.mgrid[:height, :width]
+    key = np.zeros((height, width), dtype=np.int64)
+    for level in range(bits):  # the lowest coordinate bits decide the finest, hence the last, refinement
+        by, bx = (y >> level) & 1, (x >> level) & 1
+        key += ((by ^ bx) * 2 + by) << (2 * (bits - 1 - level))
+    return _dense(key)
+
+
+def halton_ranks(height: int, width: int) -> np.ndarray:
+    """(height, width): pixels in the order in which the Halton sequence (bases 2 and 3) first visits their cell."""
+    ranks = np.full((height, width), -1, dtype=np.int64)
+    found, start = 0, 1
+    while found < height * width:
+        n = np.arange(start, start + 8 * height * width)
+        cells = (_radical(n, 2) * height).astype(int) * width + (_radical(n, 3) * width).astype(int)
+        fresh, first = np.unique(cells, return_index=True)
+        for cell in fresh[np.argsort(first)]:
+            if ranks.flat[cell] < 0:
+                ranks.flat[cell], found = found, found + 1
+        start += len(n)
+    return ranks
+
+
+def _radical(n: np.ndarray, base: int) -> np.ndarray:
+    out, weight = np.zeros(len(n)), 1.0
+    n = n.copy()
+    while n.any():
+        weight /= base
+        out, n = out + weight * (n % base), n // base
+    return out
+
+
+def wavefront_ranks(height: int, width: int, slope: int = 1) -> np.ndarray:
+    """(height, width): pixels ordered by x + slope · y, then row: what a raster-like decoder can do in parallel."""
+    y, x = np.mgrid[:height, :width]
+    return _dense((x + slope * y) * height + y)
+
+
+def checkerboard_ranks(height: int, width: int) -> np.ndarray:
+    """(height, width): the even squares in raster order, then the odd ones."""
+    y, x = np.mgrid[:height, :width]
+    return _dense(((x + y) % 2) * height * width + y * width + x)
+
+
+def _dense(key: np.ndarray) -> np.ndarray:
+    order = np.argsort(key, axis=None, kind="stable")
+    ranks = np.empty(key.size, dtype=np.int64)
+    ranks[order] = np.arange(key.size)
+    return ranks.reshape(key.shape)
+
+
+def image(stages: int, shape: Sequence[int], pixels: np.ndarray, offset: float = 1 / 48, first: int = 0) -> Plan:
+    """A plan for images (C, H, W) from an order of the pixels, with the channels offset from each other.
+
+    pixels: (H, W), ranks of the pixels.  A channel follows the one before it by `offset` of the whole order, so that it
+    is told the other channels of its pixel and its neighbours; channel `first` leads (green, for photographs).
+    offset = 0 reveals a whole pixel in consecutive steps.
+    """
+    C, H, W = shape
+    turn = (np.arange(C) - first) % C
+    key = pixels[None] + turn[:, None, None] * max(offset * H * W, 1e-6)
+    return _staged(torch.from_numpy(_dense(key)).flatten(), stages, shape)

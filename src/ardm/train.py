@@ -1,0 +1,337 @@
+"""Training: a generator of progress, resumable at any moment as if nothing had happened.
+
+Every random draw of step i comes from a generator seeded by (seed, i), and the data order from (seed, epoch): the state
+of a run is its parameters, its optimiser, its average and its loss curve, and no hidden random state.  On many devices
+every process draws for the whole batch and takes its share, so that the loss is that of one process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ardm import data, likelihood, objective
+from ardm.bundle import Bundle, arrays, fit_weights, load, load_arrays, replacing, save_arrays
+from ardm.config import Recipe, TrainConfig
+from ardm.errors import ArdmError
+from ardm.model import Model
+from ardm.orders import image_plan
+from ardm.plan import Plan
+from ardm.schedule import LossCurve
+from ardm.zoo import build
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One optimiser step, or a validation after it.
+
+    loss: bits per dimension of the batch, averaged over recent steps.  speed: items a second.
+    valid, error: validation bits per dimension and its standard error, when they were measured at this step.
+    estimator: what valid estimates.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    norm: float
+    speed: float
+    seconds: float
+    valid: float | None = None
+    error: float | None = None
+    estimator: str = ""
+
+    @property
+    def left(self) -> float:
+        """Seconds to go at the present speed."""
+        return (self.steps - self.step) * self.seconds
+
+
+def seeded(*key: int) -> torch.Generator:
+    """A generator that depends on the key alone (and not on the platform)."""
+    words = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
+
+
+def rate_at(config: TrainConfig, step: int) -> float:
+    """The learning rate of a step: linear warm-up, then the decay the recipe names."""
+    warm = min(1.0, (step + 1) / max(config.warmup, 1))
+    done = min(1.0, step / max(config.steps, 1))
+    shape = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.decay]
+    return config.rate * warm * (config.final + (1 - config.final) * shape)
+
+
+class Objective(nn.Module):
+    """The loss as a module, so that a wrapper for many devices sees one forward pass."""
+
+    def __init__(self, model: Model, plans: list[Plan], subset: int) -> None:
+        super().__init__()
+        self.model, self.plans, self.subset = model, plans, subset
+
+    def forward(
+        self, x: Tensor, draws: Mapping[str, Tensor], context: Tensor | None, generator: torch.Generator
+    ) -> objective.Scored:
+        """x: (B, *shape); draws: of `Trainer.draw`, the rows of this process."""
+        if not self.plans:
+            steps = objective.Steps(draws["stage"], draws["known"], draws["rank"])
+            return objective.bound_step(
+                self.model, x, steps, context=context, subset=self.subset or None, generator=generator
+            )
+        parts = []
+        for level, plan in enumerate(self.plans):
+            rows = (draws["level"] == level).nonzero()[:, 0]
+            if len(rows):
+                part = objective.plan_step(
+                    self.model, plan, x[rows], draws["step"][rows], None if context is None else context[rows]
+                )
+                parts.append((rows, part))
+        order = torch.cat([rows for rows, _ in parts]).argsort()
+        return objective.Scored(
+            *(torch.cat([getattr(p, f) for _, p in parts])[order] for f in ("nats", "sums", "symbols", "hidden"))
+        )
+
+
+class Trainer:
+    """A run in a folder: `for progress in Trainer(recipe, folder): …`.
+
+    folder: gets config.json (the recipe), checkpoint/ (atomic), model/ (the averaged model), metrics.jsonl.
+    resume: go on from the checkpoint; without it a folder that has one is refused.
+    """
+
+    def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False) -> None:
+        self.recipe, self.config, self.folder = recipe, recipe.train, Path(folder)
+        self.accelerator = Accelerator(cpu=cpu)  # precision is ours: accelerate keeps its own for the whole process
+        if self.config.batch % self.accelerator.num_processes:
+            raise ArdmError(
+                f"train.batch {self.config.batch} must be a multiple of the {self.accelerator.num_processes} processes"
+            )
+        if (self.checkpoint / "state.json").is_file() and not resume:
+            raise ArdmError(f"{self.folder} already holds a run: go on with --resume, or give another folder")
+        source = recipe.data
+        self.train_set = data.load(source.name, source.folder, source.train, source.download)
+        self.valid_set = data.load(source.name, source.folder, source.valid, source.download)
+        if tuple(self.train_set.shape) != tuple(recipe.model.shape):
+            raise ArdmError(
+                f"the items of {source.name} have shape {tuple(self.train_set.shape)}; set model.shape to that (it is {recipe.model.shape})"
+            )
+        if self.train_set.classes > recipe.model.classes:
+            raise ArdmError(
+                f"the items of {source.name} have {self.train_set.classes} classes; set model.classes to that"
+            )
+        if source.labels and (self.train_set.labels is None or not recipe.model.labels):
+            raise ArdmError("data.labels needs a data set with labels, and model.labels set to their number")
+        S = len(recipe.model.digits)
+        self.plans = (
+            [image_plan(recipe.order, recipe.model.shape, calls, S) for calls in recipe.order.calls]
+            if recipe.order.fixed
+            else []
+        )
+        self.model = build(recipe.model, self.config.seed)
+        if self.config.init:
+            fit_weights(self.model, load(self.config.init).model.state_dict(), self.config.init)
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.curve = LossCurve(S, math.prod(recipe.model.shape), memory=self.config.memory)
+        self.step, self.loss, self.seconds = 0, math.nan, math.nan
+        optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.config.rate,
+            betas=(0.9, self.config.beta2),
+            weight_decay=self.config.weight_decay,
+        )
+        if resume:
+            self._restore(optimiser)
+        self.objective, self.optimiser = self.accelerator.prepare(
+            Objective(self.model, self.plans, self.config.subset), optimiser
+        )
+        self.average = {k: v.to(self.accelerator.device) for k, v in self.average.items()}
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state of the run lies."""
+        return self.folder / "checkpoint"
+
+    def draw(self, step: int) -> dict[str, Tensor]:
+        """The random step of every item of the whole batch, low-discrepancy."""
+        generator = seeded(self.config.seed, step, 1)
+        B = self.config.batch
+        if not self.plans:
+            drawn = objective.draw(B, len(self.model.digits), tuple(self.recipe.model.shape), generator)
+            return {"stage": drawn.stage, "known": drawn.known, "rank": drawn.rank}
+        place = objective.spread(B, generator)
+        share = self.config.first_level if len(self.plans) > 1 else 1.0
+        edges = torch.tensor(
+            [0.0] + [share + (1 - share) * i / max(len(self.plans) - 1, 1) for i in range(len(self.plans))],
+            dtype=torch.double,
+        )
+        edges[-1] = 1.0
+        level = torch.searchsorted(edges, place, right=True).sub(1).clamp(max=len(self.plans) - 1)
+        within = (place - edges[level]) / (edges[level + 1] - edges[level])
+        lengths = torch.tensor([len(p) for p in self.plans])[level]
+        return {"level": level, "step": (within * lengths).long().clamp(min=0).minimum(lengths - 1)}
+
+    def __iter__(self) -> Iterator[Progress]:
+        config = self.config
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        share = slice(rank * config.batch // world, (rank + 1) * config.batch // world)
+        stream = data.batches(len(self.train_set), config.batch, config.seed, start=self.step)
+        while self.step < config.steps:
+            began = time.perf_counter()
+            rows = next(stream)
+            norm = self._update(rows, share)
+            took = time.perf_counter() - began
+            self.seconds = took if math.isnan(self.seconds) else 0.95 * self.seconds + 0.05 * took
+            valid = self.validate() if self.step % config.valid_every == 0 or self.step == config.steps else None
+            if self.step % config.save_every == 0 or self.step == config.steps:
+                self.save()
+            yield Progress(
+                self.step,
+                config.steps,
+                self.loss,
+                rate_at(config, self.step - 1),
+                norm,
+                config.batch / self.seconds,
+                self.seconds,
+                *(() if valid is None else (valid.bits_per_dim, valid.bits_per_dim_error, valid.estimator)),
+            )
+
+    def _update(self, rows: Tensor, share: slice) -> float:
+        """One optimiser step on the items `rows`, of which this process takes its share."""
+        config, device = self.config, self.accelerator.device
+        generator = seeded(config.seed, self.step, 2)
+        x = self.train_set.items[rows]
+        if self.recipe.data.flip or self.recipe.data.rotate:
+            x = data.augment(x, generator, flip=self.recipe.data.flip, rot90=self.recipe.data.rotate)
+        x = x[share].long().to(device)
+        labels = (
+            self.train_set.labels[rows][share].long().to(device)
+            if self.recipe.data.labels and self.train_set.labels is not None
+            else None
+        )
+        draws = {k: v[share].to(device) for k, v in self.draw(self.step).items()}
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(config, self.step)
+        self.objective.train()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            scored = self.objective(x, draws, labels, generator)
+        D = math.prod(self.recipe.model.shape)
+        nats = scored.nats.double().mean() / D
+        loss = nats
+        if config.cross_entropy:  # the released code's auxiliary term: the un-reweighted sum over hidden sites
+            weight = scored.hidden / scored.symbols.clamp(min=1)
+            loss = loss + config.cross_entropy * (scored.sums * weight).double().mean() / D
+        if not torch.isfinite(loss):
+            raise ArdmError(
+                f"the loss is {float(loss)} at step {self.step}; lower train.rate, or resume from the checkpoint in {self.checkpoint}"
+            )
+        self.optimiser.zero_grad()
+        self.accelerator.backward(loss.float())
+        norm = float(self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip))
+        self.optimiser.step()
+        self.step += 1
+        self._follow(float(self.accelerator.reduce(nats.detach(), "mean")) / math.log(2))
+        self._record(draws, scored)
+        return norm
+
+    def _follow(self, bits: float) -> None:
+        self.loss = bits if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * bits
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value.detach(), 1 - decay) if value.is_floating_point() else self.average[
+                name
+            ].copy_(value)
+
+    def _record(self, draws: Mapping[str, Tensor], scored: objective.Scored) -> None:
+        if self.plans:
+            return
+        rows = [draws["stage"], draws["known"], scored.sums.detach().double(), scored.symbols]
+        stage, known, sums, symbols = (self.accelerator.gather(r.contiguous()).cpu().numpy() for r in rows)
+        self.curve.update(stage, known, sums, symbols)
+
+    def averaged(self) -> Model:
+        """A copy of the model with the averaged parameters."""
+        model = build(self.recipe.model)
+        fit_weights(model, {k: v.cpu() for k, v in self.average.items()}, "the average")
+        return model.eval().requires_grad_(False)
+
+    def bundle(self, **card: Any) -> Bundle:
+        """The averaged model with its loss curve and a card."""
+        return Bundle(
+            self.averaged(),
+            self.recipe.model,
+            self.recipe.order,
+            None if self.plans else self.curve,
+            {"name": self.recipe.name, "recipe": self.recipe.to_dict(), "steps": self.step, **card},
+        )
+
+    def validate(self) -> likelihood.Estimate:
+        """Bits per dimension of the averaged model on the first validation items: along the plan, or the bound."""
+        items = self.valid_set.items[: self.config.valid_items].long().to(self.accelerator.device)
+        context = None
+        if self.recipe.data.labels and self.valid_set.labels is not None:
+            context = self.valid_set.labels[: self.config.valid_items].long().to(items.device)
+        model = self.averaged().to(items.device)
+        if self.plans:
+            return likelihood.exact(model, self.plans[0].to(items.device), items, context=context)
+        return likelihood.bound(model, items, 4, seeded(self.config.seed, 3), context=context)
+
+    def save(self) -> None:
+        """Write checkpoint and model, each whole or not at all; only the first process writes."""
+        if not self.accelerator.is_main_process:
+            return
+        inner = getattr(self.optimiser, "optimizer", self.optimiser)
+        names = [n for n, _ in self.model.named_parameters()]
+        moments = {
+            f"{names[i]}/{key}": torch.as_tensor(value).cpu().contiguous()
+            for i, state in inner.state_dict()["state"].items()
+            for key, value in state.items()
+        }
+        with replacing(self.checkpoint) as new:
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()},
+                new / "model.safetensors",
+            )
+            save_file({k: v.cpu().contiguous() for k, v in self.average.items()}, new / "average.safetensors")
+            save_file(moments, new / "optimiser.safetensors")
+            save_arrays(arrays(self.curve.state()), new / "curve.safetensors")
+            state = {"step": self.step, "loss": self.loss, "recipe": self.recipe.to_dict()}
+            (new / "state.json").write_text(json.dumps(state, indent=2) + "\n")
+        self.bundle().save(self.folder / "model")
+
+    def _restore(self, optimiser: torch.optim.Optimizer) -> None:
+        where = self.checkpoint
+        try:
+            state = json.loads((where / "state.json").read_text())
+            weights, average, moments = (
+                load_file(where / f"{n}.safetensors") for n in ("model", "average", "optimiser")
+            )
+            self.curve = LossCurve.from_state(load_arrays(where / "curve.safetensors"))
+        except FileNotFoundError:
+            raise ArdmError(f"{self.folder} holds no checkpoint to resume from") from None
+        except (OSError, json.JSONDecodeError, SafetensorError) as error:
+            raise ArdmError(f"the checkpoint in {where} cannot be read: {error}") from None
+        for part in ("model", "order", "data"):
+            if state["recipe"][part] != self.recipe.to_dict()[part]:
+                raise ArdmError(
+                    f"the run in {self.folder} has other {part} settings; resume with those, or start elsewhere"
+                )
+        fit_weights(self.model, weights, str(where))
+        self.average = average
+        self.step, self.loss = state["step"], state["loss"]
+        names = [n for n, _ in self.model.named_parameters()]
+        saved: dict[int, dict[str, Tensor]] = {}
+        for key, value in moments.items():
+            name, slot = key.rsplit("/", 1)
+            saved.setdefault(names.index(name), {})[slot] = value
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": saved})

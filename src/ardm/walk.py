@@ -1,0 +1,74 @@
+"""The one loop: from nothing known to all known, whoever tells the symbols.
+
+    sampling = walk with Draw      likelihood = walk with Score      encoding, decoding = walk with Encode, Decode
+
+(Algorithms 1 and 3 of the paper, and both directions of its compressor.)  Leakage is impossible by construction: the
+state is built from what has been told, so the network never holds a digit that a decoder lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ardm.digits import Partial
+from ardm.model import AnyModel
+from ardm.plan import AnyPlan
+from ardm.source import Draw, Score, Source
+
+
+def walk(
+    model: AnyModel,
+    plan: AnyPlan,
+    source: Source,
+    state: Partial,
+    truth: Tensor | None = None,
+    context: Tensor | None = None,
+) -> Iterator[Partial]:
+    """Yield the state after every step; the last one is as complete as the plan makes it.
+
+    state: where to start, `model.digits.blank(B, shape)` for nothing known; a started state needs `plan.given(depth)`.
+    truth: (B, *shape) the data, where the source does not know them itself.
+    """
+    for k in range(len(plan)):
+        with torch.no_grad():
+            prediction = model(state, context)
+            sites = plan.select(k, state, prediction)
+            told = None if truth is None else model.digits.read(truth, state.depth, sites)
+            digit = source(prediction[sites], sites.lane, told)
+            state = model.digits.write(state, sites, digit)
+        yield state
+
+
+def last(states: Iterator[Partial], start: Partial) -> Partial:
+    """The final state of a walk; `start` for a walk of no steps."""
+    for start in states:
+        pass
+    return start
+
+
+def sample(
+    model: AnyModel,
+    plan: AnyPlan,
+    start: Partial,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    context: Tensor | None = None,
+) -> Tensor:
+    """Draw data: (B, *shape) int64.  start: blank, or what is given (infilling, bit-depth expansion)."""
+    return last(walk(model, plan, Draw(generator, temperature), start, context=context), start).value
+
+
+def score(
+    model: AnyModel, plan: AnyPlan, x: Tensor, start: Partial | None = None, context: Tensor | None = None
+) -> Tensor:
+    """−log p(x | plan) in nats, (B,) float64, exact: the code length of x along this plan, step by step.
+
+    start: given part of x, which costs nothing.  `likelihood.exact` gives the same numbers in batches of steps.
+    """
+    start = start or model.digits.blank(len(x), x.shape[1:], x.device)
+    ledger = Score(len(x), x.device)
+    last(walk(model, plan, ledger, start, truth=x, context=context), start)
+    return ledger.nats

@@ -1,0 +1,57 @@
+"""Tiny bundles with arbitrary parameters, and images that they like: for the codec and all that stands on it."""
+
+import functools
+
+import torch
+from toys import generator
+
+from ardm.bundle import Bundle
+from ardm.codec import tiling
+from ardm.orders import OrderConfig
+from ardm.walk import sample
+from ardm.zoo import ModelConfig, build
+
+SMALL = {"width": 8, "blocks": 1, "radius": 1, "rings": 1, "components": 2}
+BAYER = OrderConfig("bayer", calls=(8,), cell=4)
+
+
+def by_formula(model, scale=1.0):
+    """Every parameter from integers alone, so that no library's random numbers are relied on."""
+    seed = 1
+    with torch.no_grad():
+        for p in model.parameters():
+            index = torch.arange(seed, seed + p.numel(), dtype=torch.long)
+            noise = (index * 2654435761 % 65537 * 40503 % 65537).double() / 65537 - 0.5
+            fan = p[0].numel() if p.ndim > 1 else 4
+            p.copy_((noise * scale * 4 / fan**0.5).view(p.shape))
+            seed += p.numel()
+    return model.eval().requires_grad_(False)
+
+
+@functools.cache
+def tiny(trunk="local", shape=(3, 8, 8), classes=256, base=0, head="mixture", order=BAYER, scale=1.0, **changes):
+    config = ModelConfig(shape=shape, classes=classes, base=base, head=head, trunk=trunk, **{**SMALL, **changes})
+    if base:
+        S = len(config.digits)
+        order = OrderConfig(order.order, tuple(S * c for c in order.calls), order.cell) if order.fixed else order
+    return Bundle(by_formula(build(config), scale), config, order, card={"name": f"tiny {trunk}"})
+
+
+def noise(*shape, classes=256, seed=0):
+    return torch.randint(classes, shape, generator=generator(seed), dtype=torch.long).to(torch.uint8 if classes <= 256 else torch.long)
+
+
+@functools.cache
+def liked(bundle_args, height, width, seed=0):
+    """An image drawn from a model, so that coding it pays: any-size models only."""
+    bundle = tiny(**dict(bundle_args))
+    how = tiling(bundle, bayer=not bundle.order.fixed)
+    shape = (bundle.config.shape[0], height, width)
+    start = bundle.model.digits.blank(1, shape)
+    return sample(bundle.model, how.plan(shape), start, generator(seed))[0].to(torch.uint8)
+
+
+def smooth(channels, height, width, seed=0):
+    """Something like a photograph: a random walk, in uint8."""
+    steps = torch.randn(channels, height, width, generator=generator(seed))
+    return (steps.cumsum(1).cumsum(2) * 3 + 128).clamp(0, 255).to(torch.uint8)

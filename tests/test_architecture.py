@@ -1,0 +1,150 @@
+"""Our own imports, read from the source: five floors, no circle, and each duty in one place."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import ardm
+
+ROOT = Path(ardm.__file__).parent
+FLOORS = {
+    1: "errors nets schedule digits ans data container files",
+    2: "heads model plan",
+    3: "zoo objective walk source orders",
+    4: "train likelihood codec config bundle",
+    5: "api pictures plots trainlog demo console cli cli_codec",
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
+FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+
+
+def room(path):
+    """The module or subpackage of ours that a file belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """(module, name or None) of everything a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def ours(path):
+    """The rooms of ours that a file imports."""
+    for module, name in imports(path):
+        top, *rest = module.split(".")
+        if top == "ardm":
+            yield rest[0] if rest else name
+
+
+def calls(path):
+    """Dotted names of everything a file calls."""
+    return {ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)}
+
+
+SHELL = ("cli", "cli_codec", "console", "demo", "__main__")
+"""Who speaks to a person."""
+
+
+def named(*rooms):
+    return [p for p in FILES if room(p) in rooms]
+
+
+def test_every_room_has_a_floor():
+    assert {room(p) for p in FILES} - set(FLOOR) - {"__main__"} == set(), "give the new module its floor above"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    if room(path) == "__main__":
+        return
+    for other in ours(path):
+        assert FLOOR.get(other, 0) <= FLOOR.get(room(path), 5), f"{path.name} imports {other}, which stands above it"
+
+
+def test_there_is_no_circle():
+    graph = {}
+    for path in FILES:
+        graph.setdefault(room(path), set()).update(set(ours(path)) - {room(path)})
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_networks_know_nothing_of_ours():
+    for path in named("nets"):
+        assert set(ours(path)) <= {"nets"}, path
+
+
+def test_only_the_zoo_knows_the_networks():
+    for path in FILES:
+        assert "nets" not in ours(path) or room(path) in ("nets", "zoo"), path
+
+
+@pytest.mark.parametrize("name", ["schedule", "ans"])
+def test_numbers_in_numbers_out(name):
+    for path in named(name):
+        assert not {m.split(".")[0] for m, _ in imports(path)} & {"torch", "accelerate", "safetensors"}
+
+
+def test_only_the_command_line_prints_parses_and_exits():
+    for path in FILES:
+        if room(path) not in SHELL:
+            called = calls(path)
+            assert not called & {
+                "print",
+                "input",
+                "exit",
+                "quit",
+                "sys.exit",
+                "os._exit",
+                "sys.stdout.write",
+                "sys.stderr.write",
+            }, path
+            assert not {m.split(".")[0] for m, _ in imports(path)} & {"argparse", "typer", "click", "optparse"}, path
+            assert "SystemExit" not in path.read_text(), path
+
+
+def test_only_training_touches_an_optimiser():
+    for path in FILES:
+        if room(path) != "train":
+            assert "torch.optim" not in path.read_text(), path
+
+
+def test_the_core_needs_torch_alone():
+    for path in named("digits", "plan", "heads", "model", "source", "walk", "objective", "likelihood", "nets"):
+        foreign = {m.split(".")[0] for m, _ in imports(path)} - {"ardm", "torch", "numpy"}
+        assert all(m in __import__("sys").stdlib_module_names for m in foreign), (path, foreign)
+
+
+def test_no_global_random_state_is_used():
+    """Chance comes from generators that callers own; only the zoo seeds the global one, and puts it back."""
+    for path in FILES:
+        if room(path) not in ("zoo", "nets", *SHELL):
+            assert not calls(path) & {
+                "torch.manual_seed",
+                "np.random.seed",
+                "random.seed",
+                "np.random.rand",
+                "random.random",
+            }, path
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                    "torch.rand",
+                    "torch.randn",
+                    "torch.randint",
+                    "torch.randperm",
+                ):
+                    assert any(k.arg == "generator" for k in node.keywords), (
+                        f"{path.name}:{node.lineno} draws from the global state"
+                    )
+
+
+def test_every_module_says_what_it_is():
+    for path in [*FILES, ROOT / "__init__.py"]:
+        doc = ast.get_docstring(ast.parse(path.read_text()))
+        assert (doc or "").split("\n")[0].endswith((".", ":")), path

@@ -1,0 +1,227 @@
+"""Output families: next-digit distributions against brute force, and numbers that would cancel if done carelessly."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ardm.digits import Digits, Sites
+from ardm.errors import ArdmError
+from ardm.heads import DigitHead, MixtureHead, ValueHead
+from toys import HEADS, WIDTH, WILD, generator, letters, randomise
+
+ALPHABETS = [Digits(5, 5), Digits(5, 2), Digits(7, 3), Digits(27, 3), Digits(256, 4), Digits(125, 5), Digits(7, 2)]
+CASES = [(h, a) for h in HEADS for a in ALPHABETS] + [(h, a) for h in ("digits", "values") for a in (WILD, letters())]
+
+
+def features_of(rows, seed=0, dtype=torch.double):
+    g = generator(seed)
+    h = torch.randn(rows, WIDTH, generator=g, dtype=dtype)
+    return h, torch.rand(rows, generator=g, dtype=dtype) * 2 - 1, torch.rand(rows, generator=g, dtype=dtype) + 0.02
+
+
+def same(features, rows):
+    """One row of features, repeated."""
+    return tuple(f[:1].expand(rows, *f.shape[1:]) for f in features)
+
+
+def at_depth(alphabet, d):
+    x = torch.arange(alphabet.classes)[None]
+    state = alphabet.truncate(x, torch.full_like(x, d))
+    return state.value[0], state.depth[0], alphabet.read(x, state.depth, Sites.where(x >= 0))
+
+
+# --- every family -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("head", "alphabet"), CASES)
+def test_told_digits_have_the_probability_they_are_drawn_with(head, alphabet):
+    module = randomise(HEADS[head](alphabet, WIDTH), scale=2.0)
+    features = features_of(alphabet.classes)
+    for d in range(len(alphabet)):
+        value, depth, digit = at_depth(alphabet, d)
+        logits = module.logits(features, value, depth)
+        assert logits.shape == (alphabet.classes, alphabet.base)
+        possible = alphabet.possible(value, depth)
+        assert torch.equal(logits > -torch.inf, possible)
+        expected = logits.log_softmax(-1).gather(1, digit[:, None])[:, 0]
+        torch.testing.assert_close(module.log_prob(features, value, depth, digit), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("head", "alphabet"), CASES)
+def test_an_untrained_head_is_flat_where_it_should_be(head, alphabet):
+    module = HEADS[head](alphabet, WIDTH).double()
+    value, depth, _ = at_depth(alphabet, 0)
+    logits = module.logits(features_of(alphabet.classes), value, depth)
+    if head == "digits":
+        assert logits[logits.isfinite()].unique().numel() == 1
+    if head == "values":
+        x = torch.arange(alphabet.classes)[None]
+        sizes = alphabet.read(x, torch.zeros_like(x), Sites.where(x >= 0)).bincount(minlength=alphabet.base)
+        torch.testing.assert_close(logits[0].softmax(-1), sizes / alphabet.classes, check_dtype=False)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_gradients_are_right(head):
+    alphabet = Digits(7, 3)
+    module = randomise(HEADS[head](alphabet, WIDTH))
+    value, depth, digit = at_depth(alphabet, 1)
+    inputs = tuple(f.requires_grad_() for f in features_of(7))
+    assert torch.autograd.gradcheck(lambda *f: module.log_prob(f, value, depth, digit), inputs)
+
+
+@pytest.mark.parametrize(("head", "alphabet"), [(h, a) for h, a in CASES if h != "digits"])
+def test_the_chain_over_digits_is_the_mass_of_the_value(head, alphabet):
+    """Data parametrisation: the same outputs, read digit by digit, multiply back to one distribution over values."""
+    module = randomise(HEADS[head](alphabet, WIDTH), scale=2.0)
+    features = same(features_of(1, seed=4), alphabet.classes)
+    total = torch.zeros(alphabet.classes, dtype=torch.double)
+    for d in range(len(alphabet)):
+        total += module.log_prob(features, *at_depth(alphabet, d))
+    if head == "values":
+        expected = module.out(features[0])[0].log_softmax(-1)
+    else:
+        whole = MixtureHead(Digits(alphabet.classes, alphabet.classes), WIDTH, 2).double()
+        whole.load_state_dict(module.state_dict())
+        expected = whole.log_prob(features, *at_depth(whole.alphabet, 0))
+    torch.testing.assert_close(total, expected, rtol=0, atol=1e-10)
+    assert float(total.detach().exp().sum()) == pytest.approx(1, abs=1e-10)
+
+
+def test_the_direct_head_reads_the_slice_of_its_stage():
+    alphabet = Digits(8, 2)
+    head = DigitHead(alphabet, WIDTH).double()
+    with torch.no_grad():
+        head.out.bias.copy_(torch.arange(6.0))
+    h, depth = features_of(3), torch.tensor([0, 1, 2])
+    assert head.logits(h, torch.zeros(3, dtype=torch.long), depth).tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+
+
+def test_the_value_head_of_one_digit_is_a_softmax():
+    head = randomise(ValueHead(Digits(5, 5), WIDTH))
+    h = features_of(4)
+    zero = torch.zeros(4, dtype=torch.long)
+    torch.testing.assert_close(head.logits(h, zero, zero), head.out(h[0]))
+
+
+# --- the mixture ------------------------------------------------------------------------------------------------------
+
+
+def by_sigmoids(head, features, K):
+    """(N, K) masses of every value by plain differences of sigmoids, open tails: fine where nothing is small."""
+    weight, mean, inverse = head._mixture(features)
+    edges = (2 * torch.arange(1, K, dtype=torch.double) - K) / (K - 1)  # halfway between the values 2x/(K−1) − 1
+    cdf = ((edges[:, None] - mean[:, None]) * inverse[:, None]).sigmoid()
+    cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf, torch.ones_like(cdf[:, :1])], 1)
+    return (weight.exp()[:, None] * cdf.diff(dim=1)).sum(-1)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 256])
+def test_a_mixture_is_the_difference_of_cdfs(classes):
+    head = randomise(MixtureHead(Digits(classes, classes), WIDTH, 3))
+    features = features_of(6)
+    zero = torch.zeros(6, dtype=torch.long)
+    got = head.logits(features, zero, zero).exp()
+    expected = by_sigmoids(head, features, classes)
+    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-13)
+
+
+@pytest.mark.parametrize("bias", [-30.0, -5.0, 0.0, 5.0, 30.0])
+@pytest.mark.parametrize("spread", [0.02, 0.3, 1.1])
+@pytest.mark.parametrize("centre", [-60.0, -1.0, 0.3, 60.0])
+def test_masses_sum_to_one_whatever_the_network_says(bias, centre, spread):
+    """`log_prob` does not normalise over values, so the masses must: at every scale, however far the mean."""
+    head = MixtureHead(Digits(256, 256), WIDTH, 2).double()
+    with torch.no_grad():
+        head.out.bias[4:] = bias
+    zero = torch.zeros(1, dtype=torch.long)
+    for dtype, error in ((torch.double, 1e-11), (torch.float, 2e-5)):
+        features = (
+            torch.zeros(1, WIDTH, dtype=dtype),
+            torch.tensor([centre], dtype=dtype),
+            torch.tensor([spread], dtype=dtype),
+        )
+        logits = head.to(dtype).logits(features, zero, zero)
+        assert float(logits.detach().double().exp().sum()) == pytest.approx(1, abs=error)
+
+
+def test_far_tails_keep_their_digits():
+    """log-mass of a value 1e5 scales away, where the difference of sigmoids is 0 − 0; known in closed form there."""
+    head = MixtureHead(Digits(256, 256), WIDTH, 1).double()
+    features = (
+        torch.zeros(1, WIDTH, dtype=torch.double),
+        torch.tensor([-1.0], dtype=torch.double),
+        torch.tensor([0.02], dtype=torch.double),
+    )
+    with torch.no_grad():
+        head.out.bias[2] = -6.0
+    _, mean, inverse = head._mixture(features)
+    zero = torch.zeros(1, dtype=torch.long)
+    edge = 2 * 254 / 255 - 1 - 1 / 255
+    step = 2 / 255 * inverse
+    exact = -(edge - mean) * inverse + torch.log(-torch.expm1(-step))  # σ(−z) = e^−z to double precision
+    assert float(head.log_prob(features, zero, zero, torch.tensor([254])).detach()) == pytest.approx(
+        float(exact.detach()), rel=1e-12
+    )
+    assert float(exact.detach()) < -1e4
+
+
+@pytest.mark.parametrize("dtype", [torch.float, torch.double])
+@pytest.mark.parametrize("bias", [-200.0, 0.0, 200.0])
+@pytest.mark.parametrize("centre", [-500.0, 0.0, 500.0])
+@pytest.mark.parametrize("digits", [Digits(256, 256), Digits(256, 4), Digits(65536, 256)])
+def test_mixture_gradients_are_finite_at_extremes(dtype, bias, centre, digits):
+    head = MixtureHead(digits, WIDTH, 2).to(dtype)
+    with torch.no_grad():
+        head.out.bias.copy_(torch.tensor([0.0, -bias, 0.0, bias, bias, -bias]))
+    x = torch.tensor([[0, 1, digits.classes // 2, digits.classes - 2, digits.classes - 1]])
+    h = torch.zeros(5, WIDTH, dtype=dtype, requires_grad=True)
+    mean, spread = (
+        torch.full((5,), centre, dtype=dtype, requires_grad=True),
+        torch.full((5,), 0.02, dtype=dtype, requires_grad=True),
+    )
+    for d in range(len(digits)):
+        state = digits.truncate(x, torch.full_like(x, d))
+        digit = digits.read(x, state.depth, Sites.where(x >= 0))
+        logp = head.log_prob((h, mean, spread), state.value[0], state.depth[0], digit)
+        assert logp.isfinite().all()
+        logp.sum().backward()
+    assert all(t.grad.isfinite().all() for t in (h, mean, spread, head.out.weight, head.out.bias))
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation makes."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(t, torch.Tensor):
+                self.numel = max(self.numel, t.numel())
+        return out
+
+
+def test_sixteen_bits_need_no_tensor_of_their_size():
+    digits = Digits(65536, 256)
+    head = randomise(MixtureHead(digits, WIDTH, 3))
+    x = torch.tensor([[0, 12345, 65535]])
+    features, total = features_of(3), 0.0
+    with Largest() as largest:
+        for d in range(2):
+            state = digits.truncate(x, torch.full_like(x, d))
+            logits = head.logits(features, state.value[0], state.depth[0])
+            digit = digits.read(x, state.depth, Sites.where(x >= 0))
+            total = total + logits.log_softmax(-1).gather(1, digit[:, None])[:, 0]
+    assert largest.numel <= 3 * 3 * 256  # rows × components × digits
+    torch.testing.assert_close(
+        total.exp(), by_sigmoids(head, features, 65536)[torch.arange(3), x[0]], rtol=1e-6, atol=1e-13
+    )
+    with Largest() as largest:
+        state = digits.truncate(x, torch.zeros_like(x))
+        head.log_prob(features, state.value[0], state.depth[0], x[0] // 256)
+    assert largest.numel <= 3 * WIDTH * 3  # the weights: two cdf values a component, and nothing of size 256
+
+
+def test_an_ordered_family_refuses_maps():
+    with pytest.raises(ArdmError, match="values that are ordered"):
+        MixtureHead(WILD, WIDTH, 2)

@@ -1,0 +1,84 @@
+"""Orders by recipe: the same plan from the same integers, at any size, in the calls that were asked."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ardm.errors import ArdmError
+from ardm.orders import RANKS, OrderConfig, group_starts, image_plan
+
+
+@pytest.mark.parametrize("order", sorted(RANKS))
+def test_each_order_takes_the_calls_asked_and_reveals_every_site_once(order):
+    config = OrderConfig(order, (20,), cell=16)
+    plan = image_plan(config, (3, 16, 16))
+    assert len(plan) == 20
+    counts = torch.zeros(3 * 16 * 16, dtype=torch.long)
+    for k in range(len(plan)):
+        group = plan.group(k)
+        assert len(group) > 0, f"step {k} of {order} does nothing"
+        counts[group] += 1
+    assert (counts == 1).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([8, 14, 26, 50]))
+def test_a_periodic_order_serves_any_size_and_agrees_with_the_cell(height, width, calls):
+    config = OrderConfig("bayer", (50, 26, 14, 8))
+    cell = image_plan(config, (3, 32, 32), calls).when[0, 0].numpy()
+    when = image_plan(config, (3, height, width), calls).when[0, 0].numpy()
+    assert np.array_equal(when, np.tile(cell, (1, 3, 3))[:, :height, :width])
+
+
+def test_channels_follow_each_other_so_that_each_is_told_those_before():
+    when = image_plan(OrderConfig("bayer", (50,), lead=1, delay=1), (3, 32, 32)).when[0, 0]
+    assert torch.equal(when[2], when[1] + 1)  # blue one step after green
+    assert torch.equal(when[0], when[1] + 2)
+
+
+def test_fewer_calls_are_a_coarsening_of_the_same_order():
+    config = OrderConfig("bayer", (50,), delay=0)
+    fine, coarse = (image_plan(config, (1, 32, 32), c).when.flatten() for c in (32, 8))
+    order = fine.argsort(stable=True)
+    assert (coarse[order].diff() >= 0).all()
+    assert torch.equal(coarse, fine * 8 // 32)
+
+
+def test_own_starts_are_used_and_thinned():
+    config = OrderConfig("bayer", (6,), cell=8, starts=(0, 1, 4, 12, 28, 40), delay=0)
+    assert group_starts(config, 6, 6) == [0, 1, 4, 12, 28, 40]
+    assert group_starts(config, 3, 3) == [0, 4, 28]
+    ranks = RANKS["bayer"](8, 8)
+    when = image_plan(config, (1, 8, 8)).when[0, 0, 0].numpy()
+    assert when[ranks == 0] == 0
+    assert (when[(ranks >= 12) & (ranks < 28)] == 3).all()
+
+
+def test_stages_come_one_after_the_other():
+    when = image_plan(OrderConfig("bayer", (20,)), (3, 8, 8), stages=2).when[0]
+    assert when[0].max() < when[1].min()
+    assert when.max() == 19
+
+
+@pytest.mark.parametrize(
+    ("config", "calls", "words"),
+    [
+        (OrderConfig(), None, "any order"),
+        (OrderConfig("bayer"), 2, "takes 3 to"),
+        (OrderConfig("bayer", cell=4), 400, "takes 3 to 18"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_with_what_can(config, calls, words):
+    with pytest.raises(ArdmError, match=words):
+        image_plan(config, (3, 32, 32), calls)
+
+
+def test_unknown_orders_and_calls_are_refused():
+    with pytest.raises(ArdmError, match="unknown order 'spiral'"):
+        OrderConfig("spiral")
+    with pytest.raises(ArdmError, match="positive"):
+        OrderConfig("bayer", (0,))
+    with pytest.raises(ArdmError, match="increase strictly"):
+        image_plan(OrderConfig("bayer", (4,), cell=4, starts=(0, 3, 2), delay=0), (1, 4, 4))
