@@ -3,13 +3,13 @@
 import functools
 
 import torch
-from toys import generator
 
 from ardm.bundle import Bundle
 from ardm.codec import tiling
 from ardm.orders import OrderConfig
 from ardm.walk import sample
 from ardm.zoo import ModelConfig, build
+from toys import generator
 
 SMALL = {"width": 8, "blocks": 1, "radius": 1, "rings": 1, "components": 2}
 BAYER = OrderConfig("bayer", calls=(8,), cell=4)

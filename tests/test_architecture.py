@@ -10,10 +10,10 @@ import ardm
 
 ROOT = Path(ardm.__file__).parent
 FLOORS = {
-    1: "errors nets schedule digits ans data container files",
+    1: "errors nets schedule digits ans data container",
     2: "heads model plan",
     3: "zoo objective walk source orders",
-    4: "train likelihood codec config bundle",
+    4: "train likelihood codec config bundle files",
     5: "api pictures plots trainlog demo console cli cli_codec",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

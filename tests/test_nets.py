@@ -83,7 +83,7 @@ def test_hidden_digits_change_no_output_and_no_gradient(name, base):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_items_do_not_see_each_other(name):
-    model = tiny_image(classes=7, base=3, **VARIANTS[name])
+    model = tiny_image(classes=7, base=3, head="mixture", **VARIANTS[name])
     x, context = some_data(model.digits, (2, 3, 3), 4), context_for(model.body.config, 4)
     plan = plans.shuffled(2, (2, 3, 3), generator(0)).coarsen([0, 3, 10, 18, 20])
     together = score(model, plan, x, context=context)
@@ -285,6 +285,20 @@ def test_the_input_shows_the_centre_of_what_a_site_may_be():
         value, known = seen[-1]
         torch.testing.assert_close((value.flatten() + 1) * 3, torch.tensor(centre).double(), rtol=0, atol=1e-5)
         torch.testing.assert_close(known, torch.full_like(known, d / 3), rtol=0, atol=1e-7)
+
+
+def test_the_input_says_how_many_digits_are_known():
+    """A plane a stage for the U-Net, as in the paper, beside the value; an embedding has a row for "nothing known"."""
+    model, seen = tiny_image("unet", (2, 1, 4), classes=7, base=2, embedding=3), []
+    model.body.trunk.forward = lambda planes, *rest: seen.append(planes)
+    depth = torch.tensor([0, 1, 2, 3]).expand(1, 2, 1, 4)
+    state = model.digits.truncate(torch.full((1, 2, 1, 4), 5), depth)
+    model.body(state)
+    planes = seen[0][0, :, 0]
+    assert planes.shape == (2 + 2 * 3 + 2 * 3, 4)
+    assert planes[2:8].tolist() == [row for s in range(3) for row in [[float(d > s) for d in range(4)]] * 2]
+    rows = model.body.embedding.weight[[7, 4, 4, 5]]
+    torch.testing.assert_close(planes[8:].view(2, 3, 4), rows.T.expand(2, 3, 4))
 
 
 def test_a_seed_decides_the_parameters_and_nothing_else_moves():

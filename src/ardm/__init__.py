@@ -9,7 +9,7 @@ data = ardm.compress(x, "cifar10-codec")     # bytes; ardm.decompress(data) give
 
 from importlib.metadata import version
 
-from ardm.api import fill, make_plan, sample, schedule, score
+from ardm.api import fill, make_plan, sample, score
 from ardm.bundle import Bundle, load
 from ardm.codec import compress, decompress
 from ardm.config import Recipe, load_recipe
@@ -43,7 +43,6 @@ __all__ = [
     "load_recipe",
     "make_plan",
     "sample",
-    "schedule",
     "score",
     "walk",
 ]

@@ -31,7 +31,8 @@ def schedule(bundle: Bundle, calls: int, kind: str = "joint") -> Schedule:
     if not stages <= calls <= stages * sites:
         raise ArdmError(f"this model takes {stages} to {stages * sites} calls; got {calls}")
     if kind == "uniform":
-        return Schedule.uniform(stages, sites, calls)
+        even = Schedule.uniform(stages, sites, calls)
+        return even if bundle.curve is None else even.priced(bundle.curve.monotone())
     if bundle.curve is None:
         raise ArdmError(f"{bundle.name} has no loss curve (it is specialised on one plan); use kind 'uniform'")
     return (Schedule.joint if kind == "joint" else Schedule.optimal)(bundle.curve.monotone(), calls)

@@ -149,6 +149,9 @@ def _from_hub(name: str) -> Path:
 
 
 def _read(folder: Path) -> Bundle:
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ArdmError(f"{folder} is not a model: it has no {name}")
     try:
         values = json.loads((folder / "config.json").read_text())
         if values["ardm"] != FORMAT:
@@ -160,8 +163,6 @@ def _read(folder: Path) -> Bundle:
         weights = load_file(folder / "model.safetensors")
         curve_file = folder / "curve.safetensors"
         curve = LossCurve.from_state(load_arrays(curve_file)) if curve_file.is_file() else None
-    except FileNotFoundError as error:
-        raise ArdmError(f"{folder} is not a model: it has no {Path(str(error.filename)).name}") from None
     except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ArdmError(f"{folder} is not a readable model: {type(error).__name__} {error}") from None
     model = build(config)

@@ -90,6 +90,8 @@ def _destination(files: Sequence[Path], output: str | None) -> Path | None:
     if output is None:
         return None
     folder = Path(output)
+    if output == "-":
+        raise typer.BadParameter("pictures are not written to standard output; name a file or a folder", param_hint="-o")
     if not folder.is_dir() and (len(files) > 1 or output.endswith((os.sep, "/"))):
         raise typer.BadParameter(f"{output} is not a folder, which several files need", param_hint="-o")
     return folder

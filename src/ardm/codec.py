@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ardm.ans import PRECISION, Decoder, Encoder, Ints, frequencies, intervals, quantise
@@ -159,7 +160,7 @@ class Encode:
     def __init__(self, numerics: Numerics = FLOAT64) -> None:
         self.bits = 0.0
         self._frequencies = numerics.frequencies
-        self._pieces: list[tuple[Ints, Ints]] = []
+        self._pieces: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
 
     def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
         """Returns told, and remembers its pieces; raises ArdmError for a symbol that the model calls impossible."""
@@ -168,7 +169,7 @@ class Encode:
         start, width = intervals(self._frequencies(logits), told.numpy())
         if not width.all():
             raise ArdmError(f"symbol {int(told[width.argmin()])} cannot be coded: the model calls it impossible")
-        self._pieces.append((start, width))
+        self._pieces.append((start.astype(np.int32), width.astype(np.int32)))  # images have many
         self.bits += float(PRECISION * len(width) - np.log2(width).sum())
         return told
 

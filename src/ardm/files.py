@@ -381,7 +381,8 @@ def _opened(source: Path, target: Path, force: bool, keep: bool, read: Callable[
     with _reasons(f"cannot write {target}"):
         _refuse_target(target, force)
     with _reasons(f"cannot read {source}"):
-        return read(), source.stat()
+        before = source.stat()
+        return read(), before
 
 
 def _write_bytes(path: Path, data: bytes) -> None:

@@ -254,13 +254,6 @@ def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Genera
 # --- Orders for images: low-discrepancy, with the channels offset from each other -------------------------------------
 
 
-def _bits_reversed(index: np.ndarray, bits: int) -> np.ndarray:
-    out = np.zeros_like(index)
-    for _ in range(bits):
-        out, index = out * 2 + index % 2, index // 2
-    return out
-
-
 def bayer_ranks(height: int, width: int) -> np.ndarray:
     """(height, width): the ordered-dither rank of each pixel: every prefix of the order is spread evenly.
 

@@ -381,8 +381,6 @@ class _Table:
 
     def cost(self, calls: int) -> float:
         """C[calls, D]; infinite for more calls than sites."""
-        if calls > self.sites:
-            return math.inf
         while len(self._costs) <= calls:
             self._best, back = _layer(self._curve, self._best, len(self._back))
             self._back.append(np.array(back, dtype=np.min_scalar_type(self.sites)))
@@ -422,7 +420,7 @@ def _layer(curve: list[float], cost: list[float], first: int) -> tuple[list[floa
             since.pop()
         since.append(meet if lines else -math.inf)
         lines.append(s)
-        head = min(head, len(lines) - 1)
+        head = min(head, len(lines) - 1)  # only rounding can remove the lowest line
         while head + 1 < len(lines) and since[head + 1] < t:
             head += 1
         s = lines[head]

@@ -13,13 +13,12 @@ SPREAD_FLOOR = 0.02
 
 
 def box_mean(planes: Tensor, side: int) -> Tensor:
-    """Each plane of (B, P, H, W) averaged over squares of odd `side`, zeros outside: two running sums."""
-    for dim in (-2, -1):
-        pad = (0, 0, side // 2 + 1, side // 2) if dim == -2 else (side // 2 + 1, side // 2)
-        total = F.pad(planes, pad).cumsum(dim)
-        n = planes.shape[dim]
-        planes = (total.narrow(dim, side, n) - total.narrow(dim, 0, n)) / side
-    return planes
+    """Each plane of (B, P, H, W) averaged over squares of odd `side`, zeros outside.
+
+    Sums of windows, not differences of running sums: where nothing is known the result must be exactly 0.
+    """
+    half = side // 2
+    return F.avg_pool2d(F.avg_pool2d(planes, (side, 1), 1, (half, 0)), (1, side), 1, (0, half))
 
 
 def neighbours(value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

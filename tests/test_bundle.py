@@ -1,0 +1,93 @@
+"""Model folders: whole or not at all, the same identity after a round trip, and clear words for what is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ardm.bundle import Bundle, bundled, load, replacing
+from ardm.errors import ArdmError
+from ardm.orders import OrderConfig
+from ardm.schedule import LossCurve
+from ardm.zoo import build, preset
+
+
+def make(seed=0):
+    config = preset("local-tiny", shape=(1, 6, 6), classes=8)
+    curve = LossCurve.exact(np.linspace(2, 1, 36)[None])
+    return Bundle(build(config, seed).eval(), config, OrderConfig(), curve, {"name": "made"})
+
+
+def test_a_round_trip_keeps_everything(tmp_path):
+    made = make()
+    made.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    assert (again.config, again.order, again.name, again.identity) == (made.config, made.order, "made", made.identity)
+    assert np.array_equal(again.curve.monotone(), made.curve.monotone())
+    for name, value in made.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name])
+    assert not any(p.requires_grad for p in again.model.parameters())
+
+
+def test_identity_changes_with_any_weight_and_setting():
+    made = make()
+    assert made.identity == make().identity
+    assert made.identity != make(1).identity
+    assert made.identity != Bundle(made.model, made.config, OrderConfig("bayer")).identity
+    other = make()
+    with torch.no_grad():
+        next(other.model.parameters()).view(-1)[0] += 1e-6
+    assert made.identity != other.identity
+
+
+def test_saving_replaces_whole_or_not_at_all(tmp_path):
+    make().save(tmp_path / "m")
+    with pytest.raises(RuntimeError), replacing(tmp_path / "m") as new:
+        (new / "config.json").write_text("half")
+        raise RuntimeError
+    assert load(tmp_path / "m").identity == make().identity
+    make(1).save(tmp_path / "m")
+    assert load(tmp_path / "m").identity == make(1).identity
+    assert [p.name for p in tmp_path.iterdir()] == ["m"], "nothing else is left behind"
+
+
+def change(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **values}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+        (lambda f: (f / "config.json").write_text("{"), "not a readable model"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "not a readable model"),
+        (lambda f: (f / "config.json").write_text("[]"), "not a readable model"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle"), "not a readable model"),
+        (lambda f: (f / "curve.safetensors").write_bytes(b""), "not a readable model"),
+        (lambda f: change(f, ardm=99), "model format 99"),
+        (lambda f: change(f, model={"depth": 3}), "unknown setting model.depth"),
+        (lambda f: change(f, model={"shape": [1, 6, 6], "trunk": "local", "width": 8}), "do not fit"),
+    ],
+)
+def test_a_spoilt_model_is_refused_with_a_reason(tmp_path, spoil, words):
+    make().save(tmp_path / "m")
+    spoil(tmp_path / "m")
+    with pytest.raises(ArdmError, match=words):
+        load(tmp_path / "m")
+
+
+def test_unknown_names_are_told_what_there_is():
+    with pytest.raises(ArdmError, match="give a folder, or one of"):
+        load("no-such-model")
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_every_bundled_model_loads_and_is_what_its_folder_says(name):
+    bundle = load(name)
+    assert bundle.name == name
+    assert bundle.card["recipe"]["name"] == name
+    for key in ("data", "licence", "command", "figures"):
+        assert bundle.card[key]
