@@ -43,9 +43,14 @@ def test_identity_changes_with_any_weight_and_setting():
 
 def test_saving_replaces_whole_or_not_at_all(tmp_path):
     make().save(tmp_path / "m")
-    with pytest.raises(RuntimeError), replacing(tmp_path / "m") as new:
-        (new / "config.json").write_text("half")
-        raise RuntimeError
+
+    def half():
+        with replacing(tmp_path / "m") as new:
+            (new / "config.json").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
     assert load(tmp_path / "m").identity == make().identity
     make(1).save(tmp_path / "m")
     assert load(tmp_path / "m").identity == make(1).identity

@@ -116,6 +116,6 @@ def test_impossible_models_are_refused(change, words):
 
 
 def test_model_settings_from_a_newer_version_are_named():
-    with pytest.raises(ArdmError, match="unknown setting model.depthwise"):
+    with pytest.raises(ArdmError, match=r"unknown setting model\.depthwise"):
         from_values(ModelConfig, {"depthwise": True}, "model.")
     assert set(PRESETS) >= {"tiny", "small", "medium", "paper", "local"}

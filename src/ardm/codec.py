@@ -50,7 +50,8 @@ from ardm.container import (
 )
 from ardm.digits import Alphabet, Partial, Sites
 from ardm.errors import ArdmError, CodecError
-from ardm.model import AnyModel, Asks
+from ardm.heads import Head, MixtureHead
+from ardm.model import AnyModel, Asks, Features
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import Plan
 from ardm.walk import last, walk
@@ -97,6 +98,8 @@ def _float64(bundle: Bundle) -> AnyModel:
         while len(_networks) >= 4:
             _networks.pop(next(iter(_networks)))
         network = copy.deepcopy(bundle.model).to("cpu").float().double().eval().requires_grad_(False)
+        if isinstance(network.head, MixtureHead):
+            network.head = _Edges(network.head)
         _networks[bundle.identity] = _Bounded(network)
     return _networks[bundle.identity]
 
@@ -107,6 +110,28 @@ def _rounded(logits: Tensor) -> Ints:
 
 FLOAT64 = Numerics(1, _float64, _rounded)
 NUMERICS = {n.code: n for n in (FLOAT64,)}
+
+
+class _Edges(Head):
+    """A logistic mixture by differences of its cdf at the edges of the digits.
+
+    float64 resolves them to 1e-16, far below the smallest frequency, 6e-8; and it takes an eighth of the time that
+    logarithms take that never cancel.
+    """
+
+    def __init__(self, head: MixtureHead) -> None:
+        super().__init__(head.alphabet)
+        self.mixture = head
+
+    def logits(self, features: Features, value: Tensor, depth: Tensor) -> Tensor:
+        """(N, b): log-masses of the next digits, at least log 1e-300 where a value follows."""
+        digits = self.mixture.digits
+        edges = value[:, None] + torch.arange(digits.base + 1) * digits.place(depth)[:, None]
+        weight, mean, inverse = self.mixture._mixture(features)
+        scaled = (self.mixture._edge(edges)[:, None] - mean[..., None]) * inverse[..., None]
+        cdf = torch.einsum("nm,nmk->nk", weight.exp(), scaled.sigmoid())
+        mass = cdf.diff(dim=1).clamp(min=1e-300)
+        return mass.log().masked_fill(edges[:, :-1] >= digits.classes, -torch.inf)
 
 
 class _Bounded:

@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ardm import api
-from ardm.bundle import load
+from ardm.bundle import Bundle, load
 from ardm.errors import ArdmError
 from ardm.files import compress_file, decompress_file, read_image
 from ardm.pictures import sheet, state_image, to_image
@@ -40,7 +40,7 @@ def saved_size(path: Path, **options: object) -> int:
     """Bytes of a picture in another format."""
     buffer = io.BytesIO()
     with Image.open(path) as image:
-        image.save(buffer, **options)  # type: ignore[arg-type]
+        image.save(buffer, **options)
     return buffer.tell()
 
 
@@ -125,7 +125,7 @@ def _paint(out: Path) -> list[Path]:
     return [filled, samples]
 
 
-def fill_sheet(bundle: api.Bundle, x: Tensor, calls: int = 40) -> Image.Image:
+def fill_sheet(bundle: Bundle, x: Tensor, calls: int = 40) -> Image.Image:
     """What is given (a square lattice of strokes is missing), three completions, and the original."""
     known = torch.ones_like(x, dtype=torch.bool)
     for start in range(8, x.shape[1], 24):

@@ -38,7 +38,8 @@ class AnyModel(Protocol):
     def digits(self) -> Alphabet:
         """How values are refined."""
 
-    def __call__(self, state: Partial, context: Tensor | None = None) -> Asks: ...
+    def __call__(self, state: Partial, context: Tensor | None = None) -> Asks:  # noqa: D102
+        ...
 
 
 class Prediction:

@@ -17,7 +17,8 @@ from ardm.errors import ArdmError
 class Source(Protocol):
     """Anything that tells symbols."""
 
-    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor: ...
+    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:  # noqa: D102
+        ...
 
 
 class Draw:

@@ -19,11 +19,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ardm import data, likelihood, objective
-from ardm.bundle import Bundle, arrays, fit_weights, load, load_arrays, replacing, save_arrays
+from ardm.bundle import Bundle, arrays, fit_weights, load, replacing
 from ardm.config import Recipe, TrainConfig
 from ardm.errors import ArdmError
 from ardm.model import Model

@@ -44,9 +44,10 @@ def walk(
 
 def last(states: Iterator[Partial], start: Partial) -> Partial:
     """The final state of a walk; `start` for a walk of no steps."""
-    for start in states:
+    state = start
+    for state in states:  # noqa: B007 (the last one is what is wanted)
         pass
-    return start
+    return state
 
 
 def sample(

@@ -45,6 +45,9 @@ class Local(nn.Module):
     condition: width of a conditioning vector (0: none).
     """
 
+    near: Tensor
+    far: Tensor
+
     def __init__(
         self, channels: int, width: int, blocks: int, radius: int = 3, rings: int = 2, condition: int = 0
     ) -> None:
@@ -92,11 +95,10 @@ class Local(nn.Module):
 
     def _nearby(self, windows: list[Tensor], C: int) -> Tensor:
         """Mean (N, C) of the known values of each channel, the nearest weighing most; 0 where nothing is known."""
-        weight, total = 1e-9, 0.0
-        for cells, near in zip(windows, (self.near, *[self.far * share for share in (1e-3, 1e-6)]), strict=False):
-            weight = weight + torch.einsum("nkc,k->nc", cells[..., C:], near)
-            total = total + torch.einsum("nkc,k->nc", cells[..., :C], near)
-        return total / weight
+        shares = (self.near, 1e-3 * self.far, 1e-6 * self.far)
+        sums = [torch.einsum("nkc,k->nc", cells, near) for cells, near in zip(windows, shares, strict=False)]
+        total = torch.stack(sums).sum(0)
+        return total[:, :C] / (total[:, C:] + 1e-9)
 
     def _grid(self, maps: Tensor, radius: int, step: int) -> tuple[Tensor, Tensor, int, int, int]:
         """Maps (B, P, H, W) as rows (B·H'·W', P) of a padded image, the row offsets of a window, H', W' and the padding."""

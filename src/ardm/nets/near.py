@@ -5,6 +5,7 @@ A logistic mixture that is placed around this mean starts from a fair predictor 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,10 +28,10 @@ def neighbours(value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     value in [−1, 1], known in [0, 1] (the fraction of its digits).  Boxes of 3, 7, 17 and 65 pixels, each a hundred
     times lighter than the one before it, so that the nearest known values decide; where nothing is known, 0.
     """
-    maps = [known, value * known, value.square() * known]
-    weight, first, second = 1e-9, 0.0, 0.0
+    maps = torch.cat([known, value * known, value.square() * known], 1)
+    sums = torch.cat([torch.full_like(known, 1e-9), torch.zeros_like(maps[:, known.shape[1] :])], 1)
     for side, share in ((3, 1.0), (7, 1e-2), (17, 1e-4), (65, 1e-6)):
-        seen, one, two = (box_mean(m, side) * share for m in maps)
-        weight, first, second = weight + seen, first + one, second + two
+        sums = sums + share * box_mean(maps, side)
+    weight, first, second = sums.chunk(3, 1)
     mean = first / weight
-    return mean, (second / weight - mean.square()).clamp(min=0).add(SPREAD_FLOOR**2 + 0.25 * 1e-9 / weight).sqrt()
+    return mean, (second / weight - mean.square()).clamp(min=0).add(SPREAD_FLOOR**2 + 0.25e-9 / weight).sqrt()

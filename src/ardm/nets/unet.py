@@ -61,6 +61,13 @@ class Attention(nn.Module):
         return x + self.out(h.transpose(1, 2).reshape_as(x))
 
 
+def _through(pair: nn.Module, h: Tensor, condition: Tensor | None) -> Tensor:
+    """A block, then attention or nothing."""
+    block, extra = pair.children()
+    out: Tensor = extra(block(h, condition))
+    return out
+
+
 class UNet(nn.Module):
     """Planes (B, P, H, W) to features at every pixel, read at the sites asked.
 
@@ -106,16 +113,16 @@ class UNet(nn.Module):
             h = self.input(planes)
         each = len(self.down) // self.levels
         skips, sizes = [h], []
-        for i, (block, extra) in enumerate(self.down):  # type: ignore[misc]
-            h = extra(block(h, condition))
+        for i, pair in enumerate(self.down):
+            h = _through(pair, h, condition)
             skips.append(h)
             if (i + 1) % each == 0 and i + 1 < len(self.down):
                 sizes.append(h.shape[-2:])
                 h = F.avg_pool2d(h, 2, ceil_mode=True)
                 skips.append(h)
         h = self.middle[2](self.middle[1](self.middle[0](h, condition)), condition)
-        for i, (block, extra) in enumerate(self.up):  # type: ignore[misc]
-            h = extra(block(torch.cat([h, skips.pop()], 1), condition))
+        for i, pair in enumerate(self.up):
+            h = _through(pair, torch.cat([h, skips.pop()], 1), condition)
             if (i + 1) % (each + 1) == 0 and sizes:
                 h = F.interpolate(h, size=sizes.pop(), mode="nearest")
         rows = self.norm(h).permute(0, 2, 3, 1).reshape(B * H * W, self.width).to(value.dtype)
