@@ -17,6 +17,7 @@ from ardm.codec import Decode, Encode, compress, decompress, pack, unpack
 from ardm.container import Header, Method, Reader, read_header
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError, CodecError
+from ardm.heads import MixtureHead
 from ardm.orders import OrderConfig
 from ardm.source import Draw
 from ardm.walk import last, score, walk
@@ -272,7 +273,7 @@ def test_batches_of_tiles_are_bounded(coded, monkeypatch):
     assert [len(lot.boxes) for lot in lots] == [3, 3, 3, 3]
     image_both_ways(smooth(3, 20, 30), model("unet mixture"))
     big = replace(tiny(trunk="unet").config, shape=(3, 64, 64), width=512, blocks=16)
-    assert [len(b) for b in codec.Tiling(replace(tiny(), config=big), BAYER, 8).boxes(64, 128)] == [1, 1]
+    assert [len(b) for b in codec.Tiling(replace(tiny(), config=big), BAYER, 8, codec.FLOAT64).boxes(64, 128)] == [1, 1]
 
 
 def test_steps_without_symbols_are_left_out(coded):
@@ -426,6 +427,24 @@ def test_bits_as_coded_are_those_of_the_model():
     nats = float(score(codec.FLOAT64.network(bundle), codec.tiling(bundle).plan((3, 32, 32)), x.long()[None]))
     assert abs(report.bits - nats / LN2) < 0.001 * nats / LN2
     assert 8 * report.file_bytes <= nats / LN2 * 1.001 + 40 + 8 * report.header_bytes
+
+
+@pytest.mark.parametrize("classes", [2, 7, 256, 1000])
+def test_a_mixture_by_its_edges_has_the_same_frequencies(classes):
+    """Of means near and far, and scales small and large; the gain is time alone."""
+    head = by_formula(MixtureHead(Digits(classes, classes), 8, 3).double(), scale=3.0)
+    features = torch.randn(500, 8, generator=generator(3)).double(), torch.randn(500, generator=generator(4)).double(), torch.full((500,), 0.1).double()
+    start = torch.zeros(500, dtype=torch.long)
+    ours, theirs = (codec._rounded(h.logits(features, start, start)) for h in (codec._Edges(head), head))
+    assert np.abs(ours - theirs).max() <= ans.TOTAL * 0.04  # a logit between two steps of the grid may fall to either
+    assert (ours == theirs).mean() > 0.999
+
+
+def test_later_digits_of_a_mixture_are_not_taken_from_its_cdf():
+    """A block of mass 1e-20 still has its own distribution of the next digit."""
+    several, one = (codec.FLOAT64.network(tiny(base=b))._model.head for b in (4, 0))
+    assert isinstance(several, MixtureHead)
+    assert isinstance(one, codec._Edges)
 
 
 # --- the same bytes ---------------------------------------------------------------------------------------------------
@@ -667,6 +686,8 @@ def test_a_file_that_is_not_portable_says_what_else_may_be_wrong(samples):
     said = harmless(data[:30] + bytes([data[30] ^ 1]) + data[31:], bundle, x)
     assert said.endswith("or it was written with another version of PyTorch, kind of processor or number of threads")
     assert "PyTorch" not in harmless(files["raw"][0][:-1], bundle, x)
+    parts, x = files["parts"]
+    assert harmless(parts[:17], bundle, x) == "truncated file: it ends in its stored samples, after 17 bytes"
 
 
 def with_check(header):

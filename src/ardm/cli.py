@@ -150,12 +150,7 @@ def evaluate(
             api.score(bundle, part, calls or None, order or None, seed + i, passes)
             for i, part in enumerate(x.split(64))
         ]
-        result = likelihood.Estimate(
-            torch.cat([c.nats for c in chunks]),
-            torch.cat([c.error for c in chunks]),
-            chunks[0].estimator,
-            chunks[0].sites,
-        )
+        result = likelihood.Estimate.joined(chunks)
         console.print(f"{bundle.name} on {len(x)} items of {name}/{split}: {result}", highlight=False, soft_wrap=True)
         console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
 

@@ -98,7 +98,7 @@ def _float64(bundle: Bundle) -> AnyModel:
         while len(_networks) >= 4:
             _networks.pop(next(iter(_networks)))
         network = copy.deepcopy(bundle.model).to("cpu").float().double().eval().requires_grad_(False)
-        if isinstance(network.head, MixtureHead):
+        if isinstance(network.head, MixtureHead) and len(network.digits) == 1:
             network.head = _Edges(network.head)
         _networks[bundle.identity] = _Bounded(network)
     return _networks[bundle.identity]
@@ -113,10 +113,10 @@ NUMERICS = {n.code: n for n in (FLOAT64,)}
 
 
 class _Edges(Head):
-    """A logistic mixture by differences of its cdf at the edges of the digits.
+    """A logistic mixture of one digit by differences of its cdf.
 
     float64 resolves them to 1e-16, far below the smallest frequency, 6e-8; and it takes an eighth of the time that
-    logarithms take that never cancel.
+    logarithms take that never cancel.  Those are needed by a second digit, which may lie in a block of less mass.
     """
 
     def __init__(self, head: MixtureHead) -> None:
@@ -124,14 +124,12 @@ class _Edges(Head):
         self.mixture = head
 
     def logits(self, features: Features, value: Tensor, depth: Tensor) -> Tensor:
-        """(N, b): log-masses of the next digits, at least log 1e-300 where a value follows."""
-        digits = self.mixture.digits
-        edges = value[:, None] + torch.arange(digits.base + 1) * digits.place(depth)[:, None]
+        """(N, K): log-masses of the values, at least log 1e-300."""
         weight, mean, inverse = self.mixture._mixture(features)
-        scaled = (self.mixture._edge(edges)[:, None] - mean[..., None]) * inverse[..., None]
+        edges = self.mixture._edge(torch.arange(self.mixture.digits.classes + 1))
+        scaled = (edges - mean[..., None]) * inverse[..., None]
         cdf = torch.einsum("nm,nmk->nk", weight.exp(), scaled.sigmoid())
-        mass = cdf.diff(dim=1).clamp(min=1e-300)
-        return mass.log().masked_fill(edges[:, :-1] >= digits.classes, -torch.inf)
+        return cdf.diff(dim=1).clamp(min=1e-300).log()
 
 
 class _Bounded:
@@ -267,7 +265,7 @@ class Tiling:
     bundle: Bundle
     order: OrderConfig
     calls: int
-    numerics: Numerics = FLOAT64
+    numerics: Numerics
 
     def plan(self, shape: tuple[int, ...]) -> Plan:
         """The plan of one item (M, h, w)."""
@@ -311,14 +309,18 @@ class Tiling:
                 for item, (h, w) in zip(inside, filled, strict=True):
                     item[channels, :h, :w] = True
                 # given: steps in which nothing is told are left out
-                plans[shape, filled] = self.plan(shape).only(inside).given(torch.zeros(1, *shape, dtype=torch.long))
+                plan = self.plan(shape).only(inside).given(torch.zeros(1, *shape, dtype=torch.long))
+                plans = {key: kept for key, kept in plans.items() if len(key[1]) == 1} | {(shape, filled): plan}
             yield Lot(plans[shape, filled], shape, boxes, channels)
 
 
-def tiling(bundle: Bundle, calls: int | None = None, bayer: bool = False) -> Tiling:
+def tiling(
+    bundle: Bundle, calls: int | None = None, bayer: bool = False, numerics: Numerics = FLOAT64
+) -> Tiling:
     """How a model codes images: along its own order, or, if `bayer`, Bayer's over its own size.
 
-    calls: by default the first level of the order.  Raises ArdmError where they cannot be had.
+    calls: by default the first level of the order.  numerics: by default those of new files.
+    Raises ArdmError where the calls cannot be had.
     """
     C, *size = bundle.config.shape
     order, stages = bundle.order, len(bundle.config.digits)
@@ -327,7 +329,7 @@ def tiling(bundle: Bundle, calls: int | None = None, bayer: bool = False) -> Til
     if bayer and calls is None:
         fewest = order.delay * (C - 1) + 1
         calls = stages * min(max(round(DEFAULT_CALLS / stages), fewest), fewest - 1 + order.cell**2)
-    made = Tiling(bundle, order, order.calls[0] if calls is None else calls)
+    made = Tiling(bundle, order, order.calls[0] if calls is None else calls, numerics)
     made.plan((C, 1, 1))  # refuses calls that cannot be had
     return made
 
@@ -416,10 +418,10 @@ def unpack(
     else:
         bundle = _maker(header, model)
         try:
-            how = tiling(bundle, header.calls, header.bayer)
+            how = tiling(bundle, header.calls, header.bayer, NUMERICS[header.numerics])
             x = _decoded(file, header, parts(header.channels, bundle.config.shape[0]), how)
-        except CodecError as error:
-            raise CodecError(f"{error}{UNPORTABLE * (not NUMERICS[header.numerics].portable)}") from None
+        except CodecError:
+            raise
         except ArdmError as error:
             raise CodecError(f"damaged file: {error}") from None
     return torch.from_numpy(x if x.itemsize == 1 else x.astype(np.int64)), header
@@ -473,12 +475,15 @@ def _decoded(file: Reader, header: Header, sections: list[slice], how: Tiling | 
         if method != Method.CODED:
             x[section] = restore(method, file, x[section].shape, header.dtype)
     before, stream = file.data[: file.at], file.data[file.at :]
-    source = Decode(stream, FLOAT64 if how is None else how.numerics)
-    for section, method in zip(sections, methods, strict=True):
-        if method == Method.CODED and how is not None:
-            _decode(x[section], how, source)
-    if source.finish() != check(before, x):
-        raise CodecError("damaged file: its content does not agree with its checksum")
+    try:
+        source = Decode(stream, FLOAT64 if how is None else how.numerics)
+        for section, method in zip(sections, methods, strict=True):
+            if method == Method.CODED and how is not None:
+                _decode(x[section], how, source)
+        if source.finish() != check(before, x):
+            raise CodecError("damaged file: its content does not agree with its checksum")
+    except CodecError as error:
+        raise CodecError(f"{error}{UNPORTABLE * (how is not None and not how.numerics.portable)}") from None
     return x
 
 

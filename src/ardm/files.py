@@ -190,7 +190,7 @@ def write_whole(
             _refuse_target(path, force)
             os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             write(new)
-            _synchronise(new)
+            _synchronise(new, os.O_RDWR)
             if check is not None:
                 check(new)
             if like is not None:
@@ -213,11 +213,11 @@ def _place(new: Path, path: Path, force: bool) -> None:
         _refuse_target(path, force)
         new.replace(path)
     with suppress(OSError):  # the name, too, should survive a power cut; not every system can promise it
-        _synchronise(path.parent)
+        _synchronise(path.parent, os.O_RDONLY)
 
 
-def _synchronise(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _synchronise(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
     try:
         os.fsync(handle)
     finally:

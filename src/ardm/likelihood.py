@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -64,6 +64,12 @@ class Estimate:
         error = self.nats.std() / math.sqrt(items) if items > 1 else self.error.mean()
         return float(error) / self.sites / math.log(2)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Estimate]) -> Estimate:
+        """One estimate of all items, from estimates of one kind of some of them each."""
+        nats, error = (torch.cat([getattr(p, name) for p in parts]) for name in ("nats", "error"))
+        return replace(parts[0], nats=nats, error=error)
+
     def __str__(self) -> str:
         error = self.bits_per_dim_error
         value = f"{self.bits_per_dim:.3f}" if math.isnan(error) else f"{self.bits_per_dim:.3f} ± {error:.3f}"
@@ -76,8 +82,13 @@ class Estimate:
 
 
 def bound(
-    model: AnyModel, x: Tensor, passes: int, generator: torch.Generator, given: Tensor | None = None,
-    context: Tensor | None = None, chunk: int = 64,
+    model: AnyModel,
+    x: Tensor,
+    passes: int,
+    generator: torch.Generator,
+    given: Tensor | None = None,
+    context: Tensor | None = None,
+    chunk: int = 64,
 ) -> Estimate:
     """The any-order bound on −log p(x) from `passes` random steps an item (section 2, equation 2).
 
@@ -94,8 +105,14 @@ def bound(
 
 
 def policy_bound(
-    model: AnyModel, x: Tensor, starts: Sequence[int], passes: int, generator: torch.Generator,
-    given: Tensor | None = None, context: Tensor | None = None, chunk: int = 64,
+    model: AnyModel,
+    x: Tensor,
+    starts: Sequence[int],
+    passes: int,
+    generator: torch.Generator,
+    given: Tensor | None = None,
+    context: Tensor | None = None,
+    chunk: int = 64,
 ) -> Estimate:
     """The bound of a parallel policy in random orders: E over orders of `exact` along `shuffled(…).coarsen(starts)`.
 
@@ -118,7 +135,12 @@ def policy_bound(
 
 
 def policy_step(
-    model: AnyModel, x: Tensor, starts: Tensor, group: Tensor, rank: Tensor, given: Tensor | None = None,
+    model: AnyModel,
+    x: Tensor,
+    starts: Tensor,
+    group: Tensor,
+    rank: Tensor,
+    given: Tensor | None = None,
     context: Tensor | None = None,
 ) -> Tensor:
     """(B,) nats of one drawn group (B,) of a policy and one drawn order, rank (B, *shape); unbiased, draws nothing.
@@ -165,9 +187,7 @@ def _observed(
 
 
 @torch.no_grad()
-def _each(
-    nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Tensor | None, chunk: int
-) -> Tensor:
+def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Tensor | None, chunk: int) -> Tensor:
     """(passes, B) float64: nats of every item in every pass, at most `chunk` at a time."""
     B = len(x)
     out = torch.empty(passes * B, dtype=torch.double, device=x.device)
@@ -213,7 +233,11 @@ def _checked(model: AnyModel, x: Tensor, chunk: int, passes: int = 1) -> int:
 
 
 def exact(
-    model: AnyModel, plan: AnyPlan, x: Tensor, start: Partial | None = None, context: Tensor | None = None,
+    model: AnyModel,
+    plan: AnyPlan,
+    x: Tensor,
+    start: Partial | None = None,
+    context: Tensor | None = None,
     chunk: int = 64,
 ) -> Estimate:
     """−log p(x | plan), or of the digits that the plan reveals given the rest: the numbers of `walk.score`, in batches.
