@@ -43,7 +43,7 @@ texture and little global composition.
 def codec_figures(bundle, x, items):
     figures = {}
     for calls in bundle.order.calls:
-        part = x[: items if calls == bundle.order.calls[0] else min(items, 1000)]
+        part = x[: items if calls == bundle.order.calls[0] else min(items, 400)]
         plan = image_plan(bundle.order, bundle.model.shape, calls)
         figures[f"code length, {calls} calls"] = likelihood.Estimate.joined(
             [likelihood.exact(bundle.model, plan, c) for c in part.split(50)]
@@ -52,11 +52,11 @@ def codec_figures(bundle, x, items):
 
 
 def any_order_figures(bundle, x, items):
-    part = x[: min(items, 1000)]
+    part = x[: min(items, 200)]
     figures = {
         "any-order bound, 3072 calls": likelihood.Estimate.joined(
             [
-                likelihood.bound(bundle.model, c, 4, torch.Generator().manual_seed(i))
+                likelihood.bound(bundle.model, c, 2, torch.Generator().manual_seed(i))
                 for i, c in enumerate(part.split(100))
             ]
         )
@@ -65,7 +65,7 @@ def any_order_figures(bundle, x, items):
         starts = api.schedule(bundle, calls).flat()
         figures[f"bound under the best schedule of {calls} calls"] = likelihood.Estimate.joined(
             [
-                likelihood.policy_bound(bundle.model, c, starts, 4, torch.Generator().manual_seed(i))
+                likelihood.policy_bound(bundle.model, c, starts, 2, torch.Generator().manual_seed(i))
                 for i, c in enumerate(part.split(100))
             ]
         )

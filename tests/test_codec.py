@@ -18,6 +18,7 @@ from ardm.container import Header, Method, Reader, read_header
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError, CodecError
 from ardm.heads import MixtureHead
+from ardm.model import Model
 from ardm.orders import OrderConfig
 from ardm.source import Draw
 from ardm.walk import last, score, walk
@@ -513,8 +514,10 @@ def test_weights_of_more_than_float32_are_rounded_as_saving_rounds_them(tmp_path
     first = compress(smooth(3, 8, 8), fine)
     codec._networks.clear()
     assert torch.equal(decompress(first, fine.save(tmp_path / "model")), smooth(3, 8, 8))
-    assert fine.model.digits == made.model.digits
-    assert next(fine.model.parameters()).dtype == torch.float64  # the caller's model is left as it was
+    codec._networks.clear()
+    for mine, its in zip(fine.model.parameters(), codec.FLOAT64.network(fine)._model.parameters(), strict=True):
+        assert torch.equal(mine.float().double(), its)
+        assert not torch.equal(mine, its)  # the caller's model is left as it was
 
 
 @pytest.mark.parametrize("name", ["local mixture", "unet with attention, levels and time"])
@@ -530,9 +533,15 @@ def test_one_thread_or_two(name, coded):
         torch.set_num_threads(threads)
 
 
-def test_what_the_caller_has_set_makes_no_difference(coded):
-    x, name = smooth(3, 8, 8), "local digits of base 16"
-    plain = compress(x, model(name))
+def test_what_the_caller_has_set_makes_no_difference(coded, monkeypatch):
+    x, name, seen = smooth(3, 8, 8), "local digits of base 16", set()
+    plain, forward = compress(x, model(name)), Model.forward
+
+    def watched(self, state, context=None):
+        seen.add((torch.get_default_dtype(), torch.is_inference_mode_enabled()))
+        return forward(self, state, context)
+
+    monkeypatch.setattr(Model, "forward", watched)
     torch.set_default_dtype(torch.float64)
     try:
         with torch.autocast("cpu", torch.bfloat16):
@@ -542,6 +551,7 @@ def test_what_the_caller_has_set_makes_no_difference(coded):
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(x, y)
+    assert seen == {(torch.float32, True)}
     assert not y.is_inference()
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
@@ -657,6 +667,19 @@ def test_every_flipped_bit_is_found(samples, name):
             broken = bytearray(data)
             broken[at] ^= 1 << bit
             assert harmless(bytes(broken), bundle, x) != "intact", (at, bit)
+
+
+def test_damaged_headers_are_found_before_any_work(samples, monkeypatch):
+    """A size with one bit more would otherwise be decoded for hours."""
+    bundle, files = samples
+    monkeypatch.setattr(codec, "_decoded", None)
+    for data, x in files.values():
+        length = len(read_header(Reader(data)).write())
+        for at in range(length):
+            for bit in range(8):
+                broken = bytearray(data)
+                broken[at] ^= 1 << bit
+                assert harmless(bytes(broken), bundle, x) != "intact"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -120,12 +120,12 @@ def _paint(out: Path) -> list[Path]:
     filled = out / "filled.png"
     fill_sheet(bundle, photograph[:, 16:112, 16:112]).save(filled)
     samples = out / "samples.png"
-    drawn = api.sample(bundle, 16, calls=50, seed=1)
+    drawn = api.sample(bundle, 16, calls=100, order="bayer", seed=1, temperature=0.9)
     sheet([to_image(x, bundle.model.digits.classes, 3) for x in drawn]).save(samples)
     return [filled, samples]
 
 
-def fill_sheet(bundle: Bundle, x: Tensor, calls: int = 40) -> Image.Image:
+def fill_sheet(bundle: Bundle, x: Tensor, calls: int = 100) -> Image.Image:
     """What is given (a square lattice of strokes is missing), three completions, and the original."""
     known = torch.ones_like(x, dtype=torch.bool)
     for start in range(8, x.shape[1], 24):
@@ -133,6 +133,6 @@ def fill_sheet(bundle: Bundle, x: Tensor, calls: int = 40) -> Image.Image:
         known[:, :, start : start + 6] = False
     S, K = len(bundle.model.digits), bundle.model.digits.classes
     batch = x.expand(3, -1, -1, -1)
-    done = api.fill(bundle, batch, known.expand_as(batch), calls)
+    done = api.fill(bundle, batch, known.expand_as(batch), calls, "bayer", temperature=0.8)
     given = bundle.model.digits.truncate(x[None], known[None].long() * S)
     return sheet([state_image(given, 0, S, K, 2), *(to_image(d, K, 2) for d in done), to_image(x, K, 2)], 5)

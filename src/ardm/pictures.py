@@ -88,6 +88,6 @@ def plot_curve(curve: LossCurve, schedules: Sequence[Schedule], path: Path, titl
         title=title,
         ylim=(0, None),
     )
-    axes.tick_params(axis="x", pad=6 + 12 * len(schedules) / 2)
+    axes.tick_params(axis="x", pad=4 + 13 * len(schedules))
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130)
