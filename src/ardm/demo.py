@@ -114,9 +114,9 @@ def _table(rows: list[Row]) -> Table:
 
 
 def _paint(out: Path) -> list[Path]:
-    """A masked photograph filled four times, and samples: contact sheets."""
+    """A masked photograph filled three times, and samples: contact sheets."""
     bundle = load("cifar10-any-order")
-    photograph = read_image(Path(str(resources.files("ardm") / "assets" / "demo" / "chelsea.png"))).long()
+    photograph = read_image(Path(str(resources.files("ardm") / "assets" / "demo" / "cat.png"))).long()
     filled = out / "filled.png"
     fill_sheet(bundle, photograph[:, 16:112, 16:112]).save(filled)
     samples = out / "samples.png"
