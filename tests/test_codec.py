@@ -584,7 +584,7 @@ def test_a_file_names_its_model(coded):
     other = tiny(scale=1.1)
     with pytest.raises(CodecError, match=rf"made by model {tiny().identity[:8]}, not by tiny local \({other.identity[:8]}\)"):
         decompress(data, other)
-    with pytest.raises(CodecError, match=f"made by model {tiny().identity[:8]}, which is not here.*none.*name its folder"):
+    with pytest.raises(CodecError, match=rf"made by model {tiny().identity[:8]}, which is not here \(bundled: .*\); name its folder"):
         decompress(data)
     with pytest.raises(ArdmError, match="there is no model 'nowhere'"):
         decompress(data, "nowhere")
@@ -791,6 +791,16 @@ def test_raw_and_deflated_claims_are_bounded():
     header = Header(1, 1, 10**7 + 1, methods=(Method.DEFLATE,))
     with pytest.raises(CodecError, match="not as many"):
         decompress(header.write() + container.varint(len(bomb)) + bomb + bytes(4) + b"\1")
+
+
+@pytest.mark.parametrize("slack", [b"junk", None])
+def test_nothing_hides_in_what_is_deflated(slack):
+    """Checksums that agree do not excuse bytes after the end, or an end that is missing."""
+    samples = np.array([[[7, 8, 9]]], np.uint8)
+    packed = bytes.fromhex("01 0300 fcff 070809") + slack if slack else bytes.fromhex("00 0300 fcff 070809")
+    before = Header(1, 1, 3, methods=(Method.DEFLATE,)).write() + container.varint(len(packed)) + packed
+    with pytest.raises(CodecError, match="not as many"):
+        decompress(before + ans.Encoder().finish(container.check(before, samples)))
 
 
 def test_fields_that_contradict_each_other_are_refused():

@@ -105,6 +105,7 @@ class replacing:  # noqa: N801 (used like a function)
             shutil.rmtree(self.new, ignore_errors=True)
             return
         for file in self.new.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         old = self.folder.with_name(f".{self.folder.name}-old-{os.getpid()}")
