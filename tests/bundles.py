@@ -38,7 +38,9 @@ def tiny(trunk="local", shape=(3, 8, 8), classes=256, base=0, head="mixture", or
 
 
 def noise(*shape, classes=256, seed=0):
-    return torch.randint(classes, shape, generator=generator(seed), dtype=torch.long).to(torch.uint8 if classes <= 256 else torch.long)
+    return torch.randint(classes, shape, generator=generator(seed), dtype=torch.long).to(
+        torch.uint8 if classes <= 256 else torch.long
+    )
 
 
 @functools.cache

@@ -129,7 +129,11 @@ def test_output_is_a_file_or_a_folder(ardm):
     assert sorted(os.listdir("out")) == ["a.png", "a.png.ardm", "photo.png", "photo.png.ardm"]
     assert ardm("decompress", "x", "-o", "y.tiff").exit_code == 0
     assert Image.open("y.tiff").format == "TIFF"
-    for arguments in (["a.png", "photo.png", "-o", "none"], ["a.png", "photo.png", "-o", "x"], ["a.png", "-o", "none/"]):
+    for arguments in (
+        ["a.png", "photo.png", "-o", "none"],
+        ["a.png", "photo.png", "-o", "x"],
+        ["a.png", "-o", "none/"],
+    ):
         result = ardm("compress", *arguments)
         assert result.exit_code == 2
         assert "is not a folder" in result.stderr
@@ -151,7 +155,13 @@ def test_two_files_never_go_to_one_place(ardm):
 
 
 def test_usage(ardm):
-    for arguments in (["compress"], ["compress", "x", "--nothing"], ["decompress"], ["compress", "x", "--calls", "0"], ["nothing"]):
+    for arguments in (
+        ["compress"],
+        ["compress", "x", "--nothing"],
+        ["decompress"],
+        ["compress", "x", "--calls", "0"],
+        ["nothing"],
+    ):
         assert ardm(*arguments).exit_code == 2
     for command in ("compress", "decompress"):
         shown = ardm(command, "--help")
@@ -177,7 +187,10 @@ def test_limits(ardm):
     assert "more than the limit of 71" in result.stderr
 
 
-@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "terminated")])
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "terminated")],
+)
 def test_signals_end_it_and_leave_nothing(ardm, monkeypatch, number, code, said):
     def unpack(*_):
         assert len(os.listdir()) == 2

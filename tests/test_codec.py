@@ -144,7 +144,13 @@ MODELS = {
     "local mixture of base 4": {"base": 4, "calls": (8,)},
     "unet mixture": {"trunk": "unet"},
     "unet values of base 16": {"trunk": "unet", "head": "values", "base": 16},
-    "unet with attention, levels and time": {"trunk": "unet", "levels": 2, "attention": "middle", "time": True, "embedding": 2},
+    "unet with attention, levels and time": {
+        "trunk": "unet",
+        "levels": 2,
+        "attention": "middle",
+        "time": True,
+        "embedding": 2,
+    },
     "any order": {"trunk": "unet", "order": OrderConfig(), "shape": (3, 4, 4)},
     "any order, local, base 4": {"order": OrderConfig(), "base": 4, "head": "digits"},
     "grey": {"shape": (1, 8, 8)},
@@ -183,8 +189,14 @@ def test_in_one_call_each():
 
 
 @SLOW
-@given(st.sampled_from(["local mixture", "unet values of base 16", "grey"]), st.integers(1, 40), st.integers(1, 37),
-       st.integers(1, 5), st.integers(0, 9), st.sampled_from([None, 6, 10, 16]))
+@given(
+    st.sampled_from(["local mixture", "unet values of base 16", "grey"]),
+    st.integers(1, 40),
+    st.integers(1, 37),
+    st.integers(1, 5),
+    st.integers(0, 9),
+    st.sampled_from([None, 6, 10, 16]),
+)
 def test_images_of_any_kind(name, height, width, channels, seed, calls):
     """As they come: coded or stored, whichever is shorter; grey, RGB, with alpha, or more."""
     x = (smooth if seed % 2 else noise)(channels, height, width, seed=seed)
@@ -434,7 +446,11 @@ def test_bits_as_coded_are_those_of_the_model():
 def test_a_mixture_by_its_edges_has_the_same_frequencies(classes):
     """Of means near and far, and scales small and large; the gain is time alone."""
     head = by_formula(MixtureHead(Digits(classes, classes), 8, 3).double(), scale=3.0)
-    features = torch.randn(500, 8, generator=generator(3)).double(), torch.randn(500, generator=generator(4)).double(), torch.full((500,), 0.1).double()
+    features = (
+        torch.randn(500, 8, generator=generator(3)).double(),
+        torch.randn(500, generator=generator(4)).double(),
+        torch.full((500,), 0.1).double(),
+    )
     start = torch.zeros(500, dtype=torch.long)
     ours, theirs = (codec._rounded(h.logits(features, start, start)) for h in (codec._Edges(head), head))
     assert np.abs(ours - theirs).max() <= ans.TOTAL * 0.04  # a logit between two steps of the grid may fall to either
@@ -582,9 +598,13 @@ def test_networks_are_kept_a_few_at_a_time():
 def test_a_file_names_its_model(coded):
     data = compress(smooth(3, 8, 8), tiny())
     other = tiny(scale=1.1)
-    with pytest.raises(CodecError, match=rf"made by model {tiny().identity[:8]}, not by tiny local \({other.identity[:8]}\)"):
+    with pytest.raises(
+        CodecError, match=rf"made by model {tiny().identity[:8]}, not by tiny local \({other.identity[:8]}\)"
+    ):
         decompress(data, other)
-    with pytest.raises(CodecError, match=rf"made by model {tiny().identity[:8]}, which is not here \(bundled: .*\); name its folder"):
+    with pytest.raises(
+        CodecError, match=rf"made by model {tiny().identity[:8]}, which is not here \(bundled: .*\); name its folder"
+    ):
         decompress(data)
     with pytest.raises(ArdmError, match="there is no model 'nowhere'"):
         decompress(data, "nowhere")
@@ -607,7 +627,9 @@ def test_bundled_models_are_found_by_identity(tmp_path, coded, monkeypatch):
             assert torch.equal(decompress(compress(x, name)), x)
         assert torch.equal(decompress(compress(x)), x)
         assert sorted(loads) == sorted(shelf)  # once each
-        with pytest.raises(CodecError, match=rf"bundled: cifar10-codec \({shelf[codec.DEFAULT_MODEL].identity[:8]}\), one"):
+        with pytest.raises(
+            CodecError, match=rf"bundled: cifar10-codec \({shelf[codec.DEFAULT_MODEL].identity[:8]}\), one"
+        ):
             decompress(compress(x, tiny(scale=1.3)))
     finally:
         codec._shipped.cache_clear()
@@ -724,7 +746,13 @@ def test_any_bytes_after_the_magic(data):
 
 
 @SLOW
-@given(st.integers(0, 31), st.integers(0, 90), st.lists(st.integers(0, 300), max_size=2), st.integers(0, 30), st.binary(max_size=40))
+@given(
+    st.integers(0, 31),
+    st.integers(0, 90),
+    st.lists(st.integers(0, 300), max_size=2),
+    st.integers(0, 30),
+    st.binary(max_size=40),
+)
 def test_any_header_with_a_valid_check(flags, kind, size, calls, rest):
     head = container.MAGIC + bytes([0, flags, kind]) + b"".join(map(container.varint, size))
     if flags & 3:
@@ -820,7 +848,10 @@ def test_fields_that_contradict_each_other_are_refused():
 
 def test_the_bayer_flag_needs_no_order_of_its_own():
     with pytest.raises(CodecError, match="no fixed order"):
-        decompress(Header(3, 8, 8, numerics=1, model=model("any order").identity[:8], calls=8).write() + b"12345", model("any order"))
+        decompress(
+            Header(3, 8, 8, numerics=1, model=model("any order").identity[:8], calls=8).write() + b"12345",
+            model("any order"),
+        )
 
 
 def test_headers_come_back():
@@ -838,7 +869,13 @@ def test_headers_come_back():
 
 def test_unknown_versions_and_flags_are_refused():
     good = bytearray(Header(3, 8, 8, methods=(Method.RAW,)).write()[:-1])
-    for at, value, said in [(4, 1, "format 1"), (4, 255, "format 255"), (5, 0x24, "flags 0x24"), (5, 0x84, "flags 0x84"), (6, 0x53, "kind 0x53")]:
+    for at, value, said in [
+        (4, 1, "format 1"),
+        (4, 255, "format 255"),
+        (5, 0x24, "flags 0x24"),
+        (5, 0x84, "flags 0x84"),
+        (6, 0x53, "kind 0x53"),
+    ]:
         broken = bytearray(good)
         broken[at] = value
         with pytest.raises(CodecError, match=said):

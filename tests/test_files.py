@@ -148,7 +148,10 @@ def test_files_of_several_pictures_are_refused(tmp_path, kind):
         read_image(tmp_path / f"x.{kind}")
 
 
-@pytest.mark.parametrize(("mode", "kind", "said"), [("CMYK", "tiff", "CMYK"), ("F", "tiff", "32 bits"), ("I;16", "tiff", "16 bits"), ("LAB", "tiff", "LAB")])
+@pytest.mark.parametrize(
+    ("mode", "kind", "said"),
+    [("CMYK", "tiff", "CMYK"), ("F", "tiff", "32 bits"), ("I;16", "tiff", "16 bits"), ("LAB", "tiff", "LAB")],
+)
 def test_other_kinds_of_pixels_are_refused(tmp_path, mode, kind, said):
     Image.new(mode, (4, 3)).save(tmp_path / f"x.{kind}")
     with pytest.raises(ArdmError, match=said):
@@ -157,10 +160,23 @@ def test_other_kinds_of_pixels_are_refused(tmp_path, mode, kind, said):
 
 def test_deep_tiffs_are_refused(tmp_path):
     """Pillow would read these 16 bits as 8."""
-    tags = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 140), (277, 3, 1, 3), (278, 3, 1, 1), (279, 4, 1, 6), (284, 3, 1, 1)]
+    tags = [
+        (256, 3, 1, 1),
+        (257, 3, 1, 1),
+        (258, 3, 3, 134),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 140),
+        (277, 3, 1, 3),
+        (278, 3, 1, 1),
+        (279, 4, 1, 6),
+        (284, 3, 1, 1),
+    ]
     body = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags))
     for tag, kind, count, value in tags:
-        body += struct.pack("<HHI", tag, kind, count) + (struct.pack("<HH", value, 0) if kind == 3 and count == 1 else struct.pack("<I", value))
+        body += struct.pack("<HHI", tag, kind, count) + (
+            struct.pack("<HH", value, 0) if kind == 3 and count == 1 else struct.pack("<I", value)
+        )
     body += struct.pack("<I", 0)
     assert len(body) == 134
     (tmp_path / "x.tiff").write_bytes(body + struct.pack("<HHH", 16, 16, 16) + bytes(range(6)))
@@ -203,7 +219,9 @@ def umask():
     return mask
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), RuntimeError("bug"), FULL, MemoryError()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SystemExit(), RuntimeError("bug"), FULL, MemoryError()], ids=repr
+)
 @pytest.mark.parametrize("where", ["write", "fsync", "check", "link"])
 def test_nothing_is_left_of_a_failure(tmp_path, monkeypatch, error, where):
     def fail(*_):
@@ -384,7 +402,10 @@ def test_existing_targets_are_refused_before_any_work(photo, tmp_path, monkeypat
     decompress_file(done.target, model=tiny(scale=1.2), force=True)
 
 
-@pytest.mark.parametrize(("name", "said"), [("nothing", "there is no file"), ("folder", "is a folder; name the files"), ("pipe", "not an ordinary file")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nothing", "there is no file"), ("folder", "is a folder; name the files"), ("pipe", "not an ordinary file")],
+)
 def test_sources_that_are_no_files(tmp_path, name, said):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -502,7 +523,16 @@ def test_limits_on_pixels(photo, tmp_path):
 def test_damaged_files_restore_nothing(photo, tmp_path):
     data = compress_file(photo, model=tiny()).target.read_bytes()
     bad = tmp_path / "bad.ardm"
-    for broken in (b"", data[:3], data[:10], data[:-1], data + b"\1", data + bytes(10**5), data[:40] + bytes([data[40] ^ 1]) + data[41:], b"P6 1 1 255\n123"):
+    for broken in (
+        b"",
+        data[:3],
+        data[:10],
+        data[:-1],
+        data + b"\1",
+        data + bytes(10**5),
+        data[:40] + bytes([data[40] ^ 1]) + data[41:],
+        b"P6 1 1 255\n123",
+    ):
         bad.write_bytes(broken)
         with pytest.raises(CodecError) as error:
             decompress_file(bad, tmp_path / "y.png", tiny(), keep=False)

@@ -91,7 +91,9 @@ def _destination(files: Sequence[Path], output: str | None) -> Path | None:
         return None
     folder = Path(output)
     if output == "-":
-        raise typer.BadParameter("pictures are not written to standard output; name a file or a folder", param_hint="-o")
+        raise typer.BadParameter(
+            "pictures are not written to standard output; name a file or a folder", param_hint="-o"
+        )
     if not folder.is_dir() and (len(files) > 1 or output.endswith((os.sep, "/"))):
         raise typer.BadParameter(f"{output} is not a folder, which several files need", param_hint="-o")
     return folder
@@ -103,8 +105,11 @@ def _threads(number: int) -> None:
 
 
 def _each(
-    files: Sequence[Path], place: Callable[[Path], Path], one: Callable[[Path, Path], Done],
-    line: Callable[[Done], str], quiet: bool,
+    files: Sequence[Path],
+    place: Callable[[Path], Path],
+    one: Callable[[Path, Path], Done],
+    line: Callable[[Done], str],
+    quiet: bool,
 ) -> None:
     """Do every file; exit with 1 if one of them failed.  Two files never go to one place."""
     failed, written = False, set()

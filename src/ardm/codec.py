@@ -287,9 +287,7 @@ class Tiling:
         else:
             h, w = config.shape[1:]
             lot = max(1, min(BATCH, (1 << 25) // (config.width * config.blocks * h * w)))
-        every = [
-            (y, x, min(h, height - y), min(w, width - x)) for y in range(0, height, h) for x in range(0, width, w)
-        ]
+        every = [(y, x, min(h, height - y), min(w, width - x)) for y in range(0, height, h) for x in range(0, width, w)]
         return (tuple(every[a : a + lot]) for a in range(0, len(every), lot))
 
     def lots(self, planes: int, height: int, width: int) -> Iterator[Lot]:
@@ -314,9 +312,7 @@ class Tiling:
             yield Lot(plans[shape, filled], shape, boxes, channels)
 
 
-def tiling(
-    bundle: Bundle, calls: int | None = None, bayer: bool = False, numerics: Numerics = FLOAT64
-) -> Tiling:
+def tiling(bundle: Bundle, calls: int | None = None, bayer: bool = False, numerics: Numerics = FLOAT64) -> Tiling:
     """How a model codes images: along its own order, or, if `bayer`, Bayer's over its own size.
 
     calls: by default the first level of the order.  numerics: by default those of new files.
@@ -447,9 +443,7 @@ def _coded(samples: Samples, header: Header, how: Tiling) -> _File:
                 sources.append(source)
         held.append((method, payload))
     bayer = how.order != how.bundle.order
-    header = replace(
-        header, numerics=how.numerics.code, model=how.bundle.identity[:8], calls=how.calls, bayer=bayer
-    )
+    header = replace(header, numerics=how.numerics.code, model=how.bundle.identity[:8], calls=how.calls, bayer=bayer)
     return _assemble(header, samples, held, sources)
 
 

@@ -174,7 +174,10 @@ def _seen(x: Tensor) -> Tensor:
 
 
 def write_whole(
-    path: str | Path, write: Callable[[Path], None], force: bool = False, check: Callable[[Path], None] | None = None,
+    path: str | Path,
+    write: Callable[[Path], None],
+    force: bool = False,
+    check: Callable[[Path], None] | None = None,
     like: Path | None = None,
 ) -> None:
     """A file that appears whole or not at all: `write` is given another name, `check` may still refuse what it wrote.
@@ -272,8 +275,13 @@ def _reason(error: Exception) -> str:
 
 
 def compress_file(
-    source: str | Path, target: str | Path | None = None, model: Bundle | str | Path = DEFAULT_MODEL,
-    calls: int | None = None, force: bool = False, keep: bool = True, max_pixels: int = MAX_PIXELS,
+    source: str | Path,
+    target: str | Path | None = None,
+    model: Bundle | str | Path = DEFAULT_MODEL,
+    calls: int | None = None,
+    force: bool = False,
+    keep: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> Done:
     """Compress an image file, decode what was written, compare the pixels, and only then give it its name.
 
@@ -300,14 +308,16 @@ def compress_file(
     spared = not keep and not force and bool(picture.lost)
     removed = not keep and not spared and _remove(source, before)
     seconds = time.perf_counter() - began
-    return Done(
-        source, target, report.shape, before.st_size, len(data), seconds, report, picture.lost, removed, spared
-    )
+    return Done(source, target, report.shape, before.st_size, len(data), seconds, report, picture.lost, removed, spared)
 
 
 def decompress_file(
-    source: str | Path, target: str | Path | None = None, model: Bundle | str | Path | None = None,
-    force: bool = False, keep: bool = True, max_pixels: int = MAX_PIXELS,
+    source: str | Path,
+    target: str | Path | None = None,
+    model: Bundle | str | Path | None = None,
+    force: bool = False,
+    keep: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> Done:
     """Restore an image file, read what was written, compare the pixels, and only then give it its name.
 

@@ -53,7 +53,11 @@ def spread(items: int, generator: torch.Generator) -> Tensor:
 
 
 def draw(
-    batch: int, stages: int, shape: tuple[int, ...], generator: torch.Generator, given: Tensor | None = None,
+    batch: int,
+    stages: int,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    given: Tensor | None = None,
     place: Tensor | None = None,
 ) -> Steps:
     """A step for each of `batch` items, stratified jointly over stage and step, for any batch and D.
@@ -76,8 +80,13 @@ def draw(
 
 
 def bound_step(
-    model: AnyModel, x: Tensor, steps: Steps, given: Tensor | None = None, context: Tensor | None = None,
-    subset: int | None = None, generator: torch.Generator | None = None,
+    model: AnyModel,
+    x: Tensor,
+    steps: Steps,
+    given: Tensor | None = None,
+    context: Tensor | None = None,
+    subset: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> Scored:
     """Score one step of the any-order bound.
 
@@ -101,7 +110,9 @@ def bound_step(
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
     sums = _score(model, x, depth, Sites.where(mask), context)
-    weight = S * free.to(sums.dtype) / scored.clamp(min=1)  # hidden / scored of the subset, S · free / hidden of the step
+    weight = (
+        S * free.to(sums.dtype) / scored.clamp(min=1)
+    )  # hidden / scored of the subset, S · free / hidden of the step
     return Scored(sums * weight, sums, scored, hidden)
 
 

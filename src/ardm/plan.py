@@ -177,11 +177,7 @@ class Confident:
     stages: int = 1
 
     def __post_init__(self) -> None:
-        if (
-            not self.starts
-            or self.starts[0] != 0
-            or any(a >= b for a, b in pairwise(self.starts))
-        ):
+        if not self.starts or self.starts[0] != 0 or any(a >= b for a, b in pairwise(self.starts)):
             raise ArdmError(f"starts must begin with 0 and increase strictly; got {self.starts[:8]}")
         missing = [s * self.sites for s in range(self.stages) if s * self.sites not in self.starts]
         if missing or self.starts[-1] >= self.stages * self.sites:
