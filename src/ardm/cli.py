@@ -160,7 +160,9 @@ def plan(
     model: Model,
     calls: Annotated[str, typer.Option("--calls", help="Budgets, such as 10,20,50.")] = "10,20,50,100",
     kind: Annotated[str, typer.Option(help="joint, optimal (the same for every stage) or uniform.")] = "joint",
-    show: Annotated[int, typer.Option(help="Print the whole schedule of this budget; 0: none.", min=0)] = 0,
+    show: Annotated[
+        int | None, typer.Option(help="Print the whole schedule of this budget (default: the first); 0: none.", min=0)
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the schedule of the last budget as JSON.")] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", "-p", help="Draw L_t with the schedules on it (PNG, SVG, PDF).")
@@ -194,8 +196,8 @@ def plan(
         table.add_row(str(curve.size), f"{curve.sum() / D / math.log(2):.4f}", "", "")
         console.print(f"{bundle.name}: expected bits per dimension (bound, measured in training)", highlight=False)
         console.print(table)
-        if show:
-            console.print(str(api.schedule(bundle, show, kind)), highlight=False, soft_wrap=True)
+        if show != 0:
+            console.print(str(api.schedule(bundle, show or budgets[0], kind)), highlight=False, soft_wrap=True)
         if save:
             made[-1].save(save)
         if picture:
