@@ -84,6 +84,16 @@ def test_a_spoilt_model_is_refused_with_a_reason(tmp_path, spoil, words):
         load(tmp_path / "m")
 
 
+def test_one_changed_weight_is_found(tmp_path):
+    make().save(tmp_path / "m")
+    file = tmp_path / "m" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ArdmError, match="damaged"):
+        load(tmp_path / "m")
+
+
 def test_unknown_names_are_told_what_there_is():
     with pytest.raises(ArdmError, match="give a folder, or one of"):
         load("no-such-model")

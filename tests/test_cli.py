@@ -166,8 +166,8 @@ def test_fill(folder, tmp_path):
         (("--box", "1,2"), "a box is"),
         (("--box", "7,7,4,4"), "does not lie inside"),
         ((), "one of --mask"),
-        (("--box", "0,0,2,2", "--bits", "1"), "one of --mask"),
-        (("--bits", "9"), "at most"),
+        (("--box", "0,0,2,2", "--digits", "1"), "one of --mask"),
+        (("--digits", "9"), "keeps fewer"),
         (("--mask", tmp_path / "none.png"), "none.png"),
     ]:
         assert words in refused("fill", image, *arguments, "-m", folder / "any", "-o", tmp_path / "g.png")

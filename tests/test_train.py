@@ -95,6 +95,38 @@ def test_stopping_and_resuming_changes_nothing(folder, tmp_path, order):
         assert np.array_equal(value, second.curve.state()[name]), name
 
 
+def test_dropout_resumes_too(folder, tmp_path):
+    made = recipe(folder, size="tiny", model={"width": 16, "blocks": 1, "dropout": 0.5}, steps=6)
+    before = torch.random.get_rng_state()
+    _, steps = run(made, tmp_path / "whole")
+    assert torch.equal(before, torch.random.get_rng_state())
+    first = Trainer(made, tmp_path / "parts", cpu=True)
+    for progress in first:
+        if progress.step == 3:
+            break
+    first.save()
+    _, rest = run(made, tmp_path / "parts", resume=True)
+    assert [p.loss for p in rest] == [p.loss for p in steps[3:]]
+
+
+def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_nothing(folder, tmp_path):
+    run(recipe(folder, steps=4), tmp_path / "run")
+    (tmp_path / "run" / "checkpoint").rename(tmp_path / "run" / ".checkpoint-old-123")
+    with pytest.raises(ArdmError, match="already holds a run"):
+        Trainer(recipe(folder, steps=4), tmp_path / "run", cpu=True)
+    (tmp_path / "run" / ".checkpoint-half").mkdir()
+    assert Trainer(recipe(folder, steps=6), tmp_path / "run", resume=True, cpu=True).step == 4
+    assert not list((tmp_path / "run").glob(".checkpoint*"))
+
+
+def test_a_gradient_that_is_not_finite_is_never_taken(folder, tmp_path, monkeypatch):
+    trainer = Trainer(recipe(folder, steps=4), tmp_path / "run", cpu=True)
+    monkeypatch.setattr(trainer.accelerator, "clip_grad_norm_", lambda *_: float("nan"))
+    with pytest.raises(ArdmError, match="gradient is not finite"):
+        list(trainer)
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
 def test_the_loss_curve_is_kept_and_saved_with_the_model(folder, tmp_path):
     trainer, _ = run(recipe(folder, batch=32, steps=40), tmp_path / "run")
     bundle = load(tmp_path / "run" / "model")
@@ -115,12 +147,12 @@ def test_the_model_folder_holds_the_average_and_its_recipe(folder, tmp_path):
 
 
 KILLED = """
-import sys, json
+import os, sys, json
 from ardm.config import Recipe, from_values
 from ardm.train import Trainer
 trainer = Trainer(from_values(Recipe, json.load(open(sys.argv[1]))), sys.argv[2], resume=len(sys.argv) > 3, cpu=True)
 for progress in trainer:
-    print(progress.step, repr(progress.loss), flush=True)
+    os.write(1, f"{progress.step} {progress.loss!r}\\n".encode())  # whole lines, also from two processes
 """
 
 
@@ -145,8 +177,9 @@ def test_kill_9_at_any_moment_loses_at_most_the_steps_since_the_checkpoint(folde
     assert {int(k): v for k, v in seen.items()} == {k: expected[k] for k in map(int, seen)}
 
 
-def test_two_processes_have_the_loss_of_one(folder, tmp_path):
-    made = recipe(folder, steps=6, valid_every=6, save_every=6)
+@pytest.mark.parametrize("subset", [0, 7])
+def test_two_processes_have_the_loss_of_one(folder, tmp_path, subset):
+    made = recipe(folder, steps=6, valid_every=6, save_every=6, subset=subset)
     (tmp_path / "recipe.json").write_text(json.dumps(made.to_dict()))
     _, steps = run(made, tmp_path / "one")
     script = tmp_path / "two.py"

@@ -115,6 +115,15 @@ class replacing:  # noqa: N801 (used like a function)
         shutil.rmtree(old, ignore_errors=True)
 
 
+def recover(folder: Path) -> None:
+    """Finish what a kill left half done: put an older folder back where the newer one never came, sweep leftovers."""
+    for old in sorted(folder.parent.glob(f".{folder.name}-*")):
+        if "-old-" in old.name and not folder.exists():
+            old.rename(folder)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+
+
 def bundled() -> list[str]:
     """The names of the models in the package."""
     assets = resources.files("ardm") / "assets"
@@ -168,7 +177,10 @@ def _read(folder: Path) -> Bundle:
         raise ArdmError(f"{folder} is not a readable model: {type(error).__name__} {error}") from None
     model = build(config)
     fit_weights(model, weights, str(folder))
-    return Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
+    bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
+    if values.get("identity") != bundle.identity:
+        raise ArdmError(f"{folder} is damaged: its weights or settings are not those that were saved; fetch it again")
+    return bundle
 
 
 def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:

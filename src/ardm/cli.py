@@ -146,9 +146,11 @@ def evaluate(
                 f"{bundle.name} models items of shape {bundle.model.shape}; those of {name} have {tuple(x.shape[1:])}"
             )
         began = time.perf_counter()
+        labels = chosen.labels[: len(x)].long() if bundle.config.labels and chosen.labels is not None else None
+        contexts = [None] * len(x.split(64)) if labels is None else list(labels.split(64))
         chunks = [
-            api.score(bundle, part, calls or None, order or None, seed + i, passes)
-            for i, part in enumerate(x.split(64))
+            api.score(bundle, part, calls or None, order or None, seed + i, passes, context)
+            for i, (part, context) in enumerate(zip(x.split(64), contexts, strict=True))
         ]
         result = likelihood.Estimate.joined(chunks)
         console.print(f"{bundle.name} on {len(x)} items of {name}/{split}: {result}", highlight=False, soft_wrap=True)
@@ -246,7 +248,7 @@ def fill(
         Path | None, typer.Option(help="An image of the same size: black is unknown, white is kept.")
     ] = None,
     box: Annotated[str, typer.Option(help="Or forget a box: x,y,width,height.")] = "",
-    bits: Annotated[
+    digits: Annotated[
         int, typer.Option(help="Or keep only the leading digits of every value: bit-depth expansion.", min=0)
     ] = 0,
     model: Annotated[str, typer.Option("--model", "-m", help="An any-order model.")] = "cifar10-any-order",
@@ -271,8 +273,8 @@ def fill(
         _threads(threads)
         _fresh(force, out, gif)
         bundle = load(model)
-        if sum(map(bool, (mask, box, bits))) != 1:
-            raise ArdmError("say what is unknown by one of --mask IMAGE, --box x,y,width,height or --bits DIGITS")
+        if sum(map(bool, (mask, box, digits))) != 1:
+            raise ArdmError("say what is unknown by one of --mask IMAGE, --box x,y,width,height or --digits NUMBER")
         x = read_image(image).long()
         C, H, W = x.shape
         if bundle.model.shape[0] != C:
@@ -284,9 +286,11 @@ def fill(
                 f"{image} is {W}x{H} and {bundle.name} takes {bundle.model.shape[2]}x{bundle.model.shape[1]} only; crop it"
             )
         S = len(bundle.model.digits)
-        known = _known(x, mask, box) * S if not bits else torch.full_like(x, bits)
-        if bits > S:
-            raise ArdmError(f"{bundle.name} writes values with {S} digits; --bits must be at most that, got {bits}")
+        known = _known(x, mask, box) * S if not digits else torch.full_like(x, digits)
+        if digits >= S and digits:
+            raise ArdmError(
+                f"{bundle.name} writes values with {S} digits; --digits keeps fewer than that, got {digits}"
+            )
         generator = torch.Generator().manual_seed(seed)
         batch, depth = x.expand(items, -1, -1, -1), known.expand(items, -1, -1, -1)
         start, made = api.started(bundle, batch, depth, calls, order, generator)
@@ -305,7 +309,7 @@ def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
             raise ArdmError(
                 f"{mask} is {m.shape[2]}x{m.shape[1]}, the image is {x.shape[2]}x{x.shape[1]}; they must agree"
             )
-        known = known * (m[:3].float().mean(0) >= 128)
+        known = known * (m[: 1 if len(m) < 3 else 3].float().mean(0) >= 128)
     else:
         numbers = _numbers(box)
         if len(numbers) != 4 or min(numbers) < 0 or not numbers[2] * numbers[3]:

@@ -28,7 +28,7 @@ class DataConfig:
 
     name: cifar10, mnist, fashion_mnist, images or array.  folder: where its published files lie.
     train, valid: names of splits.  download: fetch missing files, checked against published checksums.
-    flip, rotate: augmentation by mirror images and quarter turns.  classes: K, where the data set leaves it open.
+    flip, rotate: augmentation by mirror images and quarter turns.
     labels: train with the class labels as context.
     """
 

@@ -12,6 +12,7 @@ from types import FrameType
 
 import typer
 from rich.console import Console
+from safetensors import SafetensorError
 
 from ardm.errors import ArdmError
 
@@ -52,6 +53,8 @@ def explain(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _memory(str(error))):
         return "out of memory: the image is too large for this machine"
+    if isinstance(error, SafetensorError):
+        return f"a model file cannot be written or read: {error}"
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         return where + (error.strerror or str(error))

@@ -87,12 +87,14 @@ def bound_step(
     context: Tensor | None = None,
     subset: int | None = None,
     generator: torch.Generator | None = None,
+    key: Tensor | None = None,
 ) -> Scored:
     """Score one step of the any-order bound.
 
     x: (B, *shape).  Sites of rank < known have digit `stage`, the others are hidden and all scored, by symmetry.
     given: (B, *shape) digits known beforehand (len(digits) = the whole value): shown, never predicted, costing nothing.
     subset: score at most this many hidden sites an item, drawn at random and weighted: unbiased, and cheaper.
+    key: (B, *shape) uniform draws that pick the subset; by default they come from the generator.
     """
     S = len(model.digits)
     stage, known = (v.view(-1, *[1] * (x.ndim - 1)) for v in (steps.stage, steps.known))
@@ -104,9 +106,10 @@ def bound_step(
     free = hidden + steps.known
     scored = hidden
     if subset is not None:
-        if generator is None:
+        if key is None and generator is None:
             raise ArdmError("a random subset of sites needs a generator")
-        key = torch.rand(mask.shape, generator=generator).to(x.device).masked_fill(~mask, 2.0).flatten(1)
+        key = torch.rand(mask.shape, generator=generator) if key is None else key
+        key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
     sums = _score(model, x, depth, Sites.where(mask), context)

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ardm import data, likelihood, objective
-from ardm.bundle import Bundle, arrays, fit_weights, load, replacing
+from ardm.bundle import Bundle, arrays, fit_weights, load, recover, replacing
 from ardm.config import Recipe, TrainConfig
 from ardm.errors import ArdmError
 from ardm.model import Model
@@ -82,14 +82,12 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.plans, self.subset = model, plans, subset
 
-    def forward(
-        self, x: Tensor, draws: Mapping[str, Tensor], context: Tensor | None, generator: torch.Generator
-    ) -> objective.Scored:
+    def forward(self, x: Tensor, draws: Mapping[str, Tensor], context: Tensor | None) -> objective.Scored:
         """x: (B, *shape); draws: of `Trainer.draw`, the rows of this process."""
         if not self.plans:
             steps = objective.Steps(draws["stage"], draws["known"], draws["rank"])
             return objective.bound_step(
-                self.model, x, steps, context=context, subset=self.subset or None, generator=generator
+                self.model, x, steps, context=context, subset=self.subset or None, key=draws.get("key")
             )
         parts = []
         for level, plan in enumerate(self.plans):
@@ -108,7 +106,7 @@ class Objective(nn.Module):
 class Trainer:
     """A run in a folder: `for progress in Trainer(recipe, folder): …`.
 
-    folder: gets config.json (the recipe), checkpoint/ (atomic), model/ (the averaged model), metrics.jsonl.
+    folder: gets recipe.json, checkpoint/ (atomic), model/ (the averaged model), metrics.jsonl.
     resume: go on from the checkpoint; without it a folder that has one is refused.
     """
 
@@ -119,6 +117,9 @@ class Trainer:
             raise ArdmError(
                 f"train.batch {self.config.batch} must be a multiple of the {self.accelerator.num_processes} processes"
             )
+        if self.accelerator.is_main_process:
+            recover(self.checkpoint)
+        self.accelerator.wait_for_everyone()
         if (self.checkpoint / "state.json").is_file() and not resume:
             raise ArdmError(f"{self.folder} already holds a run: go on with --resume, or give another folder")
         source = recipe.data
@@ -169,8 +170,10 @@ class Trainer:
         generator = seeded(self.config.seed, step, 1)
         B = self.config.batch
         if not self.plans:
-            drawn = objective.draw(B, len(self.model.digits), tuple(self.recipe.model.shape), generator)
-            return {"stage": drawn.stage, "known": drawn.known, "rank": drawn.rank}
+            shape = tuple(self.recipe.model.shape)
+            drawn = objective.draw(B, len(self.model.digits), shape, generator)
+            draws = {"stage": drawn.stage, "known": drawn.known, "rank": drawn.rank}
+            return {**draws, "key": torch.rand(B, *shape, generator=generator)} if self.config.subset else draws
         place = objective.spread(B, generator)
         share = self.config.first_level if len(self.plans) > 1 else 1.0
         edges = torch.tensor(
@@ -225,8 +228,14 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(config, self.step)
         self.objective.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            scored = self.objective(x, draws, labels, generator)
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"),
+        ):
+            torch.manual_seed(
+                seeded(config.seed, self.step, 4, self.accelerator.process_index).initial_seed()
+            )  # dropout
+            scored = self.objective(x, draws, labels)
         D = math.prod(self.recipe.model.shape)
         nats = scored.nats.double().mean() / D
         loss = nats
@@ -240,6 +249,10 @@ class Trainer:
         self.optimiser.zero_grad()
         self.accelerator.backward(loss.float())
         norm = float(self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip))
+        if not math.isfinite(norm):
+            raise ArdmError(
+                f"the gradient is not finite at step {self.step}; lower train.rate, or resume from {self.checkpoint}"
+            )
         self.optimiser.step()
         self.step += 1
         self._follow(float(self.accelerator.reduce(nats.detach(), "mean")) / math.log(2))
@@ -319,9 +332,10 @@ class Trainer:
                 load_file(where / f"{n}.safetensors") for n in ("model", "average", "optimiser")
             )
             self.curve = LossCurve.from_state(load_arrays(where / "curve.safetensors"))
-        except FileNotFoundError:
-            raise ArdmError(f"{self.folder} holds no checkpoint to resume from") from None
-        except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        except FileNotFoundError as error:
+            lacks = f"; {where} has no {Path(str(error.filename)).name}" if where.is_dir() and error.filename else ""
+            raise ArdmError(f"{self.folder} holds no checkpoint to resume from{lacks}") from None
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArdmError(f"the checkpoint in {where} cannot be read: {error}") from None
         for part in ("model", "order", "data"):
             if state["recipe"][part] != self.recipe.to_dict()[part]:

@@ -7,6 +7,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from ardm import api
 from ardm.errors import ArdmError
 from ardm.train import Progress, Trainer
@@ -83,7 +85,9 @@ class Log:
         bundle = self.trainer.bundle()
         calls = self.trainer.recipe.order.calls[0]
         order = "own" if self.trainer.plans else "bayer"
-        drawn = api.sample(bundle, 16, calls, order, seed=step)
+        labels = bundle.config.labels
+        context = torch.arange(16) % labels if labels else None
+        drawn = api.sample(bundle, 16, calls, order, seed=step, context=context)
         picture = sheet([to_image(x, bundle.model.digits.classes, 2) for x in drawn])
         folder = self.trainer.folder / "samples"
         folder.mkdir(exist_ok=True)
