@@ -19,7 +19,7 @@ import ardm
 from ardm import api, cli_codec, data, likelihood
 from ardm.bundle import Bundle, bundled, load
 from ardm.config import load_recipe, shipped
-from ardm.console import console, guard
+from ardm.console import console, guard, say
 from ardm.digits import Partial
 from ardm.errors import ArdmError
 
@@ -169,11 +169,13 @@ def plan(
     picture: Annotated[
         Path | None, typer.Option("--picture", "-p", help="Draw L_t with the schedules on it (PNG, SVG, PDF).")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite.")] = False,
 ) -> None:
     """What a number of network calls costs: expected bits per dimension under the best schedule of each budget."""
     with guard():
         from ardm.pictures import plot_curve
 
+        _fresh(force, save, picture)
         bundle = load(model)
         if bundle.curve is None:
             raise ArdmError(
@@ -204,7 +206,7 @@ def plan(
             made[-1].save(save)
         if picture:
             plot_curve(bundle.curve, made, picture, f"{bundle.name}: loss per step, and where the calls go")
-            console.print(f"wrote {picture}", highlight=False)
+            say(f"wrote {picture}")
 
 
 def _numbers(text: str) -> list[int]:
@@ -324,9 +326,12 @@ def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
 
 
 def _fresh(force: bool, *paths: Path | None) -> None:
+    """Refuse, before any work, what could not be written after it."""
     for path in paths:
         if path and path.exists() and not force:
             raise ArdmError(f"{path} exists; give another name with -o, or overwrite it with -f")
+        if path and path.suffix.lower() not in (".png", ".gif", ".json", ".svg", ".pdf"):
+            raise ArdmError(f"{path}: give a name that ends in .png (sheets), .gif (animations) or .json (schedules)")
         if path and not path.parent.is_dir():
             raise ArdmError(f"there is no folder {path.parent}")
 
@@ -348,7 +353,7 @@ def _paint(
         pictures = [state_image(states[0], 0, S, K, scale), *pictures, to_image(original, K, scale)]
     columns = len(pictures) if original is not None and len(pictures) <= 10 else None
     write_whole(out, lambda path: sheet(pictures, columns).save(path, format="PNG"), force=True)
-    console.print(f"wrote {out}", highlight=False)
+    say(f"wrote {out}")
     if gif:
         frames = [
             sheet([state_image(s, i, S, K, scale) for i in range(s.batch)])
@@ -356,7 +361,7 @@ def _paint(
         ]
         frames.append(sheet([state_image(states[-1], i, S, K, scale) for i in range(states[-1].batch)]))
         write_whole(gif, lambda path: save_gif(frames, path), force=True)
-        console.print(f"wrote {gif}", highlight=False)
+        say(f"wrote {gif}")
 
 
 @app.command()
