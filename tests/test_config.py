@@ -49,6 +49,10 @@ def test_presets_are_settings_that_can_be_overridden():
         ("train.batch=[", "not valid YAML"),
         ("order.order=spiral", "unknown order 'spiral'"),
         ("train.ema=1", r"train\.ema"),
+        ("train.clip=.nan", r"train\.clip"),
+        ("train.weight_decay=-1", r"train\.weight_decay must be 0 or more"),
+        ("train.seed=-1", r"train\.seed"),
+        ("train.beta2=2", r"train\.beta2"),
     ],
 )
 def test_a_wrong_override_says_what_is_wrong(override, words):
@@ -108,6 +112,8 @@ def test_the_paper_size_is_the_papers():
         ({"width": 0}, "width"),
         ({"base": 300}, "base"),
         ({"labels": 2, "vector": 3}, "either"),
+        ({"rings": -1}, "rings"),
+        ({"dropout": 1.0}, "dropout"),
     ],
 )
 def test_impossible_models_are_refused(change, words):

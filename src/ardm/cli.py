@@ -32,7 +32,7 @@ app = typer.Typer(
 cli_codec.register(app)
 
 Model = Annotated[str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub.")]
-Seed = Annotated[int, typer.Option(help="Every random draw depends on it.")]
+Seed = Annotated[int, typer.Option(help="Every random draw depends on it.", min=0, max=2**63 - 1)]
 Calls = Annotated[int, typer.Option("--calls", help="Network calls.", min=1)]
 Threads = Annotated[int, typer.Option(help="Processor threads; 0: as many as there are cores.", min=0)]
 Order = Annotated[str, typer.Option(help="random, confident, own, bayer, halton, raster, wavefront or checkerboard.")]

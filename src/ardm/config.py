@@ -88,7 +88,12 @@ class TrainConfig:
         for name in ("steps", "batch", "valid_items", "log_every", "valid_every", "save_every", "memory"):
             if getattr(self, name) < 1:
                 raise ArdmError(f"train.{name} must be at least 1; got {getattr(self, name)}")
-        if not 0 <= self.ema < 1 or self.rate <= 0 or self.clip <= 0:
+        for name in ("warmup", "weight_decay", "cross_entropy", "subset", "seed", "sample_every", "final"):
+            if not getattr(self, name) >= 0:
+                raise ArdmError(f"train.{name} must be 0 or more; got {getattr(self, name)}")
+        if not 0 <= self.beta2 < 1:
+            raise ArdmError(f"train.beta2 must lie in [0, 1); got {self.beta2}")
+        if not (0 <= self.ema < 1 and self.rate > 0 and self.clip > 0):
             raise ArdmError("train.ema must lie in [0, 1), train.rate and train.clip above 0")
         if not 0 < self.first_level <= 1:
             raise ArdmError(f"train.first_level is a share in (0, 1]; got {self.first_level}")

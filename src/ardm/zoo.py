@@ -182,6 +182,8 @@ def build(config: ModelConfig, seed: int = 0) -> Model:
         raise ArdmError("width must be at least 4, and blocks, components, levels and radius positive")
     if (config.levels > 1 and config.blocks < 1) or (config.time and config.width % 2):
         raise ArdmError("several levels need blocks of at least 1, and time needs an even width")
+    if min(config.rings, config.labels, config.vector, config.embedding) < 0 or not 0 <= config.dropout < 1:
+        raise ArdmError("rings, labels, vector and embedding must be 0 or more, and dropout lie in [0, 1)")
     if config.labels and config.vector:
         raise ArdmError("context is either labels or a vector, not both")
     with torch.random.fork_rng(devices=[]):
