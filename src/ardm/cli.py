@@ -40,11 +40,6 @@ Temperature = Annotated[float, typer.Option(help="Below 1: safer, less varied; 0
 Label = Annotated[int | None, typer.Option(help="Class label, for a model that takes one.")]
 
 
-def _threads(number: int) -> None:
-    if number:
-        torch.set_num_threads(number)
-
-
 def _context(bundle: Bundle, label: int | None, items: int) -> torch.Tensor | None:
     if label is None:
         return None
@@ -71,7 +66,7 @@ def train(
 ) -> None:
     """Train a model by a recipe; Ctrl-C stops after a checkpoint, --resume goes on as if nothing had happened."""
     with guard():
-        _threads(threads)
+        cli_codec.use_threads(threads)
         from ardm.train import Trainer
         from ardm.trainlog import Log
 
@@ -137,7 +132,7 @@ def evaluate(
 ) -> None:
     """Bits per dimension of a model on a data set, with its standard error and the name of the estimator."""
     with guard():
-        _threads(threads)
+        cli_codec.use_threads(threads)
         bundle = load(model)
         chosen = data.load(name, folder, split)
         x = chosen.items[: items or None].long()
@@ -233,7 +228,7 @@ def sample(
 ) -> None:
     """Paint new items in any order, under any budget of calls; a contact sheet, and the generation as an animation."""
     with guard():
-        _threads(threads)
+        cli_codec.use_threads(threads)
         _fresh(force, out, gif)
         bundle = load(model)
         generator = torch.Generator().manual_seed(seed)
@@ -272,7 +267,7 @@ def fill(
     with guard():
         from ardm.files import read_image
 
-        _threads(threads)
+        cli_codec.use_threads(threads)
         _fresh(force, out, gif)
         bundle = load(model)
         if sum(map(bool, (mask, box, digits))) != 1:
@@ -388,7 +383,7 @@ def demo(
     with guard():
         from ardm.demo import run
 
-        _threads(threads)
+        cli_codec.use_threads(threads)
         run(out, console)
 
 

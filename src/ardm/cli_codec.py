@@ -54,7 +54,7 @@ def compress(
     """
     with guard():
         folder = _destination(files, output)
-        _threads(threads)
+        use_threads(threads)
         bundle = load(model)
 
         def one(source: Path, target: Path) -> Done:
@@ -76,7 +76,7 @@ def decompress(
     """Restore pictures: photo.png.ardm becomes photo.png again; the ending given to -o says the format."""
     with guard():
         folder = _destination(files, output)
-        _threads(threads)
+        use_threads(threads)
         bundle: Bundle | None = None if model is None else load(model)
 
         def one(source: Path, target: Path) -> Done:
@@ -99,7 +99,8 @@ def _destination(files: Sequence[Path], output: str | None) -> Path | None:
     return folder
 
 
-def _threads(number: int) -> None:
+def use_threads(number: int) -> None:
+    """Processor threads for this command; 0 leaves the default."""
     if number:
         torch.set_num_threads(number)
 
