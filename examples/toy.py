@@ -13,11 +13,10 @@ import torch
 from torch import nn
 
 from ardm import likelihood, objective
-from ardm.codec import Decode, Encode
 from ardm.digits import Digits
 from ardm.plan import shuffled
 from ardm.schedule import Schedule
-from ardm.source import Draw
+from ardm.source import Decode, Draw, Encode
 from ardm.walk import last, walk
 
 K, D = 3, 4

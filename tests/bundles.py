@@ -5,8 +5,9 @@ import functools
 import torch
 
 from ardm.bundle import Bundle
-from ardm.codec import tiling
-from ardm.orders import OrderConfig
+from ardm.codec import ModelCoder, machine
+from ardm.export import Precision, export
+from ardm.orders import OrderConfig, image_plan
 from ardm.walk import sample
 from ardm.zoo import ModelConfig, build
 from toys import generator
@@ -47,10 +48,25 @@ def noise(*shape, classes=256, seed=0):
 def liked(bundle_args, height, width, seed=0):
     """An image drawn from a model, so that coding it pays: any-size models only."""
     bundle = tiny(**dict(bundle_args))
-    how = tiling(bundle, bayer=not bundle.order.fixed)
     shape = (bundle.config.shape[0], height, width)
     start = bundle.model.digits.blank(1, shape)
-    return sample(bundle.model, how.plan(shape), start, generator(seed))[0].to(torch.uint8)
+    plan = image_plan(bundle.order, shape, bundle.order.calls[0], len(bundle.model.digits))
+    return sample(bundle.model, plan, start, generator(seed))[0].to(torch.uint8)
+
+
+@functools.cache
+def exact(precision=(10, 10), **changes):
+    """The codec model of a tiny bundle."""
+    bundle = tiny(**changes)
+    C, H, W = bundle.config.shape
+    items = torch.stack([smooth(C, H, W, seed) for seed in range(8)]).long()
+    return export(bundle, items % bundle.config.classes, Precision(*precision)).codec
+
+
+def coder(calls=None, backend="float32", threads=1, **changes):
+    """What codes with it."""
+    model = exact(**changes)
+    return ModelCoder(model, calls or model.default, machine(model, backend, "cpu"), threads)
 
 
 def smooth(channels, height, width, seed=0):

@@ -1,6 +1,8 @@
 """Our own imports, read from the source: five floors, no circle, and each duty in one place."""
 
 import ast
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -10,11 +12,11 @@ import ardm
 
 ROOT = Path(ardm.__file__).parent
 FLOORS = {
-    1: "errors nets schedule digits ans data container",
-    2: "heads model plan",
+    1: "errors nets schedule digits ans data content stored container exact",
+    2: "heads model plan frames",
     3: "zoo objective walk source orders",
-    4: "train likelihood codec config bundle files",
-    5: "api pictures plots trainlog demo console cli cli_codec",
+    4: "train likelihood codec config bundle export quantise finetune formats engine admission places files archives whole export_layers export_unet",
+    5: "api pictures plots trainlog progress demo console cli cli_codec cli_each cli_list cli_export baselines bench rateplot cli_bench",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
@@ -48,7 +50,7 @@ def calls(path):
     return {ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)}
 
 
-SHELL = ("cli", "cli_codec", "console", "demo", "__main__")
+SHELL = ("cli", "cli_codec", "cli_each", "cli_list", "cli_export", "cli_bench", "progress", "console", "demo", "__main__")
 """Who speaks to a person."""
 
 
@@ -80,9 +82,21 @@ def test_networks_know_nothing_of_ours():
         assert set(ours(path)) <= {"nets"}, path
 
 
-def test_only_the_zoo_knows_the_networks():
+def test_only_the_zoo_and_the_exporters_know_the_networks():
     for path in FILES:
-        assert "nets" not in ours(path) or room(path) in ("nets", "zoo"), path
+        assert "nets" not in ours(path) or room(path) in ("nets", "zoo", "export", "export_unet"), path
+
+
+LIGHT = ("errors", "ans", "content", "stored", "container", "frames", "formats", "engine", "admission", "places")
+LIGHT += ("files", "archives", "whole", "codec", "console", "cli_codec", "cli_each", "cli_list", "cli_bench")
+
+
+def test_files_are_handled_without_torch():
+    """Not even indirectly: what is stored, listed or refused must not wait for a library that it does not need."""
+    names = ", ".join(f"ardm.{name}" for name in LIGHT)
+    code = f"import {names}, ardm.cli, ardm.exact.arbiter, sys; print(sorted(sys.modules.keys() & {{'torch', 'accelerate'}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", ["schedule", "ans"])
@@ -118,7 +132,7 @@ def test_only_training_touches_an_optimiser():
 def test_the_core_needs_torch_alone():
     for path in named("digits", "plan", "heads", "model", "source", "walk", "objective", "likelihood", "nets"):
         foreign = {m.split(".")[0] for m, _ in imports(path)} - {"ardm", "torch", "numpy"}
-        assert all(m in __import__("sys").stdlib_module_names for m in foreign), (path, foreign)
+        assert all(m in sys.stdlib_module_names for m in foreign), (path, foreign)
 
 
 def test_no_global_random_state_is_used():

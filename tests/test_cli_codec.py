@@ -1,190 +1,595 @@
 """The command line: what it prints and where, what it leaves behind, and how it exits."""
 
+import io
+import json
 import os
+import pty
+import re
+import select
 import signal
+import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from ardm import cli_codec, console, files
-from ardm.errors import ArdmError
-from ardm.files import read_image
-from bundles import noise, smooth, tiny
-from test_files import picture
-
-app = typer.Typer(add_completion=False)
-cli_codec.register(app)
+from ardm import codec, console, files, formats, frames
+from ardm.cli import app
+from ardm.cli_codec import aliased
+from ardm.container import Form, Header, varint
+from ardm.content import Kind
+from ardm.errors import ArdmError, CodecError, ModelMissing
+from ardm.exact.model import NAME
+from ardm.files import Engine
+from bundles import exact, liked
+from test_files import TEXT, content_of, picture, pixels, write
+from test_frames import Small, models
 
 
 @pytest.fixture
 def ardm(tmp_path, monkeypatch):
-    """The command, run in a folder with a photo, a model and nothing else."""
-    tiny().save(tmp_path / "model")
+    """The program, run in a folder with a photo and a text; its model is a small one that says which level was asked."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    picture("photo.png", smooth(3, 9, 8))
+    picture("photo.png", (40, 40, 3))
+    write("notes.txt", TEXT)
 
-    def run(*arguments):
-        model = [] if "-m" in arguments or "--help" in arguments else ["-m", str(tmp_path / "model")]
-        return CliRunner().invoke(app, [*arguments, *model], env={"COLUMNS": "400"})
+    def coder(self, content):
+        calls = self.calls if self.level is None else codec.LEVELS[self.level]
+        return Small(calls=calls or 7) if content.kind == Kind.IMAGE else None
+
+    monkeypatch.setattr(Engine, "coder", coder)
+    monkeypatch.setattr(Engine, "models", lambda self, name, calls: models(Small(calls=calls))(name, calls))
+
+    def run(*arguments, given=None):
+        result = CliRunner().invoke(app, [*map(str, arguments)], input=given, env={"COLUMNS": "400"})
+        assert "Traceback" not in result.output
+        return result
 
     return run
 
 
-def test_there_and_back(ardm):
-    before = read_image("photo.png")
-    result = ardm("compress", "photo.png")
+def good(result):
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("photo.png -> photo.png.ardm: 8x9x3, ")
-    for word in ("bits/dim", "to the file", "to raw", " s\n"):
-        assert word in result.stdout
-    assert result.stdout.count("\n") == 1
-    assert result.stderr == ""
-    assert sorted(os.listdir()) == ["photo.png", "photo.png.ardm"]
-    os.remove("photo.png")
-    result = ardm("decompress", "photo.png.ardm")
-    assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("photo.png.ardm -> photo.png: 8x9x3, ")
-    assert torch.equal(read_image("photo.png"), before)
+    return result
 
 
-def test_quiet_says_nothing(ardm):
-    assert ardm("compress", "-q", "photo.png").output == ""
-    assert ardm("decompress", "--quiet", "photo.png.ardm", "-o", "y.png").output == ""
-    result = ardm("compress", "-q", "nothing.png")
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "ardm: there is no file nothing.png\n")
+def process(*arguments, **options):
+    """The program in a process of its own."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen([sys.executable, "-m", "ardm", *map(str, arguments)], **pipes)
 
 
-def test_calls_and_threads(ardm):
-    threads = torch.get_num_threads()
-    try:
-        assert ardm("compress", "photo.png", "--calls", "5", "--threads", "1").exit_code == 0
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(threads)
-    result = ardm("compress", "photo.png", "--calls", "99", "-f")
-    assert result.exit_code == 1
-    assert result.stderr == "ardm: photo.png: this order takes 3 to 18 calls, a multiple of 1; got 99\n"
+# --- the table, row by row --------------------------------------------------------------------------------------------
+
+
+def test_the_input_is_kept_unless_it_is_to_go(ardm):
+    for keep in ([], ["-k"], ["--keep"]):
+        good(ardm("compress", "-f", *keep, "photo.png"))
+        assert sorted(os.listdir()) == ["notes.txt", "photo.png", "photo.png.ardm"]
+    good(ardm("compress", "--rm", "-f", "photo.png"))
+    assert sorted(os.listdir()) == ["notes.txt", "photo.png.ardm"]
+    good(ardm("decompress", "photo.png.ardm", "--keep"))
+    good(ardm("decompress", "photo.png.ardm", "--rm", "-f"))
+    assert sorted(os.listdir()) == ["notes.txt", "photo.png"]
+    for arguments in (["--rm", "-c", "notes.txt"], ["--rm", "-"], ["--rm", "--no-verify", "notes.txt"],
+                      ["--rm", "--archive", "a.ardm", "notes.txt"]):  # fmt: skip
+        assert ardm("compress", *arguments).exit_code == 2
+    assert sorted(os.listdir()) == ["notes.txt", "photo.png"]
 
 
 def test_nothing_is_overwritten_without_force(ardm):
-    Path("photo.png.ardm").write_text("mine")
+    write("photo.png.ardm", b"mine")
     result = ardm("compress", "photo.png")
-    assert result.exit_code == 1
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "ardm: photo.png.ardm exists; give another name with -o, or overwrite it with -f\n"
-    assert Path("photo.png.ardm").read_text() == "mine"
-    assert ardm("compress", "photo.png", "-f").exit_code == 0
+    assert Path("photo.png.ardm").read_bytes() == b"mine"
+    good(ardm("compress", "photo.png", "-f"))
     assert ardm("decompress", "photo.png.ardm").exit_code == 1
-    assert ardm("decompress", "photo.png.ardm", "--force").exit_code == 0
+    good(ardm("decompress", "photo.png.ardm", "--force"))
+    result = ardm("decompress", "photo.png.ardm")
+    assert (
+        result.stderr == "ardm: photo.png.ardm: photo.png exists; give another name with -o, or overwrite it with -f\n"
+    )
 
 
-def test_keep_and_rm(ardm):
-    assert ardm("compress", "-k", "photo.png").exit_code == 0
-    assert sorted(os.listdir()) == ["photo.png", "photo.png.ardm"]
-    assert ardm("compress", "--rm", "-f", "photo.png").exit_code == 0
-    assert os.listdir() == ["photo.png.ardm"]
-    assert ardm("decompress", "photo.png.ardm", "--keep").exit_code == 0
-    assert ardm("decompress", "photo.png.ardm", "--rm", "-f").exit_code == 0
-    assert os.listdir() == ["photo.png"]
+def test_streams(ardm):
+    packed = good(ardm("compress", "-c", "notes.txt"))
+    assert packed.stderr == ""
+    assert good(ardm("decompress", "-c", "-", given=packed.stdout_bytes)).stdout_bytes == TEXT
+    piped = good(ardm("compress", "-", given=TEXT)).stdout_bytes
+    assert piped == packed.stdout_bytes
+    assert good(ardm("decompress", "-", given=piped)).stdout_bytes == TEXT
+    assert good(ardm("decompress", "-o", "-", "-", given=piped)).stdout_bytes == TEXT
+    good(ardm("decompress", "-", "-o", "x", given=piped))
+    assert Path("x").read_bytes() == TEXT
+    good(ardm("compress", "-", "-o", "y.ardm", given=TEXT))
+    assert Path("y.ardm").read_bytes() == piped
+    shown = good(ardm("compress", "-", given=Path("photo.png").read_bytes())).stdout_bytes
+    back = good(ardm("decompress", "-", "--format", "ppm", given=shown)).stdout_bytes
+    assert np.array_equal(pixels(io.BytesIO(back)), pixels("photo.png"))
+    assert good(ardm("test", "-", given=piped)).stdout.startswith("standard input: good, ")
+    assert "bytes" in good(ardm("list", "-", given=piped)).stdout
+    assert good(ardm("cat", "y.ardm", "y.ardm")).stdout_bytes == TEXT * 2
+    assert "-" not in os.listdir()
+    assert ardm("compress", "-c", "-o", "z", "notes.txt").exit_code == 2
 
 
-def test_what_is_not_kept_is_said(ardm):
-    picture("b.png", smooth(3, 5, 5), icc_profile=b"profile")
-    result = ardm("compress", "b.png")
-    assert result.exit_code == 0
-    assert result.stderr == "ardm: note: b.png carries colour profile, which the compressed file does not\n"
-    os.remove("b.png.ardm")
-    result = ardm("compress", "b.png", "--rm", "-q")
-    assert result.stderr.endswith("does not, so it was not deleted (-f deletes it)\n")
-    assert Path("b.png").exists()
+def test_several_files_in_one_stream_can_be_told_from_damage(ardm):
+    result = good(ardm("compress", "-c", "photo.png", "notes.txt"))
+    assert (
+        result.stderr == "ardm: note: several files in one stream are kept byte for byte; --archive keeps them apart\n"
+    )
+    both = Path("photo.png").read_bytes() + TEXT
+    assert good(ardm("decompress", "-", given=result.stdout_bytes)).stdout_bytes == both
+    assert good(ardm("compress", "-c", "--bytes", "photo.png", "notes.txt")).stderr == ""
 
 
-def test_one_of_several_fails_and_the_others_are_done(ardm):
-    picture("a.png", noise(1, 4, 4))
-    Path("bad.png").write_bytes(b"nothing")
-    result = ardm("compress", "a.png", "bad.png", "gone.png", "photo.png")
+@pytest.mark.parametrize(("said", "meant"), [
+    ("-d x", "decompress x"), ("-dc x", "decompress -c x"), ("-cd x", "decompress -c x"), ("-t x", "test x"), ("-l x y", "list x y"),
+    ("-d -f x", "decompress -f x"), ("-f -d x", "decompress -f x"), ("--decompress x", "decompress x"), ("--list x", "list x"),
+    ("compress -d x", "compress -d x"), ("--version", "--version"), ("-V", "-V"), ("--help", "--help"), ("", ""),
+    ("-o y -d x", "decompress -o y x"), ("-- -d", "-- -d"), ("list -l", "list -l"),
+])  # fmt: skip
+def test_aliases(said, meant):
+    assert aliased(said.split()) == meant.split()
+
+
+def test_flags_as_of_other_compressors(ardm):
+    good(ardm("compress", "-kqf9", "notes.txt"))
+    good(ardm("compress", "-f", "-9", "-T1", "notes.txt"))
+    assert good(ardm("-t", "notes.txt.ardm")).stdout.startswith("notes.txt.ardm: good, ")
+    assert "notes.txt.ardm" in good(ardm("-l", "notes.txt.ardm")).stdout
+    assert good(ardm("-dc", "notes.txt.ardm")).stdout_bytes == TEXT
+    good(ardm("-df", "notes.txt.ardm"))
+    assert re.fullmatch(r"ardm \d+\.\d+\.\d+\S*\n", good(ardm("-V")).stdout)
+
+
+@pytest.mark.parametrize("how", ["truncated", "two bytes overwritten", "trailing garbage", "another frame"])
+@pytest.mark.parametrize("name", ["photo.png", "notes.txt", "all"])
+def test_damage_is_found_and_restores_nothing(ardm, how, name):
+    if name == "all":
+        good(ardm("compress", "--archive", "all.ardm", "photo.png", "notes.txt"))
+    else:
+        good(ardm("compress", name))
+    data = Path(f"{name}.ardm").read_bytes()
+    broken = {
+        "truncated": data[:-7], "two bytes overwritten": data[:70] + bytes([data[70] ^ 1, data[71] ^ 1]) + data[72:],
+        "trailing garbage": data + b"garbage", "another frame": data + data,
+    }[how]  # fmt: skip
+    write("bad.ardm", broken)
+    before = sorted(os.listdir())
+    if (how, name) == ("another frame", "notes.txt"):
+        assert good(ardm("-dc", "bad.ardm")).stdout_bytes == TEXT * 2
+        return
+    for arguments in (["test", "bad.ardm"], ["decompress", "bad.ardm", "-o", "out"], ["-dc", "bad.ardm"]):
+        result = ardm(*arguments)
+        assert (result.exit_code, result.stdout) == (3, ""), arguments
+        assert re.fullmatch(r"ardm: bad\.ardm: (damaged|truncated) [^\n]*\n", result.stderr)
+    assert sorted(os.listdir()) == before
+
+
+def test_nothing_becomes_something_valid(ardm):
+    write("empty", b"")
+    good(ardm("compress", "empty"))
+    assert 0 < Path("empty.ardm").stat().st_size < 40
+    os.remove("empty")
+    good(ardm("decompress", "empty.ardm"))
+    assert Path("empty").read_bytes() == b""
+
+
+def test_times_and_permissions_come_along(ardm):
+    os.chmod("notes.txt", 0o604)
+    os.utime("notes.txt", (1e9, 1e9))
+    good(ardm("compress", "notes.txt", "--rm"))
+    good(ardm("decompress", "notes.txt.ardm"))
+    for name in ("notes.txt", "notes.txt.ardm"):
+        about = os.stat(name)
+        assert (stat.S_IMODE(about.st_mode), about.st_mtime) == (0o604, 1e9)
+
+
+def test_files_of_others_are_named(ardm):
+    for command in (["decompress"], ["test"], ["list"], ["cat"], ["-d"]):
+        result = ardm(*command, "photo.png")
+        assert (result.exit_code, result.stderr) == (1, "ardm: photo.png: this is a PNG image, not an .ardm file\n")
+        result = ardm(*command, "notes.txt")
+        assert result.exit_code == 1
+        assert result.stderr == "ardm: notes.txt: not an ardm file: it does not begin with 89 41 44 4D\n"
+    result = ardm("extract", "photo.png", "0")
+    assert (result.exit_code, result.stderr) == (1, "ardm: photo.png: this is a PNG image, not an .ardm file\n")
+
+
+def test_limits_say_what_lifts_them(ardm):
+    good(ardm("compress", "photo.png"))
+    result = ardm("decompress", "photo.png.ardm", "-o", "y.png", "--max-pixels", "1599")
     assert result.exit_code == 1
-    assert [line.split(" ")[0] for line in result.stdout.splitlines()] == ["a.png", "photo.png"]
-    assert len(result.stderr.splitlines()) == 2
-    assert all(line.startswith("ardm: ") for line in result.stderr.splitlines())
-    result = ardm("decompress", "a.png.ardm", "bad.png", "photo.png.ardm", "-f")
+    assert "claims 40x40 pixels, and the limit is 1599; --max-pixels 1600 lets it in" in result.stderr
+    result = ardm("test", "photo.png.ardm", "-M", "1KiB")
     assert result.exit_code == 1
-    assert len(result.stdout.splitlines()) == 2
-    assert result.stderr == "ardm: bad.png: not an ardm file: it does not begin with 89 41 44 4D\n"
+    option = re.search(r"-M \d+MiB", result.stderr)
+    assert option
+    good(ardm("test", "photo.png.ardm", *option[0].split(), "--max-pixels", "1600"))
+    write("bomb.ardm", Header(Form(Kind.BYTES, (1, 1, 1 << 40))).write() + varint(6) + b"\3" + bytes(5))
+    result = ardm("decompress", "bomb.ardm")
+    assert result.exit_code == 1
+    assert "claims 1024.0 GiB of samples" in result.stderr
+    for text in ("lots", "-1", "0", "2 parsecs"):
+        assert ardm("decompress", "photo.png.ardm", "-M", text).exit_code == 2
+    result = ardm("decompress", "-M", "1", "-", given=bytes(100))
+    assert "standard input has more than the 1 bytes of memory allowed; -M allows more" in result.stderr
+
+
+def test_work_that_takes_long_is_not_begun(ardm, monkeypatch):
+    good(ardm("compress", "photo.png", "-K", "2000000000"))
+    result = ardm("decompress", "photo.png.ardm", "-o", "y.png")
+    assert result.exit_code == 1
+    assert re.search(r"takes \d+ days, by estimate; -f starts it all the same", result.stderr)
+    good(ardm("decompress", "photo.png.ardm", "-o", "y.png", "-f"))
+
+
+def test_what_was_written_is_verified_unless_told_otherwise(ardm, monkeypatch):
+    seen = []
+    real = frames.frames
+    monkeypatch.setattr(frames, "frames", lambda *rest: seen.append(1) or real(*rest))
+    good(ardm("compress", "notes.txt"))
+    assert seen == [1]
+    good(ardm("compress", "-f", "--no-verify", "notes.txt"))
+    assert seen == [1]
+
+
+def test_folders(ardm):
+    for name in ("in/a", "in/b/c", "in/b/old.ardm"):
+        write(name, name.encode())
+    result = ardm("compress", "in")
+    assert (result.exit_code, result.stderr) == (1, "ardm: in: in is a folder; -r takes the files in it\n")
+    good(ardm("compress", "-r", "--rm", "in"))
+    assert sorted(content_of(Path("in"))) == ["a.ardm", "b/c.ardm", "b/old.ardm"]
+    write("in/not", b"")
+    os.remove("in/b/old.ardm")
+    assert len(good(ardm("test", "-r", "in")).stdout.splitlines()) == 2
+    os.mkdir("out")
+    good(ardm("decompress", "-r", "in", "-o", "out"))
+    assert content_of(Path("out")) == {"a": b"in/a", "b/c": b"in/b/c"}
+    assert len(good(ardm("list", "-r", "in")).stdout.splitlines()) == 3
+    result = good(ardm("decompress", "-r", "out"))
+    assert result.stderr == "ardm: note: no file in these folders ends in .ardm\n"
 
 
 def test_output_is_a_file_or_a_folder(ardm):
     os.mkdir("out")
-    picture("a.png", noise(1, 4, 4))
-    assert ardm("compress", "photo.png", "-o", "x").exit_code == 0
-    assert ardm("compress", "photo.png", "a.png", "-o", "out").exit_code == 0
-    assert sorted(os.listdir("out")) == ["a.png.ardm", "photo.png.ardm"]
-    assert ardm("decompress", "out/a.png.ardm", "out/photo.png.ardm", "--output", "out/").exit_code == 0
-    assert sorted(os.listdir("out")) == ["a.png", "a.png.ardm", "photo.png", "photo.png.ardm"]
-    assert ardm("decompress", "x", "-o", "y.tiff").exit_code == 0
+    good(ardm("compress", "photo.png", "-o", "x"))
+    good(ardm("compress", "photo.png", "notes.txt", "-o", "out"))
+    assert sorted(os.listdir("out")) == ["notes.txt.ardm", "photo.png.ardm"]
+    good(ardm("decompress", "out/notes.txt.ardm", "out/photo.png.ardm", "--output", "out/"))
+    assert sorted(os.listdir("out")) == ["notes.txt", "notes.txt.ardm", "photo.png", "photo.png.ardm"]
+    good(ardm("decompress", "x", "-o", "y.tiff"))
     assert Image.open("y.tiff").format == "TIFF"
-    for arguments in (
-        ["a.png", "photo.png", "-o", "none"],
-        ["a.png", "photo.png", "-o", "x"],
-        ["a.png", "-o", "none/"],
-    ):
-        result = ardm("compress", *arguments)
+    for output in ("none", "x", "none/"):
+        result = ardm("compress", "notes.txt", "photo.png", "-o", output)
         assert result.exit_code == 2
         assert "is not a folder" in result.stderr
-    result = ardm("compress", "a.png", "-o", "-")
-    assert (result.exit_code, os.path.exists("-")) == (2, False)
-    result = ardm("compress", "a.png", "-o", "none/x")
-    assert (result.exit_code, result.stderr) == (1, "ardm: a.png: there is no folder none\n")
+    result = ardm("compress", "notes.txt", "-o", "none/x")
+    assert (result.exit_code, result.stderr) == (1, "ardm: notes.txt: there is no folder none\n")
 
 
 def test_two_files_never_go_to_one_place(ardm):
-    for name in ("one", "two", "out"):
-        os.mkdir(name)
-    for name in ("one", "two"):
-        picture(f"{name}/x.png", noise(1, 4, 4, seed=len(name)))
-    result = ardm("compress", "one/x.png", "two/x.png", "-o", "out", "-f")
+    for name in ("one/x", "two/x"):
+        write(name, name.encode())
+    os.mkdir("out")
+    result = ardm("compress", "one/x", "two/x", "-o", "out", "-f")
     assert result.exit_code == 1
     assert "was written a moment ago, from another file" in result.stderr
-    assert os.listdir("out") == ["x.png.ardm"]
+    assert good(ardm("cat", "out/x.ardm")).stdout == "one/x"
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def test_lines(ardm):
+    result = good(ardm("compress", "photo.png", "notes.txt"))
+    first, second = result.stdout.splitlines()
+    assert re.fullmatch(
+        r"photo\.png -> photo\.png\.ardm: 40x40x3, \d+ -> \d+ bytes \(\d+\.\d%\), \d\.\d{3} bits a sample, 7 calls, \d\.\d s",
+        first,
+    )
+    assert re.fullmatch(
+        r"notes\.txt -> .*: 8690 bytes, 8690 -> .* bits a sample, stored with lzma: no bundled model suits plain bytes, \d\.\d s",
+        second,
+    )
+    assert result.stderr == ""
+    result = good(ardm("compress", "-vf", "photo.png"))
+    assert re.search(
+        r"model [0-9a-f]{16}, \d+ bytes by its own count; 1 regions; parts: 1 coded; \d+ bytes around", result.stdout
+    )
+    result = good(ardm("decompress", "-f", "photo.png.ardm"))
+    assert re.fullmatch(r"photo\.png\.ardm -> photo\.png: 40x40x3, \d\.\d s\n", result.stdout)
+
+
+def test_quiet_says_nothing(ardm):
+    assert good(ardm("compress", "-q", "photo.png")).output == ""
+    assert good(ardm("decompress", "--quiet", "photo.png.ardm", "-o", "y.png")).output == ""
+    assert good(ardm("test", "-q", "photo.png.ardm")).output == ""
+    result = ardm("compress", "-q", "nothing.png")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "ardm: there is no file nothing.png\n")
+
+
+def test_lists(ardm):
+    good(ardm("compress", "photo.png", "notes.txt", "-5"))
+    good(ardm("compress", "--archive", "all.ardm", "photo.png", "notes.txt"))
+    lines = good(ardm("list", "photo.png.ardm", "notes.txt.ardm", "all.ardm")).stdout.splitlines()
+    assert lines[0].split() == [
+        "kind", "size", "bytes", "raw", "ratio", "bits/sample", "model", "calls", "methods", "check", "portable", "file",
+    ]  # fmt: skip
+    identity = Small().identity[:8]
+    size = Path("photo.png.ardm").stat().st_size
+    assert lines[1].split()[:5] == ["image", "(png)", "40x40x3", str(size), "4800"]
+    assert lines[1].split()[5:] == [
+        f"{4800 / size:.2f}",
+        f"{size / 600:.3f}",
+        identity,
+        "26",
+        "coded",
+        "CRC-32",
+        "yes",
+        "photo.png.ardm",
+    ]
+    assert lines[2].split()[7:] == ["-", "-", "lzma", "CRC-32", "yes", "notes.txt.ardm"]
+    assert "2 items" in lines[3]
+    verbose = good(ardm("list", "-v", "all.ardm")).stdout.splitlines()
+    assert [line.split()[-2:] for line in verbose[2:]] == [["0", "photo.png"], ["1", "notes.txt"]]
+    records = json.loads(good(ardm("list", "--json", "-v", "photo.png.ardm", "all.ardm")).stdout)
+    assert records[0]["file"] == "photo.png.ardm"
+    assert (records[0]["kind"], records[0]["shape"], records[0]["calls"], records[0]["model"]) == (
+        "image",
+        [3, 40, 40],
+        26,
+        identity,
+    )
+    assert records[0]["methods"] == {"coded": 1}
+    assert records[0]["portable"] is True
+    assert [entry["name"] for entry in records[1]["entries"]] == ["photo.png", "notes.txt"]
+    result = ardm("list", "--json", "photo.png", "notes.txt.ardm", "gone")
+    assert result.exit_code == 1
+    assert [record["file"] for record in json.loads(result.stdout)] == ["notes.txt.ardm"]
+    assert len(result.stderr.splitlines()) == 2
+    write("two.ardm", Path("notes.txt.ardm").read_bytes() * 2)
+    assert json.loads(good(ardm("list", "--json", "two.ardm")).stdout)[0]["raw_bytes"] == 2 * len(TEXT)
+
+
+def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(ardm):
+    names = ["[bold]x", "new\nline", "\x1b[31mred", ":smile:", "ü ß", "-dash", "x" * 250]
+    for name in names:
+        write(f"./{name}", b"x")
+    result = good(ardm("compress", "-o", "../", "--", *names))
+    shown = [line.partition(" -> ")[0] for line in result.stdout.splitlines()]
+    for name in ("[bold]x", ":smile:", "ü ß", "\\x1b[31mred", "x" * 250):
+        assert name in shown
+    assert "\x1b" not in result.stdout
+    assert len(result.stdout.splitlines()) == len(names) + 2  # one name has two lines, in source and target
+
+
+def test_names_that_are_no_text(ardm):
+    name = os.fsdecode(b"caf\xe9.txt")
+    write(name, TEXT)
+    good(ardm("compress", "--rm", name))
+    good(ardm("decompress", name + ".ardm"))
+    assert Path(name).read_bytes() == TEXT
+    assert json.loads(good(ardm("list", "--json", name + ".ardm")).stdout)
+    good(ardm("compress", "--archive", "a.ardm", name))
+    good(ardm("decompress", "a.ardm"))
+    assert os.listdir("a") == ["caf_.txt"]
+
+
+def test_names_that_are_too_long(ardm):
+    write("x" * 253, b"x")
+    result = ardm("compress", "x" * 253)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("file name too long\n")
+    assert sorted(os.listdir()) == ["notes.txt", "photo.png", "x" * 253]
+
+
+def test_notes(ardm, monkeypatch):
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save("x.jpg")
+    before = Path("x.jpg").read_bytes()
+    result = good(ardm("compress", "--rm", "x.jpg"))
+    assert "JPEG" in result.stderr
+    assert result.stderr.startswith("ardm: note: x.jpg: ")
+    good(ardm("decompress", "x.jpg.ardm"))
+    assert Path("x.jpg").read_bytes() == before
+    real = formats.read
+    monkeypatch.setattr(formats, "read", lambda *rest: formats.Read(real(*rest).content, (), ("gamma",)))
+    result = good(ardm("compress", "--rm", "-q", "photo.png"))
+    assert result.stderr == ("ardm: note: photo.png: it was not deleted, as restoring will not bring back its gamma\n")
+    assert Path("photo.png").exists()
 
 
 def test_usage(ardm):
-    for arguments in (
-        ["compress"],
-        ["compress", "x", "--nothing"],
-        ["decompress"],
-        ["compress", "x", "--calls", "0"],
-        ["nothing"],
-    ):
-        assert ardm(*arguments).exit_code == 2
-    for command in ("compress", "decompress"):
-        shown = ardm(command, "--help")
-        assert shown.exit_code == 0
-        for option in ("--output", "--force", "--keep", "--rm", "--threads", "--max-pixels", "--model", "--quiet"):
-            assert option in shown.stdout
-    assert "--calls" in ardm("compress", "--help").stdout
+    for arguments in (["compress"], ["compress", "x", "--nothing"], ["decompress"], ["compress", "x", "--calls", "0"],
+                      ["compress", "x", "-9", "-K", "5"], ["compress", "x", "--strip", "--bytes"], ["nothing"], ["extract", "x"],
+                      ["decompress", "x", "--format", "jpg"], ["compress", "--archive", "a", "-o", "b", "notes.txt"],
+                      ["compress", "--archive", "a", "-"]):  # fmt: skip
+        assert ardm(*arguments).exit_code == 2, arguments
+    assert sorted(os.listdir()) == ["notes.txt", "photo.png"]
+    common = ("--force", "--threads", "--quiet", "--model", "--backend", "--device")
+    more = {
+        "compress": ("--output", "--keep", "--rm", "--calls", "--level", "-1 ... -9", "--archive", "--bytes", "--strip", "--no-verify", "--recursive", *common),
+        "decompress": ("--output", "--keep", "--rm", "--format", "--memory", "--max-pixels", "--recursive", *common),
+        "test": ("--memory", *common), "cat": ("--format", *common), "extract": ("--output", "--stdout", *common), "list": ("--json",),
+    }  # fmt: skip
+    for command, options in more.items():
+        shown = good(ardm(command, "--help")).stdout
+        for option in options:
+            assert option in shown, (command, option)
+    for command in ("compress", "decompress", "test", "list", "extract"):
+        assert "3 a damaged file" in good(ardm(command, "--help")).stdout
+    for calls in codec.LEVELS.values():
+        assert str(calls) in good(ardm("compress", "--help")).stdout
 
 
-def test_models_that_are_not_there(ardm):
-    result = ardm("compress", "photo.png", "-m", "nowhere")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("ardm: there is no model 'nowhere'")
+# --- which model ------------------------------------------------------------------------------------------------------
+
+
+def test_levels_and_calls(ardm):
+    for arguments, calls in {"-1": 8, "-9": 98, "--level=5": 26, "-K 13": 13, "--calls=14": 14, "-9f": 98}.items():
+        good(ardm("compress", "-f", *arguments.split(), "photo.png"))
+        assert json.loads(good(ardm("list", "--json", "photo.png.ardm")).stdout)[0]["calls"] == calls
+    assert list(codec.LEVELS) == list(range(1, 10))
+
+
+def test_models_that_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture("photo.png", (40, 40, 3))
+    run = CliRunner().invoke
+    result = run(app, ["compress", "photo.png", "-m", "nowhere"])
+    assert result.exit_code == 4
+    assert result.stderr.startswith("ardm: photo.png: there is no codec model 'nowhere'")
     assert os.listdir() == ["photo.png"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "coder", lambda self, content: Small())
+        patch.setattr(Engine, "models", lambda self, name, calls: Small())
+        good(run(app, ["compress", "photo.png"]))
+    result = run(app, ["decompress", "photo.png.ardm", "-o", "y.png"])
+    assert result.exit_code == 4
+    assert f"made by codec model {Small().identity[:8]}, which is not here" in result.stderr
+    assert run(app, ["test", "photo.png.ardm"]).exit_code == 4
+    assert run(app, ["list", "photo.png.ardm"]).exit_code == 0
+    assert sorted(os.listdir()) == ["photo.png", "photo.png.ardm"]
 
 
-def test_limits(ardm):
-    result = ardm("compress", "photo.png", "--max-pixels", "71")
-    assert (result.exit_code, result.stderr) == (1, "ardm: photo.png has 8x9 pixels, more than the limit of 71\n")
-    assert ardm("compress", "photo.png").exit_code == 0
-    result = ardm("decompress", "photo.png.ardm", "-o", "y.png", "--max-pixels", "71")
+def test_a_model_of_ones_own(tmp_path, monkeypatch):
+    """An exact network, on every backend: the same file, which decodes wherever the model is named."""
+    monkeypatch.chdir(tmp_path)
+    changes = {"head": "values", "scale": 2.0}
+    os.mkdir("model")
+    exact(**changes).save(Path("model") / NAME)
+    x = liked(tuple(changes.items()), 20, 20)
+    Image.fromarray(x.numpy().transpose(1, 2, 0).copy()).save("x.png")
+
+    def ardm(*arguments):
+        return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "400"})
+
+    for backend in ("numpy", "float64"):
+        assert (
+            " 8 calls, " in good(ardm("compress", "x.png", "-m", "model", "-o", backend, "--backend", backend)).stdout
+        )
+    assert Path("numpy").read_bytes() == Path("float64").read_bytes()
+    assert exact(**changes).identity[:8] in good(ardm("list", "numpy")).stdout
+    result = ardm("decompress", "numpy", "-o", "y.png")
+    assert result.exit_code == 4
+    assert "which is not here" in result.stderr
+    good(ardm("test", "float64", "-m", "model"))
+    good(ardm("decompress", "numpy", "-o", "y.png", "--model", "model", "--rm"))
+    assert np.array_equal(pixels("y.png"), pixels("x.png"))
+    result = ardm("compress", "x.png", "-m", "model", "-K", "9999")
+    assert (result.exit_code, result.stderr.count("\n"), "9999" in result.stderr) == (1, 1, True)
+    good(ardm("compress", "--archive", "two.ardm", "x.png", "y.png", "-m", "model"))
+    good(ardm("decompress", "two.ardm", "-m", "model"))
+    assert np.array_equal(pixels("two/y.png"), pixels("x.png"))
+
+
+# --- archives ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_archive_there_and_back(ardm):
+    for k in range(3):
+        (Path("in") / "deep").mkdir(parents=True, exist_ok=True)
+        picture(f"in/deep/{k}.png", (40, 40, 3), seed=k)
+    write("in/x", b"x")
+    before = content_of(Path("in"))
+    result = good(ardm("compress", "--archive", "all.ardm", "in", "notes.txt"))
+    assert re.match(r"all -> all\.ardm: 5 items, \d+ -> \d+ bytes", result.stdout)
+    assert good(ardm("test", "all.ardm")).stdout.startswith("all.ardm: good, 5 items, ")
+    good(ardm("decompress", "all.ardm"))
+    assert content_of(Path("all") / "in") == before
+    result = ardm("decompress", "all.ardm", "-f")
+    assert (result.exit_code, result.stderr) == (1, "ardm: all.ardm: all is a folder\n")
+    good(ardm("decompress", "all.ardm", "-o", "elsewhere"))
+    assert content_of(Path("elsewhere/in")) == before
+    good(ardm("extract", "all.ardm", "in/deep/1.png", "4", "-o", "in"))
+    assert np.array_equal(pixels("in/1.png"), pixels("in/deep/1.png"))
+    assert Path("in/notes.txt").read_bytes() == TEXT
+    assert good(ardm("extract", "-c", "all.ardm", "notes.txt")).stdout_bytes == TEXT
+    result = good(ardm("extract", "all.ardm", "in/x", "-o", "z"))
+    assert result.stdout.startswith("all.ardm -> z: 1 bytes, ")
+    result = ardm("extract", "all.ardm", "none")
+    assert (result.exit_code, result.stderr) == (1, "ardm: all.ardm: no item of the archive is named 'none'\n")
+    piped = good(ardm("compress", "--archive", "-", "notes.txt")).stdout_bytes
+    assert good(ardm("decompress", "-", given=piped)).stdout_bytes == TEXT
+    good(ardm("decompress", "--rm", "all.ardm", "-o", "last"))
+    assert not Path("all.ardm").exists()
+
+
+def test_an_array(ardm):
+    x = np.random.default_rng(0).integers(0, 9, (5, 4, 4, 3)).astype(np.uint8)
+    np.save("x.npy", x)
+    good(ardm("compress", "--archive", "x.npy.ardm", "x.npy"))
+    os.remove("x.npy")
+    good(ardm("decompress", "x.npy.ardm"))
+    assert np.array_equal(np.load("x.npy"), x)
+    good(ardm("extract", "x.npy.ardm", "2"))
+    assert "x.npy-2.npy" in os.listdir()
+
+
+# --- how it exits -----------------------------------------------------------------------------------------------------
+
+
+def test_one_of_several_fails_and_the_others_are_done(ardm):
+    write("a", b"a")
+    os.mkdir("folder")
+    result = ardm("compress", "a", "folder", "gone", "photo.png")
     assert result.exit_code == 1
-    assert "more than the limit of 71" in result.stderr
+    assert [line.split(" ")[0] for line in result.stdout.splitlines()] == ["a", "photo.png"]
+    assert result.stderr.splitlines() == [
+        "ardm: folder is a folder; -r takes the files in it",
+        "ardm: there is no file gone",
+    ]
+
+
+def test_the_worst_exit_code_wins(ardm, monkeypatch):
+    good(ardm("compress", "notes.txt", "photo.png"))
+    data = Path("notes.txt.ardm").read_bytes()
+    write("bad.ardm", data[:-1])
+    monkeypatch.setattr(Engine, "models", lambda self, name, calls: models()(name, calls))
+    for names, worst in {"notes.txt.ardm": 0, "gone": 1, "photo.png.ardm": 4, "bad.ardm": 3, "gone photo.png.ardm": 4,
+                         "bad.ardm photo.png.ardm gone": 3, "photo.png.ardm bad.ardm notes.txt.ardm": 3}.items():  # fmt: skip
+        result = ardm("test", *names.split())
+        assert result.exit_code == worst, names
+        assert len(result.stderr.splitlines()) == len(names.split()) - ("notes.txt.ardm" in names)
+
+
+@pytest.mark.parametrize(("error", "code", "said"), [
+    (OSError(28, "No space left on device", "x.ardm"), 1, "cannot write photo.png.ardm: no space left on device"),
+    (MemoryError(), 1, "photo.png: out of memory: the image is too large for this machine"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 1, "photo.png: out of memory: the image"),
+    (ArdmError("a sentence"), 1, "photo.png: a sentence"), (CodecError("a sentence"), 3, "photo.png: a sentence"),
+    (ModelMissing("a sentence"), 4, "photo.png: a sentence"),
+])  # fmt: skip
+def test_what_goes_wrong_is_one_line(ardm, monkeypatch, error, code, said):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(frames, "compress", fail)
+    result = ardm("compress", "photo.png", "photo.png")
+    assert result.exit_code == code
+    assert result.stderr.count("\n") == 2
+    assert result.stderr.startswith(f"ardm: {said}")
+    assert sorted(os.listdir()) == ["notes.txt", "photo.png"]
+    with pytest.raises(typer.Exit), console.guard():
+        raise error
+
+
+def test_a_bug_is_shown_as_one(ardm, monkeypatch):
+    monkeypatch.setattr(frames, "compress", lambda *_: 1 / 0)
+    assert isinstance(ardm("compress", "photo.png").exception, ZeroDivisionError)
+    assert sorted(os.listdir()) == ["notes.txt", "photo.png"]
+    with pytest.raises(RuntimeError, match="a bug"), console.guard():
+        raise RuntimeError("a bug")
 
 
 @pytest.mark.parametrize(
@@ -192,100 +597,144 @@ def test_limits(ardm):
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "terminated")],
 )
 def test_signals_end_it_and_leave_nothing(ardm, monkeypatch, number, code, said):
-    def unpack(*_):
-        assert len(os.listdir()) == 2
+    def decode(*_):
+        assert len(os.listdir()) == 3
         os.kill(os.getpid(), number)
         for _ in range(10**6):
             pass
 
     before = signal.getsignal(number)
-    monkeypatch.setattr(files, "unpack", unpack)
+    monkeypatch.setattr(frames, "frames", decode)
     result = ardm("compress", "photo.png", "photo.png", "--rm")
     assert (result.exit_code, result.stderr) == (code, f"ardm: {said}\n")
-    assert os.listdir() == ["photo.png"]
+    assert sorted(os.listdir()) == ["notes.txt", "photo.png"]
     assert signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize(("error", "said"), [
-    (OSError(28, "No space left on device", "x.ardm"), "x.ardm: No space left on device"),
-    (MemoryError(), "out of memory: the image is too large for this machine"),
-    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory: the image"),
-    (ArdmError("a sentence"), "a sentence"),
-])  # fmt: skip
-def test_what_goes_wrong_is_one_line(ardm, monkeypatch, error, said):
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(files, "pack", fail)
-    result = ardm("compress", "photo.png", "photo.png")
-    assert result.exit_code == 1
-    assert result.stderr.count("\n") == 2
-    assert result.stderr.startswith(f"ardm: photo.png: {said}")
-    with pytest.raises(typer.Exit), console.guard():
-        raise error
+# --- processes of their own -------------------------------------------------------------------------------------------
 
 
-def test_a_bug_is_shown_as_one(ardm, monkeypatch):
-    monkeypatch.setattr(files, "pack", lambda *_: 1 / 0)
-    assert isinstance(ardm("compress", "photo.png").exception, ZeroDivisionError)
-    with pytest.raises(RuntimeError, match="a bug"), console.guard():
-        raise RuntimeError("a bug")
+def large(path):
+    """What takes many seconds."""
+    return write(path, np.random.default_rng(0).integers(0, 9, 24 << 20, dtype=np.uint8).tobytes())
 
 
-def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(ardm):
-    names = ["[bold]x.png", "new\nline.png", "\x1b[31mred.png", ":smile:.png", "ü ß.png", "-dash.png"]
-    for name in names:
-        picture(f"./{name}", noise(1, 3, 3))
-    result = CliRunner().invoke(app, ["compress", "-m", "../model", "--", *names], env={"COLUMNS": "40"})
-    assert result.exit_code == 0, result.output
-    shown = [line.partition(" -> ")[0] for line in result.stdout.splitlines()]
-    assert "[bold]x.png" in shown
-    assert ":smile:.png" in shown
-    assert "ü ß.png" in shown
-    assert "\\x1b[31mred.png" in shown
-    assert "\x1b" not in result.stdout
-    assert len(result.stdout.splitlines()) == len(names) + 1 + 1  # one name has two lines
+def when_writing(folder, child):
+    """Wait until a file is being written in a folder."""
+    until = time.monotonic() + 60
+    while not any(name.startswith(".ardm-") for name in os.listdir(folder)):
+        assert time.monotonic() < until
+        assert child.poll() is None
+        time.sleep(0.01)
 
 
-def test_names_that_are_no_text(ardm):
-    name = os.fsdecode(b"caf\xe9.png")
-    Path(name).write_bytes(Path("photo.png").read_bytes())
-    result = ardm("compress", name)
-    assert result.exit_code == 0, result.output
-    assert "caf" in result.stdout
-    assert os.path.exists(name + ".ardm")
+def test_ctrl_c_in_a_process_of_its_own(tmp_path):
+    source = large(tmp_path / "x")
+    child = process("compress", "--rm", source)
+    when_writing(tmp_path, child)
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=60) == (b"", b"ardm: interrupted\n")
+    assert child.returncode == 130
+    assert os.listdir(tmp_path) == ["x"]
 
 
-SCRIPT = """
-import sys, typer
-from ardm import cli_codec
-app = typer.Typer()
-cli_codec.register(app)
-app()
+def test_kill_9_leaves_no_partial_file_and_the_next_run_cleans_up(tmp_path):
+    source = large(tmp_path / "x")
+    child = process("compress", "--rm", source)
+    when_writing(tmp_path, child)
+    child.kill()
+    child.communicate()
+    assert source.exists()
+    assert not (tmp_path / "x.ardm").exists()
+    assert len(os.listdir(tmp_path)) == 2
+    write(tmp_path / "y", TEXT)
+    assert process("compress", tmp_path / "y").wait(60) == 0
+    assert sorted(os.listdir(tmp_path)) == ["x", "y", "y.ardm"]
+
+
+def test_two_processes_on_one_file(tmp_path):
+    source = write(tmp_path / "x", os.urandom(1 << 20))
+    children = [process("compress", source) for _ in range(2)]
+    said = [child.communicate(timeout=60)[1] for child in children]
+    assert sorted(child.returncode for child in children) == [0, 1]
+    assert f"ardm: {source}.ardm exists; give another name with -o, or overwrite it with -f\n".encode() in said
+    assert sorted(os.listdir(tmp_path)) == ["x", "x.ardm"]
+    assert files.check_file(tmp_path / "x.ardm", files.How()).target_bytes == 1 << 20
+
+
+def test_a_reader_who_has_gone(tmp_path):
+    source = write(tmp_path / "x", os.urandom(10**5))
+    files.compress_file(source)
+    for arguments in (["compress", "-f", source], ["-dc", tmp_path / "x.ardm"]):
+        read, write_end = os.pipe()
+        os.close(read)
+        child = process(*arguments, stdout=write_end)
+        os.close(write_end)
+        assert child.communicate(timeout=60)[1] == b""
+        assert child.returncode == 1
+    with open("/dev/full", "wb") as full:
+        child = process("-dc", tmp_path / "x.ardm", stdout=full)
+        said = child.communicate(timeout=60)[1]
+    assert child.returncode == 1
+    assert said.endswith(b"cannot write standard output: no space left on device\n")
+
+
+def test_what_needs_no_model_starts_without_pytorch(tmp_path):
+    write(tmp_path / "x", TEXT)
+    script = """
+import sys
+from ardm.cli import app
+for arguments in (["compress", "x"], ["list", "x.ardm"], ["-t", "x.ardm"], ["-df", "x.ardm"], ["--help"]):
+    try:
+        app(arguments)
+    except SystemExit as stop:
+        assert not stop.code, arguments
+assert "torch" not in sys.modules
 """
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL, timeout=60)
 
 
-def run(*arguments, **options):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], text=True, stderr=subprocess.PIPE, **options)
+# --- on a terminal ----------------------------------------------------------------------------------------------------
 
 
-def test_a_process_of_its_own_may_be_interrupted(tmp_path):
-    """A real signal while a large image is coded; and a reader of our output who has gone."""
-    tiny().save(tmp_path / "model")
-    (tmp_path / "work").mkdir()
-    picture(tmp_path / "work" / "a.png", noise(1, 4, 4))
-    picture(tmp_path / "work" / "b.png", smooth(3, 2000, 2000))
-    files = [str(tmp_path / "work" / name) for name in ("a.png", "b.png")]
-    process = run("compress", "-m", str(tmp_path / "model"), *files, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert "a.png.ardm" in process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert (process.returncode, said) == (130, "ardm: interrupted\n")
-    assert sorted(os.listdir(tmp_path / "work")) == ["a.png", "a.png.ardm", "b.png"]
-    read, write = os.pipe()
-    os.close(read)
-    process = run("compress", "-f", "-m", str(tmp_path / "model"), files[0], stdout=write)
-    os.close(write)
-    assert process.communicate(timeout=120)[1] == ""
-    assert process.returncode == 1
+def on_terminal(*arguments, out=True, **options):
+    """What a terminal shows of a process whose standard error, and output, is one; and the exit code."""
+    master, slave = pty.openpty()
+    child = process(*arguments, stdout=slave if out else subprocess.DEVNULL, stderr=slave, **options)
+    os.close(slave)
+    shown = b""
+    while child.poll() is None or select.select([master], [], [], 0)[0]:
+        if select.select([master], [], [], 0.1)[0]:
+            try:
+                shown += os.read(master, 1 << 16)
+            except OSError:  # the terminal has been closed
+                break
+    os.close(master)
+    return shown.decode(errors="replace"), child.wait(60)
+
+
+def test_a_terminal_gets_no_binary_data(tmp_path):
+    write(tmp_path / "x.txt", TEXT[:50])
+    shown, code = on_terminal("compress", "-c", tmp_path / "x.txt")
+    assert code == 1
+    assert "this is no text, and is not written to a terminal; name a file with -o, or use -f" in " ".join(
+        shown.split()
+    )
+    assert "ADM" not in shown
+    shown, code = on_terminal("compress", "-cf", tmp_path / "x.txt")
+    assert (code, "ADM" in shown) == (0, True)
+    files.compress_file(tmp_path / "x.txt")
+    shown, code = on_terminal("cat", tmp_path / "x.txt.ardm")
+    assert (code, shown) == (0, TEXT[:50].decode().replace("\n", "\r\n"))
+
+
+def test_progress_is_for_terminals(tmp_path):
+    source = write(tmp_path / "x", TEXT * 600)
+    shown, code = on_terminal("compress", source)
+    assert code == 0
+    assert "x: encoding" in shown
+    assert "x: verifying" in shown
+    assert re.search(r"\d+%", shown)
+    assert re.search(r"\d:\d\d:\d\d", shown)
+    shown, code = on_terminal("test", "-q", tmp_path / "x.ardm")
+    assert (shown, code) == ("", 0)

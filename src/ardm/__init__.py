@@ -7,21 +7,39 @@ ardm.score(bundle, x)                        # a bound with its standard error, 
 data = ardm.compress(x, "cifar10-codec")     # bytes; ardm.decompress(data) gives every value back
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from ardm.api import fill, make_plan, sample, score
-from ardm.bundle import Bundle, load
-from ardm.codec import compress, decompress
-from ardm.config import Recipe, load_recipe
-from ardm.digits import Digits, Maps, Partial
-from ardm.errors import ArdmError, CodecError
-from ardm.model import Model
-from ardm.plan import Plan
-from ardm.schedule import LossCurve, Schedule
-from ardm.walk import walk
-from ardm.zoo import ModelConfig
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ardm.api import fill, make_plan, sample, score
+    from ardm.bundle import Bundle, load
+    from ardm.codec import compress, decompress
+    from ardm.config import Recipe, load_recipe
+    from ardm.digits import Digits, Maps, Partial
+    from ardm.errors import ArdmError, CodecError
+    from ardm.model import Model
+    from ardm.plan import Plan
+    from ardm.schedule import LossCurve, Schedule
+    from ardm.zoo import ModelConfig
 
 __version__ = version("ardm")
+
+_ROOMS = {
+    "api": "fill make_plan sample score",
+    "bundle": "Bundle load",
+    "codec": "compress decompress",
+    "config": "Recipe load_recipe",
+    "digits": "Digits Maps Partial",
+    "errors": "ArdmError CodecError",
+    "model": "Model",
+    "plan": "Plan",
+    "schedule": "LossCurve Schedule",
+    "zoo": "ModelConfig",
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = [
     "ArdmError",
@@ -44,5 +62,15 @@ __all__ = [
     "make_plan",
     "sample",
     "score",
-    "walk",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Names are looked up when they are first used, so that what needs no network starts without PyTorch."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"ardm.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -24,7 +24,7 @@ Read me first:
 
 * `quantise` is the only place that reads floats.  Two machines that agree on its result agree on everything after it.
 * A stack looks like a queue here.  What is pushed first is popped first, because `Encoder` keeps the intervals and
-  codes them backwards in `finish`.  Nothing is written before that, and the stream is read from its *end*.
+  codes them backwards in `finish`.  Nothing is written before that; the stream begins with the coder's last state.
 * The stream does not start empty but from x = 2^32 + check, a 32-bit checksum of the caller's.  An empty start would
   cost those bits anyway; this way the decoder is left with the checksum in its hands (`Decoder.close`).
 * Nothing but that checksum tells a damaged stream from a good one: damage decodes to other symbols, not to an error.
@@ -142,21 +142,33 @@ def frequencies(grid: ArrayLike) -> Ints:
     if grid.size == 0 and len(grid):
         raise ArdmError(f"grid must offer at least one symbol; got shape {grid.shape}")
     for rows in _blocks(grid.shape):
-        x, width = grid[rows], result[rows]
-        banned = x == IMPOSSIBLE
-        possible = x.shape[1] - banned.sum(axis=1, keepdims=True)
-        if not possible.all():
-            raise ArdmError(f"row {rows.start + possible[:, 0].argmin()} of grid has no possible symbol")
-        np.subtract(x.max(axis=1, keepdims=True), x, out=width)
-        np.minimum(width, GRID * RANGE - 1, out=width)
-        weight = EXP.take(width, mode="clip")  # ≤ 2^30, so products are ≤ 2^54; 0 at the end, where the impossible are
-        norm = weight.sum(axis=1, keepdims=True)
-        weight *= TOTAL - possible
-        np.floor_divide(weight, norm, out=width)
-        width += ~banned
-        widest = width.argmax(axis=1)  # NumPy promises the first of equals
-        width[np.arange(len(width)), widest] += TOTAL - width.sum(axis=1)
+        x, weight = grid[rows], result[rows]
+        possible = x != IMPOSSIBLE
+        if not possible.any(axis=1).all():
+            raise ArdmError(f"row {rows.start + possible.any(axis=1).argmin()} of grid has no possible symbol")
+        np.subtract(x.max(axis=1, keepdims=True), x, out=weight)
+        np.minimum(weight, GRID * RANGE - 1, out=weight)
+        EXP.take(weight.copy(), out=weight, mode="clip")  # ≤ 2^30; 0 at the end, where the impossible are
+        widths(weight, possible, out=weight)
     return result
+
+
+def widths(mass: Ints, possible: NDArray[np.bool_] | None = None, out: Ints | None = None) -> Ints:
+    """Masses (N, b) int64 to widths (N, b) int64 in proportion; every row sums to 2^24.
+
+        width_j = 1 + ⌊ mass_j · (2^24 − C) / Σ mass ⌋,     the first of the widest gets what is left of 2^24
+
+    C: the number of possible symbols of the row.  mass: at least 0, 0 where impossible, a row sums to 1..2^38.
+    possible: (N, b); by default all.  out: where to put the result; may be mass itself.
+    """
+    count = mass.shape[1] if possible is None else possible.sum(axis=1, keepdims=True)
+    norm = mass.sum(axis=1, keepdims=True)
+    out = np.multiply(mass, TOTAL - count, out=out)  # ≤ 2^62
+    np.floor_divide(out, norm, out=out)
+    out += 1 if possible is None else possible
+    widest = out.argmax(axis=1)  # NumPy promises the first of equals
+    out[np.arange(len(out)), widest] += TOTAL - out.sum(axis=1)
+    return out
 
 
 def cumulative(freq: ArrayLike) -> Ints:
@@ -217,8 +229,9 @@ class Encoder:
     def finish(self, check: int) -> bytes:
         """The stream: all that was pushed, and `check` in 0..2^32−1 (a CRC-32 of the data, say).
 
-        Words, little-endian and in the order in which they left the state, then the state without leading zero bytes
-        (5 to 8 bytes).  That is less than 41 bits above the ideal −Σ log2 p, `check` included; about 37 on average.
+        The state without leading zero bytes (5 to 8 bytes), then the words, the last to leave the state first; all
+        big-endian, so that a decoder reads from the front to the end.  That is less than 41 bits above the ideal
+        −Σ log2 p, `check` included; about 37 on average.
         Raises ArdmError for a check out of range.
         """
         if not 0 <= check < _LOW:
@@ -231,7 +244,7 @@ class Encoder:
                     state >>= 32
                 quotient, rest = divmod(state, width)
                 state = (quotient << PRECISION) + start + rest
-        return np.array(words, dtype="<u4").tobytes() + state.to_bytes((state.bit_length() + 7) // 8, "little")
+        return state.to_bytes((state.bit_length() + 7) // 8, "big") + np.array(words[::-1], dtype=">u4").tobytes()
 
 
 class Decoder:
@@ -246,13 +259,13 @@ class Decoder:
             raise ArdmError(f"backend must be 'constriction' or 'python'; got {backend!r}")
         if backend == "constriction" and constriction is None:
             raise ArdmError("backend 'constriction' is not installed; use 'python', which reads the same streams")
-        split = len(data) - 5 - (len(data) - 5) % 4  # words before, 5..8 bytes of state after
-        if len(data) < 5 or data[-1] == 0:
-            raise CodecError(f"truncated or damaged stream: {len(data)} bytes do not end in a coder state")
-        words = np.frombuffer(data, dtype="<u4", count=split // 4)
+        split = 5 + (len(data) - 5) % 4  # 5..8 bytes of state before, words after
+        if len(data) < 5 or data[0] == 0:
+            raise CodecError(f"truncated or damaged stream: {len(data)} bytes do not begin with a coder state")
+        words = np.frombuffer(data, dtype=">u4", offset=split)[::-1]  # a stack: what is read next is at its end
         self._words: list[int] = words.tolist()
         self._left = len(self._words)
-        self._state = int.from_bytes(data[split:], "little")
+        self._state = int.from_bytes(data[:split], "big")
         self._ans: Any = None
         if backend == "constriction":
             state = [self._state & _WORD, self._state >> 32]

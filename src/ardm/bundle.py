@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -52,8 +52,8 @@ class Bundle:
 
     @cached_property
     def identity(self) -> str:
-        """16 hex digits that change with any weight or setting."""
-        digest = hashlib.sha256(_canonical({"model": asdict(self.config), "order": asdict(self.order)}))
+        """16 hex digits that change with any weight, and any setting that is not a default."""
+        digest = hashlib.sha256(_canonical({"model": _chosen(self.config), "order": _chosen(self.order)}))
         for name, value in sorted(self.model.state_dict().items()):
             array = value.detach().to(torch.float32).contiguous().numpy()
             digest.update(f"{name}:{array.shape}".encode() + array.astype("<f4").tobytes())
@@ -194,6 +194,11 @@ def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: st
             f"the weights in {where} do not fit its configuration: {', '.join(wrong[:3])} ({len(wrong)} in all)"
         )
     model.load_state_dict(dict(weights))
+
+
+def _chosen(config: ModelConfig | OrderConfig) -> dict[str, Any]:
+    """The settings that are not the defaults: a setting that a later version adds changes no identity."""
+    return {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
 
 
 def _canonical(values: Any) -> bytes:

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import ardm
-from ardm import api, cli_codec, data, likelihood
-from ardm.bundle import Bundle, bundled, load
-from ardm.config import load_recipe, shipped
+from ardm import cli_bench, cli_codec, cli_export
 from ardm.console import console, guard, say
-from ardm.digits import Partial
 from ardm.errors import ArdmError
 
+if TYPE_CHECKING:  # commands import what they need, so that those on files start without PyTorch
+    import torch
+
+    from ardm.bundle import Bundle
+    from ardm.digits import Partial
+
 app = typer.Typer(
+    cls=cli_codec.Aliases,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Any-order generative models of discrete data, and the lossless codecs that fall out of them.",
 )
 cli_codec.register(app)
+cli_bench.register(app)
+cli_export.register(app)
 
 Model = Annotated[str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub.")]
 Seed = Annotated[int, typer.Option(help="Every random draw depends on it.", min=0, max=2**63 - 1)]
@@ -49,6 +51,8 @@ def _context(bundle: Bundle, label: int | None, items: int) -> torch.Tensor | No
             if bundle.config.labels
             else f"{bundle.name} takes no label; leave --label out"
         )
+    import torch
+
     return torch.full((items,), label)
 
 
@@ -66,49 +70,16 @@ def train(
 ) -> None:
     """Train a model by a recipe; Ctrl-C stops after a checkpoint, --resume goes on as if nothing had happened."""
     with guard():
+        from ardm.config import load_recipe
         cli_codec.use_threads(threads)
+        from ardm.progress import follow
         from ardm.train import Trainer
-        from ardm.trainlog import Log
 
         plan = load_recipe(recipe, changes or [])
         folder = out or Path("runs") / plan.name
         trainer = Trainer(plan, folder, resume, cpu)
-        main = trainer.accelerator.is_main_process
-        stop: list[int] = []
-
-        def ask_to_stop(number: int, frame: FrameType | None) -> None:
-            if stop:
-                raise KeyboardInterrupt
-            stop.append(number)
-
-        old = [(s, signal.signal(s, ask_to_stop)) for s in (signal.SIGINT, signal.SIGTERM)]
-        try:
-            columns = (
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
-            with Log(trainer, main) as log, Progress(*columns, console=console, disable=quiet or not main) as bar:
-                task = bar.add_task(plan.name, total=plan.train.steps, completed=trainer.step)
-                for progress in trainer:
-                    line = log(progress)
-                    text = f"{plan.name}  {progress.loss:.3f} bits/dim  {progress.speed:.0f} items/s"
-                    bar.update(task, completed=progress.step, description=text)
-                    if line and not quiet and main:
-                        bar.console.print(line, highlight=False, soft_wrap=True)
-                    if stop:
-                        trainer.save()
-                        break
-        finally:
-            for s, handler in old:
-                signal.signal(s, handler)
-        if stop:
-            if main:
-                console.print(f"stopped after step {trainer.step}; go on with --resume", highlight=False)
-            raise typer.Exit(130)
-        if main and not quiet:
+        follow(trainer, trainer, quiet)
+        if trainer.accelerator.is_main_process and not quiet:
             console.print(f"wrote {folder / 'model'}", highlight=False)
 
 
@@ -132,6 +103,9 @@ def evaluate(
 ) -> None:
     """Bits per dimension of a model on a data set, with its standard error and the name of the estimator."""
     with guard():
+        from ardm import api, data, likelihood
+        from ardm.bundle import load
+
         cli_codec.use_threads(threads)
         bundle = load(model)
         chosen = data.load(name, folder, split)
@@ -168,6 +142,8 @@ def plan(
 ) -> None:
     """What a number of network calls costs: expected bits per dimension under the best schedule of each budget."""
     with guard():
+        from ardm import api
+        from ardm.bundle import load
         from ardm.pictures import plot_curve
 
         _fresh(force, save, picture)
@@ -228,6 +204,11 @@ def sample(
 ) -> None:
     """Paint new items in any order, under any budget of calls; a contact sheet, and the generation as an animation."""
     with guard():
+        import torch
+
+        from ardm import api
+        from ardm.bundle import load
+
         cli_codec.use_threads(threads)
         _fresh(force, out, gif)
         bundle = load(model)
@@ -265,7 +246,11 @@ def fill(
 ) -> None:
     """Complete a masked image, several times; what is given is never changed."""
     with guard():
-        from ardm.files import read_image
+        import torch
+
+        from ardm import api
+        from ardm.bundle import load
+        from ardm.pictures import read_image
 
         cli_codec.use_threads(threads)
         _fresh(force, out, gif)
@@ -297,7 +282,9 @@ def fill(
 
 def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
     """(C, H, W) 0 or 1."""
-    from ardm.files import read_image
+    import torch
+
+    from ardm.pictures import read_image
 
     known = torch.ones_like(x)
     if mask is not None:
@@ -339,8 +326,8 @@ def _paint(
     scale: int,
     original: torch.Tensor | None = None,
 ) -> None:
-    from ardm.files import write_whole
     from ardm.pictures import save_gif, sheet, state_image, to_image
+    from ardm.whole import write_whole
 
     S, K = len(bundle.model.digits), bundle.model.digits.classes
     pictures = [state_image(states[-1], i, S, K, scale) for i in range(states[-1].batch)]
@@ -363,6 +350,9 @@ def _paint(
 def models() -> None:
     """The bundled models, and the recipes that `ardm train` knows."""
     with guard():
+        from ardm.bundle import bundled, load
+        from ardm.config import shipped
+
         for name in bundled():
             bundle = load(name)
             shape, classes = "x".join(map(str, bundle.model.shape)), bundle.model.digits.classes
@@ -396,7 +386,7 @@ def _version(value: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Any-order generative models of discrete data, and the lossless codecs that fall out of them."""

@@ -1,154 +1,409 @@
-"""`ardm compress` and `ardm decompress`: image files, one after the other, each verified before it is reported."""
+"""The commands on files: compress, decompress, test, list, extract, cat; one file after the other, all of them tried.
+
+Results go to standard output, unless data go there; everything else goes to standard error, one line each.
+
+Read me first: what becomes of a file is `files` and `archives`.  Here is what a person asks for, and what is said.
+Nothing here imports PyTorch: what no model is needed for starts without it.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, BinaryIO
 
-import torch
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from ardm.bundle import Bundle, load
-from ardm.codec import DEFAULT_MODEL
-from ardm.console import errors, explain, fail, guard, plain, say
-from ardm.container import MAX_PIXELS
-from ardm.errors import ArdmError
-from ardm.files import Done, compress_file, compress_target, decompress_file, decompress_target
+from ardm import archives, formats, places
+from ardm.admission import Budget
+from ardm.cli_each import STREAM, Bar, Place, each, name_of, place_of, standard_output, sweep_before
+from ardm.cli_list import record, table
+from ardm.console import guard, note, say
+from ardm.files import (
+    Done,
+    Engine,
+    How,
+    Sink,
+    check_file,
+    compress_file,
+    decompress_file,
+    is_ours,
+)
+from ardm.places import ENDING, Found
+from ardm.whole import reasons, refuse_source
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures: PNG, WebP, BMP, TIFF, PPM, GIF.")]
-Packed = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files made by ardm compress.")]
-Model = Annotated[str, typer.Option("--model", "-m", help="A bundled model, or the folder of one.")]
-Maker = Annotated[str | None, typer.Option("--model", "-m", help="The model they were made with, if not bundled.")]
-Calls = Annotated[int | None, typer.Option(help="Network calls a tile: fewer are faster, more are smaller.", min=1)]
-Output = Annotated[str | None, typer.Option("--output", "-o", help="A file, or a folder for all of them.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="Files, or - for standard input.", allow_dash=True)
+]
+Packed = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="Files made by ardm compress, or -.", allow_dash=True)
+]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A bundled model, or the folder of one.")]
+Folders = Annotated[
+    list[Path] | None, typer.Option("--model", "-m", help="The folder of a model that is not bundled; several times.")
+]
+Calls = Annotated[
+    int | None, typer.Option("--calls", "-K", help="Network calls: fewer are faster, more are smaller.", min=1)
+]
+Level = Annotated[
+    int | None,
+    typer.Option("--level", min=1, max=9, help="Also -1 ... -9: 8, 11, 14, 20, 26, 36, 50, 70 or 98 network calls."),
+]
+Output = Annotated[str | None, typer.Option("--output", "-o", help="A file, a folder for all of them, or -.")]
+Stdout = Annotated[bool, typer.Option("--stdout", "-c", help="To standard output; the files stay.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there, and do what is refused for care.")]
 Keep = Annotated[bool, typer.Option("--keep/--rm", "-k", help="Keep the input, or delete it when all is verified.")]
-Threads = Annotated[int, typer.Option(help="Processor threads; 0: as many as there are cores.", min=0)]
-Limit = Annotated[int, typer.Option("--max-pixels", help="Refuse larger pictures.", min=1)]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Decode and compare before a file gets its name.")]
+Strip = Annotated[bool, typer.Option("--strip", help="Drop colour profiles, EXIF and the like.")]
+Exact = Annotated[bool, typer.Option("--bytes", help="Keep every byte of a file, not the picture or sound in it.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take the files in folders.")]
+Together = Annotated[Path | None, typer.Option("--archive", help="All files and folders in one, of this name.")]
+Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads; 0: one a core.", min=0)]
+Backend = Annotated[str, typer.Option(help="What computes: auto, float32, float64, int64 or numpy; all alike.")]
+Device = Annotated[str, typer.Option(help="Where it computes: auto, cpu, cuda, ...")]
+Format = Annotated[str, typer.Option(help="Another format: png, webp, bmp, tiff, ppm, wav, flac, npy.")]
+Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse what needs more memory, such as 512MiB.")]
+Pixels = Annotated[int, typer.Option("--max-pixels", help="Refuse larger pictures.", min=1)]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only say what goes wrong.")]
 
 
+EXITS = (
+    "Exit codes: 0 all is done; 1 something could not be done, and the other files are; 2 wrong usage; 3 a damaged file; "
+    "4 a model that is not here; 130 interrupted."
+)
+
+
+class Levels(TyperCommand):
+    """A command that takes its level as -1 ... -9, as compressors do."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write them out."""
+        return super().parse_args(ctx, list(_levels(args)))
+
+
+def _levels(args: Sequence[str]) -> Iterator[str]:
+    for k, arg in enumerate(args):
+        if arg == "--":
+            yield from args[k:]
+            return
+        found = re.fullmatch(r"-([kfcrvq]*)([1-9])([kfcrvq]*)", arg)
+        if found is None:
+            yield arg
+            continue
+        yield f"--level={found[2]}"
+        if found[1] or found[3]:
+            yield f"-{found[1]}{found[3]}"
+
+
+class Aliases(TyperGroup):
+    """A program whose commands can also be asked for as zstd's: -d, -t, -l, with other flags before or behind."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write them out."""
+        return super().parse_args(ctx, aliased(args))
+
+
+_COMMANDS = {"d": "decompress", "t": "test", "l": "list"}
+
+
+def aliased(args: Sequence[str]) -> list[str]:
+    """Arguments with the command first, where a flag asks for it: -dc FILE is decompress -c FILE."""
+    for k, arg in enumerate(args if args and args[0].startswith("-") else []):
+        if arg == "--":
+            break
+        found = re.fullmatch(r"-([a-zA-Z]*)", arg)
+        letters = found[1] if found else ""
+        for letter, command in _COMMANDS.items():
+            if letter in letters or arg == f"--{command}":
+                rest = letters.replace(letter, "", 1)
+                return [command, *args[:k], *([f"-{rest}"] if rest else []), *args[k + 1 :]]
+    return list(args)
+
+
 def register(app: typer.Typer) -> None:
-    """Add the two commands to an application."""
-    app.command()(compress)
-    app.command()(decompress)
-
-
-def compress(
-    files: Files,
-    model: Model = DEFAULT_MODEL,
-    output: Output = None,
-    force: Force = False,
-    keep: Keep = True,
-    calls: Calls = None,
-    threads: Threads = 0,
-    max_pixels: Limit = MAX_PIXELS,
-    quiet: Quiet = False,
-) -> None:
-    """Compress pictures without loss: photo.png becomes photo.png.ardm.
-
-    Each file is decoded again and compared before it gets its name.  Only pixels are kept, not colour profiles or EXIF.
-    """
-    with guard():
-        folder = _destination(files, output)
-        use_threads(threads)
-        bundle = load(model)
-
-        def one(source: Path, target: Path) -> Done:
-            return compress_file(source, target, bundle, calls, force, keep, max_pixels)
-
-        _each(files, lambda source: compress_target(source, folder), one, _compressed, quiet)
-
-
-def decompress(
-    files: Packed,
-    model: Maker = None,
-    output: Output = None,
-    force: Force = False,
-    keep: Keep = True,
-    threads: Threads = 0,
-    max_pixels: Limit = MAX_PIXELS,
-    quiet: Quiet = False,
-) -> None:
-    """Restore pictures: photo.png.ardm becomes photo.png again; the ending given to -o says the format."""
-    with guard():
-        folder = _destination(files, output)
-        use_threads(threads)
-        bundle: Bundle | None = None if model is None else load(model)
-
-        def one(source: Path, target: Path) -> Done:
-            return decompress_file(source, target, bundle, force, keep, max_pixels)
-
-        _each(files, lambda source: decompress_target(source, folder, max_pixels), one, _restored, quiet)
-
-
-def _destination(files: Sequence[Path], output: str | None) -> Path | None:
-    """-o as a path; several files need a folder that is there."""
-    if output is None:
-        return None
-    folder = Path(output)
-    if output == "-":
-        raise typer.BadParameter(
-            "pictures are not written to standard output; name a file or a folder", param_hint="-o"
-        )
-    if not folder.is_dir() and (len(files) > 1 or output.endswith((os.sep, "/"))):
-        raise typer.BadParameter(f"{output} is not a folder, which several files need", param_hint="-o")
-    return folder
+    """Add the commands to an application."""
+    app.command(cls=Levels, epilog=EXITS)(compress)
+    app.command(epilog=EXITS)(decompress)
+    app.command("test", epilog=EXITS)(check)
+    app.command("list", epilog=EXITS)(list_files)
+    app.command(epilog=EXITS)(extract)
+    app.command(epilog=EXITS)(cat)
 
 
 def use_threads(number: int) -> None:
     """Processor threads for this command; 0 leaves the default."""
     if number:
+        import torch
+
         torch.set_num_threads(number)
 
 
-def _each(
-    files: Sequence[Path],
-    place: Callable[[Path], Path],
-    one: Callable[[Path, Path], Done],
-    line: Callable[[Done], str],
-    quiet: bool,
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+def compress(
+    files: Files,
+    output: Output = None,
+    stdout: Stdout = False,
+    force: Force = False,
+    keep: Keep = True,
+    recursive: Recursive = False,
+    archive: Together = None,
+    model: Model = None,
+    calls: Calls = None,
+    level: Level = None,
+    exact: Exact = False,
+    strip: Strip = False,
+    verify: Verify = True,
+    threads: Threads = 0,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Do every file; exit with 1 if one of them failed.  Two files never go to one place."""
-    failed, written = False, set()
-    for number, source in enumerate(files):
-        waiting = f"{source.name} ({number + 1} of {len(files)})"
+    """Compress files without loss: photo.png becomes photo.png.ardm.
+
+    Pictures and sounds come back sample for sample, with profiles and EXIF; everything else, and what is kept with
+    --bytes, byte for byte.  Each result is decoded again and compared before it gets its name.
+    """
+    if calls is not None and level is not None:
+        raise typer.BadParameter("a level stands for a number of calls; give one of them", param_hint="--calls")
+    if strip and exact:
+        raise typer.BadParameter("--bytes keeps everything, and --strip does not; give one of them")
+    _refuse_rm(keep, stdout or output == "-" or archive is not None or STREAM in files, verify)
+    with guard(), Bar(quiet) as bar:
+        engine = Engine(model, calls, level, backend, device, threads)
+        how = How(engine, Budget(), force, keep, verify, strip, exact, progress=bar, taken=set())
+        if archive is not None:
+            _archive(files, archive, output is not None or stdout, how, verbose, bar)
+            return
+        found = _found(files, recursive, packed=False)
+        place = place_of(found, output, stdout, force, bar)
+        if place.sink is not None and len(found) > 1 and not exact:
+            note("several files in one stream are kept byte for byte; --archive keeps them apart")
+            how = replace(how, exact=True)
+
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
+            return compress_file(source, target, how)
+
+        each(found, place, one, lambda done: _compressed(done, verbose), bar)
+
+
+def decompress(
+    files: Packed,
+    output: Output = None,
+    stdout: Stdout = False,
+    force: Force = False,
+    keep: Keep = True,
+    recursive: Recursive = False,
+    format: Format = "",
+    memory: Memory = "2GiB",
+    max_pixels: Pixels = 1 << 28,
+    model: Folders = None,
+    verify: Verify = True,
+    threads: Threads = 0,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Restore files: photo.png.ardm becomes photo.png again; the ending given to -o, or --format, says another format.
+
+    An archive becomes a folder.  Nothing is written of a file that is damaged.
+    """
+    if format and format not in formats.ENDINGS.values():
+        known = ", ".join(dict.fromkeys(formats.ENDINGS.values()))
+        raise typer.BadParameter(f"a format is one of {known}; got {format!r}", param_hint="--format")
+    _refuse_rm(keep, stdout or output == "-" or STREAM in files, verify)
+    with guard(), Bar(quiet) as bar:
+        engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
+        budget = Budget(_bytes(memory), max_pixels, force)
+        how = How(engine, budget, force, keep, verify, format=format, progress=bar, taken=set())
+        found = _found(files, recursive, packed=True)
+        place = place_of(found, output, stdout, force, bar)
+
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
+            act = archives.restore_archive if _holds_items(source) else decompress_file
+            return act(source, target, how)
+
+        each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=_bytes(memory))
+
+
+def cat(
+    files: Packed,
+    force: Force = False,
+    format: Format = "",
+    memory: Memory = "2GiB",
+    max_pixels: Pixels = 1 << 28,
+    model: Folders = None,
+    threads: Threads = 0,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Restore files to standard output, one after the other: decompress -c."""
+    decompress(
+        files, stdout=True, force=force, format=format, memory=memory, max_pixels=max_pixels, model=model,
+        threads=threads, backend=backend, device=device, quiet=quiet,
+    )  # fmt: skip
+
+
+def check(
+    files: Packed,
+    recursive: Recursive = False,
+    force: Force = False,
+    memory: Memory = "2GiB",
+    max_pixels: Pixels = 1 << 28,
+    model: Folders = None,
+    threads: Threads = 0,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Decode files and check everything in them, writing nothing; exits with 3 if one is damaged."""
+    with guard(), Bar(quiet) as bar:
+        engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
+        how = How(engine, Budget(_bytes(memory), max_pixels, force), progress=bar)
+
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
+            return (archives.check_archive if _holds_items(source) else check_file)(source, how)
+
+        def line(done: Done) -> str:
+            return f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"
+
+        each(_found(files, recursive, packed=True), Place(writes=False), one, line, bar, seekable=_bytes(memory))
+
+
+def extract(
+    archive: Annotated[Path, typer.Argument(help="An archive made by ardm compress --archive.")],
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Names, or numbers from 0.")],
+    output: Output = None,
+    stdout: Stdout = False,
+    force: Force = False,
+    format: Format = "",
+    memory: Memory = "2GiB",
+    max_pixels: Pixels = 1 << 28,
+    model: Folders = None,
+    threads: Threads = 0,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Take items out of an archive, of which nothing else is read; ardm list -v names them."""
+    with guard(), Bar(quiet) as bar:
+        engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
+        how = How(engine, Budget(_bytes(memory), max_pixels, force), force, format=format, progress=bar, taken=set())
+        place = place_of([Found.named(archive)] * len(items), output, stdout, force, bar)
+
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[Done]:
+            return archives.extract(source, items, target, how)
+
+        each([Found.named(archive)], place, one, _restored, bar, seekable=_bytes(memory))
+
+
+def list_files(
+    files: Packed,
+    recursive: Recursive = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the items of archives.")] = False,
+) -> None:
+    """What files say about themselves; nothing is decoded, and no model is needed."""
+    with guard(), Bar(quiet=True) as bar:
+        records: list[dict[str, Any]] = []
+
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> None:
+            records.append(record(source, verbose))
+
         try:
-            target = place(source)
-            if target.resolve() in written:
-                raise ArdmError(f"{target} was written a moment ago, from another file")
-            with errors.status(plain(waiting)) if errors.is_terminal and not quiet else nullcontext():
-                done = one(source, target)
-        except Exception as error:
-            message = explain(error)
-            if message is None:
-                raise
-            fail(message if source.name in message else f"{source}: {message}")
-            failed = True
-            continue
-        written.add(target.resolve())
-        if not quiet:
-            say(line(done))
-        if done.lost and (done.spared or not quiet):
-            spared = ", so it was not deleted (-f deletes it)" if done.spared else ""
-            fail(f"note: {source} carries {' and '.join(done.lost)}, which the compressed file does not{spared}")
-    if failed:
-        raise typer.Exit(1)
+            each(_found(files, recursive, packed=True), Place(writes=False), one, None, bar, seekable=2 << 30)
+        finally:
+            if as_json:
+                typer.echo(json.dumps(records, indent=1))
+            elif records:
+                table(records)
 
 
-def _compressed(done: Done) -> str:
+# --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+def _found(files: Sequence[Path], recursive: bool, packed: bool) -> list[Found]:
+    """The files that are meant; with -r, those in folders."""
+    if not recursive:
+        return [Found.named(path) for path in files]
+    found = list(places.walk(files, packed))
+    if not found:
+        note("there is no file in these folders" if packed is False else f"no file in these folders ends in {ENDING}")
+    return found
+
+
+def _refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
+    if not keep and stays:
+        raise typer.BadParameter("only a source that has become a file of its own is deleted", param_hint="--rm")
+    if not keep and not verify:
+        raise typer.BadParameter("only what was verified is deleted", param_hint="--rm")
+
+
+def _bytes(text: str) -> int:
+    """512MiB as a number of bytes."""
+    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
+    if not found or not int(found[1]):
+        raise typer.BadParameter(f"memory is a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint="-M")
+    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
+
+
+def _holds_items(source: Path | BinaryIO) -> bool:
+    """Whether it is an archive."""
+    if not isinstance(source, Path):
+        return archives.holds_items(source, ours=False)
+    refuse_source(source)
+    with reasons(f"cannot read {source}"), source.open("rb") as file:
+        return archives.holds_items(file, is_ours(source))
+
+
+def _archive(files: Sequence[Path], target: Path, elsewhere: bool, how: How, verbose: bool, bar: Bar) -> None:
+    """Everything in one file."""
+    if elsewhere:
+        raise typer.BadParameter("--archive names the file; leave out -o and -c", param_hint="--archive")
+    if STREAM in files:
+        raise typer.BadParameter("an archive is made of files, and standard input is none", param_hint="FILE")
+    bar.name = target.name
+    if target != STREAM:
+        sweep_before(target, set())
+    done = archives.make(list(places.walk(files)), standard_output(how.force, bar) if target == STREAM else target, how)
+    bar.stop()
+    if bar.quiet:
+        return
+    if target != STREAM:
+        say(_compressed(done, verbose))
+    for text in done.notes:
+        note(text)
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def _compressed(done: Done, verbose: bool) -> str:
     report = done.report
     assert report is not None
-    how = "stored" if report.stored else f"{report.calls} calls"
-    C, H, W = report.shape
-    ratio = f"ratio {done.source_bytes / done.target_bytes:.2f} to the file, {report.ratio:.2f} to raw"
-    sizes = f"{W}x{H}x{C}, {report.bits_per_dim:.3f} bits/dim, {ratio}"
-    return f"{done.source} -> {done.target}: {sizes}, {how}, {done.seconds:.1f} s"
+    how = f"{report.calls} calls" if not report.stored else f"stored with {' and '.join(report.methods)}"
+    how += f": {done.why}" * bool(done.why)
+    ratio = f"{done.source_bytes} -> {done.target_bytes} bytes"
+    if done.source_bytes:
+        ratio += f" ({done.target_bytes / done.source_bytes:.1%})"
+    rate = f"{report.bits_per_sample:.3f} bits a sample, " if report.samples else ""
+    line = f"{done.source or 'all'} -> {done.target}: {done.what}, {ratio}, {rate}{how}, {done.seconds:.1f} s"
+    if verbose:
+        held = ", ".join(f"{count} {name}" for name, count in report.methods.items())
+        model = f"model {report.model[:16]}, {report.bits / 8:.0f} bytes by its own count; " if report.model else ""
+        line += f"\n  {model}{report.regions} regions; parts: {held}; {report.header_bytes} bytes around them"
+    return line
 
 
-def _restored(done: Done) -> str:
-    C, H, W = done.shape
-    return f"{done.source} -> {done.target}: {W}x{H}x{C}, {done.seconds:.1f} s"
+def _restored(done: Done, verbose: bool = False) -> str:
+    sizes = f", {done.source_bytes} -> {done.target_bytes} bytes" * verbose
+    return f"{name_of(done.source)} -> {done.target}: {done.what}{sizes}, {done.seconds:.1f} s"

@@ -1,550 +1,489 @@
-"""Data to bytes and back: the two sources that own bytes, and images of any size as one file.
+"""Data to bytes and back with a codec model: integer networks, so the same bytes from every machine.
 
-    walk(model, plan, Encode(), blank, truth)        the data tell the symbols, and bits are written
-    walk(model, plan, Decode(stream), blank)         the bits tell the symbols
+    coder(model, calls) → a `PartCoder` for `frames`: parts of images (or of anything) to streams and back
+    compress(x), decompress(data): an image as a file of its own
 
-Both are one loop with one model and one plan, so the decoder makes the encoder's calls line by line.  Coding x costs
-−log2 p(x | plan) bits and less than 41 more, of which 32 are a checksum (`ans`); random bits decode to samples.
+A part (M, h, w) of a content is an item of a model that serves any size, or is cut into tiles of the model's own.  The
+decoder walks the steps of the model's order: the network is asked at the sites of a step, in all items of a batch at
+once, and each item's stream tells its digits.  The encoder knows all digits, so it asks about many steps at once; an
+integer network gives it the same frequencies as the decoder, which a float network would not.
 
-An image is cut into *parts*: its planes in groups of as many as the model has, and what is left over one by one, each
-as the model's leading channel (grey images, alpha).  A part is coded by the model, or stored where that is shorter.
-Parts are cut into tiles: those of the model's own shape, a batch of them at a time; or, where a model looks at windows
-and serves any size, tiles as large as memory allows.  What lies outside an image is never asked for and costs nothing.
-
-Read me first: a float network gives slightly other numbers with another library, processor or number of threads, and
-one frequency that differs destroys the rest of a stream.  So a file that was coded by one is not portable; the
-checksum tells.  `Numerics` is the one place that says which network computes the logits, and how they become integers.
+A plane on its own (a grey picture, alpha) is coded as the model's leading channel, all channels being equal to it.
+What lies outside an item is never asked for and costs nothing.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
+from importlib import resources
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from ardm.ans import PRECISION, Decoder, Encoder, Ints, frequencies, intervals, quantise
-from ardm.bundle import Bundle, bundled, load
-from ardm.container import (
-    MAX_CHANNELS,
-    MAX_PIXELS,
-    STORED,
-    Header,
-    Method,
-    Reader,
-    Samples,
-    check,
-    read_header,
-    restore,
-    store,
-)
-from ardm.digits import Alphabet, Partial, Sites
-from ardm.errors import ArdmError, CodecError
-from ardm.heads import Head, MixtureHead
-from ardm.model import AnyModel, Asks, Features
-from ardm.orders import OrderConfig, image_plan
-from ardm.plan import Plan
-from ardm.walk import last, walk
+from ardm.ans import PRECISION, Decoder, Encoder, Ints, intervals
+from ardm.content import Content, Kind, Samples
+from ardm.errors import ArdmError, CodecError, ModelMissing
+from ardm.exact import model as exact
+from ardm.exact.arbiter import Arbiter
+from ardm.exact.heads import Rows
+from ardm.exact.model import CodecModel, Runner
+from ardm.exact.operations import Asked
+from ardm.frames import compress as pack
+from ardm.frames import decompress as unpack
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LEVELS = {1: 8, 2: 11, 3: 14, 4: 20, 5: 26, 6: 36, 7: 50, 8: 70, 9: 98}
+"""Network calls of an item, by level: more calls are smaller and slower."""
+DEFAULT_LEVEL = 7
+BACKENDS = ("auto", "int8", "float32", "float64", "int64", "numpy")
+"""What integers are held in: bytes and float32 where certified; "numpy" is the arbiter, in int64 without PyTorch."""
+BATCH = 64
+"""Items that are decoded together, at most."""
+PIXELS = 1 << 17
+"""Pixels of states that a network is given at once, at most, unless a single state has more."""
+
+Shape = tuple[int, int, int]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 DEFAULT_MODEL = "cifar10-codec"
-"""The bundled model that codes photographs of any size."""
-DEFAULT_CALLS = 50
-"""Network calls of a tile, for a model that has no order of its own."""
-TILE = 256
-"""The largest side of a tile of a model that serves any size."""
-ASKED = 1 << 14
-"""Sites that one step of such a tile asks about, at most."""
-CHUNK = 1 << 12
-"""Sites at which a network is asked at once: memory does not grow with the image."""
-BATCH = 32
-"""Tiles of a model of one size that are coded together, at most."""
-UNPORTABLE = "; or it was written with another version of PyTorch, kind of processor or number of threads"
-"""What else may be wrong with a file that is not portable."""
+"""The bundled model that codes pictures."""
 
 
-# --- numerics: the seam -----------------------------------------------------------------------------------------------
+# --- models and machines ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Numerics:
-    """Which network computes the logits of a file, and how they become integer frequencies.
+def bundled() -> dict[str, Path]:
+    """The codec models in the package: name → file."""
+    assets = resources.files("ardm") / "assets"
+    folders = sorted(Path(str(p)) for p in assets.iterdir()) if assets.is_dir() else []
+    return {folder.name: folder / exact.NAME for folder in folders if (folder / exact.NAME).is_file()}
 
-    code: what the file says.  network: the model that encoder and decoder run.
-    frequencies: its logits (N, b) to widths (N, b) that sum to 2^24.
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int) -> CodecModel:
+    return exact.load(path)
+
+
+def model(name_or_path: str | Path | CodecModel) -> CodecModel:
+    """A codec model by the name of a bundled one, by its file, or by the folder that holds it.
+
+    Raises ModelMissing where there is none, ArdmError where it is damaged.
     """
-
-    code: int
-    network: Callable[[Bundle], AnyModel]
-    frequencies: Callable[[Tensor], Ints]
-    portable: bool = False
-
-
-_networks: dict[str, AnyModel] = {}
-
-
-def _float64(bundle: Bundle) -> AnyModel:
-    """The model in float64, of the weights as they are saved: float32.  A few are kept."""
-    if bundle.identity not in _networks:
-        while len(_networks) >= 4:
-            _networks.pop(next(iter(_networks)))
-        network = copy.deepcopy(bundle.model).to("cpu").float().double().eval().requires_grad_(False)
-        if isinstance(network.head, MixtureHead) and len(network.digits) == 1:
-            network.head = _Edges(network.head)
-        _networks[bundle.identity] = _Bounded(network)
-    return _networks[bundle.identity]
+    if isinstance(name_or_path, CodecModel):
+        return name_or_path
+    known = bundled()
+    path = known.get(str(name_or_path), Path(name_or_path))
+    path = path / exact.NAME if path.is_dir() else path
+    if not path.is_file():
+        names = ", ".join(known) or "none"
+        hint = f"; `ardm export {name_or_path}` makes one" if Path(name_or_path).is_dir() else ""
+        raise ModelMissing(f"there is no codec model {str(name_or_path)!r}{hint} (bundled: {names})")
+    return _read(path, path.stat().st_mtime_ns)
 
 
-def _rounded(logits: Tensor) -> Ints:
-    return frequencies(quantise(logits.numpy()))
+def machine(model: CodecModel, backend: str = "auto", device: str = "auto") -> Runner:
+    """Something that runs a model's network, after it has reproduced the model's golden frequencies.
 
-
-FLOAT64 = Numerics(1, _float64, _rounded)
-NUMERICS = {n.code: n for n in (FLOAT64,)}
-
-
-class _Edges(Head):
-    """A logistic mixture of one digit by differences of its cdf.
-
-    float64 resolves them to 1e-16, far below the smallest frequency, 6e-8; and it takes an eighth of the time that
-    logarithms take that never cancel.  Those are needed by a second digit, which may lie in a block of less mass.
+    "auto" takes the fastest that proves itself.  Raises ArdmError for one that is named and fails, or is unknown.
     """
+    if backend not in BACKENDS:
+        raise ArdmError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    return _machine(model.identity, _Held(model), backend, device)
 
-    def __init__(self, head: MixtureHead) -> None:
-        super().__init__(head.alphabet)
-        self.mixture = head
 
-    def logits(self, features: Features, value: Tensor, depth: Tensor) -> Tensor:
-        """(N, K): log-masses of the values, at least log 1e-300."""
-        weight, mean, inverse = self.mixture._mixture(features)
-        edges = self.mixture._edge(torch.arange(self.mixture.digits.classes + 1))
-        scaled = (edges - mean[..., None]) * inverse[..., None]
-        cdf = torch.einsum("nm,nmk->nk", weight.exp(), scaled.sigmoid())
-        return cdf.diff(dim=1).clamp(min=1e-300).log()
+class _Held:
+    """A model as an argument that a cache takes: equal to every other, for the identity stands beside it."""
 
+    def __init__(self, model: CodecModel) -> None:
+        self.model = model
 
-class _Bounded:
-    """A model that is asked at CHUNK sites at a time."""
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held)
 
-    def __init__(self, model: AnyModel) -> None:
-        self._model = model
+    def __hash__(self) -> int:
+        return 0
 
-    @property
-    def digits(self) -> Alphabet:
-        return self._model.digits
 
-    def __call__(self, state: Partial, context: Tensor | None = None) -> Asks:
-        return _BoundedPrediction(self._model(state, context))
-
-
-class _BoundedPrediction:
-    def __init__(self, prediction: Asks) -> None:
-        self._prediction = prediction
-
-    def __getitem__(self, sites: Sites) -> Tensor:
-        if len(sites) <= CHUNK:
-            return self._prediction[sites]
-        return torch.cat([self._prediction[Sites(index, sites.sites)] for index in sites.index.split(CHUNK)])
-
-    def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
-        return self._prediction.log_prob(sites, digit)
-
-
-@contextmanager
-def _calm() -> Iterator[None]:
-    """Arithmetic as the codec means it, whatever the caller has set."""
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-
-
-# --- the two sources --------------------------------------------------------------------------------------------------
-
-
-class Encode:
-    """The data, while bits are written.  All symbols go to one stream, in the order in which they are told.
-
-    bits: −log2 of the probability of what was told, as coded.
-    """
-
-    def __init__(self, numerics: Numerics = FLOAT64) -> None:
-        self.bits = 0.0
-        self._frequencies = numerics.frequencies
-        self._pieces: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
-
-    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
-        """Returns told, and remembers its pieces; raises ArdmError for a symbol that the model calls impossible."""
-        if told is None:
-            raise ArdmError("Encode needs the data: give truth to the walk")
-        start, width = intervals(self._frequencies(logits), told.numpy())
-        if not width.all():
-            raise ArdmError(f"symbol {int(told[width.argmin()])} cannot be coded: the model calls it impossible")
-        self._pieces.append((start.astype(np.int32), width.astype(np.int32)))  # images have many
-        self.bits += float(PRECISION * len(width) - np.log2(width).sum())
-        return told
-
-    def onto(self, encoder: Encoder) -> None:
-        """Push everything told so far."""
-        for start, width in self._pieces:
-            encoder.push(start, width)
-
-    def finish(self, crc: int = 0) -> bytes:
-        """The stream; crc: 32 bits that the decoder finds at its end."""
-        encoder = Encoder()
-        self.onto(encoder)
-        return encoder.finish(crc)
-
-
-class Decode:
-    """A bit stream, symbol after symbol; the inverse of Encode."""
-
-    def __init__(self, stream: bytes, numerics: Numerics = FLOAT64) -> None:
-        self._frequencies, self._decoder = numerics.frequencies, Decoder(stream)
-
-    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
-        """(N,) symbols; raises CodecError where the stream ends."""
-        return torch.from_numpy(self._decoder.pop(self._frequencies(logits)))
-
-    def finish(self) -> int:
-        """The 32 bits that the encoder was given; raises CodecError unless the stream ends here."""
-        return self._decoder.close()
-
-
-# --- parts and tiles --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Lot:
-    """Tiles that are walked together.
-
-    plan: of the items.  shape: of one item, (M, h, w).  boxes: top, left, height and width of each tile.
-    channels: of the items, those that hold the part's planes.
-    """
-
-    plan: Plan
-    shape: tuple[int, ...]
-    boxes: tuple[tuple[int, int, int, int], ...]
-    channels: slice
-
-    def take(self, part: Samples) -> Tensor:
-        """The tiles of a part (c, H, W) as items (n, M, h, w), zero outside."""
-        items = np.zeros((len(self.boxes), *self.shape), dtype=np.int64)
-        for item, (y, x, h, w) in zip(items, self.boxes, strict=True):
-            item[self.channels, :h, :w] = part[:, y : y + h, x : x + w]
-        return torch.from_numpy(items)
-
-    def put(self, part: Samples, items: Tensor) -> None:
-        """Write items (n, M, h, w) to their places in a part (c, H, W); the inverse of take."""
-        for item, (y, x, h, w) in zip(items.numpy(), self.boxes, strict=True):
-            part[:, y : y + h, x : x + w] = item[self.channels, :h, :w]
-
-
-def parts(channels: int, planes: int) -> list[slice]:
-    """The planes of an image in groups of as many as the model has channels; what is left over, one by one."""
-    whole = channels - channels % planes
-    return [slice(a, a + planes) for a in range(0, whole, planes)] + [slice(a, a + 1) for a in range(whole, channels)]
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a model codes images along an order in a number of calls."""
-
-    bundle: Bundle
-    order: OrderConfig
-    calls: int
-    numerics: Numerics
-
-    def plan(self, shape: tuple[int, ...]) -> Plan:
-        """The plan of one item (M, h, w)."""
-        return image_plan(self.order, shape, self.calls, len(self.bundle.config.digits))
-
-    def side(self) -> int:
-        """The side of the tiles of a model that serves any size: cells of the order, few enough for one step."""
-        cell = self.order.cell
-        when = self.plan((self.bundle.config.shape[0], cell, cell)).when
-        busiest = int(when.flatten().bincount().max())
-        return cell * max(1, min(TILE // cell, math.isqrt(max(1, ASKED // busiest))))
-
-    def boxes(self, height: int, width: int) -> Iterator[tuple[tuple[int, int, int, int], ...]]:
-        """The tiles of an image, a lot at a time."""
-        config = self.bundle.config
-        if config.trunk == "local":
-            h = w = self.side()
-            lot = 1
-        else:
-            h, w = config.shape[1:]
-            lot = max(1, min(BATCH, (1 << 25) // (config.width * config.blocks * h * w)))
-        every = [(y, x, min(h, height - y), min(w, width - x)) for y in range(0, height, h) for x in range(0, width, w)]
-        return (tuple(every[a : a + lot]) for a in range(0, len(every), lot))
-
-    def lots(self, planes: int, height: int, width: int) -> Iterator[Lot]:
-        """Everything that is walked to code a part of this many planes."""
-        M, *size = self.bundle.config.shape
-        lead = self.order.lead % M
-        channels = slice(0, M) if planes == M else slice(lead, lead + 1)
-        plans: dict[Any, Plan] = {}
-        for boxes in self.boxes(height, width):
-            any_size = self.bundle.config.trunk == "local"
-            shape = (M, *(boxes[0][2:] if any_size else size))
-            filled = tuple(box[2:] for box in boxes)
-            if len(set(filled)) == 1:
-                filled = filled[:1]  # one plan serves all
-            if (shape, filled) not in plans:
-                inside = torch.zeros(len(filled), *shape, dtype=torch.bool)
-                for item, (h, w) in zip(inside, filled, strict=True):
-                    item[channels, :h, :w] = True
-                # given: steps in which nothing is told are left out
-                plan = self.plan(shape).only(inside).given(torch.zeros(1, *shape, dtype=torch.long))
-                plans = {key: kept for key, kept in plans.items() if len(key[1]) == 1} | {(shape, filled): plan}
-            yield Lot(plans[shape, filled], shape, boxes, channels)
-
-
-def tiling(bundle: Bundle, calls: int | None = None, bayer: bool = False, numerics: Numerics = FLOAT64) -> Tiling:
-    """How a model codes images: along its own order, or, if `bayer`, Bayer's over its own size.
-
-    calls: by default the first level of the order.  numerics: by default those of new files.
-    Raises ArdmError where the calls cannot be had.
-    """
-    C, *size = bundle.config.shape
-    order, stages = bundle.order, len(bundle.config.digits)
-    if bayer:
-        order = OrderConfig("bayer", cell=1 << max(1, (max(size) - 1).bit_length()))
-    if bayer and calls is None:
-        fewest = order.delay * (C - 1) + 1
-        calls = stages * min(max(round(DEFAULT_CALLS / stages), fewest), fewest - 1 + order.cell**2)
-    made = Tiling(bundle, order, order.calls[0] if calls is None else calls, numerics)
-    made.plan((C, 1, 1))  # refuses calls that cannot be had
-    return made
-
-
-# --- a whole image ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Report:
-    """What compressing an image came to.
-
-    shape: (C, H, W).  raw_bytes, file_bytes: sizes.  header_bytes: what stands before the samples.
-    bits: of the symbols coded by the model, −log2 p as coded.  calls: network calls a tile; 0: nothing is coded by it.
-    stored: whether the model was of no use.  seconds: of wall-clock time.
-    """
-
-    shape: tuple[int, int, int]
-    raw_bytes: int
-    file_bytes: int
-    header_bytes: int
-    bits: float
-    calls: int
-    seconds: float
-
-    @property
-    def stored(self) -> bool:
-        """Whether nothing is coded by the model."""
-        return self.calls == 0
-
-    @property
-    def bits_per_dim(self) -> float:
-        """Bits of the file a sample."""
-        return 8 * self.file_bytes / math.prod(self.shape)
-
-    @property
-    def ratio(self) -> float:
-        """Raw size to file size."""
-        return self.raw_bytes / self.file_bytes
-
-
-def compress(x: Tensor, model: Bundle | str | Path = DEFAULT_MODEL, calls: int | None = None) -> bytes:
-    """An image x (C, H, W) of integers, of any size, as a file.
-
-    model: a bundle, or what `ardm.load` takes.  calls: network calls a tile, fewer being faster and larger; by default
-    those the model was made for.  Raises ArdmError where x is no such image, or the calls cannot be had.
-    """
-    return pack(x, model, calls)[0]
-
-
-def decompress(data: bytes, model: Bundle | str | Path | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """The image (C, H, W) of a file: uint8, or int64 for a model of more than 256 values.
-
-    model: the one it was made with; by default a bundled one is looked for.  Raises CodecError where the file is
-    damaged, foreign, larger than max_pixels, or made by a model that is not at hand.
-    """
-    return unpack(data, model, max_pixels)[0]
-
-
-def pack(
-    x: Tensor, model: Bundle | str | Path = DEFAULT_MODEL, calls: int | None = None, suffix: str = "png"
-) -> tuple[bytes, Report]:
-    """The file of an image x (C, H, W), and a report; suffix: the format that the picture came in."""
-    began = time.perf_counter()
-    bundle = _bundle(model)
-    how = tiling(bundle, calls, bayer=not bundle.order.fixed)
-    samples = _samples(x, bundle.config.classes)
-    C, H, W = samples.shape
-    header = Header(C, H, W, wide=samples.itemsize > 1, suffix=suffix)
-    best = _assemble(header, samples, [store(samples)], [])
-    if Method.CONSTANT not in best.header.methods:
-        best = min(_coded(samples, header, how), best, key=lambda file: len(file.data))
-    return best.data, Report(
-        header.shape, header.raw_bytes, len(best.data), len(best.header.write()), best.bits, best.header.calls,
-        time.perf_counter() - began,
-    )  # fmt: skip
-
-
-def unpack(
-    data: bytes, model: Bundle | str | Path | None = None, max_pixels: int = MAX_PIXELS
-) -> tuple[Tensor, Header]:
-    """The image (C, H, W) of a file, and its header."""
-    file = Reader(bytes(data))
-    header = read_header(file, max_pixels)
-    if header.numerics == STORED:
-        x = _decoded(file, header, [slice(0, header.channels)], None)
-    else:
-        bundle = _maker(header, model)
+@lru_cache(maxsize=8)
+def _machine(identity: str, held: _Held, backend: str, device: str) -> Runner:
+    model = held.model
+    tried = [backend] if backend != "auto" else ["int8", "float32", "float64", "numpy"]
+    for name in tried:
         try:
-            how = tiling(bundle, header.calls, header.bayer, NUMERICS[header.numerics])
-            x = _decoded(file, header, parts(header.channels, bundle.config.shape[0]), how)
-        except CodecError:
-            raise
-        except ArdmError as error:
-            raise CodecError(f"damaged file: {error}") from None
-    return torch.from_numpy(x if x.itemsize == 1 else x.astype(np.int64)), header
+            made = _made(model, name, device)
+        except ArdmError:
+            if name != "int8" or backend == "int8":
+                raise
+            continue
+        if exact.fingerprint(model, made) == model.golden:
+            return made
+    raise ArdmError(
+        f"{backend} arithmetic on {device} does not give the frequencies of model {model.name} ({identity[:8]}): either "
+        "the model's file is damaged, or this machine does not compute as it should; try --backend numpy"
+    )
+
+
+def _made(model: CodecModel, backend: str, device: str) -> Runner:
+    if backend == "numpy":
+        return Arbiter(model.program)
+    from ardm.exact.machine import Machine, pick
+
+    return Machine(model.program, backend, pick(device))
+
+
+# --- items ------------------------------------------------------------------------------------------------------------
+
+
+class Walker:
+    """A model with a number of calls over items (n, M, h, w) of one shape.
+
+    shape: (M, h, w), what the network sees.  planes: M, or 1 for a plane on its own.  inside: (h, w) of what is coded.
+    """
+
+    def __init__(
+        self, model: CodecModel, calls: int, run: Runner, shape: Shape, planes: int, inside: tuple[int, int]
+    ) -> None:
+        self.run, self.shape = run, shape
+        S, self.base = model.program.digits, model.program.base
+        self.place = np.array([self.base ** (S - 1 - d) for d in range(S)], dtype=np.int64)
+        when = model.when(calls, *shape[1:])
+        alone = planes != shape[0]
+        self._writes = range(shape[0]) if alone else None
+        coded = np.zeros(shape, dtype=np.bool_)
+        coded[slice(model.lead, model.lead + 1) if alone else slice(None), : inside[0], : inside[1]] = True
+        digit, site = np.nonzero(coded.reshape(1, -1) & np.ones((S, 1), dtype=np.bool_))
+        step = when.reshape(S, -1)[digit, site]
+        order = np.lexsort((site, step))
+        step, digit, site = step[order], digit[order], site[order]
+        ends = np.flatnonzero(np.diff(step)) + 1
+        self.steps = list(zip(np.split(step, ends), np.split(digit, ends), np.split(site, ends), strict=True))
+        self._when = np.where(coded, when, calls)  # never within the walk
+        if alone:  # its channels are equal
+            self._when = np.broadcast_to(self._when[:, model.lead, None], when.shape)
+
+    def encode(self, items: Ints) -> list[tuple[Ints, Ints]]:
+        """Of each item (n, M, h, w) the pieces of its symbols, in the order in which a decoder asks: start, width."""
+        starts: list[list[Ints]] = [[] for _ in items]
+        widths: list[list[Ints]] = [[] for _ in items]
+        together = max(1, PIXELS // (len(items) * self.shape[1] * self.shape[2]))
+        for first in range(0, len(self.steps), together):
+            steps = self.steps[first : first + together]
+            for k, (start, width) in enumerate(self._pieces(items, steps)):
+                starts[k % len(items)].append(start)
+                widths[k % len(items)].append(width)
+        return [(np.concatenate(s), np.concatenate(w)) for s, w in zip(starts, widths, strict=True)]
+
+    def _pieces(self, items: Ints, steps: list[tuple[Ints, Ints, Ints]]) -> Iterator[tuple[Ints, Ints]]:
+        """The pieces of some steps at once: for each step, for each item, stage after stage."""
+        n, size = len(items), math.prod(self.shape)
+        depth = np.repeat(np.stack([(self._when < step[0]).sum(0) for step, _, _ in steps]), n, axis=0)
+        states = np.tile(items, (len(steps), 1, 1, 1))
+        lane = np.concatenate([np.repeat(np.arange(k * n, k * n + n), len(s)) for k, (_, _, s) in enumerate(steps)])
+        digit = np.concatenate([np.tile(d, n) for _, d, _ in steps])
+        site = np.concatenate([np.tile(s, n) for _, _, s in steps])
+        told = states.reshape(len(states), size)[lane, site] // self.place[digit] % self.base
+        unit = np.append(self.base * self.place, 1)[depth]  # what is not known of a value
+        rows = self.run(states // unit * unit, depth, self._asked(lane, site))
+        start, width = _stages(rows, told)
+        begin = 0
+        for _, _, s in steps:
+            for _ in range(n):
+                mine = slice(begin, begin + len(s))
+                begin += len(s)
+                yield start[:, mine].reshape(-1), width[:, mine].reshape(-1)
+
+    def decode(self, decoders: Sequence[Decoder]) -> Ints:
+        """Items (n, M, h, w), each told by its decoder.  Raises CodecError where a stream ends."""
+        n, size = len(decoders), math.prod(self.shape)
+        value = np.zeros((n, *self.shape), dtype=np.int64)
+        depth = np.zeros_like(value)
+        flat, known = value.reshape(n, size), depth.reshape(n, size)
+        for _, digit, site in self.steps:
+            rows = self.run(value, depth, self._asked(np.repeat(np.arange(n), len(site)), np.tile(site, n)))
+            told = np.zeros(n * len(site), dtype=np.int64)
+            for stage, radix in enumerate(rows.radices):
+                table = rows.table(stage, told).reshape(n, len(site), radix)
+                told = told * radix + np.concatenate([d.pop(t) for d, t in zip(decoders, table, strict=True)])
+            grown = told.reshape(n, -1) * self.place[digit]
+            for where in self._written(site):
+                flat[:, where] += grown
+                known[:, where] += 1
+        return value
+
+    def _written(self, site: Ints) -> list[Ints]:
+        """Where digits go: for a plane on its own, to every channel."""
+        area = self.shape[1] * self.shape[2]
+        return [site] if self._writes is None else [site % area + c * area for c in self._writes]
+
+    def _asked(self, lane: Ints, site: Ints) -> Asked:
+        _, h, w = self.shape
+        return Asked(lane, site // (h * w), site // w % h, site % w)
+
+
+def _stages(rows: Rows, told: Ints) -> tuple[Ints, Ints]:
+    """The pieces of told symbols: start, width, (stages, N) each."""
+    starts, widths = [], []
+    prefix, finer = np.zeros_like(told), math.prod(rows.radices)
+    for stage, radix in enumerate(rows.radices):
+        finer //= radix
+        digit = told // finer % radix
+        start, width = intervals(rows.table(stage, prefix), digit)
+        starts.append(start.astype(np.int32))  # images have many
+        widths.append(width.astype(np.int32))
+        prefix = prefix * radix + digit
+    return np.stack(starts), np.stack(widths)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _File:
-    data: bytes
-    header: Header
-    bits: float
+class Symbols:
+    """A part as a model would code it: the pieces of its symbols."""
+
+    start: Ints
+    width: Ints
+
+    @property
+    def bits(self) -> float:
+        """−log2 of its probability."""
+        return float(PRECISION * len(self.width) - np.log2(self.width).sum())
 
 
-def _coded(samples: Samples, header: Header, how: Tiling) -> _File:
-    """The file in which each part is coded by the model, or stored where that is shorter."""
-    held, sources = [], []
-    for section in parts(header.channels, how.bundle.config.shape[0]):
-        method, payload = store(samples[section])
-        if method != Method.CONSTANT:
-            source = Encode(how.numerics)
-            _encode(samples[section], how, source)
-            if source.bits < 8 * len(payload):
-                method, payload = Method.CODED, b""
-                sources.append(source)
-        held.append((method, payload))
-    bayer = how.order != how.bundle.order
-    header = replace(header, numerics=how.numerics.code, model=how.bundle.identity[:8], calls=how.calls, bayer=bayer)
-    return _assemble(header, samples, held, sources)
+class ModelCoder:
+    """A codec model with a number of calls, as `frames` asks for it (`PartCoder`).
+
+    threads: how many cores are used; 0: as many as PyTorch does.  Raises ArdmError for calls that the model has not.
+    """
+
+    def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
+        model.when(calls, 1, 1)
+        self.model, self._calls, self._run, self._threads = model, calls, run, threads
+        self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
+
+    @property
+    def identity(self) -> str:
+        """64 hex digits."""
+        return self.model.identity
+
+    @property
+    def calls(self) -> int:
+        """Network calls of an item."""
+        return self._calls
+
+    @property
+    def planes(self) -> int:
+        """M."""
+        return self.model.program.channels
+
+    def refuses(self, content: Content) -> str | None:
+        """Why this content cannot be coded; None if it can."""
+        kinds = {
+            "image": (Kind.IMAGE, Kind.ARRAY),
+            "text": (Kind.BYTES,),
+            "audio": (Kind.AUDIO,),
+            "table": (Kind.ARRAY,),
+        }
+        flat = content.kind == Kind.ARRAY and content.shape[:2] == (1, 1)
+        if content.kind not in kinds[self.model.kind] or (self.model.kind == "image" and flat):
+            return f"model {self.model.name} codes content of kind {self.model.kind}"
+        most = self.model.program.classes
+        if content.wide and most <= 256:
+            return f"model {self.model.name} codes samples of 8 bits"
+        if not content.wide and most > 256:
+            return f"model {self.model.name} codes samples of 16 bits"
+        if content.samples.size and int(content.samples.max()) >= most:
+            return f"model {self.model.name} codes values below {most}"
+        return None
+
+    def encode(self, jobs: Iterable[Sequence[Samples]]) -> Iterator[list[Symbols]]:
+        """The parts of each job as symbols."""
+        return self._batches(jobs, lambda job: tuple(part.shape for part in job), self._encoded)
+
+    def finish(self, coded: Sequence[Symbols], check: int) -> bytes:
+        """The stream of some parts."""
+        encoder = Encoder()
+        for part in coded:
+            encoder.push(part.start, part.width)
+        return encoder.finish(check)
+
+    def decode(self, jobs: Iterable[tuple[bytes, Sequence[Shape]]]) -> Iterator[tuple[list[Samples], int]]:
+        """The parts of each job, and the check at the end of its stream.  Raises CodecError where a stream is damaged."""
+        return self._batches(jobs, lambda job: tuple(job[1]), self._decoded)
+
+    def _encoded(self, jobs: list[Sequence[Samples]]) -> list[list[Symbols]]:
+        """Jobs of the same shapes."""
+        parts = [self._symbols(np.stack([job[k] for job in jobs])) for k in range(len(jobs[0]))]
+        return [list(job) for job in zip(*parts, strict=True)]
+
+    def _symbols(self, part: Samples) -> list[Symbols]:
+        """part: (n, c, h, w)."""
+        pieces: list[list[tuple[Ints, Ints]]] = [[] for _ in part]
+        for y, x, inside, walker in self._tiles(part.shape[1:]):
+            items = np.zeros((len(part), *walker.shape), dtype=np.int64)
+            items[:, :, : inside[0], : inside[1]] = part[:, :, y : y + inside[0], x : x + inside[1]]
+            for mine, more in zip(pieces, walker.encode(items), strict=True):
+                mine.append(more)
+        return [Symbols(*(np.concatenate(x) for x in zip(*mine, strict=True))) for mine in pieces]
+
+    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
+        """Jobs of the same shapes."""
+        decoders = [Decoder(stream) for stream, _ in jobs]
+        kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
+        parts: list[list[Samples]] = [[] for _ in jobs]
+        for c, h, w in jobs[0][1]:
+            part = np.empty((len(jobs), c, h, w), dtype=kind)
+            for y, x, (tall, wide), walker in self._tiles((c, h, w)):
+                items = walker.decode(decoders)[:, :c, :tall, :wide]  # of a plane on its own all channels are equal
+                part[:, :, y : y + tall, x : x + wide] = items
+            for mine, samples in zip(parts, part, strict=True):
+                mine.append(samples)
+        return [(mine, decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]
+
+    def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[int, int, tuple[int, int], Walker]]:
+        """Top, left and size of the tiles of a part (c, h, w), and what walks them; a model of any size takes it whole."""
+        c, h, w = shape
+        tall, wide = self.model.size if max(self.model.size) else (h, w)
+        for y in range(0, h, tall):
+            for x in range(0, w, wide):
+                inside = (min(tall, h - y), min(wide, w - x))
+                yield y, x, inside, self._walker((self.planes, tall, wide), c, inside)
+
+    def _walker(self, shape: Shape, planes: int, inside: tuple[int, int]) -> Walker:
+        key = (shape, planes, inside)
+        found = self._walkers.get(key)
+        if found is None:
+            if len(self._walkers) >= 16:
+                self._walkers.clear()
+            found = self._walkers[key] = Walker(self.model, self.calls, self._run, shape, planes, inside)
+        return found
+
+    def _batches(
+        self, jobs: Iterable[Job], shapes: Callable[[Job], tuple[Shape, ...]], work: Callable[[list[Job]], list[Result]]
+    ) -> Iterator[Result]:
+        """work on batches of jobs of the same shapes, as many at once as there are cores; results in order."""
+        cores = self._cores()
+        for ahead in _ahead(jobs, lambda job: sum(h * w for _, h, w in shapes(job)), cores):
+            batches = []
+            for _, same in groupby(ahead, shapes):
+                run = list(same)
+                each = min(BATCH, -(-len(run) // cores))
+                batches += [run[a : a + each] for a in range(0, len(run), each)]
+            for done in self._each(work, batches, cores):
+                yield from done
+
+    def _cores(self) -> int:
+        if self._threads or isinstance(self._run, Arbiter):
+            return self._threads or 1
+        from torch import get_num_threads
+
+        return get_num_threads()
+
+    def _each(
+        self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], cores: int
+    ) -> list[list[Result]]:
+        if isinstance(self._run, Arbiter):
+            return [work(batch) for batch in batches]
+        from ardm.exact.machine import threads
+
+        at_once = min(cores, len(batches))
+        with threads(max(1, cores // at_once)):
+            if at_once == 1:
+                return [work(batch) for batch in batches]
+            with ThreadPoolExecutor(at_once) as pool:
+                return list(pool.map(work, batches))
 
 
-def _assemble(header: Header, samples: Samples, held: list[tuple[Method, bytes]], sources: list[Encode]) -> _File:
-    """Header, what is stored, and one stream for what is coded, with the checksum of everything in it."""
-    methods = tuple(method for method, _ in held)
-    header = replace(header, methods=methods if any(methods) else ())
-    before = header.write() + b"".join(payload for _, payload in held)
-    encoder = Encoder()
-    for source in sources:
-        source.onto(encoder)
-    return _File(before + encoder.finish(check(before, samples)), header, sum(source.bits for source in sources))
+def _ahead(jobs: Iterable[Job], area: Callable[[Job], int], cores: int) -> Iterator[list[Job]]:
+    """Jobs in lists of what is worked on together."""
+    ahead: list[Job] = []
+    total = 0
+    for job in jobs:
+        ahead.append(job)
+        total += area(job)
+        if len(ahead) == cores * BATCH or total >= cores << 20:
+            yield ahead
+            ahead, total = [], 0
+    if ahead:
+        yield ahead
 
 
-def _decoded(file: Reader, header: Header, sections: list[slice], how: Tiling | None) -> Samples:
-    """The samples: what is stored, then what the stream tells; the inverse of _assemble."""
-    coded = (Method.CODED,) * (len(sections) - len(header.methods))
-    methods = header.methods + coded
-    if len(methods) != len(sections):
-        raise CodecError("damaged header: it holds more parts than the image has")
-    x = np.empty(header.shape, header.dtype)
-    for section, method in zip(sections, methods, strict=True):
-        if method != Method.CODED:
-            x[section] = restore(method, file, x[section].shape, header.dtype)
-    before, stream = file.data[: file.at], file.data[file.at :]
-    try:
-        source = Decode(stream, FLOAT64 if how is None else how.numerics)
-        for section, method in zip(sections, methods, strict=True):
-            if method == Method.CODED and how is not None:
-                _decode(x[section], how, source)
-        if source.finish() != check(before, x):
-            raise CodecError("damaged file: its content does not agree with its checksum")
-    except CodecError as error:
-        raise CodecError(f"{error}{UNPORTABLE * (how is not None and not how.numerics.portable)}") from None
-    return x
+# --- what others ask for ----------------------------------------------------------------------------------------------
 
 
-def _encode(part: Samples, how: Tiling, source: Encode) -> None:
-    """Walk the lots of a part (c, H, W), which tells the symbols."""
-    model = how.numerics.network(how.bundle)
-    with _calm():
-        for lot in how.lots(*part.shape):
-            start = model.digits.blank(len(lot.boxes), lot.shape)
-            last(walk(model, lot.plan, source, start, truth=lot.take(part)), start)
+def coder(
+    name: str | Path | CodecModel | None = None,
+    calls: int | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int = 0,
+) -> ModelCoder:
+    """A codec model, ready to code.
+
+    name: a bundled model, a folder or a file; by default the bundled one for pictures.  calls: one of the model's
+    numbers of network calls; by default its own choice.  Raises ModelMissing, ArdmError.
+    """
+    found = model(DEFAULT_MODEL if name is None else name)
+    return ModelCoder(found, found.default if calls is None else calls, machine(found, backend, device), threads)
 
 
-def _decode(part: Samples, how: Tiling, source: Decode) -> None:
-    """Walk the lots of a part (c, H, W), which is written; the inverse of _encode."""
-    model = how.numerics.network(how.bundle)
-    with _calm():
-        for lot in how.lots(*part.shape):
-            start = model.digits.blank(len(lot.boxes), lot.shape)
-            lot.put(part, last(walk(model, lot.plan, source, start), start).value)
+def maker(
+    backend: str = "auto", device: str = "auto", threads: int = 0, names: Sequence[str | Path | CodecModel] = ()
+) -> Callable[[str, int], ModelCoder]:
+    """Finds the coder of a file by the first digits of its model's identity: among `names`, then the bundled ones."""
+
+    @lru_cache(maxsize=8)
+    def find(identity: str, calls: int) -> ModelCoder:
+        known = {}
+        for name in [*names, *bundled()]:
+            found = model(name)
+            if found.identity.startswith(identity):
+                try:
+                    return ModelCoder(found, calls, machine(found, backend, device), threads)
+                except ModelMissing:
+                    raise
+                except ArdmError as error:
+                    if calls in found.orders:
+                        raise
+                    raise CodecError(f"damaged file: {error}") from None
+            known[found.name] = found.identity[:8]
+        listed = ", ".join(f"{name} ({short})" for name, short in known.items()) or "none"
+        raise ModelMissing(
+            f"this file was made by codec model {identity}, which is not here (known: {listed}); name its folder with -m"
+        )
+
+    return find
 
 
-def _samples(x: Tensor, classes: int) -> Samples:
-    """An image as contiguous uint8 or uint16, or ArdmError."""
-    if not isinstance(x, Tensor) or x.dtype.is_floating_point or x.dtype.is_complex or x.dtype == torch.bool:
-        raise ArdmError(f"an image is a tensor of integers (C, H, W); got {getattr(x, 'dtype', type(x).__name__)}")
-    if x.ndim != 3 or not x.numel() or x.shape[0] > MAX_CHANNELS:
-        raise ArdmError(f"an image is (C, H, W), of at most {MAX_CHANNELS} channels, none empty; got {tuple(x.shape)}")
-    values = x.detach().cpu().numpy()
-    if values.min() < 0 or values.max() >= classes:
-        raise ArdmError(f"this model codes values 0..{classes - 1}; got {values.min()}..{values.max()}")
-    if classes > 1 << 16:
-        raise ArdmError(f"samples of up to {1 << 16} values can be written; this model has {classes}")
-    return np.ascontiguousarray(values, dtype="u1" if classes <= 256 else "<u2")
+def compress(x: Tensor, model: str | Path | CodecModel | None = None, calls: int | None = None) -> bytes:
+    """An image x (C, H, W) of unsigned integers of 8 or 16 bits, of any size, as a file of its own.
+
+    x: a tensor or an array.  model: a bundled codec model, a folder or a file.  calls: network calls of an item.
+    Raises ArdmError where x is no image, or the calls cannot be had.
+    """
+    samples = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+    if samples.ndim != 3 or samples.dtype.kind not in "ui" or not samples.size:
+        raise ArdmError(f"an image has integers (C, H, W), none of them 0; got {samples.dtype} {samples.shape}")
+    if samples.min() < 0 or samples.max() >= 1 << 16:
+        raise ArdmError(f"values of an image lie in 0..65535; got {samples.min()}..{samples.max()}")
+    kind = np.dtype("u1" if samples.max() < 256 and samples.dtype.itemsize != 2 else "<u2")
+    return pack(Content(Kind.IMAGE, samples.astype(kind), "png"), coder(model, calls))[0]
 
 
-# --- models by name ---------------------------------------------------------------------------------------------------
+def decompress(data: bytes, model: str | Path | CodecModel | None = None) -> Tensor:
+    """The image (C, H, W) of a file: uint8, or int32 where samples have 16 bits.
 
+    model: where to look for the model beside the bundled ones.  Raises CodecError for a file that is damaged or foreign.
+    """
+    import torch
 
-def _bundle(model: Bundle | str | Path) -> Bundle:
-    if isinstance(model, Bundle):
-        return model
-    return _shipped(str(model)) if str(model) in bundled() else load(model)
-
-
-@lru_cache(maxsize=4)
-def _shipped(name: str) -> Bundle:
-    return load(name)
-
-
-def _maker(header: Header, model: Bundle | str | Path | None) -> Bundle:
-    """The model that a file was made with."""
-    if header.numerics not in NUMERICS:
-        raise CodecError(f"this file was coded with numerics {header.numerics}, which this version of ardm lacks")
-    bundle = _at_hand(header.model) if model is None else _bundle(model)
-    if bundle.identity[:8] != header.model:
-        raise CodecError(f"this file was made by model {header.model}, not by {bundle.name} ({bundle.identity[:8]})")
-    if header.wide != (bundle.config.classes > 256):
-        raise CodecError("damaged header: its samples are not those of its model")
-    return bundle
-
-
-def _at_hand(identity: str) -> Bundle:
-    """The bundled model of an identity, the default first."""
-    names = sorted(bundled(), key=lambda name: (name != DEFAULT_MODEL, name))
-    for name in names:
-        bundle = _shipped(name)
-        if bundle.identity[:8] == identity:
-            return bundle
-    known = ", ".join(f"{name} ({_shipped(name).identity[:8]})" for name in names) or "none"
-    raise CodecError(f"this file was made by model {identity}, which is not here (bundled: {known}); name its folder")
+    content = unpack(data, maker(names=() if model is None else [model]))
+    return torch.from_numpy(content.samples.astype(np.int32) if content.wide else content.samples.copy())

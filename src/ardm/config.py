@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -145,15 +146,21 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         raise ArdmError(
             f"{name_or_path} must hold sections ({', '.join(_fields(Recipe))}), not a {type(values).__name__}"
         )
+    return from_values(Recipe, override(values, overrides))
+
+
+def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Values changed by "section.key=value", the value being YAML.  Raises ArdmError naming what is not that."""
+    changed = copy.deepcopy(dict(values))
     for item in overrides:
         key, equals, value = item.partition("=")
         if not equals:
             raise ArdmError(f"an override is written key=value, such as train.batch=32; got {item!r}")
         try:
-            _put(values, key.strip().split("."), yaml.safe_load(value))
+            _put(changed, key.strip().split("."), yaml.safe_load(value))
         except yaml.YAMLError:
             raise ArdmError(f"the value of {key} is not valid YAML: {value!r}") from None
-    return from_values(Recipe, values)
+    return changed
 
 
 def from_values(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:

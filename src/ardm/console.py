@@ -7,21 +7,23 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import typer
 from rich.console import Console
 from safetensors import SafetensorError
 
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
+from ardm.whole import reasons
 
 console = Console()
 """Results."""
 errors = Console(stderr=True)
 """Everything else."""
 
-INTERRUPTED = 130
+FAILED, USAGE, DAMAGED, NO_MODEL, INTERRUPTED = 1, 2, 3, 4, 130
+"""Exit codes: something could not be done; wrong usage; a damaged file; a file whose model is not here; Ctrl-C."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -45,6 +47,18 @@ def say(message: str) -> None:
 def fail(message: str) -> None:
     """`ardm: message` on standard error."""
     errors.print(f"ardm: {plain(message)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """As `fail`, for what is worth knowing and is no failure."""
+    fail(f"note: {message}")
+
+
+def code(error: BaseException) -> int:
+    """The exit code that an error asks for."""
+    if isinstance(error, ModelMissing):
+        return NO_MODEL
+    return DAMAGED if isinstance(error, CodecError) and not isinstance(error, Unsupported) else FAILED
 
 
 def explain(error: BaseException) -> str | None:
@@ -86,22 +100,34 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """Turn what goes wrong in a command into one line and an exit code: 1, or 130 if it was interrupted."""
+    """Turn what goes wrong in a command into one line and an exit code."""
     try:
         with _terminable():
             yield
+            with reasons("cannot write standard output"):
+                sys.stdout.flush()
     except Terminated as stop:
         fail("terminated")
         raise typer.Exit(128 + stop.number) from None
     except KeyboardInterrupt:
         fail("interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:  # whoever read our output has gone: be quiet, at exit too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
+    except BrokenPipeError:  # whoever read our output has gone: be quiet
+        _abandon_output()
+        raise typer.Exit(FAILED) from None
     except Exception as error:
         message = explain(error)
         if message is None:
             raise
         fail(message)
-        raise typer.Exit(1) from None
+        _abandon_output()
+        raise typer.Exit(code(error)) from None
+
+
+def _abandon_output() -> None:
+    """What standard output still holds back is lost if it cannot be written; no second complaint at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):  # in tests it may be no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

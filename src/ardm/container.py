@@ -1,74 +1,107 @@
-"""The bytes of a compressed image: a header, what is stored without a model, and one stream of the coder.
+"""The bytes around what is coded, format 1: headers, indexes, directories, and the errors of files that are not ours.
 
-    magic     4   89 41 44 4D
-    format    1   0: first light, not portable
-    flags     1   bits 0-1: numerics, 0 nothing is coded by a model, 1 a float64 network; bit 2: methods follow;
-                  bit 3: the Bayer order instead of the model's own; bit 4: samples of two bytes; the others 0
-    kind      1   low half: channels, 1 to 15; high half: the file format that the picture came in
-    height    v
-    width     v
-    model     4   the first bytes of the model's identity              (absent if numerics is 0)
-    calls     v   network calls of one tile                            (absent if numerics is 0)
-    methods   v   two bits a part, the first part lowest               (only with flag bit 2; otherwise all are coded)
-    check     1   CRC-8 of all before it, so that a damaged size is found before it is believed
-    stored        for each part that is not coded: its samples; or a length v and deflate; or one sample a channel
-    stream        to the end: `ans`, whose 32-bit check is the CRC-32 of all bytes before it and of the samples
+    frame     magic 4 | version 1 | form | [model 4 | calls v] | CRC-8 1 | [about] | [piece length v] | body
+    archive   magic 4 | version 1 | flags 1 | items v | [form] | [model 4 | calls v] | CRC-8 1 | [about] | index | items
+    form      flags 1 | planes and origin 1 | dims | [span 1]
+    body      piece, or lengths of pieces | CRC-32 4 | pieces | CRC-32 4
 
-v is a canonical LEB128 integer below 2^63, samples are little-endian, planes one after the other, rows from the top.
-A 32×32 RGB image has a header of 15 bytes, and the stream exceeds its content by 5 (the checksum included).
+docs/format.md says every field, what is inside a piece, and what each check covers.  v is a canonical LEB128 integer
+below 2^63; everything is little-endian.
 
-Read me first: nothing here is believed before it is checked, nothing is allocated for a size above the reader's limit,
-and no byte may follow the stream.  Everything wrong is a CodecError.
+Read me first: nothing here is believed before it is checked, and nothing is allocated for a number that the bytes
+present could not hold.  Everything wrong with a file is a CodecError, and what a later version may allow, Unsupported.
+
+NumPy, no torch.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from io import BytesIO
+from itertools import chain
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ardm.errors import CodecError
+from ardm.content import MAX_LAYOUT, ORIGINS, Content, Kind, misfit
+from ardm.errors import ArdmError, CodecError, Unsupported
+
+Shape: TypeAlias = tuple[int, int, int]
+"""(channels, height, width)."""
+Box: TypeAlias = tuple[int, int, int, int]
+"""Top, left, height, width of a region."""
 
 MAGIC = b"\x89ADM"
-FORMAT = 0
-MAX_PIXELS = 1 << 26
-"""Height times width that a reader believes, unless it is told otherwise."""
-MAX_CHANNELS = 15
-SUFFIXES = ("png", "webp", "bmp", "tiff", "ppm")
-"""Formats a picture can come in and go back to, by their code."""
-STORED = 0
-"""The numerics of a file in which nothing is coded by a model."""
+VERSION = 1
+SPANS = range(5, 41)
+"""Spans that a file may name: a region is a square of side 2^span, or a run of 2^span samples."""
+MODEL_SITES = 1 << 22
+"""Sites a plane of a region that a model codes: what a coder must be able to hold at once."""
+MAX_ABOUT = 1 << 24
+"""Bytes of an about block, unpacked."""
+MAX_DIRECTORY = 1 << 26
+"""Bytes of an archive's directory, unpacked."""
+LEAST_PIECE = 5
+"""Bytes of the shortest piece: a method and a check, or a coder's state."""
 
-Samples: TypeAlias = NDArray[Any]
-"""uint8 or uint16, (channels, height, width)."""
-
-_METHODS, _BAYER, _WIDE = 4, 8, 16
-_KNOWN_FLAGS = 3 | _METHODS | _BAYER | _WIDE
+_ABOUT, _MODEL, _WIDE, _SPLIT, _LATER, _ARCHIVE = 4, 8, 16, 32, 64, 128  # flags of a form; the last: of an archive
+_ROWS = 1 << 16  # lengths packed at once; of these, whatever their width, the bits fill whole bytes
+_UNIFORM, _NAMES, _CODED = 1, 2, 4  # the other flags of an archive
 
 FOREIGN = (
-    (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"RIFF", "a WebP image or another RIFF file"),
+    (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"RIFF", "a WebP image or a WAV file"),
     (b"\xff\x0a", "a JPEG XL image"), (b"\0\0\0\x0cJXL ", "a JPEG XL image"), (b"GIF8", "a GIF image"),
-    (b"BM", "a BMP image"), (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"), (b"\x1f\x8b", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"PK\x03\x04", "a zip archive"),
-    (b"%PDF", "a PDF"), (b"\xef\xbf\xbdADM", "an ardm file that was copied as text"),
-    (b"\xc2\x89ADM", "an ardm file that was copied as text"), (b"\x09ADM", "an ardm file that lost its eighth bits"),
-    (b"P5", "a PGM image"), (b"P6", "a PPM image"),
+    (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"), (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"PK\x03\x04", "a zip archive"), (b"%PDF", "a PDF"),
+    (b"fLaC", "a FLAC file"), (b"OggS", "an Ogg file"), (b"ID3", "an MP3 file"), (b"\x93NUMPY", "a NumPy array"),
+    (b"\xef\xbf\xbdADM", "an ardm file that was copied as text"), (b"\x09ADM", "an ardm file that lost its high bits"),
+    (b"\xc2\x89ADM", "an ardm file that was copied as text"), (b"BM", "a BMP image"), (b"P5", "a PGM image"),
+    (b"P6", "a PPM image"),
 )  # fmt: skip
 """How other files begin."""
 
 
 class Method(IntEnum):
-    """How a part of an image is held."""
+    """How a part is held; the numbers stand in files."""
 
     CODED = 0
     RAW = 1
     DEFLATE = 2
     CONSTANT = 3
+    LZMA = 4
+    FILTERED = 5
+    FLAC = 6
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a reader believes and is willing to do for one content; a file beyond it is refused before any work.
+
+    max_pixels: height times width of an image.  max_bytes: of the samples.  max_work: samples times network calls.
+    """
+
+    max_pixels: int = 1 << 28
+    max_bytes: int = 1 << 31
+    max_work: int = 1 << 34
+
+    def refuse(self, form: Form, calls: int) -> None:
+        """Raise CodecError for a content beyond the limits, saying which."""
+        _, H, W = form.shape
+        if form.kind == Kind.IMAGE and self.max_pixels < H * W:
+            claim, limit = f"{W}x{H} pixels", f"max_pixels = {self.max_pixels}"
+        elif form.raw_bytes > self.max_bytes:
+            claim, limit = f"{form.raw_bytes} bytes of samples", f"max_bytes = {self.max_bytes}"
+        elif form.model and form.samples * calls > self.max_work:
+            claim, limit = f"{form.samples} samples in {calls} calls each", f"max_work = {self.max_work}"
+        else:
+            return
+        raise CodecError(f"this file claims {claim}, above the limit {limit}; raise the limit if it is to be decoded")
 
 
 # --- reading and writing the smallest things --------------------------------------------------------------------------
@@ -93,18 +126,64 @@ def crc8(data: bytes) -> int:
     return state
 
 
-class Reader:
-    """Bytes taken from the front; CodecError where there are too few."""
+def deflate(data: bytes) -> bytes:
+    """Raw deflate (RFC 1951), without the wrapping of zlib."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush()
 
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+
+def inflate(data: bytes, limit: int, what: str) -> bytes:
+    """The inverse of deflate; CodecError unless data are exactly that, and at most `limit` bytes come out."""
+    unpacker = zlib.decompressobj(-15)
+    try:
+        raw = unpacker.decompress(data, limit + 1)
+    except zlib.error:
+        raise CodecError(f"damaged file: its {what} cannot be unpacked") from None
+    if len(raw) > limit:
+        raise CodecError(f"damaged file: its {what} unpacks to more than {limit} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise CodecError(f"damaged file: its {what} does not end where it should")
+    return raw
+
+
+class Reader:
+    """Bytes `at` to `end` of a file, taken from the front; CodecError where there are too few.
+
+    crc: CRC-32 of what was taken, begun with that of what came before.
+    """
+
+    def __init__(self, file: BinaryIO, at: int, end: int, crc: int = 0, whole: bool = True) -> None:
+        self.file, self.at, self.end, self.crc, self._whole = file, at, end, crc, whole
+
+    @classmethod
+    def open(cls, file: BinaryIO | bytes) -> Reader:
+        """All that is left of a file.  One that cannot be sought, a pipe, is read at once."""
+        if isinstance(file, (bytes, bytearray, memoryview)):
+            return cls(BytesIO(file), 0, len(file))
+        if not file.seekable():
+            return cls.open(file.read())
+        at = file.tell()
+        return cls(file, at, file.seek(0, 2))
+
+    @property
+    def left(self) -> int:
+        """Bytes that are left."""
+        return self.end - self.at
 
     def take(self, count: int, what: str) -> bytes:
         """The next `count` bytes."""
-        if count > len(self.data) - self.at:
-            raise CodecError(f"truncated file: it ends in its {what}, after {len(self.data)} bytes")
+        if count > self.left:
+            raise self.short(what)
+        self.file.seek(self.at)
+        data = self.file.read(count)
+        while len(data) < count:  # files without a buffer may give less than they have
+            more = self.file.read(count - len(data))
+            if not more:
+                raise self.short(what)
+            data += more
         self.at += count
-        return self.data[self.at - count : self.at]
+        self.crc = zlib.crc32(data, self.crc)
+        return data
 
     def byte(self, what: str) -> int:
         """The next byte."""
@@ -118,37 +197,67 @@ class Reader:
             value |= (byte & 127) << shift
             if byte < 128:
                 if byte == 0 and shift:
-                    raise CodecError(f"damaged header: its {what} is not written in the shortest way")
+                    raise CodecError(f"damaged file: its {what} is not written in the shortest way")
                 return value
-        raise CodecError(f"damaged header: its {what} is out of range")
+        raise CodecError(f"damaged file: its {what} is out of range")
+
+    def part(self, length: int, what: str) -> Reader:
+        """A reader of the next `length` bytes, which are passed over here."""
+        if length > self.left:
+            raise self.short(what)
+        self.at += length
+        return Reader(self.file, self.at - length, self.at, whole=self._whole and not self.left)
+
+    def since(self, at: int) -> bytes:
+        """What was taken since the reader was there."""
+        self.file.seek(at)
+        return self.file.read(self.at - at)
+
+    def close(self, what: str) -> None:
+        """CodecError unless all bytes are taken."""
+        if self.left:
+            raise CodecError(f"damaged file: {self.left} bytes too many in its {what}")
+
+    def short(self, what: str) -> CodecError:
+        """The error of a file that has too few bytes."""
+        if self._whole:
+            return CodecError(f"truncated file: it ends in its {what}, at byte {self.end}")
+        return CodecError(f"damaged file: its {what} does not fit its place")
 
 
-# --- the header -------------------------------------------------------------------------------------------------------
+# --- forms ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a file says about itself.
+class Form:
+    """What one content is: what a header says of it, but for the model.
 
-    methods: of each part; empty: all parts are coded.  suffix: the format that the picture came in.
-    model: 8 hex digits.  calls: network calls a tile.  bayer: whether the order is Bayer's, not the model's own.
+    kind to layout: as in Content.  wide: two bytes a sample.  about: whether an about block follows.  model: whether
+    a model codes some of it.  span: of its regions, 0 if it is all one: if its height is more than 1 they are squares
+    of side 2^span, row by row, else runs of 2^span samples a plane.
     """
 
-    channels: int
-    height: int
-    width: int
+    kind: Kind
+    shape: Shape
     wide: bool = False
-    suffix: str = "png"
-    numerics: int = STORED
-    model: str = ""
-    calls: int = 0
-    bayer: bool = False
-    methods: tuple[Method, ...] = ()
+    origin: str = ""
+    rate: int = 0
+    layout: str = ""
+    about: bool = False
+    model: bool = False
+    span: int = 0
+
+    @classmethod
+    def of(cls, content: Content, model: bool = False, span: int = 0) -> Form:
+        """That of a content; span 0 where one region is enough."""
+        c = content
+        form = cls(c.kind, c.shape, c.wide, c.origin, c.rate, c.layout, bool(c.about), model, span)
+        return form if form.regions > 1 else cls(**{**form.__dict__, "span": 0})
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return self.channels, self.height, self.width
+    def samples(self) -> int:
+        """How many."""
+        return prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -158,66 +267,149 @@ class Header:
     @property
     def raw_bytes(self) -> int:
         """What the samples take."""
-        return prod(self.shape) * self.dtype.itemsize
+        return self.samples * (1 + self.wide)
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Height and width of a region inside."""
+        _, H, W = self.shape
+        side = 1 << self.span
+        return (H, W) if not self.span else (side, side) if H > 1 else (1, side)
+
+    @property
+    def regions(self) -> int:
+        """How many; an empty content has one."""
+        (_, H, W), (h, w) = self.shape, self.cell
+        return 1 if not self.span else -(-H // h) * -(-W // w)
+
+    def boxes(self) -> Iterator[Box]:
+        """The regions in their order."""
+        (_, H, W), (h, w) = self.shape, self.cell
+        if not self.span:
+            return iter([(0, 0, H, W)])
+        return ((y, x, min(h, H - y), min(w, W - x)) for y in range(0, H, h) for x in range(0, W, w))
 
     def write(self) -> bytes:
-        """The bytes, check included."""
-        flags = self.numerics | _METHODS * bool(self.methods) | _BAYER * self.bayer | _WIDE * self.wide
-        out = MAGIC + bytes([FORMAT, flags, self.channels | SUFFIXES.index(self.suffix) << 4])
-        out += varint(self.height) + varint(self.width)
-        if self.numerics != STORED:
+        """The bytes."""
+        C, H, W = self.shape
+        flags = self.kind | _ABOUT * self.about | _MODEL * self.model | _WIDE * self.wide | _SPLIT * bool(self.span)
+        out = bytes([flags, C | ORIGINS.index(self.origin) << 4])
+        if self.kind == Kind.ARRAY:
+            out += varint(len(self.layout)) + self.layout.encode("ascii")
+        if self.kind == Kind.AUDIO:
+            out += varint(self.rate)
+        if self.kind in (Kind.IMAGE, Kind.ARRAY):
+            out += varint(H)
+        return out + varint(W) + bytes([self.span] if self.span else [])
+
+    def describe(self, calls: int) -> bytes:
+        """The bytes that enter every check of this content: the form and the calls, of a frame as of an item."""
+        return self.write() + (varint(calls) if self.model else b"")
+
+
+def read_form(file: Reader, flags: int) -> Form:
+    """A form of which the flags are read already; its fields are taken as they are, see `Form.fault`."""
+    if flags & (_LATER | _ARCHIVE):
+        raise Unsupported(f"this file has features (flags {flags:#04x}) that this version of ardm lacks")
+    kind, byte = Kind(flags & 3), file.byte("header")
+    if byte >> 4 >= len(ORIGINS):
+        raise Unsupported(f"this file came in a format ({byte >> 4}) that this version of ardm lacks")
+    layout, rate, H = "", 0, 1
+    if kind == Kind.ARRAY:
+        count = file.varint("layout")
+        if count > MAX_LAYOUT:
+            raise CodecError(f"damaged header: its layout has {count} characters")
+        layout = file.take(count, "layout").decode("latin-1")
+    if kind == Kind.AUDIO:
+        rate = file.varint("rate")
+    if kind in (Kind.IMAGE, Kind.ARRAY):
+        H = file.varint("height")
+    shape = byte & 15, H, file.varint("length" if H == 1 else "width")
+    span = file.byte("header") if flags & _SPLIT else 0
+    wide, about, model = bool(flags & _WIDE), bool(flags & _ABOUT), bool(flags & _MODEL)
+    return _sound(Form(kind, shape, wide, ORIGINS[byte >> 4], rate, layout, about, model, span), bool(flags & _SPLIT))
+
+
+def _sound(form: Form, split: bool) -> Form:
+    """The form, or CodecError where its fields contradict each other."""
+    fault = misfit(form.kind, form.shape, form.wide, form.rate, form.layout)
+    if not fault and split and (form.span not in SPANS or form.regions < 2):
+        fault = f"shape {form.shape} is not cut into regions of span {form.span}"
+    if not fault and form.model:
+        sites = min(form.cell[0], form.shape[1]) * min(form.cell[1], form.shape[2])
+        if not 1 <= sites <= MODEL_SITES:
+            fault = f"a model codes regions of 1 to {MODEL_SITES} sites; got {sites}"
+    if fault:
+        raise CodecError(f"damaged header: {fault}")
+    return form
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Header:
+    """How a frame or an archive begins.
+
+    form: of a frame, or of every item; None for an archive of items that differ.
+    items: of an archive, else None.  names: whether they have any.
+    model: 8 hex digits, "" without.  calls: of the model, else 0.
+    """
+
+    form: Form | None
+    items: int | None = None
+    names: bool = False
+    model: str = ""
+    calls: int = 0
+
+    def write(self) -> bytes:
+        """The bytes, CRC-8 included."""
+        out = MAGIC + bytes([VERSION])
+        if self.items is not None:
+            flags = _ARCHIVE | _UNIFORM * (self.form is not None) | _NAMES * self.names | _CODED * bool(self.model)
+            out += bytes([flags]) + varint(self.items)
+        if self.form is not None:
+            out += self.form.write()
+        if self.model:
             out += bytes.fromhex(self.model) + varint(self.calls)
-        if self.methods:
-            out += varint(sum(method << 2 * i for i, method in enumerate(self.methods)))
         return out + bytes([crc8(out)])
 
 
-def read_header(file: Reader, max_pixels: int = MAX_PIXELS) -> Header:
-    """The header of a file, every field of it checked.
+def read_header(file: Reader) -> Header:
+    """The header of a frame or an archive, every field of it checked; the limits of the reader are not.
 
-    Raises CodecError for a foreign, damaged or truncated file, an unknown format, or more pixels than max_pixels.
+    Raises CodecError for a foreign, damaged or truncated file, Unsupported for another format.
     """
-    if file.data[:4] != MAGIC:
-        raise CodecError(foreign(file.data))
-    file.take(4, "header")
-    version, flags, kind = file.byte("header"), file.byte("header"), file.byte("header")
-    if version != FORMAT:
-        raise CodecError(f"this file has format {version}; this version of ardm reads format {FORMAT}")
-    height, width = file.varint("height"), file.varint("width")
-    numerics, model, calls = flags & 3, "", 0
-    if numerics != STORED:
-        model, calls = file.take(4, "header").hex(), file.varint("number of calls")
-    bits = file.varint("methods") if flags & _METHODS else 0
-    end = file.at
-    if file.byte("header") != crc8(file.data[:end]):
+    start, file.crc = file.at, 0
+    if file.take(min(4, file.left), "header") != MAGIC:
+        file.at = start
+        raise CodecError(foreign(file.take(min(16, file.left), "header")))
+    version, flags = file.byte("header"), file.byte("header")
+    if version != VERSION:
+        what = "which was never portable; decode it with the version that wrote it" if version == 0 else "a later one"
+        raise Unsupported(f"this file has format {version}, {what}; this version of ardm reads format {VERSION}")
+    items, form, names = None, None, False
+    if flags & _ARCHIVE:
+        if flags & ~(_ARCHIVE | _UNIFORM | _NAMES | _CODED):
+            raise Unsupported(f"this archive has features (flags {flags:#04x}) that this version of ardm lacks")
+        items, names, model = file.varint("number of items"), bool(flags & _NAMES), bool(flags & _CODED)
+        if flags & _UNIFORM:
+            form = read_form(file, file.byte("header"))
+    else:
+        form = read_form(file, flags)
+        model = form.model
+    name = file.take(4, "header").hex() if model else ""
+    calls = file.varint("number of calls") if model else 0
+    if crc8(file.since(start)) != file.byte("header"):
         raise CodecError("damaged header: its checksum does not agree")
-    channels, suffix = kind & 15, kind >> 4
-    if flags & ~_KNOWN_FLAGS or suffix >= len(SUFFIXES):
-        raise CodecError(f"this file has features (flags {flags:#04x}, kind {kind:#04x}) that this version lacks")
-    methods = _methods(bits) if flags & _METHODS else ()
-    stored = numerics == STORED  # then there is one part, and no order
-    if not channels or not height or not width or (stored and (len(methods) != 1 or methods[0] == 0 or flags & _BAYER)):
+    contradiction = items is not None and (not items or (form is not None and form.model != model))
+    if contradiction or (model and not calls):
         raise CodecError("damaged header: its fields contradict each other")
-    if height * width > max_pixels or channels * height * width > 4 * max_pixels:
-        claim = f"{width}x{height} pixels of {channels} channels"
-        raise CodecError(f"this file claims {claim}, more than the limit of {max_pixels} pixels")
-    wide, bayer = bool(flags & _WIDE), bool(flags & _BAYER)
-    return Header(channels, height, width, wide, SUFFIXES[suffix], numerics, model, calls, bayer, methods)
-
-
-def _methods(bits: int) -> tuple[Method, ...]:
-    """Two bits a part; a trailing part that is coded is not seen here, and is added by `parts`."""
-    out = []
-    while bits:
-        bits, method = bits >> 2, bits & 3
-        out.append(Method(method))
-    if not out:
-        raise CodecError("damaged header: it announces methods and names none")
-    return tuple(out)
+    return Header(form, items, names, name, calls)
 
 
 def foreign(data: bytes) -> str:
-    """What to say about a file that is not ours."""
+    """What to say about a file that is not ours; data: how it begins, 16 bytes are enough."""
     if not data:
         return "not an ardm file: it is empty"
     if MAGIC.startswith(data[:4]):
@@ -228,40 +420,105 @@ def foreign(data: bytes) -> str:
     return "not an ardm file: it does not begin with 89 41 44 4D"
 
 
-# --- what is stored without a model -----------------------------------------------------------------------------------
+# --- what stands between a header and its pieces ----------------------------------------------------------------------
 
 
-def store(x: Samples) -> tuple[Method, bytes]:
-    """The shortest way to hold samples (c, h, w) without a model, and its bytes."""
-    first = x[:, 0, 0]
-    if (x == first[:, None, None]).all():
-        return Method.CONSTANT, first.tobytes()
-    raw = x.tobytes()
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    packed = packer.compress(raw) + packer.flush()
-    packed = varint(len(packed)) + packed
-    return (Method.DEFLATE, packed) if len(packed) < len(raw) else (Method.RAW, raw)
+def pack_about(about: Mapping[str, bytes]) -> bytes:
+    """An about block: its length, and name and value of each entry, deflated; nothing if there is none."""
+    if not about:
+        return b""
+    entries = ((varint(len(name)), name.encode("ascii"), varint(len(value)), value) for name, value in about.items())
+    data = b"".join(chain.from_iterable(entries))
+    if len(data) > MAX_ABOUT:
+        raise ArdmError(f"{len(data)} bytes beside the samples are too many; the limit is {MAX_ABOUT}")
+    packed = deflate(data)
+    return varint(len(packed)) + packed
 
 
-def restore(method: Method, file: Reader, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Samples:
-    """The samples (c, h, w) again: the inverse of store."""
-    size = prod(shape) * dtype.itemsize
-    if method == Method.CONSTANT:
-        first = np.frombuffer(file.take(shape[0] * dtype.itemsize, "samples"), dtype)
-        return np.broadcast_to(first[:, None, None], shape)
-    if method == Method.RAW:
-        return np.frombuffer(file.take(size, "samples"), dtype).reshape(shape)
-    packed = file.take(file.varint("stored length"), "stored samples")
-    unpacker = zlib.decompressobj(-15)
-    try:
-        raw = unpacker.decompress(packed, size + 1)
-    except zlib.error:
-        raise CodecError("damaged file: its stored samples do not unpack") from None
-    if len(raw) != size or not unpacker.eof or unpacker.unused_data:
-        raise CodecError("damaged file: its stored samples are not as many as its size says")
-    return np.frombuffer(raw, dtype).reshape(shape)
+def read_about(file: Reader) -> dict[str, bytes]:
+    """The inverse of pack_about, for a block that is there."""
+    packed = file.take(file.varint("about block"), "about block")
+    inner = Reader.open(inflate(packed, MAX_ABOUT, "about block"))
+    about: dict[str, bytes] = {}
+    while inner.left:
+        name = inner.take(inner.varint("about block"), "about block").decode("latin-1")
+        if not re.fullmatch(r"[a-z0-9-]{1,32}", name) or name in about:
+            raise CodecError(f"damaged file: its about block names {name[:40]!r}")
+        about[name] = inner.take(inner.varint("about block"), "about block")
+    if not about:
+        raise CodecError("damaged file: its about block is empty")
+    return about
 
 
-def check(before: bytes, x: Samples) -> int:
-    """The CRC-32 of the bytes before the stream and of the samples (C, H, W)."""
-    return zlib.crc32(np.ascontiguousarray(x).data, zlib.crc32(before))
+def pack_lengths(lengths: Sequence[int]) -> bytes:
+    """Lengths of pieces or items: the least of them, a width in bits, and what each has above it, the lowest bit first."""
+    least = min(lengths)
+    width = (max(lengths) - least).bit_length()
+    out = [varint(least), bytes([width])]
+    for at in range(0, len(lengths), _ROWS):
+        above = np.array(lengths[at : at + _ROWS], dtype=np.int64)[:, None] - least
+        out.append(np.packbits((above >> np.arange(width) & 1).astype(np.uint8), bitorder="little").tobytes())
+    return b"".join(out)
+
+
+def read_lengths(file: Reader, count: int, what: str) -> NDArray[np.int64]:
+    """The inverse of pack_lengths: (count,).  CodecError where pieces of that many bytes would not fit the file."""
+    if count * LEAST_PIECE > file.left:
+        raise file.short(what)
+    least, width = file.varint(what), file.byte(what)
+    if width > 62 or least > file.left:
+        raise CodecError(f"damaged file: its {what} is out of range")
+    lengths = np.full(count, least, dtype=np.int64)
+    for at in range(0, count, _ROWS):
+        here = lengths[at : at + _ROWS]
+        data = np.frombuffer(file.take((len(here) * width + 7) // 8, what), np.uint8)
+        bits = np.unpackbits(data, count=len(here) * width, bitorder="little").reshape(len(here), width)
+        above = bits @ (1 << np.arange(width, dtype=np.int64))
+        if above.max() > file.left:
+            raise CodecError(f"damaged file: its {what} is out of range")
+        here += above
+    total = (int((lengths >> 32).sum()) << 32) + int((lengths & 0xFFFFFFFF).sum())  # cannot overflow
+    if lengths.min() < LEAST_PIECE or total > file.left:
+        raise CodecError(f"truncated or damaged file: its {what} promises {total} bytes, and {file.left} are left")
+    return lengths
+
+
+def pack_directory(names: Sequence[str] | None, forms: Sequence[Form] | None) -> bytes:
+    """What an archive says of its items: names, each ended by a zero byte, then forms; a length, and deflated."""
+    data = b"".join(name.encode("utf-8") + b"\0" for name in names or ())
+    data += b"".join(form.write() for form in forms or ())
+    if len(data) > MAX_DIRECTORY:
+        raise ArdmError(f"names and forms of {len(data)} bytes are too many; make several archives")
+    packed = deflate(data)
+    return varint(len(packed)) + packed
+
+
+def read_directory(file: Reader, header: Header) -> tuple[tuple[str, ...] | None, tuple[Form, ...] | None]:
+    """The inverse of pack_directory; of what the header announces, at least one."""
+    packed, count = file.take(file.varint("directory"), "directory"), header.items or 0
+    data, names, forms = inflate(packed, MAX_DIRECTORY, "directory"), None, None
+    if header.names:
+        *texts, data = data.split(b"\0", count)
+        names = tuple(text.decode("utf-8", "replace") for text in texts)
+        if len(names) != count or name_fault(names):
+            raise CodecError(f"damaged file: {name_fault(names) or 'its directory has too few names'}")
+    inner = Reader.open(data)
+    if header.form is None:
+        forms = tuple(read_form(inner, inner.byte("directory")) for _ in range(count))
+        if any(form.model for form in forms) and not header.model:
+            raise CodecError("damaged file: an item is coded by a model, and none is named")
+    inner.close("directory")
+    return names, forms
+
+
+def name_fault(names: Sequence[str]) -> str:
+    """Why these are no names of items, in a sentence; empty if they are: different relative paths that stay inside."""
+    seen: set[str] = set()
+    for name in names:
+        steps = name.split("/")
+        if {"", ".", ".."} & set(steps) or re.search(r"[\x00-\x1f\x7f\\\ufffd\ud800-\udfff]|^[A-Za-z]:", name):
+            return f"{name!r} cannot be the name of an item; names are relative paths of plain steps"
+        if name in seen:
+            return f"two items are named {name!r}; names must differ"
+        seen.add(name)
+    return ""

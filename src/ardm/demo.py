@@ -17,8 +17,8 @@ from torch import Tensor
 from ardm import api
 from ardm.bundle import Bundle, load
 from ardm.errors import ArdmError
-from ardm.files import compress_file, decompress_file, read_image
-from ardm.pictures import sheet, state_image, to_image
+from ardm.files import How, compress_file, decompress_file
+from ardm.pictures import read_image, sheet, state_image, to_image
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 TILE = 32
@@ -47,9 +47,10 @@ def saved_size(path: Path, **options: object) -> int:
 def code(path: Path, folder: Path) -> Row:
     """Compress a PNG file, restore it elsewhere, and compare every pixel."""
     began = time.perf_counter()
-    done = compress_file(path, folder / f"{path.name}.ardm", force=True)
-    restored = decompress_file(done.target, folder / f"restored-{path.name}", force=True)
-    x, again = read_image(path), read_image(restored.target)
+    packed, restored = folder / f"{path.name}.ardm", folder / f"restored-{path.name}"
+    done = compress_file(path, packed, How(force=True))
+    decompress_file(packed, restored, How(force=True))
+    x, again = read_image(path), read_image(restored)
     if not torch.equal(x, again):
         raise ArdmError(f"{path.name} came back changed: please report this")
     return Row(

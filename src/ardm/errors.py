@@ -6,4 +6,12 @@ class ArdmError(ValueError):
 
 
 class CodecError(ArdmError):
-    """A compressed file that is damaged, truncated, foreign, or made by a model that is not at hand."""
+    """A compressed file that cannot be decoded: damaged, truncated, foreign, or beyond the reader's limits."""
+
+
+class ModelMissing(CodecError):  # noqa: N818
+    """A compressed file whose model is not at hand."""
+
+
+class Unsupported(CodecError):  # noqa: N818
+    """A compressed file of another format, or with features that this version lacks."""

@@ -1,409 +1,449 @@
-"""Image files to compressed files and back: whole or not at all, and verified before they are reported as written.
+"""One file in, one file out: compressed, restored or tested, and compared before the new one gets its name.
 
-A file is written beside its destination under another name, synchronised, *decoded again and compared*, and only then
-given its name.  Whatever happens before that, an interruption included, leaves nothing behind.
+A file is written beside its place, synchronised, *decoded again and compared* with what was read, and only then named
+(`whole`).  What is restored is read again and compared likewise.  To a stream goes only what has been compared.
 
-Read me first: lossless means the pixels.  What else a picture carries (colour profile, EXIF, text) is not kept, and is
-reported.  Pillow reads pictures of 16 bits a sample as if they had 8: they are refused here.
+Read me first: what a content is, and which files of the world become which, is `formats`; how contents are held,
+`frames`; where files go, `places`; what is not even tried, `admission`; several files in one, `archives`.  Nothing here
+fails for what a file contains: what cannot be read as the picture or sound that it looks like is kept byte for byte,
+and the result says so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import secrets
-import stat
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
-from ardm.bundle import Bundle
-from ardm.codec import DEFAULT_MODEL, Report, pack, unpack
-from ardm.container import MAGIC, MAX_PIXELS, Header, Reader, foreign, read_header
+from ardm import formats, frames
+from ardm.admission import UNLIMITED, Budget, admitted
+from ardm.container import MAGIC
+from ardm.content import ORIGINS, Content, Kind
+from ardm.engine import MODELLED
+from ardm.engine import Engine as Engine  # by this name others know it
 from ardm.errors import ArdmError, CodecError
+from ardm.frames import FrameInfo, PartCoder, Report
+from ardm.places import ENDING, compressed_path, format_of, refuse_same, restored_path
+from ardm.whole import reasons, refuse_source, refuse_target, remove, write_whole
 
-ENDING = ".ardm"
-READ = {"PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff", "PPM": "ppm", "GIF": "png", "JPEG": "png"}
-"""Formats that are read, as Pillow calls them, and those that their pictures go back to."""
-WRITTEN: dict[str, tuple[str, dict[str, Any]]] = {
-    "png": ("PNG", {}),
-    "webp": ("WEBP", {"lossless": True, "exact": True}),
-    "bmp": ("BMP", {}),
-    "tiff": ("TIFF", {}),
-    "ppm": ("PPM", {}),
-}
-"""Formats that are written, and how to have them lossless."""
-EXTENSIONS = {f".{suffix}": suffix for suffix in WRITTEN} | {".tif": "tiff", ".pgm": "ppm", ".pnm": "ppm"}
-CARRIED = {"icc_profile": "colour profile", "exif": "EXIF", "xmp": "XMP", "XML:com.adobe.xmp": "XMP"}
-"""What a picture may carry beside its pixels, as Pillow calls it."""
+CHUNK = 1 << 28
+"""Bytes of a frame, at most, where bytes are kept as they are: memory stays bounded."""
+WORDS = {Kind.BYTES: "plain bytes", Kind.IMAGE: "pictures", Kind.AUDIO: "audio", Kind.ARRAY: "arrays"}
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+class Sink(Protocol):
+    """Where bytes can be written."""
+
+    def write(self, data: bytes, /) -> Any:
+        """Write some or all of them; returns how many, or None for all."""
+        ...
+
+
+# --- how it is to be done ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Picture:
-    """The pixels x (C, H, W) uint8 of a file, C = 1, 2, 3 or 4; the format to go back to; what else it carried."""
+class How:
+    """How files are to be treated.
 
-    x: Tensor
-    suffix: str
-    format: str
-    lost: tuple[str, ...]
+    force: overwrite what is there, and compress what is compressed already.  keep: False deletes the source when all
+    is verified.  verify: decode what was written, and compare.  strip: drop what pictures and sounds carry besides
+    samples.  exact: keep every byte of the file, not what it shows.  format: that restored files are to have.
+    budget: of decoding.  chunk: bytes of a frame of bytes, at most.  taken: grows by what is written, and none of
+    that is overwritten, force or not.
+    """
+
+    engine: Engine = field(default_factory=Engine)
+    budget: Budget = field(default_factory=Budget)
+    force: bool = False
+    keep: bool = True
+    verify: bool = True
+    strip: bool = False
+    exact: bool = False
+    format: str = ""
+    chunk: int = CHUNK
+    progress: Progress | None = None
+    taken: set[Path] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.keep or self.verify):
+            raise ArdmError("only what was verified is deleted; leave out --rm or --no-verify")
+
+    def claim(self, target: object) -> None:
+        """ArdmError where a target was written a moment ago."""
+        if isinstance(target, Path) and target.resolve() in (self.taken or ()):
+            raise ArdmError(f"{target} was written a moment ago, from another file")
+
+    def wrote(self, target: Path) -> None:
+        """Remember that."""
+        if self.taken is not None:
+            self.taken.add(target.resolve())
+
+    def told(self, what: str) -> frames.Progress | None:
+        """Progress of one phase."""
+        return None if self.progress is None else partial(self.progress, what)
 
 
 @dataclass(frozen=True)
 class Done:
-    """A file that was written: from where, to where, sizes in bytes, seconds in all.
+    """What became of a file.
 
-    report: of compressing.  lost: what the picture carried beside its pixels.  removed: whether the source is gone.
-    spared: whether it was to be, and is not, for what it carries.
+    source, target: None for a stream.  what: its kind and size in words.  source_bytes, target_bytes: sizes.
+    report: of compressing.  why: why no model coded it, in words.  notes: what is worth knowing.
+    removed: whether the source is gone.
     """
 
-    source: Path
-    target: Path
-    shape: tuple[int, ...]
+    source: Path | None
+    target: Path | None
+    what: str
     source_bytes: int
     target_bytes: int
     seconds: float
     report: Report | None = None
-    lost: tuple[str, ...] = ()
+    why: str = ""
+    notes: tuple[str, ...] = ()
     removed: bool = False
-    spared: bool = False
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+def described(info: FrameInfo | Report) -> str:
+    """Kind and size in words."""
+    C, H, W = info.shape
+    if info.items is not None and (isinstance(info, FrameInfo) or info.items != 1):
+        return f"{info.items} items"
+    if info.kind == Kind.IMAGE:
+        return f"{W}x{H}x{C}"
+    if info.kind == Kind.AUDIO:
+        return f"{W}x{C} samples"
+    return f"{info.raw_bytes} bytes"
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """The pixels of an image file: (C, H, W) uint8, C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
-
-    Raises ArdmError for what is no picture, is animated, has more than 8 bits a sample, or more than max_pixels.
-    """
-    return read_picture(Path(path), max_pixels).x
-
-
-def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
-    """An image file with what is known about it; the errors of `read_image`."""
-    _refuse_source(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures: the limit is ours
-            with Image.open(path, formats=list(READ)) as image:
-                _refuse_picture(path, image, max_pixels)
-                mode = _mode(path, image)
-                array = np.array(image if image.mode == mode else image.convert(mode))
-                lost = tuple(dict.fromkeys(name for key, name in CARRIED.items() if image.info.get(key)))
-                format = image.format or ""
-    except Image.DecompressionBombError:
-        raise ArdmError(f"{path} has more pixels than the limit of {max_pixels}") from None
-    except (ArdmError, MemoryError):
-        raise
-    except UnidentifiedImageError:
-        with path.open("rb") as file:
-            raise ArdmError(_unreadable(path, file.read(16))) from None
-    except Exception as error:  # Pillow raises all kinds of errors on a damaged file
-        raise ArdmError(f"cannot read {path}: {_reason(error)}") from None
-    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return Picture(torch.from_numpy(np.ascontiguousarray(planes)), READ[format], format, lost)
-
-
-def _refuse_picture(path: Path, image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ArdmError(f"{path} has {width}x{height} pixels, more than the limit of {max_pixels}")
-    if getattr(image, "n_frames", 1) > 1:
-        raise ArdmError(f"{path} holds {image.n_frames} pictures; only files of one are taken")  # type: ignore[attr-defined]
-    if _depth(path, image) > 8:
-        raise ArdmError(f"{path} has {_depth(path, image)} bits a sample; only 8 are supported")
-
-
-def _depth(path: Path, image: Image.Image) -> int:
-    """Bits a sample of the file; Pillow would drop those beyond 8 without a word."""
-    if image.format == "PNG":
-        with path.open("rb") as file:
-            return file.read(25)[24]
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]
-    if image.format == "PPM":
-        arguments = [tile[3] for tile in image.tile]  # type: ignore[attr-defined]
-        return max([8, *(int(a[1]).bit_length() for a in arguments if isinstance(a, tuple) and len(a) > 1)])
-    return 8
-
-
-def _mode(path: Path, image: Image.Image) -> str:
-    """L, LA, RGB or RGBA: whichever holds the same pixels."""
-    clear = "transparency" in image.info
-    if image.mode == "P":
-        clear = clear or (image.palette is not None and image.palette.mode == "RGBA")
-    same = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"}
-    if image.mode not in same:
-        raise ArdmError(f"{path} has pixels of kind {image.mode}; grey, RGB and palettes of 8 bits are supported")
-    mode = same[image.mode]
-    return {"L": "LA", "RGB": "RGBA"}.get(mode, mode) if clear else mode
-
-
-def _unreadable(path: Path, start: bytes) -> str:
-    if start[:4] == MAGIC:
-        return f"{path} is compressed already"
-    guess = foreign(start).partition("it looks like ")[2]
-    what = f"{path} is not a picture in PNG, WebP, BMP, TIFF, PPM or GIF"
-    return f"{what}; it looks like {guess}" if guess else what
-
-
-def write_image(x: Tensor, path: Path, suffix: str) -> None:
-    """Pixels x (C, H, W) uint8 as a file in a format of `WRITTEN`, whatever the name of the path."""
-    if x.dtype != torch.uint8 or not 1 <= x.shape[0] <= 4:
-        raise ArdmError(f"no picture holds {x.shape[0]} channels of {x.dtype}; use ardm.decompress for other data")
-    planes = x.numpy()
-    format, options = WRITTEN[suffix]
-    Image.fromarray(planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0).copy()).save(path, format, **options)
-
-
-def _seen(x: Tensor) -> Tensor:
-    """What is seen of x (C, H, W): (4, H, W) red, green, blue and alpha, whatever a format made of grey."""
-    colour = x[:1].expand(3, -1, -1) if len(x) < 3 else x[:3]
-    return torch.cat([colour, x[-1:] if len(x) in (2, 4) else torch.full_like(x[:1], 255)])
-
-
-# --- whole or not at all ----------------------------------------------------------------------------------------------
-
-
-def write_whole(
-    path: str | Path,
-    write: Callable[[Path], None],
-    force: bool = False,
-    check: Callable[[Path], None] | None = None,
-    like: Path | None = None,
-) -> None:
-    """A file that appears whole or not at all: `write` is given another name, `check` may still refuse what it wrote.
-
-    force: replace what is there.  like: a file whose permissions and times are taken over.
-    Raises ArdmError where there is a file already, or it cannot be written.
-    """
-    path = Path(path)
-    ending = path.suffix if len(path.suffix) < 16 else ""
-    new = path.with_name(f".ardm-{os.getpid()}-{secrets.token_hex(4)}{ending}")
-    try:
-        with _reasons(f"cannot write {path}"):
-            _refuse_target(path, force)
-            os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-            write(new)
-            _synchronise(new, os.O_RDWR)
-            if check is not None:
-                check(new)
-            if like is not None:
-                _take_over(like, new)
-            _place(new, path, force)
-    finally:
-        with suppress(OSError):
-            new.unlink()
-
-
-def _place(new: Path, path: Path, force: bool) -> None:
-    """Give a file its name; without force, a file that has appeared meanwhile is not replaced."""
-    try:
-        if force:
-            raise OSError
-        os.link(new, path)
-    except FileExistsError:
-        _refuse_target(path, force)
-    except OSError:  # forced, or there are no hard links here
-        _refuse_target(path, force)
-        new.replace(path)
-    with suppress(OSError):  # the name, too, should survive a power cut; not every system can promise it
-        _synchronise(path.parent, os.O_RDONLY)
-
-
-def _synchronise(path: Path, mode: int) -> None:
-    handle = os.open(path, mode)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _take_over(like: Path, new: Path) -> None:
-    with suppress(OSError):
-        about = like.stat()
-        new.chmod(stat.S_IMODE(about.st_mode) & 0o777)
-        os.utime(new, ns=(about.st_atime_ns, about.st_mtime_ns))
-
-
-def _refuse_target(path: Path, force: bool) -> None:
-    if not path.parent.is_dir():
-        raise ArdmError(f"there is no folder {path.parent}")
-    if not os.path.lexists(path):
-        return
-    if path.is_dir():
-        raise ArdmError(f"{path} is a folder")
-    if path.exists() and not path.is_file():
-        raise ArdmError(f"{path} is not an ordinary file, and is left alone")
-    if not force:
-        raise ArdmError(f"{path} exists; give another name with -o, or overwrite it with -f")
-
-
-def _refuse_source(path: Path) -> None:
-    with _reasons(f"cannot read {path}"):
-        if path.is_dir():
-            raise ArdmError(f"{path} is a folder; name the files in it")
-        if not path.exists():
-            raise ArdmError(f"there is no file {path}")
-        if not path.is_file():
-            raise ArdmError(f"{path} is not an ordinary file")
+# --- what files and streams have in common ----------------------------------------------------------------------------
 
 
 @contextmanager
-def _reasons(what: str) -> Iterator[None]:
-    """What the system refuses, in one sentence."""
+def opened(source: Path | BinaryIO, target: object, how: How) -> Iterator[tuple[BinaryIO, os.stat_result | None]]:
+    """A source to read from, and the state that it was in; whatever can be refused before any work is refused."""
+    if not isinstance(source, Path):
+        yield source, None
+        return
+    refuse_source(source)
+    if not how.keep and source.is_symlink():
+        raise ArdmError(f"{source} is a link; only ordinary files are deleted")
+    with reasons(f"cannot read {source}"):
+        file = source.open("rb")
+    with file:
+        before = os.fstat(file.fileno())
+        if isinstance(target, Path):
+            with reasons(f"cannot write {target}"):
+                refuse_same(source, target)
+                how.claim(target)
+                refuse_target(target, how.force)
+        yield file, before
+
+
+def finish(source: object, before: os.stat_result | None, how: How, spared: str = "") -> tuple[bool, tuple[str, ...]]:
+    """Delete a source that is to be; spared: why not.  Returns whether it is gone, and what to say."""
+    if how.keep or not isinstance(source, Path) or before is None:
+        return False, ()
+    if spared:
+        return False, (f"it was not deleted, as {spared}",)
+    remove(source, before)
+    return True, ()
+
+
+def path_of(place: object) -> Path | None:
+    """A file, or None for a stream."""
+    return place if isinstance(place, Path) else None
+
+
+def put(target: Sink, data: bytes) -> None:
+    """All of the data to a stream, which may take them in parts."""
+    with reasons("cannot write standard output"):
+        left = memoryview(data)
+        while left:
+            taken = target.write(left)  # type: ignore[arg-type]
+            left = left[len(left) if taken is None else taken :]
+
+
+def read_up_to(file: BinaryIO, count: int) -> bytes:
+    """`count` bytes, or all there are; what gives them in pieces is asked again."""
+    parts, size = [], 0
+    with reasons("cannot read the source"):
+        while size < count and (part := file.read(min(count - size, CHUNK))):
+            parts.append(part)
+            size += len(part)
+    return b"".join(parts)
+
+
+def fingerprint(content: Content) -> bytes:
+    """SHA-256 of everything in a content."""
+    c = content
+    about = (int(c.kind), c.origin, c.rate, c.layout, c.shape, c.wide, sorted(c.about.items()))
+    digest = hashlib.sha256(repr(about).encode())
+    digest.update(c.samples.reshape(-1).view(np.uint8).data)
+    return digest.digest()
+
+
+# --- reading what is to be compressed ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A content, the file that it was read from, what is worth knowing, and what restoring it will not bring back.
+
+    data: the bytes of the file.  original: whether they may be kept in the place of the content.
+    """
+
+    content: Content
+    data: bytes
+    original: bool = True
+    notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def fingerprints(self) -> set[bytes]:
+        """What it may decode to: the content, or the bytes where they are shorter."""
+        bytes_of = Content.of_bytes(self.data, self.content.origin)
+        return {fingerprint(self.content)} | ({fingerprint(bytes_of)} if self.original else set())
+
+    def lost(self, report: Report) -> tuple[str, ...]:
+        """What is not in the result that a report is about."""
+        return self.dropped if report.kind == self.content.kind else ()
+
+
+def parse(data: bytes, how: How, name: str = "") -> Loaded:
+    """What the bytes of a file are; name: of the file, which may help."""
+    if how.exact:
+        looks = formats.sniff(data[:64])
+        return Loaded(Content.of_bytes(data, looks if looks in ORIGINS else ""), data)
+    read = formats.read(data, name, how.strip)
+    original = read.content.kind == Kind.BYTES or not how.strip
+    return Loaded(read.content, data, original, read.notes, read.dropped)
+
+
+def load(file: BinaryIO, how: How, name: str = "") -> Iterator[Loaded]:
+    """What a file or stream holds: one content, or bytes in several chunks."""
+    data = read_up_to(file, how.chunk + 1)
+    if data[: len(MAGIC)] == MAGIC and not how.force:
+        raise ArdmError("this is an .ardm file already; -f compresses it once more")
+    if len(data) <= how.chunk or (not how.exact and formats.sniff(data[:64])):
+        yield parse(data + read_up_to(file, 1 << 62), how, name)
+        return
+    while data:
+        yield Loaded(Content.of_bytes(data[: how.chunk]), data[: how.chunk])
+        data = data[how.chunk :] + read_up_to(file, how.chunk)
+
+
+# --- compressing ------------------------------------------------------------------------------------------------------
+
+
+def compress_file(source: Path | BinaryIO, target: Path | Sink | None = None, how: How | None = None) -> Done:
+    """Compress a file or a stream, decode what was written, compare, and only then give it its name.
+
+    target: a file, a folder or a stream; by default the name of the source with .ardm after it.
+    More than `chunk` bytes that are kept as bytes become several frames, so that memory stays bounded.
+    Raises ArdmError where the source cannot be read, or the target is there or cannot be written.
+    """
+    how, began = how or How(), time.perf_counter()
+    if isinstance(source, Path) and (target is None or isinstance(target, Path)):
+        target = compressed_path(source, target)
+    if target is None:
+        raise ArdmError("a stream has no name; say where to with -o")
+    with opened(source, target, how) as (file, before):
+        work = Compressing(how, source.name if isinstance(source, Path) else "")
+        if isinstance(target, Path):
+            check = partial(work.compare, f"{target} was not written") if how.verify else None
+            write_whole(target, lambda new: work.write(file, new), how.force, check, before)
+            how.wrote(target)
+        else:
+            for data in work.frames(file):
+                if how.verify:
+                    work.compare("nothing more was written", BytesIO(data))
+                put(target, data)
+    removed, more = finish(source, before, how, work.spared)
+    return Done(
+        path_of(source), path_of(target), described(work.report), work.read, work.report.file_bytes,
+        time.perf_counter() - began, work.report, work.why, (*work.notes, *more), removed,
+    )  # fmt: skip
+
+
+class Compressing:
+    """A source on its way into frames, and what they have to decode to.
+
+    read: bytes taken.  notes: what is worth knowing.  spared: why the source is not to be deleted.  why: why no model
+    coded it.
+    """
+
+    def __init__(self, how: How, name: str = "") -> None:
+        self.read, self.notes, self.spared, self.why = 0, list[str](), "", ""
+        self._how, self._name, self._reports, self._expected = how, name, list[Report](), list[set[bytes]]()
+
+    def frames(self, file: BinaryIO) -> Iterator[bytes]:
+        """One after the other."""
+        for loaded in load(file, self._how, self._name):
+            coder = self._how.engine.coder(loaded.content)
+            original = loaded.data if loaded.original else None
+            data, report = frames.compress(loaded.content, coder, original, self._how.told("encoding"))
+            self._take(loaded, report, why_stored(coder, loaded.content.kind, report))
+            yield data
+
+    def _take(self, loaded: Loaded, report: Report, why: str) -> None:
+        self._reports.append(report)
+        self._expected.append(loaded.fingerprints())
+        self.read += len(loaded.data)
+        self.notes += loaded.notes
+        self.why = why
+        lost = loaded.lost(report)
+        if lost:
+            self.spared = f"restoring will not bring back its {', '.join(lost)}"
+            self.notes.append(self.spared)
+
+    def write(self, file: BinaryIO, new: Path) -> None:
+        """All frames, to a file."""
+        with new.open("wb") as out:
+            for data in self.frames(file):
+                out.write(data)
+
+    def compare(self, failure: str, written: Path | BinaryIO) -> None:
+        """Decode the frames written since the last comparison; ArdmError unless they are what was read."""
+        expected, self._expected = self._expected, []
+        with written.open("rb") if isinstance(written, Path) else written as file:
+            decoded = frames.frames(file, self._how.engine.models, UNLIMITED, self._how.told("verifying"))
+            compare(failure, decoded, expected)
+
+    @property
+    def report(self) -> Report:
+        """Of all frames."""
+        first, *more = self._reports
+        for report in more:
+            methods = Counter(first.methods) + Counter(report.methods)
+            sums = {name: getattr(first, name) + getattr(report, name) for name in _SUMS}
+            C, H, W = first.shape
+            first = replace(first, shape=(C, H, W + report.shape[2]), methods=methods, **sums)
+        return first
+
+
+_SUMS = ["raw_bytes", "original_bytes", "file_bytes", "header_bytes", "bits", "regions", "seconds", "samples"]
+
+
+def why_stored(coder: PartCoder[Any] | None, kind: Kind, report: Report) -> str:
+    """Why no model coded a content of this kind, in words; "" where one did, or there was nothing to code."""
+    if not report.stored or not report.raw_bytes:
+        return ""
+    if coder is None:
+        return f"no bundled model suits {WORDS[kind]}" if kind not in MODELLED else "no codec model is bundled"
+    return report.refused or "the model would have needed more"
+
+
+def compare(failure: str, contents: Iterable[Content], expected: Sequence[set[bytes]]) -> None:
+    """ArdmError unless the contents, in their order, are the expected ones."""
     try:
-        yield
-    except OSError as error:
-        raise ArdmError(f"{what}: {_reason(error)}") from None
+        for content, wanted in zip_longest(contents, expected):
+            if content is None or not wanted or fingerprint(content) not in wanted:
+                raise ArdmError(f"{failure}: it decodes to something else; please report this")
+    except CodecError as error:
+        raise ArdmError(f"{failure}: it does not decode ({error}); please report this") from None
 
 
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text[0].lower() + text[1:]
+# --- restoring --------------------------------------------------------------------------------------------------------
 
 
-# --- compressed files -------------------------------------------------------------------------------------------------
+def decompress_file(source: Path | BinaryIO, target: Path | Sink | None = None, how: How | None = None) -> Done:
+    """Restore a file, read what was written, compare, and only then give it its name.
 
-
-def compress_file(
-    source: str | Path,
-    target: str | Path | None = None,
-    model: Bundle | str | Path = DEFAULT_MODEL,
-    calls: int | None = None,
-    force: bool = False,
-    keep: bool = True,
-    max_pixels: int = MAX_PIXELS,
-) -> Done:
-    """Compress an image file, decode what was written, compare the pixels, and only then give it its name.
-
-    target: a file or a folder; by default the source's name with .ardm after it.  keep: False deletes the source
-    afterwards, unless it carries more than pixels (force deletes it nevertheless).
-    Raises ArdmError where the source is no picture that can be taken, or the target is there or cannot be written.
+    target: a file, whose ending says its format, a folder or a stream; by default the source's name without .ardm.
+    A source that is a stream can be sought.
+    Raises CodecError as `frames.decompress`, ArdmError where the target is there, or cannot be written or hold it.
     """
-    began, source = time.perf_counter(), Path(source)
-    target = compress_target(source, target)
-    picture, before = _opened(source, target, force, keep, lambda: read_picture(source, max_pixels))
-    if picture.format == "JPEG":
-        raise ArdmError(f"{source} is a JPEG: its pixels would take more room than it does; convert it, if you mean it")
-    data, report = pack(picture.x, model, calls, picture.suffix)
+    how, began = how or How(), time.perf_counter()
+    with opened(source, None, how) as (file, before):
+        infos = admitted(file, how.budget, is_ours(source))
+        if infos[0].items is not None:
+            raise ArdmError("this file is an archive; archives.restore takes it")
+        named = isinstance(target, Path) and not target.is_dir()
+        if isinstance(source, Path) and (target is None or isinstance(target, Path)):
+            target = restored_path(source, infos[0], target, how.format)
+        if target is None:
+            raise ArdmError("a stream has no name; say where to with -o")
+        contents = frames.frames(file, how.engine.models, UNLIMITED, how.told("decoding"))
+        if isinstance(target, Path):
+            with reasons(f"cannot write {target}"):
+                refuse_same(source, target)
+            format = how.format or format_of(target, infos[0], named)
+            written = restore(contents, target, how, format, before)
+        else:
+            written, format = 0, how.format
+            for content in contents:
+                data = rendered(content, format)
+                put(target, data)
+                written += len(data)
+    converted = format not in ("", infos[0].origin)
+    spared = f"in another format ({format}) less may come back" if converted else ""
+    removed, notes = finish(source, before, how, spared)
+    seconds, size = time.perf_counter() - began, sum(info.file_bytes for info in infos)
+    what = described(infos[0]) if len(infos) == 1 else f"{sum(info.raw_bytes for info in infos)} bytes"
+    return Done(path_of(source), path_of(target), what, size, written, seconds, notes=notes, removed=removed)
+
+
+def is_ours(source: object) -> bool:
+    """Whether the name of a source says that it is an .ardm file."""
+    return isinstance(source, Path) and source.suffix.lower() == ENDING
+
+
+def rendered(content: Content, format: str = "") -> bytes:
+    """The file that a content becomes, by default in the format in which it came in."""
+    if content.kind == Kind.BYTES and format not in ("", content.origin):
+        content = formats.read(content.samples.tobytes()).content  # a file kept byte for byte, wanted in another format
+        if content.kind == Kind.BYTES:
+            raise ArdmError(f"this file holds plain bytes, which cannot be written as {format}")
+    return content.samples.tobytes() if content.kind == Kind.BYTES else formats.render(content, format)
+
+
+def restore(
+    contents: Iterable[Content], target: Path, how: How, format: str = "", like: os.stat_result | None = None
+) -> int:
+    """Write contents, one or several of bytes, as a file; returns its size in bytes."""
+    written: list[tuple[int, bytes]] = []
+
+    def write(new: Path) -> None:
+        with new.open("wb") as out:
+            for content in contents:
+                data = rendered(content, format)
+                written.append((len(data), hashlib.sha256(data).digest()))
+                out.write(data)
 
     def check(new: Path) -> None:
-        try:
-            again = unpack(new.read_bytes(), model, max_pixels)[0]
-        except CodecError as error:
-            raise ArdmError(f"{target} was not written: it does not decode ({error})") from None
-        if not torch.equal(again, picture.x):
-            raise ArdmError(f"{target} was not written: it decodes to another picture")
+        with new.open("rb") as file:
+            for size, digest in written:
+                if hashlib.sha256(read_up_to(file, size)).digest() != digest:
+                    raise ArdmError(f"{target} was not written: the disk gave back something else")
 
-    write_whole(target, lambda new: _write_bytes(new, data), force, check, like=source)
-    spared = not keep and not force and bool(picture.lost)
-    removed = not keep and not spared and _remove(source, before)
+    how.claim(target)
+    write_whole(target, write, how.force, check if how.verify else None, like)
+    how.wrote(target)
+    return sum(size for size, _ in written)
+
+
+def check_file(source: Path | BinaryIO, how: How) -> Done:
+    """Decode a file, and check everything in it; nothing is written.  Raises CodecError, ArdmError."""
+    began = time.perf_counter()
+    with opened(source, None, how) as (file, _):
+        infos = admitted(file, how.budget, is_ours(source))
+        size = 0
+        for content in frames.frames(file, how.engine.models, UNLIMITED, how.told("testing")):
+            size += content.raw_bytes
     seconds = time.perf_counter() - began
-    return Done(source, target, report.shape, before.st_size, len(data), seconds, report, picture.lost, removed, spared)
-
-
-def decompress_file(
-    source: str | Path,
-    target: str | Path | None = None,
-    model: Bundle | str | Path | None = None,
-    force: bool = False,
-    keep: bool = True,
-    max_pixels: int = MAX_PIXELS,
-) -> Done:
-    """Restore an image file, read what was written, compare the pixels, and only then give it its name.
-
-    target: a file, whose ending says its format, or a folder; by default the source's name without .ardm.
-    Raises CodecError as `decompress`, ArdmError where the target is there, or cannot be written or hold the picture.
-    """
-    began, source = time.perf_counter(), Path(source)
-    target = decompress_target(source, target, max_pixels)
-    data, before = _opened(source, target, force, keep, source.read_bytes)
-    x, header = unpack(data, model, max_pixels)
-    suffix = _suffix(target, header)
-
-    def check(new: Path) -> None:
-        if not torch.equal(_seen(read_image(new, max_pixels)), _seen(x)):
-            raise ArdmError(f"{target} was not written: {suffix} does not hold this picture without loss; use .png")
-
-    write_whole(target, lambda new: write_image(x, new, suffix), force, check, like=source)
-    removed = not keep and _remove(source, before)
-    seconds, size = time.perf_counter() - began, target.stat().st_size
-    return Done(source, target, header.shape, before.st_size, size, seconds, removed=removed)
-
-
-def compress_target(source: Path, target: str | Path | None = None) -> Path:
-    """Where a compressed file goes."""
-    name = source.name + ENDING
-    return source.with_name(name) if target is None else _within(Path(target), name)
-
-
-def decompress_target(source: Path, target: str | Path | None = None, max_pixels: int = MAX_PIXELS) -> Path:
-    """Where a restored picture goes.  Raises CodecError for a file that is not ours, before it takes any time."""
-    header = file_header(source, max_pixels)
-    name = source.name.removesuffix(ENDING) if source.name != ENDING else "image"
-    if name == source.name or Path(name).suffix.lower() not in EXTENSIONS:
-        name += f".{header.suffix}"
-    found = source.with_name(name) if target is None else _within(Path(target), name)
-    _suffix(found, header)
-    return found
-
-
-def file_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
-    """What a compressed file says about itself; the rest of it is not read."""
-    _refuse_source(path)
-    with _reasons(f"cannot read {path}"), path.open("rb") as file:
-        header = read_header(Reader(file.read(256)), max_pixels)
-        size = os.fstat(file.fileno()).st_size
-    if size > header.raw_bytes + 256:
-        raise CodecError("damaged file: it is longer than the picture that it claims to hold")
-    return header
-
-
-def _suffix(target: Path, header: Header) -> str:
-    """The format of a restored picture."""
-    ending = target.suffix.lower()
-    if ending and ending not in EXTENSIONS:
-        raise ArdmError(f"cannot write {target}: a restored picture ends in {', '.join(sorted(EXTENSIONS))}")
-    return EXTENSIONS.get(ending, header.suffix)
-
-
-def _within(target: Path, name: str) -> Path:
-    return target / name if target.is_dir() else target
-
-
-def _opened(source: Path, target: Path, force: bool, keep: bool, read: Callable[[], Any]) -> tuple[Any, os.stat_result]:
-    """What `read` gives, and the state of the source before; what cannot end well is refused before it takes time."""
-    _refuse_source(source)
-    with _reasons(f"cannot read {source}"):
-        if target.exists() and target.samefile(source):
-            raise ArdmError(f"{source} would be overwritten by itself; give another name with -o")
-        if not keep and source.is_symlink():
-            raise ArdmError(f"{source} is a link; only ordinary files are deleted")
-    with _reasons(f"cannot write {target}"):
-        _refuse_target(target, force)
-    with _reasons(f"cannot read {source}"):
-        before = source.stat()
-        return read(), before
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
-def _remove(source: Path, before: os.stat_result) -> bool:
-    """Delete a source that is still what was read."""
-    with _reasons(f"cannot delete {source}"):
-        now = source.stat()
-        if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
-            raise ArdmError(f"{source} was changed meanwhile, and is kept")
-        source.unlink()
-    return True
+    return Done(path_of(source), None, described(infos[0]), sum(i.file_bytes for i in infos), size, seconds)

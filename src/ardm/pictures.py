@@ -3,17 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ardm import formats
+from ardm.content import Kind
 from ardm.digits import Partial
+from ardm.errors import ArdmError
 from ardm.schedule import LossCurve, Schedule
+from ardm.whole import reason, reasons, refuse_source
 
 GREY = 118
 """How an unknown site is shown."""
+
+
+def read_image(path: str | Path) -> Tensor:
+    """The pixels of an image file: (C, H, W) uint8, C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
+
+    Raises ArdmError for what is no picture, holds several, or has more than 8 bits a sample.
+    """
+    path = Path(path)
+    refuse_source(path)
+    with reasons(f"cannot read {path}"):
+        data = path.read_bytes()
+    content = formats.read(data, path.name).content
+    if content.kind == Kind.IMAGE and content.wide:
+        raise ArdmError(f"{path} has 16 bits a sample; only 8 are supported")
+    if content.kind == Kind.IMAGE and ("palette" in content.about or not {"depth", "alpha"} & set(content.about)):
+        return torch.from_numpy(formats.shown(content).copy())
+    pixels = _shown(path, data)
+    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+
+
+def _shown(path: Path, data: bytes) -> NDArray[np.uint8]:
+    """What a file shows whose samples are not kept, or not as 8 bits: JPEG, GIF, 1 bit a pixel, ..."""
+    try:
+        with Image.open(BytesIO(data)) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                raise ArdmError(f"{path} holds {image.n_frames} pictures; only files of one are taken")
+            if image.mode in ("F", "I") or image.mode.startswith("I;"):
+                raise ArdmError(f"{path} has pixels of kind {image.mode}; only those of 8 bits a sample are supported")
+            grey = image.mode in ("1", "L", "LA")
+            clear = "transparency" in image.info or image.mode in ("LA", "PA", "RGBA")
+            return np.array(image.convert(("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")))
+    except UnidentifiedImageError:
+        raise ArdmError(f"{path} is no picture that can be read here") from None
+    except (ArdmError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises all kinds of errors on a damaged file
+        raise ArdmError(f"cannot read {path}: {reason(error)}") from None
 
 
 def to_image(item: Tensor, classes: int = 256, scale: int = 1) -> Image.Image:

@@ -1,16 +1,23 @@
-"""Who tells the next symbols, given their logits: chance, or the data while nats are counted.
+"""Who tells the next symbols, given their logits: chance, the data while nats are counted, or bits.
 
 A source is called with logits (N, b), lane (N,) = the item of each symbol, and, if the data are known, told (N,); it
-returns the symbols (N,).  The two sources that own bytes, Encode and Decode, live in `codec`.
+returns the symbols (N,).
+
+`Encode` and `Decode` make a codec of any model at once, with one caveat: a float network gives slightly other numbers
+with another library, processor, batch or number of threads, and one frequency that differs destroys the rest of a stream.
+So streams are for the process that wrote them.  Files are coded by networks in integers (`codec`).
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ardm.ans import PRECISION, Decoder, Encoder, Ints, frequencies, intervals, quantise
 from ardm.errors import ArdmError
 
 
@@ -58,3 +65,51 @@ class Score:
         logp = logits.double().log_softmax(-1).gather(1, told[:, None])[:, 0]
         self.nats = self.nats.index_add(0, lane, -logp)
         return told
+
+
+def _frequencies(logits: Tensor) -> Ints:
+    return frequencies(quantise(logits.cpu().numpy()))
+
+
+class Encode:
+    """The data, while bits are written.  All symbols go to one stream, in the order in which they are told.
+
+    bits: −log2 of the probability of what was told, as coded.
+    """
+
+    def __init__(self) -> None:
+        self.bits = 0.0
+        self._pieces: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
+
+    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
+        """Returns told, and remembers its pieces; raises ArdmError for a symbol that the model calls impossible."""
+        if told is None:
+            raise ArdmError("Encode needs the data: give truth to the walk")
+        start, width = intervals(_frequencies(logits), told.cpu().numpy())
+        if not width.all():
+            raise ArdmError(f"symbol {int(told[width.argmin()])} cannot be coded: the model calls it impossible")
+        self._pieces.append((start.astype(np.int32), width.astype(np.int32)))
+        self.bits += float(PRECISION * len(width) - np.log2(width).sum())
+        return told
+
+    def finish(self, crc: int = 0) -> bytes:
+        """The stream; crc: 32 bits that the decoder finds at its end."""
+        encoder = Encoder()
+        for start, width in self._pieces:
+            encoder.push(start, width)
+        return encoder.finish(crc)
+
+
+class Decode:
+    """A bit stream, symbol after symbol; the inverse of Encode."""
+
+    def __init__(self, stream: bytes) -> None:
+        self._decoder = Decoder(stream)
+
+    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
+        """(N,) symbols; raises CodecError where the stream ends."""
+        return torch.from_numpy(self._decoder.pop(_frequencies(logits))).to(logits.device)
+
+    def finish(self) -> int:
+        """The 32 bits that the encoder was given; raises CodecError unless the stream ends here."""
+        return self._decoder.close()

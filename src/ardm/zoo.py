@@ -29,6 +29,7 @@ class ModelConfig:
     embedding: width of a learnt embedding of values beside the plain value (0: none); unknown values have their own row.
     labels: number of class labels (0: unconditional); vector: width of a conditioning vector (0: none).
     time: feed the number of known digits as well (redundant, for parity with the paper).
+    rounded: round the neighbours' mean to an eighth of a level, so that a codec model in integers is told the same numbers.
     """
 
     shape: tuple[int, ...] = (3, 32, 32)
@@ -48,6 +49,7 @@ class ModelConfig:
     labels: int = 0
     vector: int = 0
     time: bool = False
+    rounded: bool = True
 
     @property
     def digits(self) -> Digits:
@@ -132,7 +134,8 @@ class ImageBody(nn.Module):
                 planes, C, config.width, config.blocks, config.levels, config.attention, config.dropout, width
             )
         else:
-            self.trunk = Local(C, config.width, config.blocks, config.radius, config.rings, width)
+            levels = config.classes - 1 if config.rounded else 0
+            self.trunk = Local(C, config.width, config.blocks, config.radius, config.rings, width, levels)
 
     def forward(self, state: Partial, context: Tensor | None = None) -> Features:
         """Features at the sites asked."""

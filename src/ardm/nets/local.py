@@ -19,6 +19,8 @@ from ardm.nets.near import box_mean
 Features = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(lane (N,), position (N,)) → features (N, F), centre (N,), spread (N,)."""
 
+FRACTION = 2
+"""Bits after the point, in half grey levels, to which the neighbours' mean is rounded."""
 UNIT = 0.05
 """Deviations from the neighbours' mean are given and predicted in this unit, 6 grey levels of 256.
 
@@ -43,16 +45,25 @@ class Local(nn.Module):
     channels: C of the images.  width: F, of the perceptron.  blocks: its residual blocks.
     radius: of the finest window, in pixels; rings: radius of the two coarser windows, in cells of 3 and of 9 pixels.
     condition: width of a conditioning vector (0: none).
+    levels: K − 1 rounds the neighbours' mean to an eighth of a level of K, so that what a network in integers is told,
+    values less that mean, are the very numbers that this one was trained on (0: no rounding).
     """
 
     near: Tensor
     far: Tensor
 
     def __init__(
-        self, channels: int, width: int, blocks: int, radius: int = 3, rings: int = 2, condition: int = 0
+        self,
+        channels: int,
+        width: int,
+        blocks: int,
+        radius: int = 3,
+        rings: int = 2,
+        condition: int = 0,
+        levels: int = 0,
     ) -> None:
         super().__init__()
-        self.channels, self.width = channels, width
+        self.channels, self.width, self.levels = channels, width, levels
         self.radius, self.rings = radius, rings
         cells = (2 * radius + 1) ** 2 + 2 * ((2 * rings + 1) ** 2 if rings else 0)
         inputs = cells * channels * 2 + 2 * channels
@@ -98,7 +109,9 @@ class Local(nn.Module):
         shares = (self.near, 1e-3 * self.far, 1e-6 * self.far)
         sums = [torch.einsum("nkc,k->nc", cells, near) for cells, near in zip(windows, shares, strict=False)]
         total = torch.stack(sums).sum(0)
-        return total[:, :C] / (total[:, C:] + 1e-9)
+        mean = total[:, :C] / (total[:, C:] + 1e-9)
+        fine = self.levels * 2**FRACTION
+        return (mean * fine + 0.5).floor() / fine if fine else mean
 
     def _grid(self, maps: Tensor, radius: int, step: int) -> tuple[Tensor, Tensor, int, int, int]:
         """Maps (B, P, H, W) as rows (B·H'·W', P) of a padded image, the row offsets of a window, H', W' and the padding."""

@@ -1,0 +1,366 @@
+"""Several files in one: archives made, restored into a folder, tested, and single items taken out.
+
+Items are loaded one after the other, and read one by one: an item costs its own bytes, and the index.  A `.npy` file of
+integers (N, ...) becomes N items without names, and one file again.
+
+Read me first: names in an archive are somebody else's; `places.safe_names` says where they may lead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ardm import formats, frames
+from ardm.admission import UNLIMITED, admit, refuse_foreign
+from ardm.container import Reader, read_header
+from ardm.content import ORIGINS, Content, Kind
+from ardm.engine import MODELLED
+from ardm.errors import ArdmError
+from ardm.files import (
+    Done,
+    How,
+    Sink,
+    compare,
+    described,
+    fingerprint,
+    finish,
+    is_ours,
+    opened,
+    parse,
+    path_of,
+    put,
+    rendered,
+    restore,
+    why_stored,
+)
+from ardm.frames import Archive, FrameInfo, PartCoder
+from ardm.places import ENDING, Found, format_of, item_name, restored_path, safe_names
+from ardm.whole import reasons, refuse_source, refuse_target, whole_folder, write_whole
+
+
+def holds_items(file: BinaryIO, ours: bool) -> bool:
+    """Whether a file is an archive; it is left where it was.  ours: whether its name says that it is an .ardm file."""
+    refuse_foreign(file, ours)
+    at = file.tell()
+    try:
+        return read_header(Reader.open(file)).items is not None
+    finally:
+        file.seek(at)
+
+
+# --- making -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is remembered of an item that was loaded: all but its samples."""
+
+    kind: Kind
+    size: int
+    fingerprints: set[bytes]
+    notes: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+class Items(Sequence[Content]):
+    """Files as contents, loaded when they are asked for.  records: of what was loaded, by number."""
+
+    def __init__(self, files: Sequence[Path], how: How) -> None:
+        self.records: dict[int, Record] = {}
+        self._files, self._how, self._digests = files, how, dict[int, bytes]()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, number: Any) -> Any:
+        one = parse(self.data(number), self._how, self._files[number].name)
+        prints = one.fingerprints() if self._how.verify else set()
+        self.records[number] = Record(one.content.kind, len(one.data), prints, one.notes, one.dropped)
+        return one.content
+
+    def data(self, number: int) -> bytes:
+        """The bytes of one of the files; ArdmError where they are others than when it was loaded first."""
+        path = self._files[number]
+        refuse_source(path)
+        with reasons(f"cannot read {path}"):
+            data = path.read_bytes()
+        digest = hashlib.sha256(data).digest()
+        if self._digests.setdefault(number, digest) != digest:
+            raise ArdmError(f"{path} was changed meanwhile")
+        return data
+
+
+class Originals(Sequence["bytes | None"]):
+    """The files of items, as long as they may be kept in the place of those."""
+
+    def __init__(self, items: Items, strip: bool) -> None:
+        self._items, self._strip = items, strip
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, number: Any) -> Any:
+        stays = not self._strip or self._items.records[number].kind == Kind.BYTES
+        return self._items.data(number) if stays else None
+
+
+def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
+    """Files as one archive under their names; one `.npy` file of integers (N, ...) as N items without names.
+
+    Nothing is written unless all of them can be read.  Raises ArdmError.
+    """
+    began = time.perf_counter()
+    if isinstance(target, Path) and target.exists():  # in a folder that was named, it may be an older archive
+        found = [one for one in found if one.path == one.given or not one.path.samefile(target)]
+    if not found:
+        raise ArdmError("an archive needs at least one file; the folders hold none")
+    if isinstance(target, Path):
+        with reasons(f"cannot write {target}"):
+            refuse_target(target, how.force)
+    paths = [one.path for one in found]
+    for path in paths:
+        refuse_source(path)
+        if isinstance(target, Path) and target.exists() and path.samefile(target):
+            raise ArdmError(f"{path} would be overwritten by itself; give another name with -o")
+    names: list[str] | None = safe_names([item_name(one) for one in found])
+    items: Sequence[Content] = Items(paths, how)
+    rows = _rows(paths, how)
+    if rows is not None:
+        items, names = rows, None
+    coder = _coder(items, paths, how)
+    originals = Originals(items, how.strip) if isinstance(items, Items) else None
+    data, report = frames.compress_archive(items, names, coder, originals, how.told("encoding"))
+    records = items.records if isinstance(items, Items) else {}
+    notes = _notes(records, paths, data)
+
+    def check(written: Path | BinaryIO) -> None:
+        with written.open("rb") if isinstance(written, Path) else written as file:
+            decoded = frames.open_archive(file, UNLIMITED).items(how.engine.models, None, how.told("verifying"))
+            wanted = [records[k].fingerprints if records else {fingerprint(items[k])} for k in range(len(items))]
+            compare(f"{target if isinstance(target, Path) else 'the archive'} was not written", decoded, wanted)
+
+    if isinstance(target, Path):
+        write_whole(target, lambda new: _write(new, data), how.force, check if how.verify else None)
+    else:
+        if how.verify:
+            check(BytesIO(data))
+        put(target, data)
+    size = sum(record.size for record in records.values()) or sum(path.stat().st_size for path in paths)
+    kinds = {record.kind for record in records.values()} or {report.kind}
+    why = why_stored(coder, kinds.pop(), report) if len(kinds) == 1 else "no bundled model suits them" * report.stored
+    return Done(
+        paths[0] if len(paths) == 1 else None, path_of(target), described(report), size, len(data),
+        time.perf_counter() - began, report, why, notes,
+    )  # fmt: skip
+
+
+def _rows(paths: Sequence[Path], how: How) -> list[Content] | None:
+    """The items of a single .npy file, if it has any."""
+    if len(paths) != 1 or how.exact or paths[0].suffix.lower() != ".npy":
+        return None
+    with reasons(f"cannot read {paths[0]}"):
+        return formats.items(paths[0].read_bytes()) or None
+
+
+def _coder(items: Sequence[Content], paths: Sequence[Path], how: How) -> PartCoder[Any] | None:
+    """What codes the items: one model for all; asked for with the first that it may suit."""
+    for number, path in enumerate(paths if isinstance(items, Items) else paths[:1]):
+        with reasons(f"cannot read {path}"), path.open("rb") as file:
+            looks = formats.sniff(file.read(64))
+        if how.engine.model is not None or looks in _PICTURES:
+            content = items[number]
+            if how.engine.model is not None or content.kind in MODELLED:
+                return how.engine.coder(content)
+    return None
+
+
+_PICTURES = frozenset(ORIGINS) - {"", "wav", "flac"}
+
+
+def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tuple[str, ...]:
+    """What is worth knowing of the items of an archive."""
+    notes = []
+    archive = frames.open_archive(data, UNLIMITED)
+    for number, record in sorted(records.items()):
+        notes += [f"{paths[number]}: {note}" for note in record.notes]
+        if record.dropped and archive.info(number).kind == record.kind:
+            notes.append(f"{paths[number]}: restoring will not bring back its {', '.join(record.dropped)}")
+    return tuple(notes)
+
+
+def _write(new: Path, data: bytes) -> None:
+    new.write_bytes(data)
+
+
+# --- restoring --------------------------------------------------------------------------------------------------------
+
+
+def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, how: How | None = None) -> Done:
+    """An archive as a folder of files, which appears whole or not at all; items of one array as that array.
+
+    target: what is to become the folder (or the array), by default the source's name without .ardm; a folder that is
+    there already, in which it is made; or a stream, which gets all files one after the other.
+    Raises CodecError, and ArdmError where the target is there or cannot be written.
+    """
+    how, began = how or How(), time.perf_counter()
+    with opened(source, None, how) as (file, before):
+        refuse_foreign(file, is_ours(source))
+        archive = frames.open_archive(file, UNLIMITED)
+        infos = [archive.info(number) for number in range(len(archive))]
+        admit(infos, how.budget)
+        contents = archive.items(how.engine.models, None, how.told("decoding"))
+        overview = _overview(archive, infos)
+        one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and how.format in ("", "npy")
+        if one:
+            admit([overview], how.budget)
+        if isinstance(source, Path) and (target is None or isinstance(target, Path)):
+            target = restored_path(source, _single(overview) if one else overview, target)
+        if target is None:
+            raise ArdmError("a stream has no name; say where to with -o")
+        if isinstance(target, Path):
+            with reasons(f"cannot write {target}"):
+                refuse_target(target, one and how.force)
+        if one:
+            written, notes = _joined(contents, target, how), list[str]()
+        elif isinstance(target, Path):
+            written, notes = _folder(contents, target, how, *_names(archive, infos, how))
+        else:
+            written, notes = 0, []
+            for content in contents:
+                data = rendered(content, how.format)
+                put(target, data)
+                written += len(data)
+    removed, more = finish(
+        source, before, how, f"in another format ({how.format}) less may come back" * bool(how.format)
+    )
+    return Done(
+        path_of(source), path_of(target), f"{len(infos)} items", archive.file_bytes, written,
+        time.perf_counter() - began, notes=(*notes, *more), removed=removed,
+    )  # fmt: skip
+
+
+def _overview(archive: Archive, infos: Sequence[FrameInfo]) -> FrameInfo:
+    """All items as one."""
+    return replace(
+        infos[0], items=len(infos), samples=sum(i.samples for i in infos), raw_bytes=sum(i.raw_bytes for i in infos),
+        file_bytes=archive.file_bytes,
+    )  # fmt: skip
+
+
+def _single(info: FrameInfo) -> FrameInfo:
+    return replace(info, items=None, origin="npy")
+
+
+def _joined(contents: Iterable[Content], target: Path | Sink, how: How) -> int:
+    data = formats.joined(list(contents))
+    if isinstance(target, Path):
+        return restore([Content.of_bytes(data)], target, how)
+    put(target, data)
+    return len(data)
+
+
+def _names(archive: Archive, infos: Sequence[FrameInfo], how: How) -> tuple[list[str], list[str]]:
+    """Where items go inside a folder, and which of them could not keep their names."""
+    width = len(str(len(infos) - 1))
+    given = archive.names or [f"{k:0{width}}.{info.origin or 'bin'}" for k, info in enumerate(infos)]
+    wanted = [_converted(name, info, how.format) for name, info in zip(given, infos, strict=True)]
+    made = safe_names(wanted)
+    renamed = [f"{old!r} was written as {new!r}" for old, new in zip(wanted, made, strict=True) if old != new]
+    if len(renamed) > 5:
+        renamed = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
+    return made, renamed
+
+
+def _converted(name: str, info: FrameInfo, format: str) -> str:
+    """The name of an item in another format."""
+    if not format or formats.ENDINGS.get(Path(name).suffix.lower()) == format or info.origin in ("", format):
+        return name
+    return f"{name.removesuffix(Path(name).suffix)}.{format}"
+
+
+def _folder(
+    contents: Iterable[Content], target: Path, how: How, names: Sequence[str], notes: list[str]
+) -> tuple[int, list[str]]:
+    written = 0
+    with whole_folder(target) as new:
+        for content, name in zip(contents, names, strict=True):
+            path = new / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            format = "" if content.origin == "" else how.format
+            written += restore([content], path, how, format)
+    return written, notes
+
+
+# --- single items, and tests ------------------------------------------------------------------------------------------
+
+
+def extract(
+    source: Path | BinaryIO, wanted: Sequence[str], target: Path | Sink | None = None, how: How | None = None
+) -> list[Done]:
+    """Items by name or number, each as a file; of the archive only header, index and their bytes are read.
+
+    target: a file (for one item), a folder or a stream; by default files here, under the last steps of their names.
+    Raises CodecError, and ArdmError where there is no such item, or a target is there or cannot be written.
+    """
+    how = how or How()
+    done = []
+    with opened(source, None, how) as (file, _):
+        if not holds_items(file, is_ours(source)):
+            raise ArdmError("this is no archive but holds one file; ardm decompress restores it")
+        archive = frames.open_archive(file, UNLIMITED)
+        numbers = [_number(archive, text) for text in wanted]
+        infos = [archive.info(number) for number in numbers]
+        admit(infos, how.budget)
+        for number, info in zip(numbers, infos, strict=True):
+            began = time.perf_counter()
+            name = archive.names[number] if archive.names else f"{_stem(source)}-{number}.{info.origin or 'bin'}"
+            name = safe_names([_converted(name, info, how.format)])[0].split("/")[-1]
+            named = isinstance(target, Path) and not target.is_dir()
+            path: Path | Sink
+            if target is None or isinstance(target, Path):
+                path = target if named and target is not None else (target or Path()) / name
+            else:
+                path = target
+            content = archive.item(number, how.engine.models)
+            if isinstance(path, Path):
+                written = restore([content], path, how, how.format or format_of(path, info, named))
+            else:
+                data = rendered(content, how.format)
+                written = len(data)
+                put(path, data)
+            seconds = time.perf_counter() - began
+            done.append(Done(path_of(source), path_of(path), described(info), info.file_bytes, written, seconds))
+    return done
+
+
+def _stem(source: object) -> str:
+    return (source.name.removesuffix(ENDING) if isinstance(source, Path) else "") or "item"
+
+
+def _number(archive: Archive, text: str) -> int:
+    """Of an item that is named, or given by its number."""
+    if archive.names is not None and text in archive.names:
+        return archive.find(text)
+    if text.isascii() and text.isdigit():
+        if int(text) >= len(archive):
+            raise ArdmError(f"the archive has items 0 to {len(archive) - 1}; got {text}")
+        return int(text)
+    return archive.find(text)
+
+
+def check_archive(source: Path | BinaryIO, how: How) -> Done:
+    """Decode every item, and check it; nothing is written.  Raises CodecError, ArdmError."""
+    began = time.perf_counter()
+    with opened(source, None, how) as (file, _):
+        refuse_foreign(file, is_ours(source))
+        archive = frames.open_archive(file, UNLIMITED)
+        admit((archive.info(number) for number in range(len(archive))), how.budget)
+        size = sum(content.raw_bytes for content in archive.items(how.engine.models, None, how.told("testing")))
+    seconds = time.perf_counter() - began
+    return Done(path_of(source), None, f"{len(archive)} items", archive.file_bytes, size, seconds)

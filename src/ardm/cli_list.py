@@ -1,0 +1,107 @@
+"""What `ardm list` shows: what files say about themselves, as records and as a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ardm import frames
+from ardm.admission import UNLIMITED, refuse_foreign
+from ardm.console import say
+from ardm.files import described, is_ours
+from ardm.frames import FrameInfo
+from ardm.whole import reasons, refuse_source
+
+
+def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:
+    """What a file says about itself, as `list --json` gives it."""
+    if isinstance(source, Path):
+        refuse_source(source)
+        with reasons(f"cannot read {source}"), source.open("rb") as file:
+            return {"file": str(source), **_described(file, is_ours(source), verbose)}
+    return {"file": None, **_described(source, False, verbose)}
+
+
+def _described(file: BinaryIO, ours: bool, verbose: bool) -> dict[str, Any]:
+    refuse_foreign(file, ours)
+    at = file.tell()
+    infos = frames.describe(file)
+    first = infos[0]
+    facts = {**_facts(first), "frames": len(infos)}
+    for name in ("samples", "raw_bytes", "file_bytes", "header_bytes", "regions"):
+        facts[name] = sum(getattr(info, name) for info in infos)
+    facts["methods"] = dict(sum((Counter(info.methods) for info in infos), Counter[str]()))
+    facts["ratio"] = facts["raw_bytes"] / facts["file_bytes"]
+    facts["bits_per_sample"] = 8 * facts["file_bytes"] / facts["samples"] if facts["samples"] else 0.0
+    facts["items"] = first.items
+    if first.items is not None and verbose:
+        file.seek(at)
+        archive = frames.open_archive(file, UNLIMITED)
+        names = archive.names or [None] * len(archive)
+        facts["entries"] = [{"name": name, **_facts(archive.info(k))} for k, name in enumerate(names)]
+    return facts
+
+
+def _facts(info: FrameInfo) -> dict[str, Any]:
+    """Of a frame, an archive or an item."""
+    return {
+        "kind": "mixed" if info.kind is None else info.kind.name.lower(),
+        "origin": info.origin,
+        "size": described(info),
+        "shape": list(info.shape),
+        "bits": 16 if info.wide else 8,
+        "rate": info.rate,
+        "layout": info.layout,
+        "about": dict(info.about),
+        "samples": info.samples,
+        "raw_bytes": info.raw_bytes,
+        "file_bytes": info.file_bytes,
+        "header_bytes": info.header_bytes,
+        "ratio": info.ratio,
+        "bits_per_sample": info.bits_per_sample,
+        "model": info.model,
+        "calls": info.calls,
+        "regions": info.regions,
+        "methods": dict(info.methods),
+        "check": info.check,
+        "content_check": None if info.content_check is None else f"{info.content_check:08x}",
+        "portable": info.portable,
+    }
+
+
+_HEADS = (
+    "kind",
+    "size",
+    "bytes",
+    "raw",
+    "ratio",
+    "bits/sample",
+    "model",
+    "calls",
+    "methods",
+    "check",
+    "portable",
+    "file",
+)
+
+
+def table(records: Sequence[dict[str, Any]]) -> None:
+    """Columns, whatever the width of the terminal: names of files stand last."""
+    rows: list[tuple[str, ...]] = [_HEADS]
+    for one in records:
+        rows.append(_row(one, one["file"] or "-"))
+        rows += [_row(entry, f"  {k} {entry['name'] or ''}") for k, entry in enumerate(one.get("entries", []))]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(_HEADS) - 1)]
+    for row in rows:
+        say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))
+
+
+def _row(r: dict[str, Any], name: str) -> tuple[str, ...]:
+    kind = f"{r['kind']} ({r['origin']})" if r["origin"] else r["kind"]
+    return (
+        kind, r["size"], str(r["file_bytes"]), str(r["raw_bytes"]), f"{r['ratio']:.2f}", f"{r['bits_per_sample']:.3f}",
+        r["model"] or "-", str(r["calls"] or "-"), "+".join(r["methods"]), r["check"], "yes" if r["portable"] else "no",
+        name,
+    )  # fmt: skip

@@ -1,0 +1,135 @@
+"""What is compressed: planes of integer samples, and what a file of the world needs besides them to come back.
+
+    kind    samples (C, H, W)                                        besides
+    BYTES   (1, 1, L) uint8: any file, text included
+    IMAGE   (C, H, W) uint8 or uint16                                about: "icc", "exif", ... as they came
+    AUDIO   (C, 1, L) uint8, or 16-bit signed samples + 32768        rate; about: "head", "tail" of a WAV file
+    ARRAY   (1, 1, n) uint8: the little-endian bytes of an array,    layout: type, shape and order of axes
+            or (C, H, W) where the array looks like an image
+
+NumPy, no torch.  A content is never changed once it is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ardm.errors import ArdmError
+
+Samples: TypeAlias = NDArray[Any]
+"""Unsigned integers, (channels, height, width)."""
+
+ORIGINS = ("", "png", "webp", "bmp", "tiff", "ppm", "wav", "flac", "npy")
+"""Formats a content can come in and go back to, by their code in a file; "": bytes as they are.  Never renumber."""
+MAX_CHANNELS = 15
+"""Planes of a content."""
+MAX_LAYOUT = 255
+"""Characters of a layout."""
+
+_NAME = re.compile(r"[a-z0-9-]{1,32}")
+_LAYOUT = re.compile(r"[ -~]+")
+
+
+class Kind(IntEnum):
+    """What samples are; the numbers stand in files."""
+
+    BYTES = 0
+    IMAGE = 1
+    AUDIO = 2
+    ARRAY = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """One thing to compress, or one that was decompressed.
+
+    kind: what the samples are.
+    samples: (C, H, W), C-contiguous, uint8 or little-endian uint16; see the head of this module.
+    origin: the format that it came in and goes back to, one of ORIGINS.
+    about: what else is kept of the file it came in, by name (lower-case letters, digits and "-", at most 32).
+    rate: samples a second (AUDIO only).
+    layout: how samples become the array again (ARRAY only): printable ASCII, at most 255 characters.
+
+    Raises ArdmError where one of them does not suit the kind.
+    """
+
+    kind: Kind
+    samples: Samples
+    origin: str = ""
+    about: Mapping[str, bytes] = field(default_factory=dict)
+    rate: int = 0
+    layout: str = ""
+
+    def __post_init__(self) -> None:
+        x = self.samples
+        if not isinstance(x, np.ndarray) or x.dtype.kind != "u" or x.dtype.itemsize > 2:
+            raise ArdmError(f"samples must be an array of uint8 or uint16; got {getattr(x, 'dtype', type(x).__name__)}")
+        x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("<"))
+        object.__setattr__(self, "samples", x)
+        object.__setattr__(self, "about", MappingProxyType({k: bytes(v) for k, v in self.about.items()}))
+        if self.origin not in ORIGINS:
+            raise ArdmError(f"origin must be one of {', '.join(ORIGINS[1:])} or empty; got {self.origin!r}")
+        for name in self.about:
+            if not _NAME.fullmatch(name):
+                raise ArdmError(f"names in about are 1 to 32 of a-z, 0-9 and '-'; got {name!r}")
+        fault = misfit(self.kind, x.shape, x.itemsize > 1, self.rate, self.layout)
+        if fault:
+            raise ArdmError(fault)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Content):
+            return NotImplemented
+        mine = (self.kind, self.origin, self.rate, self.layout, dict(self.about), self.samples.dtype)
+        theirs = (other.kind, other.origin, other.rate, other.layout, dict(other.about), other.samples.dtype)
+        return mine == theirs and np.array_equal(self.samples, other.samples)
+
+    @classmethod
+    def of_bytes(cls, data: bytes, origin: str = "") -> Content:
+        """Bytes as a content; origin: the format of the file that they are, if it is known."""
+        return cls(Kind.BYTES, np.frombuffer(data, np.uint8).reshape(1, 1, -1), origin)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        C, H, W = self.samples.shape
+        return C, H, W
+
+    @property
+    def wide(self) -> bool:
+        """Whether a sample takes two bytes."""
+        return self.samples.itemsize > 1
+
+    @property
+    def raw_bytes(self) -> int:
+        """What the samples take."""
+        return self.samples.nbytes
+
+
+def misfit(kind: Kind, shape: tuple[int, ...], wide: bool, rate: int, layout: str) -> str:
+    """What is wrong with a content of this description, in a sentence; empty if nothing is."""
+    if len(shape) != 3:
+        return f"samples must have the axes (C, H, W); got shape {shape}"
+    C, H, W = shape
+    if not 1 <= C <= MAX_CHANNELS:
+        return f"samples must have 1 to {MAX_CHANNELS} channels; got {C}"
+    if kind == Kind.BYTES and ((C, H) != (1, 1) or wide):
+        return f"bytes are samples (1, 1, L) of uint8; got shape {shape} of {'uint16' if wide else 'uint8'}"
+    if kind == Kind.IMAGE and not H * W:
+        return f"an image has at least one pixel; got shape {shape}"
+    if kind == Kind.AUDIO and H != 1:
+        return f"audio is samples (C, 1, L); got shape {shape}"
+    if kind == Kind.ARRAY and not H:
+        return f"an array is samples (C, H, W) with H at least 1; got shape {shape}"
+    if rate if kind != Kind.AUDIO else not 0 <= rate < 1 << 32:
+        return f"a rate is for audio, and below 2^32; got {rate} for {kind.name.lower()}"
+    if layout if kind != Kind.ARRAY else not (_LAYOUT.fullmatch(layout) and len(layout) <= MAX_LAYOUT):
+        return f"a layout is for arrays, 1 to {MAX_LAYOUT} printable characters; got {layout!r} for {kind.name.lower()}"
+    return ""

@@ -1,0 +1,170 @@
+"""A codec model: a program in integers, the orders it codes along, and one file that holds it all.
+
+The file is a safetensors file (nothing in it is ever executed): tensors of integers, and in its metadata
+
+    ardm-codec   1, the version of this file
+    content      JSON: the program, the order, what kind of content it codes; with the tensors it is the *identity*
+    golden       SHA-256 of the frequencies at a fixed state, by which a machine proves itself before it is used
+    card         JSON: name, recipe, data, licence, figures; no part of the identity
+
+The order is a tensor for each number of network calls: the step at which each digit of each channel becomes known,
+over a cell that repeats across the item.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ardm.ans import Ints
+from ardm.errors import ArdmError
+from ardm.exact.heads import Rows
+from ardm.exact.operations import Asked
+from ardm.exact.program import Arrays, Program, digest
+
+FORMAT = "1"
+NAME = "codec.safetensors"
+"""The name of the file in the folder of a model."""
+KINDS = ("image", "text", "audio", "table")
+"""What a model can code.  Never renumber or rename."""
+MAX_FILE = 1 << 31
+"""Bytes of a codec model that are read, at most."""
+
+Runner = Callable[[Ints, Ints, Asked], Rows]
+"""value, depth (B, C, H, W) and the asked sites → their frequencies."""
+
+
+@dataclass(frozen=True)
+class CodecModel:
+    """A program and how items are coded with it.
+
+    kind: of what it codes.  lead: the channel that a plane on its own is coded as.
+    orders: by number of network calls, (S, C, h, w): the step at which each digit becomes known, over a repeating cell.
+    default: the number of calls that is taken where none is named.  golden: 64 hex digits, what the arbiter says of it.
+    """
+
+    program: Program
+    orders: Mapping[int, Ints]
+    default: int
+    kind: str = "image"
+    lead: int = 0
+    card: Mapping[str, Any] = field(default_factory=dict)
+    golden: str = ""
+
+    def __post_init__(self) -> None:
+        shape = (self.program.digits, self.program.channels)
+        good = self.default in self.orders and 0 <= self.lead < self.program.channels and self.kind in KINDS
+        for calls, when in self.orders.items():
+            good = good and when.ndim == 4 and when.shape[:2] == shape and when.size > 0 and calls >= 1
+            good = good and bool(when.min() >= 0 and when.max() < calls and (np.diff(when, axis=0) > 0).all())
+        if not good:
+            raise ArdmError("a codec model holds orders that are none")
+
+    @property
+    def name(self) -> str:
+        """What the card calls it."""
+        return str(self.card.get("name", "unnamed"))
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        return {"program": self.program.plain(), "kind": self.kind, "lead": self.lead, "default": self.default}
+
+    @property
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        orders = {f"order.{calls}": when.astype(np.int32) for calls, when in self.orders.items()}
+        return {**{f"program.{name}": tensor for name, tensor in self.program.tensors.items()}, **orders}
+
+    @cached_property
+    def identity(self) -> str:
+        """64 hex digits that change with anything that decides a frequency."""
+        return digest(self._content, self._tensors)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the items; (0, 0): any size."""
+        return self.program.size
+
+    def when(self, calls: int, height: int, width: int) -> Ints:
+        """The order over an item: (S, C, H, W).  Raises ArdmError for a number of calls that the model has not."""
+        if calls not in self.orders:
+            known = ", ".join(map(str, sorted(self.orders)))
+            raise ArdmError(f"model {self.name} codes in {known} network calls; {calls} is none of them")
+        cell = self.orders[calls]
+        y, x = np.arange(height) % cell.shape[2], np.arange(width) % cell.shape[3]
+        return cell[:, :, y[:, None], x]
+
+    def save(self, path: str | Path) -> None:
+        """Write the file."""
+        about = {
+            "ardm-codec": FORMAT,
+            "content": json.dumps(self._content, sort_keys=True, separators=(",", ":")),
+            "golden": self.golden,
+            "card": json.dumps(dict(self.card)),
+        }
+        Path(path).write_bytes(save({k: np.ascontiguousarray(v) for k, v in self._tensors.items()}, about))
+
+
+def load(path: str | Path) -> CodecModel:
+    """A codec model from its file, or from the folder that holds one.  Raises ArdmError where there is none."""
+    path = Path(path)
+    path = path / NAME if path.is_dir() else path
+    if not path.is_file():
+        raise ArdmError(f"there is no codec model {path}; `ardm export` makes one of a trained model")
+    if path.stat().st_size > MAX_FILE:
+        raise ArdmError(f"{path} has {path.stat().st_size} bytes; no codec model is that large")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if about.get("ardm-codec") != FORMAT:
+            version = about.get("ardm-codec")
+            raise ArdmError(f"{path} is no codec model of format {FORMAT}" + (f", but of {version}" if version else ""))
+        content, card = json.loads(about["content"]), json.loads(about.get("card", "{}"))
+        model = _model(content, tensors, card, about["golden"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ArdmError(f"{path} is no readable codec model: {type(error).__name__} {error}") from None
+    return model
+
+
+def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
+    orders = {int(n[6:]): t.astype(np.int64) for n, t in tensors.items() if n.startswith("order.")}
+    weights = {n[8:]: t for n, t in tensors.items() if n.startswith("program.")}
+    program = Program.parse(content["program"], weights)
+    return CodecModel(program, orders, content["default"], content["kind"], content["lead"], card, str(golden))
+
+
+def fingerprint(model: CodecModel, run: Runner) -> str:
+    """SHA-256 of the frequencies in the middle of coding a fixed item: 64 hex digits, the same from every machine."""
+    program = model.program
+    H, W = model.size if max(model.size) else (24, 40)
+    when = model.when(model.default, H, W)
+    c, y, x = np.mgrid[: program.channels, :H, :W]
+    pattern = (y * 7 + x * 5 + c * 31 + (y * x * (3 + c)) % 23 * 4 + (x > W // 2) * (y % 3) * 40) % program.classes
+    digest_ = hashlib.sha256()
+    for step in sorted({model.default // 4, model.default // 2, model.default - 1}):
+        depth = (when < step).sum(0)
+        place = np.array([program.base ** (program.digits - d) for d in range(program.digits + 1)])[depth]
+        value = pattern // place * place
+        channel, row, column = np.nonzero((when == step).any(0))
+        asked = Asked(np.zeros(len(row), dtype=np.int64), channel, row, column)[:64]
+        if not len(asked):
+            continue
+        rows = run(value[None], depth[None], asked)
+        prefix = np.zeros(len(asked), dtype=np.int64)
+        for stage, radix in enumerate(rows.radices):
+            table = rows.table(stage, prefix)
+            digest_.update(np.ascontiguousarray(table, dtype="<i8").tobytes())
+            prefix = prefix * radix + table.argmax(axis=1)
+    return digest_.hexdigest()

@@ -1,0 +1,111 @@
+"""Files of the world to contents and back: every sample comes back as it was, or the file byte for byte.
+
+    png   1 to 16 bits, palettes; chunks as they came             tiff  1, 8, 16 bits; one page; tags as they came
+    webp  lossless ones; profile, EXIF, XMP                       bmp, ppm, wav, npy   byte for byte, through samples
+    flac  8 and 16 bits, tags; needs the package soundfile        all others, and what cannot be read exactly: bytes
+
+What is kept beside the samples stands in about: "icc", "exif", "xmp" as they are in all formats; "palette", "alpha",
+"depth" (of pictures with 1, 2 or 4 bits); "png", "webp", "tiff", "flac" what only that format knows; "head" and "tail",
+the bytes around the samples where they are not what everyone writes.  Samples are what one sees, but for those of a
+palette, which are its indices: see `shown`.  An orientation is kept and never applied.
+
+Compression, interlacing, tiles and strips are no part of a picture, and are not kept.  NumPy and Pillow, no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ardm.container import MAX_ABOUT
+from ardm.content import Content, Kind
+from ardm.errors import ArdmError
+from ardm.formats import bmp, flac, npy, png, ppm, tiff, wav, webp
+from ardm.formats.kit import MAX_SAMPLES, Kept, Read, image, kept, shown
+from ardm.formats.npy import items, joined
+
+__all__ = ["ENDINGS", "MAX_SAMPLES", "Read", "items", "joined", "read", "render", "shown", "sniff"]
+
+ENDINGS: Mapping[str, str] = MappingProxyType(
+    {
+        ".png": "png", ".webp": "webp", ".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff", ".ppm": "ppm", ".pgm": "ppm",
+        ".pnm": "ppm", ".wav": "wav", ".flac": "flac", ".npy": "npy",
+    }
+)  # fmt: skip
+"""Formats by the endings of names."""
+
+_STARTS = (
+    (rb"\x89PNG\r\n\x1a\n", "png"),
+    (rb"RIFF....WEBP", "webp"),
+    (rb"BM.{4}\0\0\0\0.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "bmp"),
+    (rb"II[*+]\0|MM\0[*+]", "tiff"),
+    (rb"P[1-7]\s\s*[#0-9W]|P[Ff]\s\s*[0-9]", "ppm"),
+    (rb"(RIFF|RIFX|RF64)....WAVE", "wav"),
+    (rb"fLaC", "flac"),
+    (rb"\x93NUMPY", "npy"),
+    (rb"\xff\xd8\xff", "jpeg"),
+    (rb"GIF8[79]a", "gif"),
+)
+_MODULES = {"png": png, "webp": webp, "bmp": bmp, "tiff": tiff, "ppm": ppm, "wav": wav, "flac": flac, "npy": npy}
+_DEFAULT = {Kind.IMAGE: "png", Kind.AUDIO: "wav", Kind.ARRAY: "npy"}
+_SOUNDS = ("wav", "flac")
+_WORDS = {Kind.IMAGE: "a picture", Kind.AUDIO: "sound", Kind.ARRAY: "an array"}
+
+
+def sniff(head: bytes) -> str:
+    """The format of a file by its first 64 bytes: one that contents come in, "jpeg", "gif", or "" if none is known."""
+    return next((name for start, name in _STARTS if re.match(start, head, re.DOTALL)), "")
+
+
+def read(data: bytes, name: str = "", strip: bool = False) -> Read:
+    """A file as a content; strip: without what it carries besides samples.  Raises nothing for what the data are.
+
+    name: of the file; where its ending says something else than its bytes, a note says so.
+    """
+    looks = sniff(data[:64])
+    if looks in ("jpeg", "gif"):
+        return kept(data, f"{looks.upper()} pictures are already compressed")
+    if not looks:
+        said = next((format for ending, format in ENDINGS.items() if name.lower().endswith(ending)), "")
+        return kept(data, f"not the {said.upper()} file that its name says") if said and data else _plain(data)
+    try:
+        found = _MODULES[looks].read(data, strip)
+    except Kept as why:
+        return kept(data, f"{looks.upper()}: {why}")
+    except Exception:  # whatever a parser stumbles over, the file is at fault, and its bytes are what is left of it
+        return kept(data, f"{looks.upper()}: it is damaged")
+    if sum(len(key) + len(value) + 16 for key, value in found.content.about.items()) > MAX_ABOUT:
+        return kept(data, f"{looks.upper()}: it carries more than {MAX_ABOUT} bytes besides its samples")
+    return found
+
+
+def _plain(data: bytes) -> Read:
+    return Read(Content.of_bytes(data))
+
+
+def render(content: Content, format: str = "") -> bytes:
+    """A content as a file; format: by default that in which it came, or PNG, WAV or .npy.
+
+    Raises ArdmError where the format cannot hold it, saying why.
+    """
+    if content.kind == Kind.BYTES:
+        if format in ("", content.origin):
+            return content.samples.tobytes()
+        raise ArdmError(f"these are plain bytes, which cannot be written as {format}")
+    format = format or content.origin or _DEFAULT[content.kind]
+    if format not in _MODULES:
+        raise ArdmError(f"format must be one of {', '.join(_MODULES)}; got {format!r}")
+    if content.kind == Kind.ARRAY and format != "npy":
+        content = npy.picture(content)
+    if format != "npy" and (content.kind == Kind.AUDIO) != (format in _SOUNDS):
+        raise ArdmError(f"{format} cannot hold {_WORDS[content.kind]}")
+    try:
+        if "palette" in content.about and format not in ("png", content.origin):
+            rest = {key: value for key, value in content.about.items() if key in ("icc", "exif", "xmp")}
+            content = image(shown(content), "", rest)
+        return _MODULES[format].render(content)
+    except ArdmError:
+        raise
+    except Exception as error:  # about blocks come from files that others made
+        raise ArdmError(f"this cannot be written as {format}: what it keeps besides samples is damaged") from error

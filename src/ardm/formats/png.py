@@ -1,0 +1,265 @@
+"""PNG of every depth and colour type; chunks are kept as they came, and where.
+
+Pillow gives eight of sixteen bits, so it is asked only to undo filters: all of PNG's work on bytes at a distance of one
+pixel, hence the high bytes of samples are a picture of eight bits, filters included, and the low bytes are another.
+
+about "png": chunks in their order, name 4 | length 4 | body; those of others hold their places: "=icc" (body: the name
+of the profile), "=exi", "=xmp", "=plt", "=alp", "=dat".  It is left out where the order is the usual one.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngImageFile
+
+from ardm.content import Content, Samples
+from ardm.errors import ArdmError
+from ardm.formats.kit import Kept, Read, admit, image, indices, narrow, pack, pixels, planes, widen
+
+Chunk: TypeAlias = tuple[bytes, bytes]
+
+_START = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+_XMP = b"XML:com.adobe.xmp\0\0\0\0\0"
+_PROFILE = b"ICC Profile"
+_WORDS = {b"=icc": "colour profile", b"=exi": "EXIF", b"=xmp": "XMP", b"tEXt": "text", b"zTXt": "text", b"iTXt": "text"}
+_LEVEL = {True: 9, False: 6}  # of deflate, by whether there is little
+
+
+def _chunks(data: bytes) -> tuple[list[Chunk], bytes]:
+    """All chunks, and what follows the last; Kept for a file that is damaged."""
+    at, chunks = len(_START), list[Chunk]()
+    while not chunks or chunks[-1][0] != b"IEND":
+        if at + 12 > len(data):
+            raise Kept("it ends early")
+        size, name = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + size]
+        if data[at + 8 + size : at + 12 + size] != struct.pack(">I", zlib.crc32(name + body)):
+            raise Kept("it is damaged, or ends early")
+        chunks.append((name, body))
+        at += 12 + size
+    return chunks, data[at:]
+
+
+def _write(name: bytes, body: bytes) -> bytes:
+    return b"".join((struct.pack(">I", len(body)), name, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))))
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def _passes(height: int, width: int, interlaced: int) -> list[tuple[int, int]]:
+    """Heights and widths of the pictures that are stored one after the other."""
+    if not interlaced:
+        return [(height, width)]
+    sizes = [(-(-(height - y) // dy), -(-(width - x) // dx)) for y, x, dy, dx in _ADAM7]
+    return [(h, w) for h, w in sizes if h > 0 and w > 0]
+
+
+def _inflate(data: bytes, size: int) -> bytes:
+    unpacker = zlib.decompressobj()
+    raw = unpacker.decompress(data, size + 1)
+    if len(raw) != size or not unpacker.eof or unpacker.unused_data:
+        raise Kept("its samples are not as many as its header says")
+    return raw
+
+
+def _samples(data: bytes, height: int, width: int, depth: int, colour: int, interlaced: int) -> NDArray[Any]:
+    """Numbers (H, W) or (H, W, C) from the body of IDAT."""
+    channels = _CHANNELS[colour]
+    sizes = [(h, 1 + (w * channels * depth + 7) // 8) for h, w in _passes(height, width, interlaced)]
+    size = sum(h * row for h, row in sizes)
+    if size > 1040 * len(data) + 1024:  # more than deflate can hold
+        raise Kept("its samples are not as many as its header says")
+    raw = _inflate(data, size)
+    if depth < 16:
+        return _unfilter(raw, height, width, depth, colour, interlaced)
+    halves: list[list[bytes]] = [[], []]
+    at = 0
+    for h, row in sizes:
+        rows = np.frombuffer(raw, np.uint8, h * row, at).reshape(h, row)
+        for k, half in enumerate(halves):
+            half.append(np.concatenate([rows[:, :1], rows[:, 1 + k :: 2]], axis=1).tobytes())
+        at += h * row
+    high, low = (_unfilter(b"".join(half), height, width, 8, colour, interlaced) for half in halves)
+    return high.astype(np.uint16) << 8 | low
+
+
+def _unfilter(raw: bytes, height: int, width: int, depth: int, colour: int, interlaced: int) -> NDArray[np.uint8]:
+    """By Pillow: numbers of at most eight bits; those of fewer as if they were of a palette, else it scales them."""
+    indexed = depth < 8 or colour == 3
+    head = struct.pack(">IIBBBBB", width, height, depth, 3 if indexed else colour, 0, 0, interlaced)
+    file = [_START, _write(b"IHDR", head), _write(b"PLTE", bytes(3 << depth)) if indexed else b""]
+    file += [_write(b"IDAT", zlib.compress(raw, 0)), _write(b"IEND", b"")]
+    with PngImageFile(io.BytesIO(b"".join(file))) as picture:  # not by Image.open, whose limit is a global variable
+        return np.array(picture)
+
+
+def _filter(rows: NDArray[np.uint8], pixel: int) -> Iterator[bytes]:
+    """Rows of bytes with the filter that leaves least of each; pixel: bytes of one."""
+    step = max(1, (1 << 20) // rows.shape[1])
+    for at in range(0, len(rows), step):
+        x = rows[at : at + step].astype(np.int16)
+        up, left, corner = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+        up[1:] = x[:-1]
+        if at:
+            up[0] = rows[at - 1]
+        left[:, pixel:], corner[:, pixel:] = x[:, :-pixel], up[:, :-pixel]
+        a, b, c = abs(up - corner), abs(left - corner), abs(left + up - 2 * corner)
+        paeth = np.where((a <= b) & (a <= c), left, np.where(b <= c, up, corner))
+        residues = np.stack([(x - p).astype(np.uint8) for p in (0, left, up, (left + up) >> 1, paeth)])
+        best = abs(residues.view(np.int8).astype(np.int16)).sum(-1, dtype=np.int64).argmin(0)
+        yield np.concatenate([best[:, None].astype(np.uint8), residues[best, np.arange(len(x))]], 1).tobytes()
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def read(data: bytes, strip: bool) -> Read:
+    """A picture; strip leaves palette and transparency only."""
+    chunks, tail = _chunks(data)
+    names = [name for name, _ in chunks]
+    first = names.index(b"IDAT") if b"IDAT" in names else 0
+    body = [body for name, body in chunks if name == b"IDAT"]
+    if names[0] != b"IHDR" or len(chunks[0][1]) != 13 or not first:
+        raise Kept("its header cannot be read")
+    width, height, depth, colour, method, filters, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
+    if b"acTL" in names:
+        raise Kept("an animation")
+    strange = {name for name in names if not name[0] & 32} - {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+    if depth not in _DEPTHS.get(colour, ()) or method or filters or interlaced > 1 or strange:
+        raise Kept("it is of a kind that is not known")
+    if names[first : first + len(body)] != [b"IDAT"] * len(body) or names.count(b"PLTE") > 1:
+        raise Kept("its chunks are out of order")
+    admit(_CHANNELS[colour], height, width)
+    about: dict[str, bytes] = {}
+    others = list(_others([*chunks[1:first], (b"=dat", b""), *chunks[first + len(body) : -1]], about, colour))
+    x = planes(_samples(b"".join(body), height, width, depth, colour, interlaced))
+    if colour == 3 and x.max() >= len(about["palette"]) // 3:
+        raise Kept("it has pixels without a colour")
+    if depth < 8:
+        x = x if colour == 3 else widen(x, depth)
+        about["depth"] = bytes([depth])
+    if tail:
+        about["tail"] = tail
+    lost: list[str] = []
+    if strip:
+        stays = (b"tRNS", b"=plt", b"=alp", b"=dat")
+        lost = [_WORDS.get(name, name.decode("latin-1")) for name, _ in others if name not in stays]
+        lost += ["bytes after the picture"] * bool(tail)
+        others = [chunk for chunk in others if chunk[0] in stays]
+        about = {key: value for key, value in about.items() if key in ("palette", "alpha", "depth")}
+    if others != _usual(about):
+        about["png"] = b"".join(name + struct.pack(">I", len(body)) + body for name, body in others)
+    return Read(image(x, "png", about), (), tuple(dict.fromkeys(lost)))
+
+
+def _others(chunks: Sequence[Chunk], about: dict[str, bytes], colour: int) -> Iterator[Chunk]:
+    """Chunks as they are kept; what about has a name for goes there."""
+    for name, body in chunks:
+        profile, _, packed = body.partition(b"\0")
+        if name == b"iCCP" and "icc" not in about and len(profile) < 80 and (icc := _profile(packed)):
+            about["icc"] = icc
+            yield b"=icc", profile
+        elif name == b"eXIf" and "exif" not in about:
+            about["exif"] = body
+            yield b"=exi", b""
+        elif name == b"iTXt" and "xmp" not in about and body.startswith(_XMP):
+            about["xmp"] = body[len(_XMP) :]
+            yield b"=xmp", b""
+        elif name == b"PLTE" and colour == 3:
+            if not body or len(body) % 3 or len(body) > 768:
+                raise Kept("its palette is damaged")
+            about["palette"] = body
+            yield b"=plt", b""
+        elif name == b"tRNS" and colour == 3 and "alpha" not in about:
+            about["alpha"] = body
+            yield b"=alp", b""
+        else:
+            yield name, body
+    if colour == 3 and "palette" not in about:
+        raise Kept("it has no palette")
+
+
+def _profile(packed: bytes) -> bytes:
+    """A colour profile, or nothing where it cannot be read; then the chunk is kept as it is."""
+    unpacker = zlib.decompressobj()
+    try:
+        icc = unpacker.decompress(packed[1:], 1 << 24)
+    except zlib.error:
+        return b""
+    return icc if packed[:1] == b"\0" and unpacker.eof and not unpacker.unused_data else b""
+
+
+def _usual(about: Any) -> list[Chunk]:
+    """Chunks in the usual order."""
+    places = (("icc", b"=icc"), ("palette", b"=plt"), ("alpha", b"=alp"), ("exif", b"=exi"), ("xmp", b"=xmp"))
+    chunks = [(name, _PROFILE if name == b"=icc" else b"") for key, name in places if key in about]
+    return [*chunks, (b"=dat", b"")]
+
+
+def _entries(data: bytes) -> Iterator[Chunk]:
+    """The chunks in about "png"."""
+    at = 0
+    while at < len(data):
+        name, size = struct.unpack_from(">4sI", data, at)
+        yield name, data[at + 8 : at + 8 + size]
+        at += 8 + size
+
+
+def render(content: Content) -> bytes:
+    """The file; ArdmError for more than four planes."""
+    x, about = content.samples, content.about
+    channels, height, width = content.shape
+    if channels > 4 or max(height, width) >= 1 << 31:
+        raise ArdmError(f"png holds up to four planes; the picture has shape {content.shape}")
+    others = list(_entries(about["png"])) if "png" in about and content.origin == "png" else _usual(about)
+    depth = about["depth"][0] if "depth" in about else 8 * x.itemsize
+    rows: NDArray[np.uint8]
+    if "palette" in about:
+        colour, rows = 3, pack(indices(x, about), depth)
+    elif depth < 8:
+        colour, rows = 0, pack(narrow(x, depth)[0], depth)
+    else:
+        colour, rows = (0, 4, 2, 6)[channels - 1], _bytes(x)
+    packer = zlib.compressobj(_LEVEL[rows.size < 1 << 20])
+    plain = colour == 3 or depth < 8  # filters do not help numbers that mean nothing
+    filtered = [np.pad(rows, ((0, 0), (1, 0))).tobytes()] if plain else _filter(rows, channels * depth // 8)
+    packed = b"".join([*(packer.compress(part) for part in filtered), packer.flush()])
+    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    out = [_START, _write(b"IHDR", head)]
+    for name, body in others:
+        out += _placed(name, body, about, packed)
+    return b"".join([*out, _write(b"IEND", b""), about.get("tail", b"") if content.origin == "png" else b""])
+
+
+def _bytes(x: Samples) -> NDArray[np.uint8]:
+    """Samples (C, H, W) as rows of bytes, the highest first."""
+    y = pixels(x).astype(">u2" if x.itemsize > 1 else "u1")
+    return y.reshape(len(y), -1).view(np.uint8)
+
+
+def _placed(name: bytes, body: bytes, about: Any, packed: bytes) -> Iterator[bytes]:
+    if name == b"=dat":
+        yield from (_write(b"IDAT", packed[at : at + (1 << 30)]) for at in range(0, len(packed), 1 << 30))
+    elif name == b"=icc" and "icc" in about:
+        yield _write(b"iCCP", body + b"\0\0" + zlib.compress(about["icc"], 9))
+    elif name == b"=exi" and "exif" in about:
+        yield _write(b"eXIf", about["exif"])
+    elif name == b"=xmp" and "xmp" in about:
+        yield _write(b"iTXt", _XMP + about["xmp"])
+    elif name == b"=plt" and "palette" in about:
+        yield _write(b"PLTE", about["palette"])
+    elif name == b"=alp" and "alpha" in about:
+        yield _write(b"tRNS", about["alpha"])
+    elif name[:1] != b"=":
+        yield _write(name, body)

@@ -1,0 +1,119 @@
+"""WebP, still pictures that were compressed without loss.
+
+The samples of a lossy one would take far more than its file.  about "webp": chunks that nobody knows, as they came.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+from PIL.WebPImagePlugin import WebPImageFile
+
+from ardm.content import Content, Samples
+from ardm.errors import ArdmError
+from ardm.formats.kit import Kept, Read, admit, image, pixels, planes
+
+_KNOWN = {b"ICCP": "icc", b"EXIF": "exif", b"XMP ": "xmp"}
+_FLAGS = {"icc": 0x20, "exif": 0x08, "xmp": 0x04}
+_WORDS = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP", "webp": "unknown chunks"}
+_SIDE = 1 << 14
+
+
+def _limit() -> int:
+    """Pixels above which Pillow refuses to decode; here it cannot be asked to do it all the same."""
+    return 2 * (Image.MAX_IMAGE_PIXELS or _SIDE * _SIDE)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    end = 8 + struct.unpack_from("<I", data, 4)[0]
+    if end != len(data) and end + end % 2 != len(data):
+        raise Kept("it ends early, or something follows it")
+    at = 12
+    while at + 8 <= end:
+        name, size = struct.unpack_from("<4sI", data, at)
+        if at + 8 + size > end:
+            raise Kept("it ends early")
+        yield name, data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return b"".join((name, struct.pack("<I", len(body)), body, bytes(len(body) % 2)))
+
+
+def _file(body: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+def _header(stream: bytes) -> tuple[int, int, bool]:
+    """Height, width, and whether there is an alpha."""
+    if len(stream) < 5 or stream[0] != 0x2F:
+        raise Kept("it is damaged")
+    fields = int.from_bytes(stream[1:5], "little")
+    return (fields >> 14 & 0x3FFF) + 1, (fields & 0x3FFF) + 1, bool(fields >> 28 & 1)
+
+
+def _decode(stream: bytes) -> Samples:
+    with WebPImageFile(io.BytesIO(_file(_chunk(b"VP8L", stream)))) as picture:
+        return planes(np.array(picture))
+
+
+def read(data: bytes, strip: bool) -> Read:
+    """A picture; strip leaves the samples."""
+    chunks = list(_chunks(data))
+    names = [name for name, _ in chunks]
+    if b"ANIM" in names or b"ANMF" in names:
+        raise Kept("an animation")
+    if b"VP8 " in names:
+        raise Kept("it is compressed with loss already")
+    if names.count(b"VP8L") != 1:
+        raise Kept("it is damaged")
+    stream = dict(chunks)[b"VP8L"]
+    height, width, alpha = _header(stream)
+    admit(3 + alpha, height, width)
+    if height * width > _limit():
+        raise Kept(f"it has more than the {_limit()} pixels that Pillow reads")
+    x = _decode(stream)
+    if x.shape != (3 + alpha, height, width):
+        raise Kept("it is damaged")
+    about, rest = dict[str, bytes](), b""
+    for name, body in chunks:
+        if name in _KNOWN and _KNOWN[name] not in about:
+            about[_KNOWN[name]] = body
+        elif name not in (b"VP8X", b"VP8L"):
+            rest += _chunk(name, body)
+    if rest:
+        about["webp"] = rest
+    return Read(image(x, "webp", {} if strip else about), (), tuple(_WORDS[key] for key in about) if strip else ())
+
+
+def render(content: Content) -> bytes:
+    """The file; ArdmError for 16 bits and for more than 16384 pixels a side.  Grey becomes RGB."""
+    x = content.samples
+    channels, height, width = content.shape
+    if content.wide or channels > 4 or max(height, width) >= _SIDE:
+        raise ArdmError(f"webp holds 8 bits, up to four planes and 16383x16383; got shape {x.shape} of {x.dtype}")
+    if height * width > _limit():
+        raise ArdmError(f"webp: Pillow reads up to {_limit()} pixels; the picture has {width}x{height}")
+    colour = x if channels > 2 else np.concatenate([x[:1], x[:1], x])
+    out = io.BytesIO()
+    Image.fromarray(pixels(colour)).save(out, "WEBP", lossless=True, exact=True, quality=80, method=4)
+    stream = bytearray(dict(_chunks(out.getvalue()))[b"VP8L"])
+    if len(colour) == 4:
+        stream[4] |= 0x10  # an alpha that is 255 everywhere is an alpha too
+    if not np.array_equal(_decode(bytes(stream)), colour):
+        raise ArdmError("the WebP library of this machine does not give back what it was given")
+    about = content.about
+    rest = about.get("webp", b"") if content.origin == "webp" else b""
+    flags = sum(flag for key, flag in _FLAGS.items() if key in about)
+    parts = [_chunk(b"VP8L", bytes(stream))]
+    if flags or rest:
+        sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+        parts.insert(0, _chunk(b"VP8X", bytes([flags | 0x10 * (len(colour) == 4), 0, 0, 0]) + sides))
+        parts[1:1] = [_chunk(b"ICCP", about["icc"])] if "icc" in about else []
+        parts += [_chunk(name, about[key]) for name, key in _KNOWN.items() if key != "icc" and key in about]
+    return _file(b"".join([*parts, rest]))

@@ -1,0 +1,154 @@
+"""Weights to integers: the widest that a number of bits and the exact range of a container allow.
+
+A layer y = x W + b is to give integers Y ≈ scale_y · y from integers X = scale_x · x.  Output o is computed as
+
+    Y_o = clamp ⌊(Σ_i X_i w_io + b_o) / 2^s_o⌋,     w_io = round(W_io · scale_y_o / scale_x_i · 2^s_o)
+
+with the largest shift s_o for which no weight exceeds its bits, and no partial sum the container.  Scales of inputs and
+outputs cost nothing, for weights absorb them: every channel of every activation uses its whole range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ardm.ans import Ints
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """weight (I, O), bias (O,), shift (O,): integers of a linear operation."""
+
+    weight: Ints
+    bias: Ints
+    shift: Ints
+
+
+def matrix(
+    weight: Floats,
+    bias: Floats,
+    size: Ints,
+    scale_in: Floats,
+    scale_out: Floats,
+    bits: int = 8,
+    peak: int = 1 << 24,
+) -> Matrix:
+    """The integers of y = x W + b.
+
+    weight (I, O), bias (O,): in floats.  size (I,): the largest |X|.  scale_in (I,), scale_out (O,).  bits: of a
+    weight, sign included.  peak: what no partial sum exceeds.
+    Where inputs and weights have 8 bits, the products of two neighbouring inputs fit 16 bits together, as processors
+    without VNNI need it for int8 (`PAIR`).
+    """
+    paired = bits <= 8 and int(size.max(initial=0)) < 1 << 8
+    real = weight * (scale_out[None] / scale_in[:, None])
+    offset = bias * scale_out + 0.5
+    shift = np.full(real.shape[1], 24)
+    for _ in range(64):
+        w = np.rint(real * 2.0**shift)
+        total = size @ np.abs(w) + np.abs(np.rint(offset * 2.0**shift))
+        over = (np.abs(w).max(axis=0, initial=0) > (1 << bits - 1) - 1) | (total > peak)
+        if paired:
+            over |= _pairs(w * size[:, None]) > PAIR
+        over &= shift > 0
+        if not over.any():
+            break
+        shift = shift - over
+    return Matrix(w.astype(np.int64), np.rint(offset * 2.0**shift).astype(np.int64), shift.astype(np.int64))
+
+
+PAIR = (1 << 15) - 1
+"""What int8 instructions without VNNI add two products in."""
+
+
+def _pairs(products: Floats) -> Floats:
+    """(O,): the largest absolute sum of the products of inputs 2k and 2k + 1, whichever inputs are not 0."""
+    odd = np.pad(products, ((0, len(products) % 2), (0, 0))).reshape(-1, 2, products.shape[1])
+    most: Floats = np.maximum(odd.clip(min=0).sum(1), (-odd).clip(min=0).sum(1)).max(axis=0, initial=0)
+    return most
+
+
+@contextmanager
+def watching(model: nn.Module) -> Iterator[Callable[[nn.Module], Floats]]:
+    """Within the block, the largest |input| (I,) that each linear layer has seen; the block's value asks for a layer's."""
+    seen: dict[nn.Module, Tensor] = {}
+
+    def watch(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        largest = given[0].detach().abs().flatten(0, -2).amax(0)
+        seen[layer] = torch.maximum(seen[layer], largest) if layer in seen else largest
+
+    hooks = [m.register_forward_pre_hook(watch) for m in model.modules() if isinstance(m, nn.Linear)]
+    try:
+        yield lambda layer: seen[layer].double().numpy()
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def scales(largest: Iterable[Floats], top: int) -> Floats:
+    """What takes the largest of several ranges (F,) to `top`.
+
+    A channel that calibration hardly saw move is given a 64th of the widest range: it may move yet, and the weights that
+    read it would leave no bits to the others, were they to make up for too fine a scale or too coarse a one.
+    """
+    most = np.max(list(largest), axis=0)
+    widest = most.max(initial=0) or float(top)
+    return top / np.maximum(most, widest / 64)
+
+
+@contextmanager
+def faked(layers: Mapping[nn.Linear, tuple[Floats, Floats]], weights: int, top: int) -> Iterator[None]:
+    """Within the block, linear layers compute what their integers would; gradients pass as if nothing were rounded.
+
+    layers: scales of inputs and outputs.  weights: bits of a weight.  top: the largest activation, the least being 0.
+    """
+    try:
+        for layer, (given, made) in layers.items():
+            before, after = torch.from_numpy(given).float(), torch.from_numpy(made).float()
+            layer.__dict__["forward"] = _faked(layer, before, after, weights, top)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
+def _faked(layer: nn.Linear, given: Tensor, made: Tensor, bits: int, top: int) -> Callable[[Tensor], Tensor]:
+    ratio = made[:, None] / given
+    most, pair = (1 << bits - 1) - 0.5, PAIR / top if bits <= 8 and top < 1 << 8 else float("inf")
+
+    def forward(x: Tensor) -> Tensor:
+        level = (x * given).clamp(0, top)
+        level = level + (level.detach() + 0.5).floor() - level.detach()
+        real = layer.weight * ratio
+        with torch.no_grad():
+            reach = torch.maximum(real.abs().amax(1) / most, _paired(real) / pair)
+            unit = torch.exp2(reach.clamp(min=1e-30).log2().ceil())[:, None]
+            rounded = (real / unit).round().mul_(unit)
+        return torch.nn.functional.linear(level / given, (real + (rounded - real).detach()) / ratio, layer.bias)
+
+    return forward
+
+
+def _paired(real: Tensor) -> Tensor:
+    """(O,): the largest sum of two neighbouring weights of one sign; real (O, I)."""
+    two = torch.nn.functional.pad(real, (0, real.shape[1] % 2)).view(len(real), -1, 2)
+    return torch.maximum(two.clamp(min=0).sum(2), (-two).clamp(min=0).sum(2)).amax(1)
+
+
+def narrow(tensors: Mapping[str, Ints]) -> dict[str, NDArray[np.signedinteger]]:
+    """Each tensor in the smallest of int8, int16, int32 and int64 that holds it."""
+    out = {}
+    for name, x in tensors.items():
+        reach = int(np.abs(x).max(initial=0))
+        kind = next(k for k in (np.int8, np.int16, np.int32, np.int64) if reach <= np.iinfo(k).max)
+        out[name] = np.ascontiguousarray(x, dtype=kind)
+    return out

@@ -1,0 +1,241 @@
+"""Files that appear whole or not at all: written beside their place, synchronised, checked, and only then named.
+
+Whatever happens before that, an interruption included, leaves nothing behind.  What no program can clean up after, a
+kill -9 or a power cut, leaves a file called `.ardm-` and sixteen hex digits beside the target: it is locked for as long
+as its writer lives, and `sweep` removes those that nobody holds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ardm.errors import ArdmError
+
+if sys.platform != "win32":
+    import fcntl
+
+_UNNAMED = re.compile(r"\.ardm-[0-9a-f]{16}(\..{1,15})?", re.DOTALL)
+
+
+def write_whole(
+    path: str | Path,
+    write: Callable[[Path], None],
+    force: bool = False,
+    check: Callable[[Path], None] | None = None,
+    like: os.stat_result | None = None,
+) -> None:
+    """A file that appears whole or not at all: `write` is given another name, `check` may still refuse what it wrote.
+
+    force: replace what is there; a link is replaced itself, never what it leads to.  like: the state of a file whose
+    permissions, owner and times are taken over.  Raises ArdmError where there is a file already, or it cannot be written.
+    """
+    path = Path(path)
+    ending = path.suffix if len(os.fsencode(path.suffix)) < 16 else ""
+    with reasons(f"cannot write {path}"):
+        refuse_target(path, force)
+        # what is private stays so while it is being written
+        with _unnamed(path.parent, ending, 0o666 if like is None else 0o600) as new:
+            write(new)
+            _synchronise(new, os.O_RDWR)
+            if check is not None:
+                check(new)
+            if like is not None:
+                _take_over(like, new)
+            _place(new, path, force)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder that gets its name when the block ends without an error; another until then."""
+    with reasons(f"cannot write {path}"):
+        refuse_target(path, force=False)
+        with _unnamed(path.parent, "", None) as new:
+            yield new
+            refuse_target(path, force=False)
+            new.rename(path)
+            _settle(path.parent)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what killed writers have left in a folder; returns it.  Never fails, and never takes what is being written."""
+    swept = []
+    with suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            ours = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+            if ours and _UNNAMED.fullmatch(entry.name) and _abandoned(entry.path):
+                swept.append(Path(entry.path))
+    return swept
+
+
+def refuse_target(path: Path, force: bool) -> None:
+    """ArdmError where nothing can or may be written: no folder, a folder, a device, or a file and no force."""
+    if not path.parent.is_dir():
+        raise ArdmError(f"there is no folder {path.parent}")
+    if not os.path.lexists(path):
+        return
+    if path.is_dir():
+        raise ArdmError(f"{path} is a folder")
+    if path.exists() and not path.is_file():
+        raise ArdmError(f"{path} is not an ordinary file, and is left alone")
+    if not force:
+        raise ArdmError(f"{path} exists; give another name with -o, or overwrite it with -f")
+
+
+def refuse_source(path: Path) -> None:
+    """ArdmError for what is no ordinary file, or not there."""
+    with reasons(f"cannot read {path}"):
+        if path.is_dir():
+            raise ArdmError(f"{path} is a folder; -r takes the files in it")
+        if not path.exists():
+            raise ArdmError(f"there is no file {path}")
+        if not path.is_file():
+            raise ArdmError(f"{path} is not an ordinary file; it can be read through a pipe")
+
+
+def remove(source: Path, before: os.stat_result) -> None:
+    """Delete a source that is still what was read, and no link.  Raises ArdmError, and leaves it, otherwise."""
+    with reasons(f"cannot delete {source}"):
+        now = source.lstat()
+        if stat.S_ISLNK(now.st_mode):
+            raise ArdmError(f"{source} is a link; only ordinary files are deleted")
+        if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
+            raise ArdmError(f"{source} was changed meanwhile, and is kept")
+        source.unlink()
+
+
+@contextmanager
+def reasons(what: str) -> Iterator[None]:
+    """What the system refuses, in one sentence; a pipe that nobody reads any more is no such thing."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ArdmError(f"{what}: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+    """What an error says, as the second half of a sentence."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text[0].lower() + text[1:]
+
+
+# --- a name that nobody asked for -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _unnamed(folder: Path, ending: str, mode: int | None) -> Iterator[Path]:
+    """A locked new file (mode None: a folder) under a name of its own, gone when the block ends."""
+    handle = None
+    while handle is None:  # again, if another process sweeps it in the instant before it is locked
+        new = folder / f".ardm-{secrets.token_hex(8)}{ending}"
+        if mode is None:
+            new.mkdir()
+        else:
+            os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+        handle = _locked(new)
+    try:
+        yield new
+    finally:
+        _discard(new)
+        if handle >= 0:
+            os.close(handle)
+
+
+def _locked(path: Path) -> int | None:
+    """A handle that locks a file for as long as it is open; -1 where nothing can be locked; None: it is gone."""
+    if sys.platform == "win32":
+        return -1
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with suppress(OSError):  # some file systems lock nothing; then nothing is swept there either
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(handle), os.lstat(path)):
+            return handle
+    os.close(handle)
+    return None
+
+
+def _abandoned(path: str) -> bool:
+    """Remove an unnamed file or folder, if nobody holds it."""
+    if sys.platform == "win32":
+        return False
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle).st_uid != os.geteuid():
+            return False
+        _discard(Path(path))
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink()
+    except (IsADirectoryError, PermissionError):  # the latter is what some systems say of folders
+        shutil.rmtree(path, ignore_errors=True)
+    except OSError:
+        pass
+
+
+def _place(new: Path, path: Path, force: bool) -> None:
+    """Give a file its name; without force, a file that has appeared meanwhile is not replaced."""
+    try:
+        if force:
+            raise OSError
+        os.link(new, path)
+    except FileExistsError:
+        refuse_target(path, force)
+    except OSError:  # forced, or there are no hard links here
+        refuse_target(path, force)
+        new.replace(path)
+    _settle(path.parent)
+
+
+def _settle(folder: Path) -> None:
+    """Names, too, should survive a power cut; not every system can promise it."""
+    with suppress(OSError):
+        _synchronise(folder, os.O_RDONLY)
+
+
+def _synchronise(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _take_over(like: os.stat_result, new: Path) -> None:
+    """Owner, permissions and times, as far as the system lets us; never more permissions than the source gave."""
+    mode = stat.S_IMODE(like.st_mode) & 0o777
+    with suppress(OSError):
+        mine = new.stat()
+        if hasattr(os, "chown") and (mine.st_uid, mine.st_gid) != (like.st_uid, like.st_gid):
+            with suppress(OSError):
+                os.chown(new, like.st_uid, -1)
+            try:
+                os.chown(new, -1, like.st_gid)
+            except OSError:  # another group: it may do what everyone may
+                both = mode >> 3 & mode & 0o7
+                mode = mode & 0o700 | both << 3 | both
+        new.chmod(mode)
+        os.utime(new, ns=(like.st_atime_ns, like.st_mtime_ns))

@@ -1,0 +1,121 @@
+"""One operation, or a whole program, in every container: what the tests of the exact networks compare."""
+
+import numpy as np
+import torch
+
+from ardm.exact import machine_layers  # noqa: F401 (registers its operations)
+from ardm.exact.arbiter import Arbiter
+from ardm.exact.machine import BUILDERS, Machine, Step, strict
+from ardm.exact.operations import OPERATIONS, Asked, bound, made
+from ardm.exact.program import Op, Program
+
+CONTAINERS = ("float32", "float64", "int64")
+
+
+def asked(rng, shape, count):
+    """Random sites of maps (B, C, H, W)."""
+    return Asked(*(rng.integers(0, n, count) for n in shape))
+
+
+def within(rng, lo, hi, *shape, axis=1):
+    """Integers within lo..hi (P,) of each plane, half of them at one of the ends."""
+    where = [1] * len(shape)
+    where[axis] = -1
+    lo, hi = np.asarray(lo, dtype=np.int64).reshape(where), np.asarray(hi, dtype=np.int64).reshape(where)
+    middle = lo + (rng.random(shape) * (hi - lo + 1)).astype(np.int64).clip(0, hi - lo)
+    end = np.where(rng.random(shape) < 0.5, lo, hi)
+    return np.where(rng.random(shape) < 0.5, end, middle)
+
+
+def ends(planes, size):
+    """The bounds −size..size of each plane."""
+    return np.full(planes, -size), np.full(planes, size)
+
+
+def bare(program, container, bounds):
+    """A machine for single operations."""
+    machine = Machine.__new__(Machine)
+    machine.program, machine.container, machine.device = program, container, torch.device("cpu")
+    machine.bounds, machine.bytes = bounds, 0
+    return machine
+
+
+class Bench:
+    """One operation: its bound, what it gives by definition, and that every container gives the same.
+
+    ranges: (lo, hi) of each input; rows: which of them are rows.
+    """
+
+    def __init__(self, name, ranges, tensors=None, rows=False, C=2, K=256, base=None, size=(0, 0), **integers):
+        tensors = {role: np.asarray(t, dtype=np.int64) for role, t in (tensors or {}).items()}
+        self.op = Op(name, "out", tuple(f"in{i}" for i in range(len(ranges))), integers, {r: r for r in tensors})
+        self.program = Program((self.op,), tensors, C, K, base or K, size)
+        flags = rows if isinstance(rows, (list, tuple)) else [rows] * len(ranges)
+        self.bounds = {f"in{i}": made(*ends, flag) for i, (ends, flag) in enumerate(zip(ranges, flags, strict=True))}
+        self.bounds["out"] = bound(self.program, self.op, self.bounds)
+        self.ranges, self.flags = ranges, flags
+
+    @property
+    def made(self):
+        """What the result can be."""
+        return self.bounds["out"]
+
+    def values(self, rng, *shape):
+        """Inputs, many of them at their ends: maps (B, P, H, W), or rows (B, P)."""
+        out = []
+        for (lo, hi), rows in zip(self.ranges, self.flags, strict=True):
+            sizes = (shape[0], len(lo)) if rows else (shape[0], len(lo), *shape[1:])
+            out.append(within(rng, lo, hi, *sizes))
+        return out
+
+    def __call__(self, values, sites=None, containers=CONTAINERS):
+        """The result by definition, after everything was compared with it."""
+        none = np.zeros(len(values[0]) if self.flags[0] else 0, dtype=np.int64)
+        sites = sites or Asked(none, none, none, none)
+        found = OPERATIONS[self.op.name].run(self.program, self.op, list(values), sites)
+        assert found.dtype == np.int64
+        axes = (0, *range(2, found.ndim))
+        assert (found.min(axis=axes, initial=1 << 60) >= self.made.lo).all(), "the certificate is not sound"
+        assert (found.max(axis=axes, initial=-1 << 60) <= self.made.hi).all(), "the certificate is not sound"
+        assert self.made.peak >= np.abs(found).max(initial=0)
+        for container in containers:
+            assert np.array_equal(self.run(container, values, sites), found), container
+        return found
+
+    def run(self, container, values, sites):
+        """The result in one container."""
+        machine = bare(self.program, container, self.bounds)
+        dtype = machine.dtype(self.made.peak)
+        step = Step(*(torch.from_numpy(a) for a in (sites.lane, sites.channel, sites.y, sites.x)))
+        given = {}
+        for i, value in enumerate(values):
+            given[f"in{i}"] = torch.from_numpy(value).to(machine.stored(f"in{i}"))
+            assert np.array_equal(given[f"in{i}"].long().numpy(), value)
+        with strict():
+            built = BUILDERS[self.op.name](machine, self.op, dtype)
+            return machine._run(self.op, dtype, built, step, given).long().numpy()
+
+
+def table_of(rows):
+    """All stages of some rows, each told the likeliest symbol of the stages before it."""
+    out, prefix = [], None
+    for stage, radix in enumerate(rows.radices):
+        prefix = np.zeros(len(out[0]) if out else _count(rows), dtype=np.int64) if prefix is None else prefix
+        table = rows.table(stage, prefix)
+        out.append(table)
+        prefix = prefix * radix + table.argmax(axis=1)
+    return out
+
+
+def _count(rows):
+    return len(rows.weight if hasattr(rows, "weight") else rows.logits)
+
+
+def same(program, value, depth, sites, containers=CONTAINERS):
+    """The tables of a program by the arbiter, after every container has given the same."""
+    expected = table_of(Arbiter(program)(value, depth, sites))
+    for container in containers:
+        found = table_of(Machine(program, container)(value, depth, sites))
+        assert len(found) == len(expected)
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)), container
+    return expected

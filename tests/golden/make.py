@@ -1,0 +1,144 @@
+"""Makes the golden files.  What is in this folder must be read for ever: files are only ever added, with a new name.
+
+python tests/golden/make.py        # refuses to touch what is there
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from ardm import frames  # noqa: E402
+from ardm.content import Content, Kind  # noqa: E402
+from ardm.exact.model import NAME  # noqa: E402
+from bundles import coder, exact, liked, smooth  # noqa: E402
+
+MODEL = {"head": "values", "scale": 2.0}
+
+
+def fingerprint(content):
+    """SHA-256 of everything that a content is."""
+    c = content
+    about = sorted((name, value.hex()) for name, value in c.about.items())
+    head = json.dumps([int(c.kind), c.origin, list(c.shape), c.samples.dtype.str, c.rate, c.layout, about])
+    return hashlib.sha256(head.encode() + c.samples.tobytes()).hexdigest()
+
+
+def contents():
+    """One of everything that format 1 holds: name → content."""
+    kind = tuple(MODEL.items())
+    rgb = liked(kind, 24, 20).numpy()
+    t = np.arange(3000)
+    tone = (9000 * np.sin(t / 9) + 3000 * np.sin(t / 31)).astype(np.int64)
+    text = (b"It is a truth universally acknowledged, that a single man in possession of a good fortune, " * 9)[:700]
+    y, x = np.mgrid[:40, :30]
+    return {
+        "good-image-coded": Content(Kind.IMAGE, rgb, "png", {"icc": b"a profile", "text": b"k\0v"}),
+        "good-image-alpha": Content(Kind.IMAGE, np.concatenate([rgb, np.full((1, 24, 20), 255, "u1")]), "webp"),
+        "good-image-part-coded": Content(
+            Kind.IMAGE, np.concatenate([rgb, (np.hypot(y[:24, :20] - 9, x[:24, :20] - 9) < 8).astype("u1")[None] * 255]),
+        ),
+        "good-image-grey": Content(Kind.IMAGE, liked(kind, 24, 20, 1).numpy()[:1], "bmp"),
+        "good-image-filtered": Content(Kind.IMAGE, smooth(3, 40, 30).numpy(), "tiff"),
+        "good-image-16": Content(Kind.IMAGE, (x * 40 + y * 55 + x * y)[None].astype("<u2"), "png"),
+        "good-image-1x1": Content(Kind.IMAGE, np.array([[[1]], [[2]], [[3]]], "u1"), "ppm"),
+        "good-image-flat": Content(Kind.IMAGE, np.full((3, 90, 80), 7, "u1"), "png"),
+        "good-image-regions": Content(Kind.IMAGE, smooth(1, 30, 1500).numpy(), "png"),
+        "good-text": Content.of_bytes(text),
+        "good-empty": Content.of_bytes(b""),
+        "good-noise": Content.of_bytes(np.random.default_rng(0).integers(0, 256, 99, np.uint8).tobytes()),
+        "good-audio-16": Content(
+            Kind.AUDIO, (np.stack([tone, tone // 2])[:, None] + 32768).astype("<u2"), "wav", {"tail": b"LIST"}, 8000
+        ),
+        "good-audio-8": Content(Kind.AUDIO, (tone // 256 + 128)[None, None].astype("u1"), "wav", rate=11025),
+        "good-array": Content(Kind.ARRAY, np.arange(96, dtype="u1")[None, None], "npy", layout="<i4 2,3,4 C"),
+    }
+
+
+def made():
+    """name → bytes of every file."""
+    files, coding = {}, coder(**MODEL)
+    everything = contents()
+    for name, content in everything.items():
+        files[name] = frames.compress(content, coding)[0]
+    kind = tuple(MODEL.items())
+    tiles = [Content(Kind.IMAGE, liked(kind, 16, 16, seed).numpy(), "png") for seed in range(5)]
+    files["good-archive-tiles"] = frames.compress_archive(tiles, None, coding)[0]
+    mixed = [everything[name] for name in ("good-image-coded", "good-text", "good-audio-8", "good-image-1x1")]
+    files["good-archive-mixed"] = frames.compress_archive(mixed, ["a/b.png", "t.txt", "ü.wav", "p.ppm"], coding)[0]
+    files["good-two-frames"] = files["good-text"] + files["good-noise"]
+    return files
+
+
+def changed(data, at, value):
+    """One byte replaced."""
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+def sealed(header):
+    """A header with its check."""
+    from ardm.container import crc8
+
+    return header + bytes([crc8(header)])
+
+
+def broken(files):
+    """name → (bytes, what is said of them)."""
+    coded, text, tiles = files["good-image-coded"], files["good-text"], files["good-archive-tiles"]
+    middle = len(coded) - 40
+    return {
+        "bad-magic": (changed(coded, 1, 0x42), "not"),
+        "bad-header-check": (changed(coded, 7, coded[7] ^ 1), "damaged"),
+        "bad-stream": (changed(coded, middle, coded[middle] ^ 16), "damaged"),
+        "bad-truncated": (coded[:-9], "damaged"),
+        "bad-extended": (coded + b"\0", "damaged"),
+        "bad-stored": (changed(text, len(text) - 20, text[-20] ^ 1), "damaged"),
+        "bad-archive-index": (changed(tiles, 30, tiles[30] ^ 8), "damaged"),
+        "bad-claims-too-much": (sealed(b"\x89ADM\x01\x01\x01\xff\xff\xff\xff\x0f\xff\xff\xff\xff\x0f") + b"\x03" + bytes(5), "above the limit"),
+        "bad-long-integer": (sealed(b"\x89ADM\x01\x00\x01\x80\x00") + b"\x05" + bytes(5), "damaged"),
+        "unsupported-version": (changed(text, 4, 2), "format 2"),
+        "unsupported-flag": (sealed(b"\x89ADM\x01\x40\x01\x05") + b"\x0a" + bytes(10), "lacks"),
+        "unsupported-origin": (sealed(b"\x89ADM\x01\x01\xf1\x05\x05") + bytes(30), "lacks"),
+        "unsupported-method": (sealed(b"\x89ADM\x01\x00\x01\x05") + b"\x0a\x0e" + bytes(9), "lacks"),
+    }
+
+
+def main():
+    """Write what is missing."""
+    index = HERE / "golden.json"
+    known = json.loads(index.read_text()) if index.is_file() else {}
+    if not (HERE / NAME).is_file():
+        exact(**MODEL).save(HERE / NAME)
+    files = made()
+    for name, data in files.items():
+        path = HERE / f"{name}.ardm"
+        if path.exists():
+            continue
+        path.write_bytes(data)
+        found = decoded(data)
+        known[name] = {"sha256": hashlib.sha256(data).hexdigest(), "contents": [fingerprint(c) for c in found]}
+    for name, (data, said) in broken(files).items():
+        path = HERE / f"{name}.ardm"
+        if not path.exists():
+            path.write_bytes(data)
+            known[name] = {"sha256": hashlib.sha256(data).hexdigest(), "said": said}
+    index.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def decoded(data, backend="float32"):
+    """Everything in a file."""
+    from ardm import codec
+
+    models = codec.maker(backend, "cpu", 1, [HERE])
+    if data[5] & 128:
+        return list(frames.open_archive(data).items(models))
+    return list(frames.frames(data, models))
+
+
+if __name__ == "__main__":
+    main()

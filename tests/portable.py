@@ -1,0 +1,72 @@
+"""Run in a process of its own: encode fixed pictures with a codec model under this process's settings, or decode files.
+
+    python tests/portable.py MODEL FOLDER encode|decode BACKEND THREADS BATCH [float]
+
+Each stream goes to FOLDER/NAME.  "float" is the negative control: the frequencies of a network in float32, which was
+never made exact, go to FOLDER/frequencies.npy.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def pictures():
+    """Things like photographs, of several sizes, one shape five times."""
+    made = {}
+    for k, (channels, h, w) in enumerate([(3, 8, 8)] * 5 + [(3, 13, 21), (1, 9, 5), (3, 1, 1)]):
+        c, y, x = np.mgrid[:channels, :h, :w]
+        wave = 90 * np.sin((x * (k + 2) + y * 3) / 7) + 25 * ((x * 5 + y * 11 + c * 3 + k) % 7 > 3)
+        made[f"{k}-{channels}x{h}x{w}"] = np.clip(128 + wave + 9 * c, 0, 255).astype(np.uint8)
+    return made
+
+
+def exact(model, folder, encode, backend, threads, batch):
+    """Streams of the codec model."""
+    from ardm import codec
+
+    codec.BATCH = batch
+    made = codec.coder(model, None, backend, "cpu", threads)
+    parts = pictures()
+    if encode:
+        for name, symbols in zip(parts, made.encode([part] for part in parts.values()), strict=True):
+            (folder / name).write_bytes(made.finish(symbols, 7))
+        return
+    found = made.decode(((folder / name).read_bytes(), [part.shape]) for name, part in parts.items())
+    for (name, part), ((samples,), check) in zip(parts.items(), found, strict=True):
+        assert check == 7, name
+        assert np.array_equal(samples, part), name
+
+
+def frequencies(folder, batch):
+    """The integer frequencies that a network in float32 leads to, as a file: what a stream depends on."""
+    import torch
+
+    from ardm.digits import Sites
+    from ardm.source import _frequencies
+    from bundles import tiny
+
+    bundle = tiny(width=64, blocks=2, scale=2.0)
+    x = torch.from_numpy(np.stack([p for p in pictures().values() if p.shape == (3, 8, 8)])).long()
+    x = x.repeat(-(-64 // len(x)), 1, 1, 1)
+    found = []
+    for part in x.split(batch):
+        state = bundle.model.digits.truncate(part, (torch.arange(64).view(8, 8) % 2).expand_as(part))
+        found.append(_frequencies(bundle.model(state)[Sites.where(state.depth == 0)]))
+    np.save(folder / "frequencies.npy", np.concatenate(found))
+
+
+if __name__ == "__main__":
+    model, folder, what, backend, threads, batch, *control = sys.argv[1:]
+    if backend != "numpy" or control:
+        import torch
+
+        torch.set_num_threads(int(threads))
+        if "ARDM_NO_ONEDNN" in os.environ:
+            torch.backends.mkldnn.set_flags(False)
+    if control:
+        frequencies(Path(folder), int(batch))
+    else:
+        exact(Path(model), Path(folder), what == "encode", backend, int(threads), int(batch))

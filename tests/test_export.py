@@ -1,0 +1,272 @@
+"""Floats to integers: close to the model that was trained, within every bound, and with nothing leaking."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ardm import codec
+from ardm.errors import ArdmError
+from ardm.exact.arbiter import Arbiter
+from ardm.exact.machine import EXACT, Machine, groups, small
+from ardm.exact.model import fingerprint
+from ardm.exact.operations import Asked, Bound, certify
+from ardm.export import SINGLE, Precision, coding_order, cost, export, measured, unsupported
+from ardm.orders import OrderConfig
+from ardm.quantise import PAIR, faked, matrix, narrow, scales, watching
+from bundles import exact, liked, smooth, tiny
+from toys import generator
+
+WIDE = {"width": 32, "blocks": 2, "radius": 2, "rings": 1}
+KINDS = {
+    "mixture": {"head": "mixture", **WIDE},
+    "values": {"head": "values", **WIDE},
+    "digits of base 16": {"head": "digits", "base": 16, **WIDE},
+    "mixture of base 4": {"head": "mixture", "base": 4, **WIDE},
+    "grey, 20 classes": {"head": "mixture", "shape": (1, 8, 8), "classes": 20, **WIDE},
+}
+
+
+def items(bundle, count=16):
+    C, H, W = bundle.config.shape
+    return torch.stack([smooth(C, H, W, seed) for seed in range(count)]).long() % bundle.config.classes
+
+
+# --- how close it is --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_more_bits_come_closer_to_the_float_model(name):
+    """On what the model itself draws, a codec model costs its Kullback-Leibler divergence: 0 or more, and soon little."""
+    bundle = tiny(**KINDS[name])
+    kind = tuple(KINDS[name].items())
+    drawn = torch.stack([liked(kind, *bundle.config.shape[1:], seed) for seed in range(24)]).long()
+    found = {}
+    for bits in (5, 8, 12):
+        made = export(bundle, torch.cat([drawn[:16], drawn[16:]]), Precision(bits, min(bits, 12)))
+        found[bits] = abs(made.cost.bits_per_dim)
+    assert found[12] < 0.006
+    assert found[8] < 0.06
+    assert found[12] <= found[5] + 0.002
+
+
+def test_cost_is_measured_along_the_coding_order():
+    bundle = tiny(**KINDS["mixture"])
+    made = exact((12, 12), **KINDS["mixture"])
+    measured_cost = cost(bundle, made, items(bundle, 4))
+    assert measured_cost.bits_per_dim == measured_cost.exact - measured_cost.model
+    coder = codec.ModelCoder(made, made.default, codec.machine(made, "float64", "cpu"), 1)
+    bits = [job[0].bits for job in coder.encode([[x.numpy()] for x in items(bundle, 4)])]
+    assert math.isclose(measured_cost.exact, np.mean(bits) / 192, rel_tol=1e-12)
+
+
+def test_the_fewest_bits_that_cost_little_are_taken(monkeypatch):
+    from ardm import export as module
+
+    bundle, seen = tiny(**KINDS["mixture"]), []
+    monkeypatch.setattr(module, "AIM", math.inf)
+    assert export(bundle, items(bundle), tried=seen.append).precision == module.SEARCH[0]
+    monkeypatch.setattr(module, "AIM", -math.inf)
+    assert export(bundle, items(bundle), tried=seen.append).precision == module.SEARCH[-1]
+    assert [made.precision for made in seen[1:]] == list(module.SEARCH)
+
+
+def test_any_order_models_code_along_bayers_order():
+    order = coding_order(tiny(order=OrderConfig(), shape=(3, 4, 4)))
+    assert (order.order, order.cell) == ("bayer", 4)
+    assert max(order.calls) <= 18
+
+
+def test_networks_that_cannot_be_exported_are_listed():
+    assert unsupported(tiny()) == []
+
+
+# --- what it may know -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_not_known_changes_nothing(name):
+    """The state holds truncated values, so the walker cannot leak; neither does the network read beyond its depth."""
+    made = exact(**KINDS[name])
+    program = made.program
+    rng = np.random.default_rng(0)
+    C, S = program.channels, program.digits
+    depth = rng.integers(0, S + 1, (2, C, 9, 7))
+    unit = np.array([program.base ** (S - d) for d in range(S + 1)])[depth]
+    value = rng.integers(0, program.classes, depth.shape)
+    known = np.where(depth > 0, value // unit * unit, 0)
+    lane, channel, y, x = np.nonzero(depth < S)
+    asked = Asked(lane, channel, y, x)
+    run = Machine(program, "float32")
+    whole = run(known, depth, asked)
+    for k in range(0, len(asked), 37):
+        alone = run(known, depth, asked[k : k + 1])
+        prefix = np.zeros(1, dtype=np.int64)
+        for stage, _ in enumerate(whole.radices):
+            every = whole.table(stage, np.repeat(prefix, len(asked)))[k]
+            assert np.array_equal(every, alone.table(stage, prefix)[0])
+            prefix = prefix * whole.radices[stage] + int(every.argmax())
+
+
+def test_saturated_pictures_stay_within_every_bound():
+    """Black and white stripes and checkers: the furthest that windows reach from their mean."""
+    made = exact(**KINDS["mixture"])
+    y, x = np.mgrid[:9, :9]
+    for pattern in ((x + y) % 2, x % 2, (x // 3 + y // 3) % 2, (x > 4) * 1):
+        value = np.broadcast_to(pattern * 255, (1, 3, 9, 9)).copy()
+        depth = np.broadcast_to((x * 7 + y * 3) % 4 > 0, value.shape).astype(np.int64)
+        asked = Asked(*np.nonzero(depth == 0))
+        tables = []
+        for run in (Arbiter(made.program), Machine(made.program, "float32"), Machine(made.program, "int64")):
+            rows = run(value * depth, depth, asked)
+            tables.append([rows.table(0, np.zeros(len(asked), dtype=np.int64))])
+            tables[-1].append(rows.table(1, np.full(len(asked), 7)))
+        for other in tables[1:]:
+            assert all(np.array_equal(a, b) for a, b in zip(tables[0], other, strict=True))
+
+
+# --- one matrix -------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 40), st.integers(1, 9), st.integers(4, 14), st.integers(1, 12), st.integers(18, 53), st.integers(0, 99)
+)
+def test_a_matrix_keeps_its_bits_and_its_peak(inputs, outputs, bits, top, peak, seed):
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.normal(size=(inputs, outputs)) * 10.0 ** rng.integers(-3, 1), rng.normal(size=outputs)
+    size = np.full(inputs, (1 << top) - 1)
+    scale_in, scale_out = size / rng.uniform(0.1, 9, inputs), rng.uniform(1, 300, outputs)
+    made = matrix(weight, bias, size, scale_in, scale_out, bits, 1 << peak)
+    loose = made.shift == 0  # nothing can be taken from these
+    assert (np.abs(made.weight).max(0)[~loose] < 1 << (bits - 1)).all()
+    assert ((size @ np.abs(made.weight) + np.abs(made.bias))[~loose] <= 1 << peak).all()
+    x = rng.integers(0, size + 1, (20, inputs))
+    y = x @ made.weight + made.bias >> made.shift
+    real = x / scale_in @ weight * scale_out + bias * scale_out
+    error = (x.sum(1)[:, None] * 0.5 + 0.5) / 2.0**made.shift + 1
+    assert (np.abs(y - real) <= error).all()
+
+
+def test_neighbours_fit_sixteen_bits_together():
+    rng = np.random.default_rng(1)
+    size = np.full(31, 255)
+    made = matrix(rng.normal(size=(31, 20)), np.zeros(20), size, size / 3.0, np.full(20, 100.0), 8)
+    products = np.pad(made.weight * 255, ((0, 1), (0, 0))).reshape(16, 2, 20)
+    assert products.clip(min=0).sum(1).max() <= PAIR
+    assert (-products).clip(min=0).sum(1).max() <= PAIR
+
+
+def test_a_channel_that_hardly_moves_has_a_scale():
+    assert list(scales([np.array([2.0, 0.0, 1e-9]), np.array([1.0, 0.0, 0.0])], 255)) == [127.5, 8160.0, 8160.0]
+    assert list(scales([np.zeros(2)], 255)) == [64.0, 64.0]
+
+
+def test_tensors_are_held_in_the_smallest_type():
+    held = narrow({"a": np.array([-127]), "b": np.array([128]), "c": np.array([40000]), "d": np.array([1 << 40])})
+    assert [held[k].dtype.itemsize for k in "abcd"] == [1, 2, 4, 8]
+
+
+def test_watching_sees_the_largest_input():
+    layer = nn.Linear(3, 2)
+    with watching(nn.Sequential(layer)) as largest:
+        layer(torch.tensor([[1.0, -5.0, 0.0]]))
+        layer(torch.tensor([[[-2.0, 1.0, 0.0]]]))
+    assert list(largest(layer)) == [2.0, 5.0, 0.0]
+
+
+def test_groups_are_exact_and_in_order():
+    rng = np.random.default_rng(2)
+    weight, size = rng.integers(-2000, 2000, (64, 5)), np.full(64, 1000)
+    found = groups(weight, np.zeros(5, dtype=np.int64), size)
+    assert [run.start for run in found[1:]] == [run.stop for run in found[:-1]]
+    assert (found[0].start, found[-1].stop) == (0, 64)
+    for run in found:
+        assert (size[run] @ np.abs(weight[run])).max() <= EXACT[torch.float32]
+    assert groups(np.array([[1 << 20]]), np.zeros(1, dtype=np.int64), np.array([1 << 10])) == []
+
+
+def test_products_of_bytes_are_used_only_where_they_are_exact(monkeypatch):
+    """Weights of 127 beside 127 saturate where pairs are added in 16 bits: there `small` must decline, or be exact."""
+    plain = Bound(np.zeros(64, dtype=np.int64), np.full(64, 255), True, 0)
+    shift, bias = np.zeros(9, dtype=np.int64), np.arange(9)
+    for weight in (np.full((64, 9), 127), np.tile([[127], [1]], (32, 9)), np.full((64, 9), -64)):
+        product = small(weight, bias, shift, plain, torch.device("cpu"))
+        if product is not None:
+            x = torch.randint(256, (50, 64), generator=generator(0))
+            x[0], x[1] = 255, 0
+            assert torch.equal(product(x.float()).long(), x @ torch.from_numpy(weight) + torch.from_numpy(bias))
+    signed = Bound(np.full(64, -1), np.full(64, 255), True, 0)
+    assert small(np.ones((64, 9), dtype=np.int64), bias, shift, signed, torch.device("cpu")) is None
+    wide = Bound(np.zeros(64, dtype=np.int64), np.full(64, 256), True, 0)
+    assert small(np.ones((64, 9), dtype=np.int64), bias, shift, wide, torch.device("cpu")) is None
+    right = torch.ops.onednn.qlinear_pointwise
+
+    def off_by_one(*arguments):
+        return right(*arguments) + (torch.arange(9) == 4)
+
+    class Wrong:
+        qlinear_prepack, qlinear_pointwise = torch.ops.onednn.qlinear_prepack, staticmethod(off_by_one)
+
+    monkeypatch.setattr(torch.ops, "onednn", Wrong)
+    assert small(np.ones((64, 9), dtype=np.int64), bias, shift, plain, torch.device("cpu")) is None
+
+
+def test_bytes_give_the_same_frequencies():
+    made = exact((8, 8), **KINDS["mixture"])
+    try:
+        run = Machine(made.program, "int8")
+    except ArdmError as error:
+        pytest.skip(str(error))
+    assert run.bytes > 0
+    assert fingerprint(made, run) == made.golden
+
+
+def test_sums_inside_the_network_stay_in_float32():
+    made = exact((10, 10), **KINDS["mixture"])
+    bounds = certify(made.program)
+    inner = [name for name in bounds if name.startswith(("up", "down"))]
+    assert inner
+    assert all(bounds[name].peak <= SINGLE for name in inner)
+
+
+# --- fine-tuning ------------------------------------------------------------------------------------------------------
+
+
+def test_faked_layers_compute_what_their_integers_do():
+    """The float layer within `faked` gives what the integer matrix gives, before its output is rounded."""
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 10)
+    x = torch.rand(50, 24, generator=generator(1)) * 3
+    given, made = np.full(24, 255 / 3.0), np.full(10, 100.0)
+    integers = matrix(layer.weight.detach().double().numpy().T, layer.bias.detach().double().numpy(), np.full(24, 255), given, made)
+    X = (x.double().numpy() * given + 0.5).astype(np.int64).clip(0, 255)
+    exact_sum = (X @ integers.weight + integers.bias) / 2.0**integers.shift - 0.5
+    with faked({layer: (given, made)}, 8, 255):
+        y = layer(x).detach().double().numpy() * 100.0
+    assert np.abs(y - exact_sum).max() < 0.02
+    assert "forward" not in layer.__dict__
+
+
+def test_gradients_pass_as_if_nothing_were_rounded():
+    layer = nn.Linear(6, 4)
+    x = torch.rand(8, 6, generator=generator(2), requires_grad=True)
+    with faked({layer: (np.full(6, 255.0), np.full(4, 50.0))}, 8, 255):
+        layer(x).square().sum().backward()
+    assert layer.weight.grad.abs().min() > 0
+    assert x.grad.abs().min() > 0
+
+
+def test_scales_by_name_are_those_of_the_layers():
+    bundle = tiny(**KINDS["mixture"])
+    found = measured(bundle, items(bundle), Precision(8, 8))
+    assert {name for name in found if "up" in name} == {"body.trunk.blocks.0.up", "body.trunk.blocks.1.up"}
+    made = export(bundle, items(bundle), Precision(8, 8), found)
+    again = export(bundle, items(bundle), Precision(8, 8), {k: v for k, v in found.items()})
+    assert made.codec.identity == again.codec.identity
+    assert replace(made.codec, card={}).identity == made.codec.identity
