@@ -40,7 +40,9 @@ def main() -> None:
     total = np.zeros(1 + len(sides))
     for path in options.pictures:
         x = pixels(path, options.crop)
-        found = [sum(part.bits for job in coder.encode(tiles(x, n)) for part in job) / x.size for n in (options.crop, *sides)]
+        found = [
+            sum(part.bits for job in coder.encode(tiles(x, n)) for part in job) / x.size for n in (options.crop, *sides)
+        ]
         total += found
         print(path.name.ljust(24), *(f"{bits:8.4f}" for bits in found), flush=True)
     print("mean".ljust(24), *(f"{bits:8.4f}" for bits in total / len(options.pictures)))

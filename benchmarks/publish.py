@@ -1,5 +1,7 @@
 """Turn a finished run into a model folder with a card: figures are measured here, on the test set, once.
 
+A codec model is exported first (ardm export RUN/model --out ASSETS/NAME); its figures are those of its integers.
+
 python benchmarks/publish.py runs/cifar10-codec src/ardm/assets --data data --items 10000 --minutes "75 on one core"
 """
 
@@ -10,12 +12,14 @@ import json
 import platform
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from ardm import api, data, likelihood
+from ardm import api, codec, data, likelihood
 from ardm.bundle import load
-from ardm.orders import image_plan
+from ardm.exact.model import NAME
+from ardm.export import cost
 
 CARD = """# {name}
 
@@ -41,14 +45,28 @@ texture and little global composition.
 
 
 def codec_figures(bundle, x, items):
-    figures = {}
+    """Code length of the codec model by level, and what exactness costs over the network in floats."""
+    codec_model, figures = codec.model(bundle.name), {}
     for calls in bundle.order.calls:
         part = x[: items if calls == bundle.order.calls[0] else min(items, 200)]
-        plan = image_plan(bundle.order, bundle.model.shape, calls)
-        figures[f"code length, {calls} calls"] = likelihood.Estimate.joined(
-            [likelihood.exact(bundle.model, plan, c) for c in part.split(50)]
-        )
+        found = cost(bundle, codec_model, part, calls)
+        figures[f"codec model, {calls} calls"] = Figure(found.exact, found.exact_error, len(part))
+        if calls == bundle.order.calls[0]:
+            figures[f"the network in floats, {calls} calls"] = Figure(found.model, found.exact_error, len(part))
+            figures["what exactness costs"] = Figure(found.bits_per_dim, found.error, len(part))
     return figures
+
+
+class Figure(NamedTuple):
+    """Bits per dimension, standard error, number of images."""
+
+    bits: float
+    error: float
+    images: int
+
+
+def figure(estimate):
+    return Figure(estimate.bits_per_dim, estimate.bits_per_dim_error, len(estimate.nats))
 
 
 def any_order_figures(bundle, x, items):
@@ -69,7 +87,7 @@ def any_order_figures(bundle, x, items):
                 for i, c in enumerate(part.split(100))
             ]
         )
-    return figures
+    return {name: figure(estimate) for name, estimate in figures.items()}
 
 
 def main():
@@ -80,8 +98,9 @@ def main():
     parser.add_argument("--items", type=int, default=10000)
     parser.add_argument("--minutes", default="")
     parser.add_argument("--summary", default="")
+    parser.add_argument("--command", default="", help="how it was trained, if not by one command")
     options = parser.parse_args()
-    bundle = load(options.run / "model")
+    bundle = load(options.run / "model" if (options.run / "model").is_dir() else options.run)
     x = data.load("cifar10", options.data, "test").items.long()
     began = time.perf_counter()
     figures = (codec_figures if bundle.order.fixed else any_order_figures)(bundle, x, options.items)
@@ -95,12 +114,13 @@ def main():
         "summary": options.summary,
         "data": "CIFAR-10, all 50,000 training images" + (" and their mirror images" if recipe["data"]["flip"] else ""),
         "licence": "Apache-2.0",
-        "command": f"ardm train {bundle.name} data.folder=FOLDER train.steps={bundle.card['steps']}",
-        "figures": {
-            k: [round(e.bits_per_dim, 4), round(e.bits_per_dim_error, 4), len(e.nats)] for k, e in figures.items()
-        },
+        "command": options.command or f"ardm train {bundle.name} data.folder=FOLDER train.steps={bundle.card['steps']}",
+        "figures": {k: [round(e.bits, 4), round(e.error, 4), e.images] for k, e in figures.items()},
     }
+    made = codec.model(bundle.name) if bundle.order.fixed else None
     folder = dataclasses.replace(bundle, card=card).save(options.assets / bundle.name)
+    if made is not None:
+        dataclasses.replace(made, card=card).save(folder / NAME)
     table = "| | bits/dim | standard error | images |\n| --- | --- | --- | --- |\n" + "\n".join(
         f"| {name} | {bits:.4f} | {error:.4f} | {n:,} |" for name, (bits, error, n) in card["figures"].items()
     )

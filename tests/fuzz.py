@@ -73,7 +73,23 @@ def mutate(rng, name, files):
     data = bytearray(files[name])
     at = rng.randrange(len(data))
     what = rng.choice(
-        ["bit", "bits", "byte", "mark", "cut", "end", "longer", "lost", "twice", "swap", "zeros", "cross", "field", "field", "field"]
+        [
+            "bit",
+            "bits",
+            "byte",
+            "mark",
+            "cut",
+            "end",
+            "longer",
+            "lost",
+            "twice",
+            "swap",
+            "zeros",
+            "cross",
+            "field",
+            "field",
+            "field",
+        ]
     )
     if what == "bit":
         data[at] ^= 1 << rng.randrange(8)
@@ -164,7 +180,9 @@ def run(count, seed, told=None):
             assert str(error), "a refusal without a reason"
             assert "\n" not in str(error)
         except Exception as error:
-            raise AssertionError(f"mutation {number} of seed {seed}, {what} of {name}: {error!r}\n{data.hex()}") from error
+            raise AssertionError(
+                f"mutation {number} of seed {seed}, {what} of {name}: {error!r}\n{data.hex()}"
+            ) from error
         whole = found == wanted[name]
         longer = data.startswith(files[name]) and found[: len(wanted[name])] == wanted[name]  # another frame follows
         shorter = files[name].startswith(data) and found == wanted[name][: len(found)]  # an end between two frames

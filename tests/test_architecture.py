@@ -50,7 +50,18 @@ def calls(path):
     return {ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)}
 
 
-SHELL = ("cli", "cli_codec", "cli_each", "cli_list", "cli_export", "cli_bench", "progress", "console", "demo", "__main__")
+SHELL = (
+    "cli",
+    "cli_codec",
+    "cli_each",
+    "cli_list",
+    "cli_export",
+    "cli_bench",
+    "progress",
+    "console",
+    "demo",
+    "__main__",
+)
 """Who speaks to a person."""
 
 

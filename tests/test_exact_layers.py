@@ -117,7 +117,9 @@ def test_grow_undoes_pool(seed, h, w, odd, even):
 def test_gate(seed, by, bits, as_rows, limited):
     rng = np.random.default_rng(seed)
     limits = {"lo": -5, "hi": 1000} if limited else {}
-    bench = Bench("gate", [ends(2, 1 << bits), (np.array([0, -7]), np.array([1 << bits, 9]))], rows=as_rows, by=by, **limits)
+    bench = Bench(
+        "gate", [ends(2, 1 << bits), (np.array([0, -7]), np.array([1 << bits, 9]))], rows=as_rows, by=by, **limits
+    )
     a, b = bench.values(rng, *((4,) if as_rows else (2, 3, 4)))
     slow = [floor(int(x) * int(y), 1 << by) for x, y in zip(a.ravel(), b.ravel(), strict=True)]
     assert bench([a, b]).ravel().tolist() == [clip(v, -5, 1000) if limited else v for v in slow]
@@ -249,7 +251,9 @@ def test_rotary_by_the_page(seed, heads, half, bits, by):
     W = 5
     angle = rng.uniform(0, 7, (half, W))
     cos, sin = np.rint(np.cos(angle) * 2**by), np.rint(np.sin(angle) * 2**by)
-    bench = Bench("rotary", [ends(2 * heads * half, 1 << bits)], {"cos": cos, "sin": sin}, size=(1, W), heads=heads, by=by)
+    bench = Bench(
+        "rotary", [ends(2 * heads * half, 1 << bits)], {"cos": cos, "sin": sin}, size=(1, W), heads=heads, by=by
+    )
     (x,) = bench.values(rng, 2, 1, W)
     found = bench([x])
     for b, h, e, i in itertools.product((0, 1), range(heads), range(half), range(W)):
@@ -406,17 +410,27 @@ class Chain:
         a = self.maps[rng.integers(len(self.maps))]
         P, n = self.bounds[a].planes, math.prod(self.program.size)
         size = int(self.bounds[a].size.max())
-        kind = rng.choice(["conv", "norm", "attention", "gate", "table", "pool", "rotary", "position", "shift", "concat"])
+        kind = rng.choice(
+            ["conv", "norm", "attention", "gate", "table", "pool", "rotary", "position", "shift", "concat"]
+        )
         limits = {"lo": -(1 << int(rng.integers(3, 14))), "hi": 1 << int(rng.integers(3, 14))}
         if kind == "conv":
             tall, wide, half = (int(x) for x in rng.integers(1, 4, 3))
             weight = rng.integers(-(1 << 9), 1 << 9, (P * tall * wide, 2 * half))
-            tensors = {"weight": weight, "bias": rng.integers(-999, 999, 2 * half), "shift": rng.integers(0, 14, 2 * half)}
-            made = self.add("conv", [a], tensors, tall=tall, wide=wide, step=int(rng.integers(1, 3)), top=tall - 1, left=0, **limits)
+            tensors = {
+                "weight": weight,
+                "bias": rng.integers(-999, 999, 2 * half),
+                "shift": rng.integers(0, 14, 2 * half),
+            }
+            made = self.add(
+                "conv", [a], tensors, tall=tall, wide=wide, step=int(rng.integers(1, 3)), top=tall - 1, left=0, **limits
+            )
         elif kind == "norm":
             tensors = {"gain": rng.integers(-(1 << 12), 1 << 12, P), "bias": rng.integers(-(1 << 20), 1 << 20, P)}
             each, centre = (int(x) for x in rng.integers(0, 2, 2))
-            made = self.add("norm", [a], tensors, groups=1, each=each, centre=centre, up=18, rise=2, by=12, epsilon=9, **limits)
+            made = self.add(
+                "norm", [a], tensors, groups=1, each=each, centre=centre, up=18, rise=2, by=12, epsilon=9, **limits
+            )
         elif kind == "attention":
             made = self.add("attention", [a, a, a], heads=1, by=int(rng.integers(0, 12)), bits=16, rise=2, **limits)
         elif kind == "gate":
@@ -444,7 +458,9 @@ class Chain:
         weight = self.rng.integers(-99, 99, (P, K))
         tensors = {"weight": weight, "bias": [0] * K, "shift": [4] * K}
         self.add("values", [self.add("linear", [row], tensors, lo=-3000, hi=3000)])
-        return Program(tuple(self.ops), self.tensors, *[getattr(self.program, n) for n in ("channels", "classes", "base", "size")])
+        return Program(
+            tuple(self.ops), self.tensors, *[getattr(self.program, n) for n in ("channels", "classes", "base", "size")]
+        )
 
 
 @settings(max_examples=40, deadline=None)

@@ -101,9 +101,7 @@ def test_box_sums_what_is_inside(seed, side, H, W, bits):
     (x,) = bench.values(rng, 2, H, W)
     found, half = bench([x]), side // 2
     y0, x0 = rng.integers(H), rng.integers(W)
-    inside = [
-        (y, z) for y in range(H) for z in range(W) if abs(y - y0) <= half and abs(z - x0) <= half
-    ]
+    inside = [(y, z) for y in range(H) for z in range(W) if abs(y - y0) <= half and abs(z - x0) <= half]
     assert found[1, 1, y0, x0] == sum(int(x[1, 1, y, z]) for y, z in inside)
 
 
@@ -189,7 +187,14 @@ def test_contrast_takes_the_mean_away_where_something_is_known(seed, fraction, b
     ends_, window = windows_of(rng, 5, C, 9, 1 << bits, 81)
     limit = 1 << bits
     bench = Bench(
-        "contrast", [ends_, ends(C, 255 << fraction)], rows=True, C=C, fraction=fraction, by=by, limit=limit, known=known
+        "contrast",
+        [ends_, ends(C, 255 << fraction)],
+        rows=True,
+        C=C,
+        fraction=fraction,
+        by=by,
+        limit=limit,
+        known=known,
     )
     mean = within(rng, *ends(C, 255 << fraction), 5, C)
     found = bench([window, mean])
@@ -273,9 +278,7 @@ def test_sums_that_leave_the_range_are_refused():
     with pytest.raises(ArdmError, match=RANGE):
         Bench("nearby", [ends(8, 1 << 20)], {"weight0": [1 << 20] * 2}, rows=True, limit=9, fraction=2, rise0=12)
     with pytest.raises(ArdmError, match=RANGE):
-        Bench(
-            "contrast", [ends(36, 1 << 30), ends(2, 1 << 30)], rows=True, fraction=0, by=40, limit=9, known=0
-        )
+        Bench("contrast", [ends(36, 1 << 30), ends(2, 1 << 30)], rows=True, fraction=0, by=40, limit=9, known=0)
 
 
 def minimal(**changes):

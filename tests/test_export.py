@@ -135,7 +135,12 @@ def test_saturated_pictures_stay_within_every_bound():
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.integers(1, 40), st.integers(1, 9), st.integers(4, 14), st.integers(1, 12), st.integers(18, 53), st.integers(0, 99)
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.integers(4, 14),
+    st.integers(1, 12),
+    st.integers(18, 53),
+    st.integers(0, 99),
 )
 def test_a_matrix_keeps_its_bits_and_its_peak(inputs, outputs, bits, top, peak, seed):
     rng = np.random.default_rng(seed)
@@ -244,7 +249,9 @@ def test_faked_layers_compute_what_their_integers_do():
     layer = nn.Linear(24, 10)
     x = torch.rand(50, 24, generator=generator(1)) * 3
     given, made = np.full(24, 255 / 3.0), np.full(10, 100.0)
-    integers = matrix(layer.weight.detach().double().numpy().T, layer.bias.detach().double().numpy(), np.full(24, 255), given, made)
+    integers = matrix(
+        layer.weight.detach().double().numpy().T, layer.bias.detach().double().numpy(), np.full(24, 255), given, made
+    )
     X = (x.double().numpy() * given + 0.5).astype(np.int64).clip(0, 255)
     exact_sum = (X @ integers.weight + integers.bias) / 2.0**integers.shift - 0.5
     with faked({layer: (given, made)}, 8, 255):

@@ -669,6 +669,8 @@ def test_flac_that_is_not_read(monkeypatch):
     soundfile.write(out, np.zeros(9), 8000, format="FLAC", subtype="PCM_24")
     stays(out.getvalue(), "it has 24")
     stays(data + b"TAG" + bytes(125), "follows")
+    stays(data + b"\0", "follows")
+    stays(data + data, "follows")
     rate = bytearray(data)
     rate[18:21] = (65537 << 4).to_bytes(3, "big")[:2] + bytes([(65537 << 4 & 0xF0) | data[20] & 15])
     stays(bytes(rate), "65537 samples a second")

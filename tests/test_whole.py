@@ -229,7 +229,12 @@ def test_what_a_kill_leaves_is_swept_once_nobody_holds_it(tmp_path):
 
 
 def test_nothing_else_is_swept(tmp_path):
-    kept = [".ardm-0123", ".ardm-0123456789abcdeg", "x.ardm-0123456789abcdef", ".ardm-0123456789abcdef" + "." + "x" * 16]
+    kept = [
+        ".ardm-0123",
+        ".ardm-0123456789abcdeg",
+        "x.ardm-0123456789abcdef",
+        ".ardm-0123456789abcdef" + "." + "x" * 16,
+    ]
     for name in kept:
         (tmp_path / name).write_text("mine")
     (tmp_path / ".ardm-00000000000000aa").symlink_to(tmp_path / kept[0])

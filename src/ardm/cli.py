@@ -1,8 +1,9 @@
-"""The command line: train, eval, plan, sample, fill, compress, decompress, demo.  The only place that prints and exits."""
+"""The command line: its commands on models; those on files are in `cli_codec`.  The only floor that prints and exits."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,7 @@ def train(
     """Train a model by a recipe; Ctrl-C stops after a checkpoint, --resume goes on as if nothing had happened."""
     with guard():
         from ardm.config import load_recipe
+
         cli_codec.use_threads(threads)
         from ardm.progress import follow
         from ardm.train import Trainer
@@ -347,21 +349,35 @@ def _paint(
 
 
 @app.command()
-def models() -> None:
-    """The bundled models, and the recipes that `ardm train` knows."""
+def models(
+    folders: Annotated[list[Path] | None, typer.Argument(help="Codec models of your own to list as well.")] = None,
+) -> None:
+    """The codec models that files are made with, the bundled models, and the recipes that `ardm train` knows."""
     with guard():
-        from ardm.bundle import bundled, load
+        from ardm import codec
+        from ardm.bundle import bundled
         from ardm.config import shipped
+        from ardm.exact.operations import certify
 
-        for name in bundled():
-            bundle = load(name)
-            shape, classes = "x".join(map(str, bundle.model.shape)), bundle.model.digits.classes
+        named: list[str | Path] = [*codec.bundled(), *(folders or [])]
+        for name in named:
+            found = codec.model(name)
+            program = found.program
+            peak = max(bound.peak for bound in certify(program).values())
+            size = "x".join(map(str, program.size)) if max(found.size) else "any size"
+            calls = ",".join(map(str, sorted(found.orders)))
             console.print(
-                f"{name}  {bundle.identity}  {shape}, {classes} values  {bundle.card.get('summary', '')}",
+                f"{name}  {found.identity[:8]}  codes {found.kind}s of {program.channels} channels, {program.classes} "
+                f"values, {size}, in {calls} calls; integers below 2^{peak.bit_length()}",
                 highlight=False,
                 soft_wrap=True,
             )
-        console.print(f"recipes: {', '.join(shipped())}", highlight=False)
+        console.print(
+            f"models in floats, for sampling, filling and scoring: {', '.join(bundled())}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(f"recipes: {', '.join(shipped())}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -394,4 +410,16 @@ def options(
 
 def main() -> None:
     """The entry point."""
+    app()
+
+
+def unardm() -> None:
+    """`unardm FILE...`: ardm decompress."""
+    sys.argv[1:1] = ["decompress"]
+    app()
+
+
+def ardmcat() -> None:
+    """`ardmcat FILE...`: ardm cat."""
+    sys.argv[1:1] = ["cat"]
     app()

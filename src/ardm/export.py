@@ -111,12 +111,13 @@ class Builder:
 class Cost:
     """What exactness costs: bits a dimension of both models on the same items along the same order, and the error.
 
-    error: standard error of the difference, between items.
+    error: standard error of the difference, between items.  exact_error: of `exact`.
     """
 
     exact: float
     model: float
     error: float
+    exact_error: float
 
     @property
     def bits_per_dim(self) -> float:
@@ -190,8 +191,11 @@ def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = N
     jobs = ([x.numpy()] for x in items)
     integers = [sum(part.bits for part in job) / D for job in coder.encode(jobs)]
     apart = np.subtract(integers, floats)
-    error = float(apart.std(ddof=1) / math.sqrt(len(apart))) if len(apart) > 1 else math.nan
-    return Cost(float(np.mean(integers)), float(np.mean(floats)), error)
+    return Cost(float(np.mean(integers)), float(np.mean(floats)), _standard_error(apart), _standard_error(integers))
+
+
+def _standard_error(values: Sequence[float] | Floats) -> float:
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 def coding_order(bundle: Bundle) -> OrderConfig:

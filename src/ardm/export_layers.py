@@ -31,7 +31,9 @@ from ardm.exact.program import Op, Program
 from ardm.quantise import Floats, matrix, narrow
 
 HEADROOM = 5
-"""Bits that sums of many layers, and what norms and tables read, have beyond an activation's."""
+"""Bits that sums of many layers, and what norms read, have beyond an activation's."""
+LOOK = (1 << 13) - 1
+"""The largest number for which a table is asked, by the scales chosen here."""
 INNER = 1 << 62
 """What the statistics of a norm stay below."""
 GAIN = 15
@@ -122,15 +124,25 @@ class Layers:
 
     @property
     def high(self) -> int:
-        """The largest sum of many layers, and the largest number that a norm makes or a table reads."""
+        """The largest sum of many layers."""
         return self.top << HEADROOM
+
+    @property
+    def look(self) -> int:
+        """The largest number for which a table is asked."""
+        return min(self.high, LOOK)
 
     def op(self, name: str, out: str, inputs: Sequence[str], tensors: Any = None, **integers: int) -> str:
         """Append an operation; returns the name of its result.  Raises ArdmError where its certificate fails."""
         names = {role: f"{out}.{role}" for role in tensors or {}}
         self.tensors |= {names[role]: np.asarray(x, dtype=np.int64) for role, x in (tensors or {}).items()}
         op = Op(name, out, tuple(inputs), integers, names)
-        self.bounds[out] = bound(self._program, op, self.bounds)
+        try:
+            self.bounds[out] = bound(self._program, op, self.bounds)
+        except ArdmError:
+            for name in names.values():
+                del self.tensors[name]
+            raise
         self.ops.append(op)
         return out
 
@@ -266,7 +278,7 @@ class Layers:
     ) -> Value:
         """GroupNorm over an item's places; LayerNorm and RMSNorm over the planes of each place, or over rows.
 
-        scale: (P,) or (1,), of what it makes.  top: what is larger is clamped; by default `high`.
+        scale: (P,) or (1,), of what it makes.  top: what is larger is clamped; by default `look`.
         Raises ArdmError where its statistics cannot be exact.
         """
         s, planes = a.one, len(a.scale)
@@ -283,15 +295,24 @@ class Layers:
                 break
             rise, epsilon = rise + 1, finer
         if rise < 0:
-            raise ArdmError(f"{out} takes the norm of {N} numbers up to {size}: their squares are too many; use fewer bits")
+            raise ArdmError(
+                f"{out} takes the norm of {N} numbers up to {size}: their squares are too many; use fewer bits"
+            )
         gain = _vector(layer.weight, planes, 1.0) * scale
         bias = _vector(getattr(layer, "bias", None), planes, 0.0) * scale
         lift = GAIN - math.ceil(math.log2(max(np.abs(gain).max(), 2.0**-20)))
-        most = self.high if top is None else top
+        most = self.look if top is None else top
         for up in range(44, max(-1, rise - lift - 1), -1):
             by = up - rise + lift
             tensors = {"gain": np.rint(gain * 2.0**lift), "bias": np.rint((bias + 0.5) * 2.0**by)}
-            integers = {"groups": groups, "each": int(not group), "centre": int(centre), "up": up, "rise": rise, "by": by}
+            integers = {
+                "groups": groups,
+                "each": int(not group),
+                "centre": int(centre),
+                "up": up,
+                "rise": rise,
+                "by": by,
+            }
             try:
                 self.op("norm", out, [a.name], tensors, epsilon=epsilon, lo=-most, hi=most, **integers)
             except ArdmError:
@@ -367,7 +388,7 @@ class Seen:
         self._given: dict[nn.Module, float] = {}
         self._made: dict[nn.Module, Floats] = {}
 
-    def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
+    def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:  # noqa: D102 (a forward hook)
         if given and isinstance(given[0], Tensor) and given[0].is_floating_point():
             self._given[module] = max(self._given.get(module, 0.0), float(given[0].detach().abs().max()))
         if isinstance(made, Tensor):
@@ -438,28 +459,23 @@ _HINTS = {
 }
 
 
-def unsupported(model: nn.Module) -> list[str]:
+def unsupported(model: nn.Module, path: str = "") -> list[str]:
     """What of a foreign network has no operation: a sentence for each module, with its path, type and a way out.
 
     Modules that hold others are looked into; what they compute themselves, in functions rather than modules, cannot be
-    seen and is theirs to answer for.
+    seen and is theirs to answer for.  path: of the network within a larger one.
     """
-    out = []
-    for path, module in model.named_modules():
-        kind = type(module)
-        if any(kind.__name__.startswith(name) for name in ("MultiheadAttention", "Transformer")):
-            out.append((path, f"{path or 'the network'}: {kind.__name__} is not supported; {_hint(kind.__name__)}"))
-            continue
-        if any(path.startswith(f"{named}.") for named, _ in out):
-            continue  # a part of what was named already
-        obstacle = _obstacle(module)
-        if obstacle:
-            out.append((path, f"{path or 'the network'}: {obstacle}"))
-    return [sentence for _, sentence in out]
+    obstacle = _obstacle(model)
+    if obstacle:
+        return [f"{path or 'the network'}: {obstacle}"]
+    inner = ((f"{path}.{name}" if path else name, child) for name, child in model.named_children())
+    return [sentence for name, child in inner for sentence in unsupported(child, name)]
 
 
 def _obstacle(module: nn.Module) -> str | None:
     kind = type(module)
+    if kind.__module__.startswith("torch.") and kind.__name__.startswith(("MultiheadAttention", "Transformer")):
+        return f"{kind.__name__} is not supported; {_hint(kind.__name__)}"
     if isinstance(module, (nn.Conv1d, nn.Conv2d)):
         return _conv_obstacle(module)
     if isinstance(module, nn.AvgPool2d):
@@ -468,7 +484,11 @@ def _obstacle(module: nn.Module) -> str | None:
     if isinstance(module, nn.Upsample):
         plain = module.mode == "nearest"
         return None if plain else f"Upsample of mode {module.mode!r} is not supported; use mode 'nearest'"
-    if kind in _PLAIN or next(module.children(), None) is not None or isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+    if (
+        kind in _PLAIN
+        or next(module.children(), None) is not None
+        or isinstance(module, (nn.ModuleList, nn.ModuleDict))
+    ):
         return None
     if isinstance(module, nn.Sequential):
         return None  # an empty one

@@ -41,7 +41,8 @@ def contents():
         "good-image-coded": Content(Kind.IMAGE, rgb, "png", {"icc": b"a profile", "text": b"k\0v"}),
         "good-image-alpha": Content(Kind.IMAGE, np.concatenate([rgb, np.full((1, 24, 20), 255, "u1")]), "webp"),
         "good-image-part-coded": Content(
-            Kind.IMAGE, np.concatenate([rgb, (np.hypot(y[:24, :20] - 9, x[:24, :20] - 9) < 8).astype("u1")[None] * 255]),
+            Kind.IMAGE,
+            np.concatenate([rgb, (np.hypot(y[:24, :20] - 9, x[:24, :20] - 9) < 8).astype("u1")[None] * 255]),
         ),
         "good-image-grey": Content(Kind.IMAGE, liked(kind, 24, 20, 1).numpy()[:1], "bmp"),
         "good-image-filtered": Content(Kind.IMAGE, smooth(3, 40, 30).numpy(), "tiff"),
@@ -99,7 +100,10 @@ def broken(files):
         "bad-extended": (coded + b"\0", "damaged"),
         "bad-stored": (changed(text, len(text) - 20, text[-20] ^ 1), "damaged"),
         "bad-archive-index": (changed(tiles, 30, tiles[30] ^ 8), "damaged"),
-        "bad-claims-too-much": (sealed(b"\x89ADM\x01\x01\x01\xff\xff\xff\xff\x0f\xff\xff\xff\xff\x0f") + b"\x03" + bytes(5), "above the limit"),
+        "bad-claims-too-much": (
+            sealed(b"\x89ADM\x01\x01\x01\xff\xff\xff\xff\x0f\xff\xff\xff\xff\x0f") + b"\x03" + bytes(5),
+            "above the limit",
+        ),
         "bad-long-integer": (sealed(b"\x89ADM\x01\x00\x01\x80\x00") + b"\x05" + bytes(5), "damaged"),
         "unsupported-version": (changed(text, 4, 2), "format 2"),
         "unsupported-flag": (sealed(b"\x89ADM\x01\x40\x01\x05") + b"\x0a" + bytes(10), "lacks"),

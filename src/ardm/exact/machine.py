@@ -21,7 +21,7 @@ from ardm.ans import Ints
 from ardm.errors import ArdmError
 from ardm.exact.arbiter import rows
 from ardm.exact.heads import Rows
-from ardm.exact.operations import HEADS, Asked, Bound, cells, certify, inputs, largest
+from ardm.exact.operations import HEADS, Asked, Bound, cells, certify, inputs
 from ardm.exact.program import Op, Program
 
 CHUNK = 1 << 10
@@ -242,22 +242,15 @@ def _table(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
 
 @builder("box")
 def _box(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
-    half, side = op.integers["side"] // 2, op.integers["side"]
-    short = dtype != torch.int64 and largest(machine.bound(op.inputs[0])) * side < 1 << 30  # so for up to 2^23 places
-
-    def running(x: Tensor, dim: int) -> Tensor:
-        """Sums of 2 half + 1 neighbours along a dimension: a difference of running sums, which is exact in integers."""
-        sums = x.cumsum(dim)
-        n = x.shape[dim]
-        first = torch.zeros_like(sums.narrow(dim, 0, 1))
-        sums = torch.cat([first, sums], dim)
-        at = torch.arange(n, device=x.device)
-        high = sums.index_select(dim, (at + half + 1).clamp_(max=n))
-        return high.sub_(sums.index_select(dim, (at - half).clamp_(min=0)))
+    side, half = op.integers["side"], op.integers["side"] // 2
 
     def run(step: Step, given: list[Tensor]) -> Tensor:
-        wide = given[0].double() if short else given[0].long()  # running sums are longer than a box; int64's may wrap
-        return running(running(wide, 2), 3).to(dtype)
+        a = given[0]
+        if dtype == torch.int64:  # which no pooling takes
+            a = F.pad(a, (half, half, half, half)).unfold(2, side, 1).sum(-1)
+            return a.unfold(3, side, 1).sum(-1)
+        a = F.avg_pool2d(a, (1, side), 1, (0, half), divisor_override=1)  # a sum; certified, so its order is free
+        return F.avg_pool2d(a, (side, 1), 1, (half, 0), divisor_override=1)
 
     return run
 
@@ -357,7 +350,9 @@ def groups(weight: Ints, bias: Ints, size: Ints, peak: int = EXACT[torch.float32
     return [*runs, slice(start, len(reach))]
 
 
-def small(weight: Ints, bias: Ints, shift: Ints, bound: Bound, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+def small(
+    weight: Ints, bias: Ints, shift: Ints, bound: Bound, device: torch.device
+) -> Callable[[Tensor], Tensor] | None:
     """a → ⌊(a W + bias) / 2^shift⌋ by products of bytes; None where they cannot hold it, or this processor errs.
 
     It is put to the test with this very matrix, at the largest and the smallest sum of every output: an instruction that

@@ -190,9 +190,7 @@ def _attention(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
     def run(step: Step, given: list[Tensor]) -> Tensor:
         q, k, v = (grouped(a, n["heads"]) for a in given)
         block = max(1, room(q) // (n["heads"] * q.shape[3]))
-        made = [
-            torch.cat([some(part, k[b], v[b]) for part in item.split(block, 2)], 2) for b, item in enumerate(q)
-        ]
+        made = [torch.cat([some(part, k[b], v[b]) for part in item.split(block, 2)], 2) for b, item in enumerate(q)]
         return torch.stack(made).view(given[2].shape) if made else given[2].clone()
 
     return run

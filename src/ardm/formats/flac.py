@@ -19,6 +19,8 @@ from ardm.formats import wav
 from ardm.formats.kit import Kept, Read, admit
 
 _MISSING = "it needs another package, pip install 'ardm[audio]'"
+_LONGEST = 1 << 18
+"""Bytes from the end of a file in which its last frame begins; in longer ones the search would not end soon."""
 _STREAM, _PADDING, _SEEK = 0, 1, 3
 
 
@@ -52,6 +54,31 @@ def _raw(x: Samples) -> bytes:
     return wav.signed(x).astype("<i2").tobytes() if x.itemsize > 1 else (x[:, 0].T ^ np.uint8(128)).tobytes()
 
 
+def _ends_with_frame(frames: bytes) -> bool:
+    """Whether the last byte is the end of a frame: over a whole frame, its CRC-16 included, the CRC-16 is 0."""
+    table, at = _table(), len(frames)
+    while (at := max(frames.rfind(b"\xff\xf8", 0, at), frames.rfind(b"\xff\xf9", 0, at))) >= 0:
+        before = crc = 0
+        for byte in frames[at:]:
+            before, crc = crc, (crc << 8 & 0xFFFF) ^ table[crc >> 8 ^ byte]
+        if before and not crc:  # were it 0 before the last byte, zeros could follow
+            return True
+        if len(frames) - at > _LONGEST:
+            break
+    return False
+
+
+def _table() -> list[int]:
+    """Of the CRC-16 of FLAC, x¹⁶ + x¹⁵ + x² + 1."""
+    table = []
+    for crc in range(256):
+        crc <<= 8
+        for _ in range(8):
+            crc = crc << 1 ^ (0x18005 if crc & 0x8000 else 0)
+        table.append(crc & 0xFFFF)
+    return table
+
+
 def read(data: bytes, strip: bool) -> Read:
     """Sound; strip drops tags and pictures."""
     *blocks, (_, frames) = _blocks(data)
@@ -70,8 +97,6 @@ def read(data: bytes, strip: bool) -> Read:
     package = _soundfile()
     if package is None:
         raise Kept(_MISSING)
-    if data[-128:-125] == b"TAG":
-        raise Kept("something follows its samples")
     with package.SoundFile(io.BytesIO(b"".join((_head([(_STREAM, stream)]), frames)))) as file:
         signed = file.read(length + 1, dtype="int16", always_2d=True)
     if signed.shape != (length, channels):
@@ -80,6 +105,8 @@ def read(data: bytes, strip: bool) -> Read:
     x = x if bits == 16 else (x - 0x8000 + 128).astype(np.uint8)
     if stream[18:34] not in (bytes(16), hashlib.md5(_raw(x), usedforsecurity=False).digest()):
         raise Kept("it is damaged: its checksum does not agree")
+    if b"fLaC" in frames or not _ends_with_frame(frames):  # two files one after the other are not one
+        raise Kept("something follows its samples")
     rest = [(kind, body) for kind, body in blocks[1:] if kind not in (_STREAM, _SEEK)]
     about = {"flac": b"".join(struct.pack(">I", kind << 24 | len(body)) + body for kind, body in rest)} if rest else {}
     content = Content(Kind.AUDIO, x, "flac", {} if strip else about, rate)

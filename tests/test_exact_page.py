@@ -1,0 +1,63 @@
+"""docs/exact.md is enough: a decoder written from it reads what the library writes, on its own integers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ardm.codec import ModelCoder
+from ardm.exact.arbiter import Arbiter
+from ardm.exact.machine import Machine
+from ardm.exact.model import NAME, CodecModel, fingerprint
+from ardm.export import Precision
+from ardm.export_unet import unet
+from bundles import exact
+from exact_by_the_page import EXP, SIGMOID, Model
+from test_exact_unet import items_of, net
+
+
+def order_of(S, C, H, W, calls):
+    """Any order will do: digits one after the other, sites scattered."""
+    scattered = (np.arange(C * H * W).reshape(C, H, W) * 7) % (calls // S)
+    return scattered[None] + (calls // S) * np.arange(S)[:, None, None, None]
+
+
+def by_the_page(tmp_path, codec, samples):
+    codec.save(tmp_path / NAME)
+    page = Model(tmp_path / NAME)
+    assert page.identity == codec.identity
+    coder = ModelCoder(codec, codec.default, Machine(codec.program), 1)
+    (coded,) = coder.encode([[samples]])
+    stream = coder.finish(coded, 0x12345678)
+    found, check = page.decode(stream, codec.default, samples.shape)
+    assert check == 0x12345678
+    assert (found == samples).all()
+
+
+def test_the_tables():
+    from ardm import ans
+    from ardm.exact import tables
+
+    assert ans.EXP.tolist() == EXP
+    assert tables.SIGMOID.tolist() == SIGMOID
+
+
+@pytest.mark.parametrize("changes", [{}, {"base": 16}, {"head": "values", "base": 4, "classes": 60}, {"head": "digits", "base": 16}],
+                         ids=str)  # fmt: skip
+@pytest.mark.parametrize("planes", [3, 1])
+def test_windows(tmp_path, changes, planes):
+    codec = exact(**changes)
+    samples = np.random.default_rng(0).integers(0, codec.program.classes, (planes, 4, 5)).astype(np.uint8)
+    by_the_page(tmp_path, codec, samples)
+
+
+@pytest.mark.parametrize("name", ["two levels", "two levels, all", "stages of a mixture", "embedding and time"])
+def test_unets(tmp_path, name):
+    model = net(name)
+    program = unet(model, items_of(model, 8), Precision(8, 8))
+    S, (C, H, W) = program.digits, model.shape
+    calls = 3 * S
+    codec = CodecModel(program, {calls: order_of(S, C, H, W, calls)}, calls)
+    codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
+    x = items_of(model, 2, 7).numpy().astype(np.uint8)
+    by_the_page(tmp_path, codec, np.concatenate([x[0], x[1][:, :, :2]], axis=2)[:, : H - 1])

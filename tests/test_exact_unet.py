@@ -1,0 +1,175 @@
+"""The U-Net in integers: close to the one in floats, the same in every container, and deaf to what is masked."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ardm.digits import Partial, Sites
+from ardm.errors import ArdmError
+from ardm.exact.arbiter import Arbiter
+from ardm.exact.heads import RADIX
+from ardm.exact.machine import Machine
+from ardm.exact.operations import Asked
+from ardm.export import Precision
+from ardm.export_unet import unet
+from ardm.zoo import ModelConfig, build
+from exactly import CONTAINERS, same, table_of
+from toys import generator, tiny_image
+
+NETS = {
+    "plain": {"attention": "none"},
+    "middle": {"attention": "middle"},
+    "all": {"attention": "all"},
+    "two levels": {"attention": "middle", "levels": 2, "shape": (2, 7, 6)},
+    "two levels, all": {"attention": "all", "levels": 2, "head": "digits", "base": 4},
+    "values": {"head": "values"},
+    "stages of values": {"head": "values", "base": 4, "attention": "middle"},
+    "stages of a mixture": {"base": 4},
+    "embedding and time": {"embedding": 3, "time": True, "attention": "middle"},
+    "labels": {"labels": 4},
+    "groups": {"width": 64, "shape": (1, 6, 6), "attention": "middle"},
+    "any grey": {"classes": 200, "shape": (1, 8, 8), "attention": "middle"},
+}
+WIDE = Precision(12, 12, 14)
+
+
+@functools.cache
+def net(name):
+    """A network with random parameters, the zero ones too, of a size at which it says something."""
+    settings = {"shape": (2, 6, 6), "classes": 16, "head": "mixture", "width": 16, "blocks": 1, "levels": 1}
+    model = build(ModelConfig(trunk="unet", **{**settings, "components": 3, **NETS[name]}))
+    g = generator(1)
+    model = model.double()
+    with torch.no_grad():
+        for path, p in model.named_parameters():
+            fan = p[0].numel() if p.ndim > 1 else 1
+            noise = torch.randn(p.shape, generator=g, dtype=torch.double)
+            if p.ndim > 1:
+                p.copy_(noise / math.sqrt(fan))
+            else:
+                p.copy_((1.0 if "norm" in path and path.endswith("weight") else 0.0) + noise * 0.1)
+    return model.eval()
+
+
+def items_of(model, count=24, seed=0):
+    """Random walks, a little like pictures."""
+    C, H, W = model.shape
+    K = model.digits.classes
+    steps = torch.randn(count, C, H, W, generator=generator(seed), dtype=torch.double)
+    walk = steps.cumsum(2).cumsum(3) * K / 40 + K / 2
+    return walk.clamp(0, K - 1).long()
+
+
+@functools.cache
+def program_of(name, precision):
+    model = net(name)
+    return unet(model, items_of(model), precision)
+
+
+def states_of(model, count=7, seed=5):
+    """States of which everything between nothing and nearly all is known, and the sites that are not complete."""
+    S = len(model.digits)
+    x = items_of(model, count, seed)
+    share = torch.linspace(0, 0.95, count, dtype=torch.double)[:, None, None, None] * S
+    known = torch.rand(x.shape, generator=generator(seed), dtype=torch.double) < share % 1
+    depth = (share.floor() + known).long().clamp(max=S).expand(x.shape).contiguous()
+    return model.digits.truncate(x, depth)
+
+
+def asked_of(depth, S):
+    return Asked(*np.nonzero(depth < S))
+
+
+def probabilities(rows, base):
+    """(N, b) of the next digit."""
+    radices = rows.radices
+    out = None
+    for stage, radix in enumerate(radices):
+        prefixes = 1 if out is None else out.shape[1]
+        count = len(rows.weight if hasattr(rows, "weight") else rows.logits)
+        tables = [rows.table(stage, np.full(count, p)) / 2.0**24 for p in range(prefixes)]
+        if out is None:
+            out = tables[0]
+        else:
+            out = np.stack([out[:, p, None] * tables[p] for p in range(prefixes)], 1).reshape(count, prefixes * radix)
+    assert math.prod(radices) >= base or base <= RADIX
+    return out[:, :base]
+
+
+def divergence(name, precision):
+    """Mean KL, in bits a digit, of the exact network's probabilities from the float network's."""
+    model, program = net(name), program_of(name, precision)
+    state = states_of(model)
+    value, depth = state.value.numpy(), state.depth.numpy()
+    sites = asked_of(depth, program.digits)
+    found = probabilities(Machine(program, "int64")(value, depth, sites), program.base)
+    with torch.no_grad():
+        logits = model(state)[Sites.where(state.depth < program.digits)]
+    p = logits.softmax(1).numpy()
+    assert p.shape == found.shape
+    seen = p > 0
+    assert ((found > 0) == seen).all() or (p[found == 0] < 1e-6).all()
+    return float((p[seen] * np.log2(p[seen] / np.maximum(found[seen], 2.0**-26))).sum() / len(p))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_it_is_close_to_the_network_in_floats(name):
+    rough, fine = divergence(name, Precision(8, 8)), divergence(name, WIDE)
+    assert -1e-6 < fine < 2e-4  # the logit grid of 1/32 nat costs a part of it
+    assert -1e-6 < rough < 1e-3
+    assert fine < rough
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_it_is_the_same_in_every_container_and_batch(name):
+    model, program = net(name), program_of(name, Precision(8, 8))
+    state = states_of(model)
+    value, depth = state.value.numpy(), state.depth.numpy()
+    sites = asked_of(depth, program.digits)
+    every = same(program, value, depth, sites)
+    for n in (0, 3, 6):
+        alone = Machine(program)(value[n : n + 1], depth[n : n + 1], asked_of(depth[n : n + 1], program.digits))
+        for one, all_ in zip(table_of(alone), every, strict=True):
+            assert (one == all_[sites.lane == n]).all()
+
+
+@pytest.mark.parametrize("name", ["all", "two levels", "embedding and time"])
+def test_more_bits_are_the_same_in_every_container(name):
+    model, program = net(name), program_of(name, WIDE)
+    state = states_of(model, 2)
+    value, depth = state.value.numpy(), state.depth.numpy()
+    same(program, value, depth, asked_of(depth, program.digits), CONTAINERS)
+
+
+@pytest.mark.parametrize("name", ["all", "stages of values", "embedding and time"])
+def test_what_is_masked_changes_nothing(name):
+    """Two items that differ only where nothing, or only the first digit, is known."""
+    model, program = net(name), program_of(name, Precision(8, 8))
+    S = program.digits
+    x, other = items_of(model, 3, 5), items_of(model, 3, 6)
+    depth = torch.randint(0, S + 1, x.shape, generator=generator(2))
+    told = model.digits.truncate(x, depth)
+    unit = program.base ** (S - depth)
+    hidden = (told.value + other % unit).clamp(max=program.classes - 1)
+    assert (hidden != x).any()
+    again = model.digits.truncate(hidden, depth)
+    assert torch.equal(again.value, told.value)
+    run = Machine(program)
+    sites = asked_of(depth.numpy(), S)
+    tables = [table_of(run(state.value.numpy(), state.depth.numpy(), sites)) for state in (told, again)]
+    for a, b in zip(*tables, strict=True):
+        assert (a == b).all()
+    maps = Arbiter(program)
+    changed = Partial(told.value, depth.clone())
+    where = tuple(int(n) for n in (depth == S).nonzero()[0])
+    changed.value[where] = (changed.value[where] + 1) % program.classes
+    after = table_of(maps(changed.value.numpy(), depth.numpy(), sites))
+    assert any((a != b).any() for a, b in zip(tables[0], after, strict=True))  # and what is told, does
+
+
+def test_other_networks_are_refused():
+    with pytest.raises(ArdmError, match="Local is no U-Net"):
+        unet(tiny_image("local"), torch.zeros(2, 2, 3, 3).long(), Precision())
