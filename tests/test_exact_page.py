@@ -26,6 +26,7 @@ def by_the_page(tmp_path, codec, samples):
     codec.save(tmp_path / NAME)
     page = Model(tmp_path / NAME)
     assert page.identity == codec.identity
+    assert page.golden() == page.about["golden"]
     coder = ModelCoder(codec, codec.default, Machine(codec.program), 1)
     (coded,) = coder.encode([[samples]])
     stream = coder.finish(coded, 0x12345678)

@@ -32,6 +32,8 @@ NETS = {
     "labels": {"labels": 4},
     "groups": {"width": 64, "shape": (1, 6, 6), "attention": "middle"},
     "any grey": {"classes": 200, "shape": (1, 8, 8), "attention": "middle"},
+    "bytes": {"classes": 256, "shape": (3, 6, 6)},
+    "a thousand values": {"classes": 1000, "base": 10, "shape": (1, 6, 6)},
 }
 WIDE = Precision(12, 12, 14)
 

@@ -1,5 +1,6 @@
 """Floats to integers: close to the model that was trained, within every bound, and with nothing leaking."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ardm import codec
+from ardm.bundle import Bundle
 from ardm.errors import ArdmError
 from ardm.exact.arbiter import Arbiter
 from ardm.exact.machine import EXACT, Machine, groups, small
@@ -22,7 +24,7 @@ from ardm.quantise import PAIR, faked, matrix, narrow, scales, watching
 from bundles import exact, liked, smooth, tiny
 from toys import generator
 
-WIDE = {"width": 32, "blocks": 2, "radius": 2, "rings": 1}
+WIDE = {"width": 32, "blocks": 2, "radius": 2, "rings": 1, "scale": 0.7}
 KINDS = {
     "mixture": {"head": "mixture", **WIDE},
     "values": {"head": "values", **WIDE},
@@ -84,6 +86,29 @@ def test_any_order_models_code_along_bayers_order():
 
 def test_networks_that_cannot_be_exported_are_listed():
     assert unsupported(tiny()) == []
+    assert unsupported(tiny(trunk="unet")) == []
+    bundle = tiny()
+    foreign = Bundle(copy.deepcopy(bundle.model), bundle.config, bundle.order)
+    foreign.model.body = nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.GLU(1))
+    assert [line for line in unsupported(foreign) if "GLU is not supported" in line]
+
+
+@pytest.mark.parametrize("attention", ["none", "middle"])
+def test_a_u_net_becomes_a_codec(attention):
+    """Trained convolutions, exported and coded: tiles of the model's own size, whatever the size of the picture."""
+    bundle = tiny(trunk="unet", attention=attention, scale=0.5)
+    made = export(bundle, items(bundle), Precision(10, 10))
+    assert abs(made.cost.bits_per_dim) < 0.02
+    coders = [
+        codec.ModelCoder(made.codec, made.codec.default, codec.machine(made.codec, backend, "cpu"), 1)
+        for backend in ("float32", "int64")
+    ]
+    part = smooth(3, 11, 9).numpy()
+    streams = [coder.finish(next(iter(coder.encode([[part]]))), 5) for coder in coders]
+    assert streams[0] == streams[1]
+    ((samples,), check) = next(iter(coders[0].decode([(streams[1], [part.shape])])))
+    assert np.array_equal(samples, part)
+    assert check == 5
 
 
 # --- what it may know -------------------------------------------------------------------------------------------------
@@ -274,6 +299,6 @@ def test_scales_by_name_are_those_of_the_layers():
     found = measured(bundle, items(bundle), Precision(8, 8))
     assert {name for name in found if "up" in name} == {"body.trunk.blocks.0.up", "body.trunk.blocks.1.up"}
     made = export(bundle, items(bundle), Precision(8, 8), found)
-    again = export(bundle, items(bundle), Precision(8, 8), {k: v for k, v in found.items()})
+    again = export(bundle, items(bundle), Precision(8, 8), dict(found.items()))
     assert made.codec.identity == again.codec.identity
     assert replace(made.codec, card={}).identity == made.codec.identity

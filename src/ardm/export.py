@@ -26,9 +26,12 @@ from ardm.exact.arbiter import Arbiter
 from ardm.exact.model import CodecModel, fingerprint
 from ardm.exact.operations import bound, given
 from ardm.exact.program import Op, Program
+from ardm.export_layers import unsupported as obstacles
+from ardm.export_unet import unet
 from ardm.heads import MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.local import FRACTION, UNIT, Local
+from ardm.nets.unet import UNet
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import Plan
 from ardm.quantise import Floats, Matrix, matrix, narrow, scales, watching
@@ -151,9 +154,9 @@ def export(
     order = coding_order(bundle)
     orders = {calls: _when(bundle, order, calls) for calls in order.calls}
     half = len(items) // 2
-    largest = calibrate(bundle.model, orders, items[:half])
+    make = _maker(bundle.model, orders, items[:half], scales)
     for bits in [precision] if precision else SEARCH:
-        program = _program(bundle.model, largest, bits, scales)
+        program = make(bits)
         codec = CodecModel(program, orders, order.calls[0], "image", order.lead % program.channels, bundle.card)
         codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
         made = Exported(codec, bits, cost(bundle, codec, items[half:]))
@@ -166,10 +169,12 @@ def export(
 
 def unsupported(bundle: Bundle) -> list[str]:
     """What stands in the way of exporting a model: a sentence for each obstacle; none: it can be exported."""
-    trunk = getattr(bundle.model.body, "trunk", None)
-    if isinstance(trunk, Local) and isinstance(bundle.model.digits, Digits):
+    if not isinstance(bundle.model.digits, Digits):
+        return ["its values are maps of a user's own; only digits of a base can be exported"]
+    trunk = getattr(bundle.model.body, "trunk", bundle.model.body)
+    if isinstance(trunk, (Local, UNet)):
         return []
-    return [f"a network of kind {type(trunk).__name__} cannot be exported"]
+    return obstacles(trunk) or [f"a network of kind {type(trunk).__name__} is put together in a way that is not known"]
 
 
 def measured(bundle: Bundle, items: Tensor, precision: Precision) -> dict[str, Scales]:
@@ -232,13 +237,21 @@ def calibrate(model: Model, orders: Mapping[int, Ints], items: Tensor) -> Mappin
         return {layer: largest(layer) for layer in model.modules() if isinstance(layer, nn.Linear)}
 
 
-def _program(model: Model, largest: Mapping[nn.Module, Floats], bits: Precision, fixed: Fixed | None) -> Program:
-    trunk = _trunk(model)
-    by = local_scales(model, trunk, largest.__getitem__, bits)
-    if fixed:
-        names = dict(model.named_modules())
-        by = {names[name]: scales for name, scales in fixed.items()}
-    return _local(model, trunk, by, bits)
+def _maker(
+    model: Model, orders: Mapping[int, Ints], items: Tensor, fixed: Fixed | None
+) -> Callable[[Precision], Program]:
+    """What makes programs of some precision, calibrated once where that can be."""
+    if isinstance(getattr(model.body, "trunk", None), UNet):
+        return lambda bits: unet(model, items, bits, list(orders.values()))
+    trunk, largest, names = _trunk(model), calibrate(model, orders, items), dict(model.named_modules())
+
+    def make(bits: Precision) -> Program:
+        by = local_scales(model, trunk, largest.__getitem__, bits)
+        if fixed:
+            by = {names[name]: scales for name, scales in fixed.items()}
+        return _local(model, trunk, by, bits)
+
+    return make
 
 
 def _trunk(model: Model) -> Local:

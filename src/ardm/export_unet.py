@@ -271,19 +271,22 @@ class _Export:
         """The neighbours' mean and spread of the site's channel, and the bits after the point of the spread."""
         build, K, S = self.build, self.digits.classes, len(self.digits)
         spoken = build.op("product", "spoken", ["value", "depth"])
+        told = math.ceil(math.log2(64 / (SPREAD_FLOOR * (K - 1))))  # bits that make the least spread 64
+        unit, power = max(0, told), min(16, 2 * (told - 3))  # of the spread, and of its square
         squares = build.op("product", "squares", ["value", spoken])
+        if power < 0:
+            squares = build.op("shift", "coarse", [squares], by=-power)
         maps = build.op("concat", "maps", ["depth", spoken, squares])
         boxes = [build.op("box", f"box{side}", [maps], side=side) for side, _ in NEAR]
-        unit = max(0, math.ceil(math.log2(64 / (SPREAD_FLOOR * (K - 1)))))  # the least spread is 64 or more
-        placed, fine = self.placed, min(16, 2 * max(0, unit - 3))  # and its square
-        rise, coarse = unit - fine // 2, 2 * placed - fine
-        room = max((K - 1) ** 2 * S << fine, (K - 1) * S << placed).bit_length()
+        placed, fine = self.placed, max(0, power)
+        rise, coarse = unit - power // 2, 2 * placed - power
+        room = max((K - 1) ** 2 * S << fine >> fine - power, (K - 1) * S << placed).bit_length()
         bits = min(38, 60 - room)  # as finely as the exact range of sums allows
         sums: dict[str, Any] = {"weight": np.rint([share / side**2 * 2.0**bits for side, share in NEAR])}
         prior = max(1, round(NOTHING * S * 2.0**bits))
         limit, most = (K - 1) << placed, 2 * (K - 1) << unit
         least = max(1, round((SPREAD_FLOOR * (K - 1) * 2.0**unit) ** 2))
-        extra = round(0.25e-9 * (K - 1) ** 2 * S * 2.0 ** (bits + fine))
+        extra = round(0.25e-9 * (K - 1) ** 2 * S * 2.0 ** (bits + power))
         build.op("centre", "centre", boxes, sums, prior=prior, fraction=placed, lo=-limit, hi=limit)
         build.op(
             "spread", "spread", ["centre", *boxes], sums,
