@@ -67,6 +67,21 @@ def test_images_of_several_sizes(name):
         assert 8 * len(stream) <= symbols.bits + 41
 
 
+def test_every_height_and_width():
+    """1 to 70 of each, with a width or height that differs: single rows, columns, borders of every kind."""
+    made = coder(**MODELS["grey"])
+    for n in range(1, 71):
+        for h, w in ((n, n * 37 % 70 + 1), (n * 53 % 70 + 1, n)):
+            both_ways(made, made, *pictures(1, 1, h, w, n))
+
+
+def test_a_stream_has_at_most_forty_bits_more_than_the_model_says():
+    made = coder()
+    parts = [noise(3, 8, 8, seed=seed).numpy() if seed % 2 else pictures(1, seed=seed)[0] for seed in range(100)]
+    for symbols in made.encode(jobs(*parts)):
+        assert 8 * len(made.finish(symbols, 0xFFFFFFFF)) <= symbols[0].bits + 40
+
+
 @SLOW
 @given(
     st.sampled_from(["mixture", "values of base 16", "grey"]),
