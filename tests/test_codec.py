@@ -75,11 +75,16 @@ def test_every_height_and_width():
             both_ways(made, made, *pictures(1, 1, h, w, n))
 
 
-def test_a_stream_has_at_most_forty_bits_more_than_the_model_says():
-    made = coder()
+def test_a_stream_has_forty_one_bits_more_than_the_model_says_at_most():
+    """33 of them the check, in the coder's state, and up to a byte to round up; 36.5 on average."""
+    made, rng = coder(), np.random.default_rng(0)
     parts = [noise(3, 8, 8, seed=seed).numpy() if seed % 2 else pictures(1, seed=seed)[0] for seed in range(100)]
+    more = []
     for symbols in made.encode(jobs(*parts)):
-        assert 8 * len(made.finish(symbols, 0xFFFFFFFF)) <= symbols[0].bits + 40
+        more.append(8 * len(made.finish(symbols, int(rng.integers(1 << 32)))) - symbols[0].bits)
+        assert 8 * len(made.finish(symbols, 0xFFFFFFFF)) - symbols[0].bits < 41.001
+    assert max(more) < 41
+    assert 34 < np.mean(more) < 38
 
 
 @SLOW
