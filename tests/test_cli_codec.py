@@ -410,7 +410,7 @@ def test_notes(ardm, monkeypatch):
 
 
 def test_usage(ardm):
-    for arguments in (["compress"], ["compress", "x", "--nothing"], ["decompress"], ["compress", "x", "--calls", "0"],
+    for arguments in (["compress", "x", "--nothing"], ["compress", "x", "--calls", "0"],
                       ["compress", "x", "-9", "-K", "5"], ["compress", "x", "--strip", "--bytes"], ["nothing"], ["extract", "x"],
                       ["decompress", "x", "--format", "jpg"], ["compress", "--archive", "a", "-o", "b", "notes.txt"],
                       ["compress", "--archive", "a", "-"]):  # fmt: skip
@@ -508,7 +508,7 @@ def test_an_archive_there_and_back(ardm):
     good(ardm("decompress", "all.ardm"))
     assert content_of(Path("all") / "in") == before
     result = ardm("decompress", "all.ardm", "-f")
-    assert (result.exit_code, result.stderr) == (1, "ardm: all.ardm: all is a folder\n")
+    assert (result.exit_code, result.stderr) == (1, "ardm: all.ardm: all is a folder; give another name with -o\n")
     good(ardm("decompress", "all.ardm", "-o", "elsewhere"))
     assert content_of(Path("elsewhere/in")) == before
     good(ardm("extract", "all.ardm", "in/deep/1.png", "4", "-o", "in"))
@@ -565,8 +565,8 @@ def test_the_worst_exit_code_wins(ardm, monkeypatch):
 
 @pytest.mark.parametrize(("error", "code", "said"), [
     (OSError(28, "No space left on device", "x.ardm"), 1, "cannot write photo.png.ardm: no space left on device"),
-    (MemoryError(), 1, "photo.png: out of memory: the image is too large for this machine"),
-    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 1, "photo.png: out of memory: the image"),
+    (MemoryError(), 1, "photo.png: out of memory: what was asked for is too large for this machine"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), 1, "photo.png: out of memory: what was"),
     (ArdmError("a sentence"), 1, "photo.png: a sentence"), (CodecError("a sentence"), 3, "photo.png: a sentence"),
     (ModelMissing("a sentence"), 4, "photo.png: a sentence"),
 ])  # fmt: skip
@@ -677,6 +677,12 @@ def test_a_reader_who_has_gone(tmp_path):
         said = child.communicate(timeout=60)[1]
     assert child.returncode == 1
     assert said.endswith(b"cannot write standard output: no space left on device\n")
+
+
+def test_standard_input_is_meant_where_no_file_is_named(tmp_path):
+    packed = process("compress", stdin=subprocess.PIPE).communicate(TEXT, timeout=60)[0]
+    assert process("-dc", stdin=subprocess.PIPE).communicate(packed, timeout=60)[0] == TEXT
+    assert process("-z", stdin=subprocess.PIPE).communicate(TEXT, timeout=60)[0] == packed
 
 
 def test_what_needs_no_model_starts_without_pytorch(tmp_path):

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from ardm import formats, frames
 from ardm.admission import UNLIMITED, admit, refuse_foreign
-from ardm.container import Reader, read_header
+from ardm.container import Reader, name_fault, read_header
 from ardm.content import ORIGINS, Content, Kind
 from ardm.engine import MODELLED
 from ardm.errors import ArdmError
@@ -128,7 +128,9 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         refuse_source(path)
         if isinstance(target, Path) and target.exists() and path.samefile(target):
             raise ArdmError(f"{path} would be overwritten by itself; give another name with -o")
-    names: list[str] | None = safe_names([item_name(one) for one in found])
+    given = [item_name(one) for one in found]
+    renamed = _legal(given)
+    names: list[str] | None = given
     items: Sequence[Content] = Items(paths, how)
     rows = _rows(paths, how)
     if rows is not None:
@@ -137,7 +139,7 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
     originals = Originals(items, how.strip) if isinstance(items, Items) else None
     data, report = frames.compress_archive(items, names, coder, originals, how.told("encoding"))
     records = items.records if isinstance(items, Items) else {}
-    notes = _notes(records, paths, data)
+    notes = (*renamed, *_notes(records, paths, data)) if names is not None else _notes(records, paths, data)
 
     def check(written: Path | BinaryIO) -> None:
         with written.open("rb") if isinstance(written, Path) else written as file:
@@ -181,6 +183,19 @@ def _coder(items: Sequence[Content], paths: Sequence[Path], how: How) -> PartCod
 
 
 _PICTURES = frozenset(ORIGINS) - {"", "wav", "flac"}
+
+
+def _legal(names: list[str]) -> list[str]:
+    """Change names that no archive may hold, in place; a sentence for each."""
+    before = list(names)
+    names[:] = [name if not name_fault([name]) else safe_names([name])[0] for name in names]
+    if name_fault(names):  # two are equal now
+        names[:] = safe_names(names)
+    return [
+        f"{old}: its name cannot stand in an archive; it is {new} there"
+        for old, new in zip(before, names, strict=True)
+        if old != new
+    ]
 
 
 def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ app = typer.Typer(
     cls=cli_codec.Aliases,
     add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Any-order generative models of discrete data, and the lossless codecs that fall out of them.",
 )
@@ -406,20 +406,3 @@ def options(
     ] = False,
 ) -> None:
     """Any-order generative models of discrete data, and the lossless codecs that fall out of them."""
-
-
-def main() -> None:
-    """The entry point."""
-    app()
-
-
-def unardm() -> None:
-    """`unardm FILE...`: ardm decompress."""
-    sys.argv[1:1] = ["decompress"]
-    app()
-
-
-def ardmcat() -> None:
-    """`ardmcat FILE...`: ardm cat."""
-    sys.argv[1:1] = ["cat"]
-    app()

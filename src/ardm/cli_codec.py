@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,12 +37,17 @@ from ardm.files import (
 from ardm.places import ENDING, Found
 from ardm.whole import reasons, refuse_source
 
-Files = Annotated[
-    list[Path], typer.Argument(metavar="FILE...", help="Files, or - for standard input.", allow_dash=True)
-]
-Packed = Annotated[
-    list[Path], typer.Argument(metavar="FILE...", help="Files made by ardm compress, or -.", allow_dash=True)
-]
+
+def _piped() -> list[Path]:
+    """What is meant where no file is named: standard input, if something comes in by it."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise typer.BadParameter("name a file, or give - and the data by standard input", param_hint="FILE...")
+    return [STREAM]
+
+
+_ARGUMENT: dict[str, Any] = {"allow_dash": True, "default_factory": _piped, "show_default": False}
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Files, or - for standard input.", **_ARGUMENT)]
+Packed = Annotated[list[Path], typer.Argument(metavar="FILE", help="Files made by ardm compress, or -.", **_ARGUMENT)]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="A bundled model, or the folder of one.")]
 Folders = Annotated[
     list[Path] | None, typer.Option("--model", "-m", help="The folder of a model that is not bundled; several times.")
@@ -62,8 +68,8 @@ Strip = Annotated[bool, typer.Option("--strip", help="Drop colour profiles, EXIF
 Exact = Annotated[bool, typer.Option("--bytes", help="Keep every byte of a file, not the picture or sound in it.")]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take the files in folders.")]
 Together = Annotated[Path | None, typer.Option("--archive", help="All files and folders in one, of this name.")]
-Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads; 0: one a core.", min=0)]
-Backend = Annotated[str, typer.Option(help="What computes: auto, float32, float64, int64 or numpy; all alike.")]
+Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads; 0: one a core.", min=0, max=1024)]
+Backend = Annotated[str, typer.Option(help="What computes: auto, int8, float32, float64, int64 or numpy; all alike.")]
 Device = Annotated[str, typer.Option(help="Where it computes: auto, cpu, cuda, ...")]
 Format = Annotated[str, typer.Option(help="Another format: png, webp, bmp, tiff, ppm, wav, flac, npy.")]
 Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse what needs more memory, such as 512MiB.")]
@@ -101,14 +107,14 @@ def _levels(args: Sequence[str]) -> Iterator[str]:
 
 
 class Aliases(TyperGroup):
-    """A program whose commands can also be asked for as zstd's: -d, -t, -l, with other flags before or behind."""
+    """A program whose commands can also be asked for as zstd's: -z, -d, -t, -l, with other flags before or behind."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Write them out."""
         return super().parse_args(ctx, aliased(args))
 
 
-_COMMANDS = {"d": "decompress", "t": "test", "l": "list"}
+_COMMANDS = {"z": "compress", "d": "decompress", "t": "test", "l": "list"}
 
 
 def aliased(args: Sequence[str]) -> list[str]:

@@ -69,7 +69,8 @@ def export(
         if not out and not Path(model).is_dir():
             raise ArdmError(f"say with --out where the codec model of {model} is to go")
         target = folder / NAME
-        refuse_target(target, force)
+        if folder.is_dir():
+            refuse_target(target, force)
         bundle = load(model)
         obstacles = unsupported(bundle)
         if obstacles:

@@ -66,7 +66,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ArdmError):
         return str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _memory(str(error))):
-        return "out of memory: the image is too large for this machine"
+        return "out of memory: what was asked for is too large for this machine"
     if isinstance(error, SafetensorError):
         return f"a model file cannot be written or read: {error}"
     if isinstance(error, OSError):

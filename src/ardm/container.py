@@ -45,6 +45,10 @@ MODEL_SITES = 1 << 22
 """Sites a plane of a region that a model codes: what a coder must be able to hold at once."""
 MAX_ABOUT = 1 << 24
 """Bytes of an about block, unpacked."""
+MAX_NAME = 4096
+"""Bytes of the name of an item."""
+MAX_ENTRIES = 4096
+"""Entries of an about block."""
 MAX_DIRECTORY = 1 << 26
 """Bytes of an archive's directory, unpacked."""
 LEAST_PIECE = 5
@@ -444,6 +448,8 @@ def read_about(file: Reader) -> dict[str, bytes]:
         name = inner.take(inner.varint("about block"), "about block").decode("latin-1")
         if not re.fullmatch(r"[a-z0-9-]{1,32}", name) or name in about:
             raise CodecError(f"damaged file: its about block names {name[:40]!r}")
+        if len(about) == MAX_ENTRIES:
+            raise CodecError(f"damaged file: its about block has more than {MAX_ENTRIES} entries")
         about[name] = inner.take(inner.varint("about block"), "about block")
     if not about:
         raise CodecError("damaged file: its about block is empty")
@@ -515,8 +521,10 @@ def name_fault(names: Sequence[str]) -> str:
     """Why these are no names of items, in a sentence; empty if they are: different relative paths that stay inside."""
     seen: set[str] = set()
     for name in names:
+        if len(name.encode("utf-8", "replace")) > MAX_NAME:
+            return f"the name {name[:40]!r}… has more than {MAX_NAME} bytes"
         steps = name.split("/")
-        if {"", ".", ".."} & set(steps) or re.search(r"[\x00-\x1f\x7f\\\ufffd\ud800-\udfff]|^[A-Za-z]:", name):
+        if {"", ".", ".."} & set(steps) or re.search(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]|^[A-Za-z]:", name):
             return f"{name!r} cannot be the name of an item; names are relative paths of plain steps"
         if name in seen:
             return f"two items are named {name!r}; names must differ"

@@ -230,8 +230,20 @@ def parse(data: bytes, how: How, name: str = "") -> Loaded:
         looks = formats.sniff(data[:64])
         return Loaded(Content.of_bytes(data, looks if looks in ORIGINS else ""), data)
     read = formats.read(data, name, how.strip)
+    if read.content.kind != Kind.BYTES and not rebuilt(read.content, data, how.strip):
+        note = "it could not be rebuilt exactly: kept byte for byte"
+        return Loaded(Content.of_bytes(data), data, True, (note,))
     original = read.content.kind == Kind.BYTES or not how.strip
     return Loaded(read.content, data, original, read.notes, read.dropped)
+
+
+def rebuilt(content: Content, data: bytes, strip: bool) -> bool:
+    """Whether the file that a content becomes again is, byte for byte or in all that is read of it, what it was."""
+    try:
+        again = formats.render(content)
+    except ArdmError:
+        return False
+    return (again == data and not strip) or fingerprint(formats.read(again).content) == fingerprint(content)
 
 
 def load(file: BinaryIO, how: How, name: str = "") -> Iterator[Loaded]:
@@ -393,9 +405,19 @@ def decompress_file(source: Path | BinaryIO, target: Path | Sink | None = None, 
     converted = format not in ("", infos[0].origin)
     spared = f"in another format ({format}) less may come back" if converted else ""
     removed, notes = finish(source, before, how, spared)
+    notes += tuple(said(infos[0], format, target))
     seconds, size = time.perf_counter() - began, sum(info.file_bytes for info in infos)
     what = described(infos[0]) if len(infos) == 1 else f"{sum(info.raw_bytes for info in infos)} bytes"
     return Done(path_of(source), path_of(target), what, size, written, seconds, notes=notes, removed=removed)
+
+
+def said(info: FrameInfo, format: str, target: object) -> Iterator[str]:
+    """What is worth knowing of a file that was restored as something else, or under a name that says something else."""
+    if format not in ("", info.origin) and info.about:
+        yield f"as {format} the samples come back; {', '.join(info.about)} may not, whole, as in {info.origin or 'bytes'}"
+    meant = formats.ENDINGS.get(target.suffix.lower(), "") if isinstance(target, Path) else ""
+    if info.kind == Kind.BYTES and meant and format != meant and info.origin != meant:
+        yield f"the file inside was kept byte for byte; its bytes are unchanged, whatever {target} is called"
 
 
 def is_ours(source: object) -> bool:

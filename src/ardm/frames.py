@@ -51,6 +51,8 @@ CODED_RUN = 16
 """Span of the regions of anything else that a model codes."""
 STORED_RUN = {Kind.BYTES: 22, Kind.IMAGE: 22, Kind.AUDIO: 20, Kind.ARRAY: 22}
 """Span of the regions of what is stored and has one row, by kind; LZMA2 looks back 2^22 bytes."""
+WAITING = 1 << 26
+"""Bytes of regions without a job that wait for one with a job, at most."""
 SLIGHT = 1 << 12
 """Bytes of a file up to which it may matter that naming a model takes some."""
 
@@ -227,10 +229,11 @@ def _through(
     regions: Iterable[R],
     job: Callable[[R], Job | None],
     run: Callable[[Iterable[Job]], Iterator[Result]] | None,
+    size: Callable[[R], int],
 ) -> Iterator[tuple[R, Result | None]]:
     """Each region, in order, with what became of its job; a region without one does not pass through the run.
 
-    A region waits only while an earlier one is worked on.
+    A region waits only while an earlier one is worked on, and no more than WAITING bytes of them do.  size: in bytes.
     """
     if run is None:
         for region in regions:
@@ -239,23 +242,32 @@ def _through(
             yield region, None
         return
     waiting: deque[tuple[R, bool]] = deque()
+    rest, more = iter(regions), True
 
     def jobs() -> Iterator[Job]:
-        for region in regions:
+        nonlocal more
+        held = 0
+        for region in rest:
             made = job(region)
             waiting.append((region, made is not None))
             if made is not None:
                 yield made
+                continue
+            held += size(region)
+            if held > WAITING:
+                return  # the run ends with what it has, and another one begins
+        more = False
 
-    for result in run(jobs()):
-        while not waiting[0][1]:
-            yield waiting.popleft()[0], None
-        yield waiting.popleft()[0], result
-    while waiting:
-        region, asked = waiting.popleft()
-        if asked:
-            raise ArdmError("the coder of the model gave fewer results than it was given jobs")
-        yield region, None
+    while more:
+        for result in run(jobs()):
+            while not waiting[0][1]:
+                yield waiting.popleft()[0], None
+            yield waiting.popleft()[0], result
+        while waiting:
+            region, asked = waiting.popleft()
+            if asked:
+                raise ArdmError("the coder of the model gave fewer results than it was given jobs")
+            yield region, None
 
 
 def _crc(x: Samples, before: int = 0) -> int:
@@ -353,7 +365,9 @@ def _encoded(contents: Iterable[Content], coder: PartCoder[Any] | None, first: i
         region.piece = _sealed(region, [], coder)
         return None
 
-    for region, coded in _through(regions(), job, None if coder is None else coder.encode):
+    for region, coded in _through(
+        regions(), job, None if coder is None else coder.encode, lambda region: region.x.nbytes
+    ):
         region.piece = region.piece or _sealed(region, coded or [], coder)
         region.whole.pieces.append(region.piece)
         yield region
@@ -664,7 +678,7 @@ def _decoded(sources: Iterable[_Source], coder: PartCoder[Any] | None) -> Iterat
         piece.close("piece")
         return None
 
-    for hole, result in _through(holes(), job, None if coder is None else _damage(coder)):
+    for hole, result in _through(holes(), job, None if coder is None else _damage(coder), lambda hole: hole.x.nbytes):
         if result is not None:
             _fill(hole, result[0])
             _agree(hole, hole.piece.crc, result[1])
@@ -720,12 +734,7 @@ def _finished(whole: _Decoding) -> Content:
 
 def _coder(models: Models, header: Header) -> PartCoder[Any]:
     """The model that a header names."""
-    try:
-        coder = models(header.model, header.calls)
-    except CodecError:
-        raise
-    except ArdmError as error:
-        raise CodecError(f"damaged file: {error}") from None
+    coder = models(header.model, header.calls)
     if coder.identity[:8] != header.model:
         raise ModelMissing(f"this file was made by model {header.model}; got {coder.identity[:8]}")
     if coder.calls != header.calls:

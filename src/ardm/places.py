@@ -24,7 +24,7 @@ STEP_BYTES = 240
 """Bytes of one step of a name of an item: file systems take 255, and a name that is taken gets a number."""
 
 _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
-_NEVER = re.compile(r"[\x00-\x1f\x7f\\\ufffd\ud800-\udfff]")
+_NEVER = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]")
 _WINDOWS = re.compile(r'[<>:"|?*]')
 
 
@@ -132,9 +132,10 @@ def safe_names(names: Sequence[str], windows: bool = sys.platform == "win32") ->
     """
     made: list[str] = []
     taken: dict[str, bool] = {}  # folded path: whether it is a file
+    numbers: dict[str, int] = {}  # folded path: the last number that was given beside it
     for name in names:
         steps = [_step(step, windows) for step in name.split("/") if step not in ("", ".", "..")] or ["item"]
-        made.append(_free(steps, taken))
+        made.append(_free(steps, taken, numbers))
     return made
 
 
@@ -155,16 +156,20 @@ def _step(step: str, windows: bool) -> str:
     return step
 
 
-def _free(steps: list[str], taken: dict[str, bool]) -> str:
+def _free(steps: list[str], taken: dict[str, bool], numbers: dict[str, int]) -> str:
     """A path for these steps beside those that are taken: a folder may be shared, and a file may not."""
     path = ""
     for k, step in enumerate(steps):
-        last, number = k == len(steps) - 1, 1
+        last = k == len(steps) - 1
         stem, suffix = os.path.splitext(step) if last else (step, "")
         candidate = path + step
+        first = _folded(candidate)
+        number = numbers.get(first, 1)
         while (used := taken.get(_folded(candidate))) is not None and (last or used is True):
             number += 1
             candidate = f"{path}{stem} ({number}){suffix}"
+        if number > 1 and last:
+            numbers[first] = number
         taken[_folded(candidate)] = last
         path = candidate + "/"
     return path[:-1]

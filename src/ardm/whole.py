@@ -82,7 +82,7 @@ def refuse_target(path: Path, force: bool) -> None:
     if not os.path.lexists(path):
         return
     if path.is_dir():
-        raise ArdmError(f"{path} is a folder")
+        raise ArdmError(f"{path} is a folder; give another name with -o")
     if path.exists() and not path.is_file():
         raise ArdmError(f"{path} is not an ordinary file, and is left alone")
     if not force:

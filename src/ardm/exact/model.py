@@ -65,7 +65,8 @@ class CodecModel:
 
     def __post_init__(self) -> None:
         shape = (self.program.digits, self.program.channels)
-        good = self.default in self.orders and 0 <= self.lead < self.program.channels and self.kind in KINDS
+        good = type(self.default) is int and type(self.lead) is int and isinstance(self.card, Mapping)
+        good = good and self.default in self.orders and 0 <= self.lead < self.program.channels and self.kind in KINDS
         for calls, when in self.orders.items():
             good = good and when.ndim == 4 and when.shape[:2] == shape and when.size > 0 and calls >= 1
             good = good and bool(when.min() >= 0 and when.max() < calls and (np.diff(when, axis=0) > 0).all())
@@ -133,12 +134,14 @@ def load(path: str | Path) -> CodecModel:
             raise ArdmError(f"{path} is no codec model of format {FORMAT}" + (f", but of {version}" if version else ""))
         content, card = json.loads(about["content"]), json.loads(about.get("card", "{}"))
         model = _model(content, tensors, card, about["golden"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ArdmError(f"{path} is no readable codec model: {type(error).__name__} {error}") from None
     return model
 
 
 def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
+    if any(t.dtype.kind not in "iu" for n, t in tensors.items() if n.startswith("order.")):
+        raise ValueError("its orders are not integers")
     orders = {int(n[6:]): t.astype(np.int64) for n, t in tensors.items() if n.startswith("order.")}
     weights = {n[8:]: t for n, t in tensors.items() if n.startswith("program.")}
     program = Program.parse(content["program"], weights)

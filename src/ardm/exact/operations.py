@@ -100,9 +100,15 @@ def operation(name: str, bound: Callable[[Program, Op, list[Bound]], Bound]) -> 
     return register
 
 
+MAX_PLANES = 1 << 18
+"""Planes of a value."""
+
+
 def made(lo: Any, hi: Any, rows: bool, peak: int = 0) -> Bound:
     """A bound whose peak is at least what it bounds; ArdmError for what no container holds exactly."""
     lo, hi = np.asarray(lo), np.asarray(hi)
+    if lo.size > MAX_PLANES:
+        raise ArdmError(f"an operation of a codec model makes {lo.size} planes; the most is {MAX_PLANES}")
     peak = max([peak, *(int(abs(end)) for ends in (lo, hi) for end in (ends.min(), ends.max()))])
     if peak >= 1 << 53:
         raise ArdmError("an operation of a codec model leaves the exact range of every container")

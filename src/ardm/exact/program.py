@@ -35,6 +35,10 @@ SPEC = 1
 """The version of the arithmetic."""
 
 
+MAX_SITES = 1 << 22
+"""Places of an item that a program may fix."""
+
+
 @dataclass(frozen=True)
 class Op:
     """One operation: its name, what it reads, what it is called, its integers and its tensors by role."""
@@ -64,7 +68,7 @@ class Op:
             texts = [made.name, made.out, *made.inputs, *integers, *tensors, *tensors.values()]
             good = value.keys() == made.plain().keys() and all(isinstance(t, str) for t in texts)
             good = good and all(type(n) is int and abs(n) < 1 << 53 for n in integers.values())
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             good = False
         if not good:
             raise ArdmError(f"a codec model holds an operation that cannot be read: {str(value)[:80]}")
@@ -115,7 +119,8 @@ class Program:
         size: Any = value.get("size")
         ops: Any = value.get("ops")
         good = isinstance(ops, list) and isinstance(size, list) and len(size) == 2
-        if not good or not 2 <= base <= classes or not all(type(n) is int and 0 <= n < 1 << 24 for n in size):
+        good = good and all(type(n) is int and n >= 0 for n in size) and size[0] * size[1] <= MAX_SITES
+        if not good or not 2 <= base <= classes or (min(size) == 0) != (max(size) == 0):
             raise ArdmError("a codec model holds a program that cannot be read: its sizes are not those of items")
         made = Program(tuple(map(Op.parse, ops)), tensors, channels, classes, base, (size[0], size[1]))
         for name, tensor in tensors.items():

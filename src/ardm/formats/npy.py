@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -104,9 +105,13 @@ def _parse(data: bytes) -> tuple[str, tuple[int, ...], bool, int]:
     try:
         version = npy.read_magic(file)
         reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-        shape, fortran, dtype = reader(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            shape, fortran, dtype = reader(file)
     except (ValueError, KeyError):
         raise Kept("its header cannot be read") from None
+    if not all(type(n) is int and 0 <= n < 10**18 for n in shape):
+        raise Kept(f"its shape is {shape}")
     if not _TYPE.fullmatch(dtype.str):
         raise Kept(f"only arrays of integers are read; it has {dtype}")
     if prod(shape) * dtype.itemsize > MAX_SAMPLES:

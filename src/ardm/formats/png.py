@@ -10,6 +10,7 @@ of the profile), "=exi", "=xmp", "=plt", "=alp", "=dat".  It is left out where t
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -136,6 +137,8 @@ def read(data: bytes, strip: bool) -> Read:
     if b"acTL" in names:
         raise Kept("an animation")
     strange = {name for name in names if not name[0] & 32} - {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+    if not all(re.fullmatch(rb"[A-Za-z]{4}", name) for name in names) or chunks[-1][1]:
+        raise Kept("its chunks are not named as chunks are")
     if depth not in _DEPTHS.get(colour, ()) or method or filters or interlaced > 1 or strange:
         raise Kept("it is of a kind that is not known")
     if names[first : first + len(body)] != [b"IDAT"] * len(body) or names.count(b"PLTE") > 1:

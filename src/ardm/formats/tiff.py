@@ -39,8 +39,9 @@ _DEEP = 4
 # --- tags -------------------------------------------------------------------------------------------------------------
 
 
-def _directory(data: bytes, at: int, order: str, depth: int = 0) -> tuple[Tags, int]:
-    """Tags, and where the next directory is."""
+def _directory(data: bytes, at: int, order: str, depth: int = 0, budget: list[int] | None = None) -> tuple[Tags, int]:
+    """Tags, and where the next directory is; budget: bytes that may still be read, which tags that overlap would pass."""
+    budget = [2 * len(data)] if budget is None else budget
     if depth > _DEEP:
         raise Kept("its directories go in circles")
     (count,) = struct.unpack_from(order + "H", data, at)
@@ -52,9 +53,12 @@ def _directory(data: bytes, at: int, order: str, depth: int = 0) -> tuple[Tags, 
         begin = place + 8 if size <= 4 else struct.unpack_from(order + "I", data, place + 8)[0]
         if kind not in _SIZES or begin + size > len(data) or tag in tags:
             raise Kept("its tags are damaged")
+        budget[0] -= 12 + size
+        if budget[0] < 0:
+            raise Kept("its tags overlap")
         value = data[begin : begin + size]
         if tag in _POINTERS and size == 4:
-            tags[tag] = _directory(data, struct.unpack(order + "I", value)[0], order, depth + 1)[0]
+            tags[tag] = _directory(data, struct.unpack(order + "I", value)[0], order, depth + 1, budget)[0]
         else:
             tags[tag] = kind, value
     return tags, struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]
