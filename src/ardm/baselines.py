@@ -236,8 +236,10 @@ def pixels(x: Samples) -> Samples:
 
 
 def channels(y: Samples, number: int) -> Samples:
-    """The inverse of pixels; some formats make colours of grey, and leave an opaque alpha out."""
+    """The inverse of pixels; some formats make colours of grey, or grey of colours, and leave an opaque alpha out."""
     x = y[None] if y.ndim == 2 else y.transpose(2, 0, 1)
+    if number >= 3 and len(x) <= 2:
+        x = np.concatenate([x[[0, 0, 0]], x[1:]])
     if number <= 2 and len(x) >= 3:
         x = x[[0]] if number == 1 else x[[0, -1]] if len(x) == 4 else x[:1]
     if number in (2, 4) and len(x) == number - 1:
@@ -310,6 +312,8 @@ def _saved(content: Content, **options: Any) -> bytes:
 
 def _opened(data: bytes, form: Form) -> Samples:
     with Image.open(io.BytesIO(data)) as image:
+        if image.mode == "P":  # what optimisers make of pictures of few colours
+            image = image.convert("RGBA" if form.shape[0] in (2, 4) else "RGB")
         return channels(np.array(image).astype(form.dtype, copy=False), form.shape[0])
 
 
