@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.numpy import save
 
 from ardm import formats, frames
-from ardm.container import Limits
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.model import NAME, load
