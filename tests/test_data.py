@@ -20,8 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ardm import data
 from ardm.data import Dataset, arrays, augment, batches, cifar10, fashion_mnist, images, load, mnist
+from ardm.datasets import cifar as cifar_module
+from ardm.datasets import idx as idx_module
+from ardm.datasets.base import SHARES, place
 from ardm.errors import ArdmError
 
 FILES = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
@@ -117,11 +119,11 @@ def test_cifar10_rows_then_columns(tmp_path):
 def test_cifar10_checks_size_and_md5(cifar, monkeypatch):
     with pytest.raises(ArdmError, match=r"data_batch_1\.bin has 12292 bytes, expected 30730000"):
         cifar10(cifar, "train")
-    monkeypatch.setattr(data, "_CIFAR_BYTES", 4 * 3073)
+    monkeypatch.setattr(cifar_module, "_CIFAR_BYTES", 4 * 3073)
     with pytest.raises(ArdmError, match=r"test_batch\.bin is not the published file: MD5 .*803d5f7f"):
         cifar10(cifar, "test")
     content = (cifar / "cifar-10-batches-bin" / "test_batch.bin").read_bytes()
-    monkeypatch.setitem(data._CIFAR_MD5, "test_batch.bin", hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(cifar_module._CIFAR_MD5, "test_batch.bin", hashlib.md5(content).hexdigest())
     assert len(cifar10(cifar, "test")) == 4
 
 
@@ -211,7 +213,7 @@ def test_cifar10_refuses_links_in_the_archive(tmp_path, kind):
 
 def test_cifar10_refuses_swollen_members(tmp_path, monkeypatch):
     tarball(tmp_path / "cifar-10-binary.tar.gz", {"cifar-10-batches-bin/data_batch_1.bin": bytes(200)})
-    monkeypatch.setattr(data, "_CIFAR_BYTES", 199)
+    monkeypatch.setattr(cifar_module, "_CIFAR_BYTES", 199)
     with pytest.raises(ArdmError, match="at most 199 bytes"):
         cifar10(tmp_path, "train", verify=False)
 
@@ -314,9 +316,9 @@ def test_mnist_checks_md5(tmp_path, monkeypatch):
     write_idx(tmp_path)
     with pytest.raises(ArdmError, match=r"train-images-idx3-ubyte is not the published file: MD5"):
         mnist(tmp_path, "train")
-    for name, (zipped, _) in list(data._MNIST.md5.items()):
+    for name, (zipped, _) in list(idx_module._MNIST.md5.items()):
         unpacked = hashlib.md5((tmp_path / name).read_bytes()).hexdigest()
-        monkeypatch.setitem(data._MNIST.md5, name, (zipped, unpacked))
+        monkeypatch.setitem(idx_module._MNIST.md5, name, (zipped, unpacked))
     assert len(mnist(tmp_path, "train")) == 30
 
 
@@ -351,7 +353,7 @@ def test_mnist_refuses_broken_gzip(tmp_path, damage):
 
 def test_mnist_stops_at_the_published_size(tmp_path, monkeypatch):
     write_idx(tmp_path, zipped=True)
-    monkeypatch.setattr(data, "_IDX_BYTES", 1000)
+    monkeypatch.setattr(idx_module, "_IDX_BYTES", 1000)
     with pytest.raises(ArdmError, match="holds more than 1000 bytes"):
         mnist(tmp_path, "train", verify=False)
 
@@ -519,7 +521,7 @@ def test_images_missing(tmp_path):
 
 
 def split_of(key: str) -> str:
-    return next(split for split, (low, high) in data._SHARES.items() if low <= data._place(key) < high)
+    return next(split for split, (low, high) in SHARES.items() if low <= place(key) < high)
 
 
 def test_splits_of_images_are_disjoint_complete_and_stay(tmp_path):
@@ -535,15 +537,15 @@ def test_splits_of_images_are_disjoint_complete_and_stay(tmp_path):
 
 
 def test_shares_and_pinned_places():
-    counts = dict.fromkeys(data._SHARES, 0)
+    counts = dict.fromkeys(SHARES, 0)
     for n in range(4000):
         counts[split_of(f"folder/{n}.png")] += 1
     assert abs(counts["train"] - 3600) < 100
     assert abs(counts["valid"] - 200) < 60
     assert abs(counts["test"] - 200) < 60
     expected = int.from_bytes(hashlib.sha256(b"a/b.png").digest()[:6], "big") / 2**48
-    assert data._place("a/b.png") == expected
-    assert data._place("cafe\u0301.png") == data._place("caf\u00e9.png"), "one name on every file system"
+    assert place("a/b.png") == expected
+    assert place("cafe\u0301.png") == place("caf\u00e9.png"), "one name on every file system"
 
 
 # -------------------------------------------------------------------------------------------------------------- .npy

@@ -328,16 +328,17 @@ def test_a_new_model_begins_near_ignorance(trunk, head):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_named_sizes_can_be_built_small(name):
-    config = preset(name, shape=(1, 4, 4), classes=4, width=8, blocks=1)
+    shape = (1, 4, 4) if "shape" not in PRESETS[name] else (16,)
+    config = preset(name, shape=shape, classes=4, width=8, blocks=1)
     model = build(config)
-    assert score(model, plans.raster(1, (1, 4, 4)).coarsen([0]), some_data(model.digits, (1, 4, 4))).isfinite().all()
+    assert score(model, plans.raster(1, shape).coarsen([0]), some_data(model.digits, shape)).isfinite().all()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"head": "softmax"}, "head must be one of values"),
-        ({"trunk": "mlp"}, "trunk must be"),
+        ({"trunk": "forest"}, "trunk must be"),
         ({"attention": "some"}, "attention must be"),
         ({"shape": (3, 4)}, r"\(C, H, W\)"),
         ({"shape": (0, 4, 4)}, r"\(C, H, W\)"),

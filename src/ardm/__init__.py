@@ -14,8 +14,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ardm.adapters import huggingface, wrap
     from ardm.api import fill, make_plan, sample, score
     from ardm.bundle import Bundle, load
+    from ardm.causal import CausalModel
     from ardm.codec import compress, decompress
     from ardm.config import Recipe, load_recipe
     from ardm.digits import Digits, Maps, Partial
@@ -23,13 +25,16 @@ if TYPE_CHECKING:
     from ardm.model import Model
     from ardm.plan import Plan
     from ardm.schedule import LossCurve, Schedule
-    from ardm.zoo import ModelConfig
+    from ardm.sizes import ModelConfig, preset
+    from ardm.zoo import build
 
 __version__ = version("ardm")
 
 _ROOMS = {
+    "adapters": "huggingface wrap",
     "api": "fill make_plan sample score",
     "bundle": "Bundle load",
+    "causal": "CausalModel",
     "codec": "compress decompress",
     "config": "Recipe load_recipe",
     "digits": "Digits Maps Partial",
@@ -37,13 +42,15 @@ _ROOMS = {
     "model": "Model",
     "plan": "Plan",
     "schedule": "LossCurve Schedule",
-    "zoo": "ModelConfig",
+    "sizes": "ModelConfig preset",
+    "zoo": "build",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 __all__ = [
     "ArdmError",
     "Bundle",
+    "CausalModel",
     "CodecError",
     "Digits",
     "LossCurve",
@@ -54,14 +61,18 @@ __all__ = [
     "Plan",
     "Recipe",
     "Schedule",
+    "build",
     "compress",
     "decompress",
     "fill",
+    "huggingface",
     "load",
     "load_recipe",
     "make_plan",
+    "preset",
     "sample",
     "score",
+    "wrap",
 ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -19,8 +20,7 @@ from typing import Any, BinaryIO
 from ardm import formats, frames
 from ardm.admission import UNLIMITED, admit, refuse_foreign
 from ardm.container import Reader, name_fault, read_header
-from ardm.content import ORIGINS, Content, Kind
-from ardm.engine import MODELLED
+from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files import (
     Done,
@@ -41,6 +41,7 @@ from ardm.files import (
 )
 from ardm.frames import Archive, FrameInfo, PartCoder
 from ardm.places import ENDING, Found, format_of, item_name, restored_path, safe_names
+from ardm.suits import suited
 from ardm.whole import reasons, refuse_source, refuse_target, whole_folder, write_whole
 
 
@@ -135,7 +136,7 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
     rows = _rows(paths, how)
     if rows is not None:
         items, names = rows, None
-    coder = _coder(items, paths, how)
+    coder = _coder(items, how)
     originals = Originals(items, how.strip) if isinstance(items, Items) else None
     data, report = frames.compress_archive(items, names, coder, originals, how.told("encoding"))
     records = items.records if isinstance(items, Items) else {}
@@ -170,19 +171,21 @@ def _rows(paths: Sequence[Path], how: How) -> list[Content] | None:
         return formats.items(paths[0].read_bytes()) or None
 
 
-def _coder(items: Sequence[Content], paths: Sequence[Path], how: How) -> PartCoder[Any] | None:
-    """What codes the items: one model for all; asked for with the first that it may suit."""
-    for number, path in enumerate(paths if isinstance(items, Items) else paths[:1]):
-        with reasons(f"cannot read {path}"), path.open("rb") as file:
-            looks = formats.sniff(file.read(64))
-        if how.engine.model is not None or looks in _PICTURES:
-            content = items[number]
-            if how.engine.model is not None or content.kind in MODELLED:
-                return how.engine.coder(content)
-    return None
+def _coder(items: Sequence[Content], how: How) -> PartCoder[Any] | None:
+    """What codes the items, one model for all: the one named, or that which suits most of what is looked at."""
+    if how.engine.model is not None:
+        return how.engine.coder(items[0])
+    looked = range(0, len(items), max(1, len(items) // LOOKED))
+    weight: Counter[tuple[str, ...]] = Counter()
+    for k in looked:
+        content = items[k]
+        weight[suited(content)] += content.raw_bytes
+    names = max(weight, key=weight.__getitem__, default=())
+    return next((how.engine.coder(items[k]) for k in looked if names and suited(items[k]) == names), None)
 
 
-_PICTURES = frozenset(ORIGINS) - {"", "wav", "flac"}
+LOOKED = 64
+"""Items that are looked at to choose a model, about."""
 
 
 def _legal(names: list[str]) -> list[str]:

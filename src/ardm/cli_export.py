@@ -123,7 +123,7 @@ def _items(bundle: Bundle, changes: list[str], count: int) -> Tensor:
     if not isinstance(known, dict):
         return api.sample(bundle, count)
     source = from_values(Recipe, override(known, changes)).data
-    every = data.load(source.name, source.folder, source.train).items
+    every = data.of_config(source, source.train).items
     return every[torch.linspace(0, len(every) - 1, min(count, len(every))).long().roll(len(every) // 2)]
 
 

@@ -89,6 +89,20 @@ def model(name_or_path: str | Path | CodecModel) -> CodecModel:
     return _read(path, path.stat().st_mtime_ns)
 
 
+def calls_of(model: CodecModel, level: int) -> int:
+    """The number of network calls that a level 1..9 stands for: LEVELS where the model has all of them, else spread.
+
+    7, the default, is the model's own choice; 1 its fewest and 9 its most.
+    """
+    has = sorted(model.orders)
+    if all(calls in model.orders for calls in LEVELS.values()):
+        return LEVELS[level]
+    own = has.index(model.default)
+    if level <= DEFAULT_LEVEL:
+        return has[own * (level - 1) // (DEFAULT_LEVEL - 1)]
+    return has[own + -(-(len(has) - 1 - own) * (level - DEFAULT_LEVEL) // (9 - DEFAULT_LEVEL))]
+
+
 def machine(model: CodecModel, backend: str = "auto", device: str = "auto") -> Runner:
     """Something that runs a model's network, after it has reproduced the model's golden frequencies.
 
@@ -268,6 +282,9 @@ class ModelCoder:
         model.when(calls, 1, 1)
         self.model, self._calls, self._run, self._threads = model, calls, run, threads
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
+        self._letters = np.frombuffer(model.alphabet, np.uint8)
+        self._values = np.full(256, -1, dtype=np.int64)
+        self._values[self._letters] = np.arange(len(self._letters))
 
     @property
     def identity(self) -> str:
@@ -296,6 +313,12 @@ class ModelCoder:
         if content.kind not in kinds[self.model.kind] or (self.model.kind == "image" and flat):
             return f"model {self.model.name} codes content of kind {self.model.kind}"
         most = self.model.program.classes
+        if self.model.alphabet:
+            strange = np.flatnonzero(self._values[content.samples.ravel()] < 0)
+            if len(strange):
+                byte = content.samples.ravel()[strange[0]]
+                return f"model {self.model.name} codes {len(self.model.alphabet)} letters; byte {strange[0]} is {byte}"
+            return None
         if content.wide and most <= 256:
             return f"model {self.model.name} codes samples of 8 bits"
         if not content.wide and most > 256:
@@ -326,6 +349,7 @@ class ModelCoder:
 
     def _symbols(self, part: Samples) -> list[Symbols]:
         """part: (n, c, h, w)."""
+        part = self._values[part] if self.model.alphabet else part
         pieces: list[list[tuple[Ints, Ints]]] = [[] for _ in part]
         for y, x, inside, walker in self._tiles(part.shape[1:]):
             items = np.zeros((len(part), *walker.shape), dtype=np.int64)
@@ -343,7 +367,7 @@ class ModelCoder:
             part = np.empty((len(jobs), c, h, w), dtype=kind)
             for y, x, (tall, wide), walker in self._tiles((c, h, w)):
                 items = walker.decode(decoders)[:, :c, :tall, :wide]  # of a plane on its own all channels are equal
-                part[:, :, y : y + tall, x : x + wide] = items
+                part[:, :, y : y + tall, x : x + wide] = self._letters[items] if self.model.alphabet else items
             for mine, samples in zip(parts, part, strict=True):
                 mine.append(samples)
         return [(mine, decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]

@@ -27,10 +27,22 @@ T = TypeVar("T")
 class DataConfig:
     """Where the items come from.
 
-    name: cifar10, mnist, fashion_mnist, images or array.  folder: where its published files lie.
+    name: images cifar10, mnist, fashion_mnist, binarized_mnist, omniglot, images; text text8, enwik8, text; sound fsdd,
+    sc09, sounds; tables density, table; any .npy array.  folder: where the files lie; a file itself for text, table and
+    array.
     train, valid: names of splits.  download: fetch missing files, checked against published checksums.
     flip, rotate: augmentation by mirror images and quarter turns.
     labels: train with the class labels as context.
+
+    The others are options of some data sets, and an error for the rest; 0 and "" leave them as the data set has them.
+    length: characters or samples an item.  stride: from item to item of the training split, which overlap.
+    alphabet: of text, "bytes" (256 classes) or "27" (a..z and space).
+    set: of density its name ("adult"), of omniglot the part ("all", "background", "evaluation", "small").
+    rate: samples a second that sounds must have.
+    binarize: of the MNISTs, "threshold", "stochastic" (one fixed sample) or "dynamic" (a sample for each batch).
+    size, channels: of images in a folder; size of omniglot too (28 or 105).  classes: of arrays.
+    header: whether the first line of a table names its columns; null finds out.
+    verify: demand the published sizes and checksums; false accepts cut-down copies.
     """
 
     name: str = "cifar10"
@@ -41,6 +53,17 @@ class DataConfig:
     flip: bool = False
     rotate: bool = False
     labels: bool = False
+    length: int = 0
+    stride: int = 0
+    alphabet: str = ""
+    set: str = ""
+    rate: int = 0
+    binarize: str = ""
+    size: int = 0
+    channels: int = 0
+    classes: int = 0
+    header: bool | None = None
+    verify: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,8 @@ class TrainConfig:
     valid_every, valid_items: validation.  save_every: checkpoints.  sample_every: pictures (0: none).  log_every: lines.
     tensorboard: also write scalars and pictures for it.  init: a model to continue from.
     first_level: where an order has several levels of calls, the share of the items that train on the first.
+    objective: "steps" (a random step of any order, or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
+    "all" (every position at once: causal models, for which it is taken without being named).
     """
 
     steps: int = 20_000
@@ -80,13 +105,26 @@ class TrainConfig:
     tensorboard: bool = False
     init: str = ""
     first_level: float = 0.5
+    objective: str = "steps"
+    diffusion_steps: int = 1000
 
     def __post_init__(self) -> None:
         if self.decay not in ("constant", "linear", "cosine"):
             raise ArdmError(f"train.decay must be constant, linear or cosine; got {self.decay!r}")
         if self.precision not in ("float32", "bf16"):
             raise ArdmError(f"train.precision must be float32 or bf16; got {self.precision!r}")
-        for name in ("steps", "batch", "valid_items", "log_every", "valid_every", "save_every", "memory"):
+        if self.objective not in ("steps", "absorbing", "all"):
+            raise ArdmError(f"train.objective must be steps, absorbing or all; got {self.objective!r}")
+        for name in (
+            "steps",
+            "batch",
+            "diffusion_steps",
+            "valid_items",
+            "log_every",
+            "valid_every",
+            "save_every",
+            "memory",
+        ):
             if getattr(self, name) < 1:
                 raise ArdmError(f"train.{name} must be at least 1; got {getattr(self, name)}")
         for name in ("warmup", "weight_decay", "cross_entropy", "subset", "seed", "sample_every", "final"):
@@ -116,10 +154,12 @@ class Recipe:
 
 
 def shipped() -> list[str]:
-    """The names of the recipes in the package."""
+    """The names of the recipes in the package: "laptop/…", which take minutes to hours, and "paper/…"."""
     return sorted(
-        p.name.removesuffix(".yaml")
-        for p in (resources.files("ardm") / "recipes").iterdir()
+        f"{folder.name}/{p.name.removesuffix('.yaml')}"
+        for folder in (resources.files("ardm") / "recipes").iterdir()
+        if folder.is_dir()
+        for p in folder.iterdir()
         if p.name.endswith(".yaml")
     )
 
@@ -134,10 +174,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         if not path.is_file():
             raise ArdmError(f"there is no recipe file {path}")
         text = path.read_text()
-    elif name_or_path in shipped():
-        text = (resources.files("ardm") / "recipes" / f"{name_or_path}.yaml").read_text()
     else:
-        raise ArdmError(f"unknown recipe {name_or_path!r}{_nearest(name_or_path, shipped())}; a path must end in .yaml")
+        text = (resources.files("ardm") / "recipes" / f"{_full(name_or_path)}.yaml").read_text()
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -147,6 +185,15 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
             f"{name_or_path} must hold sections ({', '.join(_fields(Recipe))}), not a {type(values).__name__}"
         )
     return from_values(Recipe, override(values, overrides))
+
+
+def _full(name: str) -> str:
+    """The name of a shipped recipe, of which the folder may be left out."""
+    names = shipped()
+    found = [full for full in names if name in (full, full.partition("/")[2])]
+    if not found:
+        raise ArdmError(f"unknown recipe {name!r}{_nearest(name, names)}; a path must end in .yaml")
+    return found[0]
 
 
 def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

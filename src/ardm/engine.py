@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ardm.content import Content, Kind
+from ardm.content import Content
 from ardm.errors import ModelMissing
 from ardm.frames import Models, PartCoder
-
-MODELLED = (Kind.IMAGE, Kind.ARRAY)
-"""What a bundled model may suit.  For the rest PyTorch need not even be loaded."""
+from ardm.suits import suited
 
 
 @dataclass(frozen=True)
@@ -32,22 +31,31 @@ class Engine:
     folders: tuple[Path, ...] = ()
 
     def coder(self, content: Content) -> PartCoder[Any] | None:
-        """What codes this content; None: it is stored.  Raises ArdmError where the model that was named is not there."""
-        if self.model is None and content.kind not in MODELLED:
-            return None
-        try:
-            return self._coder
-        except ModelMissing:
-            if self.model is not None:
-                raise
-            return None
+        """What codes this content; None: it is stored.  Raises ArdmError where the model that was named is not there.
 
-    @cached_property
-    def _coder(self) -> PartCoder[Any]:
+        Where several bundled models may suit it, the one that needs the fewest bits for it.
+        """
+        if self.model is not None:
+            return self._coder(self.model)
+        found = []
+        for name in suited(content):
+            with suppress(ModelMissing):
+                found.append(self._coder(name))
+        able = [coder for coder in found if coder.refuses(content) is None]
+        return min(able, key=lambda coder: _bits(coder, content)) if len(able) > 1 else next(iter(able or found), None)
+
+    def _coder(self, name: str | Path) -> PartCoder[Any]:
         from ardm import codec
 
-        calls = codec.LEVELS[self.level] if self.level is not None else self.calls
-        return codec.coder(self.model, calls, self.backend, self.device, self.threads)
+        if name not in self._coders:
+            model = codec.model(name)
+            calls = self.calls if self.level is None else codec.calls_of(model, self.level)
+            self._coders[name] = codec.coder(model, calls, self.backend, self.device, self.threads)
+        return self._coders[name]
+
+    @cached_property
+    def _coders(self) -> dict[str | Path, PartCoder[Any]]:
+        return {}
 
     def models(self, identity: str, calls: int) -> PartCoder[Any]:
         """The model of a file; raises ModelMissing."""
@@ -59,3 +67,8 @@ class Engine:
 
         own = () if self.model is None or not Path(self.model).exists() else (Path(self.model),)
         return codec.maker(self.backend, self.device, self.threads, (*self.folders, *own))
+
+
+def _bits(coder: PartCoder[Any], content: Content) -> float:
+    """What a content of one part takes with a coder, without a header."""
+    return float(sum(part.bits for part in next(iter(coder.encode([[content.samples]])))))

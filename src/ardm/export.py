@@ -24,17 +24,21 @@ from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.exact.arbiter import Arbiter
 from ardm.exact.model import CodecModel, fingerprint
-from ardm.exact.operations import bound, given
-from ardm.exact.program import Op, Program
+from ardm.exact.program import Program
+from ardm.export_layers import Builder
 from ardm.export_layers import unsupported as obstacles
+from ardm.export_lines import UNIT as SOUND_UNIT
+from ardm.export_lines import nowhere, predictors, taps, window
 from ardm.export_unet import unet
 from ardm.heads import MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.local import FRACTION, UNIT, Local
+from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
+from ardm.nets.window import Window
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import Plan
-from ardm.quantise import Floats, Matrix, matrix, narrow, scales, watching
+from ardm.quantise import Floats, Matrix, matrix, scales, watching
 
 
 class Scales(NamedTuple):
@@ -69,45 +73,21 @@ SEARCH = (Precision(8, 8), Precision(10, 10), Precision(12, 10), Precision(12, 1
 """What is tried, one after the other."""
 
 
-class Builder:
-    """A program in the making: operations and their tensors, with their bounds."""
+KINDS = {"unet": "image", "local": "image", "window": "text", "taps": "audio"}
+"""What a network of each trunk codes."""
 
-    def __init__(self, channels: int, digits: Digits, size: tuple[int, int] = (0, 0)) -> None:
-        self.ops: list[Op] = []
-        self.tensors: dict[str, Ints] = {}
-        self._program = Program((), self.tensors, channels, digits.classes, digits.base, size)
-        self.bounds = given(self._program)
 
-    def op(
-        self, name: str, out: str, inputs: Sequence[str], tensors: dict[str, Any] | None = None, **integers: int
-    ) -> str:
-        """Append an operation; returns the name of its result."""
-        names = {role: f"{out}.{role}" for role in tensors or {}}
-        self.tensors |= {names[role]: np.asarray(x, dtype=np.int64) for role, x in (tensors or {}).items()}
-        op = Op(name, out, tuple(inputs), integers, names)
-        self.bounds[out] = bound(self._program, op, self.bounds)
-        self.ops.append(op)
-        return out
-
-    def size(self, name: str) -> Ints:
-        """(P,): the largest absolute values that a value's planes can have."""
-        return self.bounds[name].size
-
-    def linear(
-        self, out: str, a: str, made: Matrix | Sequence[Matrix], lo: int | None = None, hi: int | None = None
-    ) -> str:
-        """Append a linear operation of one matrix, or of one for each channel."""
-        if isinstance(made, Matrix):
-            tensors = {"weight": made.weight, "bias": made.bias, "shift": made.shift}
-        else:
-            tensors = {"weight": np.stack([m.weight for m in made]), "bias": np.stack([m.bias for m in made])}
-            tensors["shift"] = np.stack([m.shift for m in made])
-        limits = {} if lo is None or hi is None else {"lo": lo, "hi": hi}
-        return self.op("linear", out, [a], tensors, **limits)
-
-    def program(self) -> Program:
-        """The finished program."""
-        return replace(self._program, ops=tuple(self.ops), tensors=narrow(self.tensors))
+def affine(
+    build: Builder, out: str, a: str, made: Matrix | Sequence[Matrix], lo: int | None = None, hi: int | None = None
+) -> str:
+    """Append a linear operation of one matrix, or of one for each channel; returns the name of its result."""
+    if isinstance(made, Matrix):
+        tensors = {"weight": made.weight, "bias": made.bias, "shift": made.shift}
+    else:
+        tensors = {"weight": np.stack([m.weight for m in made]), "bias": np.stack([m.bias for m in made])}
+        tensors["shift"] = np.stack([m.shift for m in made])
+    limits = {} if lo is None or hi is None else {"lo": lo, "hi": hi}
+    return build.op("linear", out, [a], tensors, **limits)
 
 
 @dataclass(frozen=True)
@@ -153,11 +133,21 @@ def export(
     """
     order = coding_order(bundle)
     orders = {calls: _when(bundle, order, calls) for calls in order.calls}
+    items = items[:, None, None] if items.ndim == 2 else items  # a sequence is an item of one row
     half = len(items) // 2
     make = _maker(bundle.model, orders, items[:half], scales)
     for bits in [precision] if precision else SEARCH:
         program = make(bits)
-        codec = CodecModel(program, orders, order.calls[0], "image", order.lead % program.channels, bundle.card)
+        codec = CodecModel(
+            program,
+            orders,
+            order.calls[0],
+            KINDS[bundle.config.trunk],
+            order.lead % program.channels,
+            bundle.card,
+            "",
+            alphabet(bundle),
+        )
         codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
         made = Exported(codec, bits, cost(bundle, codec, items[half:]))
         if tried is not None:
@@ -167,12 +157,24 @@ def export(
     return made
 
 
+LETTERS = b" abcdefghijklmnopqrstuvwxyz"
+"""Text of 27 letters, in the order of their values."""
+
+
+def alphabet(bundle: Bundle) -> bytes:
+    """The bytes that the values of a model of text stand for, where they are not the bytes themselves."""
+    recipe = bundle.card.get("recipe")
+    source = recipe.get("data", {}) if isinstance(recipe, dict) else {}
+    letters = source.get("alphabet") == "27" or source.get("name") == "text8"
+    return LETTERS if letters and bundle.config.trunk == "window" else b""
+
+
 def unsupported(bundle: Bundle) -> list[str]:
     """What stands in the way of exporting a model: a sentence for each obstacle; none: it can be exported."""
     if not isinstance(bundle.model.digits, Digits):
         return ["its values are maps of a user's own; only digits of a base can be exported"]
     trunk = getattr(bundle.model.body, "trunk", bundle.model.body)
-    if isinstance(trunk, (Local, UNet)):
+    if isinstance(trunk, (Local, UNet, Window, Taps)):
         return []
     return obstacles(trunk) or [f"a network of kind {type(trunk).__name__} is put together in a way that is not known"]
 
@@ -181,6 +183,7 @@ def measured(bundle: Bundle, items: Tensor, precision: Precision) -> dict[str, S
     """The scales of the layers inside the network, by their names, as `export` takes them.  items as there."""
     order = coding_order(bundle)
     orders = {calls: _when(bundle, order, calls) for calls in order.calls}
+    items = items[:, None, None] if items.ndim == 2 else items
     largest = calibrate(bundle.model, orders, items)
     by = local_scales(bundle.model, _trunk(bundle.model), largest.__getitem__, precision)
     return {name: by[layer] for name, layer in bundle.model.named_modules() if layer in by}
@@ -207,6 +210,8 @@ def coding_order(bundle: Bundle) -> OrderConfig:
     """The order that a model codes along: its own, or Bayer's over its items for one that serves any order."""
     if bundle.order.fixed:
         return bundle.order
+    if len(bundle.config.shape) == 1:
+        return OrderConfig("raster", (256, 128, 64, 32, 16))
     C, *size = bundle.config.shape
     cell = 1 << max(1, (max(size) - 1).bit_length())
     stages, fewest = len(bundle.config.digits), bundle.order.delay * (C - 1) + 1
@@ -216,7 +221,12 @@ def coding_order(bundle: Bundle) -> OrderConfig:
 
 def _when(bundle: Bundle, order: OrderConfig, calls: int) -> Ints:
     """(S, C, cell, cell)."""
-    C, stages = bundle.config.shape[0], len(bundle.config.digits)
+    stages = len(bundle.config.digits)
+    if len(bundle.config.shape) == 1:
+        cell = calls if order.order == "raster" else order.cell
+        line: Ints = image_plan(order, (cell,), calls, stages).when[0].numpy()
+        return line[:, None, None]
+    C = bundle.config.shape[0]
     found: Ints = image_plan(order, (C, order.cell, order.cell), calls, stages).when[0].numpy()
     return found
 
@@ -254,9 +264,13 @@ def _maker(
     return make
 
 
-def _trunk(model: Model) -> Local:
+Trunk = Local | Window | Taps
+"""What ends in residual blocks at asked sites."""
+
+
+def _trunk(model: Model) -> Trunk:
     trunk = getattr(model.body, "trunk", None)
-    if not isinstance(trunk, Local) or not isinstance(model.digits, Digits):
+    if not isinstance(trunk, (Local, Window, Taps)) or not isinstance(model.digits, Digits):
         raise ArdmError(f"a network of kind {type(trunk).__name__} cannot be exported")
     return trunk
 
@@ -298,11 +312,11 @@ def _windows(build: Builder, trunk: Local, digits: Digits) -> tuple[_Inputs, str
     parts = [mean, build.op("less", "offset", [mean, own])]
     finer = 2**FRACTION
     scale, column, start = [np.full(C, finer * (K - 1.0)), np.full(C, finer * unit)], [np.arange(2 * C)], 2 * C
-    for (side, drop, raised), radius, window in zip(used, radii, windows, strict=True):
+    for (side, drop, raised), radius, around in zip(used, radii, windows, strict=True):
         n = C * (2 * radius + 1) ** 2
         limit = REACH * S * side * side >> drop
         integers: dict[str, Any] = {"fraction": FRACTION, "by": drop, "limit": limit, "known": raised}
-        parts.append(build.op("contrast", f"contrast{side}", [window, mean], **integers))
+        parts.append(build.op("contrast", f"contrast{side}", [around, mean], **integers))
         whole = S * float(side * side)  # sums of digits known, where Local takes means of their fraction
         scale += [np.full(n, finer * unit * whole / 2**drop), np.full(n, whole * 2**raised)]
         for _ in range(2):  # there cell after cell, here channel after channel
@@ -333,7 +347,7 @@ def _nearby(build: Builder, windows: list[str], trunk: Local, K: int) -> str:
     raise last
 
 
-def local_scales(model: Model, trunk: Local, largest: Largest, precision: Precision) -> dict[nn.Linear, Scales]:
+def local_scales(model: Model, trunk: Trunk, largest: Largest, precision: Precision) -> dict[nn.Linear, Scales]:
     """By linear layer: the scales of its inputs and of its outputs; the head's are those of its units."""
     top = (1 << precision.activations) - 1
     blocks = [(block["up"], block["down"]) for block in trunk.blocks]  # type: ignore[index]
@@ -346,20 +360,31 @@ def local_scales(model: Model, trunk: Local, largest: Largest, precision: Precis
     return found
 
 
-def _local(model: Model, trunk: Local, by: Mapping[nn.Linear, Scales], precision: Precision) -> Program:
-    """The whole network: windows, a first layer for each channel, residual blocks, head."""
+def _local(model: Model, trunk: Trunk, by: Mapping[nn.Linear, Scales], precision: Precision) -> Program:
+    """The whole network: what is near, a first layer (of each channel of images), residual blocks, head."""
     digits: Digits = model.digits  # type: ignore[assignment]
-    build = Builder(trunk.channels, digits)
-    read, own = _windows(build, trunk, digits)
-    top = (1 << precision.activations) - 1
     features = by[model.head.out].given  # type: ignore[index]
-    weight, bias = trunk.first.double().numpy()[:, read.column], trunk.bias.double().numpy()
-    bias = bias + 0.5 / features  # so that the floor of the stream rounds
-    first = [
-        matrix(w, b, build.size(read.name), read.scale, features * 2**RESIDUAL, precision.first, 4 * SINGLE)
-        for w, b in zip(weight, bias, strict=True)
-    ]
-    h = build.linear("stream", read.name, first)
+    make = features * 2**RESIDUAL
+    top = (1 << precision.activations) - 1
+    if isinstance(trunk, Local):
+        build = Builder(trunk.channels, digits)
+        read, own = _windows(build, trunk, digits)
+        weight, bias = trunk.first.double().numpy()[:, read.column], trunk.bias.double().numpy()
+        bias = bias + 0.5 / features  # so that the floor of the stream rounds
+        first: Any = [
+            matrix(w, b, build.size(read.name), read.scale, make, precision.first, 4 * SINGLE)
+            for w, b in zip(weight, bias, strict=True)
+        ]
+        h = affine(build, "stream", read.name, first)
+    else:
+        build, near = Builder(1, digits), ""
+        if isinstance(trunk, Taps):
+            inputs, scale, near = taps(build, trunk)
+        else:
+            inputs, scale = window(build, trunk, digits.classes)
+        weight, bias = trunk.first.weight.double().numpy().T, trunk.first.bias.double().numpy() + 0.5 / features
+        first = matrix(weight, bias, build.size(inputs), scale, make, precision.first, 4 * SINGLE)
+        h, own = affine(build, "stream", inputs, first), near
     for i, block in enumerate(trunk.blocks):
         a = build.op("shift", f"read{i}", [h], by=RESIDUAL, lo=0, hi=top)
         u = _linear(build, f"up{i}", a, block["up"], by, precision.weights, (0, top))  # type: ignore[index]
@@ -367,6 +392,12 @@ def _local(model: Model, trunk: Local, by: Mapping[nn.Linear, Scales], precision
         h = build.op("add", f"stream{i + 1}", [h, d])
     a = build.op("shift", "features", [h], by=RESIDUAL, lo=0, hi=top)
     return _head(build, model, a, own, by, precision.first)
+
+
+def _unit(model: Model) -> float:
+    """What means and scales of a mixture are predicted in, in V."""
+    sound = isinstance(getattr(model.body, "trunk", None), Taps)
+    return SOUND_UNIT if sound else UNIT * (model.digits.classes - 1)
 
 
 def _linear(
@@ -380,7 +411,7 @@ def _linear(
     peak: int = SINGLE,
 ) -> str:
     weight, bias = layer.weight.detach().double().numpy().T, layer.bias.detach().double().numpy()
-    return build.linear(out, a, matrix(weight, bias, build.size(a), *by[layer], bits, peak), *within)
+    return affine(build, out, a, matrix(weight, bias, build.size(a), *by[layer], bits, peak), *within)
 
 
 # --- heads ------------------------------------------------------------------------------------------------------------
@@ -391,25 +422,32 @@ def _units(model: Model) -> Floats:
     layer: nn.Linear = model.head.out  # type: ignore[assignment]
     if not isinstance(model.head, MixtureHead):
         return np.full(layer.out_features, float(GRID))
-    unit = UNIT * (model.head.digits.classes - 1)
+    unit = _unit(model)
     return np.repeat([float(GRID), unit * 2**PLACED, float(GRID)], model.head.components)
 
 
 def _head(build: Builder, model: Model, a: str, own: str, by: Mapping[nn.Linear, Scales], bits: int) -> Program:
-    """The last layer in the units of its head, and the head; own: the mean of the site's channel."""
+    """The last layer in the units of its head, and the head.
+
+    own: the mean of the site's channel; of a sound, the samples near the site.
+    """
     layer: nn.Linear = model.head.out  # type: ignore[assignment]
     o = _linear(build, "output", a, layer, by, bits, (-(1 << 22), 1 << 22), 1 << 53)
     if not isinstance(model.head, MixtureHead):
         build.op("values" if isinstance(model.head, ValueHead) else "softmax", "head", [o])
         return build.program()
     M, K = model.head.components, model.head.digits.classes
-    unit = UNIT * (K - 1)
+    unit, rise = _unit(model), PLACED - FRACTION
+    trunk = model.body.trunk
+    if isinstance(trunk, Taps):
+        o = build.op("add", "placed", [o, predictors(build, trunk, own, K, PLACED)])
+        own, rise = nowhere(build, own), 0
     places = np.rint((np.linspace(-1.5, 1.5, M) if M > 1 else np.zeros(1)) * unit * 2**PLACED)  # MixtureHead's
     fine = max(0, min(48, 30 - math.ceil(math.log2(math.exp(7.0) / unit))))
     clipped = np.clip(np.arange(-8 * GRID, 8 * GRID + 1) / GRID - 0.5, -7.0, 7.0)
     tensors = {"inverse": np.rint(np.exp(-clipped) / unit * 2.0**fine), "places": places}
     build.op(
         "mixture", "head", [o, own], tensors,
-        components=M, fraction=PLACED, bits=fine, rise=PLACED - FRACTION, limit=(2 * K) << PLACED,
+        components=M, fraction=PLACED, bits=fine, rise=rise, limit=(2 * K) << PLACED,
     )  # fmt: skip
     return build.program()

@@ -105,32 +105,17 @@ FUNCTIONS: dict[type[nn.Module], Callable[[Floats], Floats]] = {
 """Functions of one number, by their modules."""
 
 
-class Layers:
-    """A program in the making, with the precision that its layers are given.
+class Builder:
+    """A program in the making: operations and their tensors, with their bounds.
 
     channels, digits, size: of the items.
     """
 
-    def __init__(self, channels: int, digits: Digits, bits: Bits, size: tuple[int, int] = (0, 0)) -> None:
-        self.bits, self.ops = bits, list[Op]()
+    def __init__(self, channels: int, digits: Digits, size: tuple[int, int] = (0, 0)) -> None:
+        self.ops: list[Op] = []
         self.tensors: dict[str, Ints] = {}
         self._program = Program((), self.tensors, channels, digits.classes, digits.base, size)
         self.bounds = given(self._program)
-
-    @property
-    def top(self) -> int:
-        """The largest activation."""
-        return (1 << self.bits.activations) - 1
-
-    @property
-    def high(self) -> int:
-        """The largest sum of many layers."""
-        return self.top << HEADROOM
-
-    @property
-    def look(self) -> int:
-        """The largest number for which a table is asked."""
-        return min(self.high, LOOK)
 
     def op(self, name: str, out: str, inputs: Sequence[str], tensors: Any = None, **integers: int) -> str:
         """Append an operation; returns the name of its result.  Raises ArdmError where its certificate fails."""
@@ -149,6 +134,33 @@ class Layers:
     def program(self) -> Program:
         """The finished program."""
         return replace(self._program, ops=tuple(self.ops), tensors=narrow(self.tensors))
+
+    def size(self, name: str) -> Ints:
+        """(P,): the largest absolute values that a value's planes can have."""
+        return self.bounds[name].size
+
+
+class Layers(Builder):
+    """A program in the making, with the precision that its layers are given."""
+
+    def __init__(self, channels: int, digits: Digits, bits: Bits, size: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(channels, digits, size)
+        self.bits = bits
+
+    @property
+    def top(self) -> int:
+        """The largest activation."""
+        return (1 << self.bits.activations) - 1
+
+    @property
+    def high(self) -> int:
+        """The largest sum of many layers."""
+        return self.top << HEADROOM
+
+    @property
+    def look(self) -> int:
+        """The largest number for which a table is asked."""
+        return min(self.high, LOOK)
 
     def largest(self, a: Value) -> int:
         """The largest absolute value that a can have."""

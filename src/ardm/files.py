@@ -30,7 +30,6 @@ from ardm import formats, frames
 from ardm.admission import UNLIMITED, Budget, admitted
 from ardm.container import MAGIC
 from ardm.content import ORIGINS, Content, Kind
-from ardm.engine import MODELLED
 from ardm.engine import Engine as Engine  # by this name others know it
 from ardm.errors import ArdmError, CodecError
 from ardm.frames import FrameInfo, PartCoder, Report
@@ -356,7 +355,7 @@ def why_stored(coder: PartCoder[Any] | None, kind: Kind, report: Report) -> str:
     if not report.stored or not report.raw_bytes:
         return ""
     if coder is None:
-        return f"no bundled model suits {WORDS[kind]}" if kind not in MODELLED else "no codec model is bundled"
+        return f"no bundled model suits {WORDS[kind]}"
     return report.refused or "the model would have needed more"
 
 

@@ -1,10 +1,13 @@
 """Output families: features at the asked sites → next-digit logits, and log-probabilities of told digits.
 
 Three families, one contract: `logits` gives all b digits (N, b), for drawing and coding; `log_prob` gives one (N,),
-for training and scoring, and for the mixture needs two cdf values instead of K classes.
+for training and scoring, and for the mixture needs two cdf values instead of K classes.  A fourth, for tables, knows
+how many values each column can take.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +18,58 @@ from ardm.errors import ArdmError
 
 
 class Head(nn.Module):
-    """The contract.  A head is given features (N, F), a centre and a spread (N,), and the state at the sites (N,)."""
+    """The contract.  A head is given features (N, F), a centre and a spread (N,), and the state at the sites (N,).
+
+    position: (N,), where the sites lie in their items, for families that differ from site to site (`placed`).
+    """
+
+    placed = False
 
     def __init__(self, alphabet: Alphabet) -> None:
         super().__init__()
         self.alphabet = alphabet
 
-    def logits(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor) -> Tensor:
+    def logits(
+        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
+    ) -> Tensor:
         """(N, b) logits of the next digit; −inf where no value follows."""
         raise NotImplementedError  # abstract: one of the three families below
 
-    def log_prob(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, digit: Tensor) -> Tensor:
+    def log_prob(
+        self,
+        features: tuple[Tensor, Tensor, Tensor],
+        value: Tensor,
+        depth: Tensor,
+        digit: Tensor,
+        position: Tensor | None = None,
+    ) -> Tensor:
         """(N,) log-probability in nats of the told digit."""
-        return self.logits(features, value, depth).log_softmax(-1).gather(1, digit[:, None])[:, 0]
+        return self.logits(features, value, depth, position).log_softmax(-1).gather(1, digit[:, None])[:, 0]
+
+
+def _output(width: int, outputs: int) -> nn.Module:
+    """A linear layer that is zero at the start; of width 0, none: the features are the outputs."""
+    if not width:
+        return nn.Identity()
+    out = nn.Linear(width, outputs)
+    nn.init.zeros_(out.weight)
+    nn.init.zeros_(out.bias)
+    return out
 
 
 class DigitHead(Head):
-    """The direct parametrisation: a softmax over the b digits of each stage, S·b outputs (section 3.2)."""
+    """The direct parametrisation: a softmax over the b digits of each stage, S·b outputs (section 3.2).
+
+    width: F, of the features; 0: they are the outputs themselves.
+    """
 
     def __init__(self, alphabet: Alphabet, width: int) -> None:
         super().__init__(alphabet)
-        self.out = nn.Linear(width, len(alphabet) * alphabet.base)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = _output(width, len(alphabet) * alphabet.base)
 
-    def logits(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor) -> Tensor:
+    def logits(
+        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
+    ) -> Tensor:
         """The slice of the current stage."""
         S, b = len(self.alphabet), self.alphabet.base
         all_stages = self.out(features[0]).view(-1, S, b)
@@ -48,17 +78,47 @@ class DigitHead(Head):
 
 
 class ValueHead(Head):
-    """The data parametrisation: a softmax θ over the K values; digits are sums of blocks of it (section 3.2)."""
+    """The data parametrisation: a softmax θ over the K values; digits are sums of blocks of it (section 3.2).
+
+    width: F, of the features; 0: they are θ themselves.
+    """
 
     def __init__(self, alphabet: Alphabet, width: int) -> None:
         super().__init__(alphabet)
-        self.out = nn.Linear(width, alphabet.classes)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = _output(width, alphabet.classes)
 
-    def logits(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor) -> Tensor:
+    def logits(
+        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
+    ) -> Tensor:
         """Block log-sum-exp of θ."""
         return self.alphabet.children(self.out(features[0]), value, depth)
+
+
+class ColumnHead(ValueHead):
+    """The data parametrisation where site d takes only the values 0..limits[d]−1: the others have no probability.
+
+    The features are θ (N, K) themselves, since the weights of a column are its own; what they say beyond its limit is
+    not looked at.
+    """
+
+    limits: Tensor
+    placed = True
+
+    def __init__(self, alphabet: Alphabet, limits: Sequence[int]) -> None:
+        super().__init__(alphabet, 0)
+        self.register_buffer("limits", torch.tensor(limits), persistent=False)
+
+    def logits(
+        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
+    ) -> Tensor:
+        """Block log-sum-exp of θ over the values that the column has."""
+        if position is None:
+            raise ArdmError("the columns of a table differ: say the position of each site")
+        theta = features[0]
+        limit = self.limits[position][:, None]
+        beyond = torch.arange(theta.shape[1], device=theta.device) >= limit
+        beyond &= value[:, None] < limit  # after a digit that cannot be, which cost ∞, any digit does
+        return self.alphabet.children(theta.masked_fill(beyond, -torch.inf), value, depth)
 
 
 BEYOND = 1e6
@@ -87,7 +147,8 @@ class MixtureHead(Head):
     def _mixture(self, features: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         h, centre, spread = features
         weight, mean, scale = self.out(h).view(len(h), 3, self.components).unbind(1)
-        mean = centre[:, None] + spread[:, None] * (mean + self.places)
+        centre = centre if centre.ndim == 2 else centre[:, None]  # one for each component, or for all
+        mean = centre + spread[:, None] * (mean + self.places)
         inverse = torch.exp(-(scale - 0.5).clamp(-7.0, 7.0)) / spread[:, None]
         return weight.log_softmax(-1), mean, inverse
 
@@ -108,13 +169,22 @@ class MixtureHead(Head):
         log_mass = F.logsigmoid(zb) + F.logsigmoid(-za) + torch.log(-torch.expm1(-gap))
         return torch.logsumexp(weight + log_mass, -1).masked_fill(empty, -torch.inf)
 
-    def logits(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor) -> Tensor:
+    def logits(
+        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
+    ) -> Tensor:
         """Log-masses of the b child blocks."""
         place = self.digits.place(depth)[:, None]
         low = value[:, None] + torch.arange(self.digits.base, device=value.device) * place
         return self._mass(self._mixture(features), low, low + place)
 
-    def log_prob(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, digit: Tensor) -> Tensor:
+    def log_prob(
+        self,
+        features: tuple[Tensor, Tensor, Tensor],
+        value: Tensor,
+        depth: Tensor,
+        digit: Tensor,
+        position: Tensor | None = None,
+    ) -> Tensor:
         """log-mass of the child less log-mass of the current block: two or four cdf values a component."""
         place = self.digits.place(depth)
         mixture = self._mixture(features)

@@ -4,6 +4,8 @@
     policy_bound  the same where a policy reveals several sites a step, in random orders             (section 3.1)
     exact         −log p(x | plan), by the chain rule along one plan: what a codec pays
     mixture       −log of the mean over plans of p(x | plan): below the mean of their code lengths
+    absorbing_bound  the bound of absorbing diffusion in T steps, of the same network                  (appendix C)
+    causal, causal_bound  exact and in the mean over random orders, of autoregressive models: one pass an item
 
 Read me first: only what is named exact is exact.  Nats are per item, bits per data dimension (given sites are counted
 as dimensions too, and cost nothing).  The data are known, so the states of all steps are cut from x and evaluated in
@@ -22,8 +24,8 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.model import AnyModel
-from ardm.objective import Scored, Steps, bound_step, draw, spread
+from ardm.model import AnyModel, ScoresAll
+from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan
 from ardm.schedule import LossCurve
 from ardm.walk import score
@@ -155,6 +157,47 @@ def policy_step(
     return scored.sums.double() * (ends[group] - begin) * len(starts) / (D - known)
 
 
+def absorbing_bound(
+    model: AnyModel,
+    x: Tensor,
+    steps: int,
+    passes: int,
+    generator: torch.Generator,
+    context: Tensor | None = None,
+    chunk: int = 64,
+) -> Estimate:
+    """The bound on −log p(x) of absorbing diffusion in T = `steps` steps: D3PM with the linear schedule (appendix C).
+
+    Its mean is `schedule.absorbing_cost` of the model's loss curve.  Never below the any-order bound, to which it falls
+    with T.  The rest is as for `bound`.  Raises ArdmError where values have several digits.
+    """
+    total = _checked(model, x, chunk, passes) * passes
+    if steps < 1:
+        raise ArdmError(f"absorbing diffusion takes at least one step; got {steps}")
+    time = (spread(total, generator) * steps).long().clamp(max=steps - 1) + 1
+
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
+        key = torch.rand(data.shape, generator=generator, dtype=torch.double).to(x.device)
+        return absorbing_step(model, data, time[rows].to(x.device), steps, key, side).nats
+
+    name = f"bound of absorbing diffusion in {steps} step{'s' * (steps > 1)}"
+    return _estimate(_each(nats, x, passes, None, context, chunk), x, name)
+
+
+def causal_bound(
+    model: ScoresAll, x: Tensor, passes: int, generator: torch.Generator, context: Tensor | None = None, chunk: int = 64
+) -> Estimate:
+    """The any-order bound on −log p(x) of an order-agnostic causal model: the mean over `passes` random orders an item."""
+    _checked(model, x, chunk, passes)
+    D = math.prod(x.shape[1:])
+
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
+        key = torch.rand(len(data), D, generator=generator, dtype=torch.double)
+        return causal_step(model, data, key.argsort(1).argsort(1).to(x.device), side).nats
+
+    return _estimate(_each(nats, x, passes, None, context, chunk), x, "any-order bound")
+
+
 def curve(
     model: AnyModel, x: Tensor, passes: int, generator: torch.Generator, context: Tensor | None = None, chunk: int = 64
 ) -> LossCurve:
@@ -217,7 +260,7 @@ def _groups(starts: Sequence[int], stages: int, D: int) -> Tensor:
     return first
 
 
-def _checked(model: AnyModel, x: Tensor, chunk: int, passes: int = 1) -> int:
+def _checked(model: AnyModel | ScoresAll, x: Tensor, chunk: int, passes: int = 1) -> int:
     """The number of items B; refuses what would give a wrong figure silently."""
     K = model.digits.classes
     if passes < 1 or chunk < 1:
@@ -256,6 +299,23 @@ def exact(
     if start is not None:
         _refuse_start(start, when, model, x)
     return Estimate(_teacher_forced(model, when, x, begun, context, chunk), zeros, "exact", D)
+
+
+def causal(
+    model: ScoresAll, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None, chunk: int = 64
+) -> Estimate:
+    """−log p(x) of an autoregressive model along one order, exact: one pass an item, `chunk` items a call.
+
+    x: (B, *shape).  rank: (D,) or (B, *shape), the step of each site; raster without it.
+    """
+    _checked(model, x, chunk)
+
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
+        along = rank if rank is None or rank.ndim == 1 else rank[rows]
+        return causal_step(model, data, along, side).nats
+
+    total = _each(nats, x, 1, None, context, chunk)[0]
+    return Estimate(total, torch.zeros_like(total), "exact", math.prod(x.shape[1:]))
 
 
 def mixture(

@@ -42,26 +42,41 @@ class AnyModel(Protocol):
         ...
 
 
+class ScoresAll(Protocol):
+    """A model that scores every position along one order in one pass: the autoregressive baselines."""
+
+    @property
+    def digits(self) -> Alphabet:
+        """How values are refined."""
+
+    def nats(self, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """(B, D): −log p of each site given those of smaller rank, in nats."""
+
+
 class Prediction:
     """What comes next, everywhere: ask it at sites.  Undefined at complete sites, so those are never asked."""
 
     def __init__(self, features: Callable[[Tensor, Tensor], Features], state: Partial, head: Head) -> None:
         self._features, self._state, self._head = features, state, head
 
-    def _at(self, sites: Sites) -> tuple[Features, Tensor, Tensor]:
-        return self._features(sites.lane, sites.position), sites.of(self._state.value), sites.of(self._state.depth)
+    def _at(self, sites: Sites) -> tuple[Features, Tensor, Tensor, Tensor | None]:
+        position = sites.position
+        value, depth = sites.of(self._state.value), sites.of(self._state.depth)
+        return self._features(sites.lane, position), value, depth, position if self._head.placed else None
 
     def __getitem__(self, sites: Sites) -> Tensor:
         """(N, b): logits of the next digits; −inf where no value follows."""
-        at = self._at(sites)
+        features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):  # heads keep full precision in mixed runs
-            return self._head.logits(*at)
+            if position is None:
+                return self._head.logits(features, value, depth)
+            return self._head.logits(features, value, depth, position)
 
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
         """(N,): log-probability in nats of the next digits (N,)."""
-        at = self._at(sites)
+        features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):
-            return self._head.log_prob(*at, digit)
+            return self._head.log_prob(features, value, depth, digit, position)
 
 
 class Model(nn.Module):

@@ -7,6 +7,9 @@ The order-agnostic bound (section 2, equation 2 and Algorithm 2; with stages, Al
 because, given what is known, every hidden site is equally likely to be next.  `bound_step` draws nothing itself and is
 unbiased for every network.  `plan_step` scores one step of a *given* plan on that step's own sites: unbiased for the
 exact code length along the plan, which is what a codec pays.
+
+Two baselines beside them: `absorbing_step`, absorbing diffusion in T steps (D3PM; section 2 and appendix C), whose T-step
+bound it is unbiased for, and `causal_step`, the likelihood of an autoregressive model, all positions at once.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from torch import Tensor
 
 from ardm.digits import Sites
 from ardm.errors import ArdmError
-from ardm.model import AnyModel
+from ardm.model import AnyModel, ScoresAll
 from ardm.plan import Plan
 
 
@@ -131,6 +134,35 @@ def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Ten
     sums = _score(model, x, depth, Sites.where(mask), context)
     count = mask.flatten(1).sum(1)
     return Scored(sums * len(plan), sums, count, count)
+
+
+def absorbing_step(
+    model: AnyModel, x: Tensor, time: Tensor, steps: int, key: Tensor, context: Tensor | None = None
+) -> Scored:
+    """Score one step of absorbing diffusion in T = `steps` steps with the linear schedule (D3PM; appendix C).
+
+    x: (B, *shape).  time: (B,) in 1..T, uniform for an unbiased bound.  key: (B, *shape) uniform in [0, 1): a site is
+    hidden where key < time / T.  nats = T / time · Σ_hidden −log p, whose mean over time is that of the T-step model:
+    from time to time − 1 a hidden site is told with probability 1 / time.  Sites hidden at random are an observation of
+    L_{D − hidden}, as in `bound_step`.  Raises ArdmError where values have several digits, which have no such process.
+    """
+    if len(model.digits) != 1:
+        raise ArdmError("absorbing diffusion hides whole values: use a model with base 0, or the objective of steps")
+    share = time.double().view(-1, *[1] * (x.ndim - 1)) / steps
+    mask = key.double() < share
+    sums = _score(model, x, (~mask).long(), Sites.where(mask), context)
+    hidden = mask.flatten(1).sum(1)
+    return Scored(sums * (steps / time), sums, hidden, hidden)
+
+
+def causal_step(model: ScoresAll, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Scored:
+    """−log p(x) along an order, all positions in one pass: exact for that order, unbiased for the bound of random ones.
+
+    rank: (B, *shape), the step of each site; raster without it.
+    """
+    sums = model.nats(x, rank, context).sum(1)
+    count = torch.full((len(x),), x[0].numel(), device=x.device)
+    return Scored(sums, sums, count, count)
 
 
 def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ G groups of pixels in C channels take G + C − 1 network calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,13 @@ RANKS = {
     "checkerboard": checkerboard_ranks,
 }
 """Orders of the pixels of a cell: (height, width) → ranks (height, width)."""
+
+
+LINES: dict[str, Callable[[int], np.ndarray]] = {
+    "raster": lambda n: np.arange(n),
+    "bayer": lambda n: bayer_ranks(1, n)[0],
+}
+"""Orders of the sites of a line: length → ranks."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,12 @@ class OrderConfig:
 def image_plan(config: OrderConfig, shape: Sequence[int], calls: int | None = None, stages: int = 1) -> Plan:
     """The plan for images (C, H, W) in `calls` network calls (default: the first level of the recipe).
 
-    Raises ArdmError where there is no fixed order, or the calls cannot be had.
+    For sequences and tables (D,): see `line_plan`.  Raises ArdmError where there is no fixed order, or the calls cannot be had.
     """
     if not config.fixed:
         raise ArdmError("this recipe has no fixed order: it serves any order; give one to plan or code with")
+    if len(shape) == 1:
+        return line_plan(config, shape[0], calls, stages)
     C, H, W = shape
     tail = config.delay * (C - 1)
     wanted = config.calls[0] if calls is None else calls
@@ -80,6 +89,25 @@ def image_plan(config: OrderConfig, shape: Sequence[int], calls: int | None = No
     when = group[y, x][None] + turn[:, None, None]
     steps = groups + tail
     return Plan(torch.from_numpy(when[None] + steps * np.arange(stages)[:, None, None, None])[None].long())
+
+
+def line_plan(config: OrderConfig, sites: int, calls: int | None = None, stages: int = 1) -> Plan:
+    """The plan for sequences and tables (D,), with a period, so that sequences of any length take as many calls.
+
+    "raster": pieces of `calls` sites each, all of them from left to right at once; of a piece, one site a call.
+    "bayer", in one dimension by halves: coarse to fine in cells of `cell` sites.
+    Raises ArdmError for the other orders, and calls that cannot be had.
+    """
+    wanted = config.calls[0] if calls is None else calls
+    steps, odd = divmod(wanted, stages)
+    cell = steps if config.order == "raster" else config.cell
+    if odd or not 1 <= steps <= cell:
+        raise ArdmError(f"this order takes {stages} to {stages * cell} calls, a multiple of {stages}; got {wanted}")
+    if config.order not in LINES:
+        raise ArdmError(f"sequences have the orders {', '.join(LINES)}; got {config.order!r}")
+    group = LINES[config.order](cell) * steps // cell
+    when = group[np.arange(sites) % cell] + steps * np.arange(stages)[:, None]
+    return Plan(torch.from_numpy(when[None]).long())
 
 
 def group_starts(config: OrderConfig, groups: int, calls: int) -> list[int]:

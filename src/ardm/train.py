@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ardm import data, likelihood, objective
 from ardm.bundle import Bundle, arrays, fit_weights, load, recover, replacing
+from ardm.causal import CausalModel
 from ardm.config import Recipe, TrainConfig
 from ardm.errors import ArdmError
 from ardm.model import Model
@@ -75,15 +76,59 @@ def rate_at(config: TrainConfig, step: int) -> float:
     return config.rate * warm * (config.final + (1 - config.final) * shape)
 
 
+def fitted(recipe: Recipe, dataset: data.Dataset) -> Recipe:
+    """The recipe with the shape, classes and columns of the data, where its model leaves them open: shape ().
+
+    Raises ArdmError where it says them, and they do not fit.
+    """
+    model, name = recipe.model, recipe.data.name
+    if not model.shape:
+        shape = tuple(int(n) for n in dataset.shape)
+        model = replace(model, shape=shape, classes=dataset.classes, columns=tuple(dataset.columns))
+        return replace(recipe, model=model)
+    if tuple(dataset.shape) != tuple(model.shape):
+        raise ArdmError(
+            f"the items of {name} have shape {tuple(dataset.shape)}; set model.shape to that (it is {model.shape})"
+        )
+    if dataset.classes > model.classes:
+        raise ArdmError(f"the items of {name} have {dataset.classes} classes; set model.classes to that")
+    if dataset.columns and tuple(dataset.columns) != tuple(model.columns):
+        raise ArdmError(
+            f"the columns of {name} have {dataset.columns} classes; set model.columns to that, or shape: []"
+        )
+    return recipe
+
+
+def objective_of(recipe: Recipe) -> str:
+    """ "steps", "absorbing" or "all", as the model and the order allow; ArdmError where the recipe says another."""
+    causal, kind, fixed = recipe.model.causal, recipe.train.objective, recipe.order.fixed
+    if causal and kind == "steps" and not fixed:
+        return "all"
+    if bool(causal) != (kind == "all"):
+        raise ArdmError(
+            f"train.objective {kind!r} is not for model.causal {causal!r}: causal models learn all positions at once, "
+            "and no others do"
+        )
+    if fixed and kind != "steps":
+        raise ArdmError(f"train.objective {kind!r} takes no fixed order; leave order.order at random")
+    if kind == "absorbing" and len(recipe.model.digits) > 1:
+        raise ArdmError("train.objective absorbing hides whole values: set model.base to 0")
+    return kind
+
+
 class Objective(nn.Module):
     """The loss as a module, so that a wrapper for many devices sees one forward pass."""
 
-    def __init__(self, model: Model, plans: list[Plan], subset: int) -> None:
+    def __init__(self, model: Model, plans: list[Plan], config: TrainConfig) -> None:
         super().__init__()
-        self.model, self.plans, self.subset = model, plans, subset
+        self.model, self.plans, self.subset, self.steps = model, plans, config.subset, config.diffusion_steps
 
     def forward(self, x: Tensor, draws: Mapping[str, Tensor], context: Tensor | None) -> objective.Scored:
         """x: (B, *shape); draws: of `Trainer.draw`, the rows of this process."""
+        if isinstance(self.model, CausalModel):
+            return objective.causal_step(self.model, x, draws.get("rank"), context)
+        if "time" in draws:
+            return objective.absorbing_step(self.model, x, draws["time"], self.steps, draws["key"], context)
         if not self.plans:
             steps = objective.Steps(draws["stage"], draws["known"], draws["rank"])
             return objective.bound_step(
@@ -111,7 +156,7 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False) -> None:
-        self.recipe, self.config, self.folder = recipe, recipe.train, Path(folder)
+        self.config, self.folder = recipe.train, Path(folder)
         self.accelerator = Accelerator(cpu=cpu)  # precision is ours: accelerate keeps its own for the whole process
         if self.config.batch % self.accelerator.num_processes:
             raise ArdmError(
@@ -123,16 +168,9 @@ class Trainer:
         if (self.checkpoint / "state.json").is_file() and not resume:
             raise ArdmError(f"{self.folder} already holds a run: go on with --resume, or give another folder")
         source = recipe.data
-        self.train_set = data.load(source.name, source.folder, source.train, source.download)
-        self.valid_set = data.load(source.name, source.folder, source.valid, source.download)
-        if tuple(self.train_set.shape) != tuple(recipe.model.shape):
-            raise ArdmError(
-                f"the items of {source.name} have shape {tuple(self.train_set.shape)}; set model.shape to that (it is {recipe.model.shape})"
-            )
-        if self.train_set.classes > recipe.model.classes:
-            raise ArdmError(
-                f"the items of {source.name} have {self.train_set.classes} classes; set model.classes to that"
-            )
+        self.train_set, self.valid_set = data.of_config(source, source.train), data.of_config(source, source.valid)
+        self.recipe = recipe = fitted(recipe, self.train_set)
+        self.kind = objective_of(recipe)
         if source.labels and (self.train_set.labels is None or not recipe.model.labels):
             raise ArdmError("data.labels needs a data set with labels, and model.labels set to their number")
         S = len(recipe.model.digits)
@@ -156,9 +194,14 @@ class Trainer:
         if resume:
             self._restore(optimiser)
         self.objective, self.optimiser = self.accelerator.prepare(
-            Objective(self.model, self.plans, self.config.subset), optimiser
+            Objective(self.model, self.plans, self.config), optimiser
         )
         self.average = {k: v.to(self.accelerator.device) for k, v in self.average.items()}
+
+    @property
+    def any_order(self) -> bool:
+        """Whether its steps are observations of the any-order loss curve."""
+        return not self.plans and self.kind != "all"
 
     @property
     def checkpoint(self) -> Path:
@@ -168,9 +211,16 @@ class Trainer:
     def draw(self, step: int) -> dict[str, Tensor]:
         """The random step of every item of the whole batch, low-discrepancy."""
         generator = seeded(self.config.seed, step, 1)
-        B = self.config.batch
+        B, shape = self.config.batch, tuple(self.recipe.model.shape)
+        if self.kind == "all":
+            if self.recipe.model.causal == "single":
+                return {}
+            return {"rank": torch.rand(B, math.prod(shape), generator=generator, dtype=torch.double).argsort(1)}
+        if self.kind == "absorbing":
+            T = self.config.diffusion_steps
+            time = (objective.spread(B, generator) * T).long().clamp(max=T - 1) + 1
+            return {"time": time, "key": torch.rand(B, *shape, generator=generator)}
         if not self.plans:
-            shape = tuple(self.recipe.model.shape)
             drawn = objective.draw(B, len(self.model.digits), shape, generator)
             draws = {"stage": drawn.stage, "known": drawn.known, "rank": drawn.rank}
             return {**draws, "key": torch.rand(B, *shape, generator=generator)} if self.config.subset else draws
@@ -216,6 +266,8 @@ class Trainer:
         config, device = self.config, self.accelerator.device
         generator = seeded(config.seed, self.step, 2)
         x = self.train_set.items[rows]
+        if self.train_set.grey:
+            x = data.binarize(x, generator)
         if self.recipe.data.flip or self.recipe.data.rotate:
             x = data.augment(x, generator, flip=self.recipe.data.flip, rot90=self.recipe.data.rotate)
         x = x[share].long().to(device)
@@ -268,11 +320,15 @@ class Trainer:
             ].copy_(value)
 
     def _record(self, draws: Mapping[str, Tensor], scored: objective.Scored) -> None:
-        if self.plans:
+        if not self.any_order:
             return
-        rows = [draws["stage"], draws["known"], scored.sums.detach().double(), scored.symbols]
-        stage, known, sums, symbols = (self.accelerator.gather(r.contiguous()).cpu().numpy() for r in rows)
-        self.curve.update(stage, known, sums, symbols)
+        stage, known = draws.get("stage"), draws.get("known")
+        if stage is None or known is None:  # sites hidden at random: an observation of what so many known ones leave
+            stage, known = torch.zeros_like(scored.hidden), math.prod(self.recipe.model.shape) - scored.hidden
+            known = known.clamp(max=math.prod(self.recipe.model.shape) - 1)  # none hidden, none scored: not counted
+        rows = [stage, known, scored.sums.detach().double(), scored.symbols]
+        arrived = (self.accelerator.gather(r.contiguous()).cpu().numpy() for r in rows)
+        self.curve.update(*arrived)
 
     def averaged(self) -> Model:
         """A copy of the model with the averaged parameters."""
@@ -286,12 +342,15 @@ class Trainer:
             self.averaged(),
             self.recipe.model,
             self.recipe.order,
-            None if self.plans else self.curve,
+            self.curve if self.any_order else None,
             {"name": self.recipe.name, "recipe": self.recipe.to_dict(), "steps": self.step, **card},
         )
 
     def validate(self) -> likelihood.Estimate:
-        """Bits per dimension of the averaged model on the first validation items: along the plan, or the bound."""
+        """Bits per dimension of the averaged model on the first validation items.
+
+        Along the plan, or the any-order bound; of a causal model, along raster or in one random order an item.
+        """
         items = self.valid_set.items[: self.config.valid_items].long().to(self.accelerator.device)
         context = None
         if self.recipe.data.labels and self.valid_set.labels is not None:
@@ -299,6 +358,10 @@ class Trainer:
         model = self.averaged().to(items.device)
         if self.plans:
             return likelihood.exact(model, self.plans[0].to(items.device), items, context=context)
+        if isinstance(model, CausalModel):
+            if model.single:
+                return likelihood.causal(model, items, context=context)
+            return likelihood.causal_bound(model, items, 1, seeded(self.config.seed, 3), context=context)
         return likelihood.bound(model, items, 4, seeded(self.config.seed, 3), context=context)
 
     def save(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ardm.ans import Ints
-from ardm.exact import layers  # noqa: F401 (registers its operations)
+from ardm.exact import layers, lines  # noqa: F401 (register their operations)
 from ardm.exact.heads import Blocks, Mixture, Rows, Softmax, mixture_weights
 from ardm.exact.operations import OPERATIONS, Asked, certify, inputs
 from ardm.exact.program import Op, Program

@@ -11,7 +11,7 @@ maps are 0.  n is the number of places of a map, H · W.
     attention(q, k, v)  every place looks at every place: below                    maps
     rotary(a)           pairs of planes turned by an angle of the place: below     map
     known(value, depth) the value that the known digits say, K where none is known  maps
-    embed(a)            plane c · E + e is T[a_c, e]                                map
+    embed(a)            plane c · E + e is T[a_c, e]                                maps or rows
     position(a)         a + T, a table (P, H · W)                                   map
     count(a)            T[Σ a over an item], a map of one place, by rows of a table (R, P)
     channel(a)          a + T[channel of the site], a table (C, P)                  rows
@@ -292,17 +292,18 @@ def _known(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
 
 
 def _embed_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
-    mapwise(op, given[0])
     table = program.tensor(op, "table")
     expect(op, table.ndim == 2 and 0 < len(table) <= 1 << 20, "has no table of 1 to 2^20 rows")
     planes = given[0].planes
-    return made(np.tile(table.min(0), planes), np.tile(table.max(0), planes), False, largest(given[0]))
+    return made(np.tile(table.min(0), planes), np.tile(table.max(0), planes), given[0].rows, largest(given[0]))
 
 
 @operation("embed", _embed_bound)
 def _embed(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
     table = program.tensor(op, "table")
-    rows = table[np.clip(given[0], 0, len(table) - 1)]  # (B, P, H, W, E)
+    rows = table[np.clip(given[0], 0, len(table) - 1)]  # (B, P, H, W, E), or (N, P, E)
+    if rows.ndim == 3:
+        return rows.reshape(len(rows), -1)
     B, P, H, W, E = rows.shape
     return np.moveaxis(rows, 4, 2).reshape(B, P * E, H, W)
 

@@ -75,7 +75,7 @@ class Machine:
     """
 
     def __init__(self, program: Program, container: str = "float32", device: torch.device | str = "cpu") -> None:
-        from ardm.exact import machine_layers  # noqa: F401 (registers its operations, and reads this module)
+        from ardm.exact import machine_layers, machine_lines  # noqa: F401 (register operations, and read this module)
 
         self.program, self.container, self.device = program, container, torch.device(device)
         self.bounds = certify(program)

@@ -231,7 +231,7 @@ def _embed(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
 
     def run(step: Step, given: list[Tensor]) -> Tensor:
         rows = table[given[0].long().clamp_(0, len(table) - 1)]
-        return rows.movedim(4, 2).flatten(1, 2).contiguous()
+        return rows.flatten(1) if rows.ndim == 3 else rows.movedim(4, 2).flatten(1, 2).contiguous()
 
     return run
 

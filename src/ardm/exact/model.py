@@ -51,6 +51,7 @@ class CodecModel:
     """A program and how items are coded with it.
 
     kind: of what it codes.  lead: the channel that a plane on its own is coded as.
+    alphabet: of text, the byte that each value stands for; empty: the byte itself.
     orders: by number of network calls, (S, C, h, w): the step at which each digit becomes known, over a repeating cell.
     default: the number of calls that is taken where none is named.  golden: 64 hex digits, what the arbiter says of it.
     """
@@ -62,6 +63,7 @@ class CodecModel:
     lead: int = 0
     card: Mapping[str, Any] = field(default_factory=dict)
     golden: str = ""
+    alphabet: bytes = b""
 
     def __post_init__(self) -> None:
         shape = (self.program.digits, self.program.channels)
@@ -72,6 +74,9 @@ class CodecModel:
             good = good and bool(when.min() >= 0 and when.max() < calls and (np.diff(when, axis=0) > 0).all())
         if not good:
             raise ArdmError("a codec model holds orders that are none")
+        letters = len(set(self.alphabet))
+        if self.alphabet and (self.kind != "text" or letters != len(self.alphabet) or letters != self.program.classes):
+            raise ArdmError(f"the alphabet of a codec model has {letters} letters for {self.program.classes} values")
 
     @property
     def name(self) -> str:
@@ -80,7 +85,8 @@ class CodecModel:
 
     @property
     def _content(self) -> dict[str, Any]:
-        return {"program": self.program.plain(), "kind": self.kind, "lead": self.lead, "default": self.default}
+        content = {"program": self.program.plain(), "kind": self.kind, "lead": self.lead, "default": self.default}
+        return {**content, "alphabet": list(self.alphabet)} if self.alphabet else content
 
     @property
     def _tensors(self) -> dict[str, NDArray[Any]]:
@@ -145,7 +151,10 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
     orders = {int(n[6:]): t.astype(np.int64) for n, t in tensors.items() if n.startswith("order.")}
     weights = {n[8:]: t for n, t in tensors.items() if n.startswith("program.")}
     program = Program.parse(content["program"], weights)
-    return CodecModel(program, orders, content["default"], content["kind"], content["lead"], card, str(golden))
+    alphabet = bytes(content.get("alphabet", []))
+    return CodecModel(
+        program, orders, content["default"], content["kind"], content["lead"], card, str(golden), alphabet
+    )
 
 
 def fingerprint(model: CodecModel, run: Runner) -> str:

@@ -1,6 +1,11 @@
-"""Trunks: networks from input planes to features at the sites asked.  They know nothing of diffusion."""
+"""Trunks: networks from input planes or tokens to features at the sites asked.  They know nothing of diffusion."""
 
 from ardm.nets.local import Local
+from ardm.nets.table import ColumnOutput, Table
+from ardm.nets.taps import Taps
+from ardm.nets.transformer import Transformer
 from ardm.nets.unet import UNet
+from ardm.nets.wavenet import WaveNet
+from ardm.nets.window import Window
 
-__all__ = ["Local", "UNet"]
+__all__ = ["ColumnOutput", "Local", "Table", "Taps", "Transformer", "UNet", "WaveNet", "Window"]

@@ -1,0 +1,130 @@
+"""Networks of your own, by a protocol of one function; and any masked language model of Hugging Face.
+
+    model = ardm.wrap(net, shape=(16,), classes=5)          # net(value, depth) → logits (B, 16, 5)
+    x = ardm.walk.sample(model, plan.raster(1, (16,)), model.digits.blank(8, (16,)), generator)
+
+The protocol: `net(value, depth)`, both (B, *shape) int64.  depth says how many digits of each site are known (of an
+order-agnostic model, base 0: 1 where known, 0 elsewhere), and value what they say; unknown digits of value are 0, so a
+network that does not look at depth cannot tell "unknown" from "0".  It returns logits at every site: (B, *shape, K) of
+the values, or with head="digits" (B, *shape, S·b) of the digits of every stage, the most significant first.  With
+context, `net(value, depth, context)`.  No constraint on the network: what is hidden never reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ardm.digits import Digits, Partial
+from ardm.errors import ArdmError
+from ardm.heads import DigitHead, ValueHead
+from ardm.model import Model
+
+Features = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+class Wrapped(nn.Module):
+    """A body whose features are the logits of a network; its parameters are those of the network."""
+
+    def __init__(self, net: Callable[..., Tensor], outputs: int) -> None:
+        super().__init__()
+        self.net, self.outputs = net, outputs
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+        """Logits at the sites asked."""
+        side = () if context is None else (context,)
+        logits = self.net(state.value, state.depth, *side)
+        wanted = (*state.value.shape, self.outputs)
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ArdmError(f"the network must return logits {wanted}, those of each site last; it returned {found}")
+        D = prod(state.shape)
+        rows = logits.reshape(-1, self.outputs)
+
+        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            asked = rows[lane * D + position]
+            centre = asked.new_zeros(len(asked))
+            return asked, centre, centre + 1
+
+        return features
+
+
+def wrap(net: Callable[..., Tensor], shape: Sequence[int], classes: int, base: int = 0, head: str = "values") -> Model:
+    """A model of the network `net`, a function or a module; see the protocol at the top of this module.
+
+    shape: of one item.  classes K.  base b: 0 tells whole values; otherwise depth upscaling in S digits of base b.
+    head: "values" (logits of the K values) or "digits" (of S·b digits, stage after stage).
+    It samples, completes and scores by `walk` and `likelihood`, and trains by `objective.bound_step`.  With
+    `ardm.Bundle(model, ardm.ModelConfig(shape=shape, classes=classes))` it serves `ardm.sample`, `fill` and `score`;
+    such a bundle cannot be saved, since only you can build the network again.
+    Raises ArdmError for other heads and bases, and when it is called and the logits have another shape.
+    """
+    digits = Digits(classes, base or classes)
+    if head not in ("values", "digits"):
+        raise ArdmError(f"head must be values or digits; got {head!r}")
+    body = Wrapped(net, classes if head == "values" else len(digits) * digits.base)
+    return Model(digits, tuple(shape), body, (ValueHead if head == "values" else DigitHead)(digits, 0))
+
+
+class MaskedLanguageModel(nn.Module):
+    """Token ids and what is known of them → logits over the vocabulary, −inf for ids that are never told."""
+
+    never: Tensor
+    before: Tensor
+    after: Tensor
+
+    def __init__(
+        self, network: nn.Module, mask: int, classes: int, never: Collection[int], around: tuple[Sequence[int], ...]
+    ) -> None:
+        super().__init__()
+        self.network, self.mask, self.classes = network, mask, classes
+        refused = torch.zeros(classes, dtype=torch.bool)
+        refused[[v for v in {mask, *never} if v < classes]] = True
+        self.register_buffer("never", refused, persistent=False)
+        for name, ids in zip(("before", "after"), around, strict=True):
+            self.register_buffer(name, torch.tensor(list(ids), dtype=torch.long), persistent=False)
+
+    def forward(self, value: Tensor, depth: Tensor) -> Tensor:
+        """value, depth: (B, L) → (B, L, V)."""
+        B, L = value.shape
+        told = torch.where(depth > 0, value, self.mask)
+        ids = torch.cat([self.before.expand(B, -1), told, self.after.expand(B, -1)], 1)
+        out = self.network(input_ids=ids, attention_mask=torch.ones_like(ids))
+        logits: Tensor = getattr(out, "logits", out)[:, len(self.before) : len(self.before) + L]
+        if logits.shape[-1] < self.classes:
+            raise ArdmError(f"the network gives {logits.shape[-1]} logits, for a vocabulary of {self.classes} tokens")
+        return logits[..., : self.classes].masked_fill(self.never, -torch.inf)
+
+
+def huggingface(
+    masked_lm: Any,
+    mask_token_id: int,
+    length: int,
+    vocabulary: int | None = None,
+    never: Collection[int] = (),
+    before: Sequence[int] = (),
+    after: Sequence[int] = (),
+) -> Model:
+    """A masked language model of Hugging Face (`AutoModelForMaskedLM`) as a model of any order of `length` token ids.
+
+    mask_token_id: what stands for an unknown token (`tokenizer.mask_token_id`); it is itself never told.
+    vocabulary: V, the number of tokens; by default that of the network's configuration.
+    never: further ids that are never told (`tokenizer.all_special_ids`).  before, after: ids put around every item, such
+    as [CLS] and [SEP], which are not part of it.
+    The module is used as it is, not copied: call `.eval()` on it or on the model; training the model trains it.
+    Raises ArdmError where an id lies outside the vocabulary.
+    """
+    size = vocabulary or int(getattr(getattr(masked_lm, "config", None), "vocab_size", 0))
+    if size < 2:
+        raise ArdmError("the network says no vocabulary size: give vocabulary=")
+    if mask_token_id < 0:
+        raise ArdmError(f"mask_token_id must be a token id; got {mask_token_id}")
+    wrong = [v for v in (*never, *before, *after) if v < 0]
+    if wrong or length < 1:
+        raise ArdmError(f"token ids are 0 or more, and length at least 1; got {wrong[:3]} and {length}")
+    net = MaskedLanguageModel(masked_lm, mask_token_id, size, never, (before, after))
+    return wrap(net, (length,), size)

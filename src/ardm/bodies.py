@@ -1,0 +1,334 @@
+"""From a state to the input of a network, and from its output to features at the sites asked: one body a kind of data."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ardm.digits import Digits, Partial
+from ardm.errors import ArdmError
+from ardm.nets import ColumnOutput, Local, Table, Transformer, UNet, WaveNet
+from ardm.nets.local import Features
+from ardm.nets.wavenet import nearby
+from ardm.sizes import ModelConfig
+
+
+class Condition(nn.Module):
+    """Context → one vector an item: a class label (B,) int64, a vector (B, V), and the number of known digits.
+
+    The number of known digits is embedded as in the paper: sinusoids, then two layers of four times the width.
+    """
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        self.config, self.width = config, width
+        self.label = nn.Embedding(config.labels + 1, width) if config.labels else None
+        self.vector = nn.Linear(config.vector, width) if config.vector else None
+        self.time = None
+        if config.time:
+            self.time = nn.Sequential(nn.Linear(config.width // 2 * 2, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, depth: Tensor, context: Tensor | None, like: Tensor) -> Tensor:
+        """(B, width); without context, the row kept for "no label" and no vector."""
+        B = len(depth)
+        out = like.new_zeros(B, self.width)
+        if self.label is not None:
+            if context is not None and (context.shape != (B,) or context.dtype != torch.long):
+                raise ArdmError(f"this model takes one class label an item, int64 ({B},); got {tuple(context.shape)}")
+            missing = torch.full((B,), self.config.labels, device=depth.device)
+            out = out + self.label(missing if context is None else context)
+        elif self.vector is not None and context is not None:
+            if context.shape != (B, self.config.vector):
+                raise ArdmError(f"this model takes vectors ({B}, {self.config.vector}); got {tuple(context.shape)}")
+            out = out + self.vector(context.to(out.dtype))
+        elif context is not None:
+            raise ArdmError("this model takes no context: set labels or vector in its configuration")
+        if self.time is not None:
+            known = depth.flatten(1).sum(1).to(out.dtype) / depth[0].numel() / len(self.config.digits) * 1000
+            half = self.config.width // 2
+            rate = torch.exp(torch.arange(half, device=depth.device, dtype=out.dtype) * (-math.log(1e4) / (half - 1)))
+            angle = known[:, None] * rate
+            out = out + self.time(torch.cat([angle.sin(), angle.cos()], 1))
+        return out
+
+
+class ImageBody(nn.Module):
+    """A state → input planes → trunk.  Each site shows the centre of what it may still be, and how much is known."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config, self.digits = config, config.digits
+        C, S = config.shape[0], len(self.digits)
+        conditional = bool(config.labels or config.vector or config.time)
+        width = (4 if config.time else 1) * config.width if conditional else 0
+        self.condition = Condition(config, width) if conditional else None
+        self.embedding = nn.Embedding(config.classes + 1, config.embedding) if config.embedding else None
+        if config.trunk == "unet":
+            planes = C * (1 + S + config.embedding)
+            self.trunk: nn.Module = UNet(
+                planes, C, config.width, config.blocks, config.levels, config.attention, config.dropout, width
+            )
+        else:
+            levels = config.classes - 1 if config.rounded else 0
+            self.trunk = Local(C, config.width, config.blocks, config.radius, config.rings, width, levels)
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+        """Features at the sites asked."""
+        K, S = self.config.classes, len(self.digits)
+        like = next(self.trunk.parameters())
+        block = torch.tensor([self.digits.base ** (S - d) for d in range(S + 1)], device=state.depth.device)[
+            state.depth
+        ]
+        centre = (
+            state.value + (torch.minimum(block, K - state.value) - 1) / 2
+        )  # at depth 0: (K − 1) / 2, the paper's K // 2
+        value = (2 * centre / (K - 1) - 1).to(like.dtype)
+        known = (state.depth / S).to(like.dtype)
+        condition = None if self.condition is None else self.condition(state.depth, context, like)
+        if self.condition is None and context is not None:
+            raise ArdmError("this model takes no context: set labels or vector in its configuration")
+        if self.config.trunk != "unet":
+            return self.trunk(value, known, condition)
+        planes = [value] + [(state.depth > s).to(like.dtype) for s in range(S)]
+        if self.embedding is not None:
+            rows = torch.where(state.depth > 0, state.value, K)  # an extra class says "nothing known"
+            planes.append(self.embedding(rows).permute(0, 1, 4, 2, 3).flatten(1, 2))
+        return self.trunk(torch.cat(planes, 1), value, known, condition)
+
+
+# --- sequences and tables ---------------------------------------------------------------------------------------------
+
+
+class Body(nn.Module):
+    """What the bodies of sequences and tables share: context, embedding rows of values, shifted inputs.
+
+    width: of the vector that context becomes; 0: that of the network.
+    """
+
+    limit: Tensor
+    offset: Tensor
+
+    def __init__(self, config: ModelConfig, width: int = 0) -> None:
+        super().__init__()
+        self.config, self.digits = config, config.digits
+        conditional = bool(config.labels or config.vector or config.time)
+        self.condition_width = (width or config.width) if conditional else 0
+        self.condition = Condition(config, self.condition_width) if conditional else None
+        if config.columns or config.trunk == "mlp":
+            limits = torch.tensor(config.limits)
+            self.register_buffer("limit", limits, persistent=False)
+            self.register_buffer("offset", limits.cumsum(0) - limits, persistent=False)
+
+    def conditioned(self, state: Partial, context: Tensor | None, like: Tensor) -> Tensor | None:
+        """(B, condition_width) of the context and of how much is known; ArdmError where it takes no context."""
+        if self.condition is not None:
+            return self.condition(state.depth, context, like)
+        if context is not None:
+            raise ArdmError("this model takes no context: set labels or vector in its configuration")
+        return None
+
+    def rows(self, state: Partial) -> Tensor:
+        """(B, D): the embedding row of every site.  One table of K values and "unknown", or one for each column."""
+        value, known = state.value.flatten(1), state.depth.flatten(1) > 0
+        if not self.config.columns and self.config.trunk != "mlp":
+            return torch.where(known, value, self.config.classes)
+        if value.shape[1] != len(self.offset):
+            raise ArdmError(f"this model is for items of {len(self.offset)} columns; got {value.shape[1]}")
+        unknown = sum(self.config.limits) + torch.arange(value.shape[1], device=value.device)
+        within = torch.minimum(
+            value, self.limit - 1
+        )  # a value that cannot be must not be read as one of the next column
+        return torch.where(known, self.offset + within, unknown)
+
+    def refuse_length(self, length: int) -> None:
+        """ArdmError where learned positions are asked for another length than theirs."""
+        own = self.config.sites
+        if self.config.positions == "learned" and length != own:
+            raise ArdmError(f"learned positions serve items of {own} sites; got {length}: use rotary ones")
+
+    @property
+    def number_of_rows(self) -> int:
+        """How many rows the embedding needs."""
+        tabular = self.config.columns or self.config.trunk == "mlp"
+        return sum(self.config.limits) + self.config.sites if tabular else self.config.classes + 1
+
+    @property
+    def stages(self) -> int:
+        """Rows of an embedding of depths: none where a site is known or not."""
+        return len(self.digits) + 1 if len(self.digits) > 1 else 0
+
+
+def leading(state: Partial) -> Tensor:
+    """(B,): how many sites are known before the first that is not, in raster order."""
+    return (state.depth.flatten(1) > 0).long().cumprod(1).sum(1)
+
+
+def refuse_gaps(known: Tensor, lane: Tensor, position: Tensor) -> None:
+    """A model of a single order has an answer only where all that comes before is known: known (B,) of `leading`."""
+    early = position > known[lane]
+    if early.any():
+        asked, first = int(position[early][0]), int(known[lane][early][0])
+        raise ArdmError(
+            f"a model of a single order was asked for site {asked}, but site {first} before it is not known; "
+            "walk along plan.raster, or take a model of any order"
+        )
+
+
+def shifted(x: Tensor, start: float) -> Tensor:
+    """x (…, L) one place later: what stands before each place, `start` before the first."""
+    return torch.cat([torch.full_like(x[..., :1], start), x[..., :-1]], -1)
+
+
+class SequenceBody(Body):
+    """Tokens → Transformer: over both sides, or causal in raster order on inputs one place later.
+
+    A token is a value, or "unknown"; with stages, the value known so far beside how many digits of it are known.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.single = config.causal == "single"
+        self.trunk = Transformer(
+            self.number_of_rows,
+            self.stages,
+            config.width,
+            config.attends,
+            config.blocks,
+            config.within,
+            config.positions,
+            config.sites,
+            config.gated,
+            config.dropout,
+            causal=self.single,
+        )
+        self.output = ColumnOutput(config.limits, config.width) if config.columns else None
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+        """Features at the sites asked."""
+        rows = self.rows(state)
+        self.refuse_length(rows.shape[1])
+        condition = self.conditioned(state, context, self.trunk.embedding.weight)
+        before = leading(state) if self.single else None
+        rows = shifted(rows, self.config.classes) if self.single else rows
+        h = self.trunk(rows, state.depth.flatten(1), condition)
+
+        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            if before is not None:
+                refuse_gaps(before, lane, position)
+            out = self.trunk.read(h, lane, position)
+            if self.output is not None:
+                out = self.output(out, position)
+            return plain(out)
+
+        return features
+
+
+def plain(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features with no hint of where a mixture lies: centre 0, spread 1."""
+    centre = features.new_zeros(len(features))
+    return features, centre, centre + 1
+
+
+class WaveBody(Body):
+    """A sound → planes → WaveNet.
+
+    Planes: the centre of what each place may still be, and one a stage that says whether its digit is known; modern
+    ones also the mean and spread of the known neighbours and the deviation from it, since in 16 bits neighbouring
+    levels differ by 0.00003.  They place a mixture, too.  Beside them, embeddings of the known digits.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, (4 if config.time else 1) * config.width)
+        self.single, S, b = config.causal == "single", len(self.digits), self.digits.base
+        width = config.embedding or (config.width // 4 if b <= 256 else 0)
+        self.embedding = nn.Embedding(S * (b + 1), width) if width else None
+        self.trunk = WaveNet(
+            1 + S + 3 * config.gated,
+            width,
+            config.width,
+            config.blocks,
+            config.kernel,
+            config.cycle,
+            self.condition_width,
+            config.dropout,
+            causal=self.single,
+        )
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+        """Features at the sites asked."""
+        like = self.trunk.end.weight
+        condition = self.conditioned(state, context, like)
+        before = leading(state) if self.single else None
+        if self.single:
+            state = Partial(shifted(state.value, 0), shifted(state.depth, 0))
+        S = len(self.digits)
+        value, known = centred(state, self.digits), state.depth.double() / S
+        planes = [value, *((state.depth > s).double() for s in range(S))]
+        mean = spread = None
+        if self.config.gated:
+            mean, spread = nearby(value, known, 2 / (self.config.classes - 1), self.single)
+            planes += [mean, (value - mean) / spread * (state.depth > 0), spread.log() / 5]
+        h = self.trunk(torch.stack(planes, 1).to(like.dtype), self._embedded(state), condition)
+
+        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            if before is not None:
+                refuse_gaps(before, lane, position)
+            out = self.trunk.read(h, lane, position)
+            if mean is None or spread is None:
+                return plain(out)
+            return out, mean[lane, position].to(out.dtype), spread[lane, position].to(out.dtype)
+
+        return features
+
+    def _embedded(self, state: Partial) -> Tensor | None:
+        """(B, E, L): the sum over stages of the row of a known digit, or of the stage's "unknown"."""
+        if self.embedding is None:
+            return None
+        S, b = len(self.digits), self.digits.base
+        places = torch.tensor([b ** (S - 1 - s) for s in range(S)], device=state.value.device)
+        stage = torch.arange(S, device=places.device)
+        digit = state.value[..., None] // places % b
+        rows = torch.where(state.depth[..., None] > stage, digit, b) + (b + 1) * stage
+        return self.embedding(rows).sum(-2).transpose(1, 2)
+
+
+def centred(state: Partial, digits: Digits) -> Tensor:
+    """The centre of what each site may still be, in [−1, 1] float64: 0 where nothing is known."""
+    S, K = len(digits), digits.classes
+    blocks = torch.tensor([digits.base ** (S - d) for d in range(S + 1)], device=state.depth.device)
+    centre = state.value + (torch.minimum(blocks[state.depth], K - state.value) - 1) / 2
+    return 2 * centre.double() / (K - 1) - 1
+
+
+class TableBody(Body):
+    """Columns → perceptron → log-weights of the values of every column, from which those asked are gathered."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.trunk = Table(
+            self.number_of_rows,
+            config.sites,
+            sum(config.limits),
+            config.width,
+            config.blocks,
+            config.embedding or min(config.classes, 8),
+            config.within,
+            self.stages,
+            config.gated,
+            config.dropout,
+        )
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+        """Log-weights (N, K) at the sites asked; those of values that a column cannot take mean nothing."""
+        condition = self.conditioned(state, context, self.trunk.out.weight)
+        every = self.trunk(self.rows(state), state.depth.flatten(1), condition).to(self.trunk.out.weight.dtype)
+        value = torch.arange(self.config.classes, device=every.device)
+
+        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            column = torch.minimum(value, self.limit[position][:, None] - 1) + self.offset[position][:, None]
+            index = lane[:, None] * every.shape[1] + column
+            return plain(every.flatten().gather(0, index.flatten()).view_as(index))
+
+        return features

@@ -1,0 +1,106 @@
+"""Operations of one-dimensional windows: what stands to the left and to the right of a site, contexts of it, rows of tables.
+
+    taps(a)     a at x − 1 … x − left, then at x + 1 … x + right, plane after plane; 0 outside            map → rows
+    hash(a)     column k:  k · 2^bits + ⌊(h_k · SPREAD mod 2^31) / 2^(31 − bits)⌋                           rows
+                h_k over the columns j of context k, which ends at the first −1:  h ← (h · STEP + a_j + 1) mod 2^31
+    line(a)     a at x = 0 … wide − 1 of the row of the site, plane after plane; 0 outside                 map → rows
+    place(a)    a + T[min(x of the site, R − 1)], a table (R, P)                                           rows
+
+with STEP = 0x2F0B4C47 and SPREAD = 0x5DEECE6D.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ardm.ans import Ints
+from ardm.exact.operations import Asked, Bound, expect, integer, largest, made, mapwise, operation, rowwise
+from ardm.exact.program import Op, Program
+
+STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
+"""Of the hash."""
+
+
+def offsets(op: Op) -> list[int]:
+    """Of what taps reads, relative to the site."""
+    left, right = op.integers["left"], op.integers["right"]
+    return [-i for i in range(1, left + 1)] + list(range(1, right + 1))
+
+
+def _seen(a: Bound, cells: int) -> Bound:
+    """Planes of a map, each read at some places, which may lie outside."""
+    lo, hi = np.minimum(a.lo, 0), np.maximum(a.hi, 0)
+    return made(np.repeat(lo, cells), np.repeat(hi, cells), True)
+
+
+def read(a: Ints, asked: Asked, columns: Ints) -> Ints:
+    """A map (B, P, H, W) at columns (N, n) of the rows of the sites: (N, P · n); 0 outside."""
+    W = a.shape[3]
+    inside = (columns >= 0) & (columns < W)
+    found = a[asked.lane[:, None], :, asked.y[:, None], np.clip(columns, 0, max(W - 1, 0))] * inside[:, :, None]
+    return np.swapaxes(found, 1, 2).reshape(len(found), -1)
+
+
+def _taps_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
+    mapwise(op, given[0])
+    integer(op, "left", 0, 1 << 10)
+    integer(op, "right", 0, 1 << 10)
+    expect(op, len(offsets(op)) > 0, "looks nowhere")
+    return _seen(given[0], len(offsets(op)))
+
+
+@operation("taps", _taps_bound)
+def _taps(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+    return read(given[0], asked, asked.x[:, None] + np.array(offsets(op)))
+
+
+def _line_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
+    mapwise(op, given[0])
+    return _seen(given[0], integer(op, "wide", 1, 1 << 12))
+
+
+@operation("line", _line_bound)
+def _line(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+    wide = np.arange(op.integers["wide"])
+    return read(given[0], asked, np.broadcast_to(wide, (len(asked), len(wide))))
+
+
+def contexts(program: Program, op: Op) -> list[list[int]]:
+    """The columns of each context."""
+    return [[int(j) for j in row[: int((row < 0).argmax()) if (row < 0).any() else len(row)]]
+            for row in program.tensor(op, "contexts")]  # fmt: skip
+
+
+def _hash_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
+    rowwise(op, given[0])
+    bits, table = integer(op, "bits", 1, 20), program.tensor(op, "contexts")
+    expect(op, table.ndim == 2 and 0 < table.size <= 1 << 12 and len(table) << bits <= 1 << 24, "has no contexts")
+    expect(op, bool((table < given[0].planes).all()), "reads columns that are not there")
+    expect(op, bool((given[0].lo >= 0).all()) and largest(given[0]) < 1 << 17, "takes symbols of 0 to 2^17")
+    first = np.arange(len(table)) << bits
+    return made(first, first + (1 << bits) - 1, True, MODULUS)
+
+
+@operation("hash", _hash_bound)
+def _hash(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+    bits, found = op.integers["bits"], []
+    for k, context in enumerate(contexts(program, op)):
+        h = np.zeros(len(given[0]), dtype=np.int64)
+        for j in context:
+            h = (h * STEP + given[0][:, j] + 1) % MODULUS
+        found.append((h * SPREAD % MODULUS >> 31 - bits) + (k << bits))
+    return np.stack(found, axis=1)
+
+
+def _place_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
+    rowwise(op, given[0])
+    table = program.tensor(op, "table")
+    expect(op, table.ndim == 2 and len(table) > 0 and table.shape[1] == given[0].planes, "has no table of its columns")
+    lo, hi = given[0].lo.astype(object) + table.min(0), given[0].hi.astype(object) + table.max(0)
+    return made(lo, hi, True, largest(given[0]) + int(np.abs(table).max()))
+
+
+@operation("place", _place_bound)
+def _place(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+    table = program.tensor(op, "table")
+    return given[0] + table[np.minimum(asked.x, len(table) - 1)]

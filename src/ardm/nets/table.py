@@ -1,0 +1,85 @@
+"""A residual perceptron over the columns of a table, and outputs with weights of their own for each column.
+
+Every column has an embedding row for each of its values and one for "not known".  The perceptron is evaluated once an
+item, and one product gives the log-weights of all values of all columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ardm.nets.transformer import Perceptron, norm_of
+
+
+class Block(Perceptron):
+    """norm → perceptron → dropout, added to its input."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h: (B, width)."""
+        return h + self.perceive(h)
+
+
+class Table(nn.Module):
+    """rows, columns: of the embedding and of an item.  outputs: log-weights of all columns together.
+
+    stages: rows of a second embedding, of how much of a value is known (0: none).  embedding: width of both.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        outputs: int,
+        width: int,
+        blocks: int,
+        embedding: int,
+        hidden: int,
+        stages: int = 0,
+        modern: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(rows, embedding)
+        self.stage = nn.Embedding(stages, embedding) if stages else None
+        self.first = nn.Linear(columns * embedding, width)
+        share = max(blocks, 1) ** -0.5
+        self.layers = nn.ModuleList(Block(width, hidden, modern, dropout, share) for _ in range(blocks))
+        self.norm, self.out = norm_of(width, modern), nn.Linear(width, outputs)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, rows: Tensor, stage: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        """rows, stage: (B, D) int64; condition: (B, width), added → (B, outputs)."""
+        e = self.embedding(rows)
+        if self.stage is not None and stage is not None:
+            e = e + self.stage(stage)
+        h = self.first(e.flatten(1))
+        if condition is not None:
+            h = h + condition
+        for layer in self.layers:
+            h = layer(h)
+        return self.out(self.norm(h))
+
+
+class ColumnOutput(nn.Module):
+    """Features of single sites → log-weights of the values of their columns: weights (D, width, K)."""
+
+    def __init__(self, limits: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(len(limits), width, max(limits)))
+        self.bias = nn.Parameter(torch.zeros(len(limits), max(limits)))
+
+    def forward(self, h: Tensor, position: Tensor) -> Tensor:
+        """h (N, width), position (N,) → (N, K); the sites of each column are multiplied together, padded to one number."""
+        if not len(h):
+            return h @ self.weight[0]
+        columns, group, counts = position.unique(return_inverse=True, return_counts=True)
+        order = group.argsort(stable=True)
+        first = (counts.cumsum(0) - counts)[group[order]]
+        slot = torch.empty_like(order)
+        slot[order] = torch.arange(len(order), device=order.device) - first
+        padded = h.new_zeros(len(columns), int(counts.max()), h.shape[1]).index_put((group, slot), h)
+        return torch.baddbmm(self.bias[columns][:, None], padded, self.weight[columns])[group, slot]

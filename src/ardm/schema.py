@@ -1,0 +1,215 @@
+"""Tables as CSV text: the names of columns and values, rows of text to rows of classes and back.
+
+A value of a column is its class, its position among the categories of the column.  Text comes back byte for byte where
+it was canonical: quoted only where it must be, one kind of line ending.  Standard library alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+from ardm.errors import ArdmError
+
+MAX_CATEGORIES = 1 << 16
+_FEW = 1000
+"""Distinct values that a column may have whatever the number of rows."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the columns of a table and their values are called, and how its text is written.
+
+    names: of the D columns.  categories: for each the texts of its values, distinct; a value's class is its position.
+    header: whether the text begins with the names.  delimiter: one character.  line_ending: "\\n" or "\\r\\n".
+    trailing: whether the last line has one too.
+    Raises ArdmError where these do not fit each other.
+    """
+
+    names: tuple[str, ...]
+    categories: tuple[tuple[str, ...], ...]
+    header: bool = True
+    delimiter: str = ","
+    line_ending: str = "\n"
+    trailing: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.names or len(self.names) != len(self.categories):
+            raise ArdmError(f"a schema needs categories for each column; got {len(self.categories)} for {self.names!r}")
+        for name, kinds in zip(self.names, self.categories, strict=True):
+            if not 1 <= len(kinds) <= MAX_CATEGORIES or len(set(kinds)) != len(kinds):
+                raise ArdmError(f"column {name!r} needs 1 to {MAX_CATEGORIES} distinct categories; got {len(kinds)}")
+        if len(self.delimiter) != 1 or self.delimiter in '\r\n"' or self.line_ending not in ("\n", "\r\n"):
+            raise ArdmError(
+                f"a delimiter is one character, a line ending \\n or \\r\\n; got {self.delimiter!r}, {self.line_ending!r}"
+            )
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The number of classes of each column."""
+        return tuple(len(kinds) for kinds in self.categories)
+
+    @cached_property
+    def _codes(self) -> tuple[dict[str, int], ...]:
+        return tuple({kind: n for n, kind in enumerate(kinds)} for kinds in self.categories)
+
+    def encode(self, text: str) -> list[list[int]]:
+        """The rows of a text as classes: n rows of D.
+
+        Raises ArdmError for other names or lengths, and, naming row (from 1, the header not counted), column and value,
+        for a value that is none of the categories.
+        """
+        rows = _parse(text, self.delimiter, "the table")
+        if self.header:
+            if not rows or tuple(rows[0]) != self.names:
+                found = rows[0] if rows else "nothing"
+                raise ArdmError(f"the first line must name the columns {', '.join(self.names)}; it holds {found}")
+            rows = rows[1:]
+        return [self._row(n, row) for n, row in enumerate(rows, 1)]
+
+    def _row(self, number: int, row: list[str]) -> list[int]:
+        _check_length(row, len(self.names), f"row {number}")
+        codes = [code.get(value, -1) for code, value in zip(self._codes, row, strict=True)]
+        if -1 in codes:
+            at = codes.index(-1)
+            near = get_close_matches(row[at], self.categories[at], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f", which are {_some(self.categories[at])}"
+            raise ArdmError(f"row {number}, column {self.names[at]!r}: {row[at]!r} is none of its known values{hint}")
+        return codes
+
+    def decode(self, rows: Iterable[Sequence[int]]) -> str:
+        """The canonical text of rows of classes.  Raises ArdmError for a class that a column has not."""
+        lines = [self._line(self.names)] if self.header else []
+        for number, row in enumerate(rows, 1):
+            if len(row) != len(self.names):
+                raise ArdmError(f"row {number} has {len(row)} classes, expected {len(self.names)}")
+            for name, kinds, value in zip(self.names, self.categories, row, strict=True):
+                if not 0 <= value < len(kinds):
+                    raise ArdmError(f"row {number}, column {name!r}: class {value} is not in 0..{len(kinds) - 1}")
+            lines.append(self._line([kinds[value] for kinds, value in zip(self.categories, row, strict=True)]))
+        text = self.line_ending.join(lines)
+        return text + self.line_ending if self.trailing and lines else text
+
+    def _line(self, values: Sequence[str]) -> str:
+        """Written by hand: what csv.writer puts into quotes is not the same in all versions of Python."""
+        if tuple(values) == ("",):
+            return '""'  # an empty line would be no row
+        return self.delimiter.join(map(self._cell, values))
+
+    def _cell(self, value: str) -> str:
+        quoted = any(sign in value for sign in (self.delimiter, '"', "\r", "\n"))
+        return '"' + value.replace('"', '""') + '"' if quoted else value
+
+    def to_values(self) -> dict[str, Any]:
+        """JSON values that `from_values` reads back."""
+        return {
+            "names": list(self.names),
+            "categories": [list(kinds) for kinds in self.categories],
+            "header": self.header,
+            "delimiter": self.delimiter,
+            "line_ending": self.line_ending,
+            "trailing": self.trailing,
+        }
+
+    @staticmethod
+    def from_values(values: Mapping[str, Any]) -> Schema:
+        """The schema of JSON values.  Raises ArdmError for others."""
+        names, categories = values.get("names"), values.get("categories")
+        flags = {key: values[key] for key in ("header", "trailing") if key in values}
+        signs = {key: values[key] for key in ("delimiter", "line_ending") if key in values}
+        unknown = set(values) - {"names", "categories", *flags, *signs}
+        good = _texts(names) and isinstance(categories, list) and all(_texts(kinds) for kinds in categories)
+        good = good and all(isinstance(flag, bool) for flag in flags.values()) and _texts(list(signs.values()))
+        if not good or unknown:
+            raise ArdmError(
+                "a schema holds names, categories, header, delimiter, line_ending and trailing; these are others"
+            )
+        assert isinstance(names, list) and isinstance(categories, list)  # noqa: PT018
+        return Schema(tuple(names), tuple(tuple(kinds) for kinds in categories), **flags, **signs)
+
+
+def learn(
+    text: str, header: bool | None = None, delimiter: str | None = None, source: str = "the table"
+) -> tuple[Schema, list[list[int]]]:
+    """The schema of a text, and its rows as classes.
+
+    header: whether the first line names the columns; None: if nothing in it is a number or empty, or comes again in its
+    column, or twice in it.  delimiter: None: of comma, semicolon and tab the most frequent in the first line.
+    Numbers are sorted by size, other texts by the alphabet.  source: what the text is called in errors.
+    Raises ArdmError for no rows, rows of other lengths, broken quotes, and columns that `admit` refuses.
+    """
+    first = text.partition("\n")[0]
+    delimiter = delimiter or max(",;\t", key=first.count)
+    if len(delimiter) != 1 or delimiter in '\r\n"':
+        raise ArdmError(f"a delimiter is one character, such as a comma; got {delimiter!r}")
+    rows = _parse(text, delimiter, source)
+    if header is None:
+        header = _is_header(rows)
+    body = rows[1:] if header else rows
+    if not body:
+        raise ArdmError(f"{source} has no rows")
+    width = len(rows[0]) or 1
+    rows[0] = rows[0] or [""]
+    for number, row in enumerate(body, 1):
+        _check_length(row, width, f"{source}: row {number}")
+    names = tuple(rows[0]) if header else tuple(f"column {n}" for n in range(1, width + 1))
+    kinds = [set(column) for column in zip(*body, strict=True)]
+    for name, found in zip(names, kinds, strict=True):
+        admit(source, name, len(found), len(body))
+    last = text if text.endswith("\n") else first + "\n"
+    ending = "\r\n" if last.endswith("\r\n") else "\n"
+    categories = tuple(tuple(_sorted(found)) for found in kinds)
+    schema = Schema(names, categories, header, delimiter, ending, text.endswith(ending))
+    return schema, [schema._row(number, row) for number, row in enumerate(body, 1)]
+
+
+def admit(source: str, name: str, distinct: int, rows: int) -> None:
+    """ArdmError for a column with too many distinct values to be learned as classes."""
+    if distinct > MAX_CATEGORIES or (distinct > _FEW and 2 * distinct > rows):
+        raise ArdmError(
+            f"{source}: column {name!r} has {distinct} distinct values in {rows} rows, as an identifier or a measurement "
+            f"has; leave it out, or round its values into at most {_FEW} bins"
+        )
+
+
+def _parse(text: str, delimiter: str, source: str) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise ArdmError(f"{source} is not CSV: line {reader.line_num}: {error}") from None
+
+
+def _check_length(row: list[str], width: int, where: str) -> None:
+    if not row and width == 1:
+        row.append("")  # how CSV writes an only value that is empty
+    if len(row) != width:
+        raise ArdmError(f"{where} has {len(row)} values, expected {width}")
+
+
+def _is_header(rows: list[list[str]]) -> bool:
+    first, rest = (rows[0], rows[1:]) if rows else ([], [])
+    named = len(set(first)) == len(first) and not any(not value or _NUMBER.fullmatch(value.strip()) for value in first)
+    again = any(value == row[n] for row in rest for n, value in enumerate(first) if n < len(row))
+    return bool(rest) and named and not again
+
+
+def _sorted(values: set[str]) -> list[str]:
+    if all(_NUMBER.fullmatch(value) for value in values):
+        return sorted(values, key=lambda value: (float(value), value))
+    return sorted(values)
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _some(values: Sequence[str]) -> str:
+    return ", ".join(map(repr, values[:8])) + (f" and {len(values) - 8} more" if len(values) > 8 else "")

@@ -1,0 +1,165 @@
+"""The settings of a model, and named sizes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from ardm.digits import Digits
+from ardm.errors import ArdmError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the parameters of a model.
+
+    shape: of one item: images (C, H, W), sequences and tables (D,); () takes shape, classes and columns of the data.
+    classes K; base b (0: b = K, the order-agnostic ARDM; otherwise depth upscaling).
+    head: "values" (softmax over K, data parametrisation), "digits" (softmax over b a stage, direct parametrisation) or
+    "mixture" (of `components` discretised logistics).
+    trunk: for images "unet" (the paper's) or "local" (windows; any size); for sequences "transformer" (text) or
+    "wavenet" (sound), "window" (text) or "taps" (sound); for tables "mlp" (or "transformer").
+    width, blocks (layers), dropout: of all; levels, attention: of the U-Net; radius, rings: of local windows.
+    embedding: width of a learnt embedding of values beside the plain value (0: none); unknown values have their own row.
+    In a WaveNet 0 is width // 4 where the base is at most 256, in a table min(K, 8).
+    labels: number of class labels (0: unconditional); vector: width of a conditioning vector (0: none).
+    time: feed the number of known digits as well (redundant, for parity with the paper).
+    rounded: round the neighbours' mean to an eighth of a level, so that a codec model in integers is told the same numbers.
+    heads: of attention (0: width // 64, at least 1).  hidden: width within a perceptron (0: 4 · width, of a gated one
+    8/3 · width, rounded up to a multiple of 8).  positions: "rotary", "learned" or "sinusoidal".
+    style: "modern" (RMSNorm, gated swish perceptron, no biases; a WaveNet is told the mean of known neighbours) or
+    "classic" (as in the paper: LayerNorm, GELU; a WaveNet sees plain values).
+    kernel, cycle: of a WaveNet, whose block i has dilation 2^(i mod cycle).
+    columns: the number of classes of each column of a table (none: K for all); what a column cannot take costs nothing.
+    causal: "" (any order, both sides), "single" (one order, raster) or "any" (causal over permuted items, as XLNet).
+    reach: sites to the left and to the right that the trunks "window" and "taps" look at.  hashes: contexts that a
+    window hashes (52: five symbols to the left, two to the right), each into a table of 2^bits rows of width `row`.
+    """
+
+    shape: tuple[int, ...] = (3, 32, 32)
+    classes: int = 256
+    base: int = 0
+    head: str = "mixture"
+    components: int = 5
+    trunk: str = "unet"
+    width: int = 64
+    blocks: int = 4
+    levels: int = 1
+    attention: str = "none"
+    dropout: float = 0.0
+    radius: int = 3
+    rings: int = 2
+    embedding: int = 0
+    labels: int = 0
+    vector: int = 0
+    time: bool = False
+    rounded: bool = True
+    heads: int = 0
+    hidden: int = 0
+    positions: str = "rotary"
+    style: str = "modern"
+    cycle: int = 10
+    kernel: int = 3
+    columns: tuple[int, ...] = ()
+    causal: str = ""
+    reach: tuple[int, ...] = ()
+    hashes: tuple[int, ...] = ()
+    bits: int = 16
+    row: int = 16
+
+    @property
+    def digits(self) -> Digits:
+        """The alphabet."""
+        return Digits(self.classes, self.base or self.classes)
+
+    @property
+    def sites(self) -> int:
+        """D, the number of sites of an item."""
+        return prod(self.shape)
+
+    @property
+    def gated(self) -> bool:
+        """Whether perceptrons are gated."""
+        return self.style == "modern"
+
+    @property
+    def attends(self) -> int:
+        """The number of attention heads."""
+        return self.heads or max(1, self.width // 64)
+
+    @property
+    def within(self) -> int:
+        """The width within perceptrons."""
+        if self.hidden:
+            return self.hidden
+        return -(-self.width * 8 // 24) * 8 if self.gated else 4 * self.width
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        """The number of classes of every site: `columns`, or K for all."""
+        return self.columns or (self.classes,) * self.sites
+
+
+_TEXT: dict[str, Any] = {"shape": (), "trunk": "transformer", "head": "values"}
+_SOUND: dict[str, Any] = {"shape": (), "trunk": "wavenet", "head": "mixture", "components": 10}
+_TABLE: dict[str, Any] = {"shape": (), "trunk": "mlp", "head": "values"}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"trunk": "unet", "width": 32, "blocks": 2, "levels": 1, "attention": "none"},
+    "small": {"trunk": "unet", "width": 64, "blocks": 3, "levels": 2, "attention": "middle"},
+    "medium": {"trunk": "unet", "width": 128, "blocks": 8, "levels": 1, "attention": "middle"},
+    "paper": {
+        "trunk": "unet",
+        "width": 256,
+        "blocks": 32,
+        "levels": 1,
+        "attention": "middle",
+        "head": "values",
+        "embedding": 64,
+        "time": True,
+    },
+    "local-tiny": {"trunk": "local", "width": 64, "blocks": 1, "radius": 2, "rings": 1},
+    "local": {"trunk": "local", "width": 256, "blocks": 3, "radius": 3, "rings": 2},
+    "local-large": {"trunk": "local", "width": 512, "blocks": 4, "radius": 4, "rings": 2},
+    # Text.  The paper's: 12 heads of 64, perceptrons of 3072 (its main text misprints the width as 786), no dropout.
+    "text-paper": {**_TEXT, "width": 768, "blocks": 12, "style": "classic", "positions": "sinusoidal"},
+    "text": {**_TEXT, "width": 256, "blocks": 6},
+    "text-small": {**_TEXT, "width": 128, "blocks": 4, "heads": 4},
+    "text-tiny": {**_TEXT, "width": 32, "blocks": 2, "heads": 2},
+    # Sound.  Dilations as in the released code; the paper's text says a cycle of 11 (both reach 2048).
+    "audio-paper": {
+        **_SOUND,
+        "width": 256,
+        "blocks": 36,
+        "cycle": 12,
+        "components": 30,
+        "style": "classic",
+        "time": True,
+    },
+    "audio": {**_SOUND, "width": 64, "blocks": 20},
+    "audio-small": {**_SOUND, "width": 32, "blocks": 10},
+    "audio-tiny": {**_SOUND, "width": 16, "blocks": 4, "cycle": 4, "components": 3},
+    # Codecs of text and of sound: local, one order, integers.
+    "window": {
+        **_TEXT,
+        "trunk": "window",
+        "width": 256,
+        "blocks": 2,
+        "reach": (20, 0),
+        "hashes": (20, 30, 40, 50, 60, 80),
+    },
+    "taps": {**_SOUND, "trunk": "taps", "width": 128, "blocks": 2, "reach": (32, 0)},
+    # Tables; "density" is for sets of binary columns.
+    "table": {**_TABLE, "width": 256, "blocks": 3},
+    "density": {**_TABLE, "width": 512, "blocks": 3, "dropout": 0.1},
+}
+"""Named sizes; every field of `ModelConfig` can still be overridden."""
+
+
+def preset(name: str, **changes: Any) -> ModelConfig:
+    """The configuration of a named size, with changes."""
+    if name not in PRESETS:
+        raise ArdmError(f"unknown size {name!r}; there are {', '.join(PRESETS)}")
+    return dataclasses.replace(ModelConfig(**PRESETS[name]), **changes)

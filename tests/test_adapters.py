@@ -1,0 +1,167 @@
+"""Networks of others: the protocol of one function, and masked language models of Hugging Face."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import ardm
+from ardm import likelihood
+from ardm import plan as plans
+from ardm.digits import Sites
+from ardm.errors import ArdmError
+from ardm.objective import bound_step, draw
+from ardm.walk import sample, score
+from toys import all_data, generator, some_data
+
+
+class Net(nn.Module):
+    """A perceptron over all sites, as a user may write it."""
+
+    def __init__(self, sites=4, classes=3, outputs=None, context=0):
+        super().__init__()
+        self.classes, self.outputs = classes, outputs or classes
+        self.first = nn.Linear(sites * (classes + 1) + context, 16)
+        self.last = nn.Linear(16, sites * self.outputs)
+
+    def forward(self, value, depth, context=None):
+        told = nn.functional.one_hot(torch.where(depth > 0, value, self.classes), self.classes + 1).flatten(1).float()
+        told = told if context is None else torch.cat([told, context], 1)
+        return self.last(self.first(told).tanh()).view(*value.shape, self.outputs)
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "outputs"),
+    [(0, "values", 5), (0, "digits", 5), (2, "values", 5), (2, "digits", 6), (3, "digits", 6)],
+)
+def test_a_network_becomes_a_model(base, head, outputs):
+    torch.manual_seed(0)
+    model = ardm.wrap(Net(3, 5, outputs), (3,), 5, base, head)
+    x, S = all_data(5, (3,)), len(model.digits)
+    with torch.no_grad():
+        assert float(score(model, plans.shuffled(S, (3,), generator(1)), x).neg().exp().sum()) == pytest.approx(1, 1e-4)
+        drawn = sample(model, plans.raster(S, (3,)), model.digits.blank(20, (3,)), generator())
+    assert drawn.min() >= 0
+    assert drawn.max() < 5
+    assert likelihood.bound(model, x[:8], 2, generator()).nats.isfinite().all()
+
+
+def test_it_trains():
+    torch.manual_seed(0)
+    net = Net()
+    model, x = ardm.wrap(net, (4,), 3), torch.tensor([[0, 1, 2, 0], [2, 1, 0, 2]]).repeat(16, 1)
+    optimiser = torch.optim.Adam(model.parameters(), 0.02)
+    assert {id(p) for p in model.parameters()} == {id(p) for p in net.parameters()}
+    for step in range(150):
+        loss = bound_step(model, x, draw(32, 1, (4,), generator(step))).nats.mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert float(likelihood.bound(model, x[:2], 50, generator()).nats.mean()) < 1.2 * math.log(2)
+
+
+def test_a_function_images_and_context():
+    def flat(value, depth):
+        return torch.zeros(*value.shape, 4)
+
+    model = ardm.wrap(flat, (1, 2, 3), 4)
+    x = some_data(model.digits, (1, 2, 3), 2)
+    assert score(model, plans.raster(1, (1, 2, 3)), x).tolist() == pytest.approx([6 * math.log(4)] * 2)
+    told = ardm.wrap(Net(context=2), (4,), 3)
+    blank, sites = told.digits.blank(2, (4,)), Sites(torch.arange(8), 4)
+    a, b = (told(blank, torch.full((2, 2), c))[sites] for c in (0.0, 1.0))
+    assert not torch.equal(a, b)
+
+
+def test_it_serves_the_whole_library():
+    bundle = ardm.Bundle(ardm.wrap(Net(), (4,), 3).eval(), ardm.ModelConfig(shape=(4,), classes=3))
+    x = ardm.sample(bundle, 3, calls=4)
+    assert x.shape == (3, 4)
+    known = torch.tensor([[True, False, True, False]]).expand(3, 4)
+    filled = ardm.fill(bundle, x, known, calls=2)
+    assert torch.equal(filled[known], x[known])
+    assert ardm.score(bundle, x, passes=2).nats.shape == (3,)
+
+
+def test_what_does_not_fit_is_refused():
+    blank = ardm.wrap(Net(), (4,), 3).digits.blank(2, (4,))
+    with pytest.raises(ArdmError, match=r"must return logits \(2, 4, 5\).*returned \(2, 4, 3\)"):
+        ardm.wrap(Net(), (4,), 5)(blank)
+    with pytest.raises(ArdmError, match="returned tuple"):
+        ardm.wrap(lambda value, depth: (value, depth), (4,), 3)(blank)
+    with pytest.raises(ArdmError, match="head must be"):
+        ardm.wrap(Net(), (4,), 3, head="mixture")
+    with pytest.raises(ArdmError, match="base"):
+        ardm.wrap(Net(), (4,), 3, base=9)
+
+
+# --- Hugging Face -----------------------------------------------------------------------------------------------------
+
+
+class StandIn(nn.Module):
+    """The interface of a masked language model: input_ids, attention_mask → .logits."""
+
+    def __init__(self, vocabulary=11):
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=vocabulary)
+        self.table, self.out, self.seen = nn.Embedding(vocabulary, 8), nn.Linear(8, vocabulary), []
+
+    def forward(self, input_ids, attention_mask):
+        self.seen.append(input_ids)
+        h = self.table(input_ids)
+        return SimpleNamespace(logits=self.out(h + h.mean(1, keepdim=True)))
+
+
+def bert():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=11, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=16
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return transformers.BertForMaskedLM(config)
+
+
+@pytest.mark.parametrize("make", [StandIn, bert])
+def test_a_masked_language_model_becomes_a_model(make):
+    """Of any order: distributions, leaks and samples, without the mask and the special tokens, which are put around."""
+    torch.manual_seed(1)
+    model = ardm.huggingface(make(), 4, 3, never=(0, 1, 2, 3), before=(1,), after=(2,)).eval()
+    assert model.digits.classes == 11
+    x = all_data(6, (3,)) + 5
+    with torch.no_grad():
+        assert float(score(model, plans.shuffled(1, (3,), generator(1)), x).neg().exp().sum()) == pytest.approx(1, 1e-4)
+        drawn = sample(model, plans.raster(1, (3,)), model.digits.blank(50, (3,)), generator())
+        assert drawn.min() >= 5
+        depth = torch.tensor([[1, 0, 0]]).expand(2, 3)
+        sites = Sites.where(depth == 0)
+        a, b = (
+            model(type(model.digits.blank(2, (3,)))(y, depth))[sites] for y in (x[:2], x[:2] + torch.tensor([0, 2, 3]))
+        )
+        assert torch.equal(a, b)
+        other = model(model.digits.truncate(x[:2] + torch.tensor([4, 0, 0]), depth))[sites]
+        assert not torch.equal(a, other)
+        impossible = torch.tensor([[5, 4, 6]])
+        assert float(score(model, plans.raster(1, (3,)), impossible)) == math.inf
+    bound_step(model, x[:8], draw(8, 1, (3,), generator(0))).nats.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_unknown_tokens_are_masks_between_what_stands_around():
+    net = StandIn()
+    model = ardm.huggingface(net, 4, 3, before=(1, 1), after=(2,))
+    model(model.digits.truncate(torch.tensor([[7, 8, 9]]), torch.tensor([[0, 1, 0]])))
+    assert net.seen[0].tolist() == [[1, 1, 4, 8, 4, 2]]
+
+
+def test_language_models_that_do_not_fit_are_refused():
+    with pytest.raises(ArdmError, match="vocabulary"):
+        ardm.huggingface(nn.Identity(), 4, 3)
+    with pytest.raises(ArdmError, match="11 logits, for a vocabulary of 12"):
+        model = ardm.huggingface(StandIn(), 4, 3, vocabulary=12)
+        model(model.digits.blank(1, (3,)))
+    with pytest.raises(ArdmError, match="token ids"):
+        ardm.huggingface(StandIn(), 4, 3, before=(-1,))
+    with pytest.raises(ArdmError, match="mask_token_id"):
+        ardm.huggingface(StandIn(), -1, 3)
