@@ -15,7 +15,7 @@ FLOORS = {
     1: "errors nets schedule digits ans schema content stored container exact suits",
     2: "heads model plan sizes bodies linebodies causal frames",
     3: "zoo adapters objective walk source orders",
-    4: "train likelihood codec config data datasets bundle export quantise finetune formats engine admission places files archives whole export_layers export_unet export_lines",
+    4: "train likelihood codec tablecoder config data datasets bundle export quantise finetune formats engine admission places files archives whole export_layers export_unet export_lines",
     5: "api pictures plots trainlog progress demo console cli cli_codec cli_each cli_list cli_export baselines bench rateplot cli_bench",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

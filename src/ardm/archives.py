@@ -175,17 +175,19 @@ def _coder(items: Sequence[Content], how: How) -> PartCoder[Any] | None:
     """What codes the items, one model for all: the one named, or that which suits most of what is looked at."""
     if how.engine.model is not None:
         return how.engine.coder(items[0])
-    looked = range(0, len(items), max(1, len(items) // LOOKED))
     weight: Counter[tuple[str, ...]] = Counter()
-    for k in looked:
+    first: dict[tuple[str, ...], int] = {}
+    for k in range(0, len(items), -(-len(items) // LOOKED)):
         content = items[k]
-        weight[suited(content)] += content.raw_bytes
-    names = max(weight, key=weight.__getitem__, default=())
-    return next((how.engine.coder(items[k]) for k in looked if names and suited(items[k]) == names), None)
+        names = suited(content)
+        weight[names] += content.raw_bytes
+        first.setdefault(names, k)
+    found = (how.engine.coder(items[first[names]]) for names, _ in weight.most_common() if names)
+    return next((coder for coder in found if coder is not None), None)
 
 
 LOOKED = 64
-"""Items that are looked at to choose a model, about."""
+"""Items that are looked at to choose a model, at most."""
 
 
 def _legal(names: list[str]) -> list[str]:

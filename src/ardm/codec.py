@@ -443,6 +443,14 @@ def _ahead(jobs: Iterable[Job], area: Callable[[Job], int], cores: int) -> Itera
 # --- what others ask for ----------------------------------------------------------------------------------------------
 
 
+def _coder_of(model: CodecModel, calls: int, run: Runner, threads: int) -> ModelCoder:
+    if model.schema is None:
+        return ModelCoder(model, calls, run, threads)
+    from ardm.tablecoder import TableCoder
+
+    return TableCoder(model, calls, run, threads)
+
+
 def coder(
     name: str | Path | CodecModel | None = None,
     calls: int | None = None,
@@ -456,7 +464,7 @@ def coder(
     numbers of network calls; by default its own choice.  Raises ModelMissing, ArdmError.
     """
     found = model(DEFAULT_MODEL if name is None else name)
-    return ModelCoder(found, found.default if calls is None else calls, machine(found, backend, device), threads)
+    return _coder_of(found, found.default if calls is None else calls, machine(found, backend, device), threads)
 
 
 def maker(
@@ -471,7 +479,7 @@ def maker(
             found = model(name)
             if found.identity.startswith(identity):
                 try:
-                    return ModelCoder(found, calls, machine(found, backend, device), threads)
+                    return _coder_of(found, calls, machine(found, backend, device), threads)
                 except ModelMissing:
                     raise
                 except ArdmError as error:

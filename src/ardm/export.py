@@ -28,17 +28,19 @@ from ardm.exact.program import Program
 from ardm.export_layers import Builder
 from ardm.export_layers import unsupported as obstacles
 from ardm.export_lines import UNIT as SOUND_UNIT
-from ardm.export_lines import nowhere, predictors, taps, window
+from ardm.export_lines import nowhere, predictors, table, taps, window
 from ardm.export_unet import unet
 from ardm.heads import MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.local import FRACTION, UNIT, Local
+from ardm.nets.table import Table
 from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
 from ardm.nets.window import Window
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import Plan
 from ardm.quantise import Floats, Matrix, matrix, scales, watching
+from ardm.schema import Schema
 
 
 class Scales(NamedTuple):
@@ -73,7 +75,7 @@ SEARCH = (Precision(8, 8), Precision(10, 10), Precision(12, 10), Precision(12, 1
 """What is tried, one after the other."""
 
 
-KINDS = {"unet": "image", "local": "image", "window": "text", "taps": "audio"}
+KINDS = {"unet": "image", "local": "image", "window": "text", "taps": "audio", "mlp": "table"}
 """What a network of each trunk codes."""
 
 
@@ -145,8 +147,8 @@ def export(
             KINDS[bundle.config.trunk],
             order.lead % program.channels,
             bundle.card,
-            "",
-            alphabet(bundle),
+            alphabet=alphabet(bundle),
+            schema=schema(bundle),
         )
         codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
         made = Exported(codec, bits, cost(bundle, codec, items[half:]))
@@ -169,12 +171,18 @@ def alphabet(bundle: Bundle) -> bytes:
     return LETTERS if letters and bundle.config.trunk == "window" else b""
 
 
+def schema(bundle: Bundle) -> Schema | None:
+    """What the columns of a model of a table and their values are called, where it was trained on a CSV."""
+    named = bundle.card.get("schema")
+    return Schema.from_values(named) if isinstance(named, dict) else None
+
+
 def unsupported(bundle: Bundle) -> list[str]:
     """What stands in the way of exporting a model: a sentence for each obstacle; none: it can be exported."""
     if not isinstance(bundle.model.digits, Digits):
         return ["its values are maps of a user's own; only digits of a base can be exported"]
     trunk = getattr(bundle.model.body, "trunk", bundle.model.body)
-    if isinstance(trunk, (Local, UNet, Window, Taps)):
+    if isinstance(trunk, (Local, UNet, Window, Taps, Table)):
         return []
     return obstacles(trunk) or [f"a network of kind {type(trunk).__name__} is put together in a way that is not known"]
 
@@ -211,7 +219,8 @@ def coding_order(bundle: Bundle) -> OrderConfig:
     if bundle.order.fixed:
         return bundle.order
     if len(bundle.config.shape) == 1:
-        return OrderConfig("raster", (256, 128, 64, 32, 16))
+        sites = bundle.config.sites if bundle.config.trunk == "mlp" else 256
+        return OrderConfig("raster", tuple(dict.fromkeys(-(-sites // n) for n in (1, 2, 4, 8))))
     C, *size = bundle.config.shape
     cell = 1 << max(1, (max(size) - 1).bit_length())
     stages, fewest = len(bundle.config.digits), bundle.order.delay * (C - 1) + 1
@@ -253,6 +262,8 @@ def _maker(
     """What makes programs of some precision, calibrated once where that can be."""
     if isinstance(getattr(model.body, "trunk", None), UNet):
         return lambda bits: unet(model, items, bits, list(orders.values()))
+    if isinstance(getattr(model.body, "trunk", None), Table):
+        return lambda bits: table(model, items, bits)
     trunk, largest, names = _trunk(model), calibrate(model, orders, items), dict(model.named_modules())
 
     def make(bits: Precision) -> Program:

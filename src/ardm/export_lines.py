@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ardm.ans import GRID
+from ardm.digits import Digits, Sites
+from ardm.errors import ArdmError
 from ardm.exact import lines as _lines  # noqa: F401 (registers their operations)
-from ardm.export_layers import Builder
+from ardm.exact.program import Program
+from ardm.export_layers import Bits, Builder, Layers, Seen, Value, gelu, swish, watched
+from ardm.model import Model
+from ardm.nets.table import Table
 from ardm.nets.taps import CLIP, SHIFTS, UNIT, Taps
 from ardm.nets.window import Window
 from ardm.quantise import Floats
@@ -69,4 +80,81 @@ def nowhere(build: Builder, near: str) -> str:
     return build.op("linear", "nowhere", [near], {"weight": np.zeros((n, 1)), "bias": [0], "shift": [0]})
 
 
-__all__ = ["UNIT", "nowhere", "predictors", "taps", "window"]
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def table(model: Model, items: Tensor, bits: Bits) -> Program:
+    """The whole program of a perceptron over columns; items (N, 1, 1, D) calibrate it."""
+    body, head = model.body, model.head
+    trunk, limits = body.trunk, head.limits.tolist()  # type: ignore[operator]
+    if not isinstance(trunk, Table) or not isinstance(model.digits, Digits):
+        raise ArdmError(f"a network of kind {type(trunk).__name__} is no perceptron of a table")
+    if trunk.stage is not None or body.condition is not None:
+        raise ArdmError("a table with stages, labels or time cannot be exported: leave base, labels and time alone")
+    seen = _watched(model, items)
+    D, K = len(limits), model.digits.classes
+    build = Layers(1, model.digits, bits)
+    told = build.op("known", "told", ["value", "depth"])
+    line = build.op("line", "line", [told], wide=D)
+    steps = {"weight": np.eye(D), "bias": np.arange(D) * (K + 1), "shift": np.zeros(D)}
+    rows = build.op("linear", "index", [line], steps)
+    e = build.embed("embedding", rows, *_rows(trunk, limits, K, build.top))
+    inner = [seen.made(layer.down) for layer in trunk.layers]
+    reach = 2 * (seen.made(trunk.first) + sum(inner))
+    scale = np.array([2.0 ** math.floor(math.log2(build.high / reach))])
+    h = build.linear("first", e, *_affine(trunk.first), scale, build.high, bits.first)
+    for i, layer in enumerate(trunk.layers):
+        h = _layer(build, f"{i}", h, layer, seen, scale)
+    a = build.norm("norm", h, trunk.norm, build.scale(seen.planes(trunk.norm), build.look))
+    o = build.linear("output", a, *_affine(trunk.out), np.array([float(GRID)]), 1 << 22, bits.first)
+    first = np.cumsum([0, *limits[:-1]])
+    o_name = build.op("segment", "column", [o.name], {"first": first, "size": limits}, wide=K)
+    build.op("values", "head", [o_name])
+    return build.program()
+
+
+def _watched(model: Model, items: Tensor) -> Seen:
+    """What the network makes of items of which more and more is known."""
+    items = items[torch.arange(max(len(items), 64)) % len(items)].long()
+    share = torch.linspace(0, 1, len(items)).view(-1, 1, 1, 1)
+    place = torch.arange(items.shape[3]) * 0.6180339887 % 1.0
+    with torch.no_grad(), watched(model) as seen:
+        for roll in (0.0, 0.25, 0.5, 0.75):
+            depth = ((place + roll) % 1.0 < share).long().expand_as(items)
+            model(model.digits.truncate(items, depth))[Sites.where(depth == 0)]
+    return seen
+
+
+def _rows(trunk: Table, limits: list[int], K: int, top: int) -> tuple[Floats, float]:
+    """The embedding as a table of K + 1 rows for each column, the last for "not known", and its scale."""
+    weight = trunk.embedding.weight.detach().double().numpy()
+    out = np.zeros((len(limits), K + 1, weight.shape[1]))
+    first = np.cumsum([0, *limits])
+    for c, size in enumerate(limits):
+        out[c, :size] = weight[first[c] : first[c] + size]
+        out[c, K] = weight[first[-1] + c]
+    return out.reshape(-1, weight.shape[1]), top / max(float(np.abs(weight).max()), 1e-9)
+
+
+def _affine(layer: nn.Linear) -> tuple[Floats, Floats]:
+    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
+    return layer.weight.detach().double().numpy(), bias.detach().double().numpy()
+
+
+def _layer(build: Layers, name: str, h: Value, layer: Any, seen: Seen, scale: Floats) -> Value:
+    """norm → gated or plain perceptron, added to its input."""
+    a = build.norm(f"{name}.norm", h, layer.norm2, build.scale(seen.planes(layer.norm2)), build.top)
+    hidden = float(build.scale(seen.given(layer.hidden))[0])
+    up = build.linear(f"{name}.up", a, *_affine(layer.up), build.scale(seen.made(layer.up), build.look), build.look)
+    if layer.gate is None:
+        u = build.function(f"{name}.gelu", up, gelu, hidden)
+    else:
+        wide = build.scale(seen.made(layer.gate), build.look)
+        g = build.linear(f"{name}.gate", a, *_affine(layer.gate), wide, build.look)
+        g = build.function(f"{name}.swish", g, swish, float(build.scale(seen.made(layer.gate))[0]))
+        u = build.gate(f"{name}.gated", up, g)
+    down = build.linear(f"{name}.down", u, *_affine(layer.down), scale, build.high)
+    return build.add(f"{name}.out", h, down, build.high)
+
+
+__all__ = ["UNIT", "nowhere", "predictors", "table", "taps", "window"]

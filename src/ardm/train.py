@@ -337,13 +337,19 @@ class Trainer:
         return model.eval().requires_grad_(False)
 
     def bundle(self, **card: Any) -> Bundle:
-        """The averaged model with its loss curve and a card."""
+        """The averaged model with its loss curve and a card, which has the names of columns and values of a table."""
+        named = self.train_set.schema
+        about = {"name": self.recipe.name, "recipe": self.recipe.to_dict(), "steps": self.step}
+        if named is not None:
+            about["schema"] = named.to_values()
+        if self.train_set.rate:
+            about["rate"] = self.train_set.rate
         return Bundle(
             self.averaged(),
             self.recipe.model,
             self.recipe.order,
             self.curve if self.any_order else None,
-            {"name": self.recipe.name, "recipe": self.recipe.to_dict(), "steps": self.step, **card},
+            {**about, **card},
         )
 
     def validate(self) -> likelihood.Estimate:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ardm.ans import Ints
 from ardm.exact import layers, lines  # noqa: F401 (register their operations)
-from ardm.exact.heads import Blocks, Mixture, Rows, Softmax, mixture_weights
+from ardm.exact.heads import IMPOSSIBLE, Blocks, Mixture, Rows, Softmax, mixture_weights
 from ardm.exact.operations import OPERATIONS, Asked, certify, inputs
 from ardm.exact.program import Op, Program
 
@@ -40,7 +40,7 @@ def rows(program: Program, head: Op, given: list[Ints], value: Ints, depth: Ints
     o = given[0]
     if head.name == "values":
         if S == 1:
-            return Softmax(o, np.ones(o.shape, dtype=np.bool_))
+            return Softmax(o, o > IMPOSSIBLE)
         return Blocks(o, value, place, b)
     if head.name == "softmax":
         here = o.reshape(len(o), S, b)[np.arange(len(o)), np.minimum(depth, S - 1)]

@@ -30,6 +30,8 @@ from ardm.exact.tables import FINE, REACH, REST, SIGMOID, UNITY
 
 RADIX = 16
 """The most alternatives of one stage of a mixture."""
+IMPOSSIBLE = -(1 << 22) - 1
+"""A logit of a softmax over values that stands for a value that cannot be: it has no frequency."""
 WEIGHT = 14
 """The weights of a mixture are integers in units of 2^−WEIGHT."""
 _BLOCK = 1 << 12  # rows worked on at once

@@ -4,7 +4,8 @@
     hash(a)     column k:  k · 2^bits + ⌊(h_k · SPREAD mod 2^31) / 2^(31 − bits)⌋                           rows
                 h_k over the columns j of context k, which ends at the first −1:  h ← (h · STEP + a_j + 1) mod 2^31
     line(a)     a at x = 0 … wide − 1 of the row of the site, plane after plane; 0 outside                 map → rows
-    place(a)    a + T[min(x of the site, R − 1)], a table (R, P)                                           rows
+    segment(a)  columns first_c … first_c + size_c − 1 of a, c = min(x of the site, columns − 1), followed by
+                −2^22 − 1, which stands for what cannot be, up to `wide` columns                            rows
 
 with STEP = 0x2F0B4C47 and SPREAD = 0x5DEECE6D.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ardm.ans import Ints
+from ardm.exact.heads import IMPOSSIBLE
 from ardm.exact.operations import Asked, Bound, expect, integer, largest, made, mapwise, operation, rowwise
 from ardm.exact.program import Op, Program
 
@@ -92,15 +94,26 @@ def _hash(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
     return np.stack(found, axis=1)
 
 
-def _place_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
+def segments(program: Program, op: Op) -> Ints:
+    """(columns, wide): which column of a is read, −1 for none."""
+    first, size = program.tensor(op, "first"), program.tensor(op, "size")
+    wide = np.arange(op.integers["wide"])
+    return np.where(wide < size[:, None], first[:, None] + wide, -1)
+
+
+def _segment_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     rowwise(op, given[0])
-    table = program.tensor(op, "table")
-    expect(op, table.ndim == 2 and len(table) > 0 and table.shape[1] == given[0].planes, "has no table of its columns")
-    lo, hi = given[0].lo.astype(object) + table.min(0), given[0].hi.astype(object) + table.max(0)
-    return made(lo, hi, True, largest(given[0]) + int(np.abs(table).max()))
+    wide = integer(op, "wide", 1, 1 << 16)
+    first, size = program.tensor(op, "first"), program.tensor(op, "size")
+    expect(op, first.ndim == 1 and first.shape == size.shape and len(first) > 0, "has not one segment for each column")
+    expect(op, bool((first >= 0).all() and (size >= 1).all() and (size <= wide).all()), "has segments that are none")
+    expect(op, int((first + size).max()) <= given[0].planes, "reads columns that are not there")
+    lo, hi = min(int(given[0].lo.min()), IMPOSSIBLE), int(given[0].hi.max())
+    return made([lo] * wide, [hi] * wide, True)
 
 
-@operation("place", _place_bound)
-def _place(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
-    table = program.tensor(op, "table")
-    return given[0] + table[np.minimum(asked.x, len(table) - 1)]
+@operation("segment", _segment_bound)
+def _segment(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+    columns = segments(program, op)
+    columns = columns[np.minimum(asked.x, len(columns) - 1)]
+    return np.where(columns < 0, IMPOSSIBLE, np.take_along_axis(given[0], np.maximum(columns, 0), axis=1))

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ardm.exact.lines import MODULUS, SPREAD, STEP, contexts, offsets
+from ardm.exact.heads import IMPOSSIBLE
+from ardm.exact.lines import MODULUS, SPREAD, STEP, contexts, offsets, segments
 from ardm.exact.machine import Machine, Run, Step, builder
 from ardm.exact.program import Op
 
@@ -59,7 +60,12 @@ def _hash(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
     return run
 
 
-@builder("place")
-def _place(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
-    table = machine.tensor(op, "table", dtype)
-    return lambda step, given: given[0] + table[step.x.clamp(max=len(table) - 1)]
+@builder("segment")
+def _segment(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
+    every = torch.from_numpy(segments(machine.program, op)).to(machine.device)
+
+    def run(step: Step, given: list[Tensor]) -> Tensor:
+        columns = every[step.x.clamp(max=len(every) - 1)]
+        return given[0].gather(1, columns.clamp(min=0)).masked_fill_(columns < 0, IMPOSSIBLE)
+
+    return run

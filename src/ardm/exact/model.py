@@ -33,6 +33,7 @@ from ardm.errors import ArdmError
 from ardm.exact.heads import Rows
 from ardm.exact.operations import Asked
 from ardm.exact.program import Arrays, Program, digest
+from ardm.schema import Schema
 
 FORMAT = "1"
 NAME = "codec.safetensors"
@@ -51,6 +52,7 @@ class CodecModel:
     """A program and how items are coded with it.
 
     kind: of what it codes.  lead: the channel that a plane on its own is coded as.
+    schema: of tables, what their columns and values are called.
     alphabet: of text, the byte that each value stands for; empty: the byte itself.
     orders: by number of network calls, (S, C, h, w): the step at which each digit becomes known, over a repeating cell.
     default: the number of calls that is taken where none is named.  golden: 64 hex digits, what the arbiter says of it.
@@ -64,6 +66,7 @@ class CodecModel:
     card: Mapping[str, Any] = field(default_factory=dict)
     golden: str = ""
     alphabet: bytes = b""
+    schema: Schema | None = None
 
     def __post_init__(self) -> None:
         shape = (self.program.digits, self.program.channels)
@@ -74,6 +77,8 @@ class CodecModel:
             good = good and bool(when.min() >= 0 and when.max() < calls and (np.diff(when, axis=0) > 0).all())
         if not good:
             raise ArdmError("a codec model holds orders that are none")
+        if self.schema is not None and (self.kind != "table" or max(self.schema.columns) > self.program.classes):
+            raise ArdmError(f"the schema of a codec model has columns of {max(self.schema.columns)} values")
         letters = len(set(self.alphabet))
         if self.alphabet and (self.kind != "text" or letters != len(self.alphabet) or letters != self.program.classes):
             raise ArdmError(f"the alphabet of a codec model has {letters} letters for {self.program.classes} values")
@@ -85,8 +90,17 @@ class CodecModel:
 
     @property
     def _content(self) -> dict[str, Any]:
-        content = {"program": self.program.plain(), "kind": self.kind, "lead": self.lead, "default": self.default}
-        return {**content, "alphabet": list(self.alphabet)} if self.alphabet else content
+        content: dict[str, Any] = {
+            "program": self.program.plain(),
+            "kind": self.kind,
+            "lead": self.lead,
+            "default": self.default,
+        }
+        if self.alphabet:
+            content["alphabet"] = list(self.alphabet)
+        if self.schema is not None:
+            content["schema"] = self.schema.to_values()
+        return content
 
     @property
     def _tensors(self) -> dict[str, NDArray[Any]]:
@@ -151,9 +165,10 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
     orders = {int(n[6:]): t.astype(np.int64) for n, t in tensors.items() if n.startswith("order.")}
     weights = {n[8:]: t for n, t in tensors.items() if n.startswith("program.")}
     program = Program.parse(content["program"], weights)
-    alphabet = bytes(content.get("alphabet", []))
+    alphabet, named = bytes(content.get("alphabet", [])), content.get("schema")
+    schema = None if named is None else Schema.from_values(named)
     return CodecModel(
-        program, orders, content["default"], content["kind"], content["lead"], card, str(golden), alphabet
+        program, orders, content["default"], content["kind"], content["lead"], card, str(golden), alphabet, schema
     )
 
 
