@@ -131,7 +131,9 @@ def trained(
     folder = setting.runs / run
     done = folder / "budget.json"
     if not done.is_file():
-        before = json.loads((folder / "spent.json").read_text())["seconds"] if (folder / "spent.json").is_file() else 0.0
+        before = (
+            json.loads((folder / "spent.json").read_text())["seconds"] if (folder / "spent.json").is_file() else 0.0
+        )
         began, busy = time.time(), time.process_time()
         trainer = Trainer(told, folder, resume=(folder / "checkpoint" / "state.json").is_file(), cpu=True)
         with Log(trainer) as log:

@@ -31,9 +31,12 @@ from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
+from ardm.schema import Schema
 from ardm.zoo import ModelConfig, build
 
 FORMAT = 1
+LETTERS = b" abcdefghijklmnopqrstuvwxyz"
+"""Text of 27 letters, in the order of their values."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,37 @@ class Bundle:
     def name(self) -> str:
         """What the card calls it."""
         return str(self.card.get("name", "unnamed"))
+
+    @property
+    def alphabet(self) -> bytes:
+        """The bytes that the values of a model of text stand for, where they are not the bytes themselves."""
+        source = self._data
+        return LETTERS if source.get("alphabet") == "27" or source.get("name") == "text8" else b""
+
+    @property
+    def schema(self) -> Schema | None:
+        """What the columns of a table and their values are called, where it was trained on a CSV."""
+        named = self.card.get("schema")
+        return Schema.from_values(named) if isinstance(named, dict) else None
+
+    @property
+    def content(self) -> str:
+        """What its items are: "image", "text", "audio" or "table"."""
+        if len(self.config.shape) == 3:
+            return "image"
+        if self.config.columns or self.config.trunk == "mlp":
+            return "table"
+        return "audio" if self.config.trunk in ("wavenet", "taps") else "text"
+
+    @property
+    def longest(self) -> int:
+        """The most network calls that an item can take: a digit of a site in each."""
+        return len(self.model.digits) * self.config.sites
+
+    @property
+    def _data(self) -> Mapping[str, Any]:
+        recipe = self.card.get("recipe")
+        return recipe.get("data", {}) if isinstance(recipe, dict) else {}
 
     def save(self, folder: str | Path) -> Path:
         """Write the folder whole or not at all; an older one of that name is replaced."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -18,9 +19,12 @@ from ardm.errors import ArdmError
 
 if TYPE_CHECKING:  # commands import what they need, so that those on files start without PyTorch
     import torch
+    from numpy.typing import NDArray
 
     from ardm.bundle import Bundle
+    from ardm.config import DataConfig
     from ardm.digits import Partial
+    from ardm.schema import Schema
 
 app = typer.Typer(
     cls=cli_codec.Aliases,
@@ -88,8 +92,11 @@ def train(
 @app.command("eval")
 def evaluate(
     model: Model,
-    name: Annotated[str, typer.Option("--data", help="cifar10, mnist, fashion_mnist, images or array.")] = "cifar10",
-    folder: Annotated[Path, typer.Option(help="Where the data lie.")] = Path("data"),
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="Settings of the data such as data.folder=~/data or data.set=adult.")
+    ] = None,
+    name: Annotated[str, typer.Option("--data", help="A data set by name (default: that of the model's recipe).")] = "",
+    folder: Annotated[Path | None, typer.Option(help="Where the data lie (default: that of the recipe).")] = None,
     split: Annotated[str, typer.Option(help="Which part of them.")] = "test",
     items: Annotated[int, typer.Option(help="How many items; 0: all.", min=0)] = 256,
     calls: Annotated[
@@ -110,11 +117,13 @@ def evaluate(
 
         cli_codec.use_threads(threads)
         bundle = load(model)
-        chosen = data.load(name, folder, split)
+        source = _source(bundle, name, folder, changes or [])
+        chosen = data.of_config(source, split)
         x = chosen.items[: items or None].long()
         if tuple(x.shape[1:]) != tuple(bundle.model.shape):
             raise ArdmError(
-                f"{bundle.name} models items of shape {bundle.model.shape}; those of {name} have {tuple(x.shape[1:])}"
+                f"{bundle.name} models items of shape {bundle.model.shape}; those of {source.name} have "
+                f"{tuple(x.shape[1:])}"
             )
         began = time.perf_counter()
         labels = chosen.labels[: len(x)].long() if bundle.config.labels and chosen.labels is not None else None
@@ -124,8 +133,26 @@ def evaluate(
             for i, (part, context) in enumerate(zip(x.split(64), contexts, strict=True))
         ]
         result = likelihood.Estimate.joined(chunks)
-        console.print(f"{bundle.name} on {len(x)} items of {name}/{split}: {result}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{bundle.name} on {len(x)} items of {source.name}/{split}: {result}", highlight=False, soft_wrap=True
+        )
+        if bundle.content == "table":
+            console.print(f"{-float(result.nats.mean()):.4f} nats an item (log-likelihood)", highlight=False)
         console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
+
+
+def _source(bundle: Bundle, name: str, folder: Path | None, changes: list[str]) -> DataConfig:
+    """The data of the model's recipe, or of another name, with changes."""
+    from ardm.config import DataConfig, Recipe, from_values, override
+
+    known = bundle.card.get("recipe")
+    values: dict[str, Any] = {} if name or not isinstance(known, dict) else dict(known.get("data", {}))
+    values |= {key: str(value) for key, value in (("name", name), ("folder", folder)) if value}
+    named = [c for c in changes if not c.startswith("data.")]
+    if named:
+        raise ArdmError(f"settings of the data begin with data., such as data.folder=FOLDER; got {named[0]!r}")
+    whole = override({"data": {**asdict(DataConfig()), **values}}, changes)
+    return from_values(Recipe, whole).data
 
 
 @app.command()
@@ -191,34 +218,118 @@ def _numbers(text: str) -> list[int]:
 
 @app.command()
 def sample(
-    model: Model = "cifar10-any-order",
+    model: Annotated[
+        str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub; or a codec model.")
+    ] = "cifar10-any-order",
     items: Annotated[int, typer.Option("--items", "-n", help="How many.", min=1)] = 16,
-    calls: Calls = 50,
-    order: Order = "random",
+    calls: Annotated[
+        int | None, typer.Option("--calls", help="Network calls (default: 50, or the model's own).", min=1)
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="random, confident, own, or an order of images; default: own, or random.")
+    ] = "",
     temperature: Temperature = 1.0,
     label: Label = None,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The contact sheet.")] = Path("samples.png"),
-    gif: Annotated[Path | None, typer.Option(help="Also an animation of the generation.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Default: samples.png (a contact sheet), .txt, .wav or .csv, as the model is."
+        ),
+    ] = None,
+    gif: Annotated[Path | None, typer.Option(help="Also an animation of the generation (pictures).")] = None,
     scale: Annotated[int, typer.Option(help="Enlarge pixels.", min=1)] = 3,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite.")] = False,
     threads: Threads = 0,
 ) -> None:
-    """Paint new items in any order, under any budget of calls; a contact sheet, and the generation as an animation."""
+    """New items in any order, under any budget of calls: pictures, text, sounds or rows.
+
+    A codec model samples by decoding random bits, in its own order.
+    """
     with guard():
         import torch
 
         from ardm import api
-        from ardm.bundle import load
+        from ardm.bundle import bundled, load
 
         cli_codec.use_threads(threads)
-        _fresh(force, out, gif)
+        if model not in bundled() and not (Path(model) / "config.json").is_file() and _codes(model):
+            _sample_codec(model, items, calls, seed, out, force, (temperature, order, gif, label))
+            return
         bundle = load(model)
+        _fresh(force, gif)
+        chosen = order or ("own" if bundle.order.fixed else "random")
         generator = torch.Generator().manual_seed(seed)
-        made = api.make_plan(bundle, calls, order, generator=generator, batch=items if order == "random" else 1)
+        budget = calls or (bundle.order.calls[0] if bundle.order.fixed else min(50, bundle.longest))
+        made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
         start = bundle.model.digits.blank(items, bundle.model.shape)
-        states = list(api.generate(bundle, made, start, generator, temperature, _context(bundle, label, items)))
-        _paint(bundle, states, out, gif, scale)
+        states = api.generate(bundle, made, start, generator, temperature, _context(bundle, label, items))
+        if bundle.content == "image":
+            target = out or Path("samples.png")
+            _fresh(force, target)
+            _paint(bundle, list(states), target, gif, scale)
+            return
+        if gif is not None:
+            raise ArdmError("animations are of pictures; leave --gif out")
+        target = _target(bundle.content, out, force)
+        *_, final = states
+        rate = bundle.card.get("rate", 0)
+        _write(bundle.content, final.value.numpy(), target, bundle.alphabet, bundle.schema, rate, force)
+
+
+def _codes(model: str) -> bool:
+    """Whether a name is that of a codec model."""
+    from ardm import codec
+
+    return model in codec.bundled() or Path(model).exists()
+
+
+def _sample_codec(
+    model: str, items: int, calls: int | None, seed: int, out: Path | None, force: bool, others: tuple[object, ...]
+) -> None:
+    from ardm import codec
+
+    if others != (1.0, "", None, None):
+        raise ArdmError("a codec model samples in its own order: leave --temperature, --order, --gif and --label out")
+    found = codec.model(model)
+    target = _target(found.kind, out, force)
+    values = codec.sample(found, items, calls=calls, seed=seed)
+    if found.kind == "image":
+        import torch
+
+        from ardm.pictures import sheet, to_image
+
+        pictures = [to_image(torch.from_numpy(x), found.program.classes, 3) for x in values]
+        sheet(pictures).save(target, format="PNG")
+        say(f"wrote {target}")
+        return
+    schema, alphabet, rate = found.schema, found.alphabet, int(found.card.get("rate", 0))
+    _write(found.kind, values[:, 0, 0], target, alphabet, schema, rate, force)
+
+
+def _target(kind: str, out: Path | None, force: bool) -> Path:
+    """Where samples go; refused before any work where it could not be written."""
+    from ardm.outputs import ENDINGS
+
+    target = out or Path(f"samples{ENDINGS[kind]}")
+    if target.suffix.lower() != ENDINGS[kind]:
+        raise ArdmError(f"{target}: samples of this model ({kind}) are written to a file that ends in {ENDINGS[kind]}")
+    if target.exists() and not force:
+        raise ArdmError(f"{target} exists; give another name with -o, or overwrite it with -f")
+    if not target.parent.is_dir():
+        raise ArdmError(f"there is no folder {target.parent}")
+    return target
+
+
+def _write(
+    kind: str, values: NDArray[Any], target: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
+) -> None:
+    """Samples (n, D) to a file, the first of them to the screen."""
+    from ardm.outputs import write
+
+    for line in list(write(kind, values, target, alphabet, schema, rate, force))[:4]:
+        console.print(line[:400], highlight=False, markup=False, soft_wrap=True)
+    say(f"wrote {target}")
 
 
 @app.command()

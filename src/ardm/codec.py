@@ -22,7 +22,7 @@ from functools import lru_cache
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -156,6 +156,12 @@ def _made(model: CodecModel, backend: str, device: str) -> Runner:
 # --- items ------------------------------------------------------------------------------------------------------------
 
 
+class Told(Protocol):
+    """What tells the symbols of an item: a `Decoder`, or `Chance`."""
+
+    def pop(self, table: Ints) -> Ints: ...  # noqa: D102
+
+
 class Walker:
     """A model with a number of calls over items (n, M, h, w) of one shape.
 
@@ -214,7 +220,7 @@ class Walker:
                 begin += len(s)
                 yield start[:, mine].reshape(-1), width[:, mine].reshape(-1)
 
-    def decode(self, decoders: Sequence[Decoder]) -> Ints:
+    def decode(self, decoders: Sequence[Told]) -> Ints:
         """Items (n, M, h, w), each told by its decoder.  Raises CodecError where a stream ends."""
         n, size = len(decoders), math.prod(self.shape)
         value = np.zeros((n, *self.shape), dtype=np.int64)
@@ -493,6 +499,40 @@ def maker(
         )
 
     return find
+
+
+class Chance:
+    """A stream of random bits, which decodes to a sample: sampling is decompressing random bits."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
+    def pop(self, table: Ints) -> Ints:
+        """One symbol a row of frequencies (N, b)."""
+        drawn = self._random.integers(0, 1 << PRECISION, (len(table), 1))
+        return (drawn >= table.cumsum(axis=1)).sum(axis=1)
+
+
+def sample(
+    model: str | Path | CodecModel,
+    items: int,
+    size: tuple[int, int] | None = None,
+    calls: int | None = None,
+    seed: int = 0,
+) -> Ints:
+    """New items (items, C, H, W) of a codec model, by decoding random bits: the same on every machine.
+
+    size: (H, W); by default that of its items, or 32 × 32 pixels, a line of 256 letters or 8000 samples, or a row.
+    """
+    coded = coder(model, calls)
+    found = coded.model
+    lines = {"image": (32, 32), "text": (1, 256), "audio": (1, 8000)}
+    whole = (1, found.orders[found.default].shape[3]) if found.kind == "table" else lines[found.kind]
+    H, W = size or (found.size if max(found.size) else whole)
+    walker = coded._walker((coded.planes, H, W), coded.planes, (H, W))
+    return np.concatenate(
+        [walker.decode([Chance(seed + i) for i in range(a, min(a + BATCH, items))]) for a in range(0, items, BATCH)]
+    )
 
 
 def compress(x: Tensor, model: str | Path | CodecModel | None = None, calls: int | None = None) -> bytes:

@@ -40,7 +40,6 @@ from ardm.nets.window import Window
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import Plan
 from ardm.quantise import Floats, Matrix, matrix, scales, watching
-from ardm.schema import Schema
 
 
 class Scales(NamedTuple):
@@ -73,10 +72,6 @@ SINGLE = 1 << 24
 """What sums inside the network stay within, so that float32 holds them."""
 SEARCH = (Precision(8, 8), Precision(10, 10), Precision(12, 10), Precision(12, 12))
 """What is tried, one after the other."""
-
-
-KINDS = {"unet": "image", "local": "image", "window": "text", "taps": "audio", "mlp": "table"}
-"""What a network of each trunk codes."""
 
 
 def affine(
@@ -144,11 +139,11 @@ def export(
             program,
             orders,
             order.calls[0],
-            KINDS[bundle.config.trunk],
+            bundle.content,
             order.lead % program.channels,
             bundle.card,
-            alphabet=alphabet(bundle),
-            schema=schema(bundle),
+            alphabet=bundle.alphabet,
+            schema=bundle.schema,
         )
         codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
         made = Exported(codec, bits, cost(bundle, codec, items[half:]))
@@ -157,24 +152,6 @@ def export(
         if made.cost.bits_per_dim <= AIM:
             break
     return made
-
-
-LETTERS = b" abcdefghijklmnopqrstuvwxyz"
-"""Text of 27 letters, in the order of their values."""
-
-
-def alphabet(bundle: Bundle) -> bytes:
-    """The bytes that the values of a model of text stand for, where they are not the bytes themselves."""
-    recipe = bundle.card.get("recipe")
-    source = recipe.get("data", {}) if isinstance(recipe, dict) else {}
-    letters = source.get("alphabet") == "27" or source.get("name") == "text8"
-    return LETTERS if letters and bundle.config.trunk == "window" else b""
-
-
-def schema(bundle: Bundle) -> Schema | None:
-    """What the columns of a model of a table and their values are called, where it was trained on a CSV."""
-    named = bundle.card.get("schema")
-    return Schema.from_values(named) if isinstance(named, dict) else None
 
 
 def unsupported(bundle: Bundle) -> list[str]:

@@ -1,0 +1,67 @@
+"""Samples as files that a person can open: text, WAV and CSV.  (Pictures are in `pictures`.)"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ardm import formats
+from ardm.content import Content, Kind
+from ardm.errors import ArdmError
+from ardm.schema import Schema
+from ardm.whole import write_whole
+
+ENDINGS = {"image": ".png", "text": ".txt", "audio": ".wav", "table": ".csv"}
+"""Of the file that samples of each kind are written to."""
+GAP = 0.2
+"""Seconds of silence between sounds."""
+
+
+def text_of(values: NDArray[np.int64], alphabet: bytes) -> list[str]:
+    """Items (n, D) as text; bytes that are no UTF-8 are shown as they are in Latin-1."""
+    letters = np.frombuffer(alphabet or bytes(range(256)), np.uint8)
+    if values.size and int(values.max()) >= len(letters):
+        raise ArdmError(f"value {int(values.max())} is no letter of an alphabet of {len(letters)}")
+    found = []
+    for item in values:
+        data = letters[item].tobytes()
+        try:
+            found.append(data.decode())
+        except UnicodeDecodeError:
+            found.append(data.decode("latin-1"))
+    return found
+
+
+def wav_of(values: NDArray[np.int64], rate: int) -> bytes:
+    """Items (n, D) of 16-bit samples, 32768 being silence, one after the other."""
+    gap = np.full((len(values), int(GAP * rate)), 1 << 15)
+    joined = np.concatenate([values, gap], axis=1).reshape(1, 1, -1).astype("<u2")
+    return formats.render(Content(Kind.AUDIO, joined, "wav", rate=rate))
+
+
+def csv_of(values: NDArray[np.int64], schema: Schema | None) -> str:
+    """Rows (n, columns) as CSV: the texts of a schema, or the numbers themselves."""
+    if schema is None:
+        return "".join(",".join(map(str, row)) + "\n" for row in values.tolist())
+    return schema.decode(values.tolist())
+
+
+def write(
+    kind: str, values: NDArray[np.int64], path: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
+) -> Sequence[str]:
+    """Write items (n, D) of a kind; returns lines to show a person."""
+    if kind == "audio":
+        data = wav_of(values, rate or 8000)
+        write_whole(path, lambda new: _put(new, data), force)
+        return [f"{len(values)} sounds of {values.shape[1] / (rate or 8000):.2f} seconds, {GAP} seconds apart"]
+    shown = text_of(values, alphabet) if kind == "text" else csv_of(values, schema).splitlines()
+    joined = "\n\n".join(shown) if kind == "text" else "\n".join(shown)
+    write_whole(path, lambda new: _put(new, f"{joined}\n".encode()), force)
+    return shown
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
