@@ -280,8 +280,9 @@ def sample(
 def _codes(model: str) -> bool:
     """Whether a name is that of a codec model."""
     from ardm import codec
+    from ardm.exact.model import NAME
 
-    return model in codec.bundled() or Path(model).exists()
+    return model in codec.bundled() or Path(model).is_file() or (Path(model) / NAME).is_file()
 
 
 def _sample_codec(

@@ -71,7 +71,14 @@ _SECOND = 16_000
 _LARGEST = 1 << 23  # the lists have half a million bytes, the sounds 32,044
 
 
-def sc09(folder: Folder, split: str | None, download: bool = False, verify: bool = True) -> Dataset:
+def sc09(
+    folder: Folder,
+    split: str | None,
+    download: bool = False,
+    verify: bool = True,
+    length: int = 0,
+    stride: int | None = None,
+) -> Dataset:
     """SC09, the digits of Speech Commands v0.02: items (N, 16000) int32 in 0..65535; labels: the digits.
 
     One second at 16 kHz; the shorter clips are filled with silence, 32768, at the end, as in the paper.  Training takes
@@ -81,9 +88,12 @@ def sc09(folder: Folder, split: str | None, download: bool = False, verify: bool
     split: "train" or "fit" (31,158: what no list names), "valid" (3,643) or "test" (4,107).
     download: fetch the archive (2.4 GB) into folder if the files are not there.
     verify: demand these numbers of clips; False accepts any.
+    length, stride: windows of the clips as they came, as in `sounds`, in the place of whole seconds (0).
     Raises ArdmError for an unknown split, missing or broken files, longer clips, a failed download.
     """
     whole = sc09_clips(folder, split, download, verify)
+    if length:
+        return cut(whole, f"sc09/{split}", length, stride, split in ("train", "fit"))
     items = torch.full((len(whole.clips), _SECOND), CLASSES // 2, dtype=torch.int32)
     for n, clip in enumerate(whole.clips):
         items[n, : len(clip)] = clip
