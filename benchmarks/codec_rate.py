@@ -1,9 +1,10 @@
-"""The README's picture: every level on CIFAR-10 test pictures, each a file of its own, beside the classical codecs.
+"""Every level of the bundled codecs on test items, each a file of its own, beside the classical codecs: README, report.
 
     python benchmarks/codec_rate.py --data data --items 300
+    python benchmarks/codec_rate.py --set fsdd --data data --items 60 --together
 
-All in one run on the same pictures; every file is decoded again and compared; headers are included.  zstd's dictionaries
-are trained on training pictures.  Writes docs/pictures/rate.png, and beside it rate.json: machine, versions, date, and
+All in one run on the same items; every file is decoded again and compared; headers are included.  zstd's dictionaries
+are trained on training items.  Writes docs/pictures/rate.png (or rate-SET.png), and beside it a JSON file: machine, versions, date, and
 the size of every file.  `ardm bench` does the same for any files.  Needs pip install "ardm[bench]".
 """
 
@@ -13,43 +14,74 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from ardm import data
 from ardm.baselines import classical
 from ardm.bench import Comparison, at_levels, facts, markdown, measure
+from ardm.bundle import LETTERS
 from ardm.content import Content, Kind
 from ardm.files import Engine
 from ardm.rateplot import draw
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+TITLES = {
+    "cifar10": "CIFAR-10, the first {} test pictures",
+    "mnist": "MNIST, {} test pictures",
+    "text27": "27-letter text, {} test items of 256 characters",
+    "english": "English text, {} test items of 256 bytes",
+    "fsdd": "Free Spoken Digits at 8 kHz, {} test clips",
+    "sc09": "Speech Commands digits at 16 kHz, {} test clips",
+}
 
 
-def pictures(folder, split, number):
-    return [Content(Kind.IMAGE, item.numpy()) for item in data.load("cifar10", folder, split).items[:number]]
+def spread(items, number):
+    """As many as asked for, evenly spread over all; of CIFAR-10 the first, as ever."""
+    return [items[k * len(items) // number] for k in range(min(number, len(items)))]
+
+
+def contents(name, folder, split, number):
+    if name == "cifar10":
+        return [Content(Kind.IMAGE, item.numpy()) for item in data.load(name, folder, split).items[:number]]
+    if name == "mnist":
+        return [Content(Kind.IMAGE, item.numpy()) for item in spread(data.load(name, folder, split).items, number)]
+    if name in ("fsdd", "sc09"):
+        options = {} if name == "fsdd" else {"verify": False}
+        whole = data.clips(name, folder, split, **options)
+        sounds = [clip.numpy().astype("<u2")[None, None] for clip in spread(whole.clips, number)]
+        return [Content(Kind.AUDIO, sound, "wav", rate=whole.rate) for sound in sounds]
+    letters = np.frombuffer(LETTERS if name == "text27" else bytes(range(256)), np.uint8)
+    alphabet = "27" if name == "text27" else "bytes"
+    texts = data.load("text", folder, split, alphabet=alphabet, length=256).items
+    return [Content.of_bytes(letters[item.numpy()].tobytes()) for item in spread(texts, number)]
 
 
 def compare(options):
     items, training = (
-        pictures(options.data, split, number)
+        contents(options.set, options.data, split, number)
         for split, number in (("test", options.items), ("train", options.training))
     )
     engine = Engine(options.model, backend=options.backend, device=options.device, threads=options.threads)
     own, why = at_levels(engine, [int(level) for level in options.levels.split(",")], items[0])
     if why:
-        sys.exit(f"no model codes these pictures: {why}")
+        sys.exit(f"no model codes these items: {why}")
     samples, rows = sum(item.samples.size for item in items), []
     for i, codec in enumerate((*own, *classical(items, training, options.threads or os.cpu_count()))):
         row = measure(codec, items, i < len(own), options.together)
         rows.append(row)
         print(row.name, row.why or f"{8 * row.bytes / samples:.4f}", flush=True)
-    about = {"data": f"CIFAR-10, the first {len(items)} test pictures", "model": str(options.model or "bundled")}
+    about = {"data": TITLES[options.set].format(len(items)), "model": str(options.model or "bundled")}
     return Comparison(items, rows, {**about, **facts(options.threads)})
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder of CIFAR-10 (binary version)")
+    parser.add_argument("--set", choices=list(TITLES), default="cifar10")
+    parser.add_argument("--data", required=True, help="folder of the data set, in its published layout")
     parser.add_argument("--items", type=int, default=300)
-    parser.add_argument("--training", type=int, default=5000, help="training pictures for zstd's dictionaries")
+    parser.add_argument(
+        "--training", type=int, default=5000, help="training items for zstd's dictionaries, PPMd's priming"
+    )
     parser.add_argument("--model", help="a bundled model, or the folder of one")
     parser.add_argument("--levels", default="1,2,3,4,5,6,7,8,9")
     parser.add_argument("--threads", type=int, default=1)
@@ -59,8 +91,9 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, default=PICTURES, help="folder for rate.png and rate.json")
     options = parser.parse_args(arguments)
     compared = compare(options)
-    draw(compared, options.out / "rate.png")
-    (options.out / "rate.json").write_text(json.dumps(compared.record(), indent=1) + "\n")
+    name = "rate" if options.set == "cifar10" else f"rate-{options.set}"
+    draw(compared, options.out / f"{name}.png")
+    (options.out / f"{name}.json").write_text(json.dumps(compared.record(), indent=1) + "\n")
     print(f"\n{compared.title}\n\n{markdown(*compared.table())}\n\n{'; '.join(compared.versions())}")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ardm.exact import machine_layers  # noqa: F401 (registers its operations)
+from ardm.exact import machine_layers, machine_lines  # noqa: F401 (register their operations)
 from ardm.exact.arbiter import Arbiter
 from ardm.exact.machine import BUILDERS, Machine, Step, strict
 from ardm.exact.operations import OPERATIONS, Asked, bound, made

@@ -64,7 +64,9 @@ def measure(setting: Setting, name: str) -> Result:
     model = bundle.model.eval()
     x = data.load("density", setting.data / "debd", "test", set=name).items.long()
     whole = likelihood.bound(model, x[: setting.items(len(x))], 1 if setting.quick else 4, seeded(1), chunk=2048)
-    result.estimate("random orders, all items", whole, "unbiased for the mean over all orders of the exact figure", nats=True)
+    result.estimate(
+        "random orders, all items", whole, "unbiased for the mean over all orders of the exact figure", nats=True
+    )
     sample = x[: setting.items(ROWS[name])]
     nats = along_orders(model, sample, 2 if setting.quick else 16, 2)
     add(result, "1 order", nats[0], "exact along one fixed random order", False)

@@ -103,6 +103,16 @@ def calls_of(model: CodecModel, level: int) -> int:
     return has[own + -(-(len(has) - 1 - own) * (level - DEFAULT_LEVEL) // (9 - DEFAULT_LEVEL))]
 
 
+def limits_of(model: CodecModel) -> tuple[int, ...]:
+    """The number of values of each column that a model of a table codes.  Raises ArdmError where it does not say so."""
+    if model.schema is not None:
+        return model.schema.columns
+    for op in model.program.ops:
+        if op.name == "segment":
+            return tuple(model.program.tensor(op, "size").tolist())
+    raise ArdmError(f"model {model.name} of a table does not say what its columns are")
+
+
 def machine(model: CodecModel, backend: str = "auto", device: str = "auto") -> Runner:
     """Something that runs a model's network, after it has reproduced the model's golden frequencies.
 
@@ -331,6 +341,10 @@ class ModelCoder:
             return f"model {self.model.name} codes samples of 16 bits"
         if content.samples.size and int(content.samples.max()) >= most:
             return f"model {self.model.name} codes values below {most}"
+        if self.model.kind == "table":
+            limits = np.array(limits_of(self.model))
+            if content.shape[2] != len(limits) or (content.samples >= limits).any():
+                return f"model {self.model.name} codes rows of {len(limits)} columns with values of their own"
         return None
 
     def encode(self, jobs: Iterable[Sequence[Samples]]) -> Iterator[list[Symbols]]:
@@ -505,12 +519,13 @@ class Chance:
     """A stream of random bits, which decodes to a sample: sampling is decompressing random bits."""
 
     def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng(seed)
+        self._random = np.random.PCG64(seed)  # whose raw numbers are the same in every version of NumPy
 
     def pop(self, table: Ints) -> Ints:
         """One symbol a row of frequencies (N, b)."""
-        drawn = self._random.integers(0, 1 << PRECISION, (len(table), 1))
-        return (drawn >= table.cumsum(axis=1)).sum(axis=1)
+        drawn = (self._random.random_raw(len(table)) >> np.uint64(64 - PRECISION)).astype(np.int64)
+        symbols: Ints = (drawn[:, None] >= table.cumsum(axis=1)).sum(axis=1)
+        return symbols
 
 
 def sample(
@@ -527,7 +542,7 @@ def sample(
     coded = coder(model, calls)
     found = coded.model
     lines = {"image": (32, 32), "text": (1, 256), "audio": (1, 8000)}
-    whole = (1, found.orders[found.default].shape[3]) if found.kind == "table" else lines[found.kind]
+    whole = (1, len(limits_of(found))) if found.kind == "table" else lines[found.kind]
     H, W = size or (found.size if max(found.size) else whole)
     walker = coded._walker((coded.planes, H, W), coded.planes, (H, W))
     return np.concatenate(

@@ -181,7 +181,8 @@ def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = N
     plan = Plan(torch.from_numpy(codec.when(coder.calls, *shape[1:])).long()[None])
     D = math.prod(shape)
     floats = [likelihood.exact(bundle.model, plan, x.long()[None]).nats.item() / math.log(2) / D for x in items]
-    jobs = ([x.numpy()] for x in items)
+    letters = np.frombuffer(codec.alphabet, np.uint8) if codec.alphabet else np.arange(codec.program.classes)
+    jobs = ([letters[x.numpy()]] for x in items)
     integers = [sum(part.bits for part in job) / D for job in coder.encode(jobs)]
     apart = np.subtract(integers, floats)
     return Cost(float(np.mean(integers)), float(np.mean(floats)), _standard_error(apart), _standard_error(integers))

@@ -40,7 +40,8 @@ class WindowBody(nn.Module):
         if not 1 <= config.bits <= 20 or config.row < 1:
             raise ArdmError(f"model.bits lies in 1..20, and model.row is positive; got {config.bits} and {config.row}")
         self.trunk = Window(
-            config.classes, config.width, config.blocks, reach, config.embedding or 16, config.hashes, config.bits, config.row
+            config.classes, config.width, config.blocks, reach, config.embedding or 16, config.hashes, config.bits, config.row,
+            config.dropout,
         )  # fmt: skip
 
     def forward(self, state: Partial, context: Tensor | None = None) -> Features:

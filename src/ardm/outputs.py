@@ -57,10 +57,10 @@ def write(
         data = wav_of(values, rate or 8000)
         write_whole(path, lambda new: _put(new, data), force)
         return [f"{len(values)} sounds of {values.shape[1] / (rate or 8000):.2f} seconds, {GAP} seconds apart"]
-    shown = text_of(values, alphabet) if kind == "text" else csv_of(values, schema).splitlines()
-    joined = "\n\n".join(shown) if kind == "text" else "\n".join(shown)
-    write_whole(path, lambda new: _put(new, f"{joined}\n".encode()), force)
-    return shown
+    shown = text_of(values, alphabet) if kind == "text" else [csv_of(values, schema)]
+    data = ("\n\n".join(shown) + "\n" * (kind == "text")).encode()
+    write_whole(path, lambda new: _put(new, data), force)
+    return shown if kind == "text" else shown[0].splitlines()
 
 
 def _put(path: Path, data: bytes) -> None:

@@ -1,18 +1,21 @@
 """Rows of CSV with a codec model of a table: text to values of columns and back, byte for byte.
 
 The lines of a text that are rows as the model's schema writes them are coded by the model; what stands between them (a
-header, a line with an unknown value, a last line without its end) is coded as bytes.  A part of L bytes is a sequence of
+header, a line with an unknown value, a last line without its end) is coded as bytes.  A part is first its plain bytes
 
-    3 bytes  how many plain bytes follow     · those bytes
-    3 bytes  how many rows follow            · their values, walked as an item (1, rows, columns)
+    3 bytes  how many pieces follow
+             of each:  3 bytes  how many plain bytes follow   · those bytes   · 3 bytes  how many rows stand after them
 
-until L bytes are told; numbers most significant byte first, each byte a symbol of 256 equal frequencies.
+numbers most significant byte first, each byte a symbol of 256 equal frequencies; then all of its rows, walked as items
+(1, rows, columns) of `TableCoder.together` rows each, the last of fewer.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -23,8 +26,12 @@ from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError, CodecError
 from ardm.schema import Schema
 
-PART = 1 << 16
+PART = 1 << 10
 """Rows that are walked together, at most."""
+ROOM = 1 << 24
+"""Logits of the rows that are walked together, at most, unless one row has more."""
+PIECE = 1 << 12
+"""Plain bytes that are decoded at once, at most."""
 COUNT = 3
 """Bytes of a number."""
 
@@ -36,9 +43,15 @@ class TableCoder(ModelCoder):
         """Why this content cannot be coded; None if it can."""
         if content.kind != Kind.BYTES:
             return f"model {self.model.name} codes tables as CSV text"
-        if not any(len(rows) for _, rows in self._split(content.samples.tobytes())):
+        lines = content.samples.tobytes().splitlines(keepends=True)
+        if not any(_row(self._schema, line) is not None for line in lines):
             return f"no line is a row of the columns of model {self.model.name}"
         return None
+
+    @cached_property
+    def together(self) -> int:
+        """How many rows are walked together."""
+        return max(1, min(PART, ROOM // (len(self._schema.names) * self.model.program.classes)))
 
     @cached_property
     def _schema(self) -> Schema:
@@ -46,40 +59,34 @@ class TableCoder(ModelCoder):
             raise ArdmError(f"model {self.model.name} of a table does not say what its columns are called")
         return dataclasses.replace(self.model.schema, header=False, trailing=True)
 
-    def _split(self, data: bytes) -> list[tuple[bytes, Ints]]:
-        """Plain bytes and the rows (n, columns) after them, again and again."""
+    def _pieces(self, data: bytes) -> Iterator[tuple[bytes, list[list[int]]]]:
+        """Plain bytes and the rows after them, again and again; one of both may be missing in the first and the last."""
         schema, known = self._schema, dict[bytes, "list[int] | None"]()
-        out: list[tuple[bytes, Ints]] = []
-        plain, rows = b"", list[list[int]]()
-
-        def close() -> None:
-            nonlocal plain, rows
-            out.append((plain, np.array(rows, dtype=np.int64).reshape(len(rows), len(schema.names))))
-            plain, rows = b"", []
-
+        plain, rows = list[bytes](), list[list[int]]()
         for line in data.splitlines(keepends=True):
             if line not in known:
                 known[line] = _row(schema, line)
             row = known[line]
-            if (row is None and rows) or len(rows) == PART:
-                close()
-            if row is None:
-                plain += line
-            else:
+            if row is not None:
                 rows.append(row)
-        close()
-        return out
+                continue
+            if rows:
+                yield b"".join(plain), rows
+                plain, rows = [], []
+            plain.append(line)
+        yield b"".join(plain), rows
 
     def _encoded(self, jobs: list[Sequence[Samples]]) -> list[list[Symbols]]:
         return [[self._text(part.tobytes()) for part in job] for job in jobs]
 
     def _text(self, data: bytes) -> Symbols:
-        pieces = []
-        for plain, rows in self._split(data):
-            pieces.append(_bytes(len(plain).to_bytes(COUNT, "big") + plain + len(rows).to_bytes(COUNT, "big")))
-            if len(rows):
-                pieces += self._symbols(rows[None, None])
-        return Symbols(*(np.concatenate([getattr(p, name) for p in pieces]) for name in ("start", "width")))
+        found = list(self._pieces(data))
+        told = [_number(len(plain)) + plain + _number(len(rows)) for plain, rows in found]
+        symbols = [_bytes(_number(len(found)) + b"".join(told))]
+        every = np.array([row for _, rows in found for row in rows], dtype=np.int64)
+        for first in range(0, len(every), self.together):
+            symbols += self._symbols(every[None, None, first : first + self.together])
+        return Symbols(*(np.concatenate([getattr(p, name) for p in symbols]) for name in ("start", "width")))
 
     def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
         found = []
@@ -90,41 +97,57 @@ class TableCoder(ModelCoder):
         return found
 
     def _told(self, decoder: Decoder, length: int) -> Samples:
-        text = b""
-        while len(text) < length:
-            text += _plain(decoder, self._count(decoder, length - len(text)))
-            count = self._count(decoder, length - len(text))
-            if count:
-                text += self._lines(decoder, count)
-        if len(text) != length:
-            raise CodecError(f"damaged file: its rows make {len(text)} bytes where it has {length}")
-        return np.frombuffer(text, np.uint8)
+        schema, left = self._schema, length
+        pieces = list[tuple[bytes, int]]()
+        for _ in range(self._count(decoder, length + 1)):
+            plain = _plain(decoder, self._count(decoder, left))
+            rows = self._count(decoder, (left - len(plain)) // len(schema.names))  # a column takes a byte at least
+            left -= len(plain) + rows * len(schema.names)
+            pieces.append((plain, rows))
+        values = self._rows(decoder, sum(rows for _, rows in pieces))
+        text, first = list[bytes](), 0
+        for plain, count in pieces:
+            text += [plain, schema.decode(values[first : first + count].tolist()).encode()]
+            first += count
+        found = b"".join(text)
+        if len(found) != length:
+            raise CodecError(f"damaged file: its rows make {len(found)} bytes where it has {length}")
+        return np.frombuffer(found, np.uint8)
 
     def _count(self, decoder: Decoder, most: int) -> int:
         count = int.from_bytes(_plain(decoder, COUNT), "big")
         if count > most:
-            raise CodecError(f"damaged file: {count} is more than the {most} bytes that are left")
+            raise CodecError(f"damaged file: it counts {count} where {most} are the most")
         return count
 
-    def _lines(self, decoder: Decoder, count: int) -> bytes:
-        if count > PART:
-            raise CodecError(f"damaged file: {count} rows at once, where {PART} are the most")
-        wide = len(self._schema.names)
-        values = self._walker((1, count, wide), 1, (count, wide)).decode([decoder])[0, 0]
+    def _rows(self, decoder: Decoder, count: int) -> Ints:
+        """(count, columns)."""
         limits = np.array(self._schema.columns)
-        if (values >= limits).any():
-            raise CodecError("damaged file: a column has a value that it cannot take")
-        return self._schema.decode(values.tolist()).encode()
+        found = [np.zeros((0, len(limits)), dtype=np.int64)]
+        for first in range(0, count, self.together):
+            size = (min(self.together, count - first), len(limits))
+            found.append(self._walker((1, *size), 1, size).decode([decoder])[0, 0])
+            if (found[-1] >= limits).any():
+                raise CodecError("damaged file: a column has a value that it cannot take")
+        return np.concatenate(found)
 
 
 def _row(schema: Schema, line: bytes) -> list[int] | None:
     """The values of a line; None where the schema would not write it just so."""
     try:
         text = line.decode()
-        (row,) = schema.encode(text)
-        return row if schema.decode([row]) == text else None
-    except (ArdmError, UnicodeDecodeError, ValueError):
+        (cells,) = csv.reader(io.StringIO(text, newline=""), delimiter=schema.delimiter, strict=True)
+    except (csv.Error, ValueError):
         return None
+    cells = cells or [""]  # an empty line, which is no row: it would be written as two quotes
+    if len(cells) != len(schema.names):
+        return None
+    row = [code.get(cell, -1) for code, cell in zip(schema._codes, cells, strict=True)]
+    return row if -1 not in row and schema.decode([row]) == text else None
+
+
+def _number(count: int) -> bytes:
+    return count.to_bytes(COUNT, "big")
 
 
 def _bytes(data: bytes) -> Symbols:
@@ -135,6 +158,6 @@ def _bytes(data: bytes) -> Symbols:
 
 def _plain(decoder: Decoder, count: int) -> bytes:
     """The inverse of `_bytes`."""
-    if not count:
-        return b""
-    return decoder.pop(np.full((count, 256), 1 << PRECISION - 8, dtype=np.int64)).astype(np.uint8).tobytes()
+    sizes = [min(PIECE, count - first) for first in range(0, count, PIECE)]
+    told = [decoder.pop(np.full((size, 256), 1 << PRECISION - 8, dtype=np.int64)) for size in sizes]
+    return b"".join(symbols.astype(np.uint8).tobytes() for symbols in told)

@@ -40,7 +40,8 @@ def rows(program: Program, head: Op, given: list[Ints], value: Ints, depth: Ints
     o = given[0]
     if head.name == "values":
         if S == 1:
-            return Softmax(o, o > IMPOSSIBLE)
+            possible = o > IMPOSSIBLE
+            return Softmax(o, possible | ~possible.any(axis=1, keepdims=True))  # something must be possible
         return Blocks(o, value, place, b)
     if head.name == "softmax":
         here = o.reshape(len(o), S, b)[np.arange(len(o)), np.minimum(depth, S - 1)]

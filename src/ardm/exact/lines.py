@@ -40,7 +40,7 @@ def read(a: Ints, asked: Asked, columns: Ints) -> Ints:
     W = a.shape[3]
     inside = (columns >= 0) & (columns < W)
     found = a[asked.lane[:, None], :, asked.y[:, None], np.clip(columns, 0, max(W - 1, 0))] * inside[:, :, None]
-    return np.swapaxes(found, 1, 2).reshape(len(found), -1)
+    return np.swapaxes(found, 1, 2).reshape(len(found), a.shape[1] * columns.shape[1])
 
 
 def _taps_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
@@ -108,7 +108,7 @@ def _segment_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, first.ndim == 1 and first.shape == size.shape and len(first) > 0, "has not one segment for each column")
     expect(op, bool((first >= 0).all() and (size >= 1).all() and (size <= wide).all()), "has segments that are none")
     expect(op, int((first + size).max()) <= given[0].planes, "reads columns that are not there")
-    lo, hi = min(int(given[0].lo.min()), IMPOSSIBLE), int(given[0].hi.max())
+    lo, hi = min(int(given[0].lo.min()), IMPOSSIBLE), max(int(given[0].hi.max()), IMPOSSIBLE)
     return made([lo] * wide, [hi] * wide, True)
 
 

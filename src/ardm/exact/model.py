@@ -79,6 +79,9 @@ class CodecModel:
             raise ArdmError("a codec model holds orders that are none")
         if self.schema is not None and (self.kind != "table" or max(self.schema.columns) > self.program.classes):
             raise ArdmError(f"the schema of a codec model has columns of {max(self.schema.columns)} values")
+        sizes = [self.program.tensor(op, "size").tolist() for op in self.program.ops if op.name == "segment"]
+        if self.schema is not None and any(tuple(size) != self.schema.columns for size in sizes):
+            raise ArdmError("the schema of a codec model has other columns than its program")
         letters = len(set(self.alphabet))
         if self.alphabet and (self.kind != "text" or letters != len(self.alphabet) or letters != self.program.classes):
             raise ArdmError(f"the alphabet of a codec model has {letters} letters for {self.program.classes} values")
@@ -165,10 +168,12 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
     orders = {int(n[6:]): t.astype(np.int64) for n, t in tensors.items() if n.startswith("order.")}
     weights = {n[8:]: t for n, t in tensors.items() if n.startswith("program.")}
     program = Program.parse(content["program"], weights)
-    alphabet, named = bytes(content.get("alphabet", [])), content.get("schema")
+    letters, named = content.get("alphabet", []), content.get("schema")
+    if not isinstance(letters, list):
+        raise TypeError("its alphabet is no list of bytes")
     schema = None if named is None else Schema.from_values(named)
     return CodecModel(
-        program, orders, content["default"], content["kind"], content["lead"], card, str(golden), alphabet, schema
+        program, orders, content["default"], content["kind"], content["lead"], card, str(golden), bytes(letters), schema
     )
 
 

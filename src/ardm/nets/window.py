@@ -44,7 +44,8 @@ class Window(nn.Module):
 
     classes: K.  width: F, of the perceptron.  blocks: its residual blocks.  reach: symbols looked at to the left and to
     the right.  embedding: width of a symbol.  hashes: contexts, see `contexts`; bits: log2 of the rows of each table;
-    row: width of a row.
+    row: width of a row.  dropout: how often a whole context is not shown in training, where all that is rare has been seen
+    once: without it a table is believed more than it deserves.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Window(nn.Module):
         hashes: tuple[int, ...],
         bits: int,
         row: int,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.reach, self.bits, self.contexts = tuple(reach), bits, contexts(hashes, reach)
-        self.offsets = offsets(reach)
+        self.offsets, self.dropout = offsets(reach), dropout
         self.embedding = nn.Embedding(classes + 1, embedding)
         nn.init.normal_(self.embedding.weight, 0.0, 0.5)
         self.table = nn.Embedding(len(hashes) << bits, row) if hashes else None
@@ -84,7 +86,9 @@ class Window(nn.Module):
             near = flat[(lane * wide + position)[:, None] + offset]
             read = [self.embedding(near).flatten(1)]
             if self.table is not None:
-                read.append(self.table(buckets(near, self.contexts, self.bits)).flatten(1))
+                rows = self.table(buckets(near, self.contexts, self.bits))
+                shown = F.dropout(rows.new_ones(*rows.shape[:2], 1), self.dropout, self.training)
+                read.append((rows * shown).flatten(1))
             h = self.first(torch.cat(read, 1))
             for block in self.blocks:
                 h = h + block["down"](F.relu(block["up"](F.relu(h)))).to(h.dtype)  # type: ignore[index]

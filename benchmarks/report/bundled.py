@@ -1,0 +1,146 @@
+"""Claims about one trained model, measured on the models in the package: no training, CIFAR-10 test pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import Result, Setting, seeded
+from rates import held_out, policies, shape, symmetry, table
+from torch import Tensor
+
+import ardm
+from ardm import codec, data, likelihood
+from ardm.bundle import load
+from ardm.export import cost
+from ardm.orders import RANKS
+from ardm.plan import image, shuffled
+
+RATES = Path(__file__).parents[2] / "docs" / "pictures" / "rate.json"
+"""What benchmarks/codec_rate.py measured: every level beside the classical codecs."""
+
+
+def pictures(setting: Setting, items: int) -> Tensor:
+    """The first test pictures."""
+    return data.load("cifar10", setting.data / "cifar10", "test").items[: setting.items(items)].long()
+
+
+def curve(setting: Setting) -> Result:
+    """C4, C5, C6, C24: the loss curve of the any-order model, and what every budget costs."""
+    result, bundle = Result("bundled-curve"), load("cifar10-any-order")
+    x = pictures(setting, 32)
+    measured = held_out(bundle.model, x, 1 if setting.quick else 8, chunk=4)
+    shape(result, measured)
+    table(result, bundle, measured)
+    if not setting.quick:
+        policies(result, bundle, x, (20, 100), 2, chunk=4)
+    symmetry(result, bundle.model, x[:16], 768, 1, chunk=4)
+    result.budget = {"bundled model": bundle.name, "parameters": sum(p.numel() for p in bundle.model.parameters())}
+    return result
+
+
+def orders(setting: Setting) -> Result:
+    """C19: the exact code length in 3,072 steps along ten random orders and four structured ones."""
+    result, bundle = Result("bundled-orders"), load("cifar10-any-order")
+    x = pictures(setting, 2)
+    if setting.quick:
+        x = x[:1, :, :8, :8]
+    form, generator, random = tuple(x.shape[1:]), torch.Generator().manual_seed(0), []
+    for n in range(2 if setting.quick else 10):
+        nats = likelihood.exact(bundle.model, shuffled(1, form, generator), x, chunk=32)
+        random.append(nats.bits_per_dim)
+        result.add(f"random order {n}", nats.bits_per_dim, unit="bits/dim", note=nats.estimator)
+        setting.log(f"random order {n}: {nats}")
+    result.add("random orders, mean", float(np.mean(random)), unit="bits/dim")
+    result.add("random orders, greatest less least", float(np.ptp(random)), unit="bits/dim")
+    result.add("random orders, standard deviation", float(np.std(random, ddof=1)), unit="bits/dim")
+    for name in ("bayer", "halton", "checkerboard", "raster"):
+        plan = image(1, form, RANKS[name](*form[1:]), offset=0.0)
+        nats = likelihood.exact(bundle.model, plan, x, chunk=32)
+        result.add(name, nats.bits_per_dim, unit="bits/dim", note=nats.estimator)
+        setting.log(f"{name}: {nats}")
+    result.notes.append(f"{len(x)} test pictures, the same for every order")
+    return result
+
+
+def filling(setting: Setting) -> Result:
+    """C23: any part of a picture as what is known: nothing of it changes, and it makes the rest cheaper."""
+    result, bundle = Result("bundled-filling"), load("cifar10-any-order")
+    x = pictures(setting, 16)
+    D = math.prod(x.shape[1:])
+    for name, known in _masks(tuple(x.shape)).items():
+        part = slice(0, 2)
+        filled = ardm.fill(bundle, x[part], known[part], calls=10)
+        kept = bool((filled[part] == x[part])[known[part]].all())
+        result.add(f"{name}: given values that changed", 0.0 if kept else 1.0, unit="share")
+        hidden = float((~known[0]).sum())
+        given = known.long() * len(bundle.model.digits)
+        found = likelihood.bound(bundle.model, x, 4, seeded(50), given=given, chunk=4)
+        scale = D / hidden
+        result.add(
+            f"{name}: the rest, given it",
+            found.bits_per_dim * scale,
+            found.bits_per_dim_error * scale,
+            "bits a hidden dim",
+            True,
+        )
+    whole = likelihood.bound(bundle.model, x, 4, seeded(51), chunk=4)
+    result.estimate("nothing given", whole)
+    return result
+
+
+def _masks(form: tuple[int, ...]) -> dict[str, Tensor]:
+    """What is known, (B, C, H, W) bool: at random, a half, all but a square, two channels of three."""
+    _, _, H, W = form
+    random = torch.rand(form, generator=seeded(52)) < 0.5
+    left, frame, channels = (torch.zeros(form, dtype=torch.bool) for _ in range(3))
+    left[..., : W // 2] = True
+    frame[:] = True
+    frame[..., H // 4 : 3 * H // 4, W // 4 : 3 * W // 4] = False
+    channels[:, :2] = True
+    return {"half at random": random, "left half": left, "all but the middle": frame, "red and green": channels}
+
+
+def coding(setting: Setting) -> Result:
+    """C17, C18, C20: files of the bundled codec against its code length, by level, and beside classical codecs."""
+    result = Result("bundled-coding")
+    bundle = load("cifar10-codec")
+    x = pictures(setting, 12)
+    D = math.prod(x.shape[1:])
+    made = codec.model("cifar10-codec")
+    files = [ardm.compress(picture, "cifar10-codec", calls=50) for picture in x]
+    back = all(torch.equal(ardm.decompress(f).long(), picture) for f, picture in zip(files, x, strict=True))
+    bits = np.array([8 * len(f) / D for f in files])
+    result.add("round trips that failed", 0.0 if back else 1.0, unit="share", note=f"{len(x)} test pictures")
+    result.add(
+        "files", float(bits.mean()), float(bits.std(ddof=1)) / math.sqrt(len(bits)), "bits/dim", note="all bytes"
+    )
+    found = cost(bundle, made, x, 50)
+    result.add("code length of the integers", found.exact, found.exact_error, "bits/dim")
+    result.add("code length of the floats", found.model, unit="bits/dim")
+    result.add("files over code length of the integers", float(bits.mean()) - found.exact, unit="bits/dim")
+    result.add("integers over floats", found.bits_per_dim, found.error, "bits/dim")
+    rates = json.loads(RATES.read_text())
+    rows = [row for row in rates["rows"] if row.get("bits_per_sample")]
+    result.tables["codecs"] = [
+        {
+            "name": row["name"],
+            "calls": row.get("calls"),
+            "bits": rounded_rate(row["bits_per_sample"]),
+            "error": rounded_rate(row["standard_error"]),
+            "archive": rounded_rate((row.get("together") or {}).get("bits_per_sample")),
+            "headerless": rounded_rate(row.get("headerless_bits_per_sample")),
+        }
+        for row in rows
+    ]
+    result.tables["codecs_about"] = {key: rates[key] for key in ("data", "date", "machine", "items")}
+    result.budget = {"bundled model": bundle.name, "parameters": sum(p.numel() for p in bundle.model.parameters())}
+    return result
+
+
+def rounded_rate(value: float | None) -> float | None:
+    """Four digits after the point, if there is one."""
+    return None if value is None else round(value, 4)

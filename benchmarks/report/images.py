@@ -1,0 +1,41 @@
+"""CIFAR-10 with one body of local windows and one budget: stages, output families and the auxiliary term."""
+
+from __future__ import annotations
+
+from common import Result, Setting, seeded, trained
+from rates import held_out, policies, shape, table
+
+from ardm import data, likelihood
+
+MODELS: dict[str, tuple[str, ...]] = {
+    "any-order": (),
+    "upscale-16": ("model.base=16", "model.head=digits"),
+    "upscale-4": ("model.base=4", "model.head=digits"),
+    "upscale-2": ("model.base=2", "model.head=digits"),
+    "upscale-4-values": ("model.base=4",),
+    "any-order-ce": ("train.cross_entropy=0.1",),
+    "any-order-mixture": ("model.head=mixture",),
+    "upscale-4-mixture": ("model.head=mixture", "model.base=4"),
+}
+"""Overrides of laptop/compare-images."""
+ITEMS = 64
+
+
+def measure(setting: Setting, name: str) -> Result:
+    """Train and measure one of them."""
+    result = Result(f"images-{name}")
+    choice = [f"data.folder={setting.data / 'cifar10'}", *MODELS[name]]
+    if setting.quick:
+        choice += ["train.steps=4", "train.batch=4", "train.valid_items=4", "model.width=16", "model.blocks=1"]
+    bundle, result.budget = trained(setting, result.name, "laptop/compare-images", choice)
+    model = bundle.model.eval()
+    x = data.load("cifar10", setting.data / "cifar10", "test").items[: setting.items(ITEMS)].long()
+    S = len(model.digits)
+    passes = 1 if setting.quick else 2 * S
+    result.estimate("full calls", likelihood.bound(model, x, passes, seeded(30), chunk=8))
+    curve = held_out(model, x, passes, chunk=8)
+    shape(result, curve)
+    table(result, bundle, curve)
+    if not setting.quick:
+        policies(result, bundle, x, (50, 100), 2, chunk=8)
+    return result

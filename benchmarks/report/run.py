@@ -1,0 +1,83 @@
+"""Measure results of the report: python benchmarks/report/run.py NAME… --data FOLDER --runs FOLDER
+
+Trains what a result needs, with shipped recipes, unless the runs folder has it already (a broken run goes on), and
+writes results/NAME.json.  A result that is there is skipped without --again.  NAME may be a group: exact, bundled,
+density, text, speech, images, all.  --data holds the data sets in folders as `FOLDERS` below says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import bundled
+import density
+import exact
+import images
+import mnist
+import speech
+import text
+from common import RESULTS, Result, Setting
+
+Measure = Callable[[Setting], Result]
+
+FOLDERS = {
+    "debd": "the binary density-estimation sets",
+    "text27": "train.txt, valid.txt and test.txt of a-z and space",
+    "fsdd": "the Free Spoken Digit Dataset",
+    "cifar10": "CIFAR-10, binary version",
+    "mnist": "MNIST",
+}
+
+GROUPS: dict[str, dict[str, Measure]] = {
+    "exact": {
+        "enumeration": exact.objective_is_unbiased,
+        "leak": exact.leak,
+        "step-time": exact.step_time,
+        "planner": exact.planner_is_optimal,
+        "parametrisation": exact.parametrisations,
+        "continuous-time": exact.continuous_time,
+    },
+    "bundled": {
+        "bundled-curve": bundled.curve,
+        "bundled-orders": bundled.orders,
+        "bundled-filling": bundled.filling,
+        "bundled-coding": bundled.coding,
+    },
+    "density": {f"density-{name}": partial(density.measure, name=name) for name in density.CHOSEN},
+    "text": {f"text-{name}": partial(text.measure, name=name) for name in text.MODELS},
+    "speech": {f"speech-{name}": partial(speech.measure, name=name) for name in speech.MODELS},
+    "images": {f"images-{name}": partial(images.measure, name=name) for name in images.MODELS},
+    "mnist": {"binarized-mnist": mnist.measure},
+}
+ALL: dict[str, Measure] = {name: measure for group in GROUPS.values() for name, measure in group.items()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", metavar="NAME", choices=[*ALL, *GROUPS, "all"])
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/report"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--again", action="store_true", help="measure what is there already once more")
+    parser.add_argument("--quick", action="store_true", help="a few steps and items: whether the script works")
+    options = parser.parse_args(arguments)
+    setting = Setting(options.data, options.runs, options.quick, partial(print, flush=True))
+    for wanted in options.names:
+        chosen = ALL if wanted == "all" else GROUPS.get(wanted) or {wanted: ALL[wanted]}
+        for name, measure in chosen.items():
+            if (options.results / f"{name}.json").is_file() and not options.again:
+                setting.log(f"{name}: there already")
+                continue
+            result = measure(setting)
+            path = result.save(f"python benchmarks/report/run.py {name}", options.results)
+            setting.log(f"{name}: {path.name} after {result.budget or 'no training'}")
+
+
+if __name__ == "__main__":
+    main()

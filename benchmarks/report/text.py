@@ -1,0 +1,58 @@
+"""One body, one budget, four ways to learn 27-letter text (issue: OA-ARDM, one order, causal in any order, absorbing)."""
+
+from __future__ import annotations
+
+import torch
+from common import Result, Setting, seeded, trained
+from rates import held_out, policies, shape, symmetry, table
+
+from ardm import data, likelihood
+from ardm.schedule import Schedule
+
+MODELS: dict[str, tuple[str, ...]] = {
+    "any-order": (),
+    "one-order": ("model.causal=single",),
+    "causal": ("model.causal=any",),
+    "absorbing": ("train.objective=absorbing", "train.diffusion_steps=1000"),
+}
+"""Overrides of laptop/compare-text; steps, batch, rate and everything else are the same."""
+ITEMS = 256
+CALLS = (5, 10, 20, 50, 128)
+
+
+def test_items(setting: Setting, length: int) -> torch.Tensor:
+    """Items evenly spread over the test text, so that every book is among them."""
+    x = data.load("text", setting.data / "text27", "test", alphabet="27", length=length).items.long()
+    n = setting.items(ITEMS)
+    return x[torch.arange(n) * len(x) // n]
+
+
+def measure(setting: Setting, name: str) -> Result:
+    """Train and measure one of the four."""
+    result = Result(f"text-{name}")
+    choice = [f"data.folder={setting.data / 'text27'}", *MODELS[name]]
+    if setting.quick:
+        choice += ["train.steps=4", "train.batch=4", "train.valid_items=4", "model.width=16", "model.blocks=1"]
+    bundle, result.budget = trained(setting, result.name, "laptop/compare-text", choice)
+    model = bundle.model.eval()
+    x = test_items(setting, bundle.config.sites)
+    if name == "one-order":
+        result.estimate("full calls", likelihood.causal(model, x))
+        return result
+    if name == "causal":
+        result.estimate("full calls", likelihood.causal_bound(model, x, 4, seeded(10)))
+        return result
+    result.estimate("full calls", likelihood.bound(model, x, 8, seeded(10)))
+    curve = held_out(model, x, 2 if setting.quick else 16)
+    shape(result, curve)
+    table(result, bundle, curve)
+    passes = 1 if setting.quick else 4
+    policies(result, bundle, x, CALLS, passes)
+    for steps in (20, 1000):
+        found = likelihood.absorbing_bound(model, x, steps, passes, seeded(14, steps))
+        result.estimate(f"absorbing, {steps} steps", found)
+    for calls in (5, 10, 20, 50):
+        planned = Schedule.joint(bundle.curve.monotone(), calls).priced(curve.monotone())
+        result.add(f"{calls} calls, as planned on held-out losses", planned.bits_per_dim(), unit="bits/dim", bound=True)
+    symmetry(result, model, x, bundle.config.sites // 4, 1 if setting.quick else 4)
+    return result

@@ -1,0 +1,98 @@
+"""Tiny codec models of text, sounds and tables with arbitrary parameters, and items that suit them."""
+
+import functools
+
+import numpy as np
+import torch
+
+from ardm.bundle import LETTERS, Bundle
+from ardm.codec import coder as coder_of
+from ardm.export import Precision, export
+from ardm.orders import OrderConfig
+from ardm.schema import Schema
+from ardm.zoo import ModelConfig, build
+from bundles import by_formula
+from toys import generator
+
+RASTER = OrderConfig("raster", calls=(8, 3))
+SCHEMA = Schema(
+    ("sex", "age", "note", "none"),
+    (("f", "m"), ("1", "2", "3", "10", "20"), ("", "a,b", 'say "x"'), ("only",)),
+)
+"""Of the tiny table: numbers, cells that are quoted, an empty one, and a column of one value."""
+SIZES = {
+    "text": {"classes": 27, "trunk": "window", "head": "values", "reach": (5, 0), "hashes": (10, 30), "bits": 5, "row": 4},
+    "bytes": {"classes": 256, "trunk": "window", "head": "values", "reach": (3, 2), "hashes": (21, 2, 30), "bits": 4, "row": 3},
+    "plain": {"classes": 5, "trunk": "window", "head": "values", "reach": (2, 0)},
+    "sound": {"classes": 65536, "trunk": "taps", "head": "mixture", "components": 3, "reach": (6, 0)},
+    "both sides": {"classes": 4096, "trunk": "taps", "head": "mixture", "components": 2, "reach": (3, 2)},
+    "8 bits": {"classes": 256, "trunk": "taps", "head": "mixture", "components": 2, "reach": (4, 1)},
+    "table": {"classes": 5, "trunk": "mlp", "head": "values", "columns": SCHEMA.columns},
+    "classic": {"classes": 5, "trunk": "mlp", "head": "values", "columns": (3, 1, 5), "style": "classic"},
+    "one column": {"classes": 5, "trunk": "mlp", "head": "values", "columns": (5,)},
+    "binary": {"classes": 2, "trunk": "mlp", "head": "values", "columns": (2,) * 6},
+}  # fmt: skip
+CARDS = {
+    "text": {"recipe": {"data": {"name": "text", "alphabet": "27"}}},
+    "sound": {"rate": 8000},
+    "table": {"schema": SCHEMA.to_values()},
+}
+ORDERS = {
+    "sound": OrderConfig("raster", (4,)),
+    "both sides": OrderConfig("bayer", (6, 8), cell=8),
+    "bytes": OrderConfig("bayer", (8, 4), cell=8),
+    "table": OrderConfig(),
+    "binary": OrderConfig(),
+}
+"""Other than raster."""
+FOUND = {"text": LETTERS, "bytes": bytes(range(256))}
+
+
+@functools.cache
+def bundle(name, scale=1.0, **changes):
+    """A tiny bundle of one of SIZES."""
+    settings = {"width": 8, "blocks": 2, "embedding": 4, "hidden": 12, **SIZES[name], **changes}
+    shape = (len(settings["columns"]),) if "columns" in settings else (24,)
+    model = by_formula(build(ModelConfig(shape=shape, **settings)), scale)
+    if settings["trunk"] == "taps":  # near the sample before, as sounds are
+        with torch.no_grad():
+            model.body.trunk.slow.mul_(0.1)[:, 0] += 1 / 0.25
+    order = ORDERS.get(name, RASTER)
+    return Bundle(model, model.body.config if hasattr(model.body, "config") else ModelConfig(shape=shape, **settings),
+                  order, card={"name": f"tiny {name}", **CARDS.get(name, {})})  # fmt: skip
+
+
+def items(name, count=16, sites=24, seed=0):
+    """(count, sites) items."""
+    g, config = generator(seed), SIZES[name]
+    if "columns" in config:
+        limits = torch.tensor(config["columns"])
+        return torch.randint(1 << 20, (count, len(limits)), generator=g) % limits
+    if config["trunk"] == "taps":
+        K = config["classes"]
+        loud = max(2.0, K * 0.001) * torch.rand(count, 1, generator=g)
+        walk = torch.randn(count, sites, generator=g).cumsum(1) * loud
+        return (walk + K // 2).round().long().clamp(0, K - 1)
+    x = torch.randint(config["classes"], (count, sites), generator=g)
+    return torch.where(torch.rand(count, sites, generator=g) < 0.6, x % 3, x)
+
+
+@functools.cache
+def exported(name, precision=(10, 10), scale=1.0, **changes):
+    """What becomes of a tiny bundle."""
+    few = items(name, 4, 8) if SIZES[name]["classes"] > 256 else items(name)  # in floats they take their time
+    return export(bundle(name, scale, **changes), few, Precision(*precision))
+
+
+def codec(name, **changes):
+    return exported(name, **changes).codec
+
+
+@functools.cache
+def coder(name, calls=None, backend="float32", **changes):
+    return coder_of(codec(name, **changes), calls, backend, "cpu", 1)
+
+
+def sound(count, length, seed=0):
+    """Samples (count, 1, length) of 16 bits."""
+    return np.stack([items("sound", 1, max(length, 1), seed + k).numpy()[:, :length] for k in range(count)]).astype("<u2")
