@@ -202,7 +202,42 @@ class Model:
     def embed(self, op, a, sites):
         t = self.T(op, "table")
         out = [t[each(lambda v: within(v, 0, len(t) - 1), 1, 1)(a[0][:, p]).astype(int)] for p in range(a[0].shape[1])]
+        if a[0].ndim == 2:
+            return np.concatenate(out, 1)
         return np.concatenate([np.moveaxis(x, 3, 1) for x in out], 1)
+
+    def _seen(self, a, sites, places):
+        """a at the places of the rows of sites, planes one after the other."""
+        return np.stack([
+            np.stack([cell(a, 0, y, z) for z in places(x)], 1).ravel() for _, y, x in sites
+        ])  # fmt: skip
+
+    def taps(self, op, a, sites):
+        n = op["integers"]
+        offsets = [-i for i in range(1, n["left"] + 1)] + list(range(1, n["right"] + 1))
+        return self._seen(a[0], sites, lambda x: [x + i for i in offsets])
+
+    def line(self, op, a, sites):
+        return self._seen(a[0], sites, lambda x: range(op["integers"]["wide"]))
+
+    def hash(self, op, a, sites):
+        bits = op["integers"]["bits"]
+        out = np.empty((len(a[0]), len(self.T(op, "contexts"))), dtype=object)
+        for r, k in np.ndindex(out.shape):
+            h, context = 0, list(self.T(op, "contexts")[k])
+            listed = next((i for i, j in enumerate(context) if j < 0), len(context))
+            for j in context[:listed]:
+                h = (h * 0x2F0B4C47 + a[0][r, j] + 1) % 2**31
+            out[r, k] = k * 2**bits + (h * 0x5DEECE6D % 2**31 >> 31 - bits)
+        return out
+
+    def segment(self, op, a, sites):
+        first, size, wide = self.T(op, "first"), self.T(op, "size"), op["integers"]["wide"]
+        out = np.full((len(a[0]), wide), -(2**22) - 1, dtype=object)
+        for r, (_, _, x) in enumerate(sites):
+            k = min(x, len(first) - 1)
+            out[r, : size[k]] = a[0][r, first[k] : first[k] + size[k]]
+        return out
 
     def count(self, op, a, sites):
         t = self.T(op, "table")
@@ -237,6 +272,8 @@ class Model:
             possible = [value + j * place < self.K for j in range(self.b)]
             if head["op"] == "softmax" or self.S == 1:
                 x = columns[depth * self.b : (depth + 1) * self.b] if head["op"] == "softmax" else columns
+                if head["op"] == "values" and any(v > -(2**22) - 1 for v in x):
+                    possible = [v > -(2**22) - 1 for v in x]
                 most = max(v for v, p in zip(x, possible, strict=True) if p)
                 mass = [EXP[min(most - v, 767)] if p else 0 for v, p in zip(x, possible, strict=True)]
             else:
@@ -318,13 +355,70 @@ class Model:
 
     # --- the walk ---
 
-    def decode(self, stream, calls, shape, tile=None):
+    def decode(self, stream, calls, shape):
         """One part (c, h, w) of a stream: samples and check."""
-        c, h, w = shape
         split = 5 + (len(stream) - 5) % 4
         assert stream[0]
-        state = int.from_bytes(stream[:split], "big")
-        words = [int.from_bytes(stream[i : i + 4], "big") for i in range(split, len(stream), 4)]
+        self.state = int.from_bytes(stream[:split], "big")
+        self.words = [int.from_bytes(stream[i : i + 4], "big") for i in range(split, len(stream), 4)]
+        if "schema" in self.content:
+            out = self.csv(calls, shape[2])
+        else:
+            out = self.walk(calls, shape)
+            if "alphabet" in self.content:
+                out = each(lambda v: self.content["alphabet"][v], 1, 1)(out)
+        assert not self.words
+        assert self.state >> 32 == 1
+        return out.astype(int), self.state % 2**32
+
+    def pop(self, width):
+        slot, symbol = self.state % 2**24, 0
+        while slot >= sum(width[: symbol + 1]):
+            symbol += 1
+        self.state = width[symbol] * (self.state >> 24) + slot - sum(width[:symbol])
+        if self.state < 2**32:
+            self.state = self.state << 32 | self.words.pop(0)
+        return symbol
+
+    def together(self, n):
+        return max(1, min(1024, 2**24 // (n * self.K)))
+
+    def csv(self, calls, length):
+        """A part of text, by a model of a table."""
+        s = self.content["schema"]
+        n, pieces = len(s["names"]), []
+
+        def plain(count):
+            return bytes(self.pop([2**16] * 256) for _ in range(count))
+
+        def number():
+            return int.from_bytes(plain(3), "big")
+
+        for _ in range(number()):
+            told = plain(number())
+            pieces.append((told, number()))
+        left, rows = sum(count for _, count in pieces), []
+        while left:
+            size = min(left, self.together(n))
+            rows += self.walk(calls, (1, size, n))[0].tolist()
+            left -= size
+
+        def cell_(text):
+            return '"' + text.replace('"', '""') + '"' if any(c in text for c in s["delimiter"] + '"\r\n') else text
+
+        out = b""
+        for told, count in pieces:
+            out += told
+            for row in rows[:count]:
+                text = s["delimiter"].join(cell_(s["categories"][c][v]) for c, v in enumerate(row))
+                out += ((text or '""' if n == 1 else text) + s["line_ending"]).encode()
+            del rows[:count]
+        assert len(out) == length
+        return np.array(list(out), dtype=object).reshape(1, 1, -1)
+
+    def walk(self, calls, shape):
+        """A part (c, h, w)."""
+        c, h, w = shape
         H, W = self.p["size"] if any(self.p["size"]) else (h, w)
         out = np.zeros(shape, dtype=object)
         for top in range(0, h, H):
@@ -349,19 +443,11 @@ class Model:
                     for stage, radix in enumerate(self.stages(head)):
                         for r, site in enumerate(sites):
                             width = self.widths(head, given, r, value[site], int(depth[site]), told[r], stage)
-                            slot, symbol = state % 2**24, 0
-                            while slot >= sum(width[: symbol + 1]):
-                                symbol += 1
-                            state = width[symbol] * (state >> 24) + slot - sum(width[:symbol])
-                            if state < 2**32:
-                                state = state << 32 | words.pop(0)
-                            told[r] = told[r] * radix + symbol
+                            told[r] = told[r] * radix + self.pop(width)
                     for (k, y, x), d, t in zip(sites, digits, told, strict=True):
                         for all_ in [k] if c == self.C else range(self.C):
                             value[all_, y, x] += t * self.b ** (self.S - 1 - d)
                             depth[all_, y, x] += 1
                 inside = value[:c, : h - top, : w - left]
                 out[:, top : top + H, left : left + W] = inside
-        assert not words
-        assert state >> 32 == 1
-        return out.astype(int), state % 2**32
+        return out

@@ -95,4 +95,6 @@ def coder(name, calls=None, backend="float32", **changes):
 
 def sound(count, length, seed=0):
     """Samples (count, 1, length) of 16 bits."""
-    return np.stack([items("sound", 1, max(length, 1), seed + k).numpy()[:, :length] for k in range(count)]).astype("<u2")
+    return np.stack([items("sound", 1, max(length, 1), seed + k).numpy()[:, :length] for k in range(count)]).astype(
+        "<u2"
+    )

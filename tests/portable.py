@@ -23,13 +23,38 @@ def pictures():
     return made
 
 
+def lines(kind):
+    """Three texts, sounds or tables in CSV, by formulas."""
+    made = {}
+    for k, size in enumerate((60, 60, 9)):
+        n = np.arange(size)
+        if kind == "text":
+            letters = np.frombuffer(b" abcdefghijklmnopqrstuvwxyz", np.uint8)
+            x = letters[(n * n * 7 + k * n) % 53 % 27]
+        elif kind == "sound":
+            x = (32768 + 900 * np.sin(n / (k + 2)) + n * 37 % 101).astype("<u2")
+        else:
+            rows = [
+                f"{'fm'[i % 2]},{(1, 2, 3, 10, 20)[i * i % 5]},{'no' if i % 4 == 3 else ''},only\n" for i in range(size)
+            ]
+            x = np.frombuffer("".join(rows).encode(), np.uint8)
+        made[f"{kind}{k}"] = x.reshape(1, 1, -1)
+    return made
+
+
 def exact(model, folder, encode, backend, threads, batch):
-    """Streams of the codec model."""
+    """Streams of the codec model, and of those of other things in folders beside it."""
+    coded(model, folder, encode, backend, threads, batch, pictures())
+    for kind in ("text", "sound", "table"):
+        coded(Path(model) / kind, folder, encode, backend, threads, batch, lines(kind))
+
+
+def coded(model, folder, encode, backend, threads, batch, parts):
+    """Streams of a codec model."""
     from ardm import codec
 
     codec.BATCH = batch
     made = codec.coder(model, None, backend, "cpu", threads)
-    parts = pictures()
     if encode:
         for name, symbols in zip(parts, made.encode([part] for part in parts.values()), strict=True):
             (folder / name).write_bytes(made.finish(symbols, 7))

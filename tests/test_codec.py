@@ -18,6 +18,11 @@ from ardm.exact.model import NAME
 from ardm.exact.model import load as load_codec
 from ardm.orders import OrderConfig
 from bundles import coder, exact, liked, noise, smooth, tiny
+from linemodels import SCHEMA
+from linemodels import codec as line_model
+from linemodels import coder as line_coder
+from linemodels import items as line_items
+from linemodels import sound
 
 SLOW = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 
@@ -348,3 +353,217 @@ def test_bits_are_those_of_the_widths():
     symbols = next(iter(made.encode(jobs(*pictures(1)))))[0]
     assert math.isclose(symbols.bits, float(np.sum(24 - np.log2(symbols.width))), rel_tol=1e-9)
     assert tiny().config.rounded
+
+
+# --- texts and sounds -------------------------------------------------------------------------------------------------
+
+
+def text(*parts):
+    return [np.frombuffer(part, np.uint8).reshape(1, 1, -1) for part in parts]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("calls", [8, 3])
+def test_text_of_an_alphabet(calls, backend):
+    one, two = line_coder("text", calls), line_coder("text", calls, backend)
+    parts = text(b"the cat sat on the mat", b"z", b" ", b"a" * 300)
+    assert both_ways(one, two, *parts) == both_ways(two, one, *parts)
+
+
+def test_letters_take_the_bits_of_their_values():
+    x = line_items("text", 1, 40).numpy()
+    letters = np.frombuffer(line_model("text").alphabet, np.uint8)[x][None]
+    plain = codec.coder(replace(line_model("text"), alphabet=b""), None, "float32", "cpu", 1)
+    (a,), (b,) = (
+        next(iter(line_coder("text").encode(jobs(letters)))),
+        next(iter(plain.encode(jobs(x[None].astype("u1"))))),
+    )
+    assert np.array_equal(a.start, b.start)
+    assert np.array_equal(a.width, b.width)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bytes_of_every_value(backend):
+    one, two = line_coder("bytes"), line_coder("bytes", None, backend)
+    both_ways(one, two, *text(bytes(range(256)), b"\0", b"\xff" * 70, np.random.default_rng(0).bytes(99)))
+
+
+SOUNDS = {
+    "mono": sound(1, 100)[:, 0],
+    "stereo": sound(2, 50)[:, 0],
+    "one sample": np.array([[12345]]),
+    "two samples, stereo": np.array([[1, 65535], [65535, 1]]),
+    "silence": np.full((1, 80), 32768),
+    "lowest": np.zeros((1, 40)),
+    "highest": np.full((1, 40), 65535),
+    "from end to end": np.tile([[0, 65535]], 20),
+    "noise": np.random.default_rng(0).integers(0, 65536, (1, 60)),
+}
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_sounds(name):
+    made, x = line_coder("sound"), SOUNDS[name].astype("<u2")[:, None]
+    content = Content(Kind.AUDIO, x, "wav", rate=8000)
+    assert made.refuses(content) is None
+    for k in range(len(x)):
+        both_ways(made, line_coder("sound", None, "float64"), x[k : k + 1])
+    data, _ = frames.compress(content, made)
+    assert frames.decompress(data, lambda identity, calls: made) == content
+
+
+def test_a_sound_without_samples_and_a_text_without_letters():
+    none = Content(Kind.AUDIO, np.zeros((2, 1, 0), "<u2"), "wav", rate=8000)
+    for made, content in ((line_coder("sound"), none), (line_coder("text"), Content.of_bytes(b""))):
+        data, report = frames.compress(content, made)
+        assert report.stored
+        assert frames.decompress(data, lambda identity, calls: made) == content
+
+
+def test_what_models_of_texts_and_sounds_refuse():
+    letters, heard = line_coder("text"), line_coder("sound")
+    assert letters.refuses(Content.of_bytes(b"the cat")) is None
+    assert "27 letters; byte 3 is 67" in letters.refuses(Content.of_bytes(b"theCat"))
+    assert line_coder("bytes").refuses(Content.of_bytes(bytes(range(256)))) is None
+    assert "values below 5" in line_coder("plain").refuses(Content.of_bytes(b"\1\5"))
+    assert "kind text" in letters.refuses(Content(Kind.IMAGE, np.zeros((1, 2, 2), np.uint8), "png"))
+    assert "16 bits" in heard.refuses(Content(Kind.AUDIO, np.zeros((1, 1, 4), np.uint8), "wav", rate=8000))
+    assert "8 bits" in line_coder("8 bits").refuses(Content(Kind.AUDIO, np.zeros((1, 1, 4), "<u2"), "wav", rate=8000))
+    assert "kind audio" in heard.refuses(Content.of_bytes(b"x"))
+
+
+@pytest.mark.parametrize("kind", ["text", "sound"])
+def test_every_damaged_byte_of_a_text_and_a_sound_is_found(kind):
+    made = line_coder(kind)
+    content = Content(Kind.AUDIO, sound(2, 12)[:, 0][:, None], "wav", rate=8000)
+    content = content if kind == "sound" else Content.of_bytes(b"  a  aa b a ba    ab")
+    data, report = frames.compress(content, made)
+    assert report.methods["coded"]
+    for place in range(len(data)):
+        for flip in (0x01, 0xFF):
+            damaged = bytearray(data)
+            damaged[place] ^= flip
+            with pytest.raises(CodecError):
+                frames.decompress(bytes(damaged), lambda identity, calls: made)
+    for length in range(len(data)):
+        with pytest.raises(CodecError):
+            frames.decompress(data[:length], lambda identity, calls: made)
+
+
+def test_texts_in_batches_and_regions(monkeypatch):
+    monkeypatch.setattr(frames, "CODED_RUN", 6)
+    made = line_coder("text")
+    data = np.frombuffer(line_model("text").alphabet, np.uint8)[line_items("text", 1, 500).numpy()].tobytes()
+    file, report = frames.compress(Content.of_bytes(data), made)
+    assert frames.decompress(file, lambda identity, calls: made).samples.tobytes() == data
+    if not report.stored:
+        assert report.regions == 8
+
+
+# --- levels -----------------------------------------------------------------------------------------------------------
+
+
+def levels(has, default):
+    return [codec.calls_of(replace(line_model("text"), orders=_orders(has), default=default), n) for n in range(1, 10)]
+
+
+def _orders(calls):
+    return {n: np.arange(n).reshape(1, 1, 1, n) for n in calls}
+
+
+def test_levels_of_a_model_that_has_all_of_them():
+    assert levels([*codec.LEVELS.values(), 5, 200], 5) == list(codec.LEVELS.values())
+
+
+@pytest.mark.parametrize(
+    "has", [[7], [3, 9], [1, 2, 4, 8], [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16], [64, 128, 256]]
+)
+def test_levels_of_another_model(has):
+    """1 is its fewest, 7 its own choice, 9 its most, and none is less than the one before."""
+    for default in has:
+        found = levels(has, default)
+        assert (found[0], found[6], found[8]) == (has[0], default, has[-1])
+        assert found == sorted(found)
+        assert set(found) <= set(has)
+    if len(has) <= 3:
+        assert set(levels(has, has[-1])) == set(has)
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["text", "bytes", "sound", "table", "classic"])
+def test_samples_are_the_same_from_every_backend(name, monkeypatch):
+    model, size = line_model(name), None if "columns" in str(name) else (1, 9)
+    size = (3, 4) if name == "table" else (2, 3) if name == "classic" else size
+    found = [codec.sample(model, 3, size, seed=5)]
+    for backend in ("float64", "int64", "numpy"):
+        right = codec.coder
+        with monkeypatch.context() as patch:
+            patch.setattr(codec, "coder", lambda m, c, b=backend, right=right: right(m, c, b, "cpu", 1))
+            found.append(codec.sample(model, 3, size, seed=5))
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+    assert found[0].shape == (3, 1, *size)
+    assert not np.array_equal(found[0], codec.sample(model, 3, size, seed=6))
+    assert np.array_equal(found[0][1:], codec.sample(model, 2, size, seed=6)), "item k is that of seed + k"
+    assert found[0].max() < model.program.classes
+
+
+def test_samples_have_the_size_of_their_kind(monkeypatch):
+    monkeypatch.setattr(codec, "BATCH", 2)
+    limits = np.array(SCHEMA.columns)
+    rows = codec.sample(line_model("table"), 5)
+    assert rows.shape == (5, 1, 1, 4)
+    assert (rows < limits).all()
+    few = codec.sample(line_model("table"), 5, calls=2)
+    assert few.shape == (5, 1, 1, 4), "whatever the period of the order"
+    short = replace(line_model("table"), default=2)
+    assert codec.sample(short, 2).shape == (2, 1, 1, 4)
+    assert codec.sample(line_model("classic"), 2).shape == (2, 1, 1, 3)
+    assert codec.sample(line_model("text"), 1).shape == (1, 1, 1, 256)
+    assert codec.sample(exact(**MODELS["grey"]), 3).shape == (3, 1, 32, 32)
+    with pytest.raises(ArdmError, match="5 is none"):
+        codec.sample(line_model("text"), 1, calls=5)
+
+
+def test_sampling_is_decoding():
+    """The stream of what was drawn decodes to it, and drawing is decoding bits that chance has thrown."""
+    made = line_coder("text")
+    x = codec.sample(made.model, 2, (1, 30), seed=3)
+    letters = np.frombuffer(made.model.alphabet, np.uint8)[x]
+    both_ways(made, made, *letters)
+    stream = b"\1" + np.random.default_rng(0).bytes(400)
+    walker = made._walker((1, 1, 30), 1, (1, 30))
+    drawn = walker.decode([ans.Decoder(stream)])
+    assert drawn.shape == (1, 1, 1, 30)
+
+
+def test_chance_draws_symbols_as_often_as_their_frequencies_say():
+    table = np.array([[1 << 22, 0, 1 << 23, (1 << 22) - 1, 1]])
+    n = 20000
+    found = np.bincount(codec.Chance(1).pop(np.repeat(table, n, 0)), minlength=5)
+    wanted = n * table[0] / 2**24
+    assert found[1] == 0
+    assert found[4] <= 1
+    big = [0, 2, 3]
+    assert ((found[big] - wanted[big]) ** 2 / wanted[big]).sum() < 14  # 0.1 % with 2 degrees of freedom
+    assert codec.Chance(0).pop(np.array([[0, 1 << 24, 0]] * 5)).tolist() == [1] * 5
+    assert np.array_equal(codec.Chance(7).pop(table), codec.Chance(7).pop(table))
+    assert codec.Chance(3).pop(np.repeat(table, 8, 0)).tolist() == [2, 3, 3, 2, 0, 2, 2, 0]
+
+
+def test_samples_are_distributed_as_the_model_says():
+    """All values of a table of two columns, by the arbiter's own frequencies, against many draws."""
+    model = line_model("table")
+    made = codec.coder(model, None, "numpy")
+    n, drawn = 1500, codec.sample(model, 1500, seed=11)[:, 0, 0]
+    walker = made._walker((1, 1, 4), 1, (1, 4))
+    every = np.array([[a, b, c, 0] for a in range(2) for b in range(5) for c in range(3)])
+    pieces = walker.encode(every[:, None, None])
+    p = np.array([np.prod(width / 2**24) for _, width in pieces])
+    assert p.sum() == pytest.approx(1, abs=1e-9)
+    found = np.array([(drawn == row).all(1).sum() for row in every])
+    assert found.sum() == n
+    likely = p * n >= 5
+    chi = ((found - n * p)[likely] ** 2 / (n * p)[likely]).sum()
+    assert chi < likely.sum() + 4 * np.sqrt(2 * likely.sum())

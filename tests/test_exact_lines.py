@@ -65,7 +65,9 @@ def test_the_bounds_of_what_may_lie_outside():
         assert made.hi.tolist() == [7] * 3 + [0] * 3
 
 
-@pytest.mark.parametrize(("name", "integers"), [("taps", {"left": 1 << 10, "right": 1 << 10}), ("line", {"wide": 1 << 12})])
+@pytest.mark.parametrize(
+    ("name", "integers"), [("taps", {"left": 1 << 10, "right": 1 << 10}), ("line", {"wide": 1 << 12})]
+)
 def test_far_beyond_the_ends(name, integers):
     bench = Bench(name, [ends(1, 9)], C=1, **integers)
     (x,) = bench.values(np.random.default_rng(0), 1, 1, 3)
@@ -290,7 +292,9 @@ def program(rng, kind, C=1):
     e = add("embed", "e", [near], {"table": table})
     size = rng.integers(1, K + 1, D) if kind == "table" else np.array([K])
     weight = rng.integers(-99, 99, (P * 4, size.sum()))
-    o = add("linear", "o", [e], {"weight": weight, "bias": [0] * size.sum(), "shift": [4] * size.sum()}, lo=-3000, hi=3000)
+    o = add(
+        "linear", "o", [e], {"weight": weight, "bias": [0] * size.sum(), "shift": [4] * size.sum()}, lo=-3000, hi=3000
+    )
     if kind == "table":
         o = add("segment", "column", [o], {"first": np.cumsum([0, *size[:-1]]), "size": size}, wide=K)
     add("values", "head", [o])

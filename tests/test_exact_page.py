@@ -13,6 +13,7 @@ from ardm.export import Precision
 from ardm.export_unet import unet
 from bundles import exact
 from exact_by_the_page import EXP, SIGMOID, Model
+from linemodels import SCHEMA, coder, items
 from test_exact_unet import items_of, net
 
 
@@ -27,7 +28,12 @@ def by_the_page(tmp_path, codec, samples):
     page = Model(tmp_path / NAME)
     assert page.identity == codec.identity
     assert page.golden() == page.about["golden"]
-    coder = ModelCoder(codec, codec.default, Machine(codec.program), 1)
+    by = ModelCoder(codec, codec.default, Machine(codec.program), 1)
+    compare(page, by, samples)
+
+
+def compare(page, coder, samples):
+    codec = coder.model
     (coded,) = coder.encode([[samples]])
     stream = coder.finish(coded, 0x12345678)
     found, check = page.decode(stream, codec.default, samples.shape)
@@ -62,3 +68,32 @@ def test_unets(tmp_path, name):
     codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
     x = items_of(model, 2, 7).numpy().astype(np.uint8)
     by_the_page(tmp_path, codec, np.concatenate([x[0], x[1][:, :, :2]], axis=2)[:, : H - 1])
+
+
+@pytest.mark.parametrize("name", ["text", "bytes", "both sides", "sound", "8 bits", "classic"])
+def test_sequences_and_rows(tmp_path, name):
+    made = coder(name)
+    made.model.save(tmp_path / NAME)
+    page = Model(tmp_path / NAME)
+    assert page.identity == made.model.identity
+    assert page.golden() == page.about["golden"]
+    samples = items(name, 2, 11, 5).numpy()[: 1 if "sound" in name else 2]
+    if made.model.alphabet:
+        samples = np.frombuffer(made.model.alphabet, np.uint8)[samples]
+    compare(page, made, samples.astype("<u2" if made.model.program.classes > 256 else "u1")[None])
+
+
+@pytest.mark.parametrize("together", [1 << 10, 2])
+def test_tables_as_text(tmp_path, together, monkeypatch):
+    """Rows with a header, plain lines and quoted cells between them."""
+    made = coder("table")
+    made.model.save(tmp_path / NAME)
+    page = Model(tmp_path / NAME)
+    assert page.identity == made.model.identity
+    assert page.golden() == page.about["golden"]
+    if together == 2:  # as for a column of millions of values
+        monkeypatch.setitem(made.__dict__, "together", 2)
+        monkeypatch.setattr(page, "together", lambda n: 2)
+    assert page.together(4) == made.together
+    text = SCHEMA.decode(items("table", 3, seed=1).tolist()) + "?,1\n" + 'f,20,"say ""x""",only\n' * 2 + "f,1"
+    compare(page, made, np.frombuffer(text.encode(), np.uint8).reshape(1, 1, -1))

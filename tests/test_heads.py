@@ -225,3 +225,25 @@ def test_sixteen_bits_need_no_tensor_of_their_size():
 def test_an_ordered_family_refuses_maps():
     with pytest.raises(ArdmError, match="values that are ordered"):
         MixtureHead(WILD, WIDTH, 2)
+
+
+@pytest.mark.parametrize(("classes", "base"), [(2000, 2000), (1500, 1500)])
+def test_a_wide_mixture_is_drawn_by_its_cdf_as_by_its_list(classes, base):
+    head = MixtureHead(Digits(classes, base), 4, 3).double()
+    g = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        head.out.weight.normal_(generator=g)
+    n = 50
+    features = (
+        torch.randn(n, 4, generator=g, dtype=torch.double),
+        torch.zeros(n).double(),
+        torch.full((n,), 0.1).double(),
+    )
+    value, depth = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
+    assert head.wide
+    p = head.logits(features, value, depth).softmax(-1).cumsum(-1)
+    for u in (0.0, 1e-9, 0.3, 0.5, 0.999, 1 - 1e-12):
+        digit = head.quantile(features, value, depth, torch.full((n,), u, dtype=torch.double))
+        listed = torch.searchsorted(p, torch.full((n, 1), u, dtype=torch.double) * p[:, -1:], right=True)[:, 0]
+        assert (digit - listed.clamp(max=classes - 1)).abs().max() <= (0 if 1e-6 < u < 1 - 1e-6 else classes)
+        assert ((digit >= 0) & (digit < classes)).all()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ardm.errors import ArdmError
-from ardm.orders import RANKS, OrderConfig, group_starts, image_plan
+from ardm.orders import LINES, RANKS, OrderConfig, group_starts, image_plan, line_plan
 
 
 @pytest.mark.parametrize("order", sorted(RANKS))
@@ -82,3 +82,57 @@ def test_unknown_orders_and_calls_are_refused():
         OrderConfig("bayer", (0,))
     with pytest.raises(ArdmError, match="increase strictly"):
         image_plan(OrderConfig("bayer", (4,), cell=4, starts=(0, 3, 2), delay=0), (1, 4, 4))
+
+
+# --- sequences and tables ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5, 8])
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("order", sorted(LINES))
+def test_a_line_is_told_once_in_the_calls_asked(order, calls, stages):
+    config = OrderConfig(order, (3,), cell=8)
+    plan = line_plan(config, 40, calls * stages, stages)
+    when = plan.when[0].numpy()
+    assert when.shape == (stages, 40)
+    assert sorted(set(when.ravel())) == list(range(calls * stages))
+    assert all(when[d].max() < when[d + 1].min() for d in range(stages - 1))
+    assert torch.equal(image_plan(config, (40,), calls * stages, stages).when, plan.when)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 99), st.integers(1, 99), st.sampled_from([1, 3, 8]), st.sampled_from(sorted(LINES)))
+def test_lines_of_any_length_have_one_period(one, two, calls, order):
+    """An item is a longer one cut off, so that a codec model serves any length."""
+    config = OrderConfig(order, (calls,), cell=8)
+    a, b = (line_plan(config, n).when[0, 0].numpy() for n in (one, two))
+    assert np.array_equal(a[: min(one, two)], b[: min(one, two)])
+    cell = calls if order == "raster" else 8
+    assert np.array_equal(a, np.tile(line_plan(config, cell).when[0, 0].numpy(), 99)[:one])
+
+
+def test_raster_tells_pieces_from_left_to_right_at_once():
+    assert line_plan(OrderConfig("raster", (4,)), 10).when.flatten().tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+
+
+def test_a_line_by_halves():
+    when = line_plan(OrderConfig("bayer", (8,), cell=8), 8).when.flatten()
+    assert when.tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
+    coarse = line_plan(OrderConfig("bayer", (2,), cell=8), 8).when.flatten()
+    assert torch.equal(coarse, when // 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "calls", "stages", "words"),
+    [
+        (OrderConfig(), None, 1, "any order"),
+        (OrderConfig("halton", (4,)), None, 1, "orders raster, bayer; got 'halton'"),
+        (OrderConfig("bayer", (9,), cell=8), None, 1, "takes 1 to 8 calls"),
+        (OrderConfig("bayer", (4,), cell=8), 18, 2, "takes 2 to 16 calls, a multiple of 2"),
+        (OrderConfig("raster", (4,)), 5, 2, "a multiple of 2"),
+        (OrderConfig("raster", (4,)), 0, 1, "got 0"),
+    ],
+)
+def test_lines_that_cannot_be_had(config, calls, stages, words):
+    with pytest.raises(ArdmError, match=words):
+        image_plan(config, (20,), calls, stages)

@@ -15,7 +15,10 @@ import pytest
 
 from ardm.exact.model import NAME
 from bundles import exact
+from linemodels import codec
 
+LINES = ("text", "sound", "table")
+"""Models of other things, which every row runs, too."""
 TABLE = {
     "float32, 2 threads, batches of 64": {},
     "1 thread": {"threads": 1},
@@ -54,6 +57,9 @@ def run(model, folder, what, row, *control):
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     exact(width=64, blocks=2, scale=2.0).save(folder / NAME)
+    for name in LINES:
+        (folder / name).mkdir()
+        codec(name, width=32, hidden=32).save(folder / name / NAME)
     return folder
 
 
@@ -71,7 +77,7 @@ def written(model, tmp_path_factory):
 def test_the_same_bytes(row, written):
     first = next(iter(written.values()))
     names = sorted(p.name for p in first.iterdir())
-    assert len(names) == 8
+    assert len(names) == 8 + 3 * len(LINES)
     assert sorted(p.name for p in written[row].iterdir()) == names
     for name in names:
         assert (written[row] / name).read_bytes() == (first / name).read_bytes(), f"{row}: {name}"

@@ -80,6 +80,7 @@ class TrainConfig:
     first_level: where an order has several levels of calls, the share of the items that train on the first.
     objective: "steps" (a random step of any order, or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
     "all" (every position at once: causal models, for which it is taken without being named).
+    shard: every process keeps but its share of parameters, moments and average (FSDP); of no effect with one process.
     """
 
     steps: int = 20_000
@@ -107,6 +108,7 @@ class TrainConfig:
     first_level: float = 0.5
     objective: str = "steps"
     diffusion_steps: int = 1000
+    shard: bool = False
 
     def __post_init__(self) -> None:
         if self.decay not in ("constant", "linear", "cosine"):

@@ -24,6 +24,8 @@ class Head(nn.Module):
     """
 
     placed = False
+    wide = False
+    """Whether so many digits may follow that drawing one goes by `quantile`, without listing them."""
 
     def __init__(self, alphabet: Alphabet) -> None:
         super().__init__()
@@ -121,6 +123,8 @@ class ColumnHead(ValueHead):
         return self.alphabet.children(theta.masked_fill(beyond, -torch.inf), value, depth)
 
 
+WIDE = 1 << 10
+"""Digits beyond which a mixture is not listed to draw from it."""
 BEYOND = 1e6
 """A cdf edge beyond every value at every scale, in units of the range: finite, so that gradients are."""
 
@@ -138,6 +142,7 @@ class MixtureHead(Head):
         if not isinstance(alphabet, Digits):
             raise ArdmError("a logistic mixture needs values that are ordered: use Digits, or another output family")
         self.digits, self.components = alphabet, components
+        self.wide = alphabet.base > WIDE
         self.out = nn.Linear(width, 3 * components)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -193,3 +198,22 @@ class MixtureHead(Head):
         if len(self.digits) == 1:
             return child
         return child - self._mass(mixture, value[:, None], (value + place * self.digits.base)[:, None])[:, 0]
+
+    def quantile(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, u: Tensor) -> Tensor:
+        """(N,) digits: the first whose cdf, within the current block, passes u (N,) in [0, 1); float64, by bisection."""
+        weight, mean, inverse = (t.double() for t in self._mixture(features))
+        place, weight = self.digits.place(depth), weight.exp()
+
+        def cdf(edge: Tensor) -> Tensor:
+            z = (self._edge(edge).double()[:, None] - mean) * inverse
+            return (weight * torch.sigmoid(z)).sum(-1)
+
+        below, above = cdf(value), cdf((value + place * self.digits.base).clamp(max=self.digits.classes))
+        wanted = below + u * (above - below)
+        last = (self.digits.classes - 1 - value) // place
+        low, high = torch.zeros_like(value), last.clamp(max=self.digits.base - 1)
+        for _ in range((self.digits.base - 1).bit_length()):
+            middle = (low + high) // 2
+            reached = cdf(value + (middle + 1) * place) > wanted
+            low, high = torch.where(reached, low, (middle + 1).minimum(high)), torch.where(reached, middle, high)
+        return low

@@ -72,6 +72,17 @@ class Prediction:
                 return self._head.logits(features, value, depth)
             return self._head.logits(features, value, depth, position)
 
+    @property
+    def wide(self) -> bool:
+        """Whether drawing goes by `quantile`, since listing all digits would be a waste."""
+        return self._head.wide
+
+    def quantile(self, sites: Sites, u: Tensor) -> Tensor:
+        """(N,): the digits at which the cdf passes u (N,); of wide heads."""
+        features, value, depth, _ = self._at(sites)
+        with torch.autocast(sites.index.device.type, enabled=False):
+            return self._head.quantile(features, value, depth, u)  # type: ignore[operator]
+
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
         """(N,): log-probability in nats of the next digits (N,)."""
         features, value, depth, position = self._at(sites)

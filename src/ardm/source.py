@@ -41,6 +41,10 @@ class Draw:
             raise ArdmError(f"temperature must be 0 (the most likely symbol) or more; got {temperature}")
         self.generator, self.temperature = generator, temperature
 
+    def uniform(self, count: int) -> Tensor:
+        """(count,) float64 in [0, 1), for families that draw by their own cdf."""
+        return torch.rand(count, dtype=torch.double, generator=self.generator, device=self.generator.device)
+
     def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
         """(N,) symbols; impossible ones (−inf) are never drawn."""
         if self.temperature == 0:

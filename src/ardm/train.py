@@ -2,7 +2,8 @@
 
 Every random draw of step i comes from a generator seeded by (seed, i), and the data order from (seed, epoch): the state
 of a run is its parameters, its optimiser, its average and its loss curve, and no hidden random state.  On many devices
-every process draws for the whole batch and takes its share, so that the loss is that of one process.
+every process draws for the whole batch and takes its share, so that the loss is that of one process; with `train.shard`
+it keeps but its share of the parameters, too.  Checkpoints are the same whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ardm import data, likelihood, objective
+from ardm import data, likelihood, objective, sharding
 from ardm.bundle import Bundle, arrays, fit_weights, load, recover, replacing
 from ardm.causal import CausalModel
 from ardm.config import Recipe, TrainConfig
@@ -116,15 +117,32 @@ def objective_of(recipe: Recipe) -> str:
     return kind
 
 
-class Objective(nn.Module):
-    """The loss as a module, so that a wrapper for many devices sees one forward pass."""
+FOREIGN = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+"""Ways to launch under which accelerate would wrap the network and keep its parameters in forms of its own."""
 
-    def __init__(self, model: Model, plans: list[Plan], config: TrainConfig) -> None:
+
+class Objective(nn.Module):
+    """The loss as a module, so that a wrapper for many devices sees one forward pass.
+
+    together: call the network as often in every process, since the calls of a sharded one gather its parameters.
+    """
+
+    def __init__(self, model: Model, plans: list[Plan], config: TrainConfig, together: bool = False) -> None:
         super().__init__()
         self.model, self.plans, self.subset, self.steps = model, plans, config.subset, config.diffusion_steps
+        self.together = together
 
-    def forward(self, x: Tensor, draws: Mapping[str, Tensor], context: Tensor | None) -> objective.Scored:
-        """x: (B, *shape); draws: of `Trainer.draw`, the rows of this process."""
+    def forward(
+        self, x: Tensor, draws: Mapping[str, Tensor], context: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x: (B, *shape); draws: of `Trainer.draw`, the rows of this process.
+
+        The fields of Scored, as a tuple: wrappers look for tensors in what they know.
+        """
+        scored = self._scored(x, draws, context)
+        return scored.nats, scored.sums, scored.symbols, scored.hidden
+
+    def _scored(self, x: Tensor, draws: Mapping[str, Tensor], context: Tensor | None) -> objective.Scored:
         if isinstance(self.model, CausalModel):
             return objective.causal_step(self.model, x, draws.get("rank"), context)
         if "time" in draws:
@@ -134,18 +152,24 @@ class Objective(nn.Module):
             return objective.bound_step(
                 self.model, x, steps, context=context, subset=self.subset or None, key=draws.get("key")
             )
-        parts = []
+        parts, idle = [], []
         for level, plan in enumerate(self.plans):
             rows = (draws["level"] == level).nonzero()[:, 0]
-            if len(rows):
+            asked = rows if len(rows) or not self.together else rows.new_zeros(1)
+            if len(asked):
+                step = draws["step"][asked].clamp(max=len(plan) - 1)
                 part = objective.plan_step(
-                    self.model, plan, x[rows], draws["step"][rows], None if context is None else context[rows]
+                    self.model, plan, x[asked], step, None if context is None else context[asked]
                 )
-                parts.append((rows, part))
+                parts.append((rows, part)) if len(rows) else idle.append(part)
         order = torch.cat([rows for rows, _ in parts]).argsort()
-        return objective.Scored(
+        scored = objective.Scored(
             *(torch.cat([getattr(p, f) for _, p in parts])[order] for f in ("nats", "sums", "symbols", "hidden"))
         )
+        if not idle:
+            return scored
+        nothing = torch.stack([part.sums.sum() for part in idle]).sum() * 0.0  # backward passes as often, too
+        return replace(scored, nats=scored.nats + nothing)
 
 
 class Trainer:
@@ -157,7 +181,18 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False) -> None:
         self.config, self.folder = recipe.train, Path(folder)
-        self.accelerator = Accelerator(cpu=cpu)  # precision is ours: accelerate keeps its own for the whole process
+        self.accelerator = Accelerator(  # precision is ours: accelerate keeps its own for the whole process
+            cpu=cpu,
+            kwargs_handlers=[  # vectors are given by callers only, so that in training nothing reaches their layer
+                DistributedDataParallelKwargs(find_unused_parameters=recipe.model.vector > 0)
+            ],
+        )
+        if self.accelerator.distributed_type in FOREIGN:
+            raise ArdmError(
+                f"training was launched with accelerate's {self.accelerator.distributed_type.value}: launch it without, "
+                "and set train.shard=true to share parameters out over the processes"
+            )
+        self.sharded = self.config.shard and self.accelerator.num_processes > 1
         if self.config.batch % self.accelerator.num_processes:
             raise ArdmError(
                 f"train.batch {self.config.batch} must be a multiple of the {self.accelerator.num_processes} processes"
@@ -185,18 +220,35 @@ class Trainer:
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.curve = LossCurve(S, math.prod(recipe.model.shape), memory=self.config.memory)
         self.step, self.loss, self.seconds = 0, math.nan, math.nan
+        moments = self._restore() if resume else {}
+        self._full: tuple[int, dict[str, Tensor]] = (-1, {})  # the step and full tensors of an average in shares
+        made = Objective(self.model, self.plans, self.config, together=self.sharded)
+        if self.sharded:
+            sharding.shard(made, self.accelerator.device, self.accelerator.num_processes)
+            self.objective, self.optimiser = made, self._optimiser(moments)
+        else:
+            self.objective, self.optimiser = self.accelerator.prepare(made, self._optimiser(moments))
+        own = self.model.state_dict()
+        self.average = {k: sharding.share(v.to(self.accelerator.device), own[k]) for k, v in self.average.items()}
+
+    def _optimiser(self, moments: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+        """moments: full tensors by parameter and slot, of a checkpoint; none at the start."""
         optimiser = torch.optim.AdamW(
             self.model.parameters(),
             lr=self.config.rate,
             betas=(0.9, self.config.beta2),
             weight_decay=self.config.weight_decay,
         )
-        if resume:
-            self._restore(optimiser)
-        self.objective, self.optimiser = self.accelerator.prepare(
-            Objective(self.model, self.plans, self.config), optimiser
-        )
-        self.average = {k: v.to(self.accelerator.device) for k, v in self.average.items()}
+        parameters = dict(self.model.named_parameters())
+        names = list(parameters)
+        saved: dict[int, dict[str, Tensor]] = {}
+        for key, value in moments.items():
+            name, slot = key.rsplit("/", 1)
+            full = value.shape == parameters[name].shape  # others count steps
+            saved.setdefault(names.index(name), {})[slot] = sharding.share(value, parameters[name]) if full else value
+        if saved:
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": saved})
+        return optimiser
 
     @property
     def any_order(self) -> bool:
@@ -248,6 +300,8 @@ class Trainer:
             took = time.perf_counter() - began
             self.seconds = took if math.isnan(self.seconds) else 0.95 * self.seconds + 0.05 * took
             valid = self.validate() if self.step % config.valid_every == 0 or self.step == config.steps else None
+            if config.sample_every and self.step % config.sample_every == 0:
+                self.full_average()  # all processes together; the first will ask for it alone
             if self.step % config.save_every == 0 or self.step == config.steps:
                 self.save()
             yield Progress(
@@ -287,7 +341,7 @@ class Trainer:
             torch.manual_seed(
                 seeded(config.seed, self.step, 4, self.accelerator.process_index).initial_seed()
             )  # dropout
-            scored = self.objective(x, draws, labels)
+            scored = objective.Scored(*self.objective(x, draws, labels))
         D = math.prod(self.recipe.model.shape)
         nats = scored.nats.double().mean() / D
         loss = nats
@@ -300,7 +354,7 @@ class Trainer:
             )
         self.optimiser.zero_grad()
         self.accelerator.backward(loss.float())
-        norm = float(self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip))
+        norm = float(sharding.whole(self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip)))
         if not math.isfinite(norm):
             raise ArdmError(
                 f"the gradient is not finite at step {self.step}; lower train.rate, or resume from {self.checkpoint}"
@@ -314,10 +368,10 @@ class Trainer:
     def _follow(self, bits: float) -> None:
         self.loss = bits if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * bits
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value.detach(), 1 - decay) if value.is_floating_point() else self.average[
-                name
-            ].copy_(value)
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                mine, new = sharding.own(self.average[name]), sharding.own(value)
+                mine.lerp_(new, 1 - decay) if value.is_floating_point() else mine.copy_(new)
 
     def _record(self, draws: Mapping[str, Tensor], scored: objective.Scored) -> None:
         if not self.any_order:
@@ -330,10 +384,18 @@ class Trainer:
         arrived = (self.accelerator.gather(r.contiguous()).cpu().numpy() for r in rows)
         self.curve.update(*arrived)
 
+    def full_average(self) -> dict[str, Tensor]:
+        """The averaged parameters in memory.  In shares, all processes call this; after that each may, until a step."""
+        if not self.sharded:
+            return {k: v.cpu() for k, v in self.average.items()}
+        if self._full[0] != self.step:
+            self._full = self.step, sharding.gathered(self.average)
+        return self._full[1]
+
     def averaged(self) -> Model:
-        """A copy of the model with the averaged parameters."""
+        """A copy of the model with the averaged parameters, of `full_average`."""
         model = build(self.recipe.model)
-        fit_weights(model, {k: v.cpu() for k, v in self.average.items()}, "the average")
+        fit_weights(model, self.full_average(), "the average")
         return model.eval().requires_grad_(False)
 
     def bundle(self, **card: Any) -> Bundle:
@@ -371,29 +433,32 @@ class Trainer:
         return likelihood.bound(model, items, 4, seeded(self.config.seed, 3), context=context)
 
     def save(self) -> None:
-        """Write checkpoint and model, each whole or not at all; only the first process writes."""
-        if not self.accelerator.is_main_process:
+        """Write checkpoint and model, each whole or not at all; only the first process writes.  In shares, all call."""
+        main = self.accelerator.is_main_process
+        if not (main or self.sharded):
             return
         inner = getattr(self.optimiser, "optimizer", self.optimiser)
         names = [n for n, _ in self.model.named_parameters()]
         moments = {
-            f"{names[i]}/{key}": torch.as_tensor(value).cpu().contiguous()
+            f"{names[i]}/{key}": torch.as_tensor(value)
             for i, state in inner.state_dict()["state"].items()
             for key, value in state.items()
         }
+        weights, moments = sharding.gathered(self.model.state_dict(), main), sharding.gathered(moments, main)
+        average = self.full_average()
+        if not main:
+            return
         with replacing(self.checkpoint) as new:
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()},
-                new / "model.safetensors",
-            )
-            save_file({k: v.cpu().contiguous() for k, v in self.average.items()}, new / "average.safetensors")
+            save_file(weights, new / "model.safetensors")
+            save_file({k: v.contiguous() for k, v in average.items()}, new / "average.safetensors")
             save_file(moments, new / "optimiser.safetensors")
             save_arrays(arrays(self.curve.state()), new / "curve.safetensors")
             state = {"step": self.step, "loss": self.loss, "recipe": self.recipe.to_dict()}
             (new / "state.json").write_text(json.dumps(state, indent=2) + "\n")
         self.bundle().save(self.folder / "model")
 
-    def _restore(self, optimiser: torch.optim.Optimizer) -> None:
+    def _restore(self) -> dict[str, Tensor]:
+        """Everything but the optimiser, whose moments are returned, by parameter and slot."""
         where = self.checkpoint
         try:
             state = json.loads((where / "state.json").read_text())
@@ -414,9 +479,4 @@ class Trainer:
         fit_weights(self.model, weights, str(where))
         self.average = average
         self.step, self.loss = state["step"], state["loss"]
-        names = [n for n, _ in self.model.named_parameters()]
-        saved: dict[int, dict[str, Tensor]] = {}
-        for key, value in moments.items():
-            name, slot = key.rsplit("/", 1)
-            saved.setdefault(names.index(name), {})[slot] = value
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": saved})
+        return moments

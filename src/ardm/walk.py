@@ -37,7 +37,10 @@ def walk(
             prediction = model(state, context)
             sites = plan.select(k, state, prediction)
             told = None if truth is None else model.digits.read(truth, state.depth, sites)
-            digit = source(prediction[sites], sites.lane, told)
+            if isinstance(source, Draw) and source.temperature == 1 and getattr(prediction, "wide", False):
+                digit = prediction.quantile(sites, source.uniform(len(sites)).to(state.value.device))  # type: ignore[attr-defined]
+            else:
+                digit = source(prediction[sites], sites.lane, told)
             state = model.digits.write(state, sites, digit)
         yield state
 

@@ -82,6 +82,8 @@ class CodecModel:
         sizes = [self.program.tensor(op, "size").tolist() for op in self.program.ops if op.name == "segment"]
         if self.schema is not None and any(tuple(size) != self.schema.columns for size in sizes):
             raise ArdmError("the schema of a codec model has other columns than its program")
+        if self.schema is not None and (self.program.channels > 1 or max(self.size)):
+            raise ArdmError("a codec model of a table with a schema has one channel, and items of any size")
         letters = len(set(self.alphabet))
         if self.alphabet and (self.kind != "text" or letters != len(self.alphabet) or letters != self.program.classes):
             raise ArdmError(f"the alphabet of a codec model has {letters} letters for {self.program.classes} values")

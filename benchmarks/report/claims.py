@@ -1,0 +1,402 @@
+"""The paper's claims C1 to C26: what each says, what here bears on it, and the verdict that the figures give.
+
+A verdict is drawn from results alone: `HOLDS`, `FAILS` ("does not hold here") or `UNREACHED` ("not reached here"),
+with the reason.  A claim whose results are not there is not reached, and says which command would measure it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from published import AUDIO, CODING, IMAGES, TEXT
+
+HOLDS, FAILS, UNREACHED = "holds", "does not hold here", "not reached here"
+
+Results = Mapping[str, Mapping[str, Any]]
+Verdict = tuple[str, str]
+"""A verdict and the figures it rests on, in words."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim.  needs: the results it is judged by, all of them; judge: verdict and figures from them."""
+
+    key: str
+    says: str
+    needs: tuple[str, ...]
+    judge: Callable[[Results], Verdict]
+    paper: str = ""
+
+    @property
+    def command(self) -> str:
+        """What measures it."""
+        return f"run.py {' '.join(self.needs)}" if self.needs else ""
+
+    def verdict(self, results: Results) -> Verdict:
+        """Its verdict on these results."""
+        missing = [name for name in self.needs if name not in results]
+        if missing:
+            return UNREACHED, f"not measured: {', '.join(missing)}"
+        return self.judge(results)
+
+
+def value(results: Results, name: str, key: str) -> float:
+    """The value of a figure."""
+    return float(results[name]["figures"][key]["value"])
+
+
+def error(results: Results, name: str, key: str) -> float:
+    """Its standard error, 0 where it has none."""
+    return float(results[name]["figures"][key].get("error", 0.0))
+
+
+def shown(results: Results, name: str, key: str, digits: int = 3) -> str:
+    """A figure as text, with its standard error."""
+    entry = results[name]["figures"][key]
+    text = f"{entry['value']:.{digits}f}"
+    return f"{text} ± {entry['error']:.{digits}f}" if "error" in entry else text
+
+
+def at(results: Results, name: str, kind: str, calls: int) -> float:
+    """Bits a dimension at a number of calls, from the table of rates: the nearest number measured."""
+    rates = results[name]["tables"]["rates"]
+    numbers = rates["calls"]
+    return float(rates[kind][min(range(len(numbers)), key=lambda i: abs(numbers[i] - calls))])
+
+
+def greatest(results: Results, name: str, prefix: str) -> float:
+    """The greatest of the figures whose key begins so."""
+    return max(float(f["value"]) for key, f in results[name]["figures"].items() if key.startswith(prefix))
+
+
+def told(condition: bool) -> str:
+    """The verdict of a condition."""
+    return HOLDS if condition else FAILS
+
+
+def plateau(results: Results, *names: str) -> str:
+    """Why a network that learned next to nothing of its context can neither confirm nor refute: "" where it did."""
+    for name in names:
+        losses = [row["bits"] for row in results[name]["tables"]["losses"]]
+        fall = max(max(bits) - min(bits) for bits in losses)
+        if fall < 0.3:
+            return f"{name} was trained too briefly: its losses fall by {fall:.2f} bits only, so that any budget does as well"
+    return ""
+
+
+def ranked(results: Results, better: str, worse: str) -> tuple[bool | None, str]:
+    """Whether one result is below another at full calls, None where they are within two standard errors; and in words."""
+    a, b = (value(results, name, "full calls") for name in (better, worse))
+    error_of_both = (error(results, better, "full calls") ** 2 + error(results, worse, "full calls") ** 2) ** 0.5
+    text = f"{shown(results, better, 'full calls')} against {shown(results, worse, 'full calls')}"
+    return (None if abs(a - b) < 2 * error_of_both else a < b), text
+
+
+# --- one judge a claim ------------------------------------------------------------------------------------------------
+
+
+def _c1(r: Results) -> Verdict:
+    gap = greatest(r, "enumeration", "greatest difference")
+    return told(gap < 1e-9), f"greatest difference over all orders, steps and stages: {gap:.1e} nats"
+
+
+def _c2(r: Results) -> Verdict:
+    gap, kinds = greatest(r, "leak", "greatest change"), len(r["leak"]["figures"])
+    return told(gap == 0), f"greatest change of any output when hidden values change, {kinds} kinds of network: {gap:g}"
+
+
+def _c3(r: Results) -> Verdict:
+    times = {key: value(r, "step-time", key) for key in r["step-time"]["figures"]}
+    text = ", ".join(f"{key}: {t:.2f}" for key, t in times.items())
+    return told(max(times.values()) < 1.25), f"time of a step, in units of that with one stage: {text}"
+
+
+CURVES = ("text-any-order", "bundled-curve")
+
+
+def _c4(r: Results) -> Verdict:
+    if short := plateau(r, *CURVES):
+        return UNREACHED, short
+    parts, good = [], True
+    for name in CURVES:
+        rise = value(r, name, "greatest rise from one bin of L_t to the next")
+        bits = [row["bits"] for row in r[name]["tables"]["losses"]]
+        fall = max(max(b) - min(b) for b in bits)
+        good &= rise < 0.1 * fall
+        parts.append(
+            f"{name}: L_t falls by {fall:.2f} bits over 16 bins, and rises at most {max(rise, 0):.3f} between two"
+        )
+    return told(good), "; ".join(parts)
+
+
+def _c5(r: Results) -> Verdict:
+    parts, good = [], True
+    for name in CURVES:
+        key = next(k for k in r[name]["figures"] if k.startswith("difference"))
+        good &= abs(value(r, name, key)) < 3 * error(r, name, key)
+        parts.append(f"{name}: first less last quarter of what is predicted at once {shown(r, name, key)} bits")
+    return told(good), "; ".join(parts)
+
+
+def _c6(r: Results) -> Verdict:
+    gap = value(r, "planner", "greatest difference to the best of all")
+    name = "text-any-order"
+    if short := plateau(r, name):
+        return UNREACHED, f"against every schedule of 12 sites: {gap:.1e} nats; but {short}"
+    rates = r[name]["tables"]["rates"]
+    worse = max(p - u for p, u in zip(rates["planned"], rates["uniform"], strict=True))
+    planned, measured = (value(r, name, k) for k in ("20 calls, as planned on held-out losses", "20 calls"))
+    apart = abs(planned - measured)
+    good = gap < 1e-9 and worse < 0.005 and apart < 3 * error(r, name, "20 calls") + 0.02
+    return told(good), (
+        f"against every schedule of 12 sites: {gap:.1e} nats; on held-out losses of text the plan is at most {worse:+.4f} "
+        f"bits against uniform at any budget; 20 calls: planned {planned:.3f}, measured {shown(r, name, '20 calls')}"
+    )
+
+
+def _c7(r: Results) -> Verdict:
+    parts, good = [], True
+    for name in CURVES:
+        rates = r[name]["tables"]["rates"]
+        gaps = [p - a for p, a in zip(rates["planned"], rates["absorbing"], strict=True)]
+        good &= max(gaps) < 0.002
+        few = at(r, name, "planned", 20), at(r, name, "absorbing", 20)
+        parts.append(
+            f"{name}, 20 calls: {few[0]:.3f} against {few[1]:.3f}; never worse by more than {max(max(gaps), 0):.4f}"
+        )
+    return told(good), "; ".join(parts)
+
+
+def _c8(r: Results) -> Verdict:
+    name = "text-any-order"
+    if short := plateau(r, name):
+        return UNREACHED, short
+    D = r[name]["tables"]["sites"]
+    full = value(r, name, "sum of held-out losses")
+    text = [f"{D} calls {full:.3f}"]
+    last = full
+    for steps in (1000, 10000):
+        last = value(r, name, f"absorbing, same network, {steps} steps")
+        text.append(f"absorbing in {steps} steps {last:.3f}")
+    own = ""
+    if "text-absorbing" in r:
+        own = f"; trained as absorbing diffusion: {shown(r, 'text-absorbing', 'absorbing, 1000 steps')} in 1000 steps"
+    return told(last - full < 0.01), "same network: " + ", ".join(text) + own
+
+
+def _c9(r: Results) -> Verdict:
+    ahead, text = ranked(r, "text-any-order", "text-causal")
+    if short := plateau(r, "text-any-order"):
+        return UNREACHED, f"{text} bits a character, but {short}"
+    return (UNREACHED if ahead is None else told(ahead)), f"{text} bits a character"
+
+
+def _c10(r: Results) -> Verdict:
+    ahead, text = ranked(r, "text-one-order", "text-any-order")
+    short = plateau(r, "text-any-order")
+    note = f"; {short}, which exaggerates the gap" if short else ""
+    return (UNREACHED if ahead is None else told(ahead)), f"one order {text} bits a character in any order{note}"
+
+
+def _c11(r: Results) -> Verdict:
+    name = "text-any-order"
+    if short := plateau(r, name):
+        return UNREACHED, short
+    D = r[name]["tables"]["sites"]
+    calls = round(D * 20 / 250)
+    gap = at(r, name, "planned", calls) - at(r, name, "planned", D)
+    return told(gap <= 0.08), f"{calls} of {D} calls (the same share) cost {gap:+.3f} bits a character"
+
+
+def _c12(r: Results) -> Verdict:
+    bits = {n: value(r, f"images-{n}", "full calls") for n in ("any-order", "upscale-4", "upscale-2", "upscale-16")}
+    text = ", ".join(f"{n} {shown(r, f'images-{n}', 'full calls')}" for n in bits)
+    if "images-any-order-mixture" in r and "images-upscale-4-mixture" in r:
+        a, b = (shown(r, f"images-{n}-mixture", "full calls") for n in ("any-order", "upscale-4"))
+        text += f"; with a mixture of logistics for both: any-order {a}, upscale-4 {b}"
+    good = bits["upscale-4"] < bits["any-order"] and bits["upscale-2"] >= bits["upscale-4"] - 0.005
+    return told(good), text
+
+
+def _c13(r: Results) -> Verdict:
+    names = ("one-order", "any-order", "upscale-256-mixture", "upscale-256", "upscale-16", "upscale-4")
+    bits = {n: value(r, f"speech-{n}", "full calls") for n in names}
+    text = ", ".join(f"{n} {shown(r, f'speech-{n}', 'full calls', 2)}" for n in names)
+    best = min(bits[n] for n in names[2:])
+    return told(best < bits["any-order"] and best < bits["one-order"]), text
+
+
+def _c14(r: Results) -> Verdict:
+    name = "speech-upscale-4"
+    S, D = r[name]["tables"]["stages"], r[name]["tables"]["sites"]
+    full, few = at(r, name, "planned", S * D), at(r, name, "planned", 50 * S)
+    share = f"{S}×50 of {S}×{D} calls, a larger share than the paper's 50 of 16000"
+    return told(few - full <= 0.03), f"{share}: {few:.3f} against {full:.3f} bits a sample"
+
+
+def _c15(r: Results) -> Verdict:
+    gap = greatest(r, "parametrisation", "greatest difference")
+    a, b = (value(r, f"images-{n}", "full calls") for n in ("upscale-4", "upscale-4-values"))
+    text = ", ".join(f"{n} {shown(r, f'images-{n}', 'full calls')}" for n in ("upscale-4", "upscale-4-values"))
+    return told(gap < 1e-9 and abs(a - b) < 0.1), f"algebra: {gap:.1e} nats; trained alike: {text}"
+
+
+def _c16(r: Results) -> Verdict:
+    return UNREACHED, "optional in the paper's list too; not run: three digits of base 3 for 27 letters would test it"
+
+
+def _c17(r: Results) -> Verdict:
+    over = value(r, "bundled-coding", "files over code length of the integers")
+    floats = shown(r, "bundled-coding", "integers over floats", 4)
+    rows = {row["name"]: row for row in r["bundled-coding"]["tables"]["codecs"]}
+    whole = rows.get("ardm -7", {})
+    together = (
+        f"; {whole['bits']:.3f} file by file and {whole['archive']:.3f} as one archive" if whole.get("archive") else ""
+    )
+    failed = value(r, "bundled-coding", "round trips that failed")
+    return told(failed == 0 and over < 0.06), (
+        f"every file comes back; all bytes of a file {over:+.4f} bits/dim over its code length (15 bytes of header are "
+        f"0.039 of that), integers over floats {floats}{together}"
+    )
+
+
+def _levels(r: Results) -> dict[int, float]:
+    return {row["calls"]: row["headerless"] for row in r["bundled-coding"]["tables"]["codecs"] if row["calls"]}
+
+
+def _c18(r: Results) -> Verdict:
+    levels = _levels(r)
+    most = max(levels)
+    text = ", ".join(f"{calls}: {levels[calls]:.3f}" for calls in sorted(levels))
+    return told(levels[50] - levels[most] <= 0.05), f"bundled codec, bits/dim by calls: {text}"
+
+
+def _c19(r: Results) -> Verdict:
+    name = "bundled-orders"
+    spread = value(r, name, "random orders, greatest less least")
+    named = ", ".join(f"{n} {value(r, name, n):.3f}" for n in ("bayer", "halton", "checkerboard", "raster"))
+    mean = value(r, name, "random orders, mean")
+    return told(spread < 0.02), f"ten random orders spread by {spread:.3f} around {mean:.3f} bits/dim; {named}"
+
+
+def _c20(r: Results) -> Verdict:
+    rows = {row["name"]: row["bits"] for row in r["bundled-coding"]["tables"]["codecs"]}
+    ours = rows["ardm -7"]
+    rivals = {name: bits for name, bits in rows.items() if not name.startswith("ardm")}
+    best = min(rivals, key=lambda n: rivals[n])
+    about = r["bundled-coding"]["tables"]["codecs_about"]
+    return told(ours < rivals[best]), (
+        f"{about['data']}: {ours:.3f} bits/dim, header included; best classical codec {best} {rivals[best]:.3f}, "
+        f"WebP {rivals.get('WebP lossless', float('nan')):.3f}, PNG {rivals.get('PNG', float('nan')):.3f}; FLIF and IDF++ "
+        f"not run, the paper has {CODING['FLIF']} and {CODING['IDF++']} on all 10,000: ours does not reach IDF++"
+    )
+
+
+def _c21(r: Results) -> Verdict:
+    weight = value(r, "continuous-time", "greatest relative difference of a weight")
+    loss = value(r, "continuous-time", "greatest difference of the two losses of one network")
+    return told(
+        max(weight, loss) < 1e-9
+    ), f"weights differ by {weight:.1e}, the two losses of one network by {loss:.1e} nats"
+
+
+def _c22(r: Results) -> Verdict:
+    a, b = (value(r, f"images-{n}", "full calls") for n in ("any-order", "any-order-ce"))
+    text = (
+        f"{shown(r, 'images-any-order', 'full calls')} without, {shown(r, 'images-any-order-ce', 'full calls')} with it"
+    )
+    return told(abs(a - b) < 0.1), f"weight 0.1: {text}"
+
+
+def _c23(r: Results) -> Verdict:
+    name = "bundled-filling"
+    kept = greatest(r, name, "half at random: given values") == 0
+    whole = value(r, name, "nothing given")
+    rest = {k.split(":")[0]: value(r, name, k) for k in r[name]["figures"] if k.endswith("the rest, given it")}
+    text = ", ".join(f"{k} {v:.2f}" for k, v in rest.items())
+    return told(kept), f"what is given never changes; the rest costs {text} bits a dimension, nothing given {whole:.2f}"
+
+
+def _c24(r: Results) -> Verdict:
+    name = "bundled-curve"
+    rates = r[name]["tables"]["rates"]
+    D = rates["calls"][-1]
+    numbers = [1, 5, 10, 50, 500, D]
+    text = ", ".join(f"{n}: {at(r, name, 'planned', n):.3f}" for n in numbers)
+    falls = all(a >= b - 1e-3 for a, b in zip(rates["planned"], rates["planned"][1:], strict=False))
+    return told(falls), f"one model, bits/dim by calls: {text}"
+
+
+def _c25(r: Results) -> Verdict:
+    bits = {
+        n: value(r, f"speech-{m}", "full calls")
+        for n, m in ((3, "any-order-3"), (10, "any-order"), (30, "any-order-30"))
+    }
+    text = ", ".join(f"{n} components {b:.2f}" for n, b in bits.items())
+    return told(max(bits.values()) - min(bits.values()) < 0.1), f"{text} bits a sample"
+
+
+def _c26(r: Results) -> Verdict:
+    names = ("images-any-order-mixture", "images-upscale-4-mixture")
+    D = r[names[0]]["tables"]["sites"]
+    full = [at(r, names[0], "planned", D), at(r, names[1], "planned", 4 * D)]
+    parts = []
+    ahead: list[float] = []
+    for calls in (20, 50, 100):
+        few = [at(r, names[0], "planned", calls), at(r, names[1], "split", calls), at(r, names[1], "planned", calls)]
+        ahead.append(few[0] - few[1])
+        parts.append(
+            f"{calls} calls: any-order {few[0]:.3f}, upscale-4 {few[1]:.3f}, its stages planned together {few[2]:.3f}"
+        )
+    gain = full[0] - full[1]
+    text = f"full calls: {full[0]:.3f} and {full[1]:.3f}; " + "; ".join(parts)
+    return told(min(ahead) < gain), text
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim("C1", "The training step is an unbiased estimate of the any-order bound", ("enumeration",), _c1),
+    Claim("C2", "No causal network is needed, and nothing leaks", ("leak",), _c2),
+    Claim("C3", "The cost of training does not depend on D and S", ("step-time",), _c3),
+    Claim("C4", "L_t does not increase with t", CURVES, _c4),
+    Claim("C5", "k symbols at once cost k·L_t", CURVES, _c5),
+    Claim("C6", "The planner is optimal and beats uniform steps", ("planner", "text-any-order"), _c6),
+    Claim("C7", "K planned calls cost no more than absorbing diffusion in K steps", CURVES, _c7,
+          f"{TEXT['any order, 20 calls']} against {TEXT['absorbing, 20 steps']}"),
+    Claim("C8", "D calls match absorbing diffusion in many more", ("text-any-order",), _c8,
+          f"{TEXT['any order']} against {TEXT['absorbing, 1000 steps']}"),
+    Claim("C9", "Better than the causal order-agnostic Transformer", ("text-any-order", "text-causal"), _c9,
+          f"{TEXT['any order']} against {TEXT['causal, any order']}"),
+    Claim("C10", "A gap to one order remains on text", ("text-any-order", "text-one-order"), _c10,
+          f"{TEXT['any order']} against {TEXT['one order']}"),
+    Claim("C11", "20 of 250 calls cost at most 0.08 bits a character", ("text-any-order",), _c11, "0.08"),
+    Claim("C12", "Upscaling improves images; by 2 no more than by 4",
+          tuple(f"images-{n}" for n in ("any-order", "upscale-16", "upscale-4", "upscale-2")), _c12,
+          f"{IMAGES['upscale 4']} against {IMAGES['any order']}"),
+    Claim("C13", "Upscaling improves sound greatly, and beats one order",
+          tuple(f"speech-{n}" for n in ("one-order", "any-order", "upscale-256-mixture", "upscale-256", "upscale-16",
+                                        "upscale-4")), _c13,
+          f"{AUDIO['upscale 4']} against {AUDIO['any order']}, one order {AUDIO['one order']}"),
+    Claim("C14", "Upscaled sound keeps its rate at tiny budgets", ("speech-upscale-4",), _c14,
+          f"{AUDIO['upscale 4, 8 × 50 calls']} against {AUDIO['upscale 4']}"),
+    Claim("C15", "Direct and data parametrisation are alike",
+          ("parametrisation", "images-upscale-4", "images-upscale-4-values"), _c15),
+    Claim("C16", "Upscaling does not help text", (), _c16),
+    Claim("C17", "Streams are as long as the bound says, alone or together", ("bundled-coding",), _c17),
+    Claim("C18", "Few calls suffice for coding", ("bundled-coding",), _c18,
+          f"{CODING['any order, 100 calls']} against {CODING['any order, 500 calls']}"),
+    Claim("C19", "The order matters little: spread below 0.02", ("bundled-orders",), _c19, "< 0.02"),
+    Claim("C20", "Better than classical codecs on single CIFAR-10 images", ("bundled-coding",), _c20,
+          f"{CODING['upscale 4, 500 calls']} against {CODING['FLIF']}, {CODING['IDF++']}"),
+    Claim("C21", "Absorbing diffusion in continuous time is this model", ("continuous-time",), _c21),
+    Claim("C22", "The auxiliary term matters little", ("images-any-order", "images-any-order-ce"), _c22),
+    Claim("C23", "Any part can be given: infilling without retraining", ("bundled-filling",), _c23),
+    Claim("C24", "Any budget of calls, one model", ("bundled-curve",), _c24),
+    Claim("C25", "The number of mixture components hardly matters",
+          ("speech-any-order", "speech-any-order-30", "speech-any-order-3"), _c25),
+    Claim("C26", "The gain of upscaling shrinks or breaks at very small budgets",
+          ("images-any-order-mixture", "images-upscale-4-mixture"), _c26,
+          f"{CODING['upscale 4, 100 calls']} against {CODING['any order, 100 calls']}"),
+)  # fmt: skip
+"""All of them, in order."""

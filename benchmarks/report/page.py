@@ -1,0 +1,395 @@
+"""Build docs/report.md and its pictures from the results alone: python benchmarks/report/page.py
+
+Nothing is measured here.  What has no result yet is said to be not reached, with the command that measures it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from claims import CLAIMS, HOLDS, Results, shown
+from common import RESULTS, read
+from published import ANY_ORDER, AUDIO, CODING, DENSITY, IMAGES, MNIST, TEXT
+
+DOCS = Path(__file__).parents[2] / "docs"
+SETS = ("adult", "connect4", "dna", "mushrooms", "nips", "ocr_letters")
+OURS = {
+    "1 order": "random orders, all items",
+    "16 orders": "16 orders, all items",
+    "128 orders": "128 orders, all items",
+}
+COLOURS = {"planned": "#0b6e4f", "split": "#7fb069", "uniform": "#c1666b", "absorbing": "#4b5d8f"}
+CURVES = {
+    "text": ("text-any-order", "Text, 27 letters", "bits a character"),
+    "images": ("bundled-curve", "CIFAR-10, the bundled any-order model", "bits a dimension"),
+    "images-4": ("images-upscale-4-mixture", "CIFAR-10, upscaling by 4", "bits a dimension"),
+    "speech": ("speech-any-order", "Speech, 16 bits", "bits a sample"),
+    "speech-4": ("speech-upscale-4", "Speech, upscaling by 4", "bits a sample"),
+}
+"""Result, title and unit of the pictures of rates and losses."""
+
+INTRODUCTION = """# The paper's claims in miniature
+
+This page is generated: `python benchmarks/report/run.py all --data FOLDER --runs FOLDER` measures, `python
+benchmarks/report/page.py` writes it from the results. **These are miniatures.** The paper trains for one to two weeks on
+four to eight TPUs; here every network is small and trained for minutes on a processor core that it had to share. Such
+runs rank ways of doing a thing; they do not converge, and their figures are not to be read beside the paper's as if they
+did. Where a gap between two ways is smaller than what longer training would move, the verdict says little either way.
+
+Figures are of test sets, which were looked at once; choices were made on validation data. After ± stands the standard
+error of the mean over items. A *bound* is an upper bound on −log p, in the mean over random orders; *exact* is along one
+order. Seeds, versions, commands and times are in `benchmarks/report/results/`, and in the last table.
+"""
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def figure(results: Results, name: str, key: str, digits: int = 3) -> str:
+    """A figure, or a dash."""
+    return shown(results, name, key, digits) if key in results.get(name, {}).get("figures", {}) else "–"
+
+
+# --- sections ---------------------------------------------------------------------------------------------------------
+
+
+def claims(results: Results) -> str:
+    """Every claim with its verdict, what that rests on, and the command."""
+    rows = []
+    for claim in CLAIMS:
+        verdict, why = claim.verdict(results)
+        mark = f"**{verdict}**" if verdict == HOLDS else verdict
+        rows.append(
+            (claim.key, claim.says, mark, why, claim.paper or "–", f"`{claim.command}`" if claim.command else "–")
+        )
+    counts: dict[str, int] = {}
+    for claim in CLAIMS:
+        counts[claim.verdict(results)[0]] = counts.get(claim.verdict(results)[0], 0) + 1
+    summary = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    head = ("", "claim", "verdict", "figures here", "paper", "command (`python benchmarks/report/…`)")
+    return f"## The claims\n\nOf {len(CLAIMS)} claims: {summary}.\n\n" + markdown(head, rows)
+
+
+def density(results: Results) -> str:
+    """The classic benchmark beside the literature."""
+    have = [s for s in SETS if f"density-{s}" in results]
+    text = (
+        "## The classic order-agnostic benchmark\n\nMean negative log-likelihood of the test items in nats; less is better. "
+        "One residual perceptron a set (`laptop/density`). One order: the mean over random orders, measured on every test "
+        "item. Ensembles: −log of the mean likelihood over fixed random orders, exact on the items that the results "
+        "name; what they gain there is taken off the mean of all items. The figures of the literature were written down "
+        "from memory of Germain et al. 2015 and Uria et al. 2016: check them before quoting them.\n\n"
+    )
+    rows = [[name, *(f"{DENSITY[name][s]:.2f}" for s in SETS)] for name in DENSITY]
+    for name, key in OURS.items():
+        rows.append([f"**ardm, {name}**", *(figure(results, f"density-{s}", key, 2) for s in SETS)])
+    best = [f"{min(DENSITY[n][s] for n in ANY_ORDER):.2f}" for s in SETS]
+    rows.append(["best published of any or many orders", *best])
+    text += markdown(("", *SETS), rows)
+    ahead = [s for s in have if _ours(results, s) < min(DENSITY[n][s] for n in ANY_ORDER)]
+    behind = [s for s in have if s not in ahead]
+    text += (
+        f"\nThe aim was to be better than the best of any order on all six. Reached: {', '.join(ahead) or 'none'}. "
+        f"Measured and not reached: {', '.join(behind) or 'none'}. Not measured yet: "
+        f"{', '.join(s for s in SETS if s not in have) or 'none'}.\n"
+    )
+    if have:
+        text += "\n![Negative log-likelihood of the density sets beside the literature](pictures/report/density.png)\n"
+    text += "\n### Binarised MNIST\n\n"
+    rows = [[name, f"{nats:.2f}"] for name, nats in MNIST.items()]
+    for key in ("random orders", "1 order", "8 orders"):
+        rows.append([f"**ardm, {key}**", figure(results, "binarized-mnist", key, 2)])
+    text += markdown(("nats an image", ""), rows)
+    if "binarized-mnist" not in results:
+        text += (
+            "\nNot reached: the aim is below 82 nats; the run (`run.py binarized-mnist`) had no time on this machine.\n"
+        )
+    text += (
+        '\nOurs is on a fixed Bernoulli sample of the test images that `data.mnist(binarize="stochastic")` draws, trained '
+        "on a new sample for every batch; the literature's is on one fixed file, of which this is not a copy.\n"
+    )
+    return text
+
+
+def _ours(results: Results, name: str) -> float:
+    figures = results[f"density-{name}"]["figures"]
+    return min(float(figures[key]["value"]) for key in OURS.values() if key in figures)
+
+
+def comparison(
+    results: Results, title: str, unit: str, kind: str, names: Mapping[str, str], calls: Sequence[int], extra: str
+) -> str:
+    """One modality: ways to learn it with the same body and budget, at full and small numbers of calls."""
+    rows = []
+    for name, paper in names.items():
+        key = f"{kind}-{name}"
+        if key not in results:
+            rows.append([name, *["–"] * (len(calls) + 2), paper, "–"])
+            continue
+        found = results[key]
+        rates = found["tables"].get("rates")
+        cells = []
+        for n in calls:
+            at = "–"
+            if rates is not None and n in rates["calls"]:
+                at = f"{rates['planned'][rates['calls'].index(n)]:.3f}"
+            cells.append(at)
+        budget = found["budget"]
+        spent = f"{budget['steps']:,} × {budget['batch']}, {budget['processor_seconds'] / 60:.1f} min"
+        bound = "bound" if found["figures"]["full calls"]["is_bound"] else "exact"
+        rows.append([name, shown(results, key, "full calls"), bound, *cells, paper, spent])
+    head = ("", "full calls", "", *(f"{n} calls" for n in calls), "paper", "steps × batch, processor")
+    return f"## {title}\n\n{extra}\n\n" + markdown(head, rows) + f"\n{unit}\n"
+
+
+def coding(results: Results) -> str:
+    """Compression beside classical codecs."""
+    text = "## Compression\n\n"
+    if "bundled-coding" not in results:
+        return text + "Not measured: `run.py bundled-coding`. README.md has the table of `benchmarks/codec_rate.py`.\n"
+    found = results["bundled-coding"]
+    about = found["tables"]["codecs_about"]
+    rows = [
+        [
+            row["name"] + (f", {row['calls']} calls" if row["calls"] else ""),
+            f"{row['bits']:.3f} ± {row['error']:.3f}",
+            "–" if row["archive"] is None else f"{row['archive']:.3f}",
+        ]
+        for row in sorted(found["tables"]["codecs"], key=lambda row: row["bits"])
+    ]
+    text += f"{about['data']}, header included, by `benchmarks/codec_rate.py`, {about['date']}; bits a dimension.\n\n"
+    text += markdown(("", "each a file", "together"), rows)
+    paper = ", ".join(f"{name} {bits}" for name, bits in CODING.items())
+    return text + f"\nThe paper, single images of the whole test set: {paper}.\n"
+
+
+def circumstances(results: Results) -> str:
+    """Seeds, versions, times and hardware of every figure."""
+    rows = []
+    for name, found in results.items():
+        budget, machine = found["budget"], found["machine"]
+        training = f"{budget['processor_seconds'] / 60:.1f} min" if "processor_seconds" in budget else "none"
+        parameters = f"{budget['parameters']:,}" if "parameters" in budget else "–"
+        versions = found["versions"]
+        where = f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores"
+        command = found["command"].removeprefix("python benchmarks/report/")
+        own = [name, f"`{command}`", str(found["seed"]), training, parameters, f"{found['seconds']:.0f} s"]
+        rows.append([*own, found["date"], f"torch {versions['torch']}", where])
+    head = (
+        "result",
+        "command",
+        "seed",
+        "training",
+        "parameters",
+        "wall time of the last call",
+        "date",
+        "version",
+        "machine",
+    )
+    said = (
+        "## Circumstances\n\nTraining is processor time of one thread; wall times were longer, since the machine was shared, "
+        "and count the training only where it happened in the same call.\n\n"
+    )
+    return said + markdown(head, rows)
+
+
+def page(results: Results) -> str:
+    """The whole page."""
+    text_names = {
+        "any-order": f"{TEXT['any order']}",
+        "one-order": f"{TEXT['one order']}",
+        "causal": f"{TEXT['causal, any order']}",
+        "absorbing": f"{TEXT['absorbing, 1000 steps']}",
+    }
+    speech_names = {
+        "one-order": f"{AUDIO['one order']}",
+        "any-order": f"{AUDIO['any order']}",
+        "upscale-256-mixture": "–",
+        "upscale-256": f"{AUDIO['upscale 256']}",
+        "upscale-16": f"{AUDIO['upscale 16']}",
+        "upscale-4": f"{AUDIO['upscale 4']}",
+    }
+    image_names = {
+        "any-order": f"{IMAGES['any order']}",
+        "upscale-16": "–",
+        "upscale-4": f"{IMAGES['upscale 4']}",
+        "upscale-2": "–",
+        "upscale-4-values": "–",
+        "any-order-ce": "–",
+        "any-order-mixture": "–",
+        "upscale-4-mixture": "–",
+    }
+    parts = [
+        INTRODUCTION,
+        claims(results),
+        density(results),
+        comparison(
+            results,
+            "Text",
+            "Bits a character of 128-character items of 27-letter text (public-domain books); the paper's are of text8.",
+            "text",
+            text_names,
+            (5, 10, 20, 50),
+            "`laptop/compare-text`: the same Transformer, steps, batch and rate; any order (OA-ARDM), one order, causal in "
+            "any order (as XLNet), absorbing diffusion of 1000 steps. Small numbers of calls: schedules planned on "
+            "training losses, priced on held-out ones.",
+        )
+        + _pictures(results, ("text",)),
+        comparison(
+            results,
+            "Speech",
+            "Bits a sample of windows of 512 samples of the Free Spoken Digits, 8 kHz; the paper's are of SC09, 16 kHz.",
+            "speech",
+            speech_names,
+            (50, 100, 200, 400),
+            "`laptop/compare-speech`: the same WaveNet. `any-order` and `one-order` tell a mixture of ten logistics, "
+            "`upscale-256-mixture` the same mixture digit by digit; `upscale-256`, `-16`, `-4` a softmax of digits. The "
+            "control asked for, a softmax of whole 16-bit values, would have 65,536 outputs a sample and was not run: the "
+            "mixture on digits separates the output family from the upscaling instead.",
+        )
+        + _pictures(results, ("speech", "speech-4")),
+        comparison(
+            results,
+            "Images",
+            "Bits a dimension of CIFAR-10 test pictures.",
+            "images",
+            image_names,
+            (20, 50, 100, 500),
+            "`laptop/compare-images`: the same windows and perceptron. `any-order` tells a softmax of 256 values, "
+            "`upscale-N` a softmax of digits (direct), `-values` blocks of a softmax of values (data), `-mixture` a "
+            "mixture of logistics, `-ce` the auxiliary term with weight 0.1.",
+        )
+        + _pictures(results, ("images", "images-4")),
+        coding(results),
+        circumstances(results),
+    ]
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def _pictures(results: Results, keys: Sequence[str]) -> str:
+    lines = []
+    for key in keys:
+        name, title, _ = CURVES[key]
+        if name in results:
+            lines.append(f"\n![{title}: rate against calls, and losses](pictures/report/rates-{key}.png)\n")
+    return "".join(lines)
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Every picture that there are results for."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    if any(f"density-{s}" in results for s in SETS):
+        made.append(_bars(results, folder / "density.png"))
+    for key, (name, title, unit) in CURVES.items():
+        if name in results:
+            made.append(_rates(results[name], title, unit, folder / f"rates-{key}.png"))
+    return made
+
+
+def _axes(ax: Any, title: str) -> None:
+    ax.set_title(title, fontsize=11, loc="left")
+    ax.grid(color="#dddddd", linewidth=0.6)
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def _rates(found: Mapping[str, Any], title: str, unit: str, path: Path) -> Path:
+    """Left: rate against calls, by how they were placed.  Right: losses by step, with where 20 planned calls go."""
+    from matplotlib import pyplot as plt
+
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), constrained_layout=True)
+    rates, labels = found["tables"]["rates"], {"planned": "planned", "split": "planned, an even split over the stages"}
+    for kind in ("absorbing", "uniform", "split", "planned"):
+        if rates[kind][0] is None or (kind == "split" and found["tables"]["stages"] == 1):
+            continue
+        label = {**labels, "absorbing": "absorbing diffusion"}.get(kind, kind)
+        left.plot(rates["calls"], rates[kind], color=COLOURS[kind], label=label, linewidth=1.8)
+    marks = [(int(k.split()[0]), f) for k, f in found["figures"].items() if k.endswith(" calls") and k[0].isdigit()]
+    if marks:
+        at, values, errors = zip(*((n, f["value"], f.get("error", 0.0)) for n, f in marks), strict=True)
+        left.errorbar(at, values, errors, fmt="o", color="#222222", markersize=4, label="planned, measured")
+    left.set_xscale("log")
+    left.set_xlabel("network calls")
+    left.set_ylabel(unit)
+    left.legend(frameon=False, fontsize=9)
+    _axes(left, f"{title}: rate against calls")
+    sites, offset = found["tables"]["sites"], 0
+    for s, row in enumerate(found["tables"]["losses"]):
+        at = [offset + k for k in row["known"]]
+        right.plot(at, row["bits"], "o", color="#4b5d8f", markersize=4, label=None if s else "measured, in bins")
+        right.plot(at, row["fitted"], color="#0b6e4f", label=None if s else "not increasing")
+        offset += sites
+    right.set_xlabel("symbols known, stage after stage" if len(found["tables"]["losses"]) > 1 else "symbols known")
+    right.set_ylabel("bits for one more symbol")
+    right.legend(frameon=False, fontsize=9)
+    _axes(right, "Loss per step, held out")
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
+    return path
+
+
+def _bars(results: Results, path: Path) -> Path:
+    """Each set on an axis of its own: the literature, and ours by number of orders."""
+    from matplotlib import pyplot as plt
+
+    fig, panels = plt.subplots(2, 3, figsize=(10.5, 6), constrained_layout=True)
+    for ax, name in zip(panels.flat, SETS, strict=True):
+        labels, values, errors, colours = [], [], [], []
+        for rival in DENSITY:
+            labels.append(rival)
+            values.append(DENSITY[rival][name])
+            errors.append(0.0)
+            colours.append("#4b5d8f" if rival in ANY_ORDER else "#b8c0d6")
+        figures = results.get(f"density-{name}", {}).get("figures", {})
+        for ours, key in OURS.items():
+            if key in figures:
+                labels.append(f"ardm, {ours}")
+                values.append(figures[key]["value"])
+                errors.append(figures[key].get("error", 0.0))
+                colours.append("#0b6e4f")
+        places = range(len(labels))
+        ax.barh(places, values, xerr=errors, color=colours, error_kw={"linewidth": 1})
+        ax.set_yticks(places, labels, fontsize=8)
+        ax.invert_yaxis()
+        low, high = min(values), max(values)
+        ax.set_xlim(low - 0.35 * (high - low) - 0.02 * low, high + 0.25 * (high - low))
+        for place, v in zip(places, values, strict=True):
+            ax.text(v, place, f" {v:.2f}", va="center", fontsize=8)
+        _axes(ax, f"{name}, nats (axis cut)")
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
+    return path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    options = parser.parse_args(arguments)
+    results = read(options.results)
+    options.docs.mkdir(parents=True, exist_ok=True)
+    draw(results, options.docs / "pictures" / "report")
+    (options.docs / "report.md").write_text(page(results))
+    print(f"{options.docs / 'report.md'}: {len(results)} results")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Which bundled models are tried on a content, and which of them codes it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ardm import archives, codec
+from ardm import engine as engines
+from ardm.content import Content, Kind
+from ardm.engine import Engine
+from ardm.errors import ModelMissing
+from ardm.files import How
+from ardm.suits import DRAWINGS, LETTERS, PICTURES, TEXT, TEXT_MOST, suited
+from linemodels import codec as model_of
+from linemodels import sound
+
+
+def image(C, H, W, dtype="u1"):
+    return Content(Kind.IMAGE, np.zeros((C, H, W), dtype), "png")
+
+
+def audio(rate, wide=True, channels=1, length=9):
+    return Content(Kind.AUDIO, np.zeros((channels, 1, length), "<u2" if wide else "u1"), "wav", rate=rate)
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (image(3, 32, 32), (PICTURES,)),
+        (image(1, 28, 28), (DRAWINGS, PICTURES)),
+        (image(1, 32, 2), (DRAWINGS, PICTURES)),
+        (image(1, 33, 28), (PICTURES,)),
+        (image(1, 28, 33), (PICTURES,)),
+        (image(1, 1, 28), (PICTURES,)),
+        (image(2, 28, 28), (PICTURES,)),
+        (image(15, 9, 9), (PICTURES,)),
+        (image(3, 9, 9, "<u2"), (PICTURES,)),
+        (audio(8000), ("speech8k",)),
+        (audio(12000), ("speech8k",)),
+        (audio(12001), ("speech16k",)),
+        (audio(16000, channels=2), ("speech16k",)),
+        (audio(24000), ("speech16k",)),
+        (audio(24001), ()),
+        (audio(44100), ()),
+        (audio(0), ()),
+        (audio(8000, wide=False), ()),
+        (audio(8000, length=0), ("speech8k",)),
+        (Content.of_bytes(b"the cat sat"), (LETTERS, TEXT)),
+        (Content.of_bytes(b"The cat sat."), (TEXT,)),
+        (Content.of_bytes(b"a\nb\tc\r\n"), (TEXT,)),
+        (Content.of_bytes(b" "), (LETTERS, TEXT)),
+        (Content.of_bytes(b""), ()),
+        (Content.of_bytes(b"x" * 19 + b"\xff"), (TEXT,)),
+        (Content.of_bytes(b"x" * 18 + b"\xff"), ()),
+        (Content.of_bytes(bytes(range(256))), ()),
+        (Content.of_bytes("\u4e2d\u6587" .encode() * 9), ()),
+        (Content.of_bytes(b"x" * TEXT_MOST), (LETTERS, TEXT)),
+        (Content.of_bytes(b"x" * (TEXT_MOST + 1)), ()),
+        (Content(Kind.ARRAY, np.zeros((3, 8, 8), np.uint8), "npy", layout="x"), (PICTURES,)),
+        (Content(Kind.ARRAY, np.zeros((1, 1, 80), np.uint8), "npy", layout="x"), (PICTURES,)),
+    ],
+    ids=lambda x: f"{x.kind.name} {x.shape}" if isinstance(x, Content) else "",
+)  # fmt: skip
+def test_what_is_tried(content, names):
+    assert suited(content) == names
+
+
+def test_bundled_models_are_those_that_are_tried():
+    """Of every bundled codec, the kind is that for which it is tried."""
+    kinds = {
+        PICTURES: "image",
+        DRAWINGS: "image",
+        TEXT: "text",
+        LETTERS: "text",
+        "speech8k": "audio",
+        "speech16k": "audio",
+    }
+    for name, path in codec.bundled().items():
+        assert codec.model(path).kind == kinds[name]
+
+
+# --- which of them codes it -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Tiny models under the names of bundled ones; returns those that were asked for."""
+    models = {"text27": "text", "english": "bytes", "speech8k": "sound"}
+    asked = []
+
+    def model(name):
+        asked.append(str(name))
+        if str(name) not in models:
+            raise ModelMissing(f"no {name}")
+        return model_of(models[str(name)])
+
+    monkeypatch.setattr(codec, "model", lambda name: name if isinstance(name, codec.CodecModel) else model(name))
+    return asked
+
+
+def test_the_model_that_takes_fewest_bits_codes(tiny, monkeypatch):
+    engine = Engine(backend="float32", device="cpu", threads=1)
+    content = Content.of_bytes(b"the cat sat on the mat")
+    bits = {name: engines._bits(engine._coder(name), content) for name in ("text27", "english")}
+    assert engine.coder(content).model.name == ("tiny text" if bits["text27"] < bits["english"] else "tiny bytes")
+    monkeypatch.setattr(engines, "_bits", lambda coder, content: -coder.model.program.classes)
+    assert engine.coder(content).model.name == "tiny bytes"
+
+
+def test_a_single_model_is_not_measured(tiny, monkeypatch):
+    monkeypatch.setattr(engines, "_bits", None)
+    engine = Engine(backend="float32", device="cpu", threads=1)
+    assert engine.coder(Content.of_bytes(b"The cat.")).model.name == "tiny bytes"
+    assert engine.coder(Content(Kind.AUDIO, sound(2, 9), "wav", rate=8000)).model.name == "tiny sound"
+
+
+def test_models_that_are_not_there_are_passed_over(tiny):
+    engine = Engine(backend="float32", device="cpu", threads=1)
+    assert engine.coder(image(1, 28, 28)) is None
+    assert engine.coder(audio(16000)) is None
+    assert engine.coder(Content.of_bytes(b"\xff" * 9)) is None
+    assert tiny == [DRAWINGS, PICTURES, "speech16k"]
+    with pytest.raises(ModelMissing):
+        dataclasses.replace(engine, model="speech16k").coder(audio(16000))
+
+
+def test_a_model_is_loaded_once(tiny):
+    engine = Engine(backend="float32", device="cpu", threads=1)
+    assert engine.coder(Content.of_bytes(b"Hello")) is engine.coder(Content.of_bytes(b"World"))
+    assert tiny == [TEXT]
+
+
+def test_levels_stand_for_calls(tiny):
+    for level, calls in ((1, 4), (7, 8), (9, 8)):
+        engine = Engine(level=level, backend="float32", device="cpu", threads=1)
+        assert engine.coder(Content.of_bytes(b"Hello")).calls == calls
+    assert Engine(calls=4, backend="float32", device="cpu").coder(Content.of_bytes(b"Hello")).calls == 4
+
+
+def test_an_archive_takes_the_model_that_suits_most_bytes(tiny):
+    how = How(engine=Engine(backend="float32", device="cpu", threads=1))
+    letters, words = Content.of_bytes(b"the cat sat "), Content.of_bytes(b"The cat sat. " * 5)
+    heard = Content(Kind.AUDIO, sound(1, 300), "wav", rate=8000)
+    blank = image(3, 400, 400)
+    assert archives._coder([letters, words], how).model.name == "tiny bytes"
+    assert archives._coder([letters, heard, words], how).model.name == "tiny sound"
+    assert archives._coder([heard] + [words] * 12, how).model.name == "tiny bytes"
+    assert archives._coder([blank, words], how).model.name == "tiny bytes", "the next, where the first is not there"
+    assert archives._coder([blank], how) is None
+    assert archives._coder([Content.of_bytes(b"\xff" * 50)], how) is None
+    many = [words] * 60 + [heard] * 1000
+    assert archives._coder(many, how).model.name == "tiny sound"
