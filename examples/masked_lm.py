@@ -65,7 +65,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 default = "huggingface" if find_spec("transformers") else "ardm"
 parser.add_argument("--network", choices=("huggingface", "ardm"), default=default)
 parser.add_argument("--text", type=Path, default=Path(__file__).parent / "data" / "alice.txt")
-parser.add_argument("--steps", type=int, default=600, help="of training")
+parser.add_argument("--steps", type=int, default=300, help="of training")
 asked = parser.parse_args()
 began = time.perf_counter()
 generator = torch.Generator().manual_seed(0)

@@ -9,8 +9,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from ardm import api, codec, data, formats
 from ardm.cli import app
+from ardm.content import Content, Kind
+from ardm.datasets.base import place
+from ardm.exact.model import NAME
 from ardm.schedule import Schedule
+from ardm.schema import learn
+from linemodels import SCHEMA, bundle, items, sound
+from linemodels import codec as line_model
 from tests_support import make_data, make_model
 
 
@@ -199,3 +206,119 @@ def test_usage_and_version():
     run("sample", "--calls", "0", code=2)
     assert "recipes" in run("models")
     assert torch.get_num_threads() >= 1
+
+
+# --- text, sounds and tables ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """A folder of tiny models of text, sounds and rows, and the codecs made of them."""
+    path = tmp_path_factory.mktemp("lines")
+    for name in ("text", "bytes", "both sides", "table", "classic"):
+        bundle(name).save(path / name)
+        (path / "codecs" / name).mkdir(parents=True)
+        line_model(name).save(path / "codecs" / name / NAME)
+    return path
+
+
+@pytest.mark.parametrize("made", [".", "codecs"])
+def test_samples_of_every_kind(lines, tmp_path, made, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    models = lines / made
+    said = run("sample", models / "text", "-n", 2, "-o", "a.txt", "--seed", 1)
+    written = (tmp_path / "a.txt").read_text()
+    assert set(written) <= set(" abcdefghijklmnopqrstuvwxyz\n")
+    assert len(written) == (2 * 24 + 3 if made == "." else 2 * 256 + 3)
+    assert "wrote a.txt" in said
+    run("sample", models / "text", "-n", 2, "--seed", 1)
+    assert (tmp_path / "samples.txt").read_text() == written
+    run("sample", models / "bytes", "-n", 1, "-o", "b.txt")
+    assert (tmp_path / "b.txt").read_bytes().decode()
+    run("sample", models / "table", "-n", 3)
+    schema, rows = learn((tmp_path / "samples.csv").read_text(), header=True)
+    assert schema.names == SCHEMA.names
+    assert len(rows) == 3
+    run("sample", models / "classic", "-n", 3, "-o", "c.csv")
+    values = np.loadtxt(tmp_path / "c.csv", delimiter=",", dtype=int)
+    assert values.shape == (3, 3)
+    assert (values < [3, 1, 5]).all()
+
+
+def test_samples_of_sounds(lines, tmp_path):
+    said = run("sample", lines / "both sides", "-n", 2, "-o", tmp_path / "a.wav")
+    content = formats.read((tmp_path / "a.wav").read_bytes()).content
+    assert (content.kind, content.rate, content.shape) == (Kind.AUDIO, 8000, (1, 1, 2 * (24 + 1600)))
+    assert "2 sounds" in said
+
+
+def test_a_codec_model_samples_what_it_decodes(lines, tmp_path):
+    run("sample", lines / "codecs" / "text", "-n", 1, "-o", tmp_path / "a.txt", "--seed", 4, "--calls", 3)
+    letters = np.frombuffer(line_model("text").alphabet, np.uint8)
+    drawn = letters[codec.sample(line_model("text"), 1, calls=3, seed=4)].tobytes()
+    assert (tmp_path / "a.txt").read_bytes() == drawn + b"\n"
+
+
+def test_samples_that_cannot_be_written(lines, tmp_path):
+    for name, ending in (("text", ".txt"), ("table", ".csv"), ("both sides", ".wav")):
+        for models in (lines, lines / "codecs"):
+            said = refused("sample", models / name, "-o", tmp_path / "a.png")
+            assert f"ends in {ending}" in said
+            assert "no folder" in refused("sample", models / name, "-o", tmp_path / "no" / f"a{ending}")
+            (tmp_path / f"old{ending}").write_bytes(b"old")
+            assert "exists" in refused("sample", models / name, "-o", tmp_path / f"old{ending}")
+            assert (tmp_path / f"old{ending}").read_bytes() == b"old"
+    out = tmp_path / "a.txt"
+    assert "animations are of pictures" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
+    for option in (["--temperature", 0.5], ["--order", "own"], ["--gif", tmp_path / "a.gif"], ["--label", 1]):
+        assert "its own order" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
+    assert "codes in 3, 8 network calls; 5 is none" in refused(
+        "sample", lines / "codecs" / "text", "-o", out, "--calls", 5
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["old.csv", "old.txt", "old.wav"]
+
+
+def test_eval_of_text(lines, tmp_path):
+    (tmp_path / "test.txt").write_bytes(b"the cat sat on the mat " * 20)
+    settings = ["data.name=text", f"data.folder={tmp_path}", "data.length=24"]
+    said = run("eval", lines / "text", *settings, "data.alphabet='27'", "--items", 4)
+    assert "4 items of text/test" in said
+    assert "exact" in said
+    assert "bits/dim" in said
+    assert "models 27 values" in refused("eval", lines / "text", *settings, "data.alphabet=bytes", "--items", 4)
+    assert "models 256 values" in refused("eval", lines / "bytes", *settings, "data.alphabet='27'", "--items", 4)
+    assert "items of shape (24,)" in refused("eval", lines / "text", *settings, "data.length=20", "--items", 4)
+    assert "begin with data." in refused("eval", lines / "text", *settings, "train.steps=3")
+    assert "did you mean" in refused("eval", lines / "text", *settings, "data.lenght=3")
+
+
+def test_eval_of_sounds(lines, tmp_path):
+    heard = Content(Kind.AUDIO, sound(1, 24 * 40)[:, 0][:, None] % 4096, "wav", rate=8000)
+    name = next(f"{n}.wav" for n in range(999) if place(f"{n}.wav") >= 0.95)  # of the test split
+    (tmp_path / name).write_bytes(formats.render(heard))
+    settings = ["data.name=sounds", f"data.folder={tmp_path}", "data.length=24"]
+    assert "bits/dim" in run("eval", lines / "both sides", *settings, "--items", 2)
+
+
+def test_eval_of_a_table_goes_by_the_texts_of_its_values(lines, tmp_path):
+    """A file that has fewer of them, or in which they come in another order, numbers them otherwise."""
+    rows = items("table", 300, seed=3)
+    (tmp_path / "all.csv").write_text(SCHEMA.decode(rows.tolist()))
+    few = rows[(rows[:, 1] != 0) & (rows[:, 2] != 0)]
+    (tmp_path / "few.csv").write_text(SCHEMA.decode(few.tolist()))
+    said = run("eval", lines / "table", "--data", "table", "--folder", tmp_path / "few.csv", "--calls", 4, "--items", 0)
+    assert "nats an item" in said
+    x = data.table(tmp_path / "few.csv", "test").items.long()
+    x[:, 1:3] += 1
+    shown = float(re.search(r"-([\d.]+) nats an item", said).group(1))
+    assert abs(shown - float(api.score(bundle("table"), x, 4, None, 0, 4, None).nats.mean())) < 1e-3
+    (tmp_path / "more.csv").write_text(SCHEMA.decode(rows.tolist()).replace(",20,", ",21,"))
+    assert "does not know the value '21' of column 'age'" in refused(
+        "eval", lines / "table", "--data", "table", "--folder", tmp_path / "more.csv", "--items", 0
+    )
+    (tmp_path / "other.csv").write_text(SCHEMA.decode(few.tolist()).replace("sex,age", "age,sex"))
+    assert "models the columns sex, age" in refused(
+        "eval", lines / "table", "--data", "table", "--folder", tmp_path / "other.csv"
+    )
+    np.save(tmp_path / "rows.npy", np.array([[4, 0, 1], [1, 0, 2], [0, 0, 3], [2, 0, 4], [3, 0, 0]] * 40))
+    assert "more values" in refused("eval", lines / "classic", "--data", "table", "--folder", tmp_path / "rows.npy")

@@ -85,7 +85,7 @@ def density(results: Results) -> str:
     have = [s for s in SETS if f"density-{s}" in results]
     text = (
         "## The classic order-agnostic benchmark\n\nMean negative log-likelihood of the test items in nats; less is better. "
-        "One residual perceptron a set (`laptop/density`). One order: the mean over random orders, measured on every test "
+        "One small network a set (`laptop/density`). One order: the mean over random orders, measured on every test "
         "item. Ensembles: −log of the mean likelihood over fixed random orders, exact on the items that the results "
         "name; what they gain there is taken off the mean of all items. The figures of the literature were written down "
         "from memory of Germain et al. 2015 and Uria et al. 2016: check them before quoting them.\n\n"
@@ -264,7 +264,7 @@ def page(results: Results) -> str:
             "Bits a dimension of CIFAR-10 test pictures.",
             "images",
             image_names,
-            (20, 50, 100, 500),
+            (20, 50, 100, 400),
             "`laptop/compare-images`: the same windows and perceptron. `any-order` tells a softmax of 256 values, "
             "`upscale-N` a softmax of digits (direct), `-values` blocks of a softmax of values (data), `-mixture` a "
             "mixture of logistics, `-ce` the auxiliary term with weight 0.1.",

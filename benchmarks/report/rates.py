@@ -24,11 +24,12 @@ def held_out(model: Model, x: Tensor, passes: int, seed: int = 11, chunk: int = 
     return likelihood.curve(model, x, passes, seeded(seed), chunk=chunk)
 
 
-def budgets(stages: int, sites: int, most: int = 40) -> list[int]:
-    """Numbers of calls from S to S · D, evenly spaced on a logarithmic scale, with round ones among them."""
+def budgets(stages: int, sites: int, most: int = 18) -> list[int]:
+    """Numbers of calls from S to 512, evenly spaced on a logarithmic scale with round ones among them, and all S · D."""
     D = stages * sites
-    grid = {round(stages * (D / stages) ** (k / most)) for k in range(most + 1)}
-    return sorted({min(max(n, stages), D) for n in grid | {5, 10, 20, 50, 100, 200, 400, 500} if n <= D})
+    top = min(D, 512)
+    grid = {round(stages * (top / stages) ** (k / most)) for k in range(most + 1)} | {5, 10, 20, 50, 100, 200, 400}
+    return sorted({n for n in grid if stages <= n <= top} | {D})
 
 
 def table(result: Result, bundle: Bundle, curve: LossCurve) -> None:
@@ -41,15 +42,12 @@ def table(result: Result, bundle: Bundle, curve: LossCurve) -> None:
     scale = 1 / (D * math.log(2))
     rows: dict[str, list[float | None]] = {"calls": [], "planned": [], "split": [], "uniform": [], "absorbing": []}
     for calls in budgets(S, D):
-        if calls < S:
-            continue
         rows["calls"].append(calls)
-        for name, made in (
-            ("planned", Schedule.joint(fit, calls)),
-            ("split", Schedule.optimal(fit, calls)),
-            ("uniform", Schedule.uniform(S, D, calls)),
-        ):
-            rows[name].append(rounded((made.priced(price).nats or math.nan) * scale))
+        made = {"uniform": Schedule.uniform(S, D, calls)}
+        made["planned"] = Schedule.joint(fit, calls) if calls < S * D else made["uniform"]  # one call a symbol
+        made["split"] = Schedule.optimal(fit, calls) if calls < S * D and S > 1 else made["planned"]
+        for name, own in made.items():
+            rows[name].append(rounded((own.priced(price).nats or math.nan) * scale))
         rows["absorbing"].append(rounded(schedule.absorbing_cost(price[0], calls) * scale) if S == 1 else None)
     result.tables["rates"] = rows
     result.tables["sites"], result.tables["stages"] = D, S

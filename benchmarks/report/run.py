@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -68,15 +69,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps and items: whether the script works")
     options = parser.parse_args(arguments)
     setting = Setting(options.data, options.runs, options.quick, partial(print, flush=True))
+    failed: list[str] = []
     for wanted in options.names:
         chosen = ALL if wanted == "all" else GROUPS.get(wanted) or {wanted: ALL[wanted]}
         for name, measure in chosen.items():
             if (options.results / f"{name}.json").is_file() and not options.again:
                 setting.log(f"{name}: there already")
                 continue
-            result = measure(setting)
+            try:
+                result = measure(setting)
+            except Exception:  # the others may still be measured
+                setting.log(f"{name}: {traceback.format_exc()}")
+                failed.append(name)
+                continue
             path = result.save(f"python benchmarks/report/run.py {name}", options.results)
             setting.log(f"{name}: {path.name} after {result.budget or 'no training'}")
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "any-order-3": ("model.components=3",),
 }
 """Overrides of laptop/compare-speech."""
-ITEMS = 96
+ITEMS = 64
 
 
 def measure(setting: Setting, name: str) -> Result:
@@ -42,12 +42,12 @@ def measure(setting: Setting, name: str) -> Result:
         result.estimate("full calls", likelihood.causal(model, x, chunk=16))
         return result
     S = len(model.digits)
-    result.estimate("full calls", likelihood.bound(model, x, 1 if setting.quick else 4 * S, seeded(20), chunk=16))
+    result.estimate("full calls", likelihood.bound(model, x, 1 if setting.quick else 2 * S, seeded(20), chunk=16))
     if name.startswith("any-order-"):
         return result
     curve = held_out(model, x, 1 if setting.quick else 4 * S, chunk=16)
     shape(result, curve)
     table(result, bundle, curve)
     if not setting.quick:
-        policies(result, bundle, x, (50, 50 * S), 4, chunk=16)
+        policies(result, bundle, x, (50, 50 * S), 2, chunk=16)
     return result

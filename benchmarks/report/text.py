@@ -16,7 +16,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "absorbing": ("train.objective=absorbing", "train.diffusion_steps=1000"),
 }
 """Overrides of laptop/compare-text; steps, batch, rate and everything else are the same."""
-ITEMS = 256
+ITEMS = 192
 CALLS = (5, 10, 20, 50, 128)
 
 
@@ -42,11 +42,11 @@ def measure(setting: Setting, name: str) -> Result:
     if name == "causal":
         result.estimate("full calls", likelihood.causal_bound(model, x, 4, seeded(10)))
         return result
-    result.estimate("full calls", likelihood.bound(model, x, 8, seeded(10)))
-    curve = held_out(model, x, 2 if setting.quick else 16)
+    result.estimate("full calls", likelihood.bound(model, x, 6, seeded(10)))
+    curve = held_out(model, x, 2 if setting.quick else 12)
     shape(result, curve)
     table(result, bundle, curve)
-    passes = 1 if setting.quick else 4
+    passes = 1 if setting.quick else 2
     policies(result, bundle, x, CALLS, passes)
     for steps in (20, 1000):
         found = likelihood.absorbing_bound(model, x, steps, passes, seeded(14, steps))
@@ -54,5 +54,5 @@ def measure(setting: Setting, name: str) -> Result:
     for calls in (5, 10, 20, 50):
         planned = Schedule.joint(bundle.curve.monotone(), calls).priced(curve.monotone())
         result.add(f"{calls} calls, as planned on held-out losses", planned.bits_per_dim(), unit="bits/dim", bound=True)
-    symmetry(result, model, x, bundle.config.sites // 4, 1 if setting.quick else 4)
+    symmetry(result, model, x, bundle.config.sites // 4, 1 if setting.quick else 3)
     return result

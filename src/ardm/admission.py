@@ -19,6 +19,8 @@ PATIENCE = 3600.0
 """Seconds of decoding, by estimate, that are not started without being forced."""
 SECONDS_A_SAMPLE, SECONDS_A_CALL = 3e-5, 2e-7
 """What decoding takes for each sample that a model codes, and for each network call a sample: two cores, no GPU."""
+FEW_CALLS, SECONDS_A_STEP = 100, 1e-3
+"""Calls beyond which an item is no more work, since each site is asked once, but as many steps one after the other."""
 NETWORK = 600 << 20
 """Bytes that a network takes, with what runs it."""
 COPIES = 3
@@ -41,7 +43,8 @@ class Budget:
 
 def estimate(samples: int, calls: int) -> float:
     """Seconds that decoding takes, roughly."""
-    return samples * (SECONDS_A_SAMPLE + calls * SECONDS_A_CALL) if calls else 0.0
+    work = samples * (SECONDS_A_SAMPLE + min(calls, FEW_CALLS) * SECONDS_A_CALL)
+    return work + max(0, calls - FEW_CALLS) * SECONDS_A_STEP if calls else 0.0
 
 
 def memory(info: FrameInfo) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # commands import what they need, so that those on files star
 
     from ardm.bundle import Bundle
     from ardm.config import DataConfig
+    from ardm.data import Dataset
     from ardm.digits import Partial
     from ardm.schema import Schema
 
@@ -125,6 +126,7 @@ def evaluate(
                 f"{bundle.name} models items of shape {bundle.model.shape}; those of {source.name} have "
                 f"{tuple(x.shape[1:])}"
             )
+        x = _in_classes_of(bundle, x, chosen)
         began = time.perf_counter()
         labels = chosen.labels[: len(x)].long() if bundle.config.labels and chosen.labels is not None else None
         contexts = [None] * len(x.split(64)) if labels is None else list(labels.split(64))
@@ -139,6 +141,33 @@ def evaluate(
         if bundle.content == "table":
             console.print(f"{-float(result.nats.mean()):.4f} nats an item (log-likelihood)", highlight=False)
         console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
+
+
+def _in_classes_of(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> torch.Tensor:
+    """Items as a model knows them: of a table by the texts of its values, which other files number otherwise.
+
+    Raises ArdmError for values that it has not, and text of another alphabet.
+    """
+    ours, theirs = bundle.schema, chosen.schema
+    if ours is not None and theirs is not None and ours.categories != theirs.categories:
+        import torch
+
+        if ours.names != theirs.names:
+            raise ArdmError(f"{bundle.name} models the columns {', '.join(ours.names)}; got {', '.join(theirs.names)}")
+        columns = []
+        for values, name, known, kinds in zip(x.T, ours.names, ours.categories, theirs.categories, strict=True):
+            number = {text: n for n, text in enumerate(known)}
+            columns.append(torch.tensor([number.get(text, -1) for text in kinds])[values])
+            if int(columns[-1].min()) < 0:
+                strange = kinds[int(values[columns[-1].argmin()])]
+                raise ArdmError(f"{bundle.name} does not know the value {strange!r} of column {name!r}")
+        return torch.stack(columns, 1)
+    K = bundle.config.classes
+    if int(x.max()) >= K or (bundle.content == "text" and chosen.classes != K):
+        raise ArdmError(f"{bundle.name} models {K} values; those of {chosen.name} are {chosen.classes}")
+    if any(int(n) >= limit for n, limit in zip(x.flatten(1).amax(0), bundle.config.columns, strict=False)):
+        raise ArdmError(f"a column of {chosen.name} has more values than {bundle.name} models")
+    return x
 
 
 def _source(bundle: Bundle, name: str, folder: Path | None, changes: list[str]) -> DataConfig:

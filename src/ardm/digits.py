@@ -202,7 +202,7 @@ class Digits:
 class Maps:
     """Values refined along user-defined deterministic maps, the paper's P^(1) .. P^(S) (section 3.2).
 
-    maps[s][w] is the value, known to depth s, that a value w known to depth s + 1 forgets to: `maps[-1]` is applied
+    `maps[s][w]` is the value, known to depth s, that a value w known to depth s + 1 forgets to: `maps[-1]` is applied
     first to data, and `maps[0]` must send everything to one absorbing state.  States need not be data: with K classes,
     a map to K, K+1, … adds absorbing or intermediate classes.  `Maps(K, [[a] * (K)])` is the order-agnostic ARDM with
     absorbing value a, and a = K an extra class.

@@ -288,6 +288,11 @@ class Trainer:
         lengths = torch.tensor([len(p) for p in self.plans])[level]
         return {"level": level, "step": (within * lengths).long().clamp(min=0).minimum(lengths - 1)}
 
+    def anyone(self, flag: bool) -> bool:
+        """Whether any process says so; all must ask, at the same step.  So they can stop together, and save."""
+        said = torch.tensor([float(flag)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(said, "sum") > 0)
+
     def __iter__(self) -> Iterator[Progress]:
         config = self.config
         rank, world = self.accelerator.process_index, self.accelerator.num_processes

@@ -1,0 +1,59 @@
+"""A process of several that train: it runs the jobs of a JSON file one after the other, and writes down what it saw.
+
+    python distributed.py JOBS OUT     with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set
+
+A job: recipe, folder, resume, until (the step after which to stop and save).
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from ardm.config import Recipe, from_values
+from ardm.errors import ArdmError
+from ardm.sharding import own
+from ardm.train import Trainer
+
+
+def run(job):
+    """What a run shows: its steps as (step, loss, norm, valid), and the numbers held and had in all."""
+    trainer = Trainer(from_values(Recipe, job["recipe"]), job["folder"], job["resume"], cpu=True)
+    seen = []
+    for p in trainer:
+        seen.append((p.step, p.loss, p.norm, p.valid))
+        if p.step == job["until"]:
+            trainer.save()
+            break
+    named = dict(trainer.model.named_parameters())
+    inner = getattr(trainer.optimiser, "optimizer", trainer.optimiser)
+    moments = [slots["exp_avg"] for slots in inner.state.values()]
+    return {
+        "seen": seen,
+        "held": sum(own(p).numel() for p in named.values()),
+        "moments": sum(own(m).numel() for m in moments),
+        "average": sum(own(v).numel() for v in trainer.average.values()),
+        "all": sum(p.numel() for p in named.values()),
+        "anyone": [trainer.anyone(trainer.accelerator.process_index == 1), trainer.anyone(False)],
+    }
+
+
+def attempt(job):
+    """A refusal is something seen, too."""
+    try:
+        return run(job)
+    except ArdmError as error:
+        return {"error": str(error)}
+
+
+def main(jobs, out):
+    """Run them all."""
+    results = [attempt(job) for job in json.loads(Path(jobs).read_text())]
+    Path(f"{out}-{os.environ['RANK']}.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    import torch
+
+    main(*sys.argv[1:])
+    torch.distributed.destroy_process_group()

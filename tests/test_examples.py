@@ -1,0 +1,55 @@
+"""The documentation runs: its Python, its list of recipes, its table of contents.  (CI runs examples/ and builds the site.)"""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ardm import zoo
+from ardm.config import shipped
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+pytestmark = pytest.mark.skipif(not (ROOT / "mkdocs.yml").is_file(), reason="needs the checkout")
+
+
+def blocks(page):
+    """The Python of a page that needs no download."""
+    found = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    return [block for block in found if "from_pretrained" not in block]
+
+
+@pytest.mark.parametrize("page", [p for p in sorted(DOCS.glob("*.md")) if blocks(p)], ids=lambda p: p.stem)
+def test_python_in_the_documentation_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(zoo, "BODIES", dict(zoo.BODIES))
+    space = {}
+    for block in blocks(page):
+        exec(compile(block, page.name, "exec"), space)
+
+
+def test_every_recipe_is_listed():
+    text = (DOCS / "recipes.md").read_text()
+    for recipe in shipped():
+        assert f"`{recipe.partition('/')[2]}`" in text, recipe
+
+
+def test_every_page_is_in_the_table_of_contents():
+    def pages(entry):
+        if isinstance(entry, str):
+            return [entry]
+        inner = entry.values() if isinstance(entry, dict) else entry
+        return [page for part in inner for page in pages(part)]
+
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(pages(nav)) == sorted(p.name for p in DOCS.glob("*.md"))
+
+
+def test_continuous_integration_runs_the_examples_and_builds_the_site():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "mkdocs" in script
+    assert "--strict" in script
+    for example in (ROOT / "examples").glob("*.py"):
+        assert example.stem in script
