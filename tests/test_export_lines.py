@@ -76,7 +76,7 @@ def test_distributions_are_those_of_the_floats(name):
         assert 0 <= kl[12] < 0.003, kl
         return
     assert 0 <= kl[12] < 0.0006, kl
-    assert kl[12] < kl[6] < 0.1, kl
+    assert kl[12] < kl[6] + 1e-4 < 0.1, kl
 
 
 # --- the same everywhere ----------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from ardm.ans import Decoder, Encoder
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.schema import Schema
-from ardm.tablecoder import TableCoder
 from linemodels import SCHEMA, coder, items
 from linemodels import codec as model_of
 
@@ -98,7 +97,7 @@ def test_every_text_comes_back(name):
 
 def test_rows_are_coded_by_the_model_and_nothing_else_is():
     made = coder("table")
-    assert isinstance(made, TableCoder)
+    assert isinstance(made, codec.TableCoder)
     file, report = cut(text(40))
     assert report.methods == {"coded": 1}
     header = len(text(0))
@@ -118,22 +117,19 @@ def test_what_stands_between_rows_costs_its_bytes():
 
 
 @pytest.mark.parametrize("together", [2, 7])
-def test_many_rows_are_walked_in_items(together, monkeypatch):
+def test_many_rows_are_walked_in_items(together):
     whole = part(text(40))[0]
     made = codec.coder(model_of("table"), None, "float32", "cpu", 1)
-    monkeypatch.setattr(TableCoder, "together", together)
+    made.together = together
     assert len(part(text(40), made)[0]) - len(whole) in range(-5, 6)
     part(TEXTS["a value that is unknown, in the middle"], made)
 
 
-def test_how_many_rows_are_walked_together(monkeypatch):
+def test_how_many_rows_are_walked_together():
     assert coder("table").together == 1 << 10
-    made = codec.coder(model_of("table"), None, "float32", "cpu", 1)
-    monkeypatch.setattr(tablecoder, "ROOM", 65)
-    assert made.together == 65 // (4 * 5)
-    made = codec.coder(model_of("table"), None, "float32", "cpu", 1)
-    monkeypatch.setattr(tablecoder, "ROOM", 1)
-    assert made.together == 1
+    assert tablecoder.together(SCHEMA, 1 << 16) == (1 << 24) // (4 << 16)
+    wide = Schema(tuple(map(str, range(300))), (("a",),) * 300)
+    assert tablecoder.together(wide, 1 << 16) == 1
 
 
 @pytest.mark.parametrize("backend", ["float64", "int64", "numpy"])
@@ -212,7 +208,7 @@ def test_what_is_refused():
 
 def test_a_model_without_a_schema_takes_arrays():
     made = coder("classic")
-    assert not isinstance(made, TableCoder)
+    assert not isinstance(made, codec.TableCoder)
     x = items("classic").numpy().astype(np.uint8)[None]
     good = Content(Kind.ARRAY, x, "npy", layout="rows")
     assert made.refuses(good) is None
@@ -240,7 +236,7 @@ def test_large_texts_take_linear_time():
     data = b"not a row of any table at all\n" * 50_000
     with limited(seconds=10):
         assert coder("table").refuses(Content.of_bytes(data))
-        (plain, rows), *more = coder("table")._pieces(data)
+        (plain, rows), *more = tablecoder.pieces(BODY, data)
     assert (plain, rows, more) == (data, [], [])
 
 
@@ -297,9 +293,9 @@ def test_any_stream_ends():
 
 def forged(*numbers):
     """A stream that begins with some numbers, and then has no more than a word."""
-    symbols = tablecoder._bytes(b"".join(n.to_bytes(3, "big") for n in numbers))
+    symbols = tablecoder.symbols(b"".join(n.to_bytes(3, "big") for n in numbers))
     encoder = Encoder()
-    encoder.push(symbols.start, symbols.width)
+    encoder.push(*symbols)
     return encoder.finish(0)
 
 
@@ -329,7 +325,7 @@ def test_counts_that_cannot_be(numbers, length):
 def test_a_value_that_a_column_has_not():
     """Of a model whose program does not know its columns."""
     made = codec.coder(model_of("table"), None, "float32", "cpu", 1)
-    made.__dict__["_schema"] = dataclasses.replace(BODY, categories=(("f",), ("1",), ("",), ("only",)))
+    made._schema = dataclasses.replace(BODY, categories=(("f",), ("1",), ("",), ("only",)))
     stream = part(text(20, BODY))[0]
     with pytest.raises(CodecError, match=r"cannot take|truncated|does not end|rows make"):
         list(made.decode([(stream, [(1, 1, len(text(20, BODY)))])]))

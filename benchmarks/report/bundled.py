@@ -34,9 +34,9 @@ def curve(setting: Setting) -> Result:
     x = pictures(setting, 32)
     measured = held_out(bundle.model, x, 1 if setting.quick else 8, chunk=4)
     shape(result, measured)
-    table(result, bundle, measured)
+    table(result, bundle, measured, bundle.curve)
     if not setting.quick:
-        policies(result, bundle, x, (20, 100), 2, chunk=4)
+        policies(result, bundle, bundle.curve, x, (20,), 2, chunk=4)
     symmetry(result, bundle.model, x[:16], 768, 1, chunk=4)
     result.budget = {"bundled model": bundle.name, "parameters": sum(p.numel() for p in bundle.model.parameters())}
     return result

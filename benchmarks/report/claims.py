@@ -15,7 +15,7 @@ from published import AUDIO, CODING, IMAGES, TEXT
 HEADER = 15
 """Bytes of header of a file of one 32×32 picture (docs/format.md)."""
 NOISE = 0.01
-"""Bits a dimension by which a plan of training losses may miss on held-out losses of a few dozen items."""
+"""Bits a dimension by which a plan of other items may miss on held-out losses of a few dozen items."""
 HOLDS, FAILS, UNREACHED = "holds", "does not hold here", "not reached here"
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -175,7 +175,7 @@ def _c7(r: Results) -> Verdict:
         parts.append(
             f"{name}, 20 calls: {at20[0]:.3f} against {at20[1]:.3f}; over all budgets at most {max(gaps):+.4f}"
         )
-    said = "plans are of training losses, prices of held-out ones, of which few items leave some noise"
+    said = "plans are of other items than prices, and few of both leave some noise"
     return told(good), f"{'; '.join(parts)} ({said})"
 
 

@@ -30,7 +30,7 @@ ROWS = {"adult": 320, "connect4": 320, "dna": 320, "mushrooms": 320, "nips": 96,
 
 
 @torch.no_grad()
-def along_orders(model: torch.nn.Module, x: Tensor, orders: int, seed: int, chunk: int = 4096) -> Tensor:
+def along_orders(model: torch.nn.Module, x: Tensor, orders: int, seed: int, chunk: int = 512) -> Tensor:
     """(orders, B) nats: −log p(x | order) for fixed random orders, each in D steps, `chunk` network inputs a call.
 
     The numbers of `likelihood.exact` along `plan.shuffled`; in larger chunks.

@@ -29,13 +29,16 @@ def measure(setting: Setting, name: str) -> Result:
         choice += ["train.steps=4", "train.batch=4", "train.valid_items=4", "model.width=16", "model.blocks=1"]
     bundle, result.budget = trained(setting, result.name, "laptop/compare-images", choice)
     model = bundle.model.eval()
-    x = data.load("cifar10", setting.data / "cifar10", "test").items[: setting.items(ITEMS)].long()
+    x, valid = (
+        data.load("cifar10", setting.data / "cifar10", split).items[: setting.items(ITEMS)].long()
+        for split in ("test", "valid")
+    )
     S = len(model.digits)
     passes = 1 if setting.quick else max(2, S)
     result.estimate("full calls", likelihood.bound(model, x, passes, seeded(30), chunk=8))
-    curve = held_out(model, x, passes, chunk=8)
+    curve, plan = held_out(model, x, passes, chunk=8), held_out(model, valid, passes, 31, chunk=8)
     shape(result, curve)
-    table(result, bundle, curve)
+    table(result, bundle, curve, plan)
     if not setting.quick:
-        policies(result, bundle, x, (50, 100), 2, chunk=8)
+        policies(result, bundle, plan, x, (20,), 2, chunk=8)
     return result

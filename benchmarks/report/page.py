@@ -242,7 +242,7 @@ def page(results: Results) -> str:
             (5, 10, 20, 50),
             "`laptop/compare-text`: the same Transformer, steps, batch and rate; any order (OA-ARDM), one order, causal in "
             "any order (as XLNet), absorbing diffusion of 1000 steps. Small numbers of calls: schedules planned on "
-            "training losses, priced on held-out ones.",
+            "losses of validation items, priced on those of test items.",
         )
         + _pictures(results, ("text",)),
         comparison(
@@ -357,7 +357,7 @@ def _bars(results: Results, path: Path) -> Path:
             labels.append(rival)
             values.append(DENSITY[rival][name])
             errors.append(0.0)
-            colours.append("#4b5d8f" if rival in ANY_ORDER else "#b8c0d6")
+            colours.append("#4b5d8f" if rival in ANY_ORDER else "#8d9bbd")
         figures = results.get(f"density-{name}", {}).get("figures", {})
         for ours, key in OURS.items():
             if key in figures:
@@ -370,9 +370,10 @@ def _bars(results: Results, path: Path) -> Path:
         ax.set_yticks(places, labels, fontsize=8)
         ax.invert_yaxis()
         low, high = min(values), max(values)
-        ax.set_xlim(low - 0.35 * (high - low) - 0.02 * low, high + 0.25 * (high - low))
+        left = low - 0.5 * (high - low) - 0.005 * low
+        ax.set_xlim(left, high + 0.1 * (high - low))
         for place, v in zip(places, values, strict=True):
-            ax.text(v, place, f" {v:.2f}", va="center", fontsize=8)
+            ax.text(left, place, f" {v:.2f}", va="center", fontsize=8, color="white", fontweight="bold")
         _axes(ax, f"{name}, nats (axis cut)")
     fig.savefig(path, dpi=110)
     plt.close(fig)

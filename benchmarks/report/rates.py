@@ -32,13 +32,13 @@ def budgets(stages: int, sites: int, most: int = 18) -> list[int]:
     return sorted({n for n in grid if stages <= n <= top} | {D})
 
 
-def table(result: Result, bundle: Bundle, curve: LossCurve) -> None:
-    """Add `rates`: bits a dimension by number of calls.  Schedules come from training losses, prices from held-out ones.
+def table(result: Result, bundle: Bundle, curve: LossCurve, plan: LossCurve) -> None:
+    """Add `rates`: bits a dimension by number of calls.  Schedules come from the losses `plan`, prices from `curve`.
 
     planned: the stages share the budget; split: evenly (the paper's); uniform; absorbing (one stage only).
     """
     S, D = len(bundle.model.digits), math.prod(bundle.model.shape)
-    fit, price = bundle.curve.monotone(), curve.monotone()
+    fit, price = plan.monotone(), curve.monotone()
     scale = 1 / (D * math.log(2))
     rows: dict[str, list[float | None]] = {"calls": [], "planned": [], "split": [], "uniform": [], "absorbing": []}
     for calls in budgets(S, D):
@@ -93,9 +93,11 @@ def shape(result: Result, curve: LossCurve) -> None:
     )
 
 
-def policies(result: Result, bundle: Bundle, x: Tensor, calls: Sequence[int], passes: int, chunk: int = 32) -> None:
+def policies(
+    result: Result, bundle: Bundle, plan: LossCurve, x: Tensor, calls: Sequence[int], passes: int, chunk: int = 32
+) -> None:
     """Add the measured bound under the planned schedule of so many calls, beside what the planner expects of it."""
-    fit = bundle.curve.monotone()
+    fit = plan.monotone()
     S, D = len(bundle.model.digits), math.prod(bundle.model.shape)
     for n in calls:
         if not S <= n <= S * D:

@@ -27,6 +27,13 @@ MODELS: dict[str, tuple[str, ...]] = {
 ITEMS = 64
 
 
+def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
+    """Windows evenly spread over the clips, so that every digit and speaker may be among them."""
+    every = data.load("fsdd", setting.data / "fsdd", split, length=length).items
+    n = setting.items(ITEMS)
+    return every[torch.arange(n) * len(every) // n].long()
+
+
 def measure(setting: Setting, name: str) -> Result:
     """Train and measure one of them."""
     result = Result(f"speech-{name}")
@@ -35,9 +42,7 @@ def measure(setting: Setting, name: str) -> Result:
         choice += ["train.steps=4", "train.batch=4", "train.valid_items=4", "model.width=16", "model.blocks=2"]
     bundle, result.budget = trained(setting, result.name, "laptop/compare-speech", choice)
     model = bundle.model.eval()
-    every = data.load("fsdd", setting.data / "fsdd", "test", length=bundle.config.sites).items
-    n = setting.items(ITEMS)
-    x = every[torch.arange(n) * len(every) // n].long()
+    x, valid = (spread_items(setting, bundle.config.sites, split) for split in ("test", "valid"))
     if name == "one-order":
         result.estimate("full calls", likelihood.causal(model, x, chunk=16))
         return result
@@ -45,9 +50,10 @@ def measure(setting: Setting, name: str) -> Result:
     result.estimate("full calls", likelihood.bound(model, x, 1 if setting.quick else 2 * S, seeded(20), chunk=16))
     if name.startswith("any-order-"):
         return result
-    curve = held_out(model, x, 1 if setting.quick else 4 * S, chunk=16)
+    passes = 1 if setting.quick else 3 * S
+    curve, plan = held_out(model, x, passes, chunk=16), held_out(model, valid, passes, 21, chunk=16)
     shape(result, curve)
-    table(result, bundle, curve)
+    table(result, bundle, curve, plan)
     if not setting.quick:
-        policies(result, bundle, x, (50, 50 * S), 2, chunk=16)
+        policies(result, bundle, plan, x, (20,), 4, chunk=16)
     return result

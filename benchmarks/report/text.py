@@ -17,12 +17,12 @@ MODELS: dict[str, tuple[str, ...]] = {
 }
 """Overrides of laptop/compare-text; steps, batch, rate and everything else are the same."""
 ITEMS = 192
-CALLS = (5, 10, 20, 50, 128)
+CALLS = (5, 10, 20)
 
 
-def test_items(setting: Setting, length: int) -> torch.Tensor:
-    """Items evenly spread over the test text, so that every book is among them."""
-    x = data.load("text", setting.data / "text27", "test", alphabet="27", length=length).items.long()
+def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
+    """Items evenly spread over the text, so that every book is among them."""
+    x = data.load("text", setting.data / "text27", split, alphabet="27", length=length).items.long()
     n = setting.items(ITEMS)
     return x[torch.arange(n) * len(x) // n]
 
@@ -35,7 +35,7 @@ def measure(setting: Setting, name: str) -> Result:
         choice += ["train.steps=4", "train.batch=4", "train.valid_items=4", "model.width=16", "model.blocks=1"]
     bundle, result.budget = trained(setting, result.name, "laptop/compare-text", choice)
     model = bundle.model.eval()
-    x = test_items(setting, bundle.config.sites)
+    x, valid = (spread_items(setting, bundle.config.sites, split) for split in ("test", "valid"))
     if name == "one-order":
         result.estimate("full calls", likelihood.causal(model, x))
         return result
@@ -43,16 +43,17 @@ def measure(setting: Setting, name: str) -> Result:
         result.estimate("full calls", likelihood.causal_bound(model, x, 4, seeded(10)))
         return result
     result.estimate("full calls", likelihood.bound(model, x, 6, seeded(10)))
-    curve = held_out(model, x, 2 if setting.quick else 12)
+    passes = 2 if setting.quick else 12
+    curve, plan = held_out(model, x, passes), held_out(model, valid, passes, 15)
     shape(result, curve)
-    table(result, bundle, curve)
-    passes = 1 if setting.quick else 2
-    policies(result, bundle, x, CALLS, passes)
+    table(result, bundle, curve, plan)
+    passes = 1 if setting.quick else 4
+    policies(result, bundle, plan, x, CALLS, passes)
     for steps in (20, 1000):
         found = likelihood.absorbing_bound(model, x, steps, passes, seeded(14, steps))
         result.estimate(f"absorbing, {steps} steps", found)
-    for calls in (5, 10, 20, 50):
-        planned = Schedule.joint(bundle.curve.monotone(), calls).priced(curve.monotone())
+    for calls in CALLS:
+        planned = Schedule.joint(plan.monotone(), calls).priced(curve.monotone())
         result.add(f"{calls} calls, as planned on held-out losses", planned.bits_per_dim(), unit="bits/dim", bound=True)
     symmetry(result, model, x, bundle.config.sites // 4, 1 if setting.quick else 3)
     return result

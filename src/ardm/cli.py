@@ -282,7 +282,8 @@ def sample(
         from ardm.bundle import bundled, load
 
         cli_codec.use_threads(threads)
-        if model not in bundled() and not (Path(model) / "config.json").is_file() and _codes(model):
+        floats = model in bundled() or (Path(model) / "config.json").is_file()
+        if _codes(model) and (not floats or _better_coded(model, temperature, order, label)):
             _sample_codec(model, items, calls, seed, out, force, (temperature, order, gif, label))
             return
         bundle = load(model)
@@ -312,6 +313,13 @@ def _codes(model: str) -> bool:
     from ardm.exact.model import NAME
 
     return model in codec.bundled() or Path(model).is_file() or (Path(model) / NAME).is_file()
+
+
+def _better_coded(model: str, temperature: float, order: str, label: int | None) -> bool:
+    """Whether a codec model beside one in floats is taken: of text and sound, whose items were cut short for training."""
+    from ardm import codec
+
+    return codec.model(model).kind in ("text", "audio") and (temperature, order, label) == (1.0, "", None)
 
 
 def _sample_codec(
@@ -508,7 +516,7 @@ def models(
             size = "x".join(map(str, program.size)) if max(found.size) else "any size"
             calls = ",".join(map(str, sorted(found.orders)))
             console.print(
-                f"{name}  {found.identity[:8]}  codes {found.kind}s of {program.channels} channels, {program.classes} "
+                f"{name}  {found.identity[:8]}  codes {found.kind} of {program.channels} channel{'s' * (program.channels > 1)}, {program.classes} "
                 f"values, {size}, in {calls} calls; integers below 2^{peak.bit_length()}",
                 highlight=False,
                 soft_wrap=True,

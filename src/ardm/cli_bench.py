@@ -24,6 +24,7 @@ from ardm.console import console, errors, fail, guard, note, say
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files import Engine
+from ardm.places import ENDING
 from ardm.rateplot import ENDINGS, draw
 from ardm.whole import reasons, refuse_source, refuse_target, write_whole
 
@@ -157,12 +158,12 @@ def _training(folder: Path | None, kind: Kind, measured: Sequence[Content], size
 
 
 def _expanded(paths: Iterable[Path]) -> list[Path]:
-    """Files, and those in folders, by name; what is hidden stays so."""
+    """Files, and those in folders, by name; what is hidden stays so, and what is compressed already."""
     found = []
     for path in paths:
         if path.is_dir():
             inside = (p for p in path.rglob("*") if not any(n.startswith(".") for n in p.relative_to(path).parts))
-            found += sorted(p for p in inside if p.is_file())
+            found += sorted(p for p in inside if p.is_file() and p.suffix.lower() != ENDING)
         else:
             found.append(path)
     return found

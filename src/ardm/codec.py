@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
+from ardm import tablecoder
 from ardm.ans import PRECISION, Decoder, Encoder, Ints, intervals
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError, CodecError, ModelMissing
@@ -446,6 +447,58 @@ class ModelCoder:
                 return list(pool.map(work, batches))
 
 
+class TableCoder(ModelCoder):
+    """A codec model of a table over CSV text: see `tablecoder`."""
+
+    def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
+        super().__init__(model, calls, run, threads)
+        if model.schema is None:
+            raise ArdmError(f"model {model.name} of a table does not say what its columns are called")
+        self._schema = tablecoder.bare(model.schema)
+        self.together = tablecoder.together(self._schema, model.program.classes)
+
+    def refuses(self, content: Content) -> str | None:
+        """Why this content cannot be coded; None if it can."""
+        if content.kind != Kind.BYTES:
+            return f"model {self.model.name} codes tables as CSV text"
+        if not tablecoder.has_rows(self._schema, content.samples.tobytes()):
+            return f"no line is a row of the columns of model {self.model.name}"
+        return None
+
+    def _encoded(self, jobs: list[Sequence[Samples]]) -> list[list[Symbols]]:
+        return [[self._text(part.tobytes()) for part in job] for job in jobs]
+
+    def _text(self, data: bytes) -> Symbols:
+        found = list(tablecoder.pieces(self._schema, data))
+        told = [Symbols(*tablecoder.symbols(tablecoder.layout(found)))]
+        rows = np.array([row for _, rows in found for row in rows], dtype=np.int64)
+        for first in range(0, len(rows), self.together):
+            told += self._symbols(rows[None, None, first : first + self.together])
+        return Symbols(*(np.concatenate([getattr(p, name) for p in told]) for name in ("start", "width")))
+
+    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
+        found = []
+        for stream, shapes in jobs:
+            decoder = Decoder(stream)
+            parts = [self._told(decoder, length).reshape(1, 1, -1) for _, _, length in shapes]
+            found.append((parts, decoder.close()))
+        return found
+
+    def _told(self, decoder: Decoder, length: int) -> Samples:
+        found = tablecoder.read_layout(decoder, self._schema, length)
+        values = self._rows(decoder, sum(rows for _, rows in found))
+        return np.frombuffer(tablecoder.written(self._schema, found, values, length), np.uint8)
+
+    def _rows(self, decoder: Decoder, count: int) -> Ints:
+        """(count, columns)."""
+        columns = len(self._schema.names)
+        found = [np.zeros((0, columns), dtype=np.int64)]
+        for first in range(0, count, self.together):
+            size = (min(self.together, count - first), columns)
+            found.append(self._walker((1, *size), 1, size).decode([decoder])[0, 0])
+        return np.concatenate(found)
+
+
 def _ahead(jobs: Iterable[Job], area: Callable[[Job], int], cores: int) -> Iterator[list[Job]]:
     """Jobs in lists of what is worked on together."""
     ahead: list[Job] = []
@@ -464,11 +517,8 @@ def _ahead(jobs: Iterable[Job], area: Callable[[Job], int], cores: int) -> Itera
 
 
 def _coder_of(model: CodecModel, calls: int, run: Runner, threads: int) -> ModelCoder:
-    if model.schema is None:
-        return ModelCoder(model, calls, run, threads)
-    from ardm.tablecoder import TableCoder
-
-    return TableCoder(model, calls, run, threads)
+    kind = ModelCoder if model.schema is None else TableCoder
+    return kind(model, calls, run, threads)
 
 
 def coder(

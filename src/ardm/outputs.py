@@ -1,4 +1,4 @@
-"""Samples as files that a person can open: text, WAV and CSV.  (Pictures are in `pictures`.)"""
+"""Samples as files that a person can open: text, WAV and CSV; pictures are in `pictures`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Sharding: parameters, gradients, moments and averages in shares, one a process (FSDP), and their full tensors again.
 
-Between steps a process holds its share of every tensor, along the first axis.  A block of a network is gathered just
+Between steps a process holds its share of every tensor, along one axis.  A block of a network is gathered just
 before it is evaluated and let go after it; what lies outside of blocks stays gathered from forward to backward.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 """Modules that are never called, so that nothing would gather their parameters: their children are."""
@@ -42,9 +42,21 @@ def shard(module: nn.Module, device: torch.device, processes: int) -> None:
     """
     module.to(device)
     mesh = init_device_mesh(device.type, (processes,))
+
+    def along(parameter: nn.Parameter) -> Shard:
+        return Shard(axis(tuple(parameter.shape), processes))
+
     for block in list(blocks(module)):
-        fully_shard(block, mesh=mesh)
-    fully_shard(module, mesh=mesh)
+        fully_shard(block, mesh=mesh, shard_placement_fn=along)
+    fully_shard(module, mesh=mesh, shard_placement_fn=along)
+
+
+def axis(shape: tuple[int, ...], processes: int) -> int:
+    """The axis to divide: the first, unless it is shorter than the processes are many and a longer one divides evenly."""
+    if shape[0] >= processes:
+        return 0
+    even = [i for i, n in enumerate(shape) if n % processes == 0]
+    return max(even, key=lambda i: shape[i], default=0)
 
 
 def share(full: Tensor, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows of CSV with a codec model of a table: text to values of columns and back, byte for byte.
+"""Rows of CSV in a stream: text to plain bytes and rows of values, and back, byte for byte; `codec` walks the rows.
 
 The lines of a text that are rows as the model's schema writes them are coded by the model; what stands between them (a
 header, a line with an unknown value, a last line without its end) is coded as bytes.  A part is first its plain bytes
@@ -7,23 +7,20 @@ header, a line with an unknown value, a last line without its end) is coded as b
              of each:  3 bytes  how many plain bytes follow   · those bytes   · 3 bytes  how many rows stand after them
 
 numbers most significant byte first, each byte a symbol of 256 equal frequencies; then all of its rows, walked as items
-(1, rows, columns) of `TableCoder.together` rows each, the last of fewer.
+(1, rows, columns) of `together` rows each, the last of fewer.
 """
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 
 from ardm.ans import PRECISION, Decoder, Ints
-from ardm.codec import ModelCoder, Shape, Symbols
-from ardm.content import Content, Kind, Samples
-from ardm.errors import ArdmError, CodecError
+from ardm.errors import CodecError
 from ardm.schema import Schema
 
 PART = 1 << 10
@@ -36,100 +33,75 @@ COUNT = 3
 """Bytes of a number."""
 
 
-class TableCoder(ModelCoder):
-    """A codec model of a table over bytes of text."""
+Piece = tuple[bytes, list[list[int]]]
+"""Plain bytes, and the rows that stand after them."""
 
-    def refuses(self, content: Content) -> str | None:
-        """Why this content cannot be coded; None if it can."""
-        if content.kind != Kind.BYTES:
-            return f"model {self.model.name} codes tables as CSV text"
-        lines = content.samples.tobytes().splitlines(keepends=True)
-        if not any(_row(self._schema, line) is not None for line in lines):
-            return f"no line is a row of the columns of model {self.model.name}"
-        return None
 
-    @cached_property
-    def together(self) -> int:
-        """How many rows are walked together."""
-        return max(1, min(PART, ROOM // (len(self._schema.names) * self.model.program.classes)))
+def bare(schema: Schema) -> Schema:
+    """A schema whose text is lines of rows, and nothing else."""
+    return replace(schema, header=False, trailing=True)
 
-    @cached_property
-    def _schema(self) -> Schema:
-        if self.model.schema is None:
-            raise ArdmError(f"model {self.model.name} of a table does not say what its columns are called")
-        return dataclasses.replace(self.model.schema, header=False, trailing=True)
 
-    def _pieces(self, data: bytes) -> Iterator[tuple[bytes, list[list[int]]]]:
-        """Plain bytes and the rows after them, again and again; one of both may be missing in the first and the last."""
-        schema, known = self._schema, dict[bytes, "list[int] | None"]()
-        plain, rows = list[bytes](), list[list[int]]()
-        for line in data.splitlines(keepends=True):
-            if line not in known:
-                known[line] = _row(schema, line)
-            row = known[line]
-            if row is not None:
-                rows.append(row)
-                continue
-            if rows:
-                yield b"".join(plain), rows
-                plain, rows = [], []
-            plain.append(line)
-        yield b"".join(plain), rows
+def together(schema: Schema, classes: int) -> int:
+    """How many rows of a model of K classes are walked together."""
+    return max(1, min(PART, ROOM // (len(schema.names) * classes)))
 
-    def _encoded(self, jobs: list[Sequence[Samples]]) -> list[list[Symbols]]:
-        return [[self._text(part.tobytes()) for part in job] for job in jobs]
 
-    def _text(self, data: bytes) -> Symbols:
-        found = list(self._pieces(data))
-        told = [_number(len(plain)) + plain + _number(len(rows)) for plain, rows in found]
-        symbols = [_bytes(_number(len(found)) + b"".join(told))]
-        every = np.array([row for _, rows in found for row in rows], dtype=np.int64)
-        for first in range(0, len(every), self.together):
-            symbols += self._symbols(every[None, None, first : first + self.together])
-        return Symbols(*(np.concatenate([getattr(p, name) for p in symbols]) for name in ("start", "width")))
+def has_rows(schema: Schema, data: bytes) -> bool:
+    """Whether a line of a text is a row; schema: a bare one, here and below."""
+    return any(_row(schema, line) is not None for line in data.splitlines(keepends=True))
 
-    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
-        found = []
-        for stream, shapes in jobs:
-            decoder = Decoder(stream)
-            parts = [self._told(decoder, length).reshape(1, 1, -1) for _, _, length in shapes]
-            found.append((parts, decoder.close()))
-        return found
 
-    def _told(self, decoder: Decoder, length: int) -> Samples:
-        schema, left = self._schema, length
-        pieces = list[tuple[bytes, int]]()
-        for _ in range(self._count(decoder, length + 1)):
-            plain = _plain(decoder, self._count(decoder, left))
-            rows = self._count(decoder, (left - len(plain)) // len(schema.names))  # a column takes a byte at least
-            left -= len(plain) + rows * len(schema.names)
-            pieces.append((plain, rows))
-        values = self._rows(decoder, sum(rows for _, rows in pieces))
-        text, first = list[bytes](), 0
-        for plain, count in pieces:
-            text += [plain, schema.decode(values[first : first + count].tolist()).encode()]
-            first += count
-        found = b"".join(text)
-        if len(found) != length:
-            raise CodecError(f"damaged file: its rows make {len(found)} bytes where it has {length}")
-        return np.frombuffer(found, np.uint8)
+def pieces(schema: Schema, data: bytes) -> Iterator[Piece]:
+    """Plain bytes and the rows after them, again and again; one of both may be missing in the first and the last."""
+    known = dict[bytes, "list[int] | None"]()
+    plain, rows = list[bytes](), list[list[int]]()
+    for line in data.splitlines(keepends=True):
+        if line not in known:
+            known[line] = _row(schema, line)
+        row = known[line]
+        if row is not None:
+            rows.append(row)
+            continue
+        if rows:
+            yield b"".join(plain), rows
+            plain, rows = [], []
+        plain.append(line)
+    yield b"".join(plain), rows
 
-    def _count(self, decoder: Decoder, most: int) -> int:
-        count = int.from_bytes(_plain(decoder, COUNT), "big")
-        if count > most:
-            raise CodecError(f"damaged file: it counts {count} where {most} are the most")
-        return count
 
-    def _rows(self, decoder: Decoder, count: int) -> Ints:
-        """(count, columns)."""
-        limits = np.array(self._schema.columns)
-        found = [np.zeros((0, len(limits)), dtype=np.int64)]
-        for first in range(0, count, self.together):
-            size = (min(self.together, count - first), len(limits))
-            found.append(self._walker((1, *size), 1, size).decode([decoder])[0, 0])
-            if (found[-1] >= limits).any():
-                raise CodecError("damaged file: a column has a value that it cannot take")
-        return np.concatenate(found)
+def layout(found: Sequence[Piece]) -> bytes:
+    """What is told of pieces before their rows."""
+    told = [_number(len(plain)) + plain + _number(len(rows)) for plain, rows in found]
+    return _number(len(found)) + b"".join(told)
+
+
+def read_layout(decoder: Decoder, schema: Schema, length: int) -> list[tuple[bytes, int]]:
+    """The inverse of `layout`, of a text of `length` bytes: plain bytes, and how many rows stand after them.
+
+    Raises CodecError for what cannot be, before anything of that size is made.
+    """
+    found, left, columns = list[tuple[bytes, int]](), length, len(schema.names)
+    for _ in range(_count(decoder, length + 1)):
+        plain = _plain(decoder, _count(decoder, left))
+        rows = _count(decoder, (left - len(plain)) // columns)  # a column takes a byte at least
+        left -= len(plain) + rows * columns
+        found.append((plain, rows))
+    return found
+
+
+def written(schema: Schema, found: Sequence[tuple[bytes, int]], values: Ints, length: int) -> bytes:
+    """The text of pieces and of all their rows (n, columns).  Raises CodecError where that is none, or has not `length`."""
+    if (values >= np.array(schema.columns)).any():
+        raise CodecError("damaged file: a column has a value that it cannot take")
+    text, first = list[bytes](), 0
+    for plain, count in found:
+        text += [plain, schema.decode(values[first : first + count].tolist()).encode()]
+        first += count
+    made = b"".join(text)
+    if len(made) != length:
+        raise CodecError(f"damaged file: its rows make {len(made)} bytes where it has {length}")
+    return made
 
 
 def _row(schema: Schema, line: bytes) -> list[int] | None:
@@ -150,14 +122,21 @@ def _number(count: int) -> bytes:
     return count.to_bytes(COUNT, "big")
 
 
-def _bytes(data: bytes) -> Symbols:
-    """Bytes as symbols of equal frequencies."""
+def _count(decoder: Decoder, most: int) -> int:
+    count = int.from_bytes(_plain(decoder, COUNT), "big")
+    if count > most:
+        raise CodecError(f"damaged file: it counts {count} where {most} are the most")
+    return count
+
+
+def symbols(data: bytes) -> tuple[Ints, Ints]:
+    """Bytes as symbols of equal frequencies: start, width."""
     x = np.frombuffer(data, np.uint8).astype(np.int32)
-    return Symbols(x << PRECISION - 8, np.full(len(x), 1 << PRECISION - 8, dtype=np.int32))
+    return x << PRECISION - 8, np.full(len(x), 1 << PRECISION - 8, dtype=np.int32)
 
 
 def _plain(decoder: Decoder, count: int) -> bytes:
-    """The inverse of `_bytes`."""
+    """The inverse of `symbols`."""
     sizes = [min(PIECE, count - first) for first in range(0, count, PIECE)]
     told = [decoder.pop(np.full((size, 256), 1 << PRECISION - 8, dtype=np.int64)) for size in sizes]
-    return b"".join(symbols.astype(np.uint8).tobytes() for symbols in told)
+    return b"".join(x.astype(np.uint8).tobytes() for x in told)

@@ -129,7 +129,9 @@ def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = 
     low, high = SHARES.get(str(split), (0.0, 1.0))
     chosen = [root / key for key in keys if low <= place(key) < high]
     if not chosen:
-        raise ArdmError(f"none of the {len(keys)} {noun} in {root} falls into the split {split!r}; use split=None")
+        raise ArdmError(
+            f"none of the {len(keys)} {noun} in {root} falls into the split {split!r}, which takes a share by a hash of their names; with so few, take another split (data.{split}=train in a recipe, split=None for all)"
+        )
     return chosen
 
 
