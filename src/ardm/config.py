@@ -21,6 +21,8 @@ from ardm.orders import OrderConfig
 from ardm.zoo import PRESETS, ModelConfig
 
 T = TypeVar("T")
+SHOWN = 12
+"""Names that an error lists, at most."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,8 @@ def _typed(wanted: Any, value: Any, where: str) -> Any:
             return float(value)  # YAML 1.1 reads 1e-3 as text
         except ValueError:
             pass
+    if wanted is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)  # YAML reads the name 27 as a number
     if isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
         return value
     raise ArdmError(f"{where} must be of type {wanted.__name__}; got {value!r}")
@@ -267,4 +271,7 @@ def _fields(kind: type) -> list[str]:
 
 def _nearest(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    more = f", … ({len(known)} in all)" if len(known) > SHOWN else ""
+    return f"; there are {', '.join(known[:SHOWN])}{more}"

@@ -43,6 +43,9 @@ class Schema:
     def __post_init__(self) -> None:
         if not self.names or len(self.names) != len(self.categories):
             raise ArdmError(f"a schema needs categories for each column; got {len(self.categories)} for {self.names!r}")
+        for text in (*self.names, *(kind for kinds in self.categories for kind in kinds)):
+            if any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ArdmError(f"names and categories are text that UTF-8 can hold; got {text[:20]!r}")
         for name, kinds in zip(self.names, self.categories, strict=True):
             if not 1 <= len(kinds) <= MAX_CATEGORIES or len(set(kinds)) != len(kinds):
                 raise ArdmError(f"column {name!r} needs 1 to {MAX_CATEGORIES} distinct categories; got {len(kinds)}")

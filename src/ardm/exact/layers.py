@@ -293,7 +293,7 @@ def _known(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
 
 def _embed_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     table = program.tensor(op, "table")
-    expect(op, table.ndim == 2 and 0 < len(table) <= 1 << 20, "has no table of 1 to 2^20 rows")
+    expect(op, table.ndim == 2 and 0 < len(table) <= 1 << 24, "has no table of 1 to 2^24 rows")
     planes = given[0].planes
     return made(np.tile(table.min(0), planes), np.tile(table.max(0), planes), given[0].rows, largest(given[0]))
 
