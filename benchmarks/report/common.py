@@ -23,6 +23,7 @@ import ardm
 from ardm import likelihood
 from ardm.bundle import Bundle, load
 from ardm.config import Recipe, load_recipe
+from ardm.errors import ArdmError
 from ardm.train import Trainer
 from ardm.trainlog import Log
 
@@ -125,10 +126,10 @@ def trained(
 ) -> tuple[Bundle, dict[str, Any]]:
     """The averaged model of a run, trained now unless it is already; and its budget.
 
-    A run that was broken off goes on from its checkpoint.
+    A run that was broken off goes on from its checkpoint.  Raises ArdmError where the folder holds another run.
     """
     told = load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
-    folder = setting.runs / run
+    folder, chosen = setting.runs / run, [o for o in overrides if not o.startswith("data.folder")]
     done = folder / "budget.json"
     if not done.is_file():
         before = (
@@ -145,7 +146,7 @@ def trained(
                     (folder / "spent.json").write_text(json.dumps({"seconds": before + time.process_time() - busy}))
         budget = {
             "recipe": recipe if isinstance(recipe, str) else told.name,
-            "overrides": [o for o in overrides if not o.startswith("data.folder")],
+            "overrides": chosen,
             "steps": told.train.steps,
             "batch": told.train.batch,
             "parameters": sum(p.numel() for p in trainer.model.parameters()),
@@ -153,7 +154,10 @@ def trained(
             "wall_seconds_last": round(time.time() - began, 1),
         }
         done.write_text(json.dumps(budget, indent=1) + "\n")
-    return load(folder / "model"), json.loads(done.read_text())
+    budget = json.loads(done.read_text())
+    if budget["overrides"] != chosen or budget["steps"] != told.train.steps:
+        raise ArdmError(f"{folder} holds a run of other settings; remove it, or give another folder")
+    return load(folder / "model"), budget
 
 
 def joined(parts: Sequence[likelihood.Estimate]) -> likelihood.Estimate:

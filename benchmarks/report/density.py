@@ -2,7 +2,7 @@
 
 One network a set, of any order.  Along fixed random orders of D steps the chain rule is exact: the mean over orders
 of −log p(x | order), and −log of the mean over orders of p(x | order), which is what EoNADE calls an ensemble.
-The number of steps was chosen on the validation set (`CHOSEN`); the test set was then measured once.
+Settings were chosen on the validation set (`CHOSEN`), and the test set was then measured.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ardm.plan import shuffled
 CHOSEN: dict[str, tuple[str, ...]] = {
     "adult": (),
     "connect4": (),
-    "dna": ("train.steps=600", "train.rate=3.0e-3", "train.weight_decay=0.03", "model.width=256"),
+    "dna": ("train.rate=3.0e-2", "train.weight_decay=0.4", "model.width=128"),
     "mushrooms": (),
-    "nips": ("train.steps=300", "train.rate=3.0e-3", "train.weight_decay=0.1", "model.width=64"),
+    "nips": ("train.steps=250", "train.rate=3.0e-2", "train.weight_decay=0.1", "model.width=64"),
     "ocr_letters": (),
 }
 """Overrides of the recipe laptop/density, by validation."""
-ROWS = {"adult": 320, "connect4": 320, "dna": 320, "mushrooms": 320, "nips": 96, "ocr_letters": 320}
+ROWS = {"adult": 320, "connect4": 320, "dna": 320, "mushrooms": 320, "nips": 64, "ocr_letters": 320}
 """Test items of the ensemble of 16; of 128 orders an eighth of them.  The first of the set, as it is published."""
 
 
@@ -85,5 +85,9 @@ def measure(setting: Setting, name: str) -> Result:
     error = math.sqrt(float(whole.nats.var()) / len(whole.nats) + float(more.var()) / len(more))
     said = f"the mean of all items less what 128 orders gain on {len(few)} items"
     result.add("128 orders, all items", total, error, "nats/item", True, f"{len(whole.nats):,} test items; {said}")
-    result.notes.append("choices were made on the validation set; of the test set nothing was looked at before")
+    result.notes.append("choices were made on the validation set")
+    if name in ("dna", "nips"):
+        result.notes.append(
+            "measured on the test set once before, with slower settings that the validation set rejected"
+        )
     return result

@@ -1,0 +1,87 @@
+"""The codec models of text, sound and grey pictures in the package: taken without being asked, exact, and for ever."""
+
+import lzma
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ardm import codec, frames
+from ardm.content import Content, Kind
+from ardm.engine import Engine
+from ardm.exact.model import fingerprint
+
+GOLDEN = Path(__file__).parent / "golden"
+VERSE = "And the earth was without form, and void; and darkness was upon the face of the deep."
+LETTERS = "in the beginning god created the heaven and the earth and the earth was without form and void"
+
+
+def voice(rate):
+    """Half a tenth of a second of something like a vowel, in integers."""
+    n = np.arange(rate // 20)
+    pulse = 4000 - 37 * (n % (rate // 120)) * 8000 // rate
+    hum = ((n * 7) % 160 - 80).clip(-40, 40) * 9
+    x = (32768 + pulse // 3 + hum + (n * n * 31) % 29).astype("<u2")
+    return Content(Kind.AUDIO, x[None, None], "wav", rate=rate)
+
+
+def stroke():
+    """A thick diagonal on black, 28 × 28."""
+    y, x = np.mgrid[:28, :28]
+    ink = (255 - 60 * np.abs(x + y - 27 + (y > 13))).clip(0, 255) * ((x > 5) & (x < 22))
+    return Content(Kind.IMAGE, ink[None].astype(np.uint8), "png")
+
+
+CONTENTS = {
+    "text27": Content.of_bytes(LETTERS.encode()),
+    "english": Content.of_bytes(VERSE.encode()),
+    "speech8k": voice(8000),
+    "speech16k": voice(16000),
+    "grey28": stroke(),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+@pytest.mark.parametrize("backend", ["float32", "float64", "int64", "numpy"])
+def test_every_backend_proves_itself(name, backend):
+    model = codec.model(name)
+    assert fingerprint(model, codec._made(model, backend, "cpu")) == model.golden
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_it_is_taken_without_being_asked_and_comes_back(name):
+    content = CONTENTS[name]
+    coder = Engine().coder(content)
+    assert coder.model.name == name
+    data, report = frames.compress(content, coder)
+    assert not report.stored
+    assert frames.decompress(data, codec.maker()) == content
+
+
+@pytest.mark.parametrize("name", ["text27", "english"])
+def test_a_line_of_text_is_half_of_what_deflate_makes_of_it(name):
+    data, _ = frames.compress(CONTENTS[name], Engine().coder(CONTENTS[name]))
+    raw = CONTENTS[name].samples.tobytes()
+    assert len(data) < 0.6 * min(len(zlib.compress(raw, 9)), len(lzma.compress(raw, lzma.FORMAT_ALONE)))
+
+
+def test_fewer_calls_take_more_bits():
+    job = [[CONTENTS["text27"].samples]]
+    bits = [
+        sum(part.bits for part in next(iter(codec.coder("text27", codec.calls_of(codec.model("text27"), level)).encode(job))))
+        for level in (1, 7)
+    ]
+    assert bits[0] > bits[1]
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_files_decode_for_ever(name):
+    """Whatever models later versions bring: those in the package at a release stay."""
+    assert frames.decompress((GOLDEN / f"lines-{name}.ardm").read_bytes(), codec.maker()) == CONTENTS[name]
+
+
+def test_samples_are_the_same_everywhere():
+    made = codec.sample("text27", 2, (1, 40), seed=3)
+    assert made.shape == (2, 1, 1, 40)
+    assert np.array_equal(made[:1], codec.sample("text27", 1, (1, 40), seed=3))
