@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common import Result, Setting, seeded, trained
-from rates import held_out, policies, shape, table
+from rates import held_out, shape, table
 
 from ardm import data, likelihood
 
@@ -39,6 +39,4 @@ def measure(setting: Setting, name: str) -> Result:
     curve, plan = held_out(model, x, passes, chunk=8), held_out(model, valid, passes, 31, chunk=8)
     shape(result, curve)
     table(result, bundle, curve, plan)
-    if not setting.quick:
-        policies(result, bundle, plan, x, (20,), 2, chunk=8)
     return result

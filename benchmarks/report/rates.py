@@ -35,17 +35,20 @@ def budgets(stages: int, sites: int, most: int = 18) -> list[int]:
 def table(result: Result, bundle: Bundle, curve: LossCurve, plan: LossCurve) -> None:
     """Add `rates`: bits a dimension by number of calls.  Schedules come from the losses `plan`, prices from `curve`.
 
-    planned: the stages share the budget; split: evenly (the paper's); uniform; absorbing (one stage only).
+    planned: the stages share the budget; split: evenly (the paper's); uniform; absorbing (one stage only); best: planned
+    on the very losses that are the prices, which no plan made beforehand can beat.
     """
     S, D = len(bundle.model.digits), math.prod(bundle.model.shape)
     fit, price = plan.monotone(), curve.monotone()
     scale = 1 / (D * math.log(2))
-    rows: dict[str, list[float | None]] = {"calls": [], "planned": [], "split": [], "uniform": [], "absorbing": []}
+    kinds = ("calls", "planned", "split", "uniform", "absorbing", "best")
+    rows: dict[str, list[float | None]] = {kind: [] for kind in kinds}
     for calls in budgets(S, D):
         rows["calls"].append(calls)
         made = {"uniform": Schedule.uniform(S, D, calls)}
         made["planned"] = Schedule.joint(fit, calls) if calls < S * D else made["uniform"]  # one call a symbol
         made["split"] = Schedule.optimal(fit, calls) if calls < S * D and S > 1 else made["planned"]
+        made["best"] = Schedule.joint(price, calls) if calls < S * D else made["uniform"]
         for name, own in made.items():
             rows[name].append(rounded((own.priced(price).nats or math.nan) * scale))
         rows["absorbing"].append(rounded(schedule.absorbing_cost(price[0], calls) * scale) if S == 1 else None)

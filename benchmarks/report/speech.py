@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 from common import Result, Setting, seeded, trained
-from rates import held_out, policies, shape, table
+from rates import held_out, shape, table
 
 from ardm import data, likelihood
 
@@ -54,6 +54,4 @@ def measure(setting: Setting, name: str) -> Result:
     curve, plan = held_out(model, x, passes, chunk=16), held_out(model, valid, passes, 21, chunk=16)
     shape(result, curve)
     table(result, bundle, curve, plan)
-    if not setting.quick:
-        policies(result, bundle, plan, x, (20,), 4, chunk=16)
     return result

@@ -43,7 +43,7 @@ def measure(setting: Setting, name: str) -> Result:
         result.estimate("full calls", likelihood.causal_bound(model, x, 4, seeded(10)))
         return result
     result.estimate("full calls", likelihood.bound(model, x, 6, seeded(10)))
-    passes = 2 if setting.quick else 12
+    passes = 2 if setting.quick else 36
     curve, plan = held_out(model, x, passes), held_out(model, valid, passes, 15)
     shape(result, curve)
     table(result, bundle, curve, plan)

@@ -70,6 +70,8 @@ class Precision:
 
 SINGLE = 1 << 24
 """What sums inside the network stay within, so that float32 holds them."""
+LOUD = 1 << 30
+"""What they stay within in a network of sounds, which is small, and whose activations reach over five orders of magnitude."""
 SEARCH = (Precision(8, 8), Precision(10, 10), Precision(12, 10), Precision(12, 12))
 """What is tried, one after the other."""
 
@@ -355,6 +357,7 @@ def _local(model: Model, trunk: Trunk, by: Mapping[nn.Linear, Scales], precision
     features = by[model.head.out].given  # type: ignore[index]
     make = features * 2**RESIDUAL
     top = (1 << precision.activations) - 1
+    peak = LOUD if isinstance(trunk, Taps) else SINGLE
     if isinstance(trunk, Local):
         build = Builder(trunk.channels, digits)
         read, own = _windows(build, trunk, digits)
@@ -376,8 +379,8 @@ def _local(model: Model, trunk: Trunk, by: Mapping[nn.Linear, Scales], precision
         h, own = affine(build, "stream", inputs, first), near
     for i, block in enumerate(trunk.blocks):
         a = build.op("shift", f"read{i}", [h], by=RESIDUAL, lo=0, hi=top)
-        u = _linear(build, f"up{i}", a, block["up"], by, precision.weights, (0, top))  # type: ignore[index]
-        d = _linear(build, f"down{i}", u, block["down"], by, precision.weights)  # type: ignore[index]
+        u = _linear(build, f"up{i}", a, block["up"], by, precision.weights, (0, top), peak)  # type: ignore[index]
+        d = _linear(build, f"down{i}", u, block["down"], by, precision.weights, (), peak)  # type: ignore[index]
         h = build.op("add", f"stream{i + 1}", [h, d])
     a = build.op("shift", "features", [h], by=RESIDUAL, lo=0, hi=top)
     return _head(build, model, a, own, by, precision.first)
