@@ -686,7 +686,7 @@ def test_standard_input_is_meant_where_no_file_is_named(tmp_path):
 
 
 def test_what_needs_no_model_starts_without_pytorch(tmp_path):
-    write(tmp_path / "x", TEXT)
+    write(tmp_path / "x", bytes(range(256)) * 20)
     script = """
 import sys
 from ardm.cli import app

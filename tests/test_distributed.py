@@ -66,7 +66,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-def two_processes(jobs, where, seconds=240):
+def two_processes(jobs, where, seconds=900):
     """What two processes see of the jobs, by rank."""
     (where / "jobs.json").write_text(json.dumps(jobs))
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
@@ -203,7 +203,7 @@ def test_accelerate_launches_the_command_line(recipes, tmp_path):
     command = ["-m", "ardm", "train", "recipe.yaml", "--cpu", "--quiet", "--out", "run"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
-        [*launch, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+        [*launch, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text())["step"] == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,9 +124,24 @@ def coding(setting: Setting) -> Result:
     result.add("code length of the floats", found.model, unit="bits/dim")
     result.add("files over code length of the integers", float(bits.mean()) - found.exact, unit="bits/dim")
     result.add("integers over floats", found.bits_per_dim, found.error, "bits/dim")
-    rates = json.loads(RATES.read_text())
-    rows = [row for row in rates["rows"] if row.get("bits_per_sample")]
-    result.tables["codecs"] = [
+    found_rates = _rows(RATES)
+    result.tables["codecs"], result.tables["codecs_about"] = found_rates["rows"], found_rates["about"]
+    result.budget = {"bundled model": bundle.name, "parameters": sum(p.numel() for p in bundle.model.parameters())}
+    return result
+
+
+def rates(setting: Setting) -> Result:
+    """What benchmarks/codec_rate.py measured of every kind of data: each level beside the classical codecs."""
+    result = Result("coding")
+    for path in sorted(RATES.parent.glob("rate*.json")):
+        result.tables[path.stem] = _rows(path)
+    result.notes.append("copied from docs/pictures; measured by python benchmarks/codec_rate.py --set NAME")
+    return result
+
+
+def _rows(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text())
+    rows = [
         {
             "name": row["name"],
             "calls": row.get("calls"),
@@ -134,11 +150,10 @@ def coding(setting: Setting) -> Result:
             "archive": rounded_rate((row.get("together") or {}).get("bits_per_sample")),
             "headerless": rounded_rate(row.get("headerless_bits_per_sample")),
         }
-        for row in rows
+        for row in found["rows"]
+        if row.get("bits_per_sample")
     ]
-    result.tables["codecs_about"] = {key: rates[key] for key in ("data", "date", "machine", "items")}
-    result.budget = {"bundled model": bundle.name, "parameters": sum(p.numel() for p in bundle.model.parameters())}
-    return result
+    return {"rows": rows, "about": {key: found[key] for key in ("data", "date", "machine", "items")}}
 
 
 def rounded_rate(value: float | None) -> float | None:

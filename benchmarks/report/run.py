@@ -49,6 +49,7 @@ GROUPS: dict[str, dict[str, Measure]] = {
         "bundled-orders": bundled.orders,
         "bundled-filling": bundled.filling,
         "bundled-coding": bundled.coding,
+        "coding": bundled.rates,
     },
     "density": {f"density-{name}": partial(density.measure, name=name) for name in density.CHOSEN},
     "text": {f"text-{name}": partial(text.measure, name=name) for name in text.MODELS},

@@ -50,7 +50,7 @@ def measure(setting: Setting, name: str) -> Result:
     result.estimate("full calls", likelihood.bound(model, x, 1 if setting.quick else 2 * S, seeded(20), chunk=16))
     if name.startswith("any-order-"):
         return result
-    passes = 1 if setting.quick else 3 * S
+    passes = 1 if setting.quick else max(12, 3 * S)
     curve, plan = held_out(model, x, passes, chunk=16), held_out(model, valid, passes, 21, chunk=16)
     shape(result, curve)
     table(result, bundle, curve, plan)
