@@ -65,7 +65,10 @@ def test_a_line_of_text_is_half_of_what_deflate_makes_of_it(name):
 def test_fewer_calls_take_more_bits():
     job = [[CONTENTS["text27"].samples]]
     bits = [
-        sum(part.bits for part in next(iter(codec.coder("text27", codec.calls_of(codec.model("text27"), level)).encode(job))))
+        sum(
+            part.bits
+            for part in next(iter(codec.coder("text27", codec.calls_of(codec.model("text27"), level)).encode(job)))
+        )
         for level in (1, 7)
     ]
     assert bits[0] > bits[1]

@@ -313,7 +313,7 @@ class TableBody(Body):
             sum(config.limits),
             config.width,
             config.blocks,
-            config.embedding or min(config.classes, 8),
+            config.embedding or 16,
             config.within,
             self.stages,
             config.gated,

@@ -22,6 +22,7 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
     """
     main, name = trainer.accelerator.is_main_process, trainer.recipe.name
     stop: list[int] = []
+    stopped = False
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         if stop:
@@ -45,13 +46,14 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
                 bar.update(task, completed=progress.step, description=text)
                 if line and not quiet and main:
                     bar.console.print(line, highlight=False, soft_wrap=True)
-                if stop:
+                stopped = trainer.anyone(bool(stop))  # a signal reaches each process at a step of its own
+                if stopped:
                     trainer.save()
                     break
     finally:
         for s, handler in old:
             signal.signal(s, handler)
-    if stop:
+    if stopped:
         if main:
             console.print(f"stopped after step {trainer.step}; go on with --resume", highlight=False)
         raise typer.Exit(INTERRUPTED)

@@ -23,7 +23,7 @@ class ModelConfig:
     "wavenet" (sound), "window" (text) or "taps" (sound); for tables "mlp" (or "transformer").
     width, blocks (layers), dropout: of all; levels, attention: of the U-Net; radius, rings: of local windows.
     embedding: width of a learnt embedding of values beside the plain value (0: none); unknown values have their own row.
-    In a WaveNet 0 is width // 4 where the base is at most 256, in a table min(K, 8).
+    In a WaveNet 0 is width // 4 where the base is at most 256, in a table 16.
     labels: number of class labels (0: unconditional); vector: width of a conditioning vector (0: none).
     time: feed the number of known digits as well (redundant, for parity with the paper).
     rounded: round the neighbours' mean to an eighth of a level, so that a codec model in integers is told the same numbers.

@@ -75,7 +75,7 @@ class ColumnOutput(nn.Module):
     def forward(self, h: Tensor, position: Tensor) -> Tensor:
         """h (N, width), position (N,) → (N, K); the sites of each column are multiplied together, padded to one number."""
         if not len(h):
-            return h @ self.weight[0]
+            return h @ self.weight[0] + self.bias[0]  # so that every process has gradients of both
         columns, group, counts = position.unique(return_inverse=True, return_counts=True)
         order = group.argsort(stable=True)
         first = (counts.cumsum(0) - counts)[group[order]]
