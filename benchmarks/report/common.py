@@ -168,3 +168,8 @@ def joined(parts: Sequence[likelihood.Estimate]) -> likelihood.Estimate:
 def read(folder: Path = RESULTS) -> dict[str, Mapping[str, Any]]:
     """All results there are, by name."""
     return {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
+
+
+def evenly(items: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` of the items as int64, evenly spread over all."""
+    return items[torch.arange(count) * len(items) // count].long()

@@ -8,7 +8,7 @@ mixture over digits of base 256 (`upscale-256-mixture`) changes the digits alone
 from __future__ import annotations
 
 import torch
-from common import Result, Setting, seeded, trained
+from common import Result, Setting, evenly, seeded, trained
 from rates import held_out, shape, table
 
 from ardm import data, likelihood
@@ -30,8 +30,7 @@ ITEMS = 64
 def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
     """Windows evenly spread over the clips, so that every digit and speaker may be among them."""
     every = data.load("fsdd", setting.data / "fsdd", split, length=length).items
-    n = setting.items(ITEMS)
-    return every[torch.arange(n) * len(every) // n].long()
+    return evenly(every, setting.items(ITEMS))
 
 
 def measure(setting: Setting, name: str) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from common import Result, Setting, seeded, trained
+from common import Result, Setting, evenly, seeded, trained
 from rates import held_out, policies, shape, symmetry, table
 
 from ardm import data, likelihood
@@ -22,9 +22,8 @@ CALLS = (5, 10, 20)
 
 def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
     """Items evenly spread over the text, so that every book is among them."""
-    x = data.load("text", setting.data / "text27", split, alphabet="27", length=length).items.long()
-    n = setting.items(ITEMS)
-    return x[torch.arange(n) * len(x) // n]
+    x = data.load("text", setting.data / "text27", split, alphabet="27", length=length).items
+    return evenly(x, setting.items(ITEMS))
 
 
 def measure(setting: Setting, name: str) -> Result:

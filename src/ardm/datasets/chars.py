@@ -175,6 +175,7 @@ def _raw(path: Path, name: str) -> Bytes:
             return np.fromfile(path, np.uint8, _BYTES + 1)
         with zipfile.ZipFile(path) as archive, archive.open(name) as member:
             return np.frombuffer(bytearray(member.read(_BYTES + 1)), np.uint8)
+    # of zipfile, RuntimeError says that a member is encrypted, NotImplementedError that its compression is not known
     except (OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ArdmError(
             f"cannot read {name} from {os.fspath(path)}: {error}; if it is damaged, delete it and fetch it again"

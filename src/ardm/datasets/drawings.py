@@ -106,6 +106,7 @@ def _drawings(root: Path, name: str, download: bool, verify: bool) -> Iterator[t
                 if _FILE.fullmatch(key):
                     with file.open(info) as member:
                         yield key, member.read(_MOST)
+    # of zipfile, RuntimeError says that a member is encrypted, NotImplementedError that its compression is not known
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ArdmError(f"cannot read {archive}: {error}; if it is damaged, delete it and fetch it again") from error
 
