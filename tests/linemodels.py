@@ -29,6 +29,7 @@ SIZES = {
     "8 bits": {"classes": 256, "trunk": "taps", "head": "mixture", "components": 2, "reach": (4, 1)},
     "table": {"classes": 5, "trunk": "mlp", "head": "values", "columns": SCHEMA.columns},
     "classic": {"classes": 5, "trunk": "mlp", "head": "values", "columns": (3, 1, 5), "style": "classic"},
+    "direct": {"classes": 5, "trunk": "mlp", "head": "values", "columns": (3, 1, 5), "direct": True},
     "one column": {"classes": 5, "trunk": "mlp", "head": "values", "columns": (5,)},
     "binary": {"classes": 2, "trunk": "mlp", "head": "values", "columns": (2,) * 6},
 }  # fmt: skip
@@ -57,6 +58,9 @@ def bundle(name, scale=1.0, **changes):
     if settings["trunk"] == "taps":  # near the sample before, as sounds are
         with torch.no_grad():
             model.body.trunk.slow.mul_(0.1)[:, 0] += 1 / 0.25
+    if settings.get("direct"):  # a weight is a hundred times the product of two parameters
+        with torch.no_grad():
+            model.body.trunk.direct.u.mul_(0.1), model.body.trunk.direct.v.mul_(0.1)
     order = ORDERS.get(name, RASTER)
     return Bundle(model, model.body.config if hasattr(model.body, "config") else ModelConfig(shape=shape, **settings),
                   order, card={"name": f"tiny {name}", **CARDS.get(name, {})})  # fmt: skip

@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 
+from ardm import objective
 from ardm import plan as plans
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.heads import ColumnHead
-from ardm.nets.table import ColumnOutput
+from ardm.nets.table import ColumnOutput, Direct
 from ardm.walk import sample, score
 from ardm.zoo import ModelConfig, build, preset
 from sequences import (
@@ -30,6 +31,8 @@ VARIANTS = {
     "binary": {"classes": 2, "shape": (7,), "embedding": 3},
     "binary image": {"classes": 2, "shape": (1, 3, 3)},
     "stages": {"columns": COLUMNS, "base": 2},
+    "direct": {"columns": COLUMNS, "direct": True},
+    "direct stages": {"columns": COLUMNS, "base": 2, "direct": True},
     "labels": {"columns": COLUMNS, "labels": 3, "dropout": 0.2},
     "time and a vector": {"columns": COLUMNS, "vector": 2, "time": True},
 }
@@ -149,3 +152,38 @@ def test_other_numbers_of_columns_are_refused():
     ):
         with pytest.raises(ArdmError, match=message):
             build(ModelConfig(**{"shape": (5,), "classes": 5, "head": "values", "trunk": "mlp", **changes}))
+
+
+def test_direct_connections_are_sums_of_weights():
+    """Nothing at first; then, of every row of the input, its own weights."""
+    direct = Direct(7, 3)
+    rows = torch.tensor([[0, 3, 5], [2, 4, 6]])
+    assert not direct(rows).any()
+    with torch.no_grad():
+        direct.v.normal_(generator=generator(3))
+    torch.testing.assert_close(direct(rows), direct.weight[rows].sum(1))
+    torch.testing.assert_close(direct.weight, 100 * direct.u * direct.v)
+    with pytest.raises(ArdmError, match="direct connections are for trunk mlp; got 'transformer'"):
+        build(ModelConfig(shape=(5,), classes=5, head="values", trunk="transformer", direct=True))
+
+
+def test_decay_keeps_direct_connections_sparse():
+    """Two columns that are equal and four that are coins: the connections of the two are all there are."""
+    g = generator(4)
+    model = build(ModelConfig(shape=(6,), classes=2, head="values", trunk="mlp", width=8, blocks=0, direct=True))
+    net = model.body.trunk.direct
+    optimiser = torch.optim.AdamW(net.parameters(), lr=5e-3, weight_decay=3.0)
+    for _ in range(400):
+        x = torch.randint(2, (64, 6), generator=g)
+        x[:, 1] = x[:, 0]
+        steps = objective.draw(len(x), 1, (6,), g)
+        optimiser.zero_grad()
+        objective.bound_step(model, x, steps).nats.mean().backward()
+        optimiser.step()
+    weight = net.weight.detach().abs()
+    columns = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 0, 1, 2, 3, 4, 5])
+    strength = torch.stack([weight[columns == c].amax(0).view(6, 2).amax(1) for c in range(6)])
+    wanted = min(float(strength[0, 1]), float(strength[1, 0]))
+    strength[0, 1] = strength[1, 0] = 0
+    assert wanted > 1
+    assert strength.fill_diagonal_(0).max() < wanted / 10

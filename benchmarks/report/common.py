@@ -100,6 +100,13 @@ class Result:
         return path
 
 
+def full(result: Result, found: likelihood.Estimate) -> None:
+    """Add `full calls`, and `items`: bits a dimension of every item, for comparisons with results on the same items."""
+    result.estimate("full calls", found)
+    bits = found.nats / found.sites / math.log(2)
+    result.tables["items"] = [rounded(b, 5) for b in bits.tolist()]
+
+
 def rounded(value: float, digits: int = 6) -> float:
     """A float of so many significant digits: what is measured here is not known better."""
     return float(f"{float(value):.{digits}g}")

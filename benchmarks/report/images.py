@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common import Result, Setting, seeded, trained
+from common import Result, Setting, full, seeded, trained
 from rates import held_out, shape, table
 
 from ardm import data, likelihood
@@ -35,7 +35,7 @@ def measure(setting: Setting, name: str) -> Result:
     )
     S = len(model.digits)
     passes = 1 if setting.quick else max(2, S)
-    result.estimate("full calls", likelihood.bound(model, x, passes, seeded(30), chunk=8))
+    full(result, likelihood.bound(model, x, passes, seeded(30), chunk=8))
     curve, plan = held_out(model, x, passes, chunk=8), held_out(model, valid, passes, 31, chunk=8)
     shape(result, curve)
     table(result, bundle, curve, plan)

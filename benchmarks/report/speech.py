@@ -8,7 +8,7 @@ mixture over digits of base 256 (`upscale-256-mixture`) changes the digits alone
 from __future__ import annotations
 
 import torch
-from common import Result, Setting, evenly, seeded, trained
+from common import Result, Setting, evenly, full, seeded, trained
 from rates import held_out, shape, table
 
 from ardm import data, likelihood
@@ -24,7 +24,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "any-order-3": ("model.components=3",),
 }
 """Overrides of laptop/compare-speech."""
-ITEMS = 64
+ITEMS = 150
 
 
 def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
@@ -43,13 +43,13 @@ def measure(setting: Setting, name: str) -> Result:
     model = bundle.model.eval()
     x, valid = (spread_items(setting, bundle.config.sites, split) for split in ("test", "valid"))
     if name == "one-order":
-        result.estimate("full calls", likelihood.causal(model, x, chunk=16))
+        full(result, likelihood.causal(model, x, chunk=16))
         return result
     S = len(model.digits)
-    result.estimate("full calls", likelihood.bound(model, x, 1 if setting.quick else 2 * S, seeded(20), chunk=16))
+    full(result, likelihood.bound(model, x, 1 if setting.quick else 4 * S, seeded(20), chunk=16))
     if name.startswith("any-order-"):
         return result
-    passes = 1 if setting.quick else max(12, 3 * S)
+    passes = 1 if setting.quick else max(16, 4 * S)
     curve, plan = held_out(model, x, passes, chunk=16), held_out(model, valid, passes, 21, chunk=16)
     shape(result, curve)
     table(result, bundle, curve, plan)

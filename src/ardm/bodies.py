@@ -318,6 +318,7 @@ class TableBody(Body):
             self.stages,
             config.gated,
             config.dropout,
+            config.direct,
         )
 
     def forward(self, state: Partial, context: Tensor | None = None) -> Features:

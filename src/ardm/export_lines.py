@@ -16,7 +16,7 @@ from ardm.exact import lines as _lines  # noqa: F401 (registers their operations
 from ardm.exact.program import Program
 from ardm.export_layers import Bits, Builder, Layers, Seen, Value, gelu, swish, watched
 from ardm.model import Model
-from ardm.nets.table import Table
+from ardm.nets.table import Direct, Table
 from ardm.nets.taps import CLIP, SHIFTS, UNIT, Taps
 from ardm.nets.window import Window
 from ardm.quantise import Floats
@@ -98,7 +98,7 @@ def table(model: Model, items: Tensor, bits: Bits) -> Program:
     line = build.op("line", "line", [told], wide=D)
     steps = {"weight": np.eye(D), "bias": np.arange(D) * (K + 1), "shift": np.zeros(D)}
     rows = build.op("linear", "index", [line], steps)
-    e = build.embed("embedding", rows, *_rows(trunk, limits, K, build.top))
+    e = build.embed("embedding", rows, *_rows(trunk.embedding.weight, limits, K, build.top))
     inner = [seen.made(layer.down) for layer in trunk.layers]
     reach = 2 * (seen.made(trunk.first) + sum(inner))
     scale = np.array([2.0 ** math.floor(math.log2(build.high / reach))])
@@ -107,6 +107,8 @@ def table(model: Model, items: Tensor, bits: Bits) -> Program:
         h = _layer(build, f"{i}", h, layer, seen, scale)
     a = build.norm("norm", h, trunk.norm, build.scale(seen.planes(trunk.norm), build.look))
     o = build.linear("output", a, *_affine(trunk.out), np.array([float(GRID)]), 1 << 22, bits.first)
+    if trunk.direct is not None:
+        o = build.add("both", o, _direct(build, rows, trunk.direct, limits, K), 1 << 22)
     first = np.cumsum([0, *limits[:-1]])
     o_name = build.op("segment", "column", [o.name], {"first": first, "size": limits}, wide=K)
     build.op("values", "head", [o_name])
@@ -125,9 +127,16 @@ def _watched(model: Model, items: Tensor) -> Seen:
     return seen
 
 
-def _rows(trunk: Table, limits: list[int], K: int, top: int) -> tuple[Floats, float]:
-    """The embedding as a table of K + 1 rows for each column, the last for "not known", and its scale."""
-    weight = trunk.embedding.weight.detach().double().numpy()
+def _direct(build: Layers, rows: str, direct: Direct, limits: list[int], K: int) -> Value:
+    """Direct connections: every row as digits of 0 and 1, of which a matrix reads those of each column."""
+    hot = build.embed("hot", rows, np.tile(np.eye(K + 1), (len(limits), 1)), 1.0)
+    weight, _ = _rows(direct.weight, limits, K, build.top)
+    return build.linear("direct", hot, weight.T, np.zeros(weight.shape[1]), np.array([float(GRID)]), 1 << 22, 16)
+
+
+def _rows(weights: Tensor, limits: list[int], K: int, top: int) -> tuple[Floats, float]:
+    """Rows of the input as a table of K + 1 rows for each column, the last for "not known", and its scale."""
+    weight = weights.detach().double().numpy()
     out = np.zeros((len(limits), K + 1, weight.shape[1]))
     first = np.cumsum([0, *limits])
     for c, size in enumerate(limits):

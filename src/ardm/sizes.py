@@ -32,6 +32,7 @@ class ModelConfig:
     style: "modern" (RMSNorm, gated swish perceptron, no biases; a WaveNet is told the mean of known neighbours) or
     "classic" (as in the paper: LayerNorm, GELU; a WaveNet sees plain values).
     kernel, cycle: of a WaveNet, whose block i has dilation 2^(i mod cycle).
+    direct: of a table, sparse connections from every value to every output beside the perceptron: rows × outputs of them.
     columns: the number of classes of each column of a table (none: K for all); what a column cannot take costs nothing.
     causal: "" (any order, both sides), "single" (one order, raster) or "any" (causal over permuted items, as XLNet).
     reach: sites to the left and to the right that the trunks "window" and "taps" look at.  hashes: contexts that a
@@ -62,6 +63,7 @@ class ModelConfig:
     style: str = "modern"
     cycle: int = 10
     kernel: int = 3
+    direct: bool = False
     columns: tuple[int, ...] = ()
     causal: str = ""
     reach: tuple[int, ...] = ()

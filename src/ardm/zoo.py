@@ -103,6 +103,8 @@ def _refuse(config: ModelConfig) -> None:
         raise ArdmError("context is either labels or a vector, not both")
     if config.head not in kind.heads:
         raise ArdmError(f"trunk {config.trunk} takes head {' or '.join(kind.heads)}; got {config.head!r}")
+    if config.direct and config.trunk != "mlp":
+        raise ArdmError(f"direct connections are for trunk mlp; got {config.trunk!r}")
     if config.trunk == "transformer":
         _refuse_attention(config)
     if config.trunk in ("window", "taps") and len(config.digits) > 1:
