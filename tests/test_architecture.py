@@ -16,7 +16,7 @@ FLOORS = {
     2: "heads model plan sizes bodies linebodies causal frames",
     3: "zoo adapters objective walk source orders",
     4: "train likelihood codec tablecoder config data datasets bundle export quantise finetune formats engine admission places files archives whole export_layers export_unet export_lines",
-    5: "api outputs pictures plots trainlog progress demo console cli cli_codec cli_each cli_list cli_export baselines bench rateplot cli_bench",
+    5: "api outputs pictures plots trainlog progress demo console cli cli_options cli_generate cli_codec cli_each cli_list cli_export baselines bench rateplot cli_bench",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
@@ -56,6 +56,8 @@ SHELL = (
     "cli_each",
     "cli_list",
     "cli_export",
+    "cli_generate",
+    "cli_options",
     "cli_bench",
     "progress",
     "console",

@@ -228,6 +228,11 @@ def test_density_reads_the_published_layout(tmp_path, monkeypatch):
         got = data.load("density", folder, "valid", set="nltcs", verify=False)
         assert got.items.tolist() == values["valid"].tolist()
         assert (got.classes, got.name, got.items.dtype) == (2, "nltcs/valid", torch.uint8)
+    seen = data.load("density", tmp_path, "test", set="nltcs", verify=False, pixels=(2, 4, 2)).items
+    assert seen.shape == (6, 2, 4, 2)
+    assert seen[3, :, 1, 0].tolist() == values["test"][3, 4:6].tolist(), "the columns of a pixel are together"
+    with pytest.raises(ArdmError, match=r"must be 16 columns in all, those of nltcs; got \(1, 4, 5\)"):
+        data.load("density", tmp_path, "test", set="nltcs", verify=False, pixels=(1, 4, 5))
     with pytest.raises(ArdmError, match="has 5 rows, expected 2157; pass verify=False"):
         data.load("density", tmp_path, "valid", set="nltcs")
     monkeypatch.setitem(bits._SETS, "nltcs", (15, 4, 5, 6))

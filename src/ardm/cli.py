@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,19 +12,17 @@ import typer
 from rich.table import Table
 
 import ardm
-from ardm import cli_bench, cli_codec, cli_export
+from ardm import cli_bench, cli_codec, cli_export, cli_generate
+from ardm.cli_options import Model, Seed, Threads, fresh, numbers
 from ardm.console import console, guard, say
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:  # commands import what they need, so that those on files start without PyTorch
     import torch
-    from numpy.typing import NDArray
 
     from ardm.bundle import Bundle
     from ardm.config import DataConfig
     from ardm.data import Dataset
-    from ardm.digits import Partial
-    from ardm.schema import Schema
 
 app = typer.Typer(
     cls=cli_codec.Aliases,
@@ -38,28 +35,7 @@ app = typer.Typer(
 cli_codec.register(app)
 cli_bench.register(app)
 cli_export.register(app)
-
-Model = Annotated[str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub.")]
-Seed = Annotated[int, typer.Option(help="Every random draw depends on it.", min=0, max=2**63 - 1)]
-Calls = Annotated[int, typer.Option("--calls", help="Network calls.", min=1)]
-Threads = Annotated[int, typer.Option(help="Processor threads; 0: as many as there are cores.", min=0)]
-Order = Annotated[str, typer.Option(help="random, confident, own, bayer, halton, raster, wavefront or checkerboard.")]
-Temperature = Annotated[float, typer.Option(help="Below 1: safer, less varied; 0: the most likely.", min=0.0)]
-Label = Annotated[int | None, typer.Option(help="Class label, for a model that takes one.")]
-
-
-def _context(bundle: Bundle, label: int | None, items: int) -> torch.Tensor | None:
-    if label is None:
-        return None
-    if not 0 <= label < bundle.config.labels:
-        raise ArdmError(
-            f"{bundle.name} takes labels 0..{bundle.config.labels - 1}; got {label}"
-            if bundle.config.labels
-            else f"{bundle.name} takes no label; leave --label out"
-        )
-    import torch
-
-    return torch.full((items,), label)
+cli_generate.register(app)
 
 
 @app.command()
@@ -204,13 +180,13 @@ def plan(
         from ardm.bundle import load
         from ardm.pictures import plot_curve
 
-        _fresh(force, save, picture)
+        fresh(force, save, picture)
         bundle = load(model)
         if bundle.curve is None:
             raise ArdmError(
                 f"{bundle.name} was trained on one plan and has no per-step losses; plan an any-order model"
             )
-        budgets = _numbers(calls)
+        budgets = numbers(calls)
         table = Table("calls", "bits/dim", "uniform", "D3PM-absorbing", box=None)
         curve = bundle.curve.monotone()
         made = [api.schedule(bundle, budget, kind) for budget in budgets]
@@ -236,265 +212,6 @@ def plan(
         if picture:
             plot_curve(bundle.curve, made, picture, f"{bundle.name}: loss per step, and where the calls go")
             say(f"wrote {picture}")
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(t) for t in text.split(",")]
-    except ValueError:
-        raise ArdmError(f"budgets are whole numbers with commas between, such as 10,20,50; got {text!r}") from None
-
-
-@app.command()
-def sample(
-    model: Annotated[
-        str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub; or a codec model.")
-    ] = "cifar10-any-order",
-    items: Annotated[int, typer.Option("--items", "-n", help="How many.", min=1)] = 16,
-    calls: Annotated[
-        int | None, typer.Option("--calls", help="Network calls (default: 50, or the model's own).", min=1)
-    ] = None,
-    order: Annotated[
-        str, typer.Option(help="random, confident, own, or an order of images; default: own, or random.")
-    ] = "",
-    temperature: Temperature = 1.0,
-    label: Label = None,
-    seed: Seed = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", help="Default: samples.png (a contact sheet), .txt, .wav or .csv, as the model is."
-        ),
-    ] = None,
-    gif: Annotated[Path | None, typer.Option(help="Also an animation of the generation (pictures).")] = None,
-    scale: Annotated[int, typer.Option(help="Enlarge pixels.", min=1)] = 3,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite.")] = False,
-    threads: Threads = 0,
-) -> None:
-    """New items in any order, under any budget of calls: pictures, text, sounds or rows.
-
-    A codec model samples by decoding random bits, in its own order.
-    """
-    with guard():
-        import torch
-
-        from ardm import api
-        from ardm.bundle import bundled, load
-
-        cli_codec.use_threads(threads)
-        floats = model in bundled() or (Path(model) / "config.json").is_file()
-        if _codes(model) and (not floats or _better_coded(model, temperature, order, label)):
-            _sample_codec(model, items, calls, seed, out, force, (temperature, order, gif, label))
-            return
-        bundle = load(model)
-        _fresh(force, gif)
-        chosen = order or ("own" if bundle.order.fixed else "random")
-        generator = torch.Generator().manual_seed(seed)
-        budget = calls or (bundle.order.calls[0] if bundle.order.fixed else min(50, bundle.longest))
-        made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
-        start = bundle.model.digits.blank(items, bundle.model.shape)
-        states = api.generate(bundle, made, start, generator, temperature, _context(bundle, label, items))
-        if bundle.content == "image":
-            target = out or Path("samples.png")
-            _fresh(force, target)
-            _paint(bundle, list(states), target, gif, scale)
-            return
-        if gif is not None:
-            raise ArdmError("animations are of pictures; leave --gif out")
-        target = _target(bundle.content, out, force)
-        *_, final = states
-        rate = bundle.card.get("rate", 0)
-        _write(bundle.content, final.value.numpy(), target, bundle.alphabet, bundle.schema, rate, force)
-
-
-def _codes(model: str) -> bool:
-    """Whether a name is that of a codec model."""
-    from ardm import codec
-    from ardm.exact.model import NAME
-
-    return model in codec.bundled() or Path(model).is_file() or (Path(model) / NAME).is_file()
-
-
-def _better_coded(model: str, temperature: float, order: str, label: int | None) -> bool:
-    """Whether a codec model beside one in floats is taken: of text and sound, whose items were cut short for training."""
-    from ardm import codec
-
-    return codec.model(model).kind in ("text", "audio") and (temperature, order, label) == (1.0, "", None)
-
-
-def _sample_codec(
-    model: str, items: int, calls: int | None, seed: int, out: Path | None, force: bool, others: tuple[object, ...]
-) -> None:
-    from ardm import codec
-
-    if others != (1.0, "", None, None):
-        raise ArdmError("a codec model samples in its own order: leave --temperature, --order, --gif and --label out")
-    found = codec.model(model)
-    target = _target(found.kind, out, force)
-    values = codec.sample(found, items, calls=calls, seed=seed)
-    if found.kind == "image":
-        import torch
-
-        from ardm.pictures import sheet, to_image
-
-        pictures = [to_image(torch.from_numpy(x), found.program.classes, 3) for x in values]
-        sheet(pictures).save(target, format="PNG")
-        say(f"wrote {target}")
-        return
-    schema, alphabet, rate = found.schema, found.alphabet, int(found.card.get("rate", 0))
-    _write(found.kind, values[:, 0, 0], target, alphabet, schema, rate, force)
-
-
-def _target(kind: str, out: Path | None, force: bool) -> Path:
-    """Where samples go; refused before any work where it could not be written."""
-    from ardm.outputs import ENDINGS
-
-    target = out or Path(f"samples{ENDINGS[kind]}")
-    if target.suffix.lower() != ENDINGS[kind]:
-        raise ArdmError(f"{target}: samples of this model ({kind}) are written to a file that ends in {ENDINGS[kind]}")
-    if target.exists() and not force:
-        raise ArdmError(f"{target} exists; give another name with -o, or overwrite it with -f")
-    if not target.parent.is_dir():
-        raise ArdmError(f"there is no folder {target.parent}")
-    return target
-
-
-def _write(
-    kind: str, values: NDArray[Any], target: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
-) -> None:
-    """Samples (n, D) to a file, the first of them to the screen."""
-    from ardm.outputs import write
-
-    for line in list(write(kind, values, target, alphabet, schema, rate, force))[:4]:
-        console.print(line[:400], highlight=False, markup=False, soft_wrap=True)
-    say(f"wrote {target}")
-
-
-@app.command()
-def fill(
-    image: Annotated[Path, typer.Argument(help="The image to complete.")],
-    mask: Annotated[
-        Path | None, typer.Option(help="An image of the same size: black is unknown, white is kept.")
-    ] = None,
-    box: Annotated[str, typer.Option(help="Or forget a box: x,y,width,height.")] = "",
-    digits: Annotated[
-        int, typer.Option(help="Or keep only the leading digits of every value: bit-depth expansion.", min=0)
-    ] = 0,
-    model: Annotated[str, typer.Option("--model", "-m", help="An any-order model.")] = "cifar10-any-order",
-    items: Annotated[int, typer.Option("--items", "-n", help="How many completions.", min=1)] = 4,
-    calls: Calls = 50,
-    order: Order = "random",
-    temperature: Temperature = 1.0,
-    label: Label = None,
-    seed: Seed = 0,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The contact sheet: what is given, the completions, the original.")
-    ] = Path("filled.png"),
-    gif: Annotated[Path | None, typer.Option(help="Also an animation.")] = None,
-    scale: Annotated[int, typer.Option(help="Enlarge pixels.", min=1)] = 3,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite.")] = False,
-    threads: Threads = 0,
-) -> None:
-    """Complete a masked image, several times; what is given is never changed."""
-    with guard():
-        import torch
-
-        from ardm import api
-        from ardm.bundle import load
-        from ardm.pictures import read_image
-
-        cli_codec.use_threads(threads)
-        _fresh(force, out, gif)
-        bundle = load(model)
-        if sum(map(bool, (mask, box, digits))) != 1:
-            raise ArdmError("say what is unknown by one of --mask IMAGE, --box x,y,width,height or --digits NUMBER")
-        x = read_image(image).long()
-        C, H, W = x.shape
-        if bundle.model.shape[0] != C:
-            raise ArdmError(
-                f"{image} has {C} channels and {bundle.name} models {bundle.model.shape[0]}; convert the image"
-            )
-        if bundle.config.trunk == "unet" and tuple(bundle.model.shape) != (C, H, W):
-            raise ArdmError(
-                f"{image} is {W}x{H} and {bundle.name} takes {bundle.model.shape[2]}x{bundle.model.shape[1]} only; crop it"
-            )
-        S = len(bundle.model.digits)
-        known = _known(x, mask, box) * S if not digits else torch.full_like(x, digits)
-        if digits >= S and digits:
-            raise ArdmError(
-                f"{bundle.name} writes values with {S} digits; --digits keeps fewer than that, got {digits}"
-            )
-        generator = torch.Generator().manual_seed(seed)
-        batch, depth = x.expand(items, -1, -1, -1), known.expand(items, -1, -1, -1)
-        start, made = api.started(bundle, batch, depth, calls, order, generator)
-        states = [start, *api.generate(bundle, made, start, generator, temperature, _context(bundle, label, items))]
-        _paint(bundle, states, out, gif, scale, original=x)
-
-
-def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
-    """(C, H, W) 0 or 1."""
-    import torch
-
-    from ardm.pictures import read_image
-
-    known = torch.ones_like(x)
-    if mask is not None:
-        m = read_image(mask)
-        if m.shape[1:] != x.shape[1:]:
-            raise ArdmError(
-                f"{mask} is {m.shape[2]}x{m.shape[1]}, the image is {x.shape[2]}x{x.shape[1]}; they must agree"
-            )
-        known = known * (m[: 1 if len(m) < 3 else 3].float().mean(0) >= 128)
-    else:
-        numbers = _numbers(box)
-        if len(numbers) != 4 or min(numbers) < 0 or not numbers[2] * numbers[3]:
-            raise ArdmError(f"a box is x,y,width,height in pixels; got {box!r}")
-        left, top, width, height = numbers
-        if left + width > x.shape[2] or top + height > x.shape[1]:
-            raise ArdmError(f"the box {box} does not lie inside the {x.shape[2]}x{x.shape[1]} image")
-        known[:, top : top + height, left : left + width] = 0
-    if known.all():
-        raise ArdmError("nothing is unknown: the mask is white everywhere")
-    return known.long()
-
-
-def _fresh(force: bool, *paths: Path | None) -> None:
-    """Refuse, before any work, what could not be written after it."""
-    for path in paths:
-        if path and path.exists() and not force:
-            raise ArdmError(f"{path} exists; give another name with -o, or overwrite it with -f")
-        if path and path.suffix.lower() not in (".png", ".gif", ".json", ".svg", ".pdf"):
-            raise ArdmError(f"{path}: give a name that ends in .png (sheets), .gif (animations) or .json (schedules)")
-        if path and not path.parent.is_dir():
-            raise ArdmError(f"there is no folder {path.parent}")
-
-
-def _paint(
-    bundle: Bundle,
-    states: Sequence[Partial],
-    out: Path,
-    gif: Path | None,
-    scale: int,
-    original: torch.Tensor | None = None,
-) -> None:
-    from ardm.pictures import save_gif, sheet, state_image, to_image
-    from ardm.whole import write_whole
-
-    S, K = len(bundle.model.digits), bundle.model.digits.classes
-    pictures = [state_image(states[-1], i, S, K, scale) for i in range(states[-1].batch)]
-    if original is not None:
-        pictures = [state_image(states[0], 0, S, K, scale), *pictures, to_image(original, K, scale)]
-    columns = len(pictures) if original is not None and len(pictures) <= 10 else None
-    write_whole(out, lambda path: sheet(pictures, columns).save(path, format="PNG"), force=True)
-    say(f"wrote {out}")
-    if gif:
-        frames = [
-            sheet([state_image(s, i, S, K, scale) for i in range(s.batch)])
-            for s in states[:: max(1, len(states) // 60)]
-        ]
-        frames.append(sheet([state_image(states[-1], i, S, K, scale) for i in range(states[-1].batch)]))
-        write_whole(gif, lambda path: save_gif(frames, path), force=True)
-        say(f"wrote {gif}")
 
 
 @app.command()

@@ -43,6 +43,7 @@ class DataConfig:
     rate: samples a second that sounds must have.
     binarize: of the MNISTs, "threshold", "stochastic" (one fixed sample) or "dynamic" (a sample for each batch).
     size, channels: of images in a folder; size of omniglot too (28 or 105).  classes: of arrays.
+    pixels: (C, H, W) of a density set that holds pictures, such as ocr_letters.
     header: whether the first line of a table names its columns; null finds out.
     verify: demand the published sizes and checksums; false accepts cut-down copies.
     """
@@ -66,6 +67,7 @@ class DataConfig:
     classes: int = 0
     header: bool | None = None
     verify: bool = True
+    pixels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

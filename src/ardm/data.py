@@ -85,10 +85,23 @@ _READERS: dict[str, Callable[..., Dataset]] = {
     "array": arrays,
 }
 _CLIPS: dict[str, Callable[..., Clips]] = {"fsdd": fsdd_clips, "sc09": sc09_clips, "sounds": sound_clips}
-OPTIONS = ("length", "stride", "alphabet", "set", "rate", "binarize", "size", "channels", "classes", "header", "verify")
+OPTIONS = (
+    "length",
+    "stride",
+    "alphabet",
+    "set",
+    "rate",
+    "binarize",
+    "size",
+    "channels",
+    "classes",
+    "header",
+    "verify",
+    "pixels",
+)
 """Settings of a recipe that are options of some of the readers."""
 _UNSET: dict[str, tuple[Any, ...]] = dict.fromkeys(OPTIONS, (None, 0, ""))
-_UNSET |= {"header": (None,), "verify": (None, True)}
+_UNSET |= {"header": (None,), "verify": (None, True), "pixels": (None, ())}
 
 
 def load(name: str, folder: Folder, split: str | None = None, download: bool = False, **options: Any) -> Dataset:

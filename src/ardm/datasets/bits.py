@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +82,12 @@ _SETS = {  # columns, and rows of train, valid and test
 
 
 def density(
-    folder: Folder, split: str | None, set: str | None = None, download: bool = False, verify: bool = True
+    folder: Folder,
+    split: str | None,
+    set: str | None = None,
+    download: bool = False,
+    verify: bool = True,
+    pixels: Sequence[int] | None = None,
 ) -> Dataset:
     """One of the binary density-estimation sets: items (N, D) uint8, 2 classes, no labels.
 
@@ -89,7 +96,9 @@ def density(
     split: "train" or "fit", "valid" or "test".  set: NAME, such as "adult", "connect4", "dna" or "nips".
     download: fetch the missing file into folder.
     verify: demand the published numbers of rows and columns (no checksums are published); False accepts any.
-    Raises ArdmError for an unknown name or split, missing or damaged files, a failed download.
+    pixels: (C, H, W) of sets that are pictures, for networks of images: row by row, the C columns of a pixel together.
+    So ocr_letters is (1, 16, 8), and connect4 (3, 7, 6): its board by files, each square empty, of one or of the other.
+    Raises ArdmError for an unknown name or split, other pixels than columns, missing or damaged files, a failed download.
     """
     name = known("density-estimation set", set, _SETS)
     split = splits(name, split)
@@ -103,4 +112,12 @@ def density(
     width, *rows = _SETS[name]
     wanted = dict(zip(("train", "valid", "test"), rows, strict=True))[split] if verify else None
     bits = read_bits(home / file, ",", width if verify else None, wanted)
-    return Dataset(torch.from_numpy(bits), 2, f"{name}/{split}")
+    items = torch.from_numpy(bits)
+    if pixels is None:
+        return Dataset(items, 2, f"{name}/{split}")
+    if len(pixels) != 3 or min(pixels) < 1 or prod(pixels) != items.shape[1]:
+        raise ArdmError(
+            f"pixels (C, H, W) must be {items.shape[1]} columns in all, those of {name}; got {tuple(pixels)}"
+        )
+    C, H, W = pixels
+    return Dataset(items.view(-1, H, W, C).permute(0, 3, 1, 2).contiguous(), 2, f"{name}/{split}")
