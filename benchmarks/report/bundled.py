@@ -46,7 +46,7 @@ def curve(setting: Setting) -> Result:
 def orders(setting: Setting) -> Result:
     """C19: the exact code length in 3,072 steps along ten random orders and four structured ones."""
     result, bundle = Result("bundled-orders"), load("cifar10-any-order")
-    x = pictures(setting, 2)
+    x = pictures(setting, 10)
     if setting.quick:
         x = x[:1, :, :8, :8]
     form, generator, random = tuple(x.shape[1:]), torch.Generator().manual_seed(0), []
