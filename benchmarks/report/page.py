@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from claims import CLAIMS, HOLDS, Results, shown
 from common import RESULTS, read
+from density import OTHERS
 from published import ANY_ORDER, AUDIO, CODING, DENSITY, IMAGES, MNIST, TEXT
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -85,7 +86,8 @@ def density(results: Results) -> str:
     have = [s for s in SETS if f"density-{s}" in results]
     text = (
         "## The classic order-agnostic benchmark\n\nMean negative log-likelihood of the test items in nats; less is better. "
-        "One small network a set (`laptop/density`). One order: the mean over random orders, measured on every test "
+        "One small network a set: a perceptron (`laptop/density`), or for connect4 and ocr_letters, whose columns are squares "
+        "and pixels, a U-Net (`laptop/density-pictures`). One order: the mean over random orders, measured on every test "
         "item. Ensembles: −log of the mean likelihood over fixed random orders, exact on the items that the results "
         "name; what they gain there is taken off the mean of all items. The figures of the literature were written down "
         "from memory of Germain et al. 2015 and Uria et al. 2016: check them before quoting them.\n\n"
@@ -105,7 +107,7 @@ def density(results: Results) -> str:
     )
     if have:
         text += "\n![Negative log-likelihood of the density sets beside the literature](pictures/report/density.png)\n"
-    text += "\n### Binarised MNIST\n\n"
+    text += _others(results) + "\n### Binarised MNIST\n\n"
     rows = [[name, f"{nats:.2f}"] for name, nats in MNIST.items()]
     for key in ("random orders", "1 order", "8 orders"):
         rows.append([f"**ardm, {key}**", figure(results, "binarized-mnist", key, 2)])
@@ -119,6 +121,16 @@ def density(results: Results) -> str:
         "on a new sample for every batch; the literature's is on one fixed file, of which this is not a copy.\n"
     )
     return text
+
+
+def _others(results: Results) -> str:
+    """The sets beside the six, where they were measured."""
+    names = [name for name in OTHERS if f"density-{name}" in results]
+    if not names:
+        return ""
+    text = "\n### The other sets\n\nNats an item as above, with settings that nobody searched for.\n\n"
+    rows = [[n, *(figure(results, f"density-{n}", key, 2) for key in list(OURS.values())[:2])] for n in names]
+    return text + markdown(("", *(f"ardm, {name}" for name in list(OURS)[:2])), rows)
 
 
 def _ours(results: Results, name: str) -> float:

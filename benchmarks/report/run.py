@@ -52,6 +52,7 @@ GROUPS: dict[str, dict[str, Measure]] = {
         "coding": bundled.rates,
     },
     "density": {f"density-{name}": partial(density.measure, name=name) for name in density.CHOSEN},
+    "density-others": {f"density-{name}": partial(density.measure, name=name) for name in density.OTHERS},
     "text": {f"text-{name}": partial(text.measure, name=name) for name in text.MODELS},
     "speech": {f"speech-{name}": partial(speech.measure, name=name) for name in speech.MODELS},
     "images": {f"images-{name}": partial(images.measure, name=name) for name in images.MODELS},
