@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -345,6 +346,26 @@ def test_the_measured_curve_is_that_of_all_orders():
     told = policy_bound(model, x, [0, 1, 3, 5], 3000, generator(1), chunk=9000)
     assert priced == pytest.approx(float(told.nats.mean()), abs=4 * float(told.error.square().mean().sqrt()) + 0.1)
     assert priced == pytest.approx(float(mean_exact(model, x, [0, 1, 3, 5]).mean()), rel=0.03)
+
+
+def test_a_grid_measures_every_item_at_the_same_steps():
+    """So the spread of the items, however large, is common to all steps of a curve, and it is that of all orders."""
+    digits = Digits(4, 2)
+    model, x = toy(digits, (3,)), some_data(digits, (3,), 3)
+    measured = curve(model, x, 4000, generator(0), chunk=6000, grid=6)
+    assert (measured.seen == 12000).all()
+    torch.testing.assert_close(torch.from_numpy(measured.mean()), loss_curve(model, x), rtol=0.04, atol=0)
+    model, x = toy(Digits(3, 3), (40,)), some_data(Digits(3, 3), (40,), 5)
+    few = curve(model, x, 2, generator(0), grid=8)
+    steps = np.flatnonzero(few.seen[0])
+    assert steps.tolist() == [0, 2, 5, 13, 15, 26, 39]
+    assert (few.seen[0, steps] == 10).all()
+    assert (few.count[0, steps] == 10 * (40 - steps)).all()
+    assert np.flatnonzero(curve(model, x, 1, generator(0), grid=1).seen[0]).tolist() == [0]
+    part = curve(model, x, 2, generator(0), grid=8, subset=7)
+    assert part.count[0, steps].tolist() == [70, 70, 70, 70, 70, 70, 10]
+    with pytest.raises(ArdmError, match="grid is a number of steps"):
+        curve(model, x, 1, generator(0), grid=-1)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ CHOSEN: dict[str, tuple[str, ...]] = {
     "adult": ("train.steps=16000", "model.dropout=0.2"),
     "connect4": ("data.pixels=[3,7,6]", "model.shape=[3,7,6]", "train.steps=9000"),
     "dna": (*SPARSE, "train.weight_decay=3", "train.steps=5000"),
-    "mushrooms": ("train.steps=12000", "model.width=128"),
+    "mushrooms": ("train.steps=24000", "model.width=128"),
     "nips": (*SPARSE, "train.weight_decay=10", "train.steps=900"),
     "ocr_letters": (),
 }

@@ -36,7 +36,7 @@ def measure(setting: Setting, name: str) -> Result:
     S = len(model.digits)
     passes = 1 if setting.quick else max(2, S)
     full(result, likelihood.bound(model, x, passes, seeded(30), chunk=8))
-    curve, plan = held_out(model, x, passes, chunk=8), held_out(model, valid, passes, 31, chunk=8)
+    curve, plan = (held_out(model, part, 1, seed, 8, subset=256) for part, seed in ((x, 11), (valid, 31)))
     shape(result, curve)
     table(result, bundle, curve, plan)
     return result

@@ -19,9 +19,11 @@ from ardm.schedule import LossCurve, Schedule
 BINS = 16
 
 
-def held_out(model: Model, x: Tensor, passes: int, seed: int = 11, chunk: int = 32) -> LossCurve:
-    """The loss curve of a model on items that it was not trained on."""
-    return likelihood.curve(model, x, passes, seeded(seed), chunk=chunk)
+def held_out(
+    model: Model, x: Tensor, passes: int, seed: int = 11, chunk: int = 32, grid: int = 24, subset: int | None = None
+) -> LossCurve:
+    """The loss curve of a model on items that it was not trained on, all of them asked at the same steps."""
+    return likelihood.curve(model, x, passes, seeded(seed), chunk=chunk, grid=grid, subset=subset)
 
 
 def budgets(stages: int, sites: int, most: int = 18) -> list[int]:

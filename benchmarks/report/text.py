@@ -45,7 +45,7 @@ def measure(setting: Setting, name: str) -> Result:
     full(result, likelihood.bound(model, x, 6 * len(model.digits), seeded(10)))
     if name == "upscale-3":
         return result
-    passes = 2 if setting.quick else 36
+    passes = 1 if setting.quick else 3
     curve, plan = held_out(model, x, passes), held_out(model, valid, passes, 15)
     shape(result, curve)
     table(result, bundle, curve, plan)

@@ -17,9 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ardm.digits import Partial, Sites
@@ -199,34 +200,77 @@ def causal_bound(
 
 
 def curve(
-    model: AnyModel, x: Tensor, passes: int, generator: torch.Generator, context: Tensor | None = None, chunk: int = 64
+    model: AnyModel,
+    x: Tensor,
+    passes: int,
+    generator: torch.Generator,
+    context: Tensor | None = None,
+    chunk: int = 64,
+    grid: int = 0,
+    subset: int | None = None,
 ) -> LossCurve:
     """The loss curve L_t of every stage measured on x (B, *shape), from `passes` random steps an item.
 
     An observation is the mean −log p of the sites hidden at a step.  Fit a policy on one curve, report it on another.
+    grid: take `grid` steps of every stage instead of one random step, the same ones for all items, and one random order
+    an item and pass for all of them.  Then an item that costs more than others (a loud clip) raises the whole curve and
+    not those steps at which it happened to be drawn, which would mislead a planner: S · grid network inputs an item and pass.
+    subset: score at most so many of the hidden sites, drawn at random: for networks that answer single sites, cheaper.
     """
+    if grid < 0:
+        raise ArdmError(f"grid is a number of steps of each stage, or 0 for random steps; got {grid}")
     D, S = math.prod(x.shape[1:]), len(model.digits)
     measured = LossCurve(S, D)
-    place = spread(_checked(model, x, chunk, passes) * passes, generator)
+    items = _checked(model, x, chunk, passes)
+    place = spread(items * passes, generator) if not grid else None
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
-        steps, scored = _observed(model, data, place[rows], generator, known, side)
-        seen = steps.stage, steps.known, scored.sums.double(), scored.symbols
-        measured.update(*(v.cpu().numpy() for v in seen))
+        if place is not None:
+            steps, scored = _observed(model, data, place[rows], generator, known, side, subset)
+            measured.update(*_seen(steps, scored))
+            return scored.nats
+        rank = draw(len(data), S, tuple(x.shape[1:]), generator).rank.to(x.device)
+        for stage in range(S):
+            for step in _grid(D, grid):
+                at, told = (torch.full((len(data),), n, device=x.device) for n in (stage, step))
+                steps = Steps(at, told, rank)
+                scored = bound_step(model, data, steps, None, side, subset, generator)
+                measured.update(*_seen(steps, scored))
         return scored.nats
 
     _each(nats, x, passes, None, context, chunk)
     return measured
 
 
+def _seen(steps: Steps, scored: Scored) -> list[NDArray[Any]]:
+    """What a loss curve is told of steps."""
+    return [v.cpu().numpy() for v in (steps.stage, steps.known, scored.sums.double(), scored.symbols)]
+
+
+def _grid(D: int, grid: int) -> list[int]:
+    """At most `grid` of the steps 0..D−1 with the first and the last: half of them evenly, half in equal proportions.
+
+    A curve falls fastest at its start, and few calls are all there.
+    """
+    even, ratio = (grid + 1) // 2, grid // 2
+    steps = {round((D - 1) * k / max(even - 1, 1)) for k in range(even)}
+    return sorted(steps | {round(D ** (k / max(ratio, 1))) - 1 for k in range(1, ratio + 1)})
+
+
 def _observed(
-    model: AnyModel, x: Tensor, place: Tensor, generator: torch.Generator, given: Tensor | None, context: Tensor | None
+    model: AnyModel,
+    x: Tensor,
+    place: Tensor,
+    generator: torch.Generator,
+    given: Tensor | None,
+    context: Tensor | None,
+    subset: int | None = None,
 ) -> tuple[Steps, Scored]:
     """One random step of each item, and what it scored."""
     known = None if given is None else given.cpu()
     steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, known, place)
     steps = Steps(*(v.to(x.device) for v in (steps.stage, steps.known, steps.rank)))
-    return steps, bound_step(model, x, steps, given, context)
+    return steps, bound_step(model, x, steps, given, context, subset, generator)
 
 
 @torch.no_grad()
