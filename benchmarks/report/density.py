@@ -20,7 +20,7 @@ from ardm.plan import shuffled
 SPARSE = ("model.direct=true", "model.width=64", "model.dropout=0.0", "train.rate=2.0e-3")
 CHOSEN: dict[str, tuple[str, ...]] = {
     "adult": ("train.steps=16000", "model.dropout=0.2"),
-    "connect4": ("data.pixels=[3,7,6]", "model.shape=[3,7,6]", "train.steps=9000"),
+    "connect4": ("data.pixels=[3,7,6]", "model.shape=[3,7,6]", "train.steps=18000"),
     "dna": (*SPARSE, "train.weight_decay=3", "train.steps=5000"),
     "mushrooms": ("train.steps=24000", "model.width=128"),
     "nips": (*SPARSE, "train.weight_decay=10", "train.steps=900"),
@@ -107,6 +107,6 @@ def measure(setting: Setting, name: str) -> Result:
     said = f"the mean of all items less what 128 orders gain on {len(few)} items"
     result.add("128 orders, all items", total, error, "nats/item", True, f"{len(whole.nats):,} test items; {said}")
     result.notes.append("choices were made on the validation set")
-    if name not in PICTURES:
+    if name != "ocr_letters":
         result.notes.append("the test set was measured before, with other settings that the validation set rejected")
     return result

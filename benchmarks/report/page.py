@@ -105,6 +105,9 @@ def density(results: Results) -> str:
         f"Measured and not reached: {', '.join(behind) or 'none'}. Not measured yet: "
         f"{', '.join(s for s in SETS if s not in have) or 'none'}.\n"
     )
+    near = [s for s in ahead if min(DENSITY[n][s] for n in ANY_ORDER) - _ours(results, s) < 2 * _noise(results, s)]
+    if near:
+        text += f"On {', '.join(near)} by less than two standard errors of ours.\n"
     if have:
         text += "\n![Negative log-likelihood of the density sets beside the literature](pictures/report/density.png)\n"
     text += _others(results) + "\n### Binarised MNIST\n\n"
@@ -131,6 +134,13 @@ def _others(results: Results) -> str:
     text = "\n### The other sets\n\nNats an item as above, with settings that nobody searched for.\n\n"
     rows = [[n, *(figure(results, f"density-{n}", key, 2) for key in list(OURS.values())[:2])] for n in names]
     return text + markdown(("", *(f"ardm, {name}" for name in list(OURS)[:2])), rows)
+
+
+def _noise(results: Results, name: str) -> float:
+    """The standard error of the figure that `_ours` gives."""
+    figures = results[f"density-{name}"]["figures"]
+    best = min((figures[key] for key in OURS.values() if key in figures), key=lambda f: f["value"])
+    return float(best.get("error", 0.0))
 
 
 def _ours(results: Results, name: str) -> float:

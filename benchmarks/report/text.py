@@ -40,9 +40,9 @@ def measure(setting: Setting, name: str) -> Result:
         full(result, likelihood.causal(model, x))
         return result
     if name == "causal":
-        full(result, likelihood.causal_bound(model, x, 4, seeded(10)))
+        full(result, likelihood.causal_bound(model, x, 2 if setting.quick else 32, seeded(10)))
         return result
-    full(result, likelihood.bound(model, x, 6 * len(model.digits), seeded(10)))
+    full(result, likelihood.bound(model, x, 2 if setting.quick else 32 * len(model.digits), seeded(10)))
     if name == "upscale-3":
         return result
     passes = 1 if setting.quick else 3
