@@ -14,7 +14,7 @@ from density import add, along_orders, mixed
 from ardm import data, likelihood
 
 STEPS = 3500
-"""As many as there was time for: the recipe takes 6,000, and twenty times as many would not be too many."""
+"""Fewer than the 6,000 of the recipe; twenty times as many would not be too many."""
 
 
 def measure(setting: Setting) -> Result:

@@ -25,8 +25,8 @@ class Block(Perceptron):
 class Direct(nn.Module):
     """Direct connections (MADE, Germain et al. 2015): every row of the input adds weights of its own to every output.
 
-    A weight is GAIN² u v, the product of two parameters: weight decay of both shrinks it as a lasso does (Hoff 2017), so
-    that connections which do not pay stay at 0, while those that say that columns exclude each other become large.  GAIN
+    A weight is GAIN² u v, the product of two parameters: decay of both shrinks it much as a lasso would (Hoff 2017), so that
+    connections which do not pay stay near 0, while those that say that columns exclude each other become large.  GAIN
     lets either move ten times faster than a weight of the layers does at the same learning rate.
     """
 
