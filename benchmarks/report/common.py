@@ -13,7 +13,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,8 @@ def trained(
         }
         done.write_text(json.dumps(budget, indent=1) + "\n")
     budget = json.loads(done.read_text())
-    if budget["overrides"] != chosen or budget["steps"] != told.train.steps:
+    spent = json.loads((folder / "recipe.json").read_text())["train"]
+    if budget["overrides"] != chosen or spent != json.loads(json.dumps(asdict(told.train))):
         raise ArdmError(f"{folder} holds a run of other settings; remove it, or give another folder")
     return load(folder / "model"), budget
 

@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from claims import CLAIMS, HOLDS, Results, shown
+from claims import CLAIMS, FAILS, HOLDS, UNREACHED, Results, shown
 from common import RESULTS, read
 from density import OTHERS
 from published import ANY_ORDER, AUDIO, CODING, DENSITY, IMAGES, MNIST, TEXT
@@ -77,7 +77,8 @@ def claims(results: Results) -> str:
     counts: dict[str, int] = {}
     for claim in CLAIMS:
         counts[claim.verdict(results)[0]] = counts.get(claim.verdict(results)[0], 0) + 1
-    summary = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    words = {HOLDS: "hold", FAILS: "do not hold here", UNREACHED: "are not reached here"}
+    summary = ", ".join(f"{counts[verdict]} {said}" for verdict, said in words.items() if verdict in counts)
     head = ("", "claim", "verdict", "figures here", "paper", "command (`python benchmarks/report/…`)")
     return f"## The claims\n\nOf {len(CLAIMS)} claims: {summary}.\n\n" + markdown(head, rows)
 
