@@ -22,13 +22,15 @@ import torch
 import ardm
 from ardm import likelihood
 from ardm.bundle import Bundle, load
-from ardm.config import Recipe, load_recipe
+from ardm.config import load_recipe
 from ardm.errors import ArdmError
 from ardm.train import Trainer
 from ardm.trainlog import Log
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 0
+QUICK = ("train.steps=4", "train.batch=4", "train.valid_items=4")
+"""Changes of any recipe for a smoke test."""
 
 
 @dataclass
@@ -129,14 +131,16 @@ def seeded(*key: int) -> torch.Generator:
 
 
 def trained(
-    setting: Setting, run: str, recipe: str | Recipe, overrides: Sequence[str] = ()
-) -> tuple[Bundle, dict[str, Any]]:
-    """The averaged model of a run, trained now unless it is already; and its budget.
+    setting: Setting, result: Result, recipe: str, data: str, changes: Sequence[str] = (), small: Sequence[str] = ()
+) -> Bundle:
+    """The averaged model of the run of a result, trained now unless it is already; the result is told its budget.
 
+    data: its folder in that of the setting.  changes: of the recipe.  small: more of them for a smoke test.
     A run that was broken off goes on from its checkpoint.  Raises ArdmError where the folder holds another run.
     """
-    told = load_recipe(recipe, overrides) if isinstance(recipe, str) else recipe
-    folder, chosen = setting.runs / run, [o for o in overrides if not o.startswith("data.folder")]
+    run, chosen = result.name, [*changes, *((*QUICK, *small) if setting.quick else ())]
+    told = load_recipe(recipe, [f"data.folder={setting.data / data}", *chosen])
+    folder = setting.runs / run
     done = folder / "budget.json"
     if not done.is_file():
         before = (
@@ -152,7 +156,7 @@ def trained(
                 if progress.step % told.train.save_every == 0:
                     (folder / "spent.json").write_text(json.dumps({"seconds": before + time.process_time() - busy}))
         budget = {
-            "recipe": recipe if isinstance(recipe, str) else told.name,
+            "recipe": recipe,
             "overrides": chosen,
             "steps": told.train.steps,
             "batch": told.train.batch,
@@ -165,7 +169,10 @@ def trained(
     spent = json.loads((folder / "recipe.json").read_text())["train"]
     if budget["overrides"] != chosen or spent != json.loads(json.dumps(asdict(told.train))):
         raise ArdmError(f"{folder} holds a run of other settings; remove it, or give another folder")
-    return load(folder / "model"), budget
+    result.budget = budget
+    bundle = load(folder / "model")
+    bundle.model.eval()
+    return bundle
 
 
 def joined(parts: Sequence[likelihood.Estimate]) -> likelihood.Estimate:

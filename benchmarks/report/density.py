@@ -31,17 +31,10 @@ PICTURES = ("connect4", "ocr_letters")
 ROWS = {"adult": 320, "connect4": 64, "dna": 320, "mushrooms": 320, "nips": 64, "ocr_letters": 64}
 """Test items of the ensemble of 16 orders, evenly spread over the set; of 128 orders a quarter of them."""
 SMALL = ("model.width=64", "model.embedding=4", "train.steps=1500", "train.weight_decay=1")
+MEDIUM = ("model.width=128", "train.steps=4000")
 OTHERS: dict[str, tuple[str, ...]] = {
-    "nltcs": ("model.width=128", "train.steps=4000"),
-    "plants": ("model.width=128", "train.steps=4000"),
-    "baudio": ("model.width=128", "train.steps=4000"),
-    "jester": ("model.width=128", "train.steps=4000"),
-    "bnetflix": ("model.width=128", "train.steps=4000"),
-    "accidents": ("model.width=128", "train.steps=4000"),
-    "pumsb_star": ("model.width=128", "train.steps=4000"),
-    "moviereview": SMALL,
-    "bbc": SMALL,
-    "voting": SMALL,
+    **dict.fromkeys(("nltcs", "plants", "baudio", "jester", "bnetflix", "accidents", "pumsb_star"), MEDIUM),
+    **dict.fromkeys(("moviereview", "bbc", "voting"), SMALL),
 }
 """The other sets at hand, with settings that nobody searched for: smaller networks for those of few items."""
 
@@ -71,15 +64,23 @@ def add(result: Result, key: str, nats: Tensor, note: str, bound: bool) -> None:
     result.add(key, float(nats.mean()), error, "nats/item", bound, f"{len(nats):,} test items; {note}")
 
 
+def ensemble(result: Result, key: str, whole: likelihood.Estimate, nats: Tensor) -> None:
+    """The mean of all items over random orders, less what an ensemble of nats (orders, B) gains on a few of them.
+
+    The error takes the two as independent, and knows nothing of which orders were drawn.
+    """
+    gain = nats.mean(0) - mixed(nats)
+    error = math.sqrt(float(whole.nats.var()) / len(whole.nats) + float(gain.var()) / len(gain))
+    said = f"{len(whole.nats):,} test items; their mean less what {len(nats)} orders gain on {len(gain)} items"
+    result.add(key, float(whole.nats.mean() - gain.mean()), error, "nats/item", True, said)
+
+
 def measure(setting: Setting, name: str) -> Result:
     """Train and measure one set."""
     result = Result(f"density-{name}")
-    choice = [f"data.folder={setting.data / 'debd'}", f"data.set={name}", *{**CHOSEN, **OTHERS}[name]]
-    if setting.quick:
-        choice += ["train.steps=4", "train.batch=4", "train.valid_items=4"]
     recipe = "laptop/density-pictures" if name in PICTURES else "laptop/density"
-    bundle, result.budget = trained(setting, result.name, recipe, choice)
-    model = bundle.model.eval()
+    bundle = trained(setting, result, recipe, "debd", (f"data.set={name}", *{**CHOSEN, **OTHERS}[name]))
+    model = bundle.model
     pixels = bundle.config.shape if name in PICTURES else None
     x = data.load("density", setting.data / "debd", "test", set=name, pixels=pixels).items.long()
     whole = likelihood.bound(model, x[: setting.items(len(x))], 1 if setting.quick else 4, seeded(1), chunk=2048)
@@ -91,21 +92,13 @@ def measure(setting: Setting, name: str) -> Result:
     add(result, "1 order", nats[0], "exact along one fixed random order", False)
     add(result, "mean of 16 orders", nats.mean(0), "mean over 16 fixed orders of the exact figure", True)
     add(result, "16 orders", mixed(nats), "ensemble: −log of the mean likelihood over 16 fixed orders", True)
-    gain = nats.mean(0) - mixed(nats)
-    total = float(whole.nats.mean() - gain.mean())
-    error = math.sqrt(float(whole.nats.var()) / len(whole.nats) + float(gain.var()) / len(gain))
-    said = "the mean of all items less what 16 orders gain on the items above"
-    result.add("16 orders, all items", total, error, "nats/item", True, f"{len(whole.nats):,} test items; {said}")
+    ensemble(result, "16 orders, all items", whole, nats)
     if name in OTHERS:
         return result
     few = evenly(sample, max(2, len(sample) // 4))
     many = along_orders(model, few, 2 if setting.quick else 128, 3)
     add(result, "128 orders", mixed(many), "ensemble of 128 fixed orders", True)
-    more = many.mean(0) - mixed(many)
-    total = float(whole.nats.mean() - more.mean())
-    error = math.sqrt(float(whole.nats.var()) / len(whole.nats) + float(more.var()) / len(more))
-    said = f"the mean of all items less what 128 orders gain on {len(few)} items"
-    result.add("128 orders, all items", total, error, "nats/item", True, f"{len(whole.nats):,} test items; {said}")
+    ensemble(result, "128 orders, all items", whole, many)
     result.notes.append("choices were made on the validation set")
     if name != "ocr_letters":
         result.notes.append("the test set was measured before, with other settings that the validation set rejected")

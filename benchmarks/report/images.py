@@ -26,11 +26,9 @@ ITEMS = 40
 def measure(setting: Setting, name: str) -> Result:
     """Train and measure one of them."""
     result = Result(f"images-{name}")
-    choice = [f"data.folder={setting.data / 'cifar10'}", *MODELS[name]]
-    if setting.quick:
-        choice += ["train.steps=4", "train.batch=4", "train.valid_items=4", "model.width=16", "model.blocks=1"]
-    bundle, result.budget = trained(setting, result.name, "laptop/compare-images", choice)
-    model = bundle.model.eval()
+    small = ("model.width=16", "model.blocks=1")
+    bundle = trained(setting, result, "laptop/compare-images", "cifar10", MODELS[name], small)
+    model = bundle.model
     x, valid = (
         data.load("cifar10", setting.data / "cifar10", split).items[: setting.items(ITEMS)].long()
         for split in ("test", "valid")

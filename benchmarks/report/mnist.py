@@ -6,10 +6,8 @@ file of Salakhutdinov and Murray that papers use: close to their figures, not th
 
 from __future__ import annotations
 
-import math
-
 from common import Result, Setting, seeded, trained
-from density import add, along_orders, mixed
+from density import add, along_orders, ensemble
 
 from ardm import data, likelihood
 
@@ -20,20 +18,14 @@ STEPS = 3500
 def measure(setting: Setting) -> Result:
     """Train and measure."""
     result = Result("binarized-mnist")
-    choice = [f"data.folder={setting.data / 'mnist'}", f"train.steps={STEPS}"]
-    if setting.quick:
-        choice += ["train.steps=4", "train.batch=4", "train.valid_items=4", "model.width=8", "model.blocks=1"]
-    bundle, result.budget = trained(setting, result.name, "laptop/binarized-mnist", choice)
-    model = bundle.model.eval()
+    small = ("model.width=8", "model.blocks=1")
+    model = trained(setting, result, "laptop/binarized-mnist", "mnist", (f"train.steps={STEPS}",), small).model
     x = data.load("mnist", setting.data / "mnist", "test", binarize="stochastic").items.long()
     whole = likelihood.bound(model, x[: setting.items(2000)], 1 if setting.quick else 4, seeded(40))
     result.estimate("random orders", whole, "unbiased for the mean over all orders of the exact figure", nats=True)
     if not setting.quick:
         nats = along_orders(model, x[:8], 8, 41, chunk=128)
-        gain = nats.mean(0) - mixed(nats)
-        error = math.sqrt(float(whole.nats.var()) / len(whole.nats) + float(gain.var()) / len(gain))
-        said = "the mean above less what 8 orders gain on 8 items"
-        result.add("8 orders", float(whole.nats.mean() - gain.mean()), error, "nats/item", True, said)
+        ensemble(result, "8 orders", whole, nats)
         add(result, "1 order", nats[0], "exact along one fixed random order", False)
     result.notes.append("a Bernoulli sample of the test images of our own, not the fixed file of the literature")
     return result

@@ -36,11 +36,9 @@ def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
 def measure(setting: Setting, name: str) -> Result:
     """Train and measure one of them."""
     result = Result(f"speech-{name}")
-    choice = [f"data.folder={setting.data / 'fsdd'}", *MODELS[name]]
-    if setting.quick:
-        choice += ["train.steps=4", "train.batch=4", "train.valid_items=4", "model.width=16", "model.blocks=2"]
-    bundle, result.budget = trained(setting, result.name, "laptop/compare-speech", choice)
-    model = bundle.model.eval()
+    small = ("model.width=16", "model.blocks=2")
+    bundle = trained(setting, result, "laptop/compare-speech", "fsdd", MODELS[name], small)
+    model = bundle.model
     x, valid = (spread_items(setting, bundle.config.sites, split) for split in ("test", "valid"))
     if name == "one-order":
         full(result, likelihood.causal(model, x, chunk=16))

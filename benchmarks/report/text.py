@@ -30,11 +30,9 @@ def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
 def measure(setting: Setting, name: str) -> Result:
     """Train and measure one of them."""
     result = Result(f"text-{name}")
-    choice = [f"data.folder={setting.data / 'text27'}", *MODELS[name]]
-    if setting.quick:
-        choice += ["train.steps=4", "train.batch=4", "train.valid_items=4", "model.width=16", "model.blocks=1"]
-    bundle, result.budget = trained(setting, result.name, "laptop/compare-text", choice)
-    model = bundle.model.eval()
+    small = ("model.width=16", "model.blocks=1")
+    bundle = trained(setting, result, "laptop/compare-text", "text27", MODELS[name], small)
+    model = bundle.model
     x, valid = (spread_items(setting, bundle.config.sites, split) for split in ("test", "valid"))
     if name == "one-order":
         full(result, likelihood.causal(model, x))
