@@ -99,7 +99,7 @@ def test_the_paper_size_is_the_papers():
 
         config = preset("paper")
         number = sum(p.numel() for m in (ImageBody(config), _head(config)) for p in m.parameters())
-    assert 110e6 < number < 140e6
+    assert number == pytest.approx(123.9e6, rel=1e-3)
 
 
 @pytest.mark.parametrize(

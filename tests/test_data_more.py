@@ -583,6 +583,8 @@ def test_a_broken_archive_is_not_taken_for_unpacked(sc09, tmp_path):
     folder.mkdir()
     archive = folder / "speech_commands_v0.02.tar.gz"
     archive.write_bytes(b"no archive")
+    with pytest.raises(ArdmError, match=r"not the published file: SHA-256 .*or pass verify=False"):
+        data.load("sc09", folder, "train")
     for _ in range(2):
         with pytest.raises(ArdmError, match="cannot unpack"):
             data.load("sc09", folder, "train", verify=False)

@@ -24,6 +24,7 @@ NETS = {
     "middle": {"attention": "middle"},
     "all": {"attention": "all"},
     "two levels": {"attention": "middle", "levels": 2, "shape": (2, 7, 6)},
+    "two levels, growing": {"attention": "middle", "levels": 2, "growth": 2, "shape": (2, 6, 6)},
     "two levels, all": {"attention": "all", "levels": 2, "head": "digits", "base": 4},
     "values": {"head": "values"},
     "stages of values": {"head": "values", "base": 4, "attention": "middle"},

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
-from ardm.heads import DigitHead, MixtureHead, ValueHead
+from ardm.heads import ChainHead, DigitHead, MixtureHead, ValueHead
 from toys import HEADS, WIDTH, WILD, generator, letters, randomise
 
 ALPHABETS = [Digits(5, 5), Digits(5, 2), Digits(7, 3), Digits(27, 3), Digits(256, 4), Digits(125, 5), Digits(7, 2)]
@@ -247,3 +247,43 @@ def test_a_wide_mixture_is_drawn_by_its_cdf_as_by_its_list(classes, base):
         listed = torch.searchsorted(p, torch.full((n, 1), u, dtype=torch.double) * p[:, -1:], right=True)[:, 0]
         assert (digit - listed.clamp(max=classes - 1)).abs().max() <= (0 if 1e-6 < u < 1 - 1e-6 else classes)
         assert ((digit >= 0) & (digit < classes)).all()
+
+
+# --- a softmax in two parts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [2, 4, 7, 16, 17, 300, 1100])
+def test_a_chain_is_one_distribution_over_all_values_and_is_drawn_as_it_is_scored(classes):
+    alphabet = Digits(classes, classes)
+    head = randomise(ChainHead(alphabet, WIDTH), scale=2.0)
+    assert head.wide == (classes > 1024)
+    features = same(features_of(1, seed=2), classes)
+    value, depth, digit = at_depth(alphabet, 0)
+    logits = head.logits(features, value, depth)
+    assert logits.shape == (classes, classes)
+    nats = head.log_prob(features, value, depth, digit)
+    torch.testing.assert_close(nats, logits[0], rtol=0, atol=1e-10)
+    p = nats.detach().exp()
+    assert float(p.sum()) == pytest.approx(1, abs=1e-10)
+    edges = p.cumsum(0)
+    u = torch.cat([edges[:-1] - p[:-1] / 2, torch.tensor([0.0, 1 - 1e-12], dtype=torch.double)])[:classes]
+    wanted = torch.searchsorted(edges, u, right=True)
+    assert torch.equal(head.quantile(same(features, len(u)), value[: len(u)], depth[: len(u)], u), wanted)
+
+
+def test_a_new_chain_of_a_square_is_flat_and_learns_its_high_and_low_parts():
+    head = ChainHead(Digits(256, 256), WIDTH)
+    value, depth, digit = at_depth(head.alphabet, 0)
+    features = features_of(256, dtype=torch.float)
+    nats = head.log_prob(features, value, depth, digit)
+    torch.testing.assert_close(nats, torch.full((256,), -torch.tensor(256.0).log()))
+    randomise(head)
+    assert torch.autograd.gradcheck(
+        lambda *f: head.log_prob(f, value[:9], depth[:9], digit[::29]),
+        tuple(f.requires_grad_() for f in features_of(9)),
+    )
+
+
+def test_a_chain_has_no_stages():
+    with pytest.raises(ArdmError, match="tells values whole: leave base at 0"):
+        ChainHead(Digits(256, 16), WIDTH)

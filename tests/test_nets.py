@@ -23,7 +23,9 @@ VARIANTS = {
     "unet": {"trunk": "unet"},
     "unet with attention": {"trunk": "unet", "attention": "middle"},
     "unet of two levels": {"trunk": "unet", "levels": 2, "attention": "all", "blocks": 2},
-    "unet as in the paper": {"trunk": "unet", "attention": "middle", "embedding": 3, "time": True},
+    "unet that grows": {"trunk": "unet", "levels": 2, "growth": 2},
+    "unet with embedding and time": {"trunk": "unet", "attention": "middle", "embedding": 3, "time": True},
+    "unet of the paper": {"trunk": "unet", "attention": "middle", "embedding": 3, "time": True, "style": "classic"},
     "unet with labels": {"trunk": "unet", "labels": 3, "dropout": 0.3},
     "unet with a vector": {"trunk": "unet", "vector": 4},
     "local": {"trunk": "local"},
@@ -32,6 +34,12 @@ VARIANTS = {
     "local with a vector": {"trunk": "local", "vector": 4},
 }
 HEADS = ("values", "digits", "mixture")
+PAIRS = [(name, head) for name in VARIANTS for head in HEADS if head == "values" or "style" not in VARIANTS[name]]
+
+
+def mixed(name):
+    """A mixture, where the network takes one."""
+    return "values" if "style" in VARIANTS[name] else "mixture"
 
 
 def context_for(config, batch):
@@ -83,7 +91,7 @@ def test_hidden_digits_change_no_output_and_no_gradient(name, base):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_items_do_not_see_each_other(name):
-    model = tiny_image(classes=7, base=3, head="mixture", **VARIANTS[name])
+    model = tiny_image(classes=7, base=3, head=mixed(name), **VARIANTS[name])
     x, context = some_data(model.digits, (2, 3, 3), 4), context_for(model.body.config, 4)
     plan = plans.shuffled(2, (2, 3, 3), generator(0)).coarsen([0, 3, 10, 18, 20])
     together = score(model, plan, x, context=context)
@@ -95,7 +103,7 @@ def test_items_do_not_see_each_other(name):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_answers_belong_to_the_sites_asked(name):
     """Any subset, in any order, and each channel its own: as the whole says."""
-    model = tiny_image(classes=5, head="mixture", **VARIANTS[name])
+    model = tiny_image(classes=5, head=mixed(name), **VARIANTS[name])
     x, context = some_data(model.digits, (2, 3, 3), 3), context_for(model.body.config, 3)
     state = model.digits.truncate(x, (torch.rand(x.shape, generator=generator(1)) < 0.5).long())
     prediction, everything = model(state, context), everywhere(model, state)
@@ -109,8 +117,7 @@ def test_answers_belong_to_the_sites_asked(name):
     assert not torch.allclose(first[:9].mean(0), first[9:].mean(0))  # the channels are told apart
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("name", "head"), PAIRS)
 def test_every_parameter_is_trained(name, head):
     model = tiny_image(classes=7, base=3, head=head, shape=(2, 4, 4), **VARIANTS[name])
     model.eval()
@@ -424,3 +431,21 @@ def test_states_are_whole_numbers():
     blank = tiny_image().digits.blank(1, (2, 3, 3))
     assert isinstance(blank, Partial)
     assert blank.value.dtype == blank.depth.dtype == torch.long
+
+
+def test_the_network_of_the_paper_starts_flat_and_shows_its_absorbing_values():
+    """K // 2 where nothing is known, or digits of zero in stages; masks beside them; 192 + 64 channels of 256."""
+    for base in (0, 4):
+        model = build(ModelConfig(shape=(3, 4, 4), classes=16, base=base, head="values", width=16, blocks=1,
+                                  style="classic", embedding=4)).eval()  # fmt: skip
+        trunk, seen = model.body.trunk, []
+        assert trunk.input.out_channels + trunk.embedding.embedding_dim == 16
+        trunk.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given))
+        state = model.digits.blank(2, (3, 4, 4))
+        logits = model(state)[everywhere(model, state)]
+        assert logits.shape == (96, base or 16)
+        torch.testing.assert_close(logits.log_softmax(-1), torch.full_like(logits, -math.log(base or 16)))
+        shown, masks, _ = seen[0]
+        assert (shown == (0 if base else 8)).all()
+        assert masks.shape == (2, 3 * len(model.digits), 4, 4)
+        assert not masks.any()

@@ -46,7 +46,10 @@ def results(report, tmp_path):
     class Bundle:
         model = Model()
 
-    text = common.Result("text-any-order", budget={"steps": 9, "batch": 8, "parameters": 7, "processor_seconds": 60.0})
+    text = common.Result(
+        "text-any-order",
+        budget={"steps": 9, "batch": 8, "parameters": 7, "processor_seconds": 60.0, "wall_seconds_last": 70.0},
+    )
     text.add("full calls", 2.5, 0.01, "bits/dim", True)
     for calls in (5, 10, 20):
         text.add(f"{calls} calls, as planned on held-out losses", 2.6, unit="bits/dim")
@@ -55,7 +58,10 @@ def results(report, tmp_path):
     rates.table(text, Bundle(), curve_of(), curve_of())
     text.add("difference, 8 known", 0.01, 0.02, "bits/symbol")
     text.save("python benchmarks/report/run.py text-any-order", tmp_path)
-    density = common.Result("density-dna", budget={"steps": 9, "batch": 8, "parameters": 7, "processor_seconds": 60.0})
+    density = common.Result(
+        "density-dna",
+        budget={"steps": 9, "batch": 8, "parameters": 7, "processor_seconds": 60.0, "wall_seconds_last": 70.0},
+    )
     for key in report["page"].OURS.values():
         density.add(key, 81.0, 0.2, "nats/item", True)
     density.save("python benchmarks/report/run.py density-dna", tmp_path)
@@ -133,3 +139,107 @@ def test_ensembles_are_means_of_likelihoods(report):
     nats = torch.tensor([[1.0, 2.0], [3.0, 2.0]])
     wanted = -torch.log(torch.exp(-nats).mean(0))
     torch.testing.assert_close(mixed(nats), wanted)
+
+
+# --- every verdict can go the other way -------------------------------------------------------------------------------
+
+
+def put(name, value, *keys):
+    """Figures, by the beginning of their keys, get this value and no error."""
+
+    def change(results):
+        figures = results[name]["figures"]
+        found = [k for k in figures if k.startswith(keys)]
+        assert found, f"{name} has no figure {keys}"
+        for key in found:
+            figures[key]["value"] = value
+            figures[key].pop("error", None)
+
+    return change
+
+
+def shift(**amounts):
+    """Results (dashes as underscores), bits a dimension more at full calls, on every item."""
+
+    def change(results):
+        for name, amount in amounts.items():
+            own = results[name.replace("_", "-")]
+            own["figures"]["full calls"]["value"] += amount
+            own["tables"]["items"] = [bits + amount for bits in own["tables"].get("items", [])]
+
+    return change
+
+
+def rates(name, kind, amount, calls=lambda n: True):
+    """Rates of one kind of schedule, more by so many bits at some numbers of calls."""
+
+    def change(results):
+        table = results[name]["tables"]["rates"]
+        for i, n in enumerate(table["calls"]):
+            if calls(n):
+                table[kind][i] += amount
+
+    return change
+
+
+def level(value, *names, key="headerless"):
+    """Codecs of the table of CIFAR-10 files."""
+
+    def change(results):
+        for row in results["bundled-coding"]["tables"]["codecs"]:
+            if row["name"] in names:
+                row[key] = value
+
+    return change
+
+
+def full(n):
+    return n > 1000
+
+
+TURNS = {
+    "C1": (put("enumeration", 1e-3, "greatest difference"), "FAILS"),
+    "C2": (put("leak", 0.1, "greatest change"), "FAILS"),
+    "C3": (put("step-time", 2.0, "network calls"), "FAILS"),
+    "C4": (put("text-any-order", 1.0, "greatest rise"), "FAILS"),
+    "C5": (put("text-any-order", 1.0, "difference"), "FAILS"),
+    "C6": (rates("bundled-curve", "uniform", -0.5), "FAILS"),
+    "C7": (rates("text-any-order", "absorbing", -0.5), "FAILS"),
+    "C8": (put("text-any-order", 9.0, "absorbing, same network"), "FAILS"),
+    "C9": (shift(text_any_order=1.0), "FAILS"),
+    "C10": (shift(text_one_order=2.0), "FAILS"),
+    "C11": (rates("text-any-order", "planned", -0.08, lambda n: n < 100), "HOLDS"),
+    "C12": (shift(images_upscale_4=2.0), "FAILS"),
+    "C13": (shift(speech_upscale_4=2.0), "FAILS"),
+    "C14": (rates("speech-upscale-4", "planned", -0.4, lambda n: n < 20), "HOLDS"),
+    "C15": (shift(images_upscale_4_values=0.3), "FAILS"),
+    "C16": (shift(text_upscale_3=-2.0), "FAILS"),
+    "C17": (put("bundled-coding", 1.0, "round trips that failed"), "FAILS"),
+    "C18": (level(3.5, "ardm -9"), "FAILS"),
+    "C19": (put("bundled-orders", 0.01, "random orders, greatest less least"), "HOLDS"),
+    "C20": (level(3.2, "ardm -7", key="bits"), "HOLDS"),
+    "C21": (put("continuous-time", 1.0, "greatest"), "FAILS"),
+    "C22": (shift(images_any_order_ce=0.1), "FAILS"),
+    "C23": (put("bundled-filling", 1.0, "red and green: given values"), "FAILS"),
+    "C24": (rates("bundled-curve", "planned", 1.0, full), "FAILS"),
+    "C25": (shift(speech_any_order_3=0.5), "FAILS"),
+    "C26": (rates("images-upscale-4-mixture", "planned", -2.0, full), "HOLDS"),
+}
+
+
+@pytest.mark.parametrize("key", TURNS)
+def test_every_verdict_turns_with_its_figures(report, key):
+    claims = report["claims"]
+    claim = next(c for c in claims.CLAIMS if c.key == key)
+    found = json.loads(json.dumps(report["common"].read()))
+    if any(name not in found for name in claim.needs):
+        pytest.skip("not measured")
+    change, expected = TURNS[key]
+    assert claim.verdict(found)[0] != getattr(claims, expected)
+    change(found)
+    assert claim.verdict(found)[0] == getattr(claims, expected)
+
+
+def test_the_page_in_the_repository_is_that_of_the_results_in_it(report):
+    page = report["page"]
+    assert (page.DOCS / "report.md").read_text() == page.page(report["common"].read()), "run benchmarks/report/page.py"

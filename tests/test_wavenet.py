@@ -138,13 +138,14 @@ def test_any_length():
 
 
 def test_the_paper_size_is_the_papers():
-    """36 blocks of 256 channels, dilations up to 2048; embeddings only where digits are few."""
+    """36 blocks of 256 channels, dilations up to 2048; 192 channels of values and masks, 64 of an embedding."""
     config = preset("audio-paper", shape=(16000,), classes=65536)
     with torch.device("meta"):
         body, head = BODIES["wavenet"].body(config), _head(config)
     assert [block.gated.dilation[0] for block in body.trunk.layers] == [2 ** (i % 12) for i in range(36)]
-    assert body.embedding is None
-    assert sum(p.numel() for m in (body, head) for p in m.parameters()) == pytest.approx(29.8e6, rel=0.01)
+    assert body.trunk.input.out_channels == 192
+    assert body.embedding.weight.shape == (65537, 64)
+    assert sum(p.numel() for m in (body, head) for p in m.parameters()) == pytest.approx(33.96e6, rel=0.001)
     assert small("wavenet", classes=16, base=4, head="digits").body.embedding.weight.shape == (2 * 5, 2)
 
 

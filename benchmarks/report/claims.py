@@ -12,10 +12,13 @@ from typing import Any
 
 from published import AUDIO, CODING, IMAGES, TEXT
 
+SPECIAL = "the bundled codec was trained for one order and these numbers of calls, not for any"
 HEADER = 15
 """Bytes of header of a file of one 32×32 picture (docs/format.md)."""
 NOISE = 0.01
 """Bits a dimension by which a plan of other items may miss on held-out losses of a few dozen items."""
+SMALL = 0.2
+"""What matters little: at most this share of the effect of the thing that matters."""
 HOLDS, FAILS, UNREACHED = "holds", "does not hold here", "not reached here"
 
 Results = Mapping[str, Mapping[str, Any]]
@@ -133,14 +136,24 @@ def _c2(r: Results) -> Verdict:
 
 
 def _c3(r: Results) -> Verdict:
-    times = {key: value(r, "step-time", key) for key in r["step-time"]["figures"]}
+    figures = r["step-time"]["figures"]
+    times = {key: value(r, "step-time", key) for key in figures if key.startswith("S = ")}
+    calls = {key.partition(", ")[2]: value(r, "step-time", key) for key in figures if key.startswith("network calls")}
     text = ", ".join(f"{key}: {t:.2f}" for key, t in times.items())
-    return told(
-        max(times.values()) < 1.25
-    ), f"time of a step, one call of one network whatever D: in units of one stage, {text}"
+    once = ", ".join(f"{key}: {n:.0f}" for key, n in calls.items())
+    good = max(times.values()) < 1.25 and set(calls.values()) == {1.0}
+    return told(good), f"network calls of a training step, {once}; its time in units of one stage, {text}"
 
 
 CURVES = ("text-any-order", "bundled-curve")
+PLANNED = (
+    "bundled-curve",
+    "speech-any-order",
+    "speech-upscale-4",
+    "images-any-order-mixture",
+    "images-upscale-4-mixture",
+)
+"""Other results with rates by number of calls, each planned on items that it is not priced on."""
 
 
 def _c4(r: Results) -> Verdict:
@@ -153,7 +166,8 @@ def _c4(r: Results) -> Verdict:
         fall = max(max(b) - min(b) for b in bits)
         good &= rise < 0.1 * fall
         parts.append(
-            f"{name}: L_t falls by {fall:.2f} bits over 16 bins, and rises at most {max(rise, 0):.3f} between two"
+            f"{name}: L_t falls by {fall:.2f} bits over {len(bits[0])} bins, and rises at most {max(rise, 0):.3f} between two; "
+            f"isotonic residual of single steps {value(r, name, 'isotonic residual, root mean square'):.3f}"
         )
     return told(good), "; ".join(parts)
 
@@ -167,19 +181,25 @@ def _c5(r: Results) -> Verdict:
     return told(good), "; ".join(parts)
 
 
+AGREE = 0.05
+"""Bits a dimension within which a plan must cost what the planner expected of it, both on the same items."""
+
+
 def _c6(r: Results) -> Verdict:
     gap = value(r, "planner", "greatest difference to the best of all")
     name = "text-any-order"
     if short := plateau(r, name):
         return UNREACHED, f"against every schedule of 12 sites: {gap:.1e} nats; but {short}"
-    rates = r[name]["tables"]["rates"]
-    worse = max(p - u for p, u in zip(rates["planned"], rates["uniform"], strict=True))
+    worst = {}
+    for own in (name, *(n for n in PLANNED if n in r)):
+        rates = r[own]["tables"]["rates"]
+        worst[own] = max(p - u for p, u in zip(rates["planned"], rates["uniform"], strict=True))
     planned, measured = (value(r, name, k) for k in ("20 calls, as planned on held-out losses", "20 calls"))
-    apart = abs(planned - measured)
-    good = gap < 1e-9 and worse < NOISE and apart < 3 * error(r, name, "20 calls") + 0.02
+    good = gap < 1e-9 and max(worst.values()) < NOISE and abs(planned - measured) < AGREE
+    text = ", ".join(f"{own} {w:+.4f}" for own, w in worst.items())
     return told(good), (
-        f"against every schedule of 12 sites: {gap:.1e} nats; on held-out losses of text the plan is at most {worse:+.4f} "
-        f"bits against uniform at any budget; 20 calls: planned {planned:.3f}, measured {shown(r, name, '20 calls')}"
+        f"against every schedule of 12 sites: {gap:.1e} nats; planned on other items, at the budget where it does worst, bits "
+        f"above uniform steps: {text} ({NOISE} is let pass); text in 20 calls: planned {planned:.3f}, measured {measured:.3f}"
     )
 
 
@@ -283,16 +303,12 @@ def _c13(r: Results) -> Verdict:
 def _c14(r: Results) -> Verdict:
     name = "speech-upscale-4"
     S, D = r[name]["tables"]["stages"], r[name]["tables"]["sites"]
-    full, planned, even = (at(r, name, k, n) for k, n in (("planned", S * D), ("planned", 50 * S), ("uniform", 50 * S)))
-    few = min(planned, even)
-    share = f"{S}×50 of {S}×{D} calls, a larger share than the paper's 50 of 16000"
-    note = (
-        "; the plan was misled by noise: few windows were measured, and they differ much"
-        if even < planned - NOISE
-        else ""
-    )
+    each = max(1, round(D * 50 / 16000))
+    full = at(r, name, "planned", S * D)
+    few, more = (at(r, name, "planned", S * n) for n in (each, 50))
     return told(few - full <= 0.03), (
-        f"{share}: planned {planned:.3f}, uniform {even:.3f}, all calls {full:.3f} bits a sample{note}"
+        f"{S}×{each} of {S}×{D} calls, the paper's share: {few - full:+.3f} bits a sample over all calls' {full:.3f}; "
+        f"{S}×50, a larger share but as many calls as the paper's: {more - full:+.3f}"
     )
 
 
@@ -300,9 +316,13 @@ def _c15(r: Results) -> Verdict:
     algebra = greatest(r, "parametrisation", "greatest difference")
     names = ("images-upscale-4", "images-upscale-4-values")
     text = ", ".join(f"{n} {shown(r, n, 'full calls')}" for n in names)
-    apart, _ = difference(r, *names)
-    text += f", item by item {by(r, *names)}, of which 0.1 is let pass as alike"
-    return told(algebra < 1e-9 and abs(apart) < 0.1), f"algebra: {algebra:.1e} nats; trained alike: {text}"
+    apart, noise = difference(r, *names)
+    gain, _ = difference(r, "images-any-order", names[0])
+    seen = "a difference is seen" if abs(apart) > 2 * noise else "no difference is seen"
+    text += f", item by item {by(r, *names)}: {seen}, {abs(apart) / abs(gain):.0%} of what upscaling gains here"
+    return told(
+        algebra < 1e-9 and abs(apart) < SMALL * abs(gain)
+    ), f"algebra: {algebra:.1e} nats; trained alike: {text}"
 
 
 def _c16(r: Results) -> Verdict:
@@ -315,16 +335,17 @@ def _c16(r: Results) -> Verdict:
 def _c17(r: Results) -> Verdict:
     over = value(r, "bundled-coding", "files over code length of the integers")
     floats = shown(r, "bundled-coding", "integers over floats", 4)
-    rows = {row["name"]: row for row in r["bundled-coding"]["tables"]["codecs"]}
-    whole = rows.get("ardm -7", {})
+    whole = next(row for row in r["bundled-coding"]["tables"]["codecs"] if row["name"] == "ardm -7")
+    apart = whole["bits"] - whole["archive"]
     together = (
-        f"; {whole['bits']:.3f} file by file and {whole['archive']:.3f} as one archive" if whole.get("archive") else ""
+        f"; {whole['bits']:.3f} file by file and {whole['archive']:.3f} as one archive, in which headers are shared"
     )
     failed = value(r, "bundled-coding", "round trips that failed")
-    stream = over - 8 * HEADER / 3072
-    return told(failed == 0 and stream < 0.02), (
+    header = 8 * HEADER / 3072
+    stream = over - header
+    return told(failed == 0 and stream < 0.02 and abs(apart) < header + 0.02), (
         f"every file comes back; a file has {over:.4f} bits/dim over its code length, {stream:.4f} of them beside the "
-        f"{HEADER} bytes of header; integers over floats {floats}{together}"
+        f"{HEADER} bytes of header; integers over floats {floats}{together}; {SPECIAL}"
     )
 
 
@@ -336,7 +357,7 @@ def _c18(r: Results) -> Verdict:
     levels = _levels(r)
     most = max(levels)
     text = ", ".join(f"{calls}: {levels[calls]:.3f}" for calls in sorted(levels))
-    return told(levels[50] - levels[most] <= 0.05), f"bundled codec, bits/dim by calls: {text}"
+    return told(levels[50] - levels[most] <= 0.05), f"bits/dim by calls: {text}; {SPECIAL}"
 
 
 def _c19(r: Results) -> Verdict:
@@ -353,10 +374,12 @@ def _c20(r: Results) -> Verdict:
     rivals = {name: bits for name, bits in rows.items() if not name.startswith("ardm")}
     best = min(rivals, key=lambda n: rivals[n])
     about = r["bundled-coding"]["tables"]["codecs_about"]
-    return told(ours < rivals[best]), (
-        f"{about['data']}: {ours:.3f} bits/dim, header included; best classical codec {best} {rivals[best]:.3f}, "
+    first = "better than every classical codec" if ours < rivals[best] else "not better than every classical codec"
+    second = "IDF++ not reached" if ours >= CODING["IDF++"] else "IDF++ reached"
+    return told(ours < rivals[best] and ours < CODING["IDF++"]), (
+        f"{first}, {second}: {about['data']}, header included, {ours:.3f} bits/dim; {best} {rivals[best]:.3f}, "
         f"WebP {rivals.get('WebP lossless', float('nan')):.3f}, PNG {rivals.get('PNG', float('nan')):.3f}; FLIF and IDF++ "
-        f"not run, the paper has {CODING['FLIF']} and {CODING['IDF++']} on all 10,000: ours does not reach IDF++"
+        f"were not run, {CODING['FLIF']} and {CODING['IDF++']} are the paper's on all 10,000; {SPECIAL}"
     )
 
 
@@ -372,13 +395,13 @@ def _c22(r: Results) -> Verdict:
     names = ("images-any-order-ce", "images-any-order")
     a, b = (shown(r, n, "full calls") for n in names)
     apart, _ = difference(r, *names)
-    text = f"weight 0.1: {a} with it, {b} without, item by item {by(r, *names)}, of which 0.1 is let pass"
-    return told(abs(apart) < 0.1), text
+    text = f"weight 0.1: {a} with it, {b} without, item by item {by(r, *names)}, of which 0.02 is let pass"
+    return told(abs(apart) < 0.02), text
 
 
 def _c23(r: Results) -> Verdict:
     name = "bundled-filling"
-    kept = greatest(r, name, "half at random: given values") == 0
+    kept = all(value(r, name, k) == 0 for k in r[name]["figures"] if k.endswith("given values that changed"))
     whole = value(r, name, "nothing given")
     rest = {k.split(":")[0]: value(r, name, k) for k in r[name]["figures"] if k.endswith("the rest, given it")}
     text = ", ".join(f"{k} {v:.2f}" for k, v in rest.items())
@@ -402,10 +425,16 @@ def _c25(r: Results) -> Verdict:
     }
     text = ", ".join(f"{n} components {b:.2f}" for n, b in bits.items())
     few, many = "speech-any-order-3", "speech-any-order-30"
-    text += f" bits a sample; item by item 3 is {by(r, few, many)} of 30"
-    if difference(r, few, many)[1] > 0.1:
+    apart, noise = difference(r, few, many)
+    gain, _ = difference(r, "speech-any-order", "speech-one-order")
+    seen = "a difference is seen" if abs(apart) > 2 * noise else "no difference is seen"
+    text += (
+        f" bits a sample; item by item 3 is {by(r, few, many)} of 30: {seen}, {abs(apart) / abs(gain):.0%} of the gap between "
+        "any order and one"
+    )
+    if noise > SMALL * abs(gain):
         return UNREACHED, f"{text}: measured on too few windows to tell them apart"
-    return told(max(bits.values()) - min(bits.values()) < 0.1), text
+    return told(max(bits.values()) - min(bits.values()) < SMALL * abs(gain)), text
 
 
 def _c26(r: Results) -> Verdict:
@@ -434,7 +463,7 @@ def _c26(r: Results) -> Verdict:
 CLAIMS: tuple[Claim, ...] = (
     Claim("C1", "The training step is an unbiased estimate of the any-order bound", ("enumeration",), _c1),
     Claim("C2", "No causal network is needed, and nothing leaks", ("leak",), _c2),
-    Claim("C3", "The cost of training does not depend on D and S", ("step-time",), _c3),
+    Claim("C3", "A training step takes one network call, whatever D and S", ("step-time",), _c3),
     Claim("C4", "L_t does not increase with t", CURVES, _c4),
     Claim("C5", "k symbols at once cost k·L_t", CURVES, _c5),
     Claim("C6", "The planner is optimal and beats uniform steps", ("planner", "text-any-order"), _c6),
@@ -457,20 +486,20 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("C14", "Upscaled sound keeps its rate at tiny budgets", ("speech-upscale-4",), _c14,
           f"{AUDIO['upscale 4, 8 × 50 calls']} against {AUDIO['upscale 4']}"),
     Claim("C15", "Direct and data parametrisation are alike",
-          ("parametrisation", "images-upscale-4", "images-upscale-4-values"), _c15),
+          ("parametrisation", "images-any-order", "images-upscale-4", "images-upscale-4-values"), _c15),
     Claim("C16", "Upscaling does not help text", ("text-any-order", "text-upscale-3"), _c16),
     Claim("C17", "Streams are as long as the bound says, alone or together", ("bundled-coding",), _c17),
     Claim("C18", "Few calls suffice for coding", ("bundled-coding",), _c18,
           f"{CODING['any order, 100 calls']} against {CODING['any order, 500 calls']}"),
     Claim("C19", "The order matters little: spread below 0.02", ("bundled-orders",), _c19, "< 0.02"),
-    Claim("C20", "Better than classical codecs on single CIFAR-10 images", ("bundled-coding",), _c20,
+    Claim("C20", "Better than IDF++, FLIF, WebP and PNG on single CIFAR-10 images", ("bundled-coding",), _c20,
           f"{CODING['upscale 4, 500 calls']} against {CODING['FLIF']}, {CODING['IDF++']}"),
     Claim("C21", "Absorbing diffusion in continuous time is this model", ("continuous-time",), _c21),
     Claim("C22", "The auxiliary term matters little", ("images-any-order", "images-any-order-ce"), _c22),
     Claim("C23", "Any part can be given: infilling without retraining", ("bundled-filling",), _c23),
     Claim("C24", "Any budget of calls, one model", ("bundled-curve",), _c24),
     Claim("C25", "The number of mixture components hardly matters",
-          ("speech-any-order", "speech-any-order-30", "speech-any-order-3"), _c25),
+          ("speech-any-order", "speech-any-order-30", "speech-any-order-3", "speech-one-order"), _c25),
     Claim("C26", "The gain of upscaling shrinks or breaks at very small budgets",
           ("images-any-order-mixture", "images-upscale-4-mixture"), _c26,
           f"{CODING['upscale 4, 100 calls']} against {CODING['any order, 100 calls']}"),

@@ -98,7 +98,7 @@ def leak(setting: Setting) -> Result:
 
 
 def step_time(setting: Setting) -> Result:
-    """C3: the time of a training step against the number of stages S, for one network."""
+    """C3: the calls of a network in one training step, for several D and S, and the time of a step against S."""
     result = Result("step-time")
     models = {}
     for base in (0, 16, 4, 2):
@@ -117,6 +117,17 @@ def step_time(setting: Setting) -> Result:
         median = float(np.median(times[2:]))
         spread = float(np.std(times[2:])) / math.sqrt(len(times) - 2)
         result.add(f"S = {S}", median / base_line, spread / base_line, "times S = 1", note="processor time, median")
+    for side in (4, 16):
+        for base in (0, 2):
+            config = preset("tiny", shape=(3, side, side), base=base, head="mixture")
+            model, calls = build(config), []
+            model.body.register_forward_hook(lambda *_, seen=calls: seen.append(1))
+            some = x[..., :side, :side]
+            S = len(config.digits)
+            bound_step(
+                model, some, objective.draw(len(some), S, tuple(some.shape[1:]), seeded(5))
+            ).nats.mean().backward()
+            result.add(f"network calls of a step, D = {config.sites} and S = {S}", float(len(calls)))
     return result
 
 

@@ -12,13 +12,14 @@ MODELS: dict[str, tuple[str, ...]] = {
     "upscale-16": ("model.base=16", "model.head=digits"),
     "upscale-4": ("model.base=4", "model.head=digits"),
     "upscale-2": ("model.base=2", "model.head=digits"),
+    "absorbing": ("train.objective=absorbing", "train.diffusion_steps=1000"),
     "upscale-4-values": ("model.base=4",),
     "any-order-ce": ("train.cross_entropy=0.1",),
     "any-order-mixture": ("model.head=mixture",),
     "upscale-4-mixture": ("model.head=mixture", "model.base=4"),
 }
 """Overrides of laptop/compare-images."""
-PRICED = ("any-order", "upscale-4", "any-order-mixture", "upscale-4-mixture")
+PRICED = ("any-order", "absorbing", "upscale-4", "any-order-mixture", "upscale-4-mixture")
 """Those whose losses are measured step by step, for small numbers of calls."""
 ITEMS = 40
 
@@ -41,4 +42,7 @@ def measure(setting: Setting, name: str) -> Result:
     curve, plan = (held_out(model, part, 1, seed, 8, subset=256) for part, seed in ((x, 11), (valid, 31)))
     shape(result, curve)
     table(result, bundle, curve, plan)
+    if name == "absorbing":
+        found = likelihood.absorbing_bound(model, x, 1000, 1 if setting.quick else 12, seeded(32), chunk=8)
+        result.estimate("absorbing, 1000 steps", found)
     return result

@@ -2,7 +2,7 @@
 
 Trains what a result needs, with shipped recipes, unless the runs folder has it already (a broken run goes on), and
 writes results/NAME.json.  A result that is there is skipped without --again.  NAME may be a group: exact, bundled,
-density, text, speech, images, all.  --data holds the data sets in folders as `FOLDERS` below says.
+density, density-others, text, speech, images, pictures, mnist, all.  --data holds the data sets in folders as `FOLDERS` below says.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import density
 import exact
 import images
 import mnist
+import pictures
 import speech
 import text
 from common import RESULTS, Result, Setting
@@ -56,6 +57,7 @@ GROUPS: dict[str, dict[str, Measure]] = {
     "text": {f"text-{name}": partial(text.measure, name=name) for name in text.MODELS},
     "speech": {f"speech-{name}": partial(speech.measure, name=name) for name in speech.MODELS},
     "images": {f"images-{name}": partial(images.measure, name=name) for name in images.MODELS},
+    "pictures": {f"pictures-{name}": partial(pictures.measure, name=name) for name in pictures.MODELS},
     "mnist": {"binarized-mnist": mnist.measure},
 }
 ALL: dict[str, Measure] = {name: measure for group in GROUPS.values() for name, measure in group.items()}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from common import Result, Setting, evenly, full, seeded, trained
 from rates import held_out, policies, shape, symmetry, table
+from torch import Tensor
 
 from ardm import data, likelihood
+from ardm.bundle import Bundle
 from ardm.schedule import Schedule
 
 MODELS: dict[str, tuple[str, ...]] = {
@@ -27,33 +31,44 @@ def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
     return evenly(x, setting.items(ITEMS))
 
 
+def compare(
+    setting: Setting, result: Result, bundle: Bundle, x: Tensor, valid: Tensor, passes: int, calls: Sequence[int]
+) -> None:
+    """Add what is known of one way to learn: full calls, and where any order is allowed small numbers of `calls`.
+
+    x: test items; valid: others, on whose losses the schedules are planned.  passes: random orders an item and stage.
+    """
+    model = bundle.model
+    if bundle.config.causal == "single":
+        full(result, likelihood.causal(model, x))
+        return
+    if bundle.config.causal == "any":
+        full(result, likelihood.causal_bound(model, x, 2 if setting.quick else passes, seeded(10)))
+        return
+    stages = len(model.digits)
+    full(result, likelihood.bound(model, x, 2 if setting.quick else passes * stages, seeded(10)))
+    few = 1 if setting.quick else 3
+    curve, plan = held_out(model, x, few), held_out(model, valid, few, 15)
+    shape(result, curve)
+    table(result, bundle, curve, plan)
+    if stages > 1:
+        return
+    passes = 1 if setting.quick else 4
+    policies(result, bundle, plan, x, calls, passes)
+    for steps in (20, 1000):
+        found = likelihood.absorbing_bound(model, x, steps, passes, seeded(14, steps))
+        result.estimate(f"absorbing, {steps} steps", found)
+    for n in calls:
+        planned = Schedule.joint(plan.monotone(), n).priced(curve.monotone())
+        result.add(f"{n} calls, as planned on held-out losses", planned.bits_per_dim(), unit="bits/dim", bound=True)
+    symmetry(result, model, x, bundle.config.sites // 4, 1 if setting.quick else 3)
+
+
 def measure(setting: Setting, name: str) -> Result:
     """Train and measure one of them."""
     result = Result(f"text-{name}")
     small = ("model.width=16", "model.blocks=1")
     bundle = trained(setting, result, "laptop/compare-text", "text27", MODELS[name], small)
-    model = bundle.model
     x, valid = (spread_items(setting, bundle.config.sites, split) for split in ("test", "valid"))
-    if name == "one-order":
-        full(result, likelihood.causal(model, x))
-        return result
-    if name == "causal":
-        full(result, likelihood.causal_bound(model, x, 2 if setting.quick else 32, seeded(10)))
-        return result
-    full(result, likelihood.bound(model, x, 2 if setting.quick else 32 * len(model.digits), seeded(10)))
-    if name == "upscale-3":
-        return result
-    passes = 1 if setting.quick else 3
-    curve, plan = held_out(model, x, passes), held_out(model, valid, passes, 15)
-    shape(result, curve)
-    table(result, bundle, curve, plan)
-    passes = 1 if setting.quick else 4
-    policies(result, bundle, plan, x, CALLS, passes)
-    for steps in (20, 1000):
-        found = likelihood.absorbing_bound(model, x, steps, passes, seeded(14, steps))
-        result.estimate(f"absorbing, {steps} steps", found)
-    for calls in CALLS:
-        planned = Schedule.joint(plan.monotone(), calls).priced(curve.monotone())
-        result.add(f"{calls} calls, as planned on held-out losses", planned.bits_per_dim(), unit="bits/dim", bound=True)
-    symmetry(result, model, x, bundle.config.sites // 4, 1 if setting.quick else 3)
+    compare(setting, result, bundle, x, valid, 32, CALLS)
     return result

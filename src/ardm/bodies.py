@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
-from ardm.nets import ColumnOutput, Local, Table, Transformer, UNet, WaveNet
+from ardm.nets import ColumnOutput, Local, PaperUNet, Table, Transformer, UNet, WaveNet
 from ardm.nets.local import Features
 from ardm.nets.wavenet import nearby
 from ardm.sizes import ModelConfig
@@ -64,11 +64,24 @@ class ImageBody(nn.Module):
         conditional = bool(config.labels or config.vector or config.time)
         width = (4 if config.time else 1) * config.width if conditional else 0
         self.condition = Condition(config, width) if conditional else None
-        self.embedding = nn.Embedding(config.classes + 1, config.embedding) if config.embedding else None
+        self.classic = config.trunk == "unet" and not config.gated
+        learnt = config.embedding if not self.classic else 0
+        self.embedding = nn.Embedding(config.classes + 1, learnt) if learnt else None
         if config.trunk == "unet":
-            planes = C * (1 + S + config.embedding)
-            self.trunk: nn.Module = UNet(
-                planes, C, config.width, config.blocks, config.levels, config.attention, config.dropout, width
+            sizes = {name: getattr(config, name) for name in ("levels", "attention", "dropout", "growth")}
+            self.trunk: nn.Module = (
+                PaperUNet(
+                    C * S,
+                    C,
+                    config.classes,
+                    config.embedding or config.width // 4,
+                    config.width,
+                    config.blocks,
+                    condition=width,
+                    **sizes,
+                )
+                if self.classic
+                else UNet(C * (1 + S + learnt), C, config.width, config.blocks, condition=width, **sizes)
             )
         else:
             levels = config.classes - 1 if config.rounded else 0
@@ -78,6 +91,13 @@ class ImageBody(nn.Module):
         """Features at the sites asked."""
         K, S = self.config.classes, len(self.digits)
         like = next(self.trunk.parameters())
+        condition = None if self.condition is None else self.condition(state.depth, context, like)
+        if self.condition is None and context is not None:
+            raise ArdmError("this model takes no context: set labels or vector in its configuration")
+        masks = [(state.depth > s).to(like.dtype) for s in range(S)]
+        if self.classic:  # the paper's absorbing values: K // 2, or digits of 0
+            shown = state.value if S > 1 else torch.where(state.depth > 0, state.value, K // 2)
+            return self.trunk(shown, torch.cat(masks, 1), condition)
         block = torch.tensor([self.digits.base ** (S - d) for d in range(S + 1)], device=state.depth.device)[
             state.depth
         ]
@@ -86,12 +106,9 @@ class ImageBody(nn.Module):
         )  # at depth 0: (K − 1) / 2, the paper's K // 2
         value = (2 * centre / (K - 1) - 1).to(like.dtype)
         known = (state.depth / S).to(like.dtype)
-        condition = None if self.condition is None else self.condition(state.depth, context, like)
-        if self.condition is None and context is not None:
-            raise ArdmError("this model takes no context: set labels or vector in its configuration")
         if self.config.trunk != "unet":
             return self.trunk(value, known, condition)
-        planes = [value] + [(state.depth > s).to(like.dtype) for s in range(S)]
+        planes = [value, *masks]
         if self.embedding is not None:
             rows = torch.where(state.depth > 0, state.value, K)  # an extra class says "nothing known"
             planes.append(self.embedding(rows).permute(0, 1, 4, 2, 3).flatten(1, 2))
@@ -242,7 +259,7 @@ class WaveBody(Body):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, (4 if config.time else 1) * config.width)
         self.single, S, b = config.causal == "single", len(self.digits), self.digits.base
-        width = config.embedding or (config.width // 4 if b <= 256 else 0)
+        width = config.embedding or (config.width // 4 if b <= 256 or not config.gated else 0)
         self.embedding = nn.Embedding(S * (b + 1), width) if width else None
         self.trunk = WaveNet(
             1 + S + 3 * config.gated,

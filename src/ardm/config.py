@@ -42,7 +42,7 @@ class DataConfig:
     set: of density its name ("adult"), of omniglot the part ("all", "background", "evaluation", "small").
     rate: samples a second that sounds must have.
     binarize: of the MNISTs, "threshold", "stochastic" (one fixed sample) or "dynamic" (a sample for each batch).
-    size, channels: of images in a folder; size of omniglot too (28 or 105).  classes: of arrays.
+    size, channels: of images in a folder; size of omniglot (28 or 105) and the MNISTs (28, 14 or 7) too.  classes: of arrays.
     pixels: (C, H, W) of a density set that holds pictures, such as ocr_letters.
     header: whether the first line of a table names its columns; null finds out.
     verify: demand the published sizes and checksums; false accepts cut-down copies.

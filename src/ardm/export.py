@@ -30,7 +30,7 @@ from ardm.export_layers import unsupported as obstacles
 from ardm.export_lines import UNIT as SOUND_UNIT
 from ardm.export_lines import nowhere, predictors, table, taps, window
 from ardm.export_unet import unet
-from ardm.heads import MixtureHead, ValueHead
+from ardm.heads import ChainHead, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.local import FRACTION, UNIT, Local
 from ardm.nets.table import Table
@@ -240,6 +240,8 @@ def _maker(
     model: Model, orders: Mapping[int, Ints], items: Tensor, fixed: Fixed | None
 ) -> Callable[[Precision], Program]:
     """What makes programs of some precision, calibrated once where that can be."""
+    if isinstance(model.head, ChainHead):
+        raise ArdmError("head chain cannot be exported: train with model.head=mixture, or with digits and a base")
     if isinstance(getattr(model.body, "trunk", None), UNet):
         return lambda bits: unet(model, items, bits, list(orders.values()))
     if isinstance(getattr(model.body, "trunk", None), Table):

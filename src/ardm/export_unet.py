@@ -87,9 +87,9 @@ class _Export:
         self.digits: Digits = model.digits  # type: ignore[assignment]
         C, H, W = model.shape
         self.build = Layers(C, self.digits, bits, (H, W))
-        planes = 2 * trunk.width  # of the widest norm: its squares must fit
-        groups = min(m.num_groups for m in trunk.modules() if isinstance(m, nn.GroupNorm))
-        self.high = min(self.build.high, (1 << 29) // (planes // groups * H * W))
+        norms = [m for m in trunk.modules() if isinstance(m, nn.GroupNorm)]
+        planes, groups = max(m.num_channels for m in norms), min(m.num_groups for m in norms)
+        self.high = min(self.build.high, (1 << 29) // (planes // groups * H * W))  # squares of the widest must fit
         self.condition: Value | None = None
 
     def program(self) -> Program:

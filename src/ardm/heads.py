@@ -2,11 +2,12 @@
 
 Three families, one contract: `logits` gives all b digits (N, b), for drawing and coding; `log_prob` gives one (N,),
 for training and scoring, and for the mixture needs two cdf values instead of K classes.  A fourth, for tables, knows
-how many values each column can take.
+how many values each column can take; a fifth is a softmax of very many classes in two parts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -124,7 +125,72 @@ class ColumnHead(ValueHead):
 
 
 WIDE = 1 << 10
-"""Digits beyond which a mixture is not listed to draw from it."""
+"""Digits beyond which a mixture or a chain is not listed to draw from it."""
+
+
+class ChainHead(Head):
+    """A softmax of the high part of a value, then one of the low part given it: 2·√K outputs where K were too many.
+
+    Values v = high · r + low with r = ⌈√K⌉ are told whole, so that there is no stage to refine: for 16-bit sound it is
+    the control that has the upscaling ARDM's softmaxes of 256 without its stages.
+    width: F, of the features.
+    """
+
+    def __init__(self, alphabet: Alphabet, width: int) -> None:
+        super().__init__(alphabet)
+        if len(alphabet) > 1:
+            raise ArdmError("head chain tells values whole: leave base at 0, or take head digits")
+        self.root = math.isqrt(alphabet.classes - 1) + 1
+        self.wide = alphabet.base > WIDE
+        self.high, self.low = _output(width, self.root), _output(width, self.root)
+        self.given = nn.Embedding(self.root, width)
+
+    def _high(self, h: Tensor) -> Tensor:
+        """(N, r) log-probabilities of the high part."""
+        beyond = torch.arange(self.root, device=h.device) * self.root >= self.alphabet.classes
+        return self.high(h).masked_fill(beyond, -torch.inf).log_softmax(-1)
+
+    def _low(self, h: Tensor, high: Tensor) -> Tensor:
+        """(…, r) log-probabilities of the low part given high parts (…)."""
+        beyond = high[..., None] * self.root + torch.arange(self.root, device=h.device) >= self.alphabet.classes
+        return self.low(F.silu(h + self.given(high))).masked_fill(beyond, -torch.inf).log_softmax(-1)
+
+    def logits(
+        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
+    ) -> Tensor:
+        """(N, K) log-probabilities of all values: r² evaluations a site, so drawing from many goes by `quantile`."""
+        h, used = features[0], -(-self.alphabet.classes // self.root)
+        every = torch.arange(used, device=h.device).expand(len(h), -1)
+        both = self._high(h)[:, :used, None] + self._low(h[:, None], every)
+        return both.flatten(1)[:, : self.alphabet.classes]
+
+    def log_prob(
+        self,
+        features: tuple[Tensor, Tensor, Tensor],
+        value: Tensor,
+        depth: Tensor,
+        digit: Tensor,
+        position: Tensor | None = None,
+    ) -> Tensor:
+        """Two softmaxes of r."""
+        h, high = features[0], digit // self.root
+        first = self._high(h).gather(1, high[:, None])
+        return (first + self._low(h, high).gather(1, (digit % self.root)[:, None]))[:, 0]
+
+    def quantile(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, u: Tensor) -> Tensor:
+        """(N,) values: the first whose cdf passes u (N,) in [0, 1); in float64."""
+        h, parts = features[0], list[Tensor]()
+        for part in range(2):
+            p = (self._low(h, parts[0]) if part else self._high(h)).double().exp()
+            cdf = p.cumsum(-1)
+            last = p.shape[1] - 1 - (p > 0).flip(-1).int().argmax(-1)  # what u passes by rounding is the last there is
+            found = (cdf <= u[:, None]).sum(-1).minimum(last)
+            mass = p.gather(1, found[:, None])[:, 0]
+            u = ((u - cdf.gather(1, found[:, None])[:, 0] + mass) / mass).clamp(0.0, 1.0)
+            parts.append(found)
+        return parts[0] * self.root + parts[1]
+
+
 BEYOND = 1e6
 """A cdf edge beyond every value at every scale, in units of the range: finite, so that gradients are."""
 

@@ -18,19 +18,21 @@ class ModelConfig:
     shape: of one item: images (C, H, W), sequences and tables (D,); () takes shape, classes and columns of the data.
     classes K; base b (0: b = K, the order-agnostic ARDM; otherwise depth upscaling).
     head: "values" (softmax over K, data parametrisation), "digits" (softmax over b a stage, direct parametrisation) or
-    "mixture" (of `components` discretised logistics).
+    "mixture" (of `components` discretised logistics), or "chain" (of whole values of very many classes: a softmax of the
+    high half, then one of the low half given it).
     trunk: for images "unet" (the paper's) or "local" (windows; any size); for sequences "transformer" (text) or
     "wavenet" (sound), "window" (text) or "taps" (sound); for tables "mlp" (or "transformer").
-    width, blocks (layers), dropout: of all; levels, attention: of the U-Net; radius, rings: of local windows.
+    width, blocks (layers), dropout: of all; levels, growth (of the width, from one to the next below), attention: of the U-Net; radius, rings: of local windows.
     embedding: width of a learnt embedding of values beside the plain value (0: none); unknown values have their own row.
-    In a WaveNet 0 is width // 4 where the base is at most 256, in a table 16.
+    In a WaveNet 0 is width // 4 where the base is at most 256 or the style classic, in a classic U-Net width // 4, in a
+    table 16.
     labels: number of class labels (0: unconditional); vector: width of a conditioning vector (0: none).
     time: feed the number of known digits as well (redundant, for parity with the paper).
     rounded: round the neighbours' mean to an eighth of a level, so that a codec model in integers is told the same numbers.
     heads: of attention (0: width // 64, at least 1).  hidden: width within a perceptron (0: 4 · width, of a gated one
     8/3 · width, rounded up to a multiple of 8).  positions: "rotary", "learned" or "sinusoidal".
     style: "modern" (RMSNorm, gated swish perceptron, no biases; a WaveNet is told the mean of known neighbours) or
-    "classic" (as in the paper: LayerNorm, GELU; a WaveNet sees plain values).
+    "classic" (as in the paper: LayerNorm, GELU; a WaveNet sees plain values; a U-Net has the paper's inputs and C·K outputs).
     kernel, cycle: of a WaveNet, whose block i has dilation 2^(i mod cycle).
     direct: of a table, sparse connections from every value to every output beside the perceptron: rows × outputs of them.
     columns: the number of classes of each column of a table (none: K for all); what a column cannot take costs nothing.
@@ -48,6 +50,7 @@ class ModelConfig:
     width: int = 64
     blocks: int = 4
     levels: int = 1
+    growth: int = 1
     attention: str = "none"
     dropout: float = 0.0
     radius: int = 3
@@ -119,7 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "levels": 1,
         "attention": "middle",
         "head": "values",
-        "embedding": 64,
+        "style": "classic",
         "time": True,
     },
     "local-tiny": {"trunk": "local", "width": 64, "blocks": 1, "radius": 2, "rings": 1},

@@ -11,14 +11,14 @@ from torch import nn
 from ardm.bodies import Condition, ImageBody, SequenceBody, TableBody, WaveBody
 from ardm.causal import CausalModel, PermutedBody
 from ardm.errors import ArdmError
-from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
+from ardm.heads import ChainHead, ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.linebodies import TapsBody, WindowBody
 from ardm.model import Model
 from ardm.sizes import PRESETS, ModelConfig, preset
 
 __all__ = ["BODIES", "PRESETS", "Condition", "ImageBody", "Kind", "ModelConfig", "build", "preset"]
 
-HEADS = ("values", "digits", "mixture")
+HEADS = ("values", "digits", "mixture", "chain")
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,11 @@ BODIES: dict[str, Kind] = {
 def _head(config: ModelConfig) -> Head:
     if config.columns or config.trunk == "mlp":
         return ColumnHead(config.digits, config.limits)
+    if config.trunk == "unet" and not config.gated:
+        return ValueHead(config.digits, 0)  # the network ends in logits of K values
     if config.head == "mixture":
         return MixtureHead(config.digits, config.width, config.components)
-    return (ValueHead if config.head == "values" else DigitHead)(config.digits, config.width)
+    return {"values": ValueHead, "digits": DigitHead, "chain": ChainHead}[config.head](config.digits, config.width)
 
 
 def build(config: ModelConfig, seed: int = 0) -> Model:
@@ -91,8 +93,10 @@ def _refuse(config: ModelConfig) -> None:
     if min(config.shape) < 1 or (kind.axes and len(config.shape) != kind.axes):
         wanted = {0: "positive sizes", 1: "shape (D,)", 3: "shape (C, H, W)"}[kind.axes]
         raise ArdmError(f"models of trunk {config.trunk} take {wanted}; got {config.shape}")
-    if config.width < 4 or config.blocks < 0 or config.components < 1 or config.levels < 1 or config.radius < 1:
-        raise ArdmError("width must be at least 4, and blocks, components, levels and radius positive")
+    if config.width < 4 or config.blocks < 0 or min(config.components, config.levels, config.growth, config.radius) < 1:
+        raise ArdmError(
+            "width must be at least 4, blocks 0 or more, and components, levels, growth and radius positive"
+        )
     if (config.levels > 1 and config.blocks < 1) or (config.time and config.width % 2):
         raise ArdmError("several levels need blocks of at least 1, and time needs an even width")
     if min(config.rings, config.labels, config.vector, config.embedding) < 0 or not 0 <= config.dropout < 1:
@@ -103,6 +107,13 @@ def _refuse(config: ModelConfig) -> None:
         raise ArdmError("context is either labels or a vector, not both")
     if config.head not in kind.heads:
         raise ArdmError(f"trunk {config.trunk} takes head {' or '.join(kind.heads)}; got {config.head!r}")
+    if config.trunk == "unet" and not config.gated:
+        if config.head != "values":
+            raise ArdmError(f"the U-Net of style classic tells values: set model.head to values; got {config.head!r}")
+        if config.embedding >= config.width:
+            raise ArdmError(f"embedding must be less than width {config.width}; got {config.embedding}")
+    if config.growth > 1 and config.trunk != "unet":
+        raise ArdmError(f"growth is for trunk unet; got {config.trunk!r}")
     if config.direct and config.trunk != "mlp":
         raise ArdmError(f"direct connections are for trunk mlp; got {config.trunk!r}")
     if config.trunk == "transformer":

@@ -156,10 +156,24 @@ def read_file(path: Path, most: int) -> bytes:
 def check_md5(path: Path, data: bytes | Bytes, expected: str) -> None:
     """ArdmError for bytes that are not the published ones."""
     content = data if isinstance(data, bytes) else data.data
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    _same(path, "MD5", hashlib.md5(content, usedforsecurity=False).hexdigest(), expected)
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """ArdmError for a file, read piece by piece, that is not the published one."""
+    import pooch
+
+    try:
+        found = pooch.file_hash(str(path))
+    except OSError as error:
+        raise ArdmError(f"cannot read {path}: {error}") from error
+    _same(path, "SHA-256", found, expected)
+
+
+def _same(path: Path, kind: str, found: str, expected: str) -> None:
     if found != expected:
         raise ArdmError(
-            f"{path} is not the published file: MD5 {found}, expected {expected}; delete it and fetch it again, "
+            f"{path} is not the published file: {kind} {found}, expected {expected}; delete it and fetch it again, "
             f"or pass verify=False if it is meant to differ"
         )
 

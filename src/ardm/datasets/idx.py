@@ -47,13 +47,19 @@ _FASHION = _Idx(
         "t10k-labels-idx1-ubyte": ("bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"),
     },
 )
-_IDX_BYTES = 16 + 60_000 * 28 * 28  # the largest of them
+_SIDE, _SIZES = 28, (28, 14, 7)
+_IDX_BYTES = 16 + 60_000 * _SIDE * _SIDE  # the largest of them
 
 
 def mnist(
-    folder: Folder, split: str | None, download: bool = False, verify: bool = True, binarize: str | None = None
+    folder: Folder,
+    split: str | None,
+    download: bool = False,
+    verify: bool = True,
+    binarize: str | None = None,
+    size: int = _SIDE,
 ) -> Dataset:
-    """MNIST from its IDX files: items (N, 1, 28, 28) uint8, 256 classes of value, labels 0..9.
+    """MNIST from its IDX files: items (N, 1, size, size) uint8, 256 classes of value, labels 0..9.
 
     folder: holds `train-images-idx3-ubyte` and its three companions, gzipped or not (`train-images.idx3-ubyte` will
     do), or has them in `mnist` or `MNIST/raw`.
@@ -65,33 +71,44 @@ def mnist(
     seed 1 for fit, 2 for valid and 3 for test (train is fit, then valid), times 255 lie below the pixel.  "dynamic":
     the grey items, marked for drawing anew in each batch by `binarize`.  Neither sample is that of `binarized_mnist`,
     though the distribution is.
-    Raises ArdmError for an unknown split or binarisation, missing or damaged files, a failed download.
+    size: 28, or 14 or 7: means of squares of pixels, before any binarisation.
+    Raises ArdmError for an unknown split, binarisation or size, missing or damaged files, a failed download.
     """
-    return _idx_dataset(_MNIST, folder, split, download, verify, binarize)
+    return _idx_dataset(_MNIST, folder, split, download, verify, binarize, size)
 
 
 def fashion_mnist(
-    folder: Folder, split: str | None, download: bool = False, verify: bool = True, binarize: str | None = None
+    folder: Folder,
+    split: str | None,
+    download: bool = False,
+    verify: bool = True,
+    binarize: str | None = None,
+    size: int = _SIDE,
 ) -> Dataset:
-    """Fashion-MNIST, whose files are named as those of `mnist`: items (N, 1, 28, 28) uint8, 256 classes, labels 0..9.
+    """Fashion-MNIST, whose files are named as those of `mnist`: items (N, 1, size, size) uint8, 256 classes, labels 0..9.
 
     Everything as in `mnist`, but the folders are `fashion-mnist` and `FashionMNIST/raw` (30 MB).
     """
-    return _idx_dataset(_FASHION, folder, split, download, verify, binarize)
+    return _idx_dataset(_FASHION, folder, split, download, verify, binarize, size)
 
 
 def _idx_dataset(
-    source: _Idx, folder: Folder, split: str | None, download: bool, verify: bool, binarize: str | None
+    source: _Idx, folder: Folder, split: str | None, download: bool, verify: bool, binarize: str | None, size: int
 ) -> Dataset:
     if binarize is not None:
         known("binarisation", binarize, ("threshold", "stochastic", "dynamic"))
+    if size not in _SIZES:
+        raise ArdmError(f"size is {size}, expected one of {', '.join(map(str, _SIZES))}")
     known(f"split of {source.title}", split, ("train", "test", "fit", "valid"))
     stem = "t10k" if split == "test" else "train"
     root = Path(folder).expanduser()
     images = _idx_array(source, root, f"{stem}-images-idx3-ubyte", download, verify)
     labels = _idx_array(source, root, f"{stem}-labels-idx1-ubyte", download, verify)
-    if len(images) != len(labels) or images.shape[1:] != (28, 28):
+    if len(images) != len(labels) or images.shape[1:] != (_SIDE, _SIDE):
         raise ArdmError(f"{source.title} in {root}: {len(labels)} labels, images {images.shape}; expected (N, 28, 28)")
+    if size != _SIDE:
+        squares = images.reshape(len(images), size, _SIDE // size, size, _SIDE // size)
+        images = (squares.mean((2, 4), dtype=np.float64) + 0.5).astype(np.uint8)
     cut = len(images) - len(images) // 6
     part = {"fit": slice(cut), "valid": slice(cut, None)}.get(str(split), slice(None))
     targets = torch.from_numpy(labels[part].astype(np.int64))

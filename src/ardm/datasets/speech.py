@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ardm.datasets.base import Dataset, Folder, fetch, first_folder, known, splits
+from ardm.datasets.base import Dataset, Folder, check_sha256, fetch, first_folder, known, splits
 from ardm.datasets.sounds import CLASSES, Clips, cut, read_clips
 from ardm.errors import ArdmError
 
@@ -87,7 +87,7 @@ def sc09(
     or holds `speech_commands_v0.02.tar.gz`, of which the digits are then unpacked there.
     split: "train" or "fit" (31,158: what no list names), "valid" (3,643) or "test" (4,107).
     download: fetch the archive (2.4 GB) into folder if the files are not there.
-    verify: demand these numbers of clips; False accepts any.
+    verify: demand these numbers of clips, and of an archive its published SHA-256; False accepts any.
     length, stride: windows of the clips as they came, as in `sounds`, in the place of whole seconds (0).
     Raises ArdmError for an unknown split, missing or broken files, longer clips, a failed download.
     """
@@ -103,7 +103,7 @@ def sc09(
 def sc09_clips(folder: Folder, split: str | None, download: bool = False, verify: bool = True) -> Clips:
     """The clips of `sc09` as they came, of up to 16,000 samples, by digit and name."""
     split = splits("SC09", split, _SC09_COUNTS)
-    home = _sc09_home(Path(folder).expanduser(), download)
+    home = _sc09_home(Path(folder).expanduser(), download, verify)
     listed = {part: set((home / name).read_text().split()) for part, name in _SC09_LISTS.items()}
     keys = [
         (digit, f"{word}/{path.name}")
@@ -126,7 +126,7 @@ def sc09_clips(folder: Folder, split: str | None, download: bool = False, verify
     return Clips(clips, rate, [digit for digit, _ in keys])
 
 
-def _sc09_home(root: Path, download: bool) -> Path:
+def _sc09_home(root: Path, download: bool, verify: bool) -> Path:
     lists = _SC09_LISTS["test"]
     home = first_folder(root, _SC09_FOLDERS, lists)
     if home is not None and (home / _SC09_LISTS["valid"]).is_file():
@@ -134,6 +134,8 @@ def _sc09_home(root: Path, download: bool) -> Path:
     if download:
         fetch(_SC09_URL + _SC09_ARCHIVE, _SC09_SHA, root)
     if (root / _SC09_ARCHIVE).is_file():
+        if verify:
+            check_sha256(root / _SC09_ARCHIVE, _SC09_SHA.removeprefix("sha256:"))
         _sc09_unpack(root / _SC09_ARCHIVE, root / _SC09_FOLDERS[0])
         return root / _SC09_FOLDERS[0]
     raise ArdmError(

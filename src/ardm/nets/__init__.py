@@ -4,8 +4,8 @@ from ardm.nets.local import Local
 from ardm.nets.table import ColumnOutput, Table
 from ardm.nets.taps import Taps
 from ardm.nets.transformer import Transformer
-from ardm.nets.unet import UNet
+from ardm.nets.unet import PaperUNet, UNet
 from ardm.nets.wavenet import WaveNet
 from ardm.nets.window import Window
 
-__all__ = ["ColumnOutput", "Local", "Table", "Taps", "Transformer", "UNet", "WaveNet", "Window"]
+__all__ = ["ColumnOutput", "Local", "PaperUNet", "Table", "Taps", "Transformer", "UNet", "WaveNet", "Window"]
