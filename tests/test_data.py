@@ -20,6 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ardm import data
+from ardm.config import DataConfig
 from ardm.data import Dataset, arrays, augment, batches, cifar10, fashion_mnist, images, load, mnist
 from ardm.datasets import cifar as cifar_module
 from ardm.datasets import idx as idx_module
@@ -459,7 +461,7 @@ def deep_png(path) -> None:
         (lambda p: picture(4, 4).convert("RGBA").save(p), 3, "alpha channel.: flatten"),
         (lambda p: picture(4, 4, "L").convert("LA").save(p), 1, "alpha channel.: flatten"),
         (lambda p: picture(4, 4).quantize(4).save(p, transparency=0), 3, "alpha channel.: flatten"),
-        (lambda p: picture(4, 4).quantize(4).save(p), None, "palette: pass channels=3"),
+        (lambda p: picture(4, 4).quantize(4).save(p), None, r"palette: set data\.channels=3"),
         (lambda p: picture(4, 4).save(p), 1, "is RGB, but channels=1"),
         (lambda p: Image.fromarray(np.zeros((4, 4), np.uint16)).save(p), None, "has (16 bits|mode 'I)"),
         (deep_png, 3, "16 bits a channel"),
@@ -590,8 +592,24 @@ def test_arrays_of_a_folder_share_their_classes(tmp_path):
     assert arrays(tmp_path, "train").classes == 10
     with pytest.raises(ArdmError, match=r"unknown split in .*: 'tain'; did you mean 'train'"):
         arrays(tmp_path, "tain")
-    with pytest.raises(ArdmError, match="not a folder of splits"):
-        arrays(tmp_path / "train.npy", "train")
+
+
+def test_a_single_array_is_shared_out_by_the_numbers_of_its_items(tmp_path):
+    values = np.arange(400).reshape(200, 2)
+    np.save(tmp_path / "all.npy", values)
+    parts = {split: arrays(tmp_path / "all.npy", split).items for split in ("train", "valid", "test")}
+    assert torch.equal(arrays(tmp_path / "all.npy", "fit").items, parts["train"])
+    assert sorted(row for part in parts.values() for row in part.tolist()) == values.tolist()
+    assert len(parts["train"]) > 160
+    assert min(map(len, parts.values())) > 2
+    whole = arrays(tmp_path / "all.npy")
+    assert len(whole.items) == 200
+    assert {arrays(tmp_path / "all.npy", split).classes for split in parts} == {whole.classes} == {400}
+    np.save(tmp_path / "two.npy", values[:2])
+    with pytest.raises(ArdmError, match=r"none of the 2 items .*data\.valid=all in a recipe"):
+        arrays(tmp_path / "two.npy", "valid")
+    taken = data.of_config(DataConfig("array", str(tmp_path / "two.npy")), "all")
+    assert len(taken.items) == 2
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,14 @@ def test_text():
     values = np.array([[3, 1, 20, 0], [0, 26, 0, 1]])
     assert text_of(values, LETTERS) == ["cat ", " z a"]
     assert text_of(np.array([[0xC3, 0xA9]]), b"") == ["\xe9"]
-    assert text_of(np.array([[0xE9, 0x41]]), b"") == ["\xe9A"], "what is no UTF-8 is read as Latin-1"
+    assert text_of(np.array([[0xA9, 0x41, 0xC3]]), b"") == ["A"], "characters that the ends cut are left out"
+    assert text_of(np.array([[0x41, 0xFF, 0x42]]), b"") == ["A\ufffdB"], "other bytes are replaced"
+    whole = "Über naïve Ärzte – Ωμέγα 🙂".encode()
+    for cut in range(len(whole)):
+        (shown,) = text_of(np.frombuffer(whole[cut:], np.uint8)[None].astype(np.int64), b"")
+        assert shown in whole.decode()
+        (shown,) = text_of(np.frombuffer(whole[:cut], np.uint8)[None].astype(np.int64), b"")
+        assert whole.decode().startswith(shown)
     assert text_of(np.zeros((2, 0), dtype=np.int64), b"") == ["", ""]
     with pytest.raises(ArdmError, match="value 27 is no letter of an alphabet of 27"):
         text_of(np.array([[27]]), LETTERS)
@@ -63,7 +70,9 @@ def test_files(tmp_path):
         write("table", np.array([[0, 1, 2, 0]]), tmp_path / "a.csv", b"", SCHEMA, 0, False)
     write("table", np.array([[1, 1, 2, 0]]), tmp_path / "a.csv", b"", SCHEMA, 0, True)
     assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("m,")
-    assert set(ENDINGS) == {"image", "text", "audio", "table"}
+    assert write("array", np.array([[[0, 5]], [[7, 300]]]), tmp_path / "a.npy", b"", None, 0, False) == ["0 5", "7 300"]
+    assert np.load(tmp_path / "a.npy").tolist() == [[[0, 5]], [[7, 300]]]
+    assert set(ENDINGS) == {"image", "text", "audio", "table", "array"}
 
 
 @pytest.mark.parametrize("cell", ["\u2028", "\x85", "\x0b", "\x1c", "\r", "\n", "\r\n", "a,b", '"'])

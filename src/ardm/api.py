@@ -48,15 +48,16 @@ def make_plan(
 ) -> AnyPlan:
     """A plan for items of `shape` (default: the model's own) in about `calls` network calls.
 
-    order: "random", coarsened by the best schedule known; "confident", least entropy first; or the name of an image
-    order ("bayer", "halton", "raster", "wavefront", "checkerboard").  A specialised model has its own order: "own".
+    order: "random", coarsened by the best schedule known; "confident", least entropy first; or the name of an order of
+    images ("bayer", "halton", "raster", "wavefront", "checkerboard"), of which sequences have "bayer" and "raster".  A
+    specialised model has its own order: "own".
     """
     shape = tuple(shape or bundle.model.shape)
     stages, sites = len(bundle.model.digits), math.prod(shape)
     if order == "own":
         return image_plan(bundle.order, shape, calls, stages)
     if order not in ("random", "confident"):
-        return image_plan(OrderConfig(order, (calls,), cell=max(shape[1:])), shape, calls, stages)
+        return image_plan(OrderConfig(order, (calls,), cell=max(shape[1:] or shape)), shape, calls, stages)
     best = schedule(bundle, calls, "joint" if bundle.curve is not None else "uniform")
     starts = sorted({start * sites // best.sites for start in best.flat()})  # another size: the same fractions
     if order == "confident":

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import resources
@@ -35,6 +35,8 @@ from ardm.schema import Schema
 from ardm.zoo import ModelConfig, build
 
 FORMAT = 1
+OWN = ("model.safetensors", "curve.safetensors", "config.json")
+"""The files of a model in its folder."""
 LETTERS = b" abcdefghijklmnopqrstuvwxyz"
 """Text of 27 letters, in the order of their values."""
 
@@ -89,6 +91,11 @@ class Bundle:
         return "audio" if self.config.trunk in ("wavenet", "taps") else "text"
 
     @property
+    def written(self) -> str:
+        """What samples are written as: `content`, or "array" where the items came as arrays that are no pictures."""
+        return "array" if self._data.get("name") == "array" and self.content in ("text", "audio") else self.content
+
+    @property
     def longest(self) -> int:
         """The most network calls that an item can take: a digit of a site in each."""
         return len(self.model.digits) * self.config.sites
@@ -99,9 +106,12 @@ class Bundle:
         return recipe.get("data", {}) if isinstance(recipe, dict) else {}
 
     def save(self, folder: str | Path) -> Path:
-        """Write the folder whole or not at all; an older one of that name is replaced."""
+        """Write the folder whole or not at all; of an older one of that name, all that is not the model stays.
+
+        A codec model that was exported into it stays too, and goes on reading the files that were made with it.
+        """
         folder = Path(folder)
-        with replacing(folder) as new:
+        with replacing(folder, OWN) as new:
             save_file(
                 {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()},
                 new / "model.safetensors",
@@ -120,10 +130,13 @@ class Bundle:
 
 
 class replacing:  # noqa: N801 (used like a function)
-    """A new folder that takes the place of `folder` when the block ends without an error."""
+    """A new folder that takes the place of `folder` when the block ends without an error.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    own: names that belong to it; whatever else lies in the old folder is taken over.  None: nothing is.
+    """
+
+    def __init__(self, folder: Path, own: Sequence[str] | None = None) -> None:
+        self.folder, self.own = folder, own
 
     def __enter__(self) -> Path:
         try:
@@ -140,6 +153,12 @@ class replacing:  # noqa: N801 (used like a function)
             return
         for file in self.new.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
+        try:
+            self._take_over()
+        except OSError as error:
+            shutil.rmtree(self.new, ignore_errors=True)
+            raise ArdmError(f"cannot write {self.folder}: {error.strerror}") from None
+        for file in (f for f in self.new.iterdir() if f.is_file()):
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         old = self.folder.with_name(f".{self.folder.name}-old-{os.getpid()}")
@@ -147,6 +166,17 @@ class replacing:  # noqa: N801 (used like a function)
             self.folder.rename(old)
         self.new.rename(self.folder)
         shutil.rmtree(old, ignore_errors=True)
+
+    def _take_over(self) -> None:
+        if self.own is None or not self.folder.is_dir():
+            return
+        for other in self.folder.iterdir():
+            if other.name in self.own or (self.new / other.name).exists():
+                continue
+            if other.is_dir() and not other.is_symlink():
+                shutil.copytree(other, self.new / other.name, symlinks=True)
+            else:
+                shutil.copy2(other, self.new / other.name, follow_symlinks=False)
 
 
 def recover(folder: Path) -> None:
@@ -195,7 +225,9 @@ def _from_hub(name: str) -> Path:
 def _read(folder: Path) -> Bundle:
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise ArdmError(f"{folder} is not a model: it has no {name}")
+            within = folder / "model"
+            hint = f"; did you mean {within}?" if (within / name).is_file() else ""
+            raise ArdmError(f"{folder} is not a model: it has no {name}{hint}")
     try:
         values = json.loads((folder / "config.json").read_text())
         if values["ardm"] != FORMAT:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # commands import what they need, so that those on files star
     from ardm.config import DataConfig
     from ardm.data import Dataset
 
+BUDGETS = (10, 20, 50, 100)
+"""Numbers of calls that are planned for where none are asked for."""
+
 app = typer.Typer(
     cls=cli_codec.Aliases,
     add_completion=False,
@@ -163,7 +166,10 @@ def _source(bundle: Bundle, name: str, folder: Path | None, changes: list[str]) 
 @app.command()
 def plan(
     model: Model,
-    calls: Annotated[str, typer.Option("--calls", help="Budgets, such as 10,20,50.")] = "10,20,50,100",
+    calls: Annotated[
+        str,
+        typer.Option("--calls", help="Budgets, such as 10,20,50 (default: 10,20,50,100, as far as there are so many)."),
+    ] = "",
     kind: Annotated[str, typer.Option(help="joint, optimal (the same for every stage) or uniform.")] = "joint",
     show: Annotated[
         int | None, typer.Option(help="Print the whole schedule of this budget (default: the first); 0: none.", min=0)
@@ -180,13 +186,15 @@ def plan(
         from ardm.bundle import load
         from ardm.pictures import plot_curve
 
-        fresh(force, save, picture)
+        fresh(force, save, endings=(".json",))
+        fresh(force, picture, endings=(".png", ".svg", ".pdf"))
         bundle = load(model)
         if bundle.curve is None:
             raise ArdmError(
                 f"{bundle.name} was trained on one plan and has no per-step losses; plan an any-order model"
             )
-        budgets = numbers(calls)
+        least, most = len(bundle.model.digits), bundle.longest
+        budgets = numbers(calls) if calls else [n for n in BUDGETS if least <= n < most] or [least]
         table = Table("calls", "bits/dim", "uniform", "D3PM-absorbing", box=None)
         curve = bundle.curve.monotone()
         made = [api.schedule(bundle, budget, kind) for budget in budgets]
@@ -209,6 +217,7 @@ def plan(
             console.print(str(api.schedule(bundle, show or budgets[0], kind)), highlight=False, soft_wrap=True)
         if save:
             made[-1].save(save)
+            say(f"wrote {save}")
         if picture:
             plot_curve(bundle.curve, made, picture, f"{bundle.name}: loss per step, and where the calls go")
             say(f"wrote {picture}")

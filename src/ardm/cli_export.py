@@ -67,6 +67,7 @@ def export(
         settings = changes or []
         folder = out or Path(model)
         if not out and not Path(model).is_dir():
+            load(model)
             raise ArdmError(f"say with --out where the codec model of {model} is to go")
         target = folder / NAME
         if folder.is_dir():
@@ -90,6 +91,8 @@ def export(
             from ardm.finetune import read_scales
 
             fixed, precision = read_scales(scales), precision or Precision()
+        if not quiet:
+            say(f"calibrating {bundle.name}, then measuring what integers cost: some minutes where it has many calls")
         made = make(bundle, _items(bundle, settings, items), precision, fixed, None if quiet else _show).codec
         if name:
             made = replace(made, card={**made.card, "name": name})

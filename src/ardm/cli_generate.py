@@ -10,7 +10,7 @@ import typer
 
 from ardm import cli_codec
 from ardm.cli_options import Calls, Label, Order, Seed, Temperature, Threads, context_of, fresh, numbers
-from ardm.console import console, guard, say
+from ardm.console import guard, say
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:  # as in `cli`
@@ -66,10 +66,10 @@ def sample(
         cli_codec.use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
         if _codes(model) and (not floats or _better_coded(model, temperature, order, label)):
-            _sample_codec(model, items, calls, seed, out, force, (temperature, order, gif, label))
+            _sample_codec(model, items, calls, seed, out, force, scale, (temperature, order, gif, label))
             return
         bundle = load(model)
-        fresh(force, gif)
+        fresh(force, gif, endings=(".gif",))
         chosen = order or ("own" if bundle.order.fixed else "random")
         generator = torch.Generator().manual_seed(seed)
         budget = calls or (bundle.order.calls[0] if bundle.order.fixed else min(50, bundle.longest))
@@ -83,10 +83,10 @@ def sample(
             return
         if gif is not None:
             raise ArdmError("animations are of pictures; leave --gif out")
-        target = _target(bundle.content, out, force)
+        target = _target(bundle.written, out, force)
         *_, final = states
         rate = bundle.card.get("rate", 0)
-        _write(bundle.content, final.value.numpy(), target, bundle.alphabet, bundle.schema, rate, force)
+        _write(bundle.written, final.value.numpy(), target, bundle.alphabet, bundle.schema, rate, force)
 
 
 def _codes(model: str) -> bool:
@@ -105,7 +105,14 @@ def _better_coded(model: str, temperature: float, order: str, label: int | None)
 
 
 def _sample_codec(
-    model: str, items: int, calls: int | None, seed: int, out: Path | None, force: bool, others: tuple[object, ...]
+    model: str,
+    items: int,
+    calls: int | None,
+    seed: int,
+    out: Path | None,
+    force: bool,
+    scale: int,
+    others: tuple[object, ...],
 ) -> None:
     from ardm import codec
 
@@ -118,9 +125,10 @@ def _sample_codec(
         import torch
 
         from ardm.pictures import sheet, to_image
+        from ardm.whole import write_whole
 
-        pictures = [to_image(torch.from_numpy(x), found.program.classes, 3) for x in values]
-        sheet(pictures).save(target, format="PNG")
+        pictures = [to_image(torch.from_numpy(x), found.program.classes, scale) for x in values]
+        write_whole(target, lambda path: sheet(pictures).save(path, format="PNG"), force=True)
         say(f"wrote {target}")
         return
     schema, alphabet, rate = found.schema, found.alphabet, int(found.card.get("rate", 0))
@@ -148,7 +156,7 @@ def _write(
     from ardm.outputs import write
 
     for line in list(write(kind, values, target, alphabet, schema, rate, force))[:4]:
-        console.print(line[:400], highlight=False, markup=False, soft_wrap=True)
+        say(line[:400])
     say(f"wrote {target}")
 
 
@@ -185,12 +193,17 @@ def fill(
         from ardm.pictures import read_image
 
         cli_codec.use_threads(threads)
-        fresh(force, out, gif)
+        fresh(force, out)
+        fresh(force, gif, endings=(".gif",))
         bundle = load(model)
         if sum(map(bool, (mask, box, digits))) != 1:
             raise ArdmError("say what is unknown by one of --mask IMAGE, --box x,y,width,height or --digits NUMBER")
         x = read_image(image).long()
         C, H, W = x.shape
+        if bundle.content != "image":
+            raise ArdmError(
+                f"{bundle.name} is a model of {bundle.written}: ardm fill completes pictures; from Python, ardm.fill"
+            )
         if bundle.model.shape[0] != C:
             raise ArdmError(
                 f"{image} has {C} channels and {bundle.name} models {bundle.model.shape[0]}; convert the image"

@@ -46,12 +46,12 @@ def numbers(text: str) -> list[int]:
         raise ArdmError(f"whole numbers with commas between are asked for, such as 10,20,50; got {text!r}") from None
 
 
-def fresh(force: bool, *paths: Path | None) -> None:
+def fresh(force: bool, *paths: Path | None, endings: tuple[str, ...] = (".png",)) -> None:
     """Refuse, before any work, what could not be written after it."""
     for path in paths:
         if path and path.exists() and not force:
             raise ArdmError(f"{path} exists; give another name with -o, or overwrite it with -f")
-        if path and path.suffix.lower() not in (".png", ".gif", ".json", ".svg", ".pdf"):
-            raise ArdmError(f"{path}: give a name that ends in .png (sheets), .gif (animations) or .json (schedules)")
+        if path and path.suffix.lower() not in endings:
+            raise ArdmError(f"{path}: give a name that ends in {' or '.join(endings)}")
         if path and not path.parent.is_dir():
             raise ArdmError(f"there is no folder {path.parent}")

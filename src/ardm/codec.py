@@ -85,7 +85,15 @@ def model(name_or_path: str | Path | CodecModel) -> CodecModel:
     path = path / exact.NAME if path.is_dir() else path
     if not path.is_file():
         names = ", ".join(known) or "none"
-        hint = f"; `ardm export {name_or_path}` makes one" if Path(name_or_path).is_dir() else ""
+        hint = ""
+        if Path(name_or_path).is_dir():
+            inside = Path(name_or_path) / "model"
+            within = inside if not (path.parent / "config.json").is_file() and inside.is_dir() else Path(name_or_path)
+            hint = (
+                f"; did you mean {within}?"
+                if (within / exact.NAME).is_file()
+                else f"; `ardm export {within}` makes one"
+            )
         raise ModelMissing(f"there is no codec model {str(name_or_path)!r}{hint} (bundled: {names})")
     return _read(path, path.stat().st_mtime_ns)
 
@@ -462,7 +470,11 @@ class TableCoder(ModelCoder):
         if content.kind != Kind.BYTES:
             return f"model {self.model.name} codes tables as CSV text"
         if not tablecoder.has_rows(self._schema, content.samples.tobytes()):
-            return f"no line is a row of the columns of model {self.model.name}"
+            ends = self._schema.line_ending.encode("unicode_escape").decode()
+            return (
+                f"no line is a row of the columns of model {self.model.name}: {len(self._schema.names)} of them with "
+                f"{self._schema.delimiter!r} between, and lines that end in {ends}"
+            )
         return None
 
     def _encoded(self, jobs: list[Sequence[Samples]]) -> list[list[Symbols]]:

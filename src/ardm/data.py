@@ -155,6 +155,7 @@ class Source(Protocol):
 def of_config(config: Source, split: str | None) -> Dataset:
     """The split of a data set that a recipe names, with the options that it sets.
 
+    split: a name; "all" or None takes all items of a folder or file of your own.
     An option that is 0, empty, None, or the default True of verify, is the reader's own.  With binarize "dynamic" only
     the training split is grey, to be drawn anew for each batch; the others are the "stochastic" sample.
     Raises ArdmError for an option that the data set has not, and whatever `load` raises.
@@ -170,4 +171,4 @@ def of_config(config: Source, split: str | None) -> Dataset:
             )
     if options.get("binarize") == "dynamic" and split != config.train:
         options["binarize"] = "stochastic"
-    return load(config.name, config.folder, split, config.download, **options)
+    return load(config.name, config.folder, None if split == "all" else split, config.download, **options)

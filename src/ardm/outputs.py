@@ -1,7 +1,8 @@
-"""Samples as files that a person can open: text, WAV and CSV; pictures are in `pictures`."""
+"""Samples as files that a person can open: text, WAV, CSV and arrays; pictures are in `pictures`."""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,24 +15,22 @@ from ardm.errors import ArdmError
 from ardm.schema import Schema
 from ardm.whole import write_whole
 
-ENDINGS = {"image": ".png", "text": ".txt", "audio": ".wav", "table": ".csv"}
+ENDINGS = {"image": ".png", "text": ".txt", "audio": ".wav", "table": ".csv", "array": ".npy"}
 """Of the file that samples of each kind are written to."""
 GAP = 0.2
 """Seconds of silence between sounds."""
 
 
 def text_of(values: NDArray[np.int64], alphabet: bytes) -> list[str]:
-    """Items (n, D) as text; bytes that are no UTF-8 are shown as they are in Latin-1."""
+    """Items (n, D) as text in UTF-8; characters that the ends of an item cut are left out, other bytes become U+FFFD."""
     letters = np.frombuffer(alphabet or bytes(range(256)), np.uint8)
     if values.size and int(values.max()) >= len(letters):
         raise ArdmError(f"value {int(values.max())} is no letter of an alphabet of {len(letters)}")
     found = []
     for item in values:
         data = letters[item].tobytes()
-        try:
-            found.append(data.decode())
-        except UnicodeDecodeError:
-            found.append(data.decode("latin-1"))
+        first = next((i for i, byte in enumerate(data) if byte & 0xC0 != 0x80), len(data))  # where a character begins
+        found.append(codecs.getincrementaldecoder("utf-8")("replace").decode(data[first if first < 4 else 0 :]))
     return found
 
 
@@ -52,7 +51,10 @@ def csv_of(values: NDArray[np.int64], schema: Schema | None) -> str:
 def write(
     kind: str, values: NDArray[np.int64], path: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
 ) -> Sequence[str]:
-    """Write items (n, D) of a kind; returns lines to show a person."""
+    """Write items (n, D) of a kind, or (n, *shape) of arrays; returns lines to show a person."""
+    if kind == "array":
+        write_whole(path, lambda new: _array(new, values), force)
+        return [" ".join(map(str, item.ravel().tolist())) for item in values]
     if kind == "audio":
         data = wav_of(values, rate or 8000)
         write_whole(path, lambda new: _put(new, data), force)
@@ -61,6 +63,11 @@ def write(
     data = ("\n\n".join(shown) + "\n" * (kind == "text")).encode()
     write_whole(path, lambda new: _put(new, data), force)
     return shown if kind == "text" else shown[0].splitlines()
+
+
+def _array(path: Path, values: NDArray[np.int64]) -> None:
+    with path.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
 
 
 def _put(path: Path, data: bytes) -> None:

@@ -120,7 +120,8 @@ def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = 
         split = splits("a folder", split)
     suffixes = " ".join(sorted(endings))
     if not root.is_dir():
-        raise ArdmError(f"no folder {root}: expected a folder of {noun} ({suffixes})")
+        what = f"{root} is a file" if root.is_file() else f"no folder {root}"
+        raise ArdmError(f"{what}: expected a folder of {noun} ({suffixes})")
     names = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in endings]
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     keys = sorted(name.as_posix() for name in names if (root / name).is_file())
@@ -130,7 +131,7 @@ def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = 
     chosen = [root / key for key in keys if low <= place(key) < high]
     if not chosen:
         raise ArdmError(
-            f"none of the {len(keys)} {noun} in {root} falls into the split {split!r}, which takes a share by a hash of their names; with so few, take another split (data.{split}=train in a recipe, split=None for all)"
+            f"none of the {len(keys)} {noun} in {root} falls into the split {split!r}, which takes a share by a hash of their names; with so few, take all of them (data.{split}=all in a recipe, split=None in Python)"
         )
     return chosen
 

@@ -131,7 +131,10 @@ def _items(data: Bytes, classes: int, name: str, split: str | None, length: int,
     """Items as windows of one buffer."""
     counted(length=length, stride=stride)
     if len(data) < length:
-        raise ArdmError(f"{name} has {len(data)} characters, fewer than an item of length {length}")
+        raise ArdmError(
+            f"{name} has {len(data)} characters, fewer than an item of length {length}: take shorter items (data.length), "
+            f"more text, or all of it (data.{split or 'valid'}=all in a recipe, split=None in Python)"
+        )
     step = (stride or max(1, length // 4)) if split == "train" else length
     return Dataset(torch.from_numpy(data).unfold(0, length, step), classes, name)
 

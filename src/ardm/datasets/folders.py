@@ -98,5 +98,5 @@ def _refusal(image: Image.Image, deep: bool, frames: int, channels: int | None) 
         bits = "16 bits a channel" if deep else f"mode {mode!r}"
         return f"has {bits}, expected 8-bit grey or RGB: convert it first, or give the values as an .npy array"
     if mode == "P" and channels != 3:
-        return "has a palette: pass channels=3 to have it converted to RGB"
+        return "has a palette: set data.channels=3 (channels=3 in Python) to have it converted to RGB"
     return "is RGB, but channels=1 was asked: convert it to grey first" if mode == "RGB" and channels == 1 else ""

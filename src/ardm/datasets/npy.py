@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ardm.datasets.base import Dataset, Folder, known, smallest
+from ardm.datasets.base import SHARES, Dataset, Folder, known, place, smallest, splits
 from ardm.errors import ArdmError
 
 
@@ -17,8 +17,9 @@ def arrays(path: Folder, split: str | None = None, classes: int | None = None) -
     """Non-negative integers from .npy: items (N, *shape) in the smallest of uint8, int16, int32 and int64; no labels.
 
     path: a file, or a folder that holds `train.npy`, `valid.npy`, `test.npy` or other splits by name.
-    split: the name of the file in a folder, without its suffix; None for a file.
-    classes: K; None takes the largest value + 1, over all the .npy files of a folder.
+    split: the name of the file in a folder, without its suffix; of a single file "train" or "fit", "valid" or "test", a
+    share of 90, 5 and 5 % by a hash of the number of the item; None for all of it.
+    classes: K; None takes the largest value + 1, over all the .npy files of a folder, or all of a file.
     Raises ArdmError for missing files, pickles (object arrays, never loaded), floats, negative values, values of K or
     more, and arrays of fewer than two axes or without items.
     """
@@ -30,15 +31,22 @@ def arrays(path: Folder, split: str | None = None, classes: int | None = None) -
         classes = 1 + max([top, *(int(integers(other).max()) for other in files if other != file)])
     if top >= classes:
         raise ArdmError(f"{file} holds the value {top}, but classes={classes} allows 0..{classes - 1}")
+    if split is not None and not root.is_dir():
+        low, high = SHARES[splits(str(root), split)]
+        chosen = np.array([low <= place(f"row {n}") < high for n in range(len(values))])
+        if not chosen.any():
+            raise ArdmError(
+                f"none of the {len(values)} items of {root} falls into the split {split!r}; with so few, take all of them "
+                f"(data.{split}=all in a recipe, split=None in Python)"
+            )
+        values = values[chosen]
     items = torch.from_numpy(np.array(values, dtype=smallest(classes), order="C"))
-    return Dataset(items, classes, f"{root.name}/{split}" if split else root.stem)
+    return Dataset(items, classes, f"{root.stem if root.is_file() else root.name}/{split}" if split else root.stem)
 
 
 def _array_file(root: Path, split: str | None) -> tuple[Path, list[Path]]:
     """The file of a split, and all files that share its classes."""
     if not root.is_dir():
-        if split is not None:
-            raise ArdmError(f"{root} is not a folder of splits: expected {root / split}.npy, or a file and split=None")
         return root, [root]
     files = {file.stem: file for file in sorted(root.glob("*.npy"))}
     if not files:

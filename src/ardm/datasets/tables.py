@@ -40,7 +40,7 @@ def table(path: Folder, split: str | None = None, header: bool | None = None, de
         items = items[torch.tensor([low <= place(f"row {n}") < high for n in range(len(items))])]
         if not len(items):
             raise ArdmError(
-                f"none of the {len(rows)} rows of {file} falls into the split {chosen!r}; with so few, take another split (data.{chosen}=train in a recipe, split=None for all)"
+                f"none of the {len(rows)} rows of {file} falls into the split {chosen!r}; with so few, take all of them (data.{chosen}=all in a recipe, split=None in Python)"
             )
     name = f"{file.stem}/{chosen or 'all'}"
     return Dataset(items, max(schema.columns), name, columns=schema.columns, schema=schema)

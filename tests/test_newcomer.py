@@ -1,0 +1,108 @@
+"""What somebody new does first, and what then must not happen: lost files, tracebacks, advice that does not work."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ardm.cli import app
+from ardm.config import DataConfig, Recipe, TrainConfig
+from ardm.orders import OrderConfig
+from ardm.train import Trainer
+from ardm.zoo import preset
+
+
+def ardm(*words):
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+def trained(where, steps, resume=False, kind="text-tiny", shape=(6,), **changes):
+    rng = np.random.default_rng(0)
+    folder = where / "data"
+    folder.mkdir(exist_ok=True)
+    for split in ("train", "valid"):
+        np.save(folder / f"{split}.npy", rng.integers(5, size=(32, *shape)).astype(np.uint8))
+    recipe = Recipe(
+        "new",
+        preset(kind, **{"width": 8, "heads": 1, "blocks": 1, **changes}),
+        OrderConfig(),
+        DataConfig("array", str(folder), "train", "valid"),
+        TrainConfig(steps=steps, batch=4, valid_every=2, valid_items=4, save_every=2),
+    )
+    list(Trainer(recipe, where / "run", resume, cpu=True))
+    return where / "run" / "model"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("new"), 2)
+
+
+def test_going_on_with_a_run_keeps_what_was_exported_into_its_model(tmp_path):
+    model = trained(tmp_path, 2)
+    before = (model / "model.safetensors").read_bytes()
+    (model / "codec.safetensors").write_bytes(b"files depend on it")
+    (model / "notes").mkdir()
+    (model / "notes" / "mine.txt").write_text("mine")
+    trained(tmp_path, 4, resume=True)
+    assert (model / "codec.safetensors").read_bytes() == b"files depend on it"
+    assert (model / "notes" / "mine.txt").read_text() == "mine"
+    assert (model / "model.safetensors").read_bytes() != before
+    assert not list(model.parent.glob(".model-*"))
+
+
+@pytest.mark.parametrize("order", ["raster", "bayer"])
+def test_items_without_rows_and_columns_have_orders_too(model, order, tmp_path):
+    out = tmp_path / "s.npy"
+    result = ardm("sample", model, "-n", 3, "--calls", 2, "--order", order, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert np.load(out).shape == (3, 6)
+    assert np.load(out).max() < 5
+
+
+@pytest.mark.parametrize(("order", "words"), [("spiral", "unknown order"), ("halton", "sequences have the orders")])
+def test_an_order_that_is_none_is_refused_in_a_line(model, order, words, tmp_path):
+    result = ardm("sample", model, "--calls", 2, "--order", order, "-o", tmp_path / "s.npy")
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert not (tmp_path / "s.npy").exists()
+
+
+def test_a_plan_without_budgets_fits_the_model(model, tmp_path):
+    result = ardm("plan", model, "--save", tmp_path / "s.json")
+    assert result.exit_code == 0, result.output
+    assert "wrote" in result.output
+    assert (tmp_path / "s.json").is_file()
+
+
+def test_samples_of_an_array_keep_their_form(tmp_path):
+    model = trained(tmp_path, 2, shape=(3, 2))
+    assert ardm("sample", model, "-n", 4, "--calls", 3, "-o", tmp_path / "s.npy").exit_code == 0
+    assert np.load(tmp_path / "s.npy").shape == (4, 3, 2)
+
+
+def test_what_a_terminal_would_obey_is_not_printed(tmp_path, capsys):
+    from ardm.cli_generate import _write
+
+    letters = np.frombuffer(b"a\x1b[31mb\x9bc", np.uint8)[None].astype(np.int64)
+    _write("text", letters, tmp_path / "s.txt", b"", None, 0, False)
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\\x1b[31mb" in shown
+
+
+def test_the_run_is_not_taken_for_its_model(model):
+    result = ardm("eval", model.parent)
+    assert result.exit_code == 1
+    assert f"did you mean {model}?" in result.stderr.replace("\n", "")
+
+
+def test_only_pictures_are_filled(model, tmp_path):
+    from PIL import Image
+
+    Image.new("L", (6, 6)).save(tmp_path / "p.png")
+    result = ardm("fill", tmp_path / "p.png", "--box", "0,0,2,2", "-m", model, "-o", tmp_path / "f.png")
+    assert result.exit_code == 1
+    assert "is a model of array: ardm fill completes pictures" in result.stderr.replace("\n", " ")
+    result = ardm("fill", tmp_path / "p.png", "--box", "0,0,2,2", "-o", tmp_path / "f.json")
+    assert result.exit_code == 1
+    assert "ends in .png" in result.stderr
