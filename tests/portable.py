@@ -42,19 +42,34 @@ def lines(kind):
     return made
 
 
+def bundled():
+    """Small things for every codec model of the package, three of each, two of one shape."""
+    made = {"cifar10-codec": pictures(), "grey28": {}, "english": lines("text"), "text27": lines("text")}
+    made["cifar10-codec"] = {key: x for key, x in made["cifar10-codec"].items() if len(x) == 3 and key[0] in "045"}
+    for k, size in enumerate((28, 28, 9)):
+        y, x = np.mgrid[:size, :size]
+        made["grey28"][f"grey{k}"] = (((x - 14) ** 2 + (y - 14 - k) ** 2 < 60) * 200).astype(np.uint8)[None]
+    made["speech8k"] = made["speech16k"] = lines("sound")
+    return {name: {f"{name}-{key}": x for key, x in parts.items()} for name, parts in made.items()}
+
+
 def exact(model, folder, encode, backend, threads, batch):
-    """Streams of the codec model, and of those of other things in folders beside it."""
+    """Streams of the codec model, of those of other things in folders beside it, and of those in the package."""
+    from ardm import codec
+
+    for name, parts in bundled().items():
+        coded(name, folder, encode, backend, threads, batch, parts, min(codec.model(name).orders))
     coded(model, folder, encode, backend, threads, batch, pictures())
     for kind in ("text", "sound", "table"):
         coded(Path(model) / kind, folder, encode, backend, threads, batch, lines(kind))
 
 
-def coded(model, folder, encode, backend, threads, batch, parts):
+def coded(model, folder, encode, backend, threads, batch, parts, calls=None):
     """Streams of a codec model."""
     from ardm import codec
 
     codec.BATCH = batch
-    made = codec.coder(model, None, backend, "cpu", threads)
+    made = codec.coder(model, calls, backend, "cpu", threads)
     if encode:
         for name, symbols in zip(parts, made.encode([part] for part in parts.values()), strict=True):
             (folder / name).write_bytes(made.finish(symbols, 7))

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ardm import codec as codecs
 from ardm.exact.model import NAME
 from bundles import exact
 from linemodels import codec
+from portable import bundled
 
 LINES = ("text", "sound", "table")
 """Models of other things, which every row runs, too."""
@@ -77,7 +79,8 @@ def written(model, tmp_path_factory):
 def test_the_same_bytes(row, written):
     first = next(iter(written.values()))
     names = sorted(p.name for p in first.iterdir())
-    assert len(names) == 8 + 3 * len(LINES)
+    assert len(names) == 8 + 3 * len(LINES) + 3 * len(bundled())
+    assert set(bundled()) == set(codecs.bundled())
     assert sorted(p.name for p in written[row].iterdir()) == names
     for name in names:
         assert (written[row] / name).read_bytes() == (first / name).read_bytes(), f"{row}: {name}"

@@ -19,7 +19,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "absorbing": ("train.objective=absorbing", "train.diffusion_steps=1000"),
 }
 """Overrides of laptop/compare-pictures."""
-ITEMS = 160
+ITEMS = 64
 
 
 def measure(setting: Setting, name: str) -> Result:
