@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ardm.bundle import load
 from ardm.cli import app
 from ardm.config import DataConfig, Recipe, TrainConfig
 from ardm.orders import OrderConfig
@@ -48,6 +49,20 @@ def test_going_on_with_a_run_keeps_what_was_exported_into_its_model(tmp_path):
     assert (model / "notes" / "mine.txt").read_text() == "mine"
     assert (model / "model.safetensors").read_bytes() != before
     assert not list(model.parent.glob(".model-*"))
+
+
+def test_a_run_is_gone_on_with_by_its_folder_alone(tmp_path):
+    trained(tmp_path, 2)
+    (tmp_path / "new.yaml").write_text(
+        "name: new\nmodel: {preset: text-tiny, width: 8, heads: 1, blocks: 1}\n"
+        f"data: {{name: array, folder: {tmp_path / 'data'}, train: train, valid: valid}}\n"
+        "train: {steps: 2, batch: 4, valid_items: 4, warmup: 1}\n"
+    )
+    run = tmp_path / "elsewhere"
+    assert ardm("train", tmp_path / "new.yaml", "-o", run, "--cpu", "-q").exit_code == 0
+    result = ardm("train", run, "train.steps=4", "--resume", "--cpu", "-q")
+    assert result.exit_code == 0, result.output
+    assert load(run / "model").card["steps"] == 4
 
 
 @pytest.mark.parametrize("order", ["raster", "bayer"])

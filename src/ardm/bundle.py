@@ -206,7 +206,10 @@ def load(name_or_path: str | Path) -> Bundle:
         if str(name_or_path).count("/") == 1 and not str(name_or_path).startswith((".", "/")):
             folder = _from_hub(str(name_or_path))
         else:
-            raise ArdmError(f"there is no model {str(name_or_path)!r}: give a folder, or one of {', '.join(bundled())}")
+            raise ArdmError(
+                f"there is no model in floats {str(name_or_path)!r}: give a folder, or one of {', '.join(bundled())}; "
+                "`ardm models` lists codec models, which `ardm sample` takes too"
+            )
     return _read(folder)
 
 

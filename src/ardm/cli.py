@@ -43,7 +43,7 @@ cli_generate.register(app)
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe, or the path of a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, the path of a YAML file, or the folder of a run.")],
     changes: Annotated[
         list[str] | None, typer.Argument(help="Settings such as train.batch=32 data.folder=~/data.")
     ] = None,
@@ -53,16 +53,20 @@ def train(
     threads: Threads = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the log file.")] = False,
 ) -> None:
-    """Train a model by a recipe; Ctrl-C stops after a checkpoint, --resume goes on as if nothing had happened."""
+    """Train a model by a recipe; Ctrl-C stops after a checkpoint, --resume goes on as if nothing had happened.
+
+    `ardm train runs/NAME --resume` goes on with that run as it was begun.
+    """
     with guard():
-        from ardm.config import load_recipe
+        from ardm.config import RUN, load_recipe
 
         cli_codec.use_threads(threads)
         from ardm.progress import follow
         from ardm.train import Trainer
 
         plan = load_recipe(recipe, changes or [])
-        folder = out or Path("runs") / plan.name
+        run = Path(recipe)
+        folder = out or (run if resume and (run / RUN).is_file() else Path("runs") / plan.name)
         trainer = Trainer(plan, folder, resume, cpu)
         follow(trainer, trainer, quiet)
         if trainer.accelerator.is_main_process and not quiet:

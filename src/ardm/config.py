@@ -21,6 +21,8 @@ from ardm.orders import OrderConfig
 from ardm.zoo import PRESETS, ModelConfig
 
 T = TypeVar("T")
+RUN = "recipe.json"
+"""The recipe of a run, in its folder."""
 SHOWN = 12
 """Names that an error lists, at most."""
 
@@ -171,7 +173,7 @@ def shipped() -> list[str]:
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by shipped name or path of a YAML file, changed by "section.key=value" overrides.
+    """A recipe by shipped name, path of a YAML file or folder of a run, changed by "section.key=value" overrides.
 
     Raises ArdmError naming the file or key that is wrong, and the nearest key or recipe there is.
     """
@@ -180,6 +182,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         if not path.is_file():
             raise ArdmError(f"there is no recipe file {path}")
         text = path.read_text()
+    elif (path / RUN).is_file():
+        text = (path / RUN).read_text()  # JSON is YAML
     else:
         text = (resources.files("ardm") / "recipes" / f"{_full(name_or_path)}.yaml").read_text()
     try:

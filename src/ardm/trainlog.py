@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ardm import api
+from ardm.config import RUN
 from ardm.errors import ArdmError
 from ardm.train import Progress, Trainer
 
@@ -29,7 +30,7 @@ class Log:
         self._write(
             f"# {trainer.recipe.name}: {sum(p.numel() for p in trainer.model.parameters()):,} parameters, from step {trainer.step}"
         )
-        (trainer.folder / "recipe.json").write_text(json.dumps(values, indent=2) + "\n")
+        (trainer.folder / RUN).write_text(json.dumps(values, indent=2) + "\n")
         if trainer.config.tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter

@@ -159,7 +159,9 @@ def load(path: str | Path) -> CodecModel:
             raise ArdmError(f"{path} is no codec model of format {FORMAT}" + (f", but of {version}" if version else ""))
         content, card = json.loads(about["content"]), json.loads(about.get("card", "{}"))
         model = _model(content, tensors, card, about["golden"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except SafetensorError:
+        raise ArdmError(f"{path} is no readable codec model: no safetensors file, or a damaged one") from None
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ArdmError(f"{path} is no readable codec model: {type(error).__name__} {error}") from None
     return model
 
