@@ -121,3 +121,52 @@ def test_only_pictures_are_filled(model, tmp_path):
     result = ardm("fill", tmp_path / "p.png", "--box", "0,0,2,2", "-o", tmp_path / "f.json")
     assert result.exit_code == 1
     assert "ends in .png" in result.stderr
+
+
+def test_a_kill_between_two_renames_loses_no_codec(tmp_path):
+    """The old folder lies aside, with or without a new one in its place: the next save puts everything back."""
+    model = trained(tmp_path, 2)
+    bundle = load(model)
+    aside = model.with_name(".model-old-77")
+    for both in (False, True):
+        (model / "codec.safetensors").write_bytes(b"files depend on it")
+        model.rename(aside)
+        if both:
+            bundle.save(tmp_path / "spare").rename(model)
+        bundle.save(model)
+        assert (model / "codec.safetensors").read_bytes() == b"files depend on it"
+        assert not aside.exists()
+
+
+def test_a_model_behind_a_link_stays_behind_it(tmp_path):
+    model = trained(tmp_path, 2)
+    link = tmp_path / "link"
+    link.symlink_to(model, target_is_directory=True)
+    (model / "codec.safetensors").write_bytes(b"files depend on it")
+    load(model).save(link)
+    assert link.is_symlink()
+    assert (model / "codec.safetensors").is_file()
+
+
+def test_a_codec_of_an_earlier_state_is_not_sampled_for_the_model(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from ardm import cli_generate, codec
+
+    model = trained(tmp_path, 2)
+    for of, expected in ((load(model).identity, False), ("0" * 16, False)):
+        found = SimpleNamespace(kind="text", card={"of": of})
+        monkeypatch.setattr(codec, "model", lambda _, found=found: found)
+        assert cli_generate._better_coded(str(model), 1.0, "", None) is expected  # its items are arrays
+    monkeypatch.setattr("ardm.bundle.Bundle.written", "text")
+    assert not cli_generate._better_coded(str(model), 1.0, "", None)
+    found.card["of"] = load(model).identity
+    assert cli_generate._better_coded(str(model), 1.0, "", None)
+    assert not cli_generate._better_coded(str(model), 0.5, "", None)
+
+
+def test_items_of_two_axes_have_no_named_orders(tmp_path):
+    model = trained(tmp_path, 2, shape=(3, 2))
+    result = ardm("sample", model, "--calls", 2, "--order", "raster", "-o", tmp_path / "s.npy")
+    assert result.exit_code == 1
+    assert "have the orders random and confident; got 'raster'" in result.stderr.replace("\n", " ")

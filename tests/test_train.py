@@ -114,7 +114,7 @@ def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_nothing(folder, tm
     (tmp_path / "run" / "checkpoint").rename(tmp_path / "run" / ".checkpoint-old-123")
     with pytest.raises(ArdmError, match="already holds a run"):
         Trainer(recipe(folder, steps=4), tmp_path / "run", cpu=True)
-    (tmp_path / "run" / ".checkpoint-half").mkdir()
+    (tmp_path / "run" / ".checkpoint-new-half").mkdir()
     assert Trainer(recipe(folder, steps=6), tmp_path / "run", resume=True, cpu=True).step == 4
     assert not list((tmp_path / "run").glob(".checkpoint*"))
 

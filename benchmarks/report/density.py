@@ -81,14 +81,16 @@ def ensemble(result: Result, key: str, whole: likelihood.Estimate, nats: Tensor,
     the mean of the orders on the few: the error takes the two as independent, and knows nothing of which orders were
     drawn.
     """
+    bound = own is None
+    orders = f"the mean likelihood over {len(nats)} fixed orders" if bound else f"the first of {len(nats)} fixed orders"
     own = mixed(nats) if own is None else own
     if len(own) == len(whole.nats):
-        add(result, key, own, f"exact, along the first or all of {len(nats)} fixed orders", True)
+        add(result, key, own, f"exact; {orders}", bound)
         return
     gain = nats.mean(0) - own
     error = math.sqrt(float(whole.nats.var()) / len(whole.nats) + float(gain.var()) / len(gain))
-    said = f"{len(whole.nats):,} test items; their mean over random orders less what is gained on {len(gain)} items"
-    result.add(key, float(whole.nats.mean() - gain.mean()), error, "nats/item", True, said)
+    said = f"{len(whole.nats):,} test items; their mean over random orders less what is gained on {len(gain)} of them; {orders}"
+    result.add(key, float(whole.nats.mean() - gain.mean()), error, "nats/item", bound, said)
     result.figures[key]["gain_error"] = rounded(float(gain.std()) / math.sqrt(len(gain)), 2)
 
 

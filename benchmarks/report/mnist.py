@@ -18,7 +18,8 @@ def measure(setting: Setting) -> Result:
     small = ("model.width=8",)
     model = trained(setting, result, "laptop/binarized-mnist", "mnist", (), small).model
     x = data.load("mnist", setting.data / "mnist", "test", binarize="stochastic").items.long()
-    whole = likelihood.bound(model, x[: setting.items(2000)], 1 if setting.quick else 4, seeded(40))
+    x = x[: setting.items(len(x))]
+    whole = likelihood.bound(model, x, 1 if setting.quick else 2, seeded(40))
     result.estimate("random orders", whole, "unbiased for the mean over all orders of the exact figure", nats=True)
     if not setting.quick:
         nats = along_orders(model, evenly(x, 8), 16, 41, chunk=128)

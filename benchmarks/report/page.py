@@ -231,7 +231,10 @@ def circumstances(results: Results) -> str:
         training, wall = "none", "–"
         if "processor_seconds" in budget:
             training = f"{budget['processor_seconds'] / 60:.1f} min"
-            wall = f"{max(budget['wall_seconds_last'], budget['processor_seconds']) / 60:.1f} min"
+            whole = (
+                budget["wall_seconds_last"] >= budget["processor_seconds"]
+            )  # else it was broken off and gone on with
+            wall = f"{budget['wall_seconds_last'] / 60:.1f} min" if whole else "–"
         parameters = f"{budget['parameters']:,}" if "parameters" in budget else "–"
         versions = found["versions"]
         where = f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores"
@@ -271,6 +274,7 @@ def page(results: Results) -> str:
         "one-order": f"{AUDIO['one order']:.2f}",
         "any-order": f"{AUDIO['any order']:.2f}",
         "any-order-chain": "–",
+        "one-order-chain": "–",
         "upscale-256-mixture": "–",
         "upscale-256": f"{AUDIO['upscale 256']:.2f}",
         "upscale-16": f"{AUDIO['upscale 16']:.2f}",
@@ -313,7 +317,7 @@ def page(results: Results) -> str:
             (50, 100, 200, 400),
             "`laptop/compare-speech`: the same WaveNet. `any-order`, `one-order` and `absorbing` tell a mixture of ten "
             "logistics; `upscale-256`, `-16`, `-4` a softmax of digits. Two controls take upscaling and output family apart: "
-            "`any-order-chain` tells values whole as two softmaxes of 256, high byte and low byte given it, and "
+            "`-chain` tells values whole as two softmaxes of 256, high byte and low byte given it, and "
             "`upscale-256-mixture` the mixture digit by digit. There is no causal WaveNet of any order.",
         )
         + _pictures(results, ("speech", "speech-4")),

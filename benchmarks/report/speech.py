@@ -17,6 +17,7 @@ MODELS: dict[str, tuple[str, ...]] = {
     "one-order": ("model.causal=single",),
     "any-order": (),
     "any-order-chain": ("model.head=chain",),
+    "one-order-chain": ("model.causal=single", "model.head=chain"),
     "upscale-256-mixture": ("model.base=256",),
     "upscale-256": ("model.base=256", "model.head=digits"),
     "upscale-16": ("model.base=16", "model.head=digits"),
@@ -42,7 +43,7 @@ def measure(setting: Setting, name: str) -> Result:
     bundle = trained(setting, result, "laptop/compare-speech", "fsdd", MODELS[name], small)
     model = bundle.model
     x, valid = (spread_items(setting, bundle.config.sites, split) for split in ("test", "valid"))
-    if name == "one-order":
+    if bundle.config.causal:
         full(result, likelihood.causal(model, x, chunk=16))
         return result
     S = len(model.digits)

@@ -57,6 +57,8 @@ def make_plan(
     if order == "own":
         return image_plan(bundle.order, shape, calls, stages)
     if order not in ("random", "confident"):
+        if len(shape) not in (1, 3):
+            raise ArdmError(f"items of shape {shape} have the orders random and confident; got {order!r}")
         return image_plan(OrderConfig(order, (calls,), cell=max(shape[1:] or shape)), shape, calls, stages)
     best = schedule(bundle, calls, "joint" if bundle.curve is not None else "uniform")
     starts = sorted({start * sites // best.sites for start in best.flat()})  # another size: the same fractions

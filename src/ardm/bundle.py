@@ -111,7 +111,7 @@ class Bundle:
         A codec model that was exported into it stays too, and goes on reading the files that were made with it.
         """
         folder = Path(folder)
-        with replacing(folder, OWN) as new:
+        with replacing(folder.resolve(), OWN) as new:
             save_file(
                 {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()},
                 new / "model.safetensors",
@@ -132,7 +132,7 @@ class Bundle:
 class replacing:  # noqa: N801 (used like a function)
     """A new folder that takes the place of `folder` when the block ends without an error.
 
-    own: names that belong to it; whatever else lies in the old folder is taken over.  None: nothing is.
+    own: names that belong to it; whatever else lies in the old folder is moved over.  None: nothing is.
     """
 
     def __init__(self, folder: Path, own: Sequence[str] | None = None) -> None:
@@ -141,7 +141,8 @@ class replacing:  # noqa: N801 (used like a function)
     def __enter__(self) -> Path:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            self.new = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-", dir=self.folder.parent))
+            _restore(self.folder, self.own)
+            self.new = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-new-", dir=self.folder.parent))
             self.new.chmod(0o755)
         except OSError as error:
             raise ArdmError(f"cannot write {self.folder}: {error.strerror}") from None
@@ -153,39 +154,40 @@ class replacing:  # noqa: N801 (used like a function)
             return
         for file in self.new.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
-        try:
-            self._take_over()
-        except OSError as error:
-            shutil.rmtree(self.new, ignore_errors=True)
-            raise ArdmError(f"cannot write {self.folder}: {error.strerror}") from None
-        for file in (f for f in self.new.iterdir() if f.is_file()):
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         old = self.folder.with_name(f".{self.folder.name}-old-{os.getpid()}")
         if self.folder.exists():
             self.folder.rename(old)
         self.new.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
+        _leave(old, self.folder, self.own)
 
-    def _take_over(self) -> None:
-        if self.own is None or not self.folder.is_dir():
-            return
-        for other in self.folder.iterdir():
-            if other.name in self.own or (self.new / other.name).exists():
-                continue
-            if other.is_dir() and not other.is_symlink():
-                shutil.copytree(other, self.new / other.name, symlinks=True)
-            else:
-                shutil.copy2(other, self.new / other.name, follow_symlinks=False)
+
+def _leave(old: Path, folder: Path, own: Sequence[str] | None) -> None:
+    """Move what is not `own` from an old folder to the new one, and remove the old one if nothing is left to move."""
+    for other in list(old.iterdir()) if own is not None and old.is_dir() else []:
+        if other.name not in own and not (folder / other.name).exists():  # type: ignore[operator]
+            try:
+                other.rename(folder / other.name)
+            except OSError:
+                return  # `_restore` tries again
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _restore(folder: Path, own: Sequence[str] | None) -> None:
+    """Put an older folder back where the newer one never came; else what it holds beside `own`."""
+    for old in sorted(folder.parent.glob(f".{folder.name}-old-*")):
+        if folder.exists():
+            _leave(old, folder, own)
+        else:
+            old.rename(folder)
 
 
 def recover(folder: Path) -> None:
-    """Finish what a kill left half done: put an older folder back where the newer one never came, sweep leftovers."""
-    for old in sorted(folder.parent.glob(f".{folder.name}-*")):
-        if "-old-" in old.name and not folder.exists():
-            old.rename(folder)
-        else:
-            shutil.rmtree(old, ignore_errors=True)
+    """Finish what a kill left half done, and sweep leftovers."""
+    _restore(folder, None)
+    for new in sorted(folder.parent.glob(f".{folder.name}-new-*")):
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def bundled() -> list[str]:

@@ -66,7 +66,7 @@ def train(
 
         plan = load_recipe(recipe, changes or [])
         run = Path(recipe)
-        folder = out or (run if resume and (run / RUN).is_file() else Path("runs") / plan.name)
+        folder = out or (run if (run / RUN).is_file() else Path("runs") / plan.name)
         trainer = Trainer(plan, folder, resume, cpu)
         follow(trainer, trainer, quiet)
         if trainer.accelerator.is_main_process and not quiet:

@@ -67,8 +67,9 @@ def export(
         settings = changes or []
         folder = out or Path(model)
         if not out and not Path(model).is_dir():
-            load(model)
-            raise ArdmError(f"say with --out where the codec model of {model} is to go")
+            raise ArdmError(
+                f"there is no folder {model}; for a bundled model, or one of the hub, say with --out where to"
+            )
         target = folder / NAME
         if folder.is_dir():
             refuse_target(target, force)

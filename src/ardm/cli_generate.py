@@ -98,10 +98,22 @@ def _codes(model: str) -> bool:
 
 
 def _better_coded(model: str, temperature: float, order: str, label: int | None) -> bool:
-    """Whether a codec model beside one in floats is taken: of text and sound, whose items were cut short for training."""
-    from ardm import codec
+    """Whether a codec model beside one in floats is taken: of text and sound, whose items were cut short for training.
 
-    return codec.model(model).kind in ("text", "audio") and (temperature, order, label) == (1.0, "", None)
+    Not where the model was trained on since, or its items are arrays.
+    """
+    from ardm import codec
+    from ardm.bundle import load
+    from ardm.console import note
+
+    found = codec.model(model)
+    if found.kind not in ("text", "audio") or (temperature, order, label) != (1.0, "", None):
+        return False
+    bundle = load(model)
+    if found.card.get("of", bundle.identity) != bundle.identity:
+        note(f"the codec model in {model} is of an earlier state of this model, which is sampled; export it anew")
+        return False
+    return bundle.written != "array"
 
 
 def _sample_codec(

@@ -183,7 +183,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
             raise ArdmError(f"there is no recipe file {path}")
         text = path.read_text()
     elif (path / RUN).is_file():
-        text = (path / RUN).read_text()  # JSON is YAML
+        return from_values(Recipe, override(_of_run(path / RUN), overrides))
     else:
         text = (resources.files("ardm") / "recipes" / f"{_full(name_or_path)}.yaml").read_text()
     try:
@@ -197,12 +197,24 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     return from_values(Recipe, override(values, overrides))
 
 
+def _of_run(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArdmError(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise ArdmError(f"{path} must hold sections ({', '.join(_fields(Recipe))}), not a {type(values).__name__}")
+    return values
+
+
 def _full(name: str) -> str:
     """The name of a shipped recipe, of which the folder may be left out."""
     names = shipped()
     found = [full for full in names if name in (full, full.partition("/")[2])]
     if not found:
-        raise ArdmError(f"unknown recipe {name!r}{_nearest(name, names)}; a path must end in .yaml")
+        raise ArdmError(
+            f"unknown recipe {name!r}{_nearest(name, names)}; a path must end in .yaml, or be the folder of a run"
+        )
     return found[0]
 
 

@@ -143,7 +143,7 @@ def export(
             order.calls[0],
             bundle.content,
             order.lead % program.channels,
-            bundle.card,
+            {**bundle.card, "of": bundle.identity},
             alphabet=bundle.alphabet,
             schema=bundle.schema,
         )

@@ -175,7 +175,7 @@ class Objective(nn.Module):
 class Trainer:
     """A run in a folder: `for progress in Trainer(recipe, folder): …`.
 
-    folder: gets recipe.json, checkpoint/ (atomic), model/ (the averaged model), metrics.jsonl.
+    folder: gets checkpoint/ (atomic), model/ (the averaged model); `trainlog.Log` adds recipe.json and metrics.jsonl.
     resume: go on from the checkpoint; without it a folder that has one is refused.
     """
 

@@ -92,6 +92,13 @@ def splits(of: str, split: str | None, names: Iterable[str] = SHARES) -> str:
     return known(f"split of {of}", "train" if split == "fit" else split, names)
 
 
+FEW = (
+    "with so few, take all of them: data.train=all and data.valid=all in a recipe, --split all with ardm eval, "
+    "split=None in Python"
+)
+"""What to do where a split has no items."""
+
+
 def place(key: str) -> float:
     """A number in [0, 1) that belongs to a relative path, on every system."""
     digest = hashlib.sha256(unicodedata.normalize("NFC", key).encode("utf-8", "surrogateescape")).digest()
@@ -131,7 +138,7 @@ def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = 
     chosen = [root / key for key in keys if low <= place(key) < high]
     if not chosen:
         raise ArdmError(
-            f"none of the {len(keys)} {noun} in {root} falls into the split {split!r}, which takes a share by a hash of their names; with so few, take all of them (data.{split}=all in a recipe, split=None in Python)"
+            f"none of the {len(keys)} {noun} in {root} falls into the split {split!r}, which takes a share by a hash of their names; {FEW}"
         )
     return chosen
 

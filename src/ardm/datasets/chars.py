@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ardm.datasets.base import SHARES, Bytes, Dataset, Folder, check_md5, counted, fetch, files_in, known, splits
+from ardm.datasets.base import FEW, SHARES, Bytes, Dataset, Folder, check_md5, counted, fetch, files_in, known, splits
 from ardm.errors import ArdmError
 
 ALPHABETS = {"bytes": 256, "27": 27}
@@ -131,9 +131,9 @@ def _items(data: Bytes, classes: int, name: str, split: str | None, length: int,
     """Items as windows of one buffer."""
     counted(length=length, stride=stride)
     if len(data) < length:
+        hint = f"; {FEW}" if split else ""
         raise ArdmError(
-            f"{name} has {len(data)} characters, fewer than an item of length {length}: take shorter items (data.length), "
-            f"more text, or all of it (data.{split or 'valid'}=all in a recipe, split=None in Python)"
+            f"{name} has {len(data)} characters, fewer than an item of length {length}: take shorter items (data.length){hint}"
         )
     step = (stride or max(1, length // 4)) if split == "train" else length
     return Dataset(torch.from_numpy(data).unfold(0, length, step), classes, name)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ardm.datasets.base import SHARES, Dataset, Folder, known, place, smallest, splits
+from ardm.datasets.base import FEW, SHARES, Dataset, Folder, known, place, smallest, splits
 from ardm.errors import ArdmError
 
 
@@ -35,10 +35,7 @@ def arrays(path: Folder, split: str | None = None, classes: int | None = None) -
         low, high = SHARES[splits(str(root), split)]
         chosen = np.array([low <= place(f"row {n}") < high for n in range(len(values))])
         if not chosen.any():
-            raise ArdmError(
-                f"none of the {len(values)} items of {root} falls into the split {split!r}; with so few, take all of them "
-                f"(data.{split}=all in a recipe, split=None in Python)"
-            )
+            raise ArdmError(f"none of the {len(values)} items of {root} falls into the split {split!r}; {FEW}")
         values = values[chosen]
     items = torch.from_numpy(np.array(values, dtype=smallest(classes), order="C"))
     return Dataset(items, classes, f"{root.stem if root.is_file() else root.name}/{split}" if split else root.stem)

@@ -134,7 +134,7 @@ def _sc09_home(root: Path, download: bool, verify: bool) -> Path:
     if download:
         fetch(_SC09_URL + _SC09_ARCHIVE, _SC09_SHA, root)
     if (root / _SC09_ARCHIVE).is_file():
-        if verify:
+        if verify and not download:
             check_sha256(root / _SC09_ARCHIVE, _SC09_SHA.removeprefix("sha256:"))
         _sc09_unpack(root / _SC09_ARCHIVE, root / _SC09_FOLDERS[0])
         return root / _SC09_FOLDERS[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ardm.datasets.base import SHARES, Dataset, Folder, place, smallest, splits
+from ardm.datasets.base import FEW, SHARES, Dataset, Folder, place, smallest, splits
 from ardm.datasets.npy import integers
 from ardm.errors import ArdmError
 from ardm.schema import Schema, admit, learn
@@ -39,9 +39,7 @@ def table(path: Folder, split: str | None = None, header: bool | None = None, de
         low, high = SHARES[chosen]
         items = items[torch.tensor([low <= place(f"row {n}") < high for n in range(len(items))])]
         if not len(items):
-            raise ArdmError(
-                f"none of the {len(rows)} rows of {file} falls into the split {chosen!r}; with so few, take all of them (data.{chosen}=all in a recipe, split=None in Python)"
-            )
+            raise ArdmError(f"none of the {len(rows)} rows of {file} falls into the split {chosen!r}; {FEW}")
     name = f"{file.stem}/{chosen or 'all'}"
     return Dataset(items, max(schema.columns), name, columns=schema.columns, schema=schema)
 
