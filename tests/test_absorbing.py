@@ -92,3 +92,20 @@ def test_values_of_several_digits_are_refused():
         absorbing_step(model, x, torch.ones(2, dtype=torch.long), 2, torch.zeros(2, D))
     with pytest.raises(ArdmError, match="at least one step"):
         likelihood.absorbing_bound(model, x, 0, 1, generator())
+
+
+def test_a_subset_of_the_hidden_sites_has_the_mean_of_all():
+    """Over all arrangements of the keys, for the same hidden sites; and no more sites are asked than were allowed."""
+    model, x = toy(Digits(K, K), (D,)), torch.tensor([[1, 2, 0, 2]])
+    keys = torch.tensor(list(itertools.permutations([0.1, 0.2, 0.3])), dtype=torch.double)
+    keys = torch.cat([keys, torch.full((6, 1), 0.9, dtype=torch.double)], 1)  # the last site is known
+    time = torch.full((6,), 2)
+    whole = absorbing_step(model, x.expand(6, D), time, 4, keys)
+    for subset in (1, 2, 3, 4):
+        some = absorbing_step(model, x.expand(6, D), time, 4, keys, subset=subset)
+        assert some.symbols.tolist() == [min(subset, 3)] * 6
+        assert some.hidden.tolist() == whole.hidden.tolist() == [3] * 6
+        torch.testing.assert_close(some.nats.mean(), whole.nats.mean())
+        assert subset > 2 or not torch.allclose(some.nats, whole.nats)
+    nothing = absorbing_step(model, x, time[:1], 4, torch.full((1, D), 0.9, dtype=torch.double), subset=2)
+    assert nothing.nats.tolist() == [0.0]

@@ -137,22 +137,34 @@ def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Ten
 
 
 def absorbing_step(
-    model: AnyModel, x: Tensor, time: Tensor, steps: int, key: Tensor, context: Tensor | None = None
+    model: AnyModel,
+    x: Tensor,
+    time: Tensor,
+    steps: int,
+    key: Tensor,
+    context: Tensor | None = None,
+    subset: int | None = None,
 ) -> Scored:
     """Score one step of absorbing diffusion in T = `steps` steps with the linear schedule (D3PM; appendix C).
 
     x: (B, *shape).  time: (B,) in 1..T, uniform for an unbiased bound.  key: (B, *shape) uniform in [0, 1): a site is
     hidden where key < time / T.  nats = T / time · Σ_hidden −log p, whose mean over time is that of the T-step model:
     from time to time − 1 a hidden site is told with probability 1 / time.  Sites hidden at random are an observation of
-    L_{D − hidden}, as in `bound_step`.  Raises ArdmError where values have several digits, which have no such process.
+    L_{D − hidden}, as in `bound_step`.
+    subset: score at most this many hidden sites an item, those of the smallest keys, weighted: unbiased, and cheaper.
+    Raises ArdmError where values have several digits, which have no such process.
     """
     if len(model.digits) != 1:
         raise ArdmError("absorbing diffusion hides whole values: use a model with base 0, or the objective of steps")
     share = time.double().view(-1, *[1] * (x.ndim - 1)) / steps
     mask = key.double() < share
-    sums = _score(model, x, (~mask).long(), Sites.where(mask), context)
-    hidden = mask.flatten(1).sum(1)
-    return Scored(sums * (steps / time), sums, hidden, hidden)
+    known, hidden = (~mask).long(), mask.flatten(1).sum(1)
+    scored = hidden
+    if subset is not None:
+        mask = mask & (key.flatten(1).argsort(1).argsort(1) < subset).view_as(mask)
+        scored = hidden.clamp(max=subset)
+    sums = _score(model, x, known, Sites.where(mask), context)
+    return Scored(sums * (steps / time) * hidden / scored.clamp(min=1), sums, scored, hidden)
 
 
 def causal_step(model: ScoresAll, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Scored:

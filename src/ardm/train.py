@@ -146,7 +146,9 @@ class Objective(nn.Module):
         if isinstance(self.model, CausalModel):
             return objective.causal_step(self.model, x, draws.get("rank"), context)
         if "time" in draws:
-            return objective.absorbing_step(self.model, x, draws["time"], self.steps, draws["key"], context)
+            return objective.absorbing_step(
+                self.model, x, draws["time"], self.steps, draws["key"], context, self.subset or None
+            )
         if not self.plans:
             steps = objective.Steps(draws["stage"], draws["known"], draws["rank"])
             return objective.bound_step(
