@@ -132,12 +132,18 @@ def density(results: Results) -> str:
         rows.append([f"**ardm, {key}**", figure(results, "binarized-mnist", key, 2)])
     text += markdown(("nats an image", ""), rows)
     if "binarized-mnist" not in results:
-        text += (
-            "\nNot reached: the aim is below 82 nats; the run (`run.py binarized-mnist`) had no time on this machine.\n"
-        )
+        text += "\nNot measured: `run.py binarized-mnist`; the aim is below 82 nats.\n"
+    else:
+        ours = {key: results["binarized-mnist"]["figures"][key] for key in ("random orders", "16 orders")}
+        said = [
+            f"{key} {'reach it' if f['value'] < 82 else 'miss it'} by {abs(82 - f['value']):.2f} ± {f['error']:.2f}"
+            for key, f in ours.items()
+        ]
+        text += f"\nThe aim was below 82 nats: {', '.join(said)}.\n"
     text += (
         '\nOurs is on a fixed Bernoulli sample of the test images that `data.mnist(binarize="stochastic")` draws, trained '
-        "on a new sample for every batch; the literature's is on one fixed file, of which this is not a copy.\n"
+        "on a new sample for every batch; the literature's is on one fixed file, of which this is not a copy. The mean over random orders is of all 10,000 test images; what "
+        "fixed orders gain over it was measured on 8 of them.\n"
     )
     return text
 
