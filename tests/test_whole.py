@@ -65,6 +65,22 @@ def test_nothing_is_left_of_a_failure(tmp_path, monkeypatch, error, where):
     assert old.read_text() == "old"
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_nothing_is_left_of_an_interruption_in_the_instant_of_creation(tmp_path, monkeypatch, folder):
+    def interrupted(path):
+        assert path.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole, "_locked", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        if folder:
+            with whole_folder(tmp_path / "new"):
+                pass
+        else:
+            write_whole(tmp_path / "new", lambda path: None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_overwritten_unless_forced(tmp_path):
     path = tmp_path / "x"
     path.write_text("old")

@@ -134,19 +134,20 @@ def reason(error: Exception) -> str:
 @contextmanager
 def _unnamed(folder: Path, ending: str, mode: int | None) -> Iterator[Path]:
     """A locked new file (mode None: a folder) under a name of its own, gone when the block ends."""
-    handle = None
-    while handle is None:  # again, if another process sweeps it in the instant before it is locked
-        new = folder / f".ardm-{secrets.token_hex(8)}{ending}"
-        if mode is None:
-            new.mkdir()
-        else:
-            os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
-        handle = _locked(new)
-    try:
+    handle, new = None, folder
+    try:  # from before it is there: an interruption may come between any two lines
+        while handle is None:  # again, if another process sweeps it in the instant before it is locked
+            new = folder / f".ardm-{secrets.token_hex(8)}{ending}"
+            if mode is None:
+                new.mkdir()
+            else:
+                os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+            handle = _locked(new)
         yield new
     finally:
-        _discard(new)
-        if handle >= 0:
+        if new != folder:
+            _discard(new)
+        if handle is not None and handle >= 0:
             os.close(handle)
 
 
