@@ -64,8 +64,7 @@ class ImageBody(nn.Module):
         conditional = bool(config.labels or config.vector or config.time)
         width = (4 if config.time else 1) * config.width if conditional else 0
         self.condition = Condition(config, width) if conditional else None
-        self.classic = config.trunk == "unet" and not config.gated
-        learnt = config.embedding if not self.classic else 0
+        learnt = 0 if config.papers else config.embedding
         self.embedding = nn.Embedding(config.classes + 1, learnt) if learnt else None
         if config.trunk == "unet":
             sizes = {name: getattr(config, name) for name in ("levels", "attention", "dropout", "growth")}
@@ -80,7 +79,7 @@ class ImageBody(nn.Module):
                     condition=width,
                     **sizes,
                 )
-                if self.classic
+                if config.papers
                 else UNet(C * (1 + S + learnt), C, config.width, config.blocks, condition=width, **sizes)
             )
         else:
@@ -95,7 +94,7 @@ class ImageBody(nn.Module):
         if self.condition is None and context is not None:
             raise ArdmError("this model takes no context: set labels or vector in its configuration")
         masks = [(state.depth > s).to(like.dtype) for s in range(S)]
-        if self.classic:  # the paper's absorbing values: K // 2, or digits of 0
+        if self.config.papers:  # the paper's absorbing values: K // 2, or digits of 0
             shown = state.value if S > 1 else torch.where(state.depth > 0, state.value, K // 2)
             return self.trunk(shown, torch.cat(masks, 1), condition)
         block = torch.tensor([self.digits.base ** (S - d) for d in range(S + 1)], device=state.depth.device)[

@@ -165,12 +165,13 @@ class replacing:  # noqa: N801 (used like a function)
 
 def _leave(old: Path, folder: Path, own: Sequence[str] | None) -> None:
     """Move what is not `own` from an old folder to the new one, and remove the old one if nothing is left to move."""
-    for other in list(old.iterdir()) if own is not None and old.is_dir() else []:
-        if other.name not in own and not (folder / other.name).exists():  # type: ignore[operator]
-            try:
+    if own is not None and old.is_dir():
+        foreign = [other for other in old.iterdir() if other.name not in own and not (folder / other.name).exists()]
+        try:
+            for other in foreign:
                 other.rename(folder / other.name)
-            except OSError:
-                return  # `_restore` tries again
+        except OSError:
+            return  # `_restore` tries again
     shutil.rmtree(old, ignore_errors=True)
 
 

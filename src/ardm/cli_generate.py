@@ -65,10 +65,10 @@ def sample(
 
         cli_codec.use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
-        if _codes(model) and (not floats or _better_coded(model, temperature, order, label)):
+        bundle = None if not floats and _codes(model) else load(model)
+        if bundle is None or (_codes(model) and _better_coded(model, bundle, temperature, order, label)):
             _sample_codec(model, items, calls, seed, out, force, scale, (temperature, order, gif, label))
             return
-        bundle = load(model)
         fresh(force, gif, endings=(".gif",))
         chosen = order or ("own" if bundle.order.fixed else "random")
         generator = torch.Generator().manual_seed(seed)
@@ -97,19 +97,17 @@ def _codes(model: str) -> bool:
     return model in codec.bundled() or Path(model).is_file() or (Path(model) / NAME).is_file()
 
 
-def _better_coded(model: str, temperature: float, order: str, label: int | None) -> bool:
+def _better_coded(model: str, bundle: Bundle, temperature: float, order: str, label: int | None) -> bool:
     """Whether a codec model beside one in floats is taken: of text and sound, whose items were cut short for training.
 
     Not where the model was trained on since, or its items are arrays.
     """
     from ardm import codec
-    from ardm.bundle import load
     from ardm.console import note
 
     found = codec.model(model)
     if found.kind not in ("text", "audio") or (temperature, order, label) != (1.0, "", None):
         return False
-    bundle = load(model)
     if found.card.get("of", bundle.identity) != bundle.identity:
         note(f"the codec model in {model} is of an earlier state of this model, which is sampled; export it anew")
         return False

@@ -90,6 +90,11 @@ class ModelConfig:
         return self.style == "modern"
 
     @property
+    def papers(self) -> bool:
+        """Whether it is the U-Net of the paper, with its inputs and C·K outputs."""
+        return self.trunk == "unet" and not self.gated
+
+    @property
     def attends(self) -> int:
         """The number of attention heads."""
         return self.heads or max(1, self.width // 64)

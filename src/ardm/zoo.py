@@ -51,7 +51,7 @@ BODIES: dict[str, Kind] = {
 def _head(config: ModelConfig) -> Head:
     if config.columns or config.trunk == "mlp":
         return ColumnHead(config.digits, config.limits)
-    if config.trunk == "unet" and not config.gated:
+    if config.papers:
         return ValueHead(config.digits, 0)  # the network ends in logits of K values
     if config.head == "mixture":
         return MixtureHead(config.digits, config.width, config.components)
@@ -107,7 +107,7 @@ def _refuse(config: ModelConfig) -> None:
         raise ArdmError("context is either labels or a vector, not both")
     if config.head not in kind.heads:
         raise ArdmError(f"trunk {config.trunk} takes head {' or '.join(kind.heads)}; got {config.head!r}")
-    if config.trunk == "unet" and not config.gated:
+    if config.papers:
         if config.head != "values":
             raise ArdmError(f"the U-Net of style classic tells values: set model.head to values; got {config.head!r}")
         if config.embedding >= config.width:
