@@ -7,7 +7,8 @@ colours of them.  Indices take half the bytes of colours, with a model of photog
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,17 @@ MAX_SAMPLES = 1 << 30
 
 class Kept(Exception):  # noqa: N818
     """Why a file is kept byte for byte, in a few words."""
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Whatever a parser stumbles over is the file's fault: Kept.  Memory that is not there never is."""
+    try:
+        yield
+    except (Kept, MemoryError):
+        raise
+    except Exception as error:
+        raise Kept("it is damaged") from error
 
 
 @dataclass(frozen=True)
