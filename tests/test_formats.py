@@ -947,3 +947,33 @@ def mended(file):
         struct.pack_into(">I", file, at + 8 + size, zlib.crc32(file[at + 4 : at + 8 + size]))
         at += 12 + size
     return file
+
+
+# --- one guard around every parser ------------------------------------------------------------------------------------
+
+UNCLOSED = b"\x93NUMPY\1\0\x36\0" + b"{'descr': '<i4', 'shape': (3, 4), ".ljust(53) + b"\n" + bytes(48)
+
+
+@pytest.mark.parametrize("name", sorted(ORIGINS[1:]))
+@pytest.mark.parametrize("error", [RecursionError("deep"), SyntaxError("odd"), KeyError("a"), struct.error("short")])
+def test_whatever_a_parser_raises_the_bytes_are_kept(name, error, monkeypatch):
+    def read_(*_):
+        raise error
+
+    monkeypatch.setattr(formats._MODULES[name], "read", read_)
+    stays(SAMPLES[name][0], f"{name.upper()}: it is damaged")
+
+
+@pytest.mark.parametrize("name", sorted(ORIGINS[1:]))
+def test_memory_that_is_not_there_is_no_damage(name, monkeypatch):
+    def read_(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(formats._MODULES[name], "read", read_)
+    with pytest.raises(MemoryError):
+        read(SAMPLES[name][0])
+
+
+def test_a_header_that_is_not_closed():
+    stays(UNCLOSED, "damaged")
+    assert formats.items(UNCLOSED) is None

@@ -98,8 +98,8 @@ def read(data: bytes, strip: bool) -> Read:
         raise Kept("an animation")
     if b"VP8 " in names:
         raise Kept("it is compressed with loss already")
-    if names.count(b"VP8L") != 1:
-        raise Kept("it is damaged")
+    if names.count(b"VP8L") != 1 or names.count(b"VP8X") != (len(names) > 1) or names[0] not in (b"VP8X", b"VP8L"):
+        raise Kept("its chunks are out of order")
     stream = dict(chunks)[b"VP8L"]
     height, width, alpha = _header(stream)
     admit(3 + alpha, height, width)
@@ -118,9 +118,7 @@ def read(data: bytes, strip: bool) -> Read:
             rest += _chunk(name, body)
     if rest:
         about["webp"] = rest
-    if b"VP8X" in names and not (
-        names.count(b"VP8X") == 1 and _extended(dict(chunks)[b"VP8X"], about, _sides(height, width), alpha)
-    ):
+    if names[0] == b"VP8X" and not _extended(chunks[0][1], about, _sides(height, width), alpha):
         raise Kept("its header does not agree with its chunks")
     return Read(image(x, "webp", {} if strip else about), (), tuple(_WORDS[key] for key in about) if strip else ())
 
