@@ -26,7 +26,7 @@ from ardm.formats.kit import Kept, Read
 Span: TypeAlias = tuple[int, int]
 """Where a range begins and ends."""
 
-SLACK = 1 << 16
+SLACK = 1 << 12
 """Bytes beside the samples that any file may have."""
 MAX_SPANS = 1 << 16
 """Ranges of a file, at most."""
