@@ -14,7 +14,7 @@ from rich.table import Table
 import ardm
 from ardm import cli_bench, cli_codec, cli_export, cli_generate
 from ardm.cli_options import Model, Seed, Threads, fresh, numbers
-from ardm.console import console, guard, say
+from ardm.console import console, guard, note, say
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:  # commands import what they need, so that those on files start without PyTorch
@@ -68,9 +68,27 @@ def train(
         run = Path(recipe)
         folder = out or (run if (run / RUN).is_file() else Path("runs") / plan.name)
         trainer = Trainer(plan, folder, resume, cpu)
+        speaks = trainer.accelerator.is_main_process and not quiet
+        for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
+            if speaks:
+                say(f"data.{part}: {of.about}")
         follow(trainer, trainer, quiet)
-        if trainer.accelerator.is_main_process and not quiet:
+        if speaks:
             console.print(f"wrote {folder / 'model'}", highlight=False)
+            _note_other_codec(folder / "model")
+
+
+def _note_other_codec(folder: Path) -> None:
+    """A note where a codec model that was exported into the folder of a model is of other weights than lie there now."""
+    from ardm import codec
+    from ardm.bundle import load
+    from ardm.exact.model import NAME
+
+    if (folder / NAME).is_file() and codec.model(folder).card.get("of", "") != load(folder).identity:
+        note(
+            f"{folder / NAME} is of other weights than the model now beside it: files made with it stay readable; "
+            "to have one of these weights, export it anew"
+        )
 
 
 @app.command("eval")
@@ -103,6 +121,8 @@ def evaluate(
         bundle = load(model)
         source = _source(bundle, name, folder, changes or [])
         chosen = data.of_config(source, split)
+        if chosen.files is not None:
+            note(f"data: {chosen.about}")
         x = chosen.items[: items or None].long()
         if tuple(x.shape[1:]) != tuple(bundle.model.shape):
             raise ArdmError(

@@ -9,7 +9,7 @@ from types import FrameType
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from ardm.console import INTERRUPTED, console
+from ardm.console import INTERRUPTED, console, note
 from ardm.train import Progress as Step
 from ardm.train import Trainer
 from ardm.trainlog import Log
@@ -53,6 +53,8 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
     finally:
         for s, handler in old:
             signal.signal(s, handler)
+    if main and trainer.parted and not quiet:
+        note(trainer.parted)
     if stopped:
         if main:
             console.print(f"stopped after step {trainer.step}; go on with --resume", highlight=False)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ardm.datasets.base import Bytes, Dataset, Folder, files_in
+from ardm.datasets.base import Bytes, Dataset, Folder, files_in, survey
 from ardm.errors import ArdmError, parsing
 
 _SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".bmp", ".gif", ".jpg", ".jpeg"}
@@ -49,7 +49,8 @@ def images(
             reason = "as asked" if size is not None else f"like {paths[0]}"
             raise ArdmError(f"{path} is {_extent(image.shape)}, expected {_extent(expected)} {reason}")
         items[n] = torch.from_numpy(image)
-    return Dataset(items, 256, f"{root.resolve().name}/{split or 'all'}")
+    files = survey(root, paths, lambda path: path.suffix.lower() in _SUFFIXES, "images")
+    return Dataset(items, 256, f"{root.resolve().name}/{split or 'all'}", files=files)
 
 
 def _height_width(size: int | Sequence[int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ardm.datasets.base import FEW, SHARES, Dataset, Folder, known, place, smallest, splits
+from ardm.datasets.base import FEW, SHARES, Dataset, Folder, known, place, smallest, splits, survey
 from ardm.errors import ArdmError, parsing
 
 
@@ -38,7 +38,8 @@ def arrays(path: Folder, split: str | None = None, classes: int | None = None) -
             raise ArdmError(f"none of the {len(values)} items of {root} falls into the split {split!r}; {FEW}")
         values = values[chosen]
     items = torch.from_numpy(np.array(values, dtype=smallest(classes), order="C"))
-    return Dataset(items, classes, f"{root.stem if root.is_file() else root.name}/{split}" if split else root.stem)
+    name = f"{root.stem if root.is_file() else root.name}/{split}" if split else root.stem
+    return Dataset(items, classes, name, files=survey(root, [file], files.__contains__, "arrays"))
 
 
 def _array_file(root: Path, split: str | None) -> tuple[Path, list[Path]]:
