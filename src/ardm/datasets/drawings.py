@@ -64,8 +64,8 @@ def omniglot(
     found = {key: drawing for name in names for key, drawing in _drawings(root, name, download, verify)}
     if not found or (verify and len(found) != count):
         raise ArdmError(
-            f"{root} holds {len(found)} drawings of the set {set!r}, expected {count}; get {_URL}{names[0]}.zip, or pass "
-            f"verify=False if some are meant to lack"
+            f"{root} holds {len(found)} drawings of the set {set!r}, expected {count}; get {_URL}{names[0]}.zip, or set "
+            f"data.verify=false (from Python: verify=False) if some are meant to lack"
         )
     characters = {name: n for n, name in enumerate(sorted({key.rpartition("/")[0] for key in found}))}
     keys = [key for key in sorted(found) if _drawer(key) in _DRAWERS[split]]
@@ -95,7 +95,9 @@ def _drawings(root: Path, name: str, download: bool, verify: bool) -> Iterator[t
         fetch(f"{_URL}{name}.zip", _MD5[name], root)
         home = root
     if home is None:
-        raise ArdmError(f"no {name} in {root}; pass download=True, or put {name}.zip (from {_URL}) there")
+        raise ArdmError(
+            f"no {name} in {root}; set data.download=true (from Python: download=True), or put {name}.zip (from {_URL}) there"
+        )
     archive = home / f"{name}.zip"
     try:
         if verify and (md5 := _MD5[name]) is not None:
