@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ardm import formats, frames
-from ardm.admission import UNLIMITED, admit, refuse_foreign
+from ardm.admission import (
+    UNLIMITED,
+    Patience,
+    admit,
+    amount,
+    ballast,
+    mebibytes,
+    refuse_foreign,
+    storing,
+)
 from ardm.container import Reader, name_fault, read_header
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
@@ -90,11 +99,23 @@ class Items(Sequence[Content]):
         path = self._files[number]
         refuse_source(path)
         with reasons(f"cannot read {path}"):
+            refuse_size(path, path.stat().st_size, self._how)
             data = path.read_bytes()
         digest = hashlib.sha256(data).digest()
         if self._digests.setdefault(number, digest) != digest:
             raise ArdmError(f"{path} was changed meanwhile")
         return data
+
+
+def refuse_size(path: Path, size: int, how: How) -> None:
+    """ArdmError for a file that is too large for an item, which no frame may cut."""
+    need = storing(size)
+    if need > how.budget.memory:
+        raise ArdmError(
+            f"{path} has {amount(size)}; an item of an archive is held whole, for which some {amount(need)} of memory are "
+            f"needed, and the limit is {amount(how.budget.memory)}; -M {mebibytes(need)} lets it in, and a file of its own "
+            "needs no more than a part of it"
+        )
 
 
 class Originals(Sequence["bytes | None"]):
@@ -136,9 +157,16 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
     rows = _rows(paths, how)
     if rows is not None:
         items, names = rows, None
-    coder = _coder(items, how)
+    coder = Patience(how.budget).coder(_coder(items, how))
     originals = Originals(items, how.strip) if isinstance(items, Items) else None
-    data, report = frames.compress_archive(items, names, coder, originals, how.told("encoding"))
+    data, report = frames.compress_archive(
+        items,
+        names,
+        coder,
+        originals,
+        how.told("encoding"),
+        lambda raw, size: bool(ballast(0, 0, (raw, size), how.budget)),
+    )
     records = items.records if isinstance(items, Items) else {}
     notes = (*renamed, *_notes(records, paths, data)) if names is not None else _notes(records, paths, data)
 
@@ -168,6 +196,8 @@ def _rows(paths: Sequence[Path], how: How) -> list[Content] | None:
     if len(paths) != 1 or how.exact or paths[0].suffix.lower() != ".npy":
         return None
     with reasons(f"cannot read {paths[0]}"):
+        if storing(paths[0].stat().st_size) > how.budget.memory:
+            return None
         return formats.items(paths[0].read_bytes()) or None
 
 
@@ -233,12 +263,12 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         refuse_foreign(file, is_ours(source))
         archive = frames.open_archive(file, UNLIMITED)
         infos = [archive.info(number) for number in range(len(archive))]
-        admit(infos, how.budget)
+        admit(infos, how.budget, archive.file_bytes, how.format)
         contents = archive.items(how.engine.models, None, how.told("decoding"))
         overview = _overview(archive, infos)
         one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and how.format in ("", "npy")
         if one:
-            admit([overview], how.budget)
+            admit([overview], how.budget, archive.file_bytes)
         if isinstance(source, Path) and (target is None or isinstance(target, Path)):
             target = restored_path(source, _single(overview) if one else overview, target)
         if target is None:
@@ -253,7 +283,7 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         else:
             written, notes = 0, []
             for content in contents:
-                data = rendered(content, how.format)
+                data = rendered(content, how.format, how.budget)
                 put(target, data)
                 written += len(data)
     removed, more = finish(
@@ -336,7 +366,7 @@ def extract(
         archive = frames.open_archive(file, UNLIMITED)
         numbers = [_number(archive, text) for text in wanted]
         infos = [archive.info(number) for number in numbers]
-        admit(infos, how.budget)
+        admit(infos, how.budget, archive.file_bytes, how.format)
         for number, info in zip(numbers, infos, strict=True):
             began = time.perf_counter()
             name = archive.names[number] if archive.names else f"{_stem(source)}-{number}.{info.origin or 'bin'}"
@@ -351,7 +381,7 @@ def extract(
             if isinstance(path, Path):
                 written = restore([content], path, how, how.format or format_of(path, info, named))
             else:
-                data = rendered(content, how.format)
+                data = rendered(content, how.format, how.budget)
                 written = len(data)
                 put(path, data)
             seconds = time.perf_counter() - began
@@ -380,7 +410,7 @@ def check_archive(source: Path | BinaryIO, how: How) -> Done:
     with opened(source, None, how) as (file, _):
         refuse_foreign(file, is_ours(source))
         archive = frames.open_archive(file, UNLIMITED)
-        admit((archive.info(number) for number in range(len(archive))), how.budget)
+        admit((archive.info(number) for number in range(len(archive))), how.budget, archive.file_bytes)
         size = sum(content.raw_bytes for content in archive.items(how.engine.models, None, how.told("testing")))
     seconds = time.perf_counter() - began
     return Done(path_of(source), None, f"{len(archive)} items", archive.file_bytes, size, seconds)

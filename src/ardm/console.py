@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from safetensors import SafetensorError
 
-from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
+from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported, out_of_memory
 from ardm.whole import reasons
 
 console = Console()
@@ -65,7 +65,7 @@ def explain(error: BaseException) -> str | None:
     """One line for an error that is not a fault of the program; None for one that is."""
     if isinstance(error, ArdmError):
         return str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _memory(str(error))):
+    if isinstance(error, (MemoryError, RuntimeError, ImportError, OSError)) and out_of_memory(error):
         return "out of memory: what was asked for is too large for this machine"
     if isinstance(error, SafetensorError):
         return f"a model file cannot be written or read: {error}"
@@ -73,10 +73,6 @@ def explain(error: BaseException) -> str | None:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         return where + (error.strerror or str(error))
     return None
-
-
-def _memory(text: str) -> bool:
-    return "allocate memory" in text or "out of memory" in text
 
 
 @contextmanager

@@ -15,3 +15,11 @@ class ModelMissing(CodecError):  # noqa: N818
 
 class Unsupported(CodecError):  # noqa: N818
     """A compressed file of another format, or with features that this version lacks."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short, whatever its type: libraries in C have their own ways to say so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        sign in text for sign in ("allocate memory", "out of memory", "malloc", "failed to map segment")
+    )

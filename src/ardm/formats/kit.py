@@ -8,6 +8,7 @@ colours of them.  Indices take half the bytes of colours, with a model of photog
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from ardm.errors import ArdmError
 
 MAX_SAMPLES = 1 << 30
 """Samples of a file that is read as a picture, sound or array; larger ones are kept byte for byte."""
+
+ALLOWED: ContextVar[int] = ContextVar("ALLOWED", default=MAX_SAMPLES)
+"""Samples that a reader may allocate: less than MAX_SAMPLES while a file is read under limits."""
 
 
 class Kept(Exception):  # noqa: N818
@@ -49,8 +53,11 @@ def admit(channels: int, height: int, width: int) -> None:
         raise Kept("it has no samples")
     if channels > MAX_CHANNELS:
         raise Kept(f"it has {channels} channels, more than {MAX_CHANNELS}")
-    if channels * height * width > MAX_SAMPLES:
-        raise Kept(f"it claims {channels * height * width} samples, more than {MAX_SAMPLES}")
+    samples = channels * height * width
+    if samples > MAX_SAMPLES:
+        raise Kept(f"it claims {samples} samples, more than {MAX_SAMPLES}")
+    if samples > ALLOWED.get():
+        raise Kept("its header is not where it should be")
 
 
 def image(samples: Samples, origin: str, about: Mapping[str, bytes]) -> Content:
