@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ardm import formats, frames
-from ardm.admission import UNLIMITED, admit, refuse_foreign
+from ardm.admission import (
+    UNLIMITED,
+    Patience,
+    admit,
+    amount,
+    ballast,
+    mebibytes,
+    refuse_foreign,
+    storing,
+)
 from ardm.container import Reader, name_fault, read_header
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, ModelMissing
@@ -94,11 +103,23 @@ class Items(Sequence[Content]):
         path = self._files[number]
         refuse_source(path)
         with reasons(f"cannot read {path}"):
+            refuse_size(path, path.stat().st_size, self._how)
             data = path.read_bytes()
         digest = hashlib.sha256(data).digest()
         if self._digests.setdefault(number, digest) != digest:
             raise ArdmError(f"{path} was changed meanwhile")
         return data
+
+
+def refuse_size(path: Path, size: int, how: How) -> None:
+    """ArdmError for a file that is too large for an item, which no frame may cut."""
+    need = storing(size)
+    if need > how.budget.memory:
+        raise ArdmError(
+            f"{path} has {amount(size)}; an item of an archive is held whole, for which some {amount(need)} of memory are "
+            f"needed, and the limit is {amount(how.budget.memory)}; -M {mebibytes(need)} lets it in, and a file of its own "
+            "needs no more than a part of it"
+        )
 
 
 class Originals(Sequence["bytes | None"]):
@@ -140,9 +161,16 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
     rows = _rows(paths, how)
     if rows is not None:
         items, names = rows, None
-    coder = _coder(items, how)
+    coder = Patience(how.budget).coder(_coder(items, how))
     originals = Originals(items, how.strip) if isinstance(items, Items) else None
-    data, report = frames.compress_archive(items, names, coder, originals, how.told("encoding"))
+    data, report = frames.compress_archive(
+        items,
+        names,
+        coder,
+        originals,
+        how.told("encoding"),
+        lambda raw, size: bool(ballast(0, 0, (raw, size), how.budget)),
+    )
     records = items.records if isinstance(items, Items) else {}
     notes = (*renamed, *_notes(records, paths, data)) if names is not None else _notes(records, paths, data)
 
@@ -172,6 +200,8 @@ def _rows(paths: Sequence[Path], how: How) -> list[Content] | None:
     if len(paths) != 1 or how.exact or paths[0].suffix.lower() != ".npy":
         return None
     with reasons(f"cannot read {paths[0]}"):
+        if storing(paths[0].stat().st_size) > how.budget.memory:
+            return None
         return formats.items(paths[0].read_bytes()) or None
 
 
@@ -237,7 +267,7 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         refuse_foreign(file, is_ours(source))
         archive = frames.open_archive(file, UNLIMITED)
         infos = [archive.info(number) for number in range(len(archive))]
-        admit(infos, how.budget)
+        admit(infos, how.budget, archive.file_bytes, how.format)
 
         def contents() -> Iterator[Content]:
             return archive.items(how.engine.models, None, how.told("decoding"))
@@ -245,7 +275,7 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         overview = _overview(archive, infos)
         one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and how.format in ("", "npy")
         if one:
-            admit([overview], how.budget)
+            admit([overview], how.budget, archive.file_bytes)
         if isinstance(source, Path) and (target is None or isinstance(target, Path)):
             target = restored_path(source, _single(overview) if one else overview, target)
         if target is None:
@@ -344,9 +374,9 @@ def extract(
                 number = _number(archive, text)
                 with _named(archive, number):
                     info = archive.info(number)
-                    admit([info], how.budget)
+                    admit([info], how.budget, archive.file_bytes, how.format)
                 items.append((number, info))
-        admit((info for _, info in items), how.budget)
+        admit((info for _, info in items), how.budget, archive.file_bytes, how.format)
         for number, info in items:
             with _tried(failed), _named(archive, number):
                 done.append(_extracted(archive, number, info, source, target, how))
@@ -372,7 +402,7 @@ def _extracted(
     if isinstance(path, Path):
         written = restore([content], path, how, how.format or format_of(path, info, named))
     else:
-        data = rendered(content, how.format)
+        data = rendered(content, how.format, how.budget)
         written = len(data)
         put(path, data)
     seconds = time.perf_counter() - began
@@ -432,9 +462,9 @@ def check_archive(source: Path | BinaryIO, how: How) -> Done:
         for number in range(len(archive)):
             with _tried(failed), _named(archive, number):
                 info = archive.info(number)
-                admit([info], how.budget)
+                admit([info], how.budget, archive.file_bytes)
                 infos[number] = info
-        admit(infos.values(), how.budget)
+        admit(infos.values(), how.budget, archive.file_bytes)
         numbers, at, alone = list(infos), 0, False
         while at < len(numbers):  # all at once, which is faster; after a failure one by one, up to the item at fault
             which = numbers[at : at + 1] if alone else numbers[at:]

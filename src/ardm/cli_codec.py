@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ardm import archives, formats, places
-from ardm.admission import Budget
+from ardm.admission import PIXELS, Budget
 from ardm.cli_each import STREAM, Bar, Place, each, name_of, place_of, standard_output, sweep_before
 from ardm.cli_list import record, table
 from ardm.console import dump, guard, note, plainly, say, streams
@@ -73,6 +73,13 @@ Device = Annotated[str, typer.Option(help="Where it computes: auto, cpu, cuda, .
 Format = Annotated[str, typer.Option(help="Another format: png, webp, bmp, tiff, ppm, wav, flac, npy.")]
 Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse what needs more memory, such as 512MiB.")]
 Pixels = Annotated[int, typer.Option("--max-pixels", help="Refuse larger pictures.", min=1)]
+Written = Annotated[
+    str, typer.Option("--max-output", help="Refuse what would become more, such as 10GiB; see the documentation.")
+]
+Spent = Annotated[
+    str, typer.Option("--memory", "-M", help="Keep byte for byte what needs more memory, such as 512MiB.")
+]
+Seen = Annotated[int, typer.Option("--max-pixels", help="Keep larger pictures byte for byte.", min=1)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only say what goes wrong.")]
 
@@ -182,6 +189,9 @@ def compress(
     exact: Exact = False,
     strip: Strip = False,
     verify: Verify = True,
+    memory: Spent = "2GiB",
+    max_pixels: Seen = PIXELS,
+    max_output: Written = "",
     threads: Threads = 0,
     backend: Backend = "auto",
     device: Device = "auto",
@@ -192,6 +202,7 @@ def compress(
 
     Pictures and sounds come back sample for sample, with profiles and EXIF; everything else, and what is kept with
     --bytes, byte for byte.  Each result is decoded again and compared before it gets its name.
+    What is too large to be read as a picture or sound is kept byte for byte too, and a note says what lifts the limit.
     """
     if calls is not None and level is not None:
         raise typer.BadParameter("a level stands for a number of calls; give one of them", param_hint="--calls")
@@ -200,7 +211,8 @@ def compress(
     _refuse_rm(keep, stdout or output == "-" or archive is not None or STREAM in files, verify)
     with guard(), Bar(quiet) as bar:
         engine = Engine(model, calls, level, backend, device, threads)
-        how = How(engine, Budget(), force, keep, verify, strip, exact, progress=bar, taken=set())
+        budget = _budget(memory, max_pixels, force, max_output)
+        how = How(engine, budget, force, keep, verify, strip, exact, progress=bar, taken=set())
         if archive is not None:
             _archive(files, archive, output is not None or stdout, how, verbose, bar)
             return
@@ -225,7 +237,8 @@ def decompress(
     recursive: Recursive = False,
     format: Format = "",
     memory: Memory = "2GiB",
-    max_pixels: Pixels = 1 << 28,
+    max_pixels: Pixels = PIXELS,
+    max_output: Written = "",
     model: Folders = None,
     verify: Verify = True,
     threads: Threads = 0,
@@ -244,7 +257,7 @@ def decompress(
     _refuse_rm(keep, stdout or output == "-" or STREAM in files, verify)
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
-        budget = Budget(_bytes(memory), max_pixels, force)
+        budget = _budget(memory, max_pixels, force, max_output)
         how = How(engine, budget, force, keep, verify, format=format, progress=bar, taken=set())
         found = _found(files, recursive, packed=True)
         place = place_of(found, output, stdout, force, bar)
@@ -261,7 +274,8 @@ def cat(
     force: Force = False,
     format: Format = "",
     memory: Memory = "2GiB",
-    max_pixels: Pixels = 1 << 28,
+    max_pixels: Pixels = PIXELS,
+    max_output: Written = "",
     model: Folders = None,
     threads: Threads = 0,
     backend: Backend = "auto",
@@ -270,7 +284,8 @@ def cat(
 ) -> None:
     """Restore files to standard output, one after the other: decompress -c."""
     decompress(
-        files, stdout=True, force=force, format=format, memory=memory, max_pixels=max_pixels, model=model,
+        files, stdout=True, force=force, format=format, memory=memory, max_pixels=max_pixels,
+        max_output=max_output, model=model,
         threads=threads, backend=backend, device=device, quiet=quiet,
     )  # fmt: skip
 
@@ -280,7 +295,8 @@ def check(
     recursive: Recursive = False,
     force: Force = False,
     memory: Memory = "2GiB",
-    max_pixels: Pixels = 1 << 28,
+    max_pixels: Pixels = PIXELS,
+    max_output: Written = "",
     model: Folders = None,
     threads: Threads = 0,
     backend: Backend = "auto",
@@ -290,7 +306,7 @@ def check(
     """Decode files and check everything in them, writing nothing; exits with 3 if one is damaged."""
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
-        how = How(engine, Budget(_bytes(memory), max_pixels, force), progress=bar)
+        how = How(engine, _budget(memory, max_pixels, force, max_output), progress=bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
             return (archives.check_archive if _holds_items(source) else check_file)(source, how)
@@ -309,7 +325,8 @@ def extract(
     force: Force = False,
     format: Format = "",
     memory: Memory = "2GiB",
-    max_pixels: Pixels = 1 << 28,
+    max_pixels: Pixels = PIXELS,
+    max_output: Written = "",
     model: Folders = None,
     threads: Threads = 0,
     backend: Backend = "auto",
@@ -319,7 +336,9 @@ def extract(
     """Take items out of an archive, of which nothing else is read; ardm list -v names them."""
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
-        how = How(engine, Budget(_bytes(memory), max_pixels, force), force, format=format, progress=bar, taken=set())
+        how = How(
+            engine, _budget(memory, max_pixels, force, max_output), force, format=format, progress=bar, taken=set()
+        )
         place = place_of([Found.named(archive)] * len(items), output, stdout, force, bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[Done]:
@@ -333,6 +352,7 @@ def list_files(
     recursive: Recursive = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the items of archives.")] = False,
+    memory: Annotated[str, typer.Option("--memory", "-M", help="Of standard input, at most.")] = "2GiB",
 ) -> None:
     """What files say about themselves; nothing is decoded, and no model is needed."""
     with guard(), Bar(quiet=True) as bar:
@@ -342,7 +362,7 @@ def list_files(
             records.append(record(source, verbose))
 
         try:
-            each(_found(files, recursive, packed=True), Place(writes=False), one, None, bar, seekable=2 << 30)
+            each(_found(files, recursive, packed=True), Place(writes=False), one, None, bar, seekable=_bytes(memory))
         finally:
             if as_json:
                 dump(records)
@@ -370,11 +390,16 @@ def _refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
         raise typer.BadParameter("only what was verified is deleted", param_hint="--rm")
 
 
-def _bytes(text: str) -> int:
+def _budget(memory: str, pixels: int, force: bool, output: str) -> Budget:
+    """The limits that the options name."""
+    return Budget(_bytes(memory), pixels, force, _bytes(output, "--max-output") if output else 0)
+
+
+def _bytes(text: str, option: str = "-M") -> int:
     """512MiB as a number of bytes."""
     found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
     if not found or not int(found[1]):
-        raise typer.BadParameter(f"memory is a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint="-M")
+        raise typer.BadParameter(f"give a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint=option)
     return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 

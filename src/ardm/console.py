@@ -20,7 +20,7 @@ import typer
 from rich.console import Console, RenderableType
 from safetensors import SafetensorError
 
-from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
+from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported, out_of_memory
 from ardm.files import Unwritten, write_all
 from ardm.whole import reason
 
@@ -105,7 +105,7 @@ def explain(error: BaseException) -> str:
     """One line for an error."""
     if isinstance(error, ArdmError):
         return str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _memory(str(error))):
+    if isinstance(error, (MemoryError, RuntimeError, ImportError, OSError)) and out_of_memory(error):
         return "out of memory: what was asked for is too large for this machine"
     if isinstance(error, SafetensorError):
         return f"a model file cannot be written or read: {error}"
@@ -131,10 +131,6 @@ def passes(error: BaseException) -> bool:
     """Whether an error is to go on as it is: it ends the command with a code, or shows usage; or a traceback is wanted."""
     ends = isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message")
     return ends or bool(explain(error) == _fault(error) and os.environ.get(TRACEBACK))
-
-
-def _memory(text: str) -> bool:
-    return "allocate memory" in text or "out of memory" in text
 
 
 @contextmanager

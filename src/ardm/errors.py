@@ -24,12 +24,22 @@ class Unsupported(CodecError):  # noqa: N818
 def parsing(failure: str) -> Iterator[None]:
     """Guard a parser of other people's files: whatever it raises becomes `ArdmError(failure: what it said)`.
 
-    Parsers of other packages raise nearly anything on a damaged file.  Memory that is not there is no damage.
+    Parsers of other packages raise nearly anything on a damaged file.  Memory that is short is no damage: MemoryError.
     """
     try:
         yield
-    except (ArdmError, MemoryError):
+    except ArdmError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise MemoryError from error
         said = str(error) or type(error).__name__
         raise ArdmError(f"{failure}: {said[0].lower()}{said[1:]}") from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short, whatever its type: libraries in C have their own ways to say so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        sign in text for sign in ("allocate memory", "out of memory", "malloc", "failed to map segment")
+    )

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import numpy as np
 
 from ardm import formats, frames
-from ardm.admission import UNLIMITED, Budget, admitted, memory
+from ardm.admission import SOURCE, UNLIMITED, Budget, Patience, admitted, amount, ballast, mebibytes, memory, reading
 from ardm.container import MAGIC
 from ardm.content import ORIGINS, Content, Kind
 from ardm.engine import Engine as Engine  # by this name others know it
@@ -68,7 +68,7 @@ class How:
     force: overwrite what is there, and compress what is compressed already.  keep: False deletes the source when all
     is verified.  verify: decode what was written, and compare.  strip: drop what pictures and sounds carry besides
     samples.  exact: keep every byte of the file, not what it shows.  format: that restored files are to have.
-    budget: of decoding.  chunk: bytes of a frame of bytes, at most.  taken: grows by what is written, and none of
+    budget: of both directions.  chunk: bytes of a frame of bytes, at most.  taken: grows by what is written, and none of
     that is overwritten, force or not.
     """
 
@@ -319,7 +319,7 @@ def parse(data: bytes, how: How, name: str = "") -> Loaded:
     if how.exact:
         looks = formats.sniff(data[:64])
         return Loaded(Content.of_bytes(data, looks if looks in ORIGINS else ""), data)
-    read = formats.read(data, name, how.strip)
+    read = formats.read(data, name, how.strip, how.budget.refuses)
     if read.content.kind != Kind.BYTES and not rebuilt(read.content, data, how.strip):
         note = "it could not be rebuilt exactly: kept byte for byte"
         return Loaded(Content.of_bytes(data), data, True, (note,))
@@ -340,16 +340,65 @@ def rebuilt(content: Content, data: bytes, strip: bool) -> bool:
 
 
 def load(file: BinaryIO, how: How, name: str = "") -> Iterator[Loaded]:
-    """What a file or stream holds: one content, or bytes in several chunks."""
-    data = read_up_to(file, how.chunk + 1)
+    """What a file or stream holds: one content, or bytes in several chunks where there are many, or limits say so.
+
+    No more of it is read at once than the limits allow, and a file that claims more than they do is not decoded.
+    """
+    chunk = how.budget.chunk(how.chunk)
+    size = _left(file)
+    data = read_up_to(file, 64 if size is not None else chunk + 1)
     if data[: len(MAGIC)] == MAGIC and not how.force:
         raise ArdmError("this is an .ardm file already; -f compresses it once more")
-    if len(data) <= how.chunk or (not how.exact and formats.sniff(data[:64])):
-        yield parse(data + read_up_to(file, 1 << 62), how, name)
+    looks, notes = "" if how.exact else formats.sniff(data[:64]), tuple[str, ...]()
+    if size is not None:
+        file.seek(-len(data), 1)
+        data, header = b"", file
+    else:
+        header = BytesIO(data)
+        size = len(data)
+    if looks:
+        most, why = _whole(header, looks, size, how)
+        data += read_up_to(file, max(0, most + 1 - len(data))) if not why else b""
+        if not why and len(data) <= most:
+            yield parse(data, how, name)
+            return
+        notes = (f"{looks.upper()}: {why or _large(most, how)}: kept byte for byte",)
+    data += read_up_to(file, max(0, chunk + 1 - len(data)))
+    if not looks and len(data) <= chunk:
+        yield parse(data, how, name)
         return
     while data:
-        yield Loaded(Content.of_bytes(data[: how.chunk]), data[: how.chunk])
-        data = data[how.chunk :] + read_up_to(file, how.chunk)
+        part, data = data[:chunk], data[chunk:]
+        yield Loaded(Content.of_bytes(part), part, True, notes)
+        data += read_up_to(file, max(0, chunk - len(data)))
+        notes = ()
+
+
+def _left(file: BinaryIO) -> int | None:
+    """Bytes that are left in a file; None for a stream, of which nobody knows."""
+    if not file.seekable():
+        return None
+    at = file.tell()
+    size = file.seek(0, 2) - at
+    file.seek(at)
+    return size
+
+
+def _whole(header: BinaryIO, looks: str, size: int, how: How) -> tuple[int, str]:
+    """Bytes up to which a file of a known format is read whole, and why it is not; size: of what is known of it."""
+    if looks in formats.PACKED and size > how.budget.chunk(how.chunk):
+        return 0, f"{looks.upper()} pictures are already compressed"
+    claimed = formats.claim(header, looks)
+    why = how.budget.refuses(claimed, 0) if claimed is not None else ""
+    most = (how.budget.memory - (reading(claimed, 0) if claimed is not None else 0)) // SOURCE
+    return most, why or (_large(most, how, size) if size > most else "")
+
+
+def _large(most: int, how: How, size: int = 0) -> str:
+    """What to say of a file that has more bytes than are read whole."""
+    need = how.budget.memory + SOURCE * max(0, size - most)
+    lift = f"; -M {mebibytes(need)} reads it" * bool(size)
+    return f"it has more than the {amount(most)} that {amount(how.budget.memory)} of memory allow{lift}"
 
 
 # --- compressing ------------------------------------------------------------------------------------------------------
@@ -395,17 +444,37 @@ class Compressing:
     def __init__(self, how: How, name: str = "") -> None:
         self.read, self.notes, self.spared, self.why = 0, list[str](), "", ""
         self._how, self._name, self._reports, self._expected = how, name, list[Report](), list[set[bytes]]()
+        self._patience, self._written = Patience(how.budget), (0, 0)
 
     def frames(self, file: BinaryIO) -> Iterator[bytes]:
         """One after the other."""
         for loaded in load(file, self._how, self._name):
-            coder = self._how.engine.coder(loaded.content)
+            coder = self._patience.coder(self._how.engine.coder(loaded.content))
             original = loaded.data if loaded.original else None
             data, report = frames.compress(loaded.content, coder, original, self._how.told("encoding"))
+            raw = ballast(report.raw_bytes, len(data), self._written, self._how.budget)
+            if raw and loaded.content.kind == Kind.BYTES:
+                yield from self._weighed(loaded, raw)
+                continue
             self._take(loaded, report, why_stored(coder, loaded.content.kind, report))
             yield data
 
+    def _weighed(self, loaded: Loaded, raw: int) -> Iterator[bytes]:
+        """Bytes of which the first are stored as they are, lest a reader take so dense a file for an attack."""
+        for part, pack in ((loaded.data[:raw], frames.plain), (loaded.data[raw:], frames.compress)):
+            if part:
+                data, report = pack(Content.of_bytes(part))
+                self._take(replace(loaded, content=Content.of_bytes(part), data=part), report, "")
+                yield data
+
     def _take(self, loaded: Loaded, report: Report, why: str) -> None:
+        restored, size = self._written
+        self._written = restored + report.raw_bytes, size + report.file_bytes
+        most = self._how.budget.output
+        if 0 < most < self._written[0]:
+            raise ArdmError(
+                f"restoring it writes more than the limit of {amount(most)}; a larger --max-output lets it be compressed"
+            )
         self._reports.append(report)
         self._expected.append(loaded.fingerprints())
         self.read += len(loaded.data)
@@ -480,7 +549,7 @@ def decompress_file(source: Path | BinaryIO, target: Path | Sink | None = None, 
     """
     how, began = how or How(), time.perf_counter()
     with opened(source, None, how) as (file, before):
-        infos = admitted(file, how.budget, is_ours(source))
+        infos = admitted(file, how.budget, is_ours(source), how.format)
         info = overview(infos)
         if info.items is not None:
             raise ArdmError("this file is an archive; archives.restore takes it")
@@ -518,13 +587,13 @@ def pour(contents: Callable[[], Iterable[Content]], infos: Sequence[FrameInfo], 
     decoded twice.
     """
     held = sum(info.raw_bytes for info in infos) + max(map(memory, infos)) if len(infos) > 1 else 0
-    files: Iterable[bytes] = (rendered(content, how.format) for content in contents())
+    files: Iterable[bytes] = (rendered(content, how.format, how.budget) for content in contents())
     if held <= how.budget.memory:
         files = list(files)
     else:
         for _ in files:
             pass
-        files = (rendered(content, how.format) for content in contents())
+        files = (rendered(content, how.format, how.budget) for content in contents())
     written = 0
     for data in files:
         put(target, data)
@@ -546,12 +615,15 @@ def is_ours(source: object) -> bool:
     return isinstance(source, Path) and source.suffix.lower() == ENDING
 
 
-def rendered(content: Content, format: str = "") -> bytes:
+def rendered(content: Content, format: str = "", budget: Budget = Budget()) -> bytes:
     """The file that a content becomes, by default in the format in which it came in."""
     if content.kind == Kind.BYTES and format not in ("", content.origin):
-        content = formats.read(content.samples.tobytes()).content  # a file kept byte for byte, wanted in another format
+        # a file kept byte for byte, wanted in another format
+        read = formats.read(content.samples.tobytes(), gate=budget.refuses)
+        content = read.content
         if content.kind == Kind.BYTES:
-            raise ArdmError(f"this file holds plain bytes, which cannot be written as {format}")
+            why = f" ({read.notes[0]})" if read.notes else ""
+            raise ArdmError(f"this file holds plain bytes, which cannot be written as {format}{why}")
     return content.samples.tobytes() if content.kind == Kind.BYTES else formats.render(content, format)
 
 
@@ -564,7 +636,7 @@ def restore(
     def write(new: Path) -> None:
         with new.open("wb") as out:
             for content in contents:
-                data = rendered(content, format)
+                data = rendered(content, format, how.budget)
                 written.append((len(data), hashlib.sha256(data).digest()))
                 out.write(data)
 

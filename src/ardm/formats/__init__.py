@@ -16,18 +16,35 @@ palette, which are its indices: see `shown`.  An orientation is kept and never a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from io import BytesIO
 from types import MappingProxyType
 
 from ardm.container import MAX_ABOUT
 from ardm.content import Content, Kind
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import bmp, flac, npy, png, ppm, tiff, wav, webp
-from ardm.formats.kit import MAX_SAMPLES, Kept, Read, guarded, image, kept, shown
+from ardm.formats.claims import Claim, claim
+from ardm.formats.kit import ALLOWED, MAX_SAMPLES, Kept, Read, guarded, image, kept, shown
 from ardm.formats.npy import items, joined
 
-__all__ = ["BYTE_FOR_BYTE", "ENDINGS", "MAX_SAMPLES", "Read", "items", "joined", "read", "render", "shown", "sniff"]
+__all__ = [
+    "BYTE_FOR_BYTE",
+    "ENDINGS",
+    "MAX_SAMPLES",
+    "PACKED",
+    "Claim",
+    "Gate",
+    "Read",
+    "claim",
+    "items",
+    "joined",
+    "read",
+    "render",
+    "shown",
+    "sniff",
+]
 
 ENDINGS: Mapping[str, str] = MappingProxyType(
     {
@@ -36,6 +53,11 @@ ENDINGS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 """Formats by the endings of names."""
+
+PACKED = ("jpeg", "gif")
+"""Formats that are known, and never read."""
+Gate = Callable[[Claim, int], str]
+"""From what a file claims and its size: why it is not read, or ""."""
 
 _STARTS = (
     (rb"\x89PNG\r\n\x1a\n", "png"),
@@ -62,22 +84,30 @@ def sniff(head: bytes) -> str:
     return next((name for start, name in _STARTS if re.match(start, head, re.DOTALL)), "")
 
 
-def read(data: bytes, name: str = "", strip: bool = False) -> Read:
+def read(data: bytes, name: str = "", strip: bool = False, gate: Gate | None = None) -> Read:
     """A file as a content; strip: without what it carries besides samples.  Raises nothing for what the data are.
 
     name: of the file; where its ending says something else than its bytes, a note says so.
+    gate: asked before anything is decoded; what it refuses is kept byte for byte.
+    MemoryError is not what the data are, and is raised.
     """
     looks = sniff(data[:64])
-    if looks in ("jpeg", "gif"):
+    if looks in PACKED:
         return kept(data, f"{looks.upper()} pictures are already compressed")
     if not looks:
         said = next((format for ending, format in ENDINGS.items() if name.lower().endswith(ending)), "")
         return kept(data, f"not the {said.upper()} file that its name says") if said and data else _plain(data)
+    claimed = None if gate is None else claim(BytesIO(data), looks)
+    if gate is not None and claimed is not None and (refusal := gate(claimed, len(data))):
+        return kept(data, f"{looks.upper()}: {refusal}")
+    allowed = ALLOWED.set(MAX_SAMPLES if gate is None else 0 if claimed is None else claimed.samples)
     try:
         with guarded():
             found = _MODULES[looks].read(data, strip)
     except Kept as why:
         return kept(data, f"{looks.upper()}: {why}")
+    finally:
+        ALLOWED.reset(allowed)
     if sum(len(key) + len(value) + 16 for key, value in found.content.about.items()) > MAX_ABOUT:
         return kept(data, f"{looks.upper()}: it carries more than {MAX_ABOUT} bytes besides its samples")
     return found
@@ -113,4 +143,6 @@ def render(content: Content, format: str = "") -> bytes:
     except ArdmError:
         raise
     except Exception as error:  # about blocks come from files that others made
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"this cannot be written as {format}: what it keeps besides samples is damaged") from error
