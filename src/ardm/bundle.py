@@ -29,13 +29,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ardm.config import from_values
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
+from ardm.exact.stores import Claims, claims
 from ardm.model import Model
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
 from ardm.whole import _abandoned, _locked
-from ardm.zoo import ModelConfig, build
+from ardm.zoo import ModelConfig, build, outline
 
 if sys.platform != "win32":
     import fcntl
@@ -43,6 +44,8 @@ if sys.platform != "win32":
 FORMAT = 1
 OWN = ("model.safetensors", "curve.safetensors", "config.json")
 """The files of a model in its folder."""
+MAX_SETTINGS, MAX_CURVE, MAX_WEIGHTS = 1 << 24, 1 << 28, 1 << 33
+"""Bytes of config.json, of the loss curve, and of the weights and tables of a model, at most."""
 LETTERS = b" abcdefghijklmnopqrstuvwxyz"
 """Text of 27 letters, in the order of their values."""
 
@@ -288,6 +291,10 @@ def _read(folder: Path) -> Bundle:
             within = folder / "model"
             hint = f"; did you mean {within}?" if (within / name).is_file() else ""
             raise ArdmError(f"{folder} is not a model: it has no {name}{hint}")
+    curve_file = folder / "curve.safetensors"
+    for path, most in ((folder / "config.json", MAX_SETTINGS), (curve_file, MAX_CURVE)):
+        if path.is_file() and path.stat().st_size > most:
+            raise ArdmError(f"{folder} is not a readable model: {path.name} has more than {most} bytes")
     try:
         values = json.loads((folder / "config.json").read_text())
         if values["ardm"] != FORMAT:
@@ -296,10 +303,16 @@ def _read(folder: Path) -> Bundle:
             )
         config = from_values(ModelConfig, values["model"], "model.")
         order = from_values(OrderConfig, values["order"], "order.")
+        _refuse_size(folder / "model.safetensors", config)
         weights = load_file(folder / "model.safetensors")
-        curve_file = folder / "curve.safetensors"
         curve = LossCurve.from_state(load_arrays(curve_file)) if curve_file.is_file() else None
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except ArdmError:
+        raise
+    except (
+        OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, SafetensorError
+    ) as error:  # fmt: skip
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"{folder} is not a readable model: {type(error).__name__} {error}") from None
     model = build(config)
     fit_weights(model, weights, str(folder))
@@ -309,17 +322,36 @@ def _read(folder: Path) -> Bundle:
     return bundle
 
 
+def _refuse_size(path: Path, config: ModelConfig) -> None:
+    """ArdmError for a configuration that asks for other weights than the file has, before any of them is allocated."""
+    found, where = claims(path), str(path.parent)
+    if config.blocks * config.levels > len(found):
+        raise ArdmError(
+            f"the weights in {where} do not fit its configuration: {config.blocks} blocks have more tensors"
+        )
+    sketch = outline(config)
+    _refuse_shapes({name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}, found, where)
+    size = sum(t.numel() * t.element_size() for t in (*sketch.parameters(), *sketch.buffers()))
+    if size > MAX_WEIGHTS:
+        raise ArdmError(f"the model in {where} takes {size} bytes; the most is {MAX_WEIGHTS}")
+
+
 def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Load weights; ArdmError names what does not fit."""
-    own = model.state_dict()
-    wrong = [k for k in own if k not in weights or weights[k].shape != own[k].shape] + [
-        k for k in weights if k not in own
-    ]
+    _refuse_shapes(
+        {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
+        {name: tuple(tensor.shape) for name, tensor in weights.items()},
+        where,
+    )
+    model.load_state_dict(dict(weights))
+
+
+def _refuse_shapes(own: Claims, found: Claims, where: str) -> None:
+    wrong = [k for k in own if found.get(k) != own[k]] + [k for k in found if k not in own]
     if wrong:
         raise ArdmError(
             f"the weights in {where} do not fit its configuration: {', '.join(wrong[:3])} ({len(wrong)} in all)"
         )
-    model.load_state_dict(dict(weights))
 
 
 def _chosen(config: ModelConfig | OrderConfig) -> dict[str, Any]:

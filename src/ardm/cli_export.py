@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ardm.console import console, fail, guard, say
+from ardm.console import fail, guard, say
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:
@@ -139,9 +139,7 @@ def _items(bundle: Bundle, changes: list[str], count: int, shown: bool) -> Tenso
 def _show(made: Exported) -> None:
     """One line for an attempt."""
     bits, cost, size = made.precision, made.cost, sum(t.nbytes for t in made.codec.program.tensors.values())
-    console.print(
+    say(
         f"weights {bits.weights} bits, activations {bits.activations}: {cost.exact:.4f} bits/dim, the float model "
-        f"{cost.model:.4f}; exactness costs {cost.bits_per_dim:+.4f} ± {cost.error:.4f}; {size / 1e6:.1f} MB",
-        highlight=False,
-        soft_wrap=True,
+        f"{cost.model:.4f}; exactness costs {cost.bits_per_dim:+.4f} ± {cost.error:.4f}; {size / 1e6:.1f} MB"
     )

@@ -257,7 +257,7 @@ def _same(path: Path, kind: str, found: str, expected: str) -> None:
     if found != expected:
         raise ArdmError(
             f"{path} is not the published file: {kind} {found}, expected {expected}; delete it and fetch it again, "
-            f"or pass verify=False if it is meant to differ"
+            f"or set data.verify=false (from Python: verify=False) if it is meant to differ"
         )
 
 

@@ -171,7 +171,9 @@ def _published(
         fetch(f"{_URL}{name}.zip", _ZIPPED[name], root)
         path = _find(root, name)
     if path is None:
-        raise ArdmError(f"no {name} in {root}; pass download=True, or put {name}.zip (from {_URL}) there")
+        raise ArdmError(
+            f"no {name} in {root}; set data.download=true (from Python: download=True), or put {name}.zip (from {_URL}) there"
+        )
     raw = _raw(path, name)
     if verify:
         if len(raw) != _BYTES:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ardm.datasets.base import Bytes, Dataset, Folder, files_in, survey
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, parsing
 
 _SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".bmp", ".gif", ".jpg", ".jpeg"}
 _FORMATS = ("PNG", "WEBP", "TIFF", "PPM", "BMP", "GIF", "JPEG")
@@ -66,13 +66,10 @@ def _extent(shape: tuple[int, ...]) -> str:
 
 def _pixels(path: Path, channels: int | None) -> Bytes:
     """One image, (C, H, W)."""
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            deep = _deep(image.tile)
-            frames = getattr(image, "n_frames", 1)
-            image.load()
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise ArdmError(f"{path} cannot be read as an image: {error}") from error
+    with parsing(f"{path} cannot be read as an image"), Image.open(path, formats=_FORMATS) as image:
+        deep = _deep(image.tile)
+        frames = getattr(image, "n_frames", 1)
+        image.load()
     refusal = _refusal(image, deep, frames, channels)
     if refusal:
         raise ArdmError(f"{path} {refusal}")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from ardm.datasets.base import FEW, SHARES, Dataset, Folder, known, place, smallest, splits, survey
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, parsing
 
 
 def arrays(path: Folder, split: str | None = None, classes: int | None = None) -> Dataset:
@@ -54,12 +54,10 @@ def _array_file(root: Path, split: str | None) -> tuple[Path, list[Path]]:
 
 def integers(path: Path) -> npt.NDArray[Any]:
     """The array of a .npy file, read as it is used, if it is one of non-negative integers (N, *shape)."""
-    try:
+    if not path.exists():
+        raise ArdmError(f"no file {path}: expected an .npy array of integers (N, *shape)")
+    with parsing(f"{path} cannot be read as .npy, and pickles are never loaded"):
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise ArdmError(f"no file {path}: expected an .npy array of integers (N, *shape)") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise ArdmError(f"{path} cannot be read as .npy, and pickles are never loaded: {error}") from error
     if not isinstance(values, np.ndarray):
         values.close()
         raise ArdmError(f"{path} is an .npz archive, expected .npy: save one array with numpy.save")
