@@ -281,7 +281,6 @@ def _observed(
 @torch.no_grad()
 def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Tensor | None, chunk: int) -> Tensor:
     """(passes, B) float64: nats of every item in every pass, at most `chunk` at a time."""
-    _refuse_context(context, x)
     B = len(x)
     out = torch.empty(passes * B, dtype=torch.double, device=x.device)
     known = None if given is None else given.to(x.device).expand_as(x)
@@ -391,7 +390,6 @@ def _teacher_forced(
     model: AnyModel, when: Tensor, x: Tensor, begun: Tensor, context: Tensor | None, chunk: int
 ) -> Tensor:
     """(B,) float64: −log p of every digit revealed, each given x cut to what is known before its step."""
-    _refuse_context(context, x)
     nats = torch.zeros(len(x), dtype=torch.double, device=x.device)
     rows = _rows(when, len(x))
     for a in range(0, len(rows[0]), chunk):
@@ -404,14 +402,6 @@ def _teacher_forced(
         logp = prediction.log_prob(sites, model.digits.read(data, depth, sites)).double()
         nats = nats.index_add(0, items[sites.lane], -logp)
     return nats
-
-
-def _refuse_context(context: Tensor | None, x: Tensor) -> None:
-    """Chunks take rows of it, so that too many would go unnoticed."""
-    if context is not None and (context.ndim == 0 or len(context) != len(x)):
-        raise ArdmError(
-            f"context has a row (such as a class label) for each of the {len(x)} items; got {tuple(context.shape)}"
-        )
 
 
 def _rows(when: Tensor, batch: int) -> tuple[Tensor, Tensor]:
