@@ -169,4 +169,4 @@ def _logits(network: Any, ids: Tensor) -> Tensor:
         raise ArdmError(
             f"the network cannot be called as network(input_ids=…, attention_mask=…): {type(error).__name__}: {error}"
         ) from error
-    return getattr(out, "logits", out)  # type: ignore[no-any-return]
+    return getattr(out, "logits", out)

@@ -242,6 +242,8 @@ def load(name_or_path: str | Path) -> Bundle:
 
     Raises ArdmError where there is none, or a file of it is missing, damaged or foreign.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ArdmError(f"a model is named by a str or a Path; got {type(name_or_path).__name__}")
     folder = Path(name_or_path)
     if str(name_or_path) in bundled():
         folder = Path(str(resources.files("ardm") / "assets" / str(name_or_path)))
