@@ -1,7 +1,6 @@
 """What people hand in: every public function × what it takes × what it refuses, in one table that has to be complete."""
 
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import ardm
 from ardm import inputs, likelihood, objective, walk
 from ardm import plan as plans
 from ardm.config import from_values
-from ardm.digits import Sites
 from ardm.errors import ArdmError
 from ardm.schedule import LossCurve
 from bundles import BAYER, exact
@@ -89,6 +87,9 @@ REFUSED = {
 }
 """Every fault of values, and what the message says: what was wrong, the value, what to do."""
 
+CAUSAL = ardm.build(
+    ardm.preset("text-tiny", shape=SHAPE, classes=K, width=8, blocks=1, causal="any", style="classic")
+).requires_grad_(False)
 DRAWN = objective.draw(4, 1, SHAPE, generator(5))
 VALUES = {
     "fill": lambda x: ardm.fill(BUNDLE, x, KNOWN, 5),
@@ -106,22 +107,13 @@ VALUES = {
     "objective.absorbing_step": lambda x: (
         objective.absorbing_step(MODEL, x, torch.arange(4) + 1, 5, torch.rand(X.shape, generator=generator(1))).nats
     ),
-    "CausalModel": lambda x: likelihood.causal(CAUSAL, x).nats,
+    "likelihood.causal": lambda x: likelihood.causal(CAUSAL, x).nats,
+    "likelihood.causal_bound": lambda x: likelihood.causal_bound(CAUSAL, x, 2, generator()).nats,
+    "objective.causal_step": lambda x: objective.causal_step(CAUSAL, x).nats,
+    "CausalModel": lambda x: CAUSAL.nats(x),
 }
 """Every function that is given values, as a function of the values alone."""
 SINGLE = [name for name in VALUES if not name.startswith("objective.")]  # steps are drawn for a batch
-
-
-class Causal:
-    """The contract of a causal model, with the digits and the shape of ours."""
-
-    digits, shape = MODEL.digits, SHAPE
-
-    def nats(self, x, rank=None, context=None):
-        return (x.flatten(1) + 1).double()
-
-
-CAUSAL = Causal()
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -453,8 +445,7 @@ def test_every_function_of_values_in_the_core_has_a_row():
             public = function.__module__ == module.__name__ and not name.startswith("_")
             if public and "x" in inspect.signature(function).parameters:
                 row = f"{module.__name__.removeprefix('ardm.')}.{name}"
-                same = {"likelihood.causal": "CausalModel", "likelihood.causal_bound": "CausalModel",
-                        "objective.causal_step": "CausalModel", "likelihood.policy_step": "likelihood.policy_bound"}  # fmt: skip
+                same = {"likelihood.policy_step": "likelihood.policy_bound"}
                 assert same.get(row, row) in VALUES, f"{row} takes values: add it to VALUES"
 
 
@@ -462,5 +453,3 @@ def test_messages_that_were_wrong():
     """The two of the issue: values in range refused as out of range, and int64 as no int64."""
     assert ardm.fill(BUNDLE, X.byte(), KNOWN, 3).shape == X.shape
     assert ardm.score(BUNDLE, X.numpy()).nats.shape == (4,)
-    assert not re.search("int64; got int64", str(inputs.integers))
-    assert isinstance(Sites.where(KNOWN), Sites)
