@@ -123,13 +123,13 @@ def block_logsumexp(logits: Tensor, slot: Tensor, blocks: int) -> Tensor:
     """log Σ exp over the entries of each block: (N, K), slot (N, K) in 0..blocks → (N, blocks).
 
     Slot `blocks` means "belongs to none".  An empty block gives −inf.  Each block is shifted by its own maximum, so a
-    block of tiny weight beside a heavy one keeps its digits (the released code adds 1e-10 instead).
+    block of tiny weight beside a heavy one keeps its digits (the released code adds 1e-10 instead).  NaN stays NaN.
     """
     rows = len(logits)
     top = logits.new_full((rows, blocks + 1), -torch.inf).scatter_reduce(1, slot, logits.detach(), "amax")
     shift = torch.where(top.isfinite(), top, 0.0)
     mass = torch.zeros_like(top).scatter_add(1, slot, (logits - shift.gather(1, slot)).exp())
-    return torch.where(mass > 0, mass, 1.0).log().add(shift).masked_fill(mass == 0, -torch.inf)[:, :blocks]
+    return torch.where(mass == 0, 1.0, mass).log().add(shift).masked_fill(mass == 0, -torch.inf)[:, :blocks]
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,8 @@ class Confident:
         asked = Sites.where(hidden)
         p = prediction[asked].double().softmax(-1)
         entropy = torch.full(hidden.shape, torch.inf, dtype=torch.double, device=hidden.device).flatten()
-        entropy[asked.index] = torch.special.entr(p).sum(-1)
+        found = torch.special.entr(p).sum(-1)
+        entropy[asked.index] = found.masked_fill(found.isnan(), -torch.inf)  # no distribution: picked, and refused
         pick = entropy.view(len(hidden), -1).argsort(dim=1, stable=True)[:, :width]
         chosen = torch.zeros_like(hidden).flatten(1).scatter(1, pick, True)
         return Sites.where(hidden & chosen.view_as(hidden))
