@@ -225,6 +225,8 @@ class MixtureHead(Head):
     K−1.  With L(z) = log σ(z):   log(σ(zb) − σ(za)) = L(zb) + L(−za) + log(1 − exp(za − zb)),   which never cancels.
     """
 
+    places: Tensor
+
     def __init__(self, alphabet: Alphabet, width: int, components: int) -> None:
         super().__init__(alphabet)
         if not isinstance(alphabet, Digits):

@@ -441,8 +441,9 @@ def _teacher_forced(
         logp = prediction.log_prob(sites, model.digits.read(data, depth, sites)).double()
         bad = logp.isnan()
         nats = nats.index_add(0, items[sites.lane], -logp.masked_fill(bad, 0.0))
-        counts = torch.stack([bad.long(), torch.ones_like(sites.lane)])
-        faults.see(*counts.new_zeros(2, len(items)).index_add(1, sites.lane, counts), steps, items)
+        none = steps.new_zeros(len(steps))
+        lacking = none.index_add(0, sites.lane, bad.long())
+        faults.see(lacking, none.index_add(0, sites.lane, torch.ones_like(sites.lane)), steps, items)
     return _settled(nats[None], faults)[0]
 
 

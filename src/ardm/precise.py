@@ -27,14 +27,15 @@ def full(layer: nn.Module, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Identity):
         return widened(x)
     weight, bias = layer.weight, layer.bias
-    assert isinstance(weight, Tensor)
+    assert isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))  # noqa: PT018 (for mypy)
     dtype = torch.promote_types(wide(weight.dtype), x.dtype)
     with torch.autocast(x.device.type, enabled=False):
         if weight.dtype == dtype:
-            return layer(x.to(dtype))  # type: ignore[no-any-return]
+            made: Tensor = layer(x.to(dtype))
+            return made
         parts = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         if isinstance(layer, nn.Linear):
             return F.linear(*parts)
         assert isinstance(layer, (nn.Conv1d, nn.Conv2d))
         convolve = F.conv1d if isinstance(layer, nn.Conv1d) else F.conv2d
-        return convolve(*parts, layer.stride, layer.padding, layer.dilation, layer.groups)  # type: ignore[arg-type]
+        return convolve(*parts, layer.stride, layer.padding, layer.dilation, layer.groups)
