@@ -128,7 +128,7 @@ def _items(bundle: Bundle, changes: list[str], count: int) -> Tensor:
         return api.sample(bundle, count)
     source = from_values(Recipe, override(known, changes)).data
     every = data.of_config(source, source.train).items
-    return every[torch.linspace(0, len(every) - 1, min(count, len(every))).long().roll(len(every) // 2)]
+    return every[torch.linspace(0, len(every) - 1, min(count, len(every)), device="cpu").long().roll(len(every) // 2)]
 
 
 def _show(made: Exported) -> None:

@@ -28,6 +28,12 @@ from torch import Tensor
 from ardm.errors import ArdmError
 
 
+def anywhere(device: torch.device | str | None) -> torch.device:
+    """A device that is named; else that of `torch.set_default_device`, or the CPU where that one holds no numbers (meta)."""
+    found = torch.get_default_device() if device is None else torch.device(device)
+    return torch.device("cpu") if device is None and found.type == "meta" else found
+
+
 @dataclass(frozen=True)
 class Partial:
     """A batch of partly known data, the paper's x_t.
@@ -163,8 +169,8 @@ class Digits:
         return weights[depth]
 
     def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
-        """Nothing known: value and depth 0, each (batch, *shape)."""
-        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=device)
+        """Nothing known: value and depth 0, each (batch, *shape); device: see `anywhere`."""
+        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=anywhere(device))
         return Partial(zeros, zeros)
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
@@ -243,12 +249,12 @@ class Maps:
             for w in sorted(set(known[d + 1])):
                 families[d].setdefault(self.maps[d][w], []).append(w)
         base = max(len(c) for family in families for c in family.values())
-        child = torch.full((S, self.states, base), -1, dtype=torch.long)
+        child = torch.full((S, self.states, base), -1, dtype=torch.long, device="cpu")
         for d, family in enumerate(families):
             for parent, members in family.items():
-                child[d, parent, : len(members)] = torch.tensor(members)
+                child[d, parent, : len(members)] = torch.tensor(members, device="cpu")
         digit = [[families[d][known[d][x]].index(known[d + 1][x]) for x in range(self.classes)] for d in range(S)]
-        return torch.tensor(known), torch.tensor(digit), child
+        return torch.tensor(known, device="cpu"), torch.tensor(digit, device="cpu"), child
 
     @property
     def base(self) -> int:
@@ -259,8 +265,8 @@ class Maps:
         return len(self.maps)
 
     def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
-        """Every site in the absorbing state."""
-        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=device)
+        """Every site in the absorbing state; device: see `anywhere`."""
+        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=anywhere(device))
         return Partial(zeros + int(self._tables[0][0, 0]), zeros)
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:

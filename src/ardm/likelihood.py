@@ -135,7 +135,7 @@ def policy_bound(
     group = (spread(total, generator) * len(first)).long().clamp(max=len(first) - 1)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
-        key = torch.rand(len(data), D, generator=generator, dtype=torch.double)
+        key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
         rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
         return _policy_step(model, data, first, group[rows].to(x.device), rank, known, side)
 
@@ -197,7 +197,7 @@ def absorbing_bound(
     time = (spread(total, generator) * steps).long().clamp(max=steps - 1) + 1
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
-        key = torch.rand(data.shape, generator=generator, dtype=torch.double).to(x.device)
+        key = torch.rand(data.shape, generator=generator, dtype=torch.double, device=generator.device).to(x.device)
         at = time[rows].to(x.device)
         return absorbing_step(model, data, at, steps, key, side), steps - at
 
@@ -213,7 +213,7 @@ def causal_bound(
     D = math.prod(x.shape[1:])
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, int]:
-        key = torch.rand(len(data), D, generator=generator, dtype=torch.double)
+        key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
         return causal_step(model, data, key.argsort(1).argsort(1).to(x.device), side), -1
 
     return _estimate(_each(nats, x, passes, None, context, chunk), x, "any-order bound")
@@ -341,7 +341,7 @@ def _estimate(nats: Tensor, x: Tensor, name: str) -> Estimate:
 
 
 def _groups(starts: Sequence[int], stages: int, D: int) -> Tensor:
-    first = torch.tensor([int(s) for s in starts], dtype=torch.long)
+    first = torch.tensor([int(s) for s in starts], dtype=torch.long, device="cpu")
     stage_starts = set(range(0, stages * D, D))
     if not stage_starts <= set(first.tolist()) or (first.diff() <= 0).any() or first[0] != 0 or first[-1] >= stages * D:
         raise ArdmError(

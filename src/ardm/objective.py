@@ -53,8 +53,10 @@ class Scored:
 
 def spread(items: int, generator: torch.Generator) -> Tensor:
     """(items,) float64 in [0, 1): one shared offset, evenly spaced, shuffled: uniform each, low-discrepancy together."""
-    u = torch.rand((), generator=generator, dtype=torch.double)
-    return ((u + torch.arange(items, dtype=torch.double) / items) % 1.0)[torch.randperm(items, generator=generator)]
+    there = generator.device
+    u = torch.rand((), generator=generator, dtype=torch.double, device=there)
+    even = (u + torch.arange(items, dtype=torch.double, device=there) / items) % 1.0
+    return even[torch.randperm(items, generator=generator, device=there)]
 
 
 def draw(
@@ -75,8 +77,8 @@ def draw(
         D *= n
     place = (spread(batch, generator) if place is None else place) * stages
     stage = place.long().clamp(max=stages - 1)
-    key = torch.rand(batch, D, generator=generator, dtype=torch.double)
-    free = torch.full((batch,), D)
+    key = torch.rand(batch, D, generator=generator, dtype=torch.double, device=generator.device)
+    free = torch.full((batch,), D, device=key.device)
     if given is not None:
         taken = given.flatten(1) > stage[:, None]
         key, free = key - 2.0 * (~taken), D - taken.sum(1)
@@ -113,7 +115,8 @@ def bound_step(
     if subset is not None:
         if key is None and generator is None:
             raise ArdmError("a random subset of sites needs a generator")
-        key = torch.rand(mask.shape, generator=generator) if key is None else key
+        if key is None and generator is not None:
+            key = torch.rand(mask.shape, generator=generator, device=generator.device, dtype=torch.float32)
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)

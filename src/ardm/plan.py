@@ -203,28 +203,31 @@ class Confident:
 def _staged(ranks: Tensor, stages: int, shape: Sequence[int]) -> Plan:
     """One order of D sites, the same in every stage."""
     D = prod(shape)
-    return Plan((ranks.long() + D * torch.arange(stages)[:, None]).view(1, stages, *shape))
+    return Plan((ranks.long() + D * torch.arange(stages, device=ranks.device)[:, None]).view(1, stages, *shape))
 
 
 def ranked(ranks: Tensor, shape: Sequence[int], stages: int = 1) -> Plan:
     """The plan of a given order: ranks (D,) or (S, D), the step of each site within its stage."""
     D = prod(shape)
     rows = ranks.reshape(-1, D).expand(stages, D)
-    if not torch.equal(rows.sort(-1).values, torch.arange(D).expand(stages, D)):
+    if not torch.equal(rows.sort(-1).values, torch.arange(D, device=rows.device).expand(stages, D)):
         raise ArdmError(f"ranks must hold each of 0..{D - 1} once; ranks are steps of sites, not sites of steps")
-    return Plan((rows + D * torch.arange(stages)[:, None]).reshape(1, stages, *shape).long())
+    return Plan((rows + D * torch.arange(stages, device=ranks.device)[:, None]).reshape(1, stages, *shape).long())
 
 
 def raster(stages: int, shape: Sequence[int]) -> Plan:
     """Site after site, stage after stage: the single-order autoregressive model."""
-    return _staged(torch.arange(prod(shape)), stages, shape)
+    return _staged(torch.arange(prod(shape), device="cpu"), stages, shape)
 
 
 def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batch: int = 1) -> Plan:
     """Stage after stage, each in a uniformly random order of its own (Algorithms 1 and 3)."""
-    D = prod(shape)
+    D, there = prod(shape), generator.device
     ranks = torch.stack(
-        [torch.stack([s * D + torch.randperm(D, generator=generator) for s in range(stages)]) for _ in range(batch)]
+        [
+            torch.stack([s * D + torch.randperm(D, generator=generator, device=there) for s in range(stages)])
+            for _ in range(batch)
+        ]
     )
     return Plan(ranks.view(batch, stages, *shape))
 
@@ -232,19 +235,19 @@ def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batc
 def unstaged(stages: int, shape: Sequence[int], generator: torch.Generator) -> Plan:
     """All digits of all sites in one random order that respects significance."""
     D = prod(shape)
-    ranks = torch.randperm(stages * D, generator=generator).view(stages, D).sort(0).values
+    ranks = torch.randperm(stages * D, generator=generator, device=generator.device).view(stages, D).sort(0).values
     return Plan(ranks.view(1, stages, *shape))
 
 
 def absorbing(steps: int, shape: Sequence[int], batch: int, generator: torch.Generator) -> Plan:
     """D3PM-absorbing with T = `steps`: every site jumps at a time of its own, so that the widths of steps are random."""
-    return Plan(torch.randint(steps, (batch, 1, *shape), generator=generator))
+    return Plan(torch.randint(steps, (batch, 1, *shape), generator=generator, device=generator.device))
 
 
 def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Generator) -> Plan:
     """Blocks of `size` consecutive sites one after the other, shuffled inside (block diffusion)."""
-    D = prod(shape)
-    key = torch.rand(D, generator=generator, dtype=torch.double) + torch.arange(D) // size
+    D, there = prod(shape), generator.device
+    key = torch.rand(D, generator=generator, dtype=torch.double, device=there) + torch.arange(D, device=there) // size
     return _staged(key.argsort().argsort(), stages, shape)
 
 

@@ -72,7 +72,7 @@ class Dataset:
 
     def subset(self, index: slice | Sequence[int] | Tensor) -> Dataset:
         """The items at a slice (no copy), at positions (n,) or where a mask (N,) is true."""
-        where = index if isinstance(index, slice) else torch.as_tensor(index)
+        where = index if isinstance(index, slice) else torch.as_tensor(index, device="cpu")
         labels = None if self.labels is None else self.labels[where]
         return replace(self, items=self.items[where], labels=labels)
 

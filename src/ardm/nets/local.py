@@ -36,7 +36,7 @@ def _offsets(radius: int, step: int) -> list[tuple[int, int]]:
 
 def _squares(radius: int) -> Tensor:
     """Squared distances over a square window; in integers, which no change of a module's dtype rounds."""
-    return torch.tensor([dy * dy + dx * dx for dy, dx in _offsets(radius, 1)], device="cpu")
+    return torch.tensor([dy * dy + dx * dx for dy, dx in _offsets(radius, 1)])
 
 
 def _weights(squares: Tensor) -> Tensor:
