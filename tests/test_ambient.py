@@ -88,9 +88,13 @@ def test_every_tensor_is_made_on_a_device_that_is_named():
 # --- and all that is public works -------------------------------------------------------------------------------------
 
 
-def test_a_model_is_built_where_numbers_are():
+def test_a_new_model_lies_on_the_default_device_and_a_loaded_one_does_not():
+    for config in (preset("tiny", shape=(1, 4, 4), classes=4), preset("local-tiny", shape=(1, 4, 4), classes=4)):
+        with elsewhere():
+            model = build(config)
+        assert {p.device.type for p in [*model.parameters(), *model.buffers()]} == {"meta"}
     with elsewhere():
-        model = build(preset("tiny", shape=(1, 4, 4), classes=4))
+        model = ardm.load("cifar10-any-order").model
     assert {p.device.type for p in [*model.parameters(), *model.buffers()]} == {"cpu"}
     assert anywhere(None) == torch.device("cpu") == anywhere("cpu")
     with elsewhere():
@@ -105,8 +109,9 @@ def test_every_network_scores_and_samples(name):
     side = context_of(config, 2)
     S, D, shape = len(config.digits), config.sites, tuple(config.shape)
 
+    model = build(config)
+
     def run():
-        model = build(config)
         plan = plans.raster(S, shape)
         plan = plan if config.causal else plan.coarsen(range(0, S * D, max(D // 2, 1)))
         blank = model.digits.blank(2, shape)

@@ -348,10 +348,10 @@ def test_what_claims_much_is_refused_before_any_work(tmp_path, form, budget, sai
 def test_patience_can_be_forced_and_memory_cannot():
     slow = [replace(info(), shape=(3, 5000, 5000), samples=75 * 10**6, raw_bytes=75 * 10**6, model="0" * 8, calls=9999)]
     with pytest.raises(ArdmError, match="takes 63 minutes, by estimate; -f starts it all the same"):
-        admission.admit(slow, Budget())
-    admission.admit(slow, Budget(force=True))
+        admission.admit(slow, Budget(), 100)
+    admission.admit(slow, Budget(force=True), 100)
     with pytest.raises(ArdmError, match="memory"):
-        admission.admit(slow, Budget(memory=1 << 20, force=True))
+        admission.admit(slow, Budget(memory=1 << 20, force=True), 100)
 
 
 @pytest.mark.parametrize(("data", "name", "said", "damaged"), [

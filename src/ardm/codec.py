@@ -41,6 +41,8 @@ from ardm.frames import decompress as unpack
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ardm.exact.machine import Machine
+
 LEVELS = {1: 8, 2: 11, 3: 14, 4: 20, 5: 26, 6: 36, 7: 50, 8: 70, 9: 98}
 """Network calls of an item, by level: more calls are smaller and slower."""
 DEFAULT_LEVEL = 7
@@ -156,6 +158,7 @@ def _machine(identity: str, held: _Held, backend: str, device: str) -> Runner:
             if name != "int8" or backend == "int8":
                 raise
             continue
+        exact.refuse_room(model, made.bounds)
         if exact.fingerprint(model, made) == model.golden:
             return made
     raise ArdmError(
@@ -164,7 +167,7 @@ def _machine(identity: str, held: _Held, backend: str, device: str) -> Runner:
     )
 
 
-def _made(model: CodecModel, backend: str, device: str) -> Runner:
+def _made(model: CodecModel, backend: str, device: str) -> Arbiter | Machine:
     if backend == "numpy":
         return Arbiter(model.program)
     from ardm.exact.machine import Machine, pick
@@ -307,6 +310,9 @@ class ModelCoder:
         model.when(calls, 1, 1)
         self.model, self._calls, self._run, self._threads = model, calls, run, threads
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
+        self._batch = BATCH
+        if max(model.size) and isinstance(getattr(run, "bounds", None), dict):  # else areas say how many go together
+            self._batch = max(1, min(BATCH, exact.ROOM // max(1, exact.room(model, run.bounds))))  # type: ignore[attr-defined]
         self._letters = np.frombuffer(model.alphabet, np.uint8)
         self._values = np.full(256, -1, dtype=np.int64)
         self._values[self._letters] = np.arange(len(self._letters))
@@ -428,7 +434,7 @@ class ModelCoder:
             batches = []
             for _, same in groupby(ahead, shapes):
                 run = list(same)
-                each = min(BATCH, -(-len(run) // cores))
+                each = min(self._batch, -(-len(run) // cores))
                 batches += [run[a : a + each] for a in range(0, len(run), each)]
             for done in self._each(work, batches, cores):
                 yield from done

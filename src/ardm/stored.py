@@ -29,7 +29,7 @@ import numpy as np
 
 from ardm.container import Method, Reader, deflate, inflate, varint
 from ardm.content import Kind, Samples
-from ardm.errors import CodecError, Unsupported
+from ardm.errors import CodecError, Unsupported, out_of_memory
 
 DICTIONARY = 1 << 22
 """Bytes that LZMA2 may look back, in every file."""
@@ -278,7 +278,9 @@ def _restore_flac(data: bytes, out: Samples) -> None:
     """The samples of a FLAC stream into out (c, 1, n)."""
     try:
         import soundfile
-    except (ImportError, OSError):
+    except (ImportError, OSError) as error:
+        if out_of_memory(error):
+            raise MemoryError from error
         raise Unsupported("part of this file is FLAC, which needs another package: pip install soundfile") from None
     c, _, n = out.shape
     try:
@@ -286,7 +288,9 @@ def _restore_flac(data: bytes, out: Samples) -> None:
             if (file.format, file.channels, file.frames) != ("FLAC", c, n):
                 raise CodecError("damaged file: its FLAC stream is not of the size that its header says")
             signed = file.read(n + 1, dtype="int16", always_2d=True)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError) as error:
+        if out_of_memory(error):
+            raise MemoryError from error
         raise CodecError("damaged file: its FLAC stream cannot be decoded") from None
     if signed.shape != (n, c):
         raise CodecError("damaged file: its FLAC stream ends early")
