@@ -356,7 +356,8 @@ def _read(folder: Path) -> Bundle:
         if out_of_memory(error):
             raise MemoryError from error
         raise ArdmError(f"{folder} is not a readable model: {type(error).__name__} {error}") from None
-    model = build(config)
+    with torch.device("cpu"):  # whatever torch.set_default_device says
+        model = build(config)
     fit_weights(model, weights, str(folder))
     bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
     if values.get("identity") != bundle.identity:
