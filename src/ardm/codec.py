@@ -21,7 +21,7 @@ from functools import lru_cache
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from ardm.exact.heads import Rows
 from ardm.exact.model import CodecModel, Runner
 from ardm.exact.operations import Asked
 
+if TYPE_CHECKING:
     from ardm.exact.machine import Machine
 
 LEVELS = {1: 8, 2: 11, 3: 14, 4: 20, 5: 26, 6: 36, 7: 50, 8: 70, 9: 98}
