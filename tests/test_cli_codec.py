@@ -226,7 +226,7 @@ def test_limits_say_what_lifts_them(ardm):
 
 
 def test_work_that_takes_long_is_not_begun(ardm, monkeypatch):
-    good(ardm("compress", "photo.png", "-K", "2000000000"))
+    good(ardm("compress", "photo.png", "-f", "-K", "2000000000"))
     result = ardm("decompress", "photo.png.ardm", "-o", "y.png")
     assert result.exit_code == 1
     assert re.search(r"takes \d+ days, by estimate; -f starts it all the same", result.stderr)
