@@ -20,7 +20,7 @@ from ardm.console import DAMAGED, FAILED, NO_MODEL, code, errors, explain, fail,
 from ardm.errors import ArdmError
 from ardm.files import Done, Sink, read_up_to
 from ardm.places import Found
-from ardm.whole import reasons, sweep
+from ardm.whole import make_folders, reasons, sweep
 
 STREAM = Path("-")
 """Standard input or output."""
@@ -46,7 +46,7 @@ class Place:
             return self.sink or self.given
         with reasons(f"cannot write {self.given}"):
             folder = self.given / found.below.parent
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder, self.given)
         return folder
 
 
