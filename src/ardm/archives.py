@@ -23,7 +23,7 @@ from ardm.admission import (
     Patience,
     admit,
     amount,
-    ballast,
+    dense,
     mebibytes,
     refuse_foreign,
     storing,
@@ -165,7 +165,7 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         coder,
         originals,
         how.told("encoding"),
-        lambda raw, size: bool(ballast(0, 0, (raw, size), how.budget)),
+        lambda restored, size: dense(restored, size, how.budget),
     )
     records = items.records if isinstance(items, Items) else {}
     notes = (*renamed, *_notes(records, paths, data)) if names is not None else _notes(records, paths, data)
