@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ardm import archives, formats, places
 from ardm.admission import PIXELS, Budget
-from ardm.cli_each import STREAM, Bar, Place, each, name_of, place_of, standard_output, sweep_before
+from ardm.cli_each import STREAM, Bar, Place, bytes_of, each, name_of, place_of, standard_output, sweep_before
 from ardm.cli_list import record, table
 from ardm.console import guard, note, say
 from ardm.files import (
@@ -250,7 +250,7 @@ def decompress(
             act = archives.restore_archive if _holds_items(source) else decompress_file
             return act(source, target, how)
 
-        each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=_bytes(memory))
+        each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=bytes_of(memory))
 
 
 def cat(
@@ -298,7 +298,7 @@ def check(
         def line(done: Done) -> str:
             return f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"
 
-        each(_found(files, recursive, packed=True), Place(writes=False), one, line, bar, seekable=_bytes(memory))
+        each(_found(files, recursive, packed=True), Place(writes=False), one, line, bar, seekable=bytes_of(memory))
 
 
 def extract(
@@ -328,7 +328,7 @@ def extract(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[Done]:
             return archives.extract(source, items, target, how)
 
-        each([Found.named(archive)], place, one, _restored, bar, seekable=_bytes(memory))
+        each([Found.named(archive)], place, one, _restored, bar, seekable=bytes_of(memory))
 
 
 def list_files(
@@ -346,7 +346,7 @@ def list_files(
             records.append(record(source, verbose))
 
         try:
-            each(_found(files, recursive, packed=True), Place(writes=False), one, None, bar, seekable=_bytes(memory))
+            each(_found(files, recursive, packed=True), Place(writes=False), one, None, bar, seekable=bytes_of(memory))
         finally:
             if as_json:
                 typer.echo(json.dumps(records, indent=1))
@@ -376,15 +376,7 @@ def _refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
 
 def _budget(memory: str, pixels: int, force: bool, output: str) -> Budget:
     """The limits that the options name."""
-    return Budget(_bytes(memory), pixels, force, _bytes(output, "--max-output") if output else 0)
-
-
-def _bytes(text: str, option: str = "-M") -> int:
-    """512MiB as a number of bytes."""
-    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
-    if not found or not int(found[1]):
-        raise typer.BadParameter(f"give a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint=option)
-    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
+    return Budget(bytes_of(memory), pixels, force, bytes_of(output, "--max-output") if output else 0)
 
 
 def _holds_items(source: Path | BinaryIO) -> bool:

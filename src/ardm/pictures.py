@@ -15,7 +15,7 @@ from torch import Tensor
 from ardm import formats
 from ardm.content import Kind
 from ardm.digits import Partial
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.schedule import LossCurve, Schedule
 from ardm.whole import reason, reasons, refuse_source
 
@@ -54,9 +54,11 @@ def _shown(path: Path, data: bytes) -> NDArray[np.uint8]:
             return np.array(image.convert(("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")))
     except UnidentifiedImageError:
         raise ArdmError(f"{path} is no picture that can be read here") from None
-    except (ArdmError, MemoryError):
+    except ArdmError:
         raise
     except Exception as error:  # Pillow raises all kinds of errors on a damaged file
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"cannot read {path}: {reason(error)}") from None
 
 

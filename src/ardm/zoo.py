@@ -119,7 +119,7 @@ MOST: dict[str, int] = {
 """The largest settings that are built: configurations come from files that others made."""
 SMALL = 1 << 12
 """Elements of a tensor that an outline may hold."""
-SITES = 1 << 24
+SITES = 1 << 22
 """Sites of an item, at most."""
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ardm.datasets.base import Bytes, Dataset, Folder, check_md5, fetch, first_folder, known, splits
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _MD5 = {
@@ -117,6 +117,8 @@ def _pixels(drawing: Path | bytes, key: str, size: int) -> Bytes:
         with Image.open(io.BytesIO(drawing) if isinstance(drawing, bytes) else drawing, formats=("PNG",)) as image:
             image.load()
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"{key} cannot be read as an image: {error}") from error
     if image.size != (_SIDE, _SIDE) or image.mode not in ("1", "L"):
         raise ArdmError(

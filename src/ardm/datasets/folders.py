@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ardm.datasets.base import Bytes, Dataset, Folder, files_in
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 
 _SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".bmp", ".gif", ".jpg", ".jpeg"}
 _FORMATS = ("PNG", "WEBP", "TIFF", "PPM", "BMP", "GIF", "JPEG")
@@ -71,6 +71,8 @@ def _pixels(path: Path, channels: int | None) -> Bytes:
             frames = getattr(image, "n_frames", 1)
             image.load()
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"{path} cannot be read as an image: {error}") from error
     refusal = _refusal(image, deep, frames, channels)
     if refusal:
