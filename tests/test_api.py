@@ -116,10 +116,8 @@ def test_schedules_know_their_price():
             "one shape",
         ),
         (
-            lambda: api.fill(
-                BUNDLES["local"], torch.zeros(1, 3, 8, 8).long(), torch.zeros(1, 3, 8, 8).bool(), 9, "confident"
-            ),
-            "begins from nothing",
+            lambda: api.fill(BUNDLES["stages"], torch.zeros(1, 3, 8, 8).long(), torch.zeros(1, 3, 8, 8).bool(), 1),
+            "2 stages",
         ),
         (lambda: api.sample(BUNDLES["local"], 1, context=torch.zeros(1).long()), "takes no context"),
     ],

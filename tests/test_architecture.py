@@ -12,9 +12,9 @@ import ardm
 
 ROOT = Path(ardm.__file__).parent
 FLOORS = {
-    1: "errors nets schedule digits ans schema content stored container exact suits sharding",
+    1: "errors inputs nets schedule digits ans schema content stored container exact suits sharding",
     2: "heads model plan sizes bodies linebodies causal frames",
-    3: "zoo adapters objective walk source orders",
+    3: "zoo adapters objective walk source orders planning",
     4: "train likelihood codec tablecoder config data datasets bundle export quantise finetune formats engine admission places files archives whole export_layers export_unet export_lines",
     5: "api outputs pictures plots trainlog progress demo console cli cli_options cli_generate cli_codec cli_each cli_list cli_export baselines bench rateplot cli_bench",
 }
@@ -159,7 +159,9 @@ def test_only_training_touches_an_optimiser():
 
 
 def test_the_core_needs_torch_alone():
-    for path in named("digits", "plan", "heads", "model", "source", "walk", "objective", "likelihood", "nets"):
+    for path in named(
+        "inputs", "digits", "plan", "planning", "heads", "model", "source", "walk", "objective", "likelihood", "nets"
+    ):
         foreign = {m.split(".")[0] for m, _ in imports(path)} - {"ardm", "torch", "numpy"}
         assert all(m in sys.stdlib_module_names for m in foreign), (path, foreign)
 

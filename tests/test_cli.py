@@ -180,6 +180,41 @@ def test_fill(folder, tmp_path):
         assert words in refused("fill", image, *arguments, "-m", folder / "any", "-o", tmp_path / "g.png")
     assert "channels" in refused("fill", odd, "--box", "0,0,2,2", "-m", folder / "any", "-o", tmp_path / "g.png")
     assert not (tmp_path / "g.png").exists()
+    for order in ("confident", "bayer", "raster"):
+        run("fill", image, "--mask", mask, "-m", folder / "any", "-n", 1, "--calls", 999, "--order", order, "-o", out,
+            "-f", "--scale", 1)  # fmt: skip
+        assert np.array_equal(np.asarray(Image.open(out))[2:10, 12 + 4 : 20], original[:, 4:])
+
+
+def test_masks_say_black_or_white_or_are_refused(folder, tmp_path):
+    """Mid-grey was cut at 128, colours and smooth edges too, and alpha was dropped without a word."""
+    image, mask, out = tmp_path / "i.png", tmp_path / "m.png", tmp_path / "f.png"
+    pixels = np.random.default_rng(0).integers(0, 16, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(image)
+    half = np.repeat([[0] * 4 + [255] * 4], 8, 0).astype(np.uint8)
+    grey, red, clear, opaque = half.copy(), np.stack([half] * 3, 2), np.stack([half] * 4, 2), np.stack([half] * 4, 2)
+    grey[2, 3], red[4, 5], clear[..., 3], opaque[..., 3] = 128, (255, 0, 0), 255 - half, 255
+
+    def ask(picture, way=run):
+        picture.save(mask)
+        return way(
+            "fill", image, "--mask", mask, "-m", folder / "any", "-n", 1, "--calls", 4, "-o", out, "-f", "--scale", 1
+        )
+
+    assert "1 pixels that are neither black (unknown) nor white (kept), the first (128,) at 3,2" in ask(
+        Image.fromarray(grey), refused
+    )
+    assert "the first (255, 0, 0) at 5,4" in ask(Image.fromarray(red), refused)
+    assert "32 pixels that are not opaque" in ask(Image.fromarray(clear), refused)
+    assert "32 pixels that are not opaque" in ask(Image.fromarray(clear[..., 2:]), refused)
+    assert not out.exists()
+    nearly = np.where(half == 0, 9, 247).astype(np.uint8)  # as JPEG leaves it
+    for fine in (half, nearly, opaque, opaque[..., 2:], np.stack([nearly] * 3, 2), half > 0):
+        ask(Image.fromarray(fine))
+        shown = np.asarray(Image.open(out))[2:10, 12:20]
+        assert np.array_equal(shown[:, 4:], pixels[:, 4:] * 17)
+        assert not np.array_equal(shown, pixels * 17)
+        out.unlink()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +222,7 @@ def test_fill(folder, tmp_path):
     [
         (("eval", "nowhere"), "there is no model"),
         (("train", "no-such-recipe"), "unknown recipe"),
-        (("train", "cifar10-codec", "train.bacth=2"), "did you mean 'batch'"),
+        (("train", "cifar10-codec", "train.bacth=2"), "did you mean 'train.batch'"),
         (("train", "cifar10-codec", "data.folder=/nonexistent"), "nonexistent"),
         (("sample", "/etc"), "not a model"),
     ],

@@ -144,7 +144,7 @@ def test_cifar10_refuses_labels_out_of_range(cifar):
 
 
 def test_cifar10_missing_says_what_where_and_how(tmp_path, cifar):
-    with pytest.raises(ArdmError, match=r"expected .*cifar-10-batches-bin.data_batch_1\.bin; pass download=True"):
+    with pytest.raises(ArdmError, match=r"expected .*cifar-10-batches-bin.data_batch_1\.bin; set data\.download=true"):
         cifar10(tmp_path / "nowhere", "train")
     (cifar / "cifar-10-batches-bin" / "data_batch_4.bin").unlink()
     with pytest.raises(ArdmError, match=r"expected .*data_batch_4\.bin"):
@@ -361,7 +361,9 @@ def test_mnist_stops_at_the_published_size(tmp_path, monkeypatch):
 
 
 def test_mnist_missing_says_what_where_and_how(tmp_path):
-    with pytest.raises(ArdmError, match=r"no MNIST in .*mnist.train-images-idx3-ubyte\[\.gz\]; pass download=True"):
+    with pytest.raises(
+        ArdmError, match=r"no MNIST in .*mnist.train-images-idx3-ubyte\[\.gz\]; set data\.download=true"
+    ):
         mnist(tmp_path / "nowhere", "train")
     with pytest.raises(ArdmError, match=r"no Fashion-MNIST in .*fashion-mnist.t10k-images"):
         fashion_mnist(tmp_path, "test")

@@ -11,6 +11,7 @@ import tarfile
 import wave
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pooch
@@ -146,7 +147,9 @@ def test_the_published_lengths_are_the_defaults(tmp_path):
 
 
 def test_text8_refuses_other_files(tmp_path, small_text8):
-    with pytest.raises(ArdmError, match=r"no text8 in .*pass download=True, or put text8\.zip \(from http://matt"):
+    with pytest.raises(
+        ArdmError, match=r"no text8 in .*set data\.download=true .*, or put text8\.zip \(from http://matt"
+    ):
         data.load("text8", tmp_path, "train")
     (tmp_path / "text8").write_bytes(small_text8[:-1])
     with pytest.raises(ArdmError, match="holds 1999 bytes, expected 2000"):
@@ -233,14 +236,14 @@ def test_density_reads_the_published_layout(tmp_path, monkeypatch):
     assert seen[3, :, 1, 0].tolist() == values["test"][3, 4:6].tolist(), "the columns of a pixel are together"
     with pytest.raises(ArdmError, match=r"must be 16 columns in all, those of nltcs; got \(1, 4, 5\)"):
         data.load("density", tmp_path, "test", set="nltcs", verify=False, pixels=(1, 4, 5))
-    with pytest.raises(ArdmError, match="has 5 rows, expected 2157; pass verify=False"):
+    with pytest.raises(ArdmError, match=r"has 5 rows, expected 2157; set data\.verify=false"):
         data.load("density", tmp_path, "valid", set="nltcs")
     monkeypatch.setitem(bits._SETS, "nltcs", (15, 4, 5, 6))
     with pytest.raises(ArdmError, match="line 1 has 16 values, expected 15"):
         data.load("density", tmp_path, "valid", set="nltcs")
     with pytest.raises(ArdmError, match="unknown density-estimation set: 'nltc'; did you mean 'nltcs'"):
         data.load("density", tmp_path, "valid", set="nltc")
-    with pytest.raises(ArdmError, match=r"no adult/adult\.test\.data in .*; pass download=True"):
+    with pytest.raises(ArdmError, match=r"no adult/adult\.test\.data in .*; set data\.download=true"):
         data.load("density", tmp_path, "test", set="adult")
 
 
@@ -583,7 +586,7 @@ def test_a_broken_archive_is_not_taken_for_unpacked(sc09, tmp_path):
     folder.mkdir()
     archive = folder / "speech_commands_v0.02.tar.gz"
     archive.write_bytes(b"no archive")
-    with pytest.raises(ArdmError, match=r"not the published file: SHA-256 .*or pass verify=False"):
+    with pytest.raises(ArdmError, match=r"not the published file: SHA-256 .*or set data\.verify=false"):
         data.load("sc09", folder, "train")
     for _ in range(2):
         with pytest.raises(ArdmError, match="cannot unpack"):
@@ -837,3 +840,12 @@ def test_every_option_of_a_recipe_is_of_some_reader():
     assert set(data.OPTIONS) <= set(DataConfig.__dataclass_fields__)
     plain = {"name", "folder", "train", "valid", "download", "flip", "rotate", "labels"}
     assert set(DataConfig.__dataclass_fields__) - plain == set(data.OPTIONS)
+
+
+def test_errors_name_settings_that_the_command_line_has_too():
+    """Not a keyword of Python alone: over the source of every reader."""
+    for path in sorted((Path(data.__file__).parent / "datasets").glob("*.py")):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            for keyword, setting in (("download=True", "data.download=true"), ("verify=False", "data.verify=false")):
+                told = line.lstrip().startswith(('f"', "raise", "get =")) and keyword in line
+                assert not told or f"{setting} (from Python: {keyword})" in line, f"{path.name}:{number}"

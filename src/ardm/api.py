@@ -1,25 +1,51 @@
-"""What a user asks of a trained model, in one call each: plans, samples, completions, likelihoods."""
+"""What a user asks of a trained model, in one call each: plans, samples, completions, likelihoods.
+
+Each takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm.build`), and values as `inputs` converts them:
+tensors and arrays of any integer type, with or without a batch.  What comes back has the shape that came in, as int64.
+Calls beyond one a digit are taken as one a digit.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ardm import likelihood
+from ardm import inputs, likelihood, planning
 from ardm.bundle import Bundle
-from ardm.digits import Partial
+from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
+from ardm.model import Model
 from ardm.orders import OrderConfig, image_plan
-from ardm.plan import AnyPlan, Confident, Plan, shuffled
+from ardm.plan import AnyPlan
 from ardm.schedule import Schedule
+from ardm.sizes import ModelConfig
 from ardm.source import Draw
 from ardm.walk import last, walk
 
+Array: TypeAlias = Any
+"""A tensor or a NumPy array."""
+CALLS = 50
+"""Network calls where none are asked for, or as many as there are digits."""
 
-def schedule(bundle: Bundle, calls: int, kind: str = "joint") -> Schedule:
+
+def bundle_of(model: Bundle | Model) -> Bundle:
+    """A bare model as a bundle of any order, without losses; a bundle as it is.  Raises ArdmError for anything else."""
+    if isinstance(model, Bundle):
+        return model
+    if isinstance(model, Model):
+        own, K = tuple(model.shape), int(model.digits.classes)
+        base = model.digits.base if isinstance(model.digits, Digits) and len(model.digits) > 1 else 0
+        return Bundle(model, getattr(model.body, "config", None) or ModelConfig(shape=own, classes=K, base=base))
+    hint = f": ardm.load({str(model)!r})" if isinstance(model, (str, os.PathLike)) else ""
+    raise ArdmError(f"give a bundle (ardm.load) or a model (ardm.wrap, ardm.build); got {type(model).__name__}{hint}")
+
+
+def schedule(bundle: Bundle | Model, calls: int, kind: str = "joint") -> Schedule:
     """How a model best spends `calls` network calls, by dynamic programming over its measured losses (section 3.1).
 
     kind: "joint" (the budget shared over the stages), "optimal" (the same for each stage, as in the paper) or "uniform".
@@ -27,6 +53,7 @@ def schedule(bundle: Bundle, calls: int, kind: str = "joint") -> Schedule:
     """
     if kind not in ("joint", "optimal", "uniform"):
         raise ArdmError(f"a schedule is joint, optimal or uniform; got {kind!r}")
+    bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
     stages, sites = len(bundle.model.digits), math.prod(bundle.model.shape)
     if not stages <= calls <= stages * sites:
         raise ArdmError(f"this model takes {stages} to {stages * sites} calls; got {calls}")
@@ -39,118 +66,170 @@ def schedule(bundle: Bundle, calls: int, kind: str = "joint") -> Schedule:
 
 
 def make_plan(
-    bundle: Bundle,
+    bundle: Bundle | Model,
     calls: int,
     order: str = "random",
-    shape: tuple[int, ...] | None = None,
+    shape: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
     batch: int = 1,
 ) -> AnyPlan:
-    """A plan for items of `shape` (default: the model's own) in about `calls` network calls.
+    """A plan for items of `shape` (default: the model's own) in about `calls` network calls, at most one a digit.
 
     order: "random", coarsened by the best schedule known; "confident", least entropy first; or the name of an order of
     images ("bayer", "halton", "raster", "wavefront", "checkerboard"), of which sequences have "bayer" and "raster".  A
-    specialised model has its own order: "own".
+    specialised model has its own order: "own".  An order of images has the same number of calls in every stage.
     """
-    shape = tuple(shape or bundle.model.shape)
-    stages, sites = len(bundle.model.digits), math.prod(shape)
+    bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
+    own = tuple(inputs.number(n, "a size of shape") for n in (bundle.model.shape if shape is None else shape))
+    if order in ("random", "confident"):
+        blank = torch.zeros(inputs.number(batch, "batch"), *own, dtype=torch.long)
+        return _left(bundle, blank, calls, order, generator)
+    stages = len(bundle.model.digits)
     if order == "own":
-        return image_plan(bundle.order, shape, calls, stages)
+        return image_plan(bundle.order, own, calls, stages)
+    config, most = _named(order, own, calls), math.prod(own)
+    if len(own) == 3:
+        most = config.delay * (own[0] - 1) + config.cell**2
+    calls = min(calls, stages * most)
+    return image_plan(config, own, max(calls - calls % stages, 1), stages)
+
+
+def _named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
+    """An order of images or sequences by name, for items of one shape."""
+    if len(shape) not in (1, 3):
+        raise ArdmError(f"items of shape {shape} have the orders random and confident; got {order!r}")
+    return OrderConfig(order, (calls,), cell=max(shape[1:] or shape))
+
+
+def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torch.Generator | None) -> AnyPlan:
+    """A plan for what is hidden where `depth` (B, *shape) digits are known: for each item min(calls, hidden digits) steps."""
+    stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
+    if order == "own":
+        plan = image_plan(bundle.order, shape, calls, stages)
+        return plan.given(depth[:1] if (depth == depth[:1]).all() else depth)
     if order not in ("random", "confident"):
-        if len(shape) not in (1, 3):
-            raise ArdmError(f"items of shape {shape} have the orders random and confident; got {order!r}")
-        return image_plan(OrderConfig(order, (calls,), cell=max(shape[1:] or shape)), shape, calls, stages)
-    best = schedule(bundle, calls, "joint" if bundle.curve is not None else "uniform")
-    starts = sorted({start * sites // best.sites for start in best.flat()})  # another size: the same fractions
+        return planning.ordered(_named(order, shape, calls), depth, stages, calls)
+    curve = None if bundle.curve is None else bundle.curve.monotone()
+    share = planning.shares(curve, math.prod(shape), calls)
     if order == "confident":
-        return Confident(tuple(starts), sites, stages)
+        return planning.confident(depth, stages, share)
     if generator is None:
         raise ArdmError("a random order needs a generator")
-    return shuffled(stages, shape, generator, batch).coarsen(starts)
+    return planning.random(depth, stages, share, generator)
 
 
 def generate(
-    bundle: Bundle,
+    bundle: Bundle | Model,
     plan: AnyPlan,
     start: Partial,
     generator: torch.Generator,
     temperature: float = 1.0,
-    context: Tensor | None = None,
+    context: Array | None = None,
 ) -> Iterator[Partial]:
     """Draw data step by step: yields every intermediate state, for pictures; `.value` of the last is the sample."""
-    return walk(bundle.model, plan, Draw(generator, temperature), start, context=context)
+    return walk(bundle_of(bundle).model, plan, Draw(generator, temperature), start, context=context)
+
+
+def budget(bundle: Bundle, calls: int | None, order: str | None) -> tuple[int, str]:
+    """Calls and order: as asked, or the model's own, or 50 in random orders."""
+    chosen = ("own" if bundle.order.fixed else "random") if order is None else order
+    if calls is None:
+        return bundle.order.calls[0] if chosen == "own" and bundle.order.fixed else CALLS, chosen
+    return inputs.number(calls, "calls"), chosen
 
 
 def sample(
-    bundle: Bundle,
+    bundle: Bundle | Model,
     items: int,
-    calls: int = 50,
-    order: str = "random",
+    calls: int | None = None,
+    order: str | None = None,
     seed: int = 0,
     temperature: float = 1.0,
-    context: Tensor | None = None,
+    context: Array | None = None,
 ) -> Tensor:
-    """New items: (items, *shape) int64, values 0..K−1."""
-    generator = torch.Generator().manual_seed(seed)
+    """New items: (items, *shape) int64, values 0..K−1, on the device of the model.
+
+    calls: at most; default: 50, or as many as a specialised model takes.  order: as of `make_plan`; default: the model's
+    own if it has one, else random.  context: a class label (or one an item), or vectors (items, V).
+    """
+    bundle, items = bundle_of(bundle), inputs.number(items, "items")
+    calls, order = budget(bundle, calls, order)
+    generator = torch.Generator().manual_seed(inputs.number(seed, "seed", 0))
     plan = make_plan(bundle, calls, order, generator=generator, batch=items if order == "random" else 1)
-    start = bundle.model.digits.blank(items, bundle.model.shape)
+    start = bundle.model.digits.blank(items, bundle.model.shape, inputs.device_of(bundle.model))
+    context = inputs.context(context, items)
     return last(generate(bundle, plan, start, generator, temperature, context), start).value
 
 
 def started(
-    bundle: Bundle, x: Tensor, depth: Tensor, calls: int, order: str, generator: torch.Generator
+    bundle: Bundle | Model, x: Array, known: Array, calls: int, order: str, generator: torch.Generator
 ) -> tuple[Partial, AnyPlan]:
-    """The state that knows the first `depth` digits of x (both (B, *shape)), and a plan for the rest of it."""
-    if x.shape != depth.shape:
-        raise ArdmError(f"x and depth must have one shape; got {tuple(x.shape)} and {tuple(depth.shape)}")
-    digits = bundle.model.digits
-    if x.min() < 0 or x.max() >= digits.classes:
-        raise ArdmError(f"values must lie in 0..{digits.classes - 1}; got {int(x.min())}..{int(x.max())}")
-    start = digits.truncate(x, depth)
-    if order == "confident":
-        raise ArdmError("a confident order begins from nothing; fill along a random or an image order")
-    plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator, len(x) if order == "random" else 1)
-    if not isinstance(plan, Plan):
-        raise ArdmError(f"order {order!r} cannot be started from a partly known item")
-    return start, plan.given(depth[:1] if (depth == depth[:1]).all() else depth)
+    """The state in which x (B, *shape) is known where `known` says so, and a plan for the rest of each item.
+
+    known: a mask, or int64 depths, as of `fill`.  A plan that is no model's own has min(calls, hidden digits) steps.
+    """
+    bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
+    x = _fitting(bundle, inputs.items(x, bundle.model))
+    depth = inputs.depths(known, x, bundle.model.digits)
+    return bundle.model.digits.truncate(x, depth), _left(bundle, depth, calls, order, generator)
+
+
+def _fitting(bundle: Bundle, x: Tensor) -> Tensor:
+    """Items of the one size that a model takes, where it takes no other."""
+    own = tuple(bundle.model.shape)
+    if tuple(x.shape[1:]) != own and bundle.config.trunk in ("unet", "mlp"):
+        raise ArdmError(f"{bundle.name} takes items of shape {own} only; got {tuple(x.shape[1:])}: crop or pad them")
+    return x
 
 
 def fill(
-    bundle: Bundle,
-    x: Tensor,
-    known: Tensor,
-    calls: int = 50,
-    order: str = "random",
+    bundle: Bundle | Model,
+    x: Array,
+    known: Array,
+    calls: int | None = None,
+    order: str | None = None,
     seed: int = 0,
     temperature: float = 1.0,
-    context: Tensor | None = None,
+    context: Array | None = None,
 ) -> Tensor:
-    """Complete what is not known: x (B, *shape), known (B, *shape) bool, or int64 depths for bit-depth expansion.
+    """Complete what is not known: x (B, *shape) or one item; what comes back has its shape, in int64, on its device.
 
-    What is given is never changed.
+    known: of the shape of x, or of one item for all: a mask of bool (or of uint8, 0 and 1), or integers of another type
+    that count the known digits of each site, for bit-depth expansion.  What is given is never changed; values of x at
+    sites that are not known have to be valid, and are not looked at.
+    calls, order, context: as of `sample`.  Each item takes min(calls, its hidden digits) steps, planned for what is
+    known of it; only a model's own order keeps the steps that it was trained on.
     """
-    generator = torch.Generator().manual_seed(seed)
-    depth = known.long() * len(bundle.model.digits) if known.dtype == torch.bool else known
-    start, plan = started(bundle, x, depth, calls, order, generator)
-    return last(generate(bundle, plan, start, generator, temperature, context), start).value
+    bundle = bundle_of(bundle)
+    calls, order = budget(bundle, calls, order)
+    generator = torch.Generator().manual_seed(inputs.number(seed, "seed", 0))
+    start, plan = started(bundle, x, known, calls, order, generator)
+    context = inputs.context(context, start.batch)
+    done = last(generate(bundle, plan, start, generator, temperature, context), start).value
+    done = done.to(x.device) if isinstance(x, Tensor) else done
+    return done[0] if inputs.single(x, bundle.model) else done
 
 
 def score(
-    bundle: Bundle,
-    x: Tensor,
+    bundle: Bundle | Model,
+    x: Array,
     calls: int | None = None,
     order: str | None = None,
     seed: int = 0,
     passes: int = 1,
-    context: Tensor | None = None,
+    context: Array | None = None,
 ) -> likelihood.Estimate:
     """Likelihood of x (B, *shape): exact along a plan of `calls`, or the any-order bound where calls is None.
 
-    order: default the model's own plan if it has one, else a random one (exact for that one order).
+    order: default the model's own plan if it has one, else a random one (exact for that one order).  One item without a
+    batch has an estimate of one item.
     """
-    generator = torch.Generator().manual_seed(seed)
+    bundle, passes = bundle_of(bundle), inputs.number(passes, "passes")
+    generator = torch.Generator().manual_seed(inputs.number(seed, "seed", 0))
+    x = _fitting(bundle, inputs.items(x, bundle.model))
+    context = inputs.context(context, len(x))
     if calls is None and not bundle.order.fixed and order is None:
         return likelihood.bound(bundle.model, x, passes, generator, context=context)
-    order = order or ("own" if bundle.order.fixed else "random")
-    plan = make_plan(bundle, calls or bundle.order.calls[0], order, tuple(x.shape[1:]), generator)
+    calls, order = budget(bundle, bundle.order.calls[0] if calls is None else calls, order)
+    plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator)
     return likelihood.exact(bundle.model, plan, x, context=context)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -30,19 +31,22 @@ from ardm.admission import (
 )
 from ardm.container import Reader, name_fault, read_header
 from ardm.content import Content, Kind
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, ModelMissing
 from ardm.files import (
     Done,
     How,
     Sink,
+    Unwritten,
     compare,
     described,
+    failures,
     fingerprint,
     finish,
     is_ours,
     opened,
     parse,
     path_of,
+    pour,
     put,
     rendered,
     restore,
@@ -264,7 +268,10 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         archive = frames.open_archive(file, UNLIMITED)
         infos = [archive.info(number) for number in range(len(archive))]
         admit(infos, how.budget, archive.file_bytes, how.format)
-        contents = archive.items(how.engine.models, None, how.told("decoding"))
+
+        def contents() -> Iterator[Content]:
+            return archive.items(how.engine.models, None, how.told("decoding"))
+
         overview = _overview(archive, infos)
         one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and how.format in ("", "npy")
         if one:
@@ -277,15 +284,11 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
             with reasons(f"cannot write {target}"):
                 refuse_target(target, one and how.force)
         if one:
-            written, notes = _joined(contents, target, how), list[str]()
+            written, notes = _joined(contents(), target, how), list[str]()
         elif isinstance(target, Path):
-            written, notes = _folder(contents, target, how, *_names(archive, infos, how))
+            written, notes = _folder(contents(), target, how, *_names(archive, infos, how))
         else:
-            written, notes = 0, []
-            for content in contents:
-                data = rendered(content, how.format, how.budget)
-                put(target, data)
-                written += len(data)
+            written, notes = pour(contents, infos, target, how), []
     removed, more = finish(
         source, before, how, f"in another format ({how.format}) less may come back" * bool(how.format)
     )
@@ -356,37 +359,78 @@ def extract(
     """Items by name or number, each as a file; of the archive only header, index and their bytes are read.
 
     target: a file (for one item), a folder or a stream; by default files here, under the last steps of their names.
-    Raises CodecError, and ArdmError where there is no such item, or a target is there or cannot be written.
+    All items are tried.  Raises Failures where some could not be restored, are not there, or have a target that is there
+    or cannot be written; CodecError, ArdmError where the archive cannot be read at all.
     """
     how = how or How()
-    done = []
+    done, failed = list[Done](), list[Exception]()
     with opened(source, None, how) as (file, _):
         if not holds_items(file, is_ours(source)):
             raise ArdmError("this is no archive but holds one file; ardm decompress restores it")
         archive = frames.open_archive(file, UNLIMITED)
-        numbers = [_number(archive, text) for text in wanted]
-        infos = [archive.info(number) for number in numbers]
-        admit(infos, how.budget, archive.file_bytes, how.format)
-        for number, info in zip(numbers, infos, strict=True):
-            began = time.perf_counter()
-            name = archive.names[number] if archive.names else f"{_stem(source)}-{number}.{info.origin or 'bin'}"
-            name = safe_names([_converted(name, info, how.format)])[0].split("/")[-1]
-            named = isinstance(target, Path) and not target.is_dir()
-            path: Path | Sink
-            if target is None or isinstance(target, Path):
-                path = target if named and target is not None else (target or Path()) / name
-            else:
-                path = target
-            content = archive.item(number, how.engine.models)
-            if isinstance(path, Path):
-                written = restore([content], path, how, how.format or format_of(path, info, named))
-            else:
-                data = rendered(content, how.format, how.budget)
-                written = len(data)
-                put(path, data)
-            seconds = time.perf_counter() - began
-            done.append(Done(path_of(source), path_of(path), described(info), info.file_bytes, written, seconds))
+        items = list[tuple[int, FrameInfo]]()
+        for text in wanted:
+            with _tried(failed):
+                number = _number(archive, text)
+                with _named(archive, number):
+                    info = archive.info(number)
+                    admit([info], how.budget, archive.file_bytes, how.format)
+                items.append((number, info))
+        admit((info for _, info in items), how.budget, archive.file_bytes, how.format)
+        for number, info in items:
+            with _tried(failed), _named(archive, number):
+                done.append(_extracted(archive, number, info, source, target, how))
+    if failed:
+        raise failures(done, failed)
     return done
+
+
+def _extracted(
+    archive: Archive, number: int, info: FrameInfo, source: Path | BinaryIO, target: Path | Sink | None, how: How
+) -> Done:
+    """One item as a file, or to a stream."""
+    began = time.perf_counter()
+    name = archive.names[number] if archive.names else f"{_stem(source)}-{number}.{info.origin or 'bin'}"
+    name = safe_names([_converted(name, info, how.format)])[0].split("/")[-1]
+    named = isinstance(target, Path) and not target.is_dir()
+    path: Path | Sink
+    if target is None or isinstance(target, Path):
+        path = target if named and target is not None else (target or Path()) / name
+    else:
+        path = target
+    content = archive.item(number, how.engine.models)
+    if isinstance(path, Path):
+        written = restore([content], path, how, how.format or format_of(path, info, named))
+    else:
+        data = rendered(content, how.format, how.budget)
+        written = len(data)
+        put(path, data)
+    seconds = time.perf_counter() - began
+    return Done(path_of(source), path_of(path), described(info), info.file_bytes, written, seconds)
+
+
+@contextmanager
+def _tried(failed: list[Exception]) -> Iterator[None]:
+    """What fails of one item is kept, and the others are tried; not where the stream for all of them takes no more."""
+    try:
+        yield
+    except (BrokenPipeError, Unwritten):
+        raise
+    except (ArdmError, OSError, MemoryError) as error:
+        if str(error) not in map(str, failed):  # a model that is missing is told once
+            failed.append(error)
+
+
+@contextmanager
+def _named(archive: Archive, number: int) -> Iterator[None]:
+    """Say of which item an error is."""
+    try:
+        yield
+    except (Unwritten, ModelMissing):
+        raise
+    except ArdmError as error:
+        name = f" ({archive.names[number]})" if archive.names else ""
+        raise type(error)(f"item {number}{name}: {str(error).removesuffix(f' in item {number}')}") from None
 
 
 def _stem(source: object) -> str:
@@ -405,12 +449,35 @@ def _number(archive: Archive, text: str) -> int:
 
 
 def check_archive(source: Path | BinaryIO, how: How) -> Done:
-    """Decode every item, and check it; nothing is written.  Raises CodecError, ArdmError."""
-    began = time.perf_counter()
+    """Decode every item, and check it; nothing is written.
+
+    Raises Failures, which names all items that are damaged or too large; CodecError, ArdmError where the archive cannot
+    be read at all.
+    """
+    began, size, failed = time.perf_counter(), 0, list[Exception]()
     with opened(source, None, how) as (file, _):
         refuse_foreign(file, is_ours(source))
         archive = frames.open_archive(file, UNLIMITED)
-        admit((archive.info(number) for number in range(len(archive))), how.budget, archive.file_bytes)
-        size = sum(content.raw_bytes for content in archive.items(how.engine.models, None, how.told("testing")))
+        infos = dict[int, FrameInfo]()
+        for number in range(len(archive)):
+            with _tried(failed), _named(archive, number):
+                info = archive.info(number)
+                admit([info], how.budget, archive.file_bytes)
+                infos[number] = info
+        admit(infos.values(), how.budget, archive.file_bytes)
+        numbers, at, alone = list(infos), 0, False
+        while at < len(numbers):  # all at once, which is faster; after a failure one by one, up to the item at fault
+            which = numbers[at : at + 1] if alone else numbers[at:]
+            try:
+                for content in archive.items(how.engine.models, which, how.told("testing")):
+                    size, at = size + content.raw_bytes, at + 1
+            except ArdmError as error:
+                if alone:
+                    with _tried(failed), _named(archive, numbers[at]):
+                        raise error
+                    at += 1
+                alone = not alone
+    if failed:
+        raise failures([], failed)
     seconds = time.perf_counter() - began
     return Done(path_of(source), None, f"{len(archive)} items", archive.file_bytes, size, seconds)

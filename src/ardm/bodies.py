@@ -14,12 +14,18 @@ from ardm.nets.local import Features
 from ardm.nets.wavenet import nearby
 from ardm.sizes import ModelConfig
 
+NO_LABEL = -(2**63)
+"""Among labels, an item that has none."""
+
 
 class Condition(nn.Module):
     """Context → one vector an item: a class label (B,) int64, a vector (B, V), and the number of known digits.
 
     The number of known digits is embedded as in the paper: sinusoids, then two layers of four times the width.
+    required: whether an item without a label is refused, since none was seen in training.
     """
+
+    required = False
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
@@ -35,10 +41,7 @@ class Condition(nn.Module):
         B = len(depth)
         out = like.new_zeros(B, self.width)
         if self.label is not None:
-            if context is not None and (context.shape != (B,) or context.dtype != torch.long):
-                raise ArdmError(f"this model takes one class label an item, int64 ({B},); got {tuple(context.shape)}")
-            missing = torch.full((B,), self.config.labels, device=depth.device)
-            out = out + self.label(missing if context is None else context)
+            out = out + self.label(self._rows(context, B, depth.device))
         elif self.vector is not None and context is not None:
             if context.shape != (B, self.config.vector):
                 raise ArdmError(f"this model takes vectors ({B}, {self.config.vector}); got {tuple(context.shape)}")
@@ -52,6 +55,25 @@ class Condition(nn.Module):
             angle = known[:, None] * rate
             out = out + self.time(torch.cat([angle.sin(), angle.cos()], 1))
         return out
+
+    def _rows(self, context: Tensor | None, items: int, device: torch.device) -> Tensor:
+        """(B,): the rows of labels; the last one for none."""
+        K = self.config.labels
+        if context is None:
+            if self.required:
+                raise ArdmError(f"this model was trained with a label for every item: give labels 0..{K - 1}")
+            return torch.full((items,), K, device=device)
+        if context.shape != (items,) or context.dtype != torch.long:
+            found = f"{str(context.dtype).removeprefix('torch.')} {tuple(context.shape)}"
+            raise ArdmError(f"this model takes one class label an item, 0..{K - 1}, int64 ({items},); got {found}")
+        none = context == NO_LABEL
+        wrong = ~none & ((context < 0) | (context >= K))
+        if context.device.type == "cpu":  # elsewhere the embedding refuses row K + 1, and nobody waits for the device
+            if wrong.any():
+                raise ArdmError(f"class labels of this model lie in 0..{K - 1}; got {int(context[wrong][0])}")
+            if self.required and none.any():
+                raise ArdmError(f"this model was trained with a label for every item: give labels 0..{K - 1}")
+        return context.masked_fill(none, K).masked_fill(wrong, K + 1)
 
 
 class ImageBody(nn.Module):

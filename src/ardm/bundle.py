@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import resources
@@ -33,7 +35,11 @@ from ardm.model import Model
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
+from ardm.whole import _abandoned, _locked
 from ardm.zoo import ModelConfig, build, outline
+
+if sys.platform != "win32":
+    import fcntl
 
 FORMAT = 1
 OWN = ("model.safetensors", "curve.safetensors", "config.json")
@@ -57,6 +63,13 @@ class Bundle:
     order: OrderConfig = field(default_factory=OrderConfig)
     curve: LossCurve | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Tell a model of labels whether it ever learned to go without one, where its recipe is known."""
+        condition, recipe = getattr(getattr(self.model, "body", None), "condition", None), self.card.get("recipe")
+        if self.config.labels and condition is not None and isinstance(recipe, dict):
+            labelled = bool(recipe.get("data", {}).get("labels"))
+            condition.required = labelled and not recipe.get("train", {}).get("label_dropout", 0.0)
 
     @cached_property
     def identity(self) -> str:
@@ -144,15 +157,26 @@ class replacing:  # noqa: N801 (used like a function)
     def __enter__(self) -> Path:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            _restore(self.folder, self.own)
-            self.new = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-new-", dir=self.folder.parent))
+            recover(self.folder, self.own)
+            lock = None
+            while lock is None:  # again, if another process sweeps it in the instant before it is locked
+                self.new = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-new-", dir=self.folder.parent))
+                lock = _locked(self.new)
+            self.lock = lock
             self.new.chmod(0o755)
         except OSError as error:
             raise ArdmError(f"cannot write {self.folder}: {error.strerror}") from None
         return self.new
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        try:
+            self._finish(kind is not None)
+        finally:
+            if self.lock >= 0:
+                os.close(self.lock)
+
+    def _finish(self, failed: bool) -> None:
+        if failed:
             shutil.rmtree(self.new, ignore_errors=True)
             return
         for file in self.new.iterdir():
@@ -187,11 +211,41 @@ def _restore(folder: Path, own: Sequence[str] | None) -> None:
             old.rename(folder)
 
 
-def recover(folder: Path) -> None:
-    """Finish what a kill left half done, and sweep leftovers."""
-    _restore(folder, None)
+def recover(folder: Path, own: Sequence[str] | None = None) -> None:
+    """Finish what a kill left half done, and remove new folders that no process is writing any more."""
+    _restore(folder, own)
     for new in sorted(folder.parent.glob(f".{folder.name}-new-*")):
-        shutil.rmtree(new, ignore_errors=True)
+        _abandoned(str(new))
+
+
+_OURS = set[Path]()
+"""Folders that this process holds."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that ask for it so; within one process it may be asked for again.
+
+    Raises ArdmError where another process holds it.  Where a file system locks nothing, nothing is held.
+    """
+    folder = folder.resolve()
+    if sys.platform == "win32" or folder in _OURS or not folder.is_dir():
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ArdmError(f"another process is training in {folder}; wait for it, or give another folder") from None
+    except OSError:
+        pass
+    _OURS.add(folder)
+    try:
+        yield
+    finally:
+        _OURS.discard(folder)
+        os.close(handle)
 
 
 def bundled() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -22,7 +21,7 @@ from ardm.baselines import Absent, Codec, classical, cut, others
 from ardm.bench import PEAK, Comparison, Row, at_levels, bare, facts, markdown, measure, plain
 from ardm.cli_each import bytes_of
 from ardm.codec import model as known_model
-from ardm.console import console, errors, fail, guard, note, say
+from ardm.console import console, dump, errors, fail, guard, live, note, say, show
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files import Engine
@@ -198,7 +197,7 @@ def _read(path: Path, budget: Budget) -> list[Content]:
 
 def _progress(quiet: bool) -> Progress:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=errors, transient=True, disable=quiet or not errors.is_terminal)
+    return Progress(*columns, console=errors, transient=True, disable=quiet or not live(errors))
 
 
 def _measured(
@@ -217,12 +216,12 @@ def _measured(
 
 def _show(compared: Comparison, as_json: bool, as_markdown: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(compared.record(), indent=1))
+        dump(compared.record())
         return
     heads, cells = compared.table()
     say(compared.title)
     if as_markdown or not console.is_terminal:
-        say("\n" + (markdown if as_markdown else plain)(heads, cells) + "\n")
+        say("", *(markdown if as_markdown else plain)(heads, cells).split("\n"), "")
     else:
         _show_rich(compared, heads, cells)
     machine = compared.facts["machine"]
@@ -241,9 +240,9 @@ def _show_rich(compared: Comparison, heads: Sequence[str], cells: Sequence[Seque
     for row, texts in zip(compared.rows, cells, strict=True):
         style = "cyan" if row.ours else "bold" if row is compared.best else ""
         (table if row.measured else missing).add_row(*map(Text, texts), style=style if row.measured else "dim")
-    console.print(table)
+    show(table)
     if missing.row_count:
-        console.print(missing)
+        show(missing)
 
 
 def _complain(rows: Sequence[Row]) -> None:

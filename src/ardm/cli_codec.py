@@ -8,7 +8,6 @@ Nothing here imports PyTorch: what no model is needed for starts without it.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from ardm import archives, formats, places
 from ardm.admission import PIXELS, Budget
 from ardm.cli_each import STREAM, Bar, Place, bytes_of, each, name_of, place_of, standard_output, sweep_before
 from ardm.cli_list import record, table
-from ardm.console import guard, note, say
+from ardm.console import dump, guard, note, plainly, say, streams
 from ardm.files import (
     Done,
     Engine,
@@ -95,7 +94,7 @@ class Levels(TyperCommand):
     """A command that takes its level as -1 ... -9, as compressors do."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write them out."""
+        """Write them out; BadParameter for numbers that are no level."""
         return super().parse_args(ctx, list(_levels(args)))
 
 
@@ -104,10 +103,12 @@ def _levels(args: Sequence[str]) -> Iterator[str]:
         if arg == "--":
             yield from args[k:]
             return
-        found = re.fullmatch(r"-([kfcrvq]*)([1-9])([kfcrvq]*)", arg)
+        found = re.fullmatch(r"-([kfcrvq]*)([0-9]+)([kfcrvq]*)", arg)
         if found is None:
             yield arg
             continue
+        if found[2] not in "123456789":
+            raise typer.BadParameter(f"levels are -1 to -9; got -{found[2]} (a file of this name stands behind --)")
         yield f"--level={found[2]}"
         if found[1] or found[3]:
             yield f"-{found[1]}{found[3]}"
@@ -119,6 +120,21 @@ class Aliases(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Write them out."""
         return super().parse_args(ctx, aliased(args))
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run; standard streams may be missing, full, narrow or in parts."""
+        with streams():
+            return super().main(*args, **settings)
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Read the arguments before the command."""
+        with plainly():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the arguments of a command, and run it."""
+        with plainly():
+            return super().invoke(ctx)
 
 
 _COMMANDS = {"z": "compress", "d": "decompress", "t": "test", "l": "list"}
@@ -295,8 +311,8 @@ def check(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
             return (archives.check_archive if _holds_items(source) else check_file)(source, how)
 
-        def line(done: Done) -> str:
-            return f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"
+        def line(done: Done) -> list[str]:
+            return [f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"]
 
         each(_found(files, recursive, packed=True), Place(writes=False), one, line, bar, seekable=bytes_of(memory))
 
@@ -349,7 +365,7 @@ def list_files(
             each(_found(files, recursive, packed=True), Place(writes=False), one, None, bar, seekable=bytes_of(memory))
         finally:
             if as_json:
-                typer.echo(json.dumps(records, indent=1))
+                dump(records)
             elif records:
                 table(records)
 
@@ -402,7 +418,7 @@ def _archive(files: Sequence[Path], target: Path, elsewhere: bool, how: How, ver
     if bar.quiet:
         return
     if target != STREAM:
-        say(_compressed(done, verbose))
+        say(*_compressed(done, verbose))
     for text in done.notes:
         note(text)
 
@@ -410,7 +426,7 @@ def _archive(files: Sequence[Path], target: Path, elsewhere: bool, how: How, ver
 # --- what is said -----------------------------------------------------------------------------------------------------
 
 
-def _compressed(done: Done, verbose: bool) -> str:
+def _compressed(done: Done, verbose: bool) -> list[str]:
     report = done.report
     assert report is not None
     how = f"{report.calls} calls" if not report.stored else f"stored with {' and '.join(report.methods)}"
@@ -419,14 +435,14 @@ def _compressed(done: Done, verbose: bool) -> str:
     if done.source_bytes:
         ratio += f" ({done.target_bytes / done.source_bytes:.1%})"
     rate = f"{report.bits_per_sample:.3f} bits a sample, " if report.samples else ""
-    line = f"{done.source or 'all'} -> {done.target}: {done.what}, {ratio}, {rate}{how}, {done.seconds:.1f} s"
+    lines = [f"{done.source or 'all'} -> {done.target}: {done.what}, {ratio}, {rate}{how}, {done.seconds:.1f} s"]
     if verbose:
         held = ", ".join(f"{count} {name}" for name, count in report.methods.items())
         model = f"model {report.model[:16]}, {report.bits / 8:.0f} bytes by its own count; " if report.model else ""
-        line += f"\n  {model}{report.regions} regions; parts: {held}; {report.header_bytes} bytes around them"
-    return line
+        lines.append(f"  {model}{report.regions} regions; parts: {held}; {report.header_bytes} bytes around them")
+    return lines
 
 
-def _restored(done: Done, verbose: bool = False) -> str:
+def _restored(done: Done, verbose: bool = False) -> list[str]:
     sizes = f", {done.source_bytes} -> {done.target_bytes} bytes" * verbose
-    return f"{name_of(done.source)} -> {done.target}: {done.what}{sizes}, {done.seconds:.1f} s"
+    return [f"{name_of(done.source)} -> {done.target}: {done.what}{sizes}, {done.seconds:.1f} s"]

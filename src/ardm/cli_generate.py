@@ -22,6 +22,10 @@ if TYPE_CHECKING:  # as in `cli`
     from ardm.schema import Schema
 
 
+SHOWN = 24
+"""Lines of samples on the screen, at most."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
     for command in (sample, fill):
@@ -33,9 +37,7 @@ def sample(
         str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub; or a codec model.")
     ] = "cifar10-any-order",
     items: Annotated[int, typer.Option("--items", "-n", help="How many.", min=1)] = 16,
-    calls: Annotated[
-        int | None, typer.Option("--calls", help="Network calls (default: 50, or the model's own).", min=1)
-    ] = None,
+    calls: Calls = None,
     order: Annotated[
         str, typer.Option(help="random, confident, own, or an order of images; default: own, or random.")
     ] = "",
@@ -162,18 +164,21 @@ def _target(kind: str, out: Path | None, force: bool) -> Path:
 def _write(
     kind: str, values: NDArray[Any], target: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
 ) -> None:
-    """Samples (n, D) to a file, the first of them to the screen."""
+    """Samples (n, D) to a file, and to the screen as many as are read there."""
     from ardm.outputs import write
 
-    for line in list(write(kind, values, target, alphabet, schema, rate, force))[:4]:
+    lines = list(write(kind, values, target, alphabet, schema, rate, force))
+    for line in lines[:SHOWN]:
         say(line[:400])
+    if len(lines) > SHOWN:
+        say(f"… {len(lines) - SHOWN} more")
     say(f"wrote {target}")
 
 
 def fill(
     image: Annotated[Path, typer.Argument(help="The image to complete.")],
     mask: Annotated[
-        Path | None, typer.Option(help="An image of the same size: black is unknown, white is kept.")
+        Path | None, typer.Option(help="An image of the same size in black (unknown) and white (kept).")
     ] = None,
     box: Annotated[str, typer.Option(help="Or forget a box: x,y,width,height.")] = "",
     digits: Annotated[
@@ -181,8 +186,8 @@ def fill(
     ] = 0,
     model: Annotated[str, typer.Option("--model", "-m", help="An any-order model.")] = "cifar10-any-order",
     items: Annotated[int, typer.Option("--items", "-n", help="How many completions.", min=1)] = 4,
-    calls: Calls = 50,
-    order: Order = "random",
+    calls: Calls = None,
+    order: Order = "",
     temperature: Temperature = 1.0,
     label: Label = None,
     seed: Seed = 0,
@@ -229,8 +234,9 @@ def fill(
                 f"{bundle.name} writes values with {S} digits; --digits keeps fewer than that, got {digits}"
             )
         generator = torch.Generator().manual_seed(seed)
+        budget, order = api.budget(bundle, calls, order or None)
         batch, depth = x.expand(items, -1, -1, -1), known.expand(items, -1, -1, -1)
-        start, made = api.started(bundle, batch, depth, calls, order, generator)
+        start, made = api.started(bundle, batch, depth, budget, order, generator)
         states = [start, *api.generate(bundle, made, start, generator, temperature, context_of(bundle, label, items))]
         _paint(bundle, states, out, gif, scale, original=x)
 
@@ -248,7 +254,7 @@ def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
             raise ArdmError(
                 f"{mask} is {m.shape[2]}x{m.shape[1]}, the image is {x.shape[2]}x{x.shape[1]}; they must agree"
             )
-        known = known * (m[: 1 if len(m) < 3 else 3].float().mean(0) >= 128)
+        known = known * _told(m, mask)
     else:
         asked = numbers(box)
         if len(asked) != 4 or min(asked) < 0 or not asked[2] * asked[3]:
@@ -260,6 +266,29 @@ def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
     if known.all():
         raise ArdmError("nothing is unknown: the mask is white everywhere")
     return known.long()
+
+
+BLACK, WHITE = 31, 224
+"""Up to and from which grey a pixel of a mask is black or white: lossy formats are not exact."""
+
+
+def _told(m: torch.Tensor, mask: Path) -> torch.Tensor:
+    """(H, W) 0 or 1 from the pixels of a mask (C, H, W); ArdmError where it does not say which."""
+    colours, alpha = (m[:-1], m[-1]) if len(m) in (2, 4) else (m, None)
+    if alpha is not None and (alpha < 255).any():
+        raise ArdmError(
+            f"{mask} has {int((alpha < 255).sum())} pixels that are not opaque, which say nothing: save the mask without "
+            "transparency, black for what is unknown and white for what is kept"
+        )
+    black, white = (colours <= BLACK).all(0), (colours >= WHITE).all(0)
+    neither = ~(black | white)
+    if neither.any():
+        y, x = neither.nonzero()[0].tolist()
+        raise ArdmError(
+            f"{mask} has {int(neither.sum())} pixels that are neither black (unknown) nor white (kept), the first "
+            f"{tuple(colours[:, y, x].tolist())} at {x},{y}: save it in black and white, without smooth edges"
+        )
+    return white.long()
 
 
 def _paint(

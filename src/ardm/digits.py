@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ardm.errors import ArdmError
+from ardm.inputs import integers
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,15 @@ class Partial:
 
     value: Tensor
     depth: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("value", "depth"):
+            if getattr(self, name).__class__ is not Tensor or getattr(self, name).dtype != torch.long:
+                object.__setattr__(self, name, integers(getattr(self, name), name))
+        if self.value.shape != self.depth.shape:
+            raise ArdmError(
+                f"value and depth must have one shape; got {tuple(self.value.shape)} and {tuple(self.depth.shape)}"
+            )
 
     @property
     def batch(self) -> int:
@@ -169,6 +179,7 @@ class Digits:
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
         """Forget all but the first `depth` digits of x; both (B, *shape)."""
+        x, depth = integers(x), integers(depth, "depth")
         weights = torch.tensor([self.base ** (len(self) - d) for d in range(len(self) + 1)], device=x.device)
         return Partial(x - x % weights[depth], depth)
 
@@ -265,6 +276,7 @@ class Maps:
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
         """Apply the maps to x until `depth` of them are left."""
+        x, depth = integers(x), integers(depth, "depth")
         return Partial(self._tables[0].to(x.device)[depth, x], depth)
 
     def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:

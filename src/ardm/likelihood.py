@@ -25,6 +25,8 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.inputs import context as side_of
+from ardm.inputs import depths, items, number
 from ardm.model import AnyModel, ScoresAll
 from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan
@@ -99,7 +101,9 @@ def bound(
     −log p(the rest | given).  context: (B, …), whatever the model takes.  chunk: network inputs a call.
     The steps of all items and passes are stratified together.  Raises ArdmError on values outside 0..K−1.
     """
-    place = spread(_checked(model, x, chunk, passes) * passes, generator)
+    x, context = _taken(model, x, context, chunk, passes)
+    given = None if given is None else depths(given, x, model.digits, "given")
+    place = spread(len(x) * passes, generator)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
         return _observed(model, data, place[rows], generator, known, side)[1].nats
@@ -123,9 +127,10 @@ def policy_bound(
     the mean is the same, with less noise (section 3.1).  starts: where groups begin, as stage · D + sites known;
     increasing, with one at the start of each stage.  The rest is as for `bound`, and so are the errors raised.
     """
-    D = math.prod(x.shape[1:])
+    x, context = _taken(model, x, context, chunk, passes)
+    given = None if given is None else depths(given, x, model.digits, "given")
+    D, total = math.prod(x.shape[1:]), len(x) * passes
     first = _groups(starts, len(model.digits), D)
-    total = _checked(model, x, chunk, passes) * passes
     group = (spread(total, generator) * len(first)).long().clamp(max=len(first) - 1)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
@@ -150,6 +155,7 @@ def policy_step(
 
     The group's width / (D − known) is the chance that a hidden site is in it, and 1 / len(starts) that of the group.
     """
+    x = items(x, model)
     D = math.prod(x.shape[1:])
     ends = torch.cat([starts[1:], starts.new_tensor([len(model.digits) * D])]).to(x.device)
     begin = starts.to(x.device)[group]
@@ -172,9 +178,8 @@ def absorbing_bound(
     Its mean is `schedule.absorbing_cost` of the model's loss curve.  Never below the any-order bound, to which it falls
     with T.  The rest is as for `bound`.  Raises ArdmError where values have several digits.
     """
-    total = _checked(model, x, chunk, passes) * passes
-    if steps < 1:
-        raise ArdmError(f"absorbing diffusion takes at least one step; got {steps}")
+    x, context = _taken(model, x, context, chunk, passes)
+    total, steps = len(x) * passes, number(steps, "the number of steps")
     time = (spread(total, generator) * steps).long().clamp(max=steps - 1) + 1
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
@@ -189,7 +194,7 @@ def causal_bound(
     model: ScoresAll, x: Tensor, passes: int, generator: torch.Generator, context: Tensor | None = None, chunk: int = 64
 ) -> Estimate:
     """The any-order bound on −log p(x) of an order-agnostic causal model: the mean over `passes` random orders an item."""
-    _checked(model, x, chunk, passes)
+    x, context = _taken(model, x, context, chunk, passes)
     D = math.prod(x.shape[1:])
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
@@ -219,10 +224,10 @@ def curve(
     """
     if grid < 0:
         raise ArdmError(f"grid is a number of steps of each stage, or 0 for random steps; got {grid}")
+    x, context = _taken(model, x, context, chunk, passes)
     D, S = math.prod(x.shape[1:]), len(model.digits)
     measured = LossCurve(S, D)
-    items = _checked(model, x, chunk, passes)
-    place = spread(items * passes, generator) if not grid else None
+    place = spread(len(x) * passes, generator) if not grid else None
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
         if place is not None:
@@ -276,6 +281,7 @@ def _observed(
 @torch.no_grad()
 def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Tensor | None, chunk: int) -> Tensor:
     """(passes, B) float64: nats of every item in every pass, at most `chunk` at a time."""
+    _refuse_context(context, x)
     B = len(x)
     out = torch.empty(passes * B, dtype=torch.double, device=x.device)
     known = None if given is None else given.to(x.device).expand_as(x)
@@ -304,16 +310,14 @@ def _groups(starts: Sequence[int], stages: int, D: int) -> Tensor:
     return first
 
 
-def _checked(model: AnyModel | ScoresAll, x: Tensor, chunk: int, passes: int = 1) -> int:
-    """The number of items B; refuses what would give a wrong figure silently."""
-    K = model.digits.classes
-    if passes < 1 or chunk < 1:
-        raise ArdmError(f"passes and chunk must be at least 1; got {passes} and {chunk}")
-    if x.dtype != torch.long or x.ndim < 2 or not x.numel():
-        raise ArdmError(f"x must be int64 of shape (B, *shape), of at least one item; got {x.dtype} {tuple(x.shape)}")
-    if x.min() < 0 or x.max() >= K:
-        raise ArdmError(f"x must hold values in 0..{K - 1}; got {int(x.min())}..{int(x.max())}")
-    return len(x)
+def _taken(
+    model: AnyModel | ScoresAll, x: Tensor, context: Tensor | None, chunk: int, passes: int = 1
+) -> tuple[Tensor, Tensor | None]:
+    """Items and context as the model takes them; refuses what would give a wrong figure silently."""
+    number(passes, "passes")
+    number(chunk, "chunk")
+    x = items(x, model)
+    return x, side_of(context, len(x), x.device)
 
 
 # --- exact: along a plan ----------------------------------------------------------------------------------------------
@@ -334,9 +338,13 @@ def exact(
     says is given.  context: (B, …), whatever the model takes.  chunk: network inputs a call.
     Raises ArdmError where the start is not a part of x, or the plan does not begin where it ends.
     """
-    B, D = _checked(model, x, chunk), math.prod(x.shape[1:])
+    x, context = _taken(model, x, context, chunk)
+    B, D = len(x), math.prod(x.shape[1:])
     zeros = torch.zeros(B, dtype=torch.double, device=x.device)
+    start = None if start is None else start.to(x.device)
     if not isinstance(plan, Plan):
+        if start is not None:
+            _refuse_part(start, model, x)
         return Estimate(score(model, plan, x, start, context), zeros, "exact, walked along an adaptive plan", D)
     when = _fitting(plan, model, x)
     begun = (when == GIVEN).sum(1).expand_as(x) if start is None else start.depth
@@ -352,7 +360,7 @@ def causal(
 
     x: (B, *shape).  rank: (D,) or (B, *shape), the step of each site; raster without it.
     """
-    _checked(model, x, chunk)
+    x, context = _taken(model, x, context, chunk)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
         along = rank if rank is None or rank.ndim == 1 else rank[rows]
@@ -371,6 +379,7 @@ def mixture(
     """
     if not plans:
         raise ArdmError("a mixture needs at least one plan")
+    x = items(x, model)
     nats = torch.stack([exact(model, plan, x, context=context, chunk=chunk).nats for plan in plans])
     mixed = math.log(len(plans)) - torch.logsumexp(-nats, 0)
     name = f"bound by a mixture of {len(plans)} plan{'s' * (len(plans) > 1)}"
@@ -382,6 +391,7 @@ def _teacher_forced(
     model: AnyModel, when: Tensor, x: Tensor, begun: Tensor, context: Tensor | None, chunk: int
 ) -> Tensor:
     """(B,) float64: −log p of every digit revealed, each given x cut to what is known before its step."""
+    _refuse_context(context, x)
     nats = torch.zeros(len(x), dtype=torch.double, device=x.device)
     rows = _rows(when, len(x))
     for a in range(0, len(rows[0]), chunk):
@@ -394,6 +404,14 @@ def _teacher_forced(
         logp = prediction.log_prob(sites, model.digits.read(data, depth, sites)).double()
         nats = nats.index_add(0, items[sites.lane], -logp)
     return nats
+
+
+def _refuse_context(context: Tensor | None, x: Tensor) -> None:
+    """Chunks take rows of it, so that too many would go unnoticed."""
+    if context is not None and (context.ndim == 0 or len(context) != len(x)):
+        raise ArdmError(
+            f"context has a row (such as a class label) for each of the {len(x)} items; got {tuple(context.shape)}"
+        )
 
 
 def _rows(when: Tensor, batch: int) -> tuple[Tensor, Tensor]:
@@ -413,9 +431,13 @@ def _fitting(plan: Plan, model: AnyModel, x: Tensor) -> Tensor:
     return plan.when.to(x.device)
 
 
-def _refuse_start(start: Partial, when: Tensor, model: AnyModel, x: Tensor) -> None:
+def _refuse_part(start: Partial, model: AnyModel, x: Tensor) -> None:
     if start.depth.shape != x.shape or not torch.equal(model.digits.truncate(x, start.depth).value, start.value):
         raise ArdmError("start must be x with some digits forgotten: digits.truncate(x, depth)")
+
+
+def _refuse_start(start: Partial, when: Tensor, model: AnyModel, x: Tensor) -> None:
+    _refuse_part(start, model, x)
     live = ((when != GIVEN) & (when != NEVER)).any(1)
     if (live & (start.depth != (when == GIVEN).sum(1))).any():
         raise ArdmError("the plan does not begin where the start ends; use plan.given(start.depth)")

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ardm.digits import Sites
 from ardm.errors import ArdmError
+from ardm.inputs import depths, items
 from ardm.model import AnyModel, ScoresAll
 from ardm.plan import Plan
 
@@ -99,11 +100,12 @@ def bound_step(
     subset: score at most this many hidden sites an item, drawn at random and weighted: unbiased, and cheaper.
     key: (B, *shape) uniform draws that pick the subset; by default they come from the generator.
     """
+    x = items(x, model, lazy=True)
     S = len(model.digits)
     stage, known = (v.view(-1, *[1] * (x.ndim - 1)) for v in (steps.stage, steps.known))
     depth = stage + (steps.rank < known).long()
     if given is not None:
-        depth = torch.maximum(depth, given)
+        depth = torch.maximum(depth, depths(given, x, model.digits, "given", lazy=True))
     mask = (depth == stage) & (steps.rank >= known)
     hidden = mask.flatten(1).sum(1)
     free = hidden + steps.known
@@ -127,6 +129,7 @@ def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Ten
 
     `hidden` counts what the step itself reveals, all of which is scored.
     """
+    x = items(x, model, lazy=True)
     when = plan.when.to(x.device).expand(len(x), *plan.when.shape[1:])
     at = step.view(-1, *[1] * (when.ndim - 1))
     depth = (when < at).sum(1)
@@ -156,6 +159,7 @@ def absorbing_step(
     """
     if len(model.digits) != 1:
         raise ArdmError("absorbing diffusion hides whole values: use a model with base 0, or the objective of steps")
+    x = items(x, model, lazy=True)
     share = time.double().view(-1, *[1] * (x.ndim - 1)) / steps
     mask = key.double() < share
     known, hidden = (~mask).long(), mask.flatten(1).sum(1)
@@ -172,6 +176,7 @@ def causal_step(model: ScoresAll, x: Tensor, rank: Tensor | None = None, context
 
     rank: (B, *shape), the step of each site; raster without it.
     """
+    x = items(x, model, lazy=True)
     sums = model.nats(x, rank, context).sum(1)
     count = torch.full((len(x),), x[0].numel(), device=x.device)
     return Scored(sums, sums, count, count)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.inputs import integers, mask
 
 GIVEN = -1
 """A digit that is known before the walk begins."""
@@ -56,8 +57,10 @@ class Plan:
     when: Tensor
 
     def __post_init__(self) -> None:
+        if not isinstance(self.when, Tensor) or self.when.dtype != torch.long:
+            object.__setattr__(self, "when", integers(self.when, "when, int64 steps,"))
         when = self.when
-        if when.ndim < 3 or when.dtype != torch.long:
+        if when.ndim < 3:
             raise ArdmError(f"when must be int64 of shape (1 or B, S, *shape); got {when.dtype} {tuple(when.shape)}")
         late, early = when[:, 1:], when[:, :-1]
         fixed = ((late == GIVEN) & (early == GIVEN)) | ((late == NEVER) & (early == NEVER))
@@ -147,6 +150,7 @@ class Plan:
 
         What is known is struck off, and steps that become empty for every item are removed.
         """
+        depth = integers(depth, "depth").to(self.when.device)
         stage = torch.arange(self.stages, device=self.when.device).view(1, -1, *[1] * len(self.shape))
         when = torch.where(
             stage < depth[:, None], GIVEN, self.when.expand(max(len(depth), len(self.when)), *self.when.shape[1:])
@@ -161,7 +165,7 @@ class Plan:
 
     def only(self, inside: Tensor) -> Plan:
         """The plan in which sites outside `inside` (1 or B, *shape) bool are never revealed; steps keep their number."""
-        return Plan(torch.where(inside[:, None], self.when, NEVER))
+        return Plan(torch.where(mask(inside, "inside")[:, None], self.when, NEVER))
 
 
 @dataclass(frozen=True)
@@ -170,32 +174,90 @@ class Confident:
 
     It looks at the prediction, so a decoder that makes the same predictions replays it: it samples, scores and codes.
     Stages are finished one after the other.  starts: as for `Plan.coarsen`, in the numbering stage · D + known.
+    turns: instead of starts, where something is known beforehand: of each item, or of all, the stage and the width of
+    each step; see `given`.
     """
 
     starts: tuple[int, ...]
     sites: int
     stages: int = 1
+    turns: tuple[tuple[tuple[int, int], ...], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.turns:
+            self._refuse_turns()
+            return
         if not self.starts or self.starts[0] != 0 or any(a >= b for a, b in pairwise(self.starts)):
             raise ArdmError(f"starts must begin with 0 and increase strictly; got {self.starts[:8]}")
         missing = [s * self.sites for s in range(self.stages) if s * self.sites not in self.starts]
         if missing or self.starts[-1] >= self.stages * self.sites:
             raise ArdmError(f"each stage must begin with a step of its own, below {self.stages * self.sites} in all")
 
+    def _refuse_turns(self) -> None:
+        if self.starts:
+            raise ArdmError("a confident plan has starts, or turns where something is known; got both")
+        for row in self.turns:
+            in_turn = all(a[0] <= b[0] for a, b in pairwise(row))
+            if not in_turn or any(not 0 <= s < self.stages or not 1 <= w <= self.sites for s, w in row):
+                raise ArdmError(f"turns are (stage, width) with stages in order and widths from 1; got {row[:8]}")
+
     def __len__(self) -> int:
-        return len(self.starts)
+        return max(map(len, self.turns)) if self.turns else len(self.starts)
+
+    def given(self, depth: Tensor) -> Confident:
+        """The plan for a walk that starts from a state of this depth (1 or B, *shape): what is left of its schedule.
+
+        A stage of which t sites are known is told in the steps that begin at t or later, the first of them at t.
+        """
+        if self.turns:
+            raise ArdmError("this plan begins from a state already; take given of the plan for nothing known")
+        D, flat = self.sites, integers(depth, "depth").flatten(1)
+        rows = []
+        for known in zip(*((flat > s).sum(1).tolist() for s in range(self.stages)), strict=True):
+            row = []
+            for s, t in enumerate(known):
+                edges = [t, *(v - s * D for v in self.starts if s * D + t < v < (s + 1) * D), D]
+                row += [(s, b - a) for a, b in pairwise(edges) if b > a]
+            rows.append(tuple(row))
+        return Confident((), D, self.stages, tuple(rows))
+
+    @cached_property
+    def _turns(self) -> tuple[Tensor, Tensor]:
+        """Stage and width (1 or B, steps); stage −1, at which no site is, where an item has no more steps."""
+        rows = self.turns or (
+            tuple((a // self.sites, b - a) for a, b in pairwise((*self.starts, self.stages * self.sites))),
+        )
+        padded = [[*row, *[(-1, 0)] * (len(self) - len(row))] for row in rows]
+        both = torch.tensor(padded, dtype=torch.long).view(len(rows), len(self), 2)
+        return both[..., 0], both[..., 1]
+
+    def _refuse(self, state: Partial) -> None:
+        """Turns are of a start; from another one they would end too early or do nothing."""
+        if len(self.turns) not in (1, state.batch) or state.shape.numel() != self.sites:
+            raise ArdmError(
+                f"the plan is for {len(self.turns)} items of {self.sites} sites, not {tuple(state.depth.shape)}"
+            )
+        flat, (stage, width) = state.depth.flatten(1).cpu(), self._turns
+        for s in range(self.stages):
+            if ((flat <= s).sum(1) != (width * (stage == s)).sum(1)).any():
+                raise ArdmError("the plan does not begin where the state ends; use plan.given(state.depth)")
 
     def select(self, k: int, state: Partial, prediction: Asked) -> Sites:
-        """The next sites of least entropy (Shannon, of the next digit); asks the prediction at every hidden site."""
-        width = [*self.starts[1:], self.stages * self.sites][k] - self.starts[k]
-        hidden = state.depth == self.starts[k] // self.sites
+        """The next sites of least entropy (Shannon, of the next digit); asks the prediction at every hidden site.
+
+        Raises ArdmError at step 0 where the state is not the one that turns were made for.
+        """
+        if k == 0 and self.turns:
+            self._refuse(state)
+        stage, width = (v[:, k].to(state.depth.device) for v in self._turns)
+        hidden = state.depth == stage.view(-1, *[1] * len(state.shape))
         asked = Sites.where(hidden)
         p = prediction[asked].double().softmax(-1)
         entropy = torch.full(hidden.shape, torch.inf, dtype=torch.double, device=hidden.device).flatten()
         entropy[asked.index] = torch.special.entr(p).sum(-1)
-        pick = entropy.view(len(hidden), -1).argsort(dim=1, stable=True)[:, :width]
-        chosen = torch.zeros_like(hidden).flatten(1).scatter(1, pick, True)
+        pick = entropy.view(len(hidden), -1).argsort(dim=1, stable=True)
+        first = (torch.arange(pick.shape[1], device=pick.device) < width[:, None]).expand_as(pick)
+        chosen = torch.zeros_like(hidden).flatten(1).scatter(1, pick, first)
         return Sites.where(hidden & chosen.view_as(hidden))
 
 
@@ -208,6 +270,7 @@ def _staged(ranks: Tensor, stages: int, shape: Sequence[int]) -> Plan:
 def ranked(ranks: Tensor, shape: Sequence[int], stages: int = 1) -> Plan:
     """The plan of a given order: ranks (D,) or (S, D), the step of each site within its stage."""
     D = prod(shape)
+    ranks = integers(ranks, "ranks")
     rows = ranks.reshape(-1, D).expand(stages, D)
     if not torch.equal(rows.sort(-1).values, torch.arange(D).expand(stages, D)):
         raise ArdmError(f"ranks must hold each of 0..{D - 1} once; ranks are steps of sites, not sites of steps")

@@ -341,13 +341,33 @@ def joint(curves: ArrayLike, budget: int) -> list[list[int]]:
 
     Greedy, and optimal: a stage's cost is convex in its number of calls.  O((budget + S) · D).
     """
-    tables = [_Table(row) for row in _staged(curves)]
-    _check_budget(budget, len(tables), sum(table.sites for table in tables))
-    calls = [1] * len(tables)
-    for _ in range(budget - len(tables)):
-        gains = [table.cost(n) - table.cost(n + 1) for table, n in zip(tables, calls, strict=True)]
-        calls[int(np.argmax(gains))] += 1
-    return [table.starts(n) for table, n in zip(tables, calls, strict=True)]
+    return remaining(list(_staged(curves)), budget)
+
+
+def remaining(curves: Sequence[ArrayLike], budget: int) -> list[list[int]]:
+    """`joint` where something is known already: the starts of each stage, counted from what is known of it.
+
+    curves: of each stage, the losses L_t of the steps that are left, t from the number known on: rows of any length, and
+    a stage of which all is known has an empty row, and no call.
+    """
+    tables = [_Table(row) if np.size(row) else None for row in curves]
+    live = [s for s, table in enumerate(tables) if table is not None]
+    sites = [0 if table is None else table.sites for table in tables]
+    _check_budget(budget, len(live), sum(sites))
+    if budget == sum(sites):
+        return [list(range(n)) for n in sites]
+    calls = [min(n, 1) for n in sites]
+
+    def gain(stage: int) -> float:
+        table = tables[stage]
+        return 0.0 if table is None else table.cost(calls[stage]) - table.cost(calls[stage] + 1)
+
+    gains = {s: gain(s) for s in live}
+    for _ in range(budget - len(live)):
+        best = max(live, key=lambda s: gains[s])
+        calls[best] += 1
+        gains[best] = gain(best)
+    return [[] if table is None else table.starts(n) for table, n in zip(tables, calls, strict=True)]
 
 
 def _staged(curves: ArrayLike) -> Floats:

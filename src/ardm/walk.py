@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ardm.digits import Partial
+from ardm.inputs import context as side
+from ardm.inputs import device_of, items
 from ardm.model import AnyModel
 from ardm.plan import AnyPlan
 from ardm.source import Draw, Score, Source
@@ -31,7 +33,11 @@ def walk(
 
     state: where to start, `model.digits.blank(B, shape)` for nothing known; a started state needs `plan.given(depth)`.
     truth: (B, *shape) the data, where the source does not know them itself.
+    All of it is moved to the device of the model.
     """
+    device = device_of(model) or state.value.device
+    state, context = state.to(device), side(context, state.batch, device)
+    truth = None if truth is None else items(truth, model, "truth").to(device)
     for k in range(len(plan)):
         with torch.no_grad():
             prediction = model(state, context)
@@ -72,6 +78,7 @@ def score(
 
     start: given part of x, which costs nothing.  `likelihood.exact` gives the same numbers in batches of steps.
     """
+    x = items(x, model)
     start = start or model.digits.blank(len(x), x.shape[1:], x.device)
     ledger = Score(len(x), x.device)
     last(walk(model, plan, ledger, start, truth=x, context=context), start)

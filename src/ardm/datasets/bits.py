@@ -43,7 +43,9 @@ def read_bits(path: Path, separator: str, width: int | None = None, rows: int | 
         line = int((bits > 1).any(1).argmax()) + 1
         raise ArdmError(f"{path}: line {line} holds another value than 0 and 1")
     if rows is not None and len(bits) != rows:
-        raise ArdmError(f"{path} has {len(bits)} rows, expected {rows}; pass verify=False if it is meant to differ")
+        raise ArdmError(
+            f"{path} has {len(bits)} rows, expected {rows}; set data.verify=false (from Python: verify=False) if it is meant to differ"
+        )
     return np.ascontiguousarray(bits)
 
 
@@ -108,7 +110,9 @@ def density(
         fetch(_URL + file, None, root / name)
         home = root
     if home is None:
-        raise ArdmError(f"no {file} in {root}; pass download=True, or put it (from {_URL}) there")
+        raise ArdmError(
+            f"no {file} in {root}; set data.download=true (from Python: download=True), or put it (from {_URL}) there"
+        )
     width, *rows = _SETS[name]
     wanted = dict(zip(("train", "valid", "test"), rows, strict=True))[split] if verify else None
     bits = read_bits(home / file, ",", width if verify else None, wanted)

@@ -65,7 +65,7 @@ def _cifar_home(folder: Path, wanted: Sequence[str], download: bool) -> Path:
     if (folder / _CIFAR_ARCHIVE).is_file():
         _cifar_unpack(folder / _CIFAR_ARCHIVE, home)
         return home
-    get = f"pass download=True, or put {_CIFAR_ARCHIVE} (from {_CIFAR_URL}) into {folder}"
+    get = f"set data.download=true (from Python: download=True), or put {_CIFAR_ARCHIVE} (from {_CIFAR_URL}) into {folder}"
     for pickled in _CIFAR_PICKLES:
         if (folder / pickled).exists():
             raise ArdmError(

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ardm.datasets.base import Bytes, Dataset, Folder, check_md5, fetch, first_folder, known, splits
-from ardm.errors import ArdmError, out_of_memory
+from ardm.errors import ArdmError, parsing
 
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _MD5 = {
@@ -64,8 +64,8 @@ def omniglot(
     found = {key: drawing for name in names for key, drawing in _drawings(root, name, download, verify)}
     if not found or (verify and len(found) != count):
         raise ArdmError(
-            f"{root} holds {len(found)} drawings of the set {set!r}, expected {count}; get {_URL}{names[0]}.zip, or pass "
-            f"verify=False if some are meant to lack"
+            f"{root} holds {len(found)} drawings of the set {set!r}, expected {count}; get {_URL}{names[0]}.zip, or set "
+            f"data.verify=false (from Python: verify=False) if some are meant to lack"
         )
     characters = {name: n for n, name in enumerate(sorted({key.rpartition("/")[0] for key in found}))}
     keys = [key for key in sorted(found) if _drawer(key) in _DRAWERS[split]]
@@ -95,7 +95,9 @@ def _drawings(root: Path, name: str, download: bool, verify: bool) -> Iterator[t
         fetch(f"{_URL}{name}.zip", _MD5[name], root)
         home = root
     if home is None:
-        raise ArdmError(f"no {name} in {root}; pass download=True, or put {name}.zip (from {_URL}) there")
+        raise ArdmError(
+            f"no {name} in {root}; set data.download=true (from Python: download=True), or put {name}.zip (from {_URL}) there"
+        )
     archive = home / f"{name}.zip"
     try:
         if verify and (md5 := _MD5[name]) is not None:
@@ -113,13 +115,9 @@ def _drawings(root: Path, name: str, download: bool, verify: bool) -> Iterator[t
 
 def _pixels(drawing: Path | bytes, key: str, size: int) -> Bytes:
     """(size, size), ink 1.  The files hold white paper, 1, and black ink."""
-    try:
-        with Image.open(io.BytesIO(drawing) if isinstance(drawing, bytes) else drawing, formats=("PNG",)) as image:
-            image.load()
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        if out_of_memory(error):
-            raise MemoryError from error
-        raise ArdmError(f"{key} cannot be read as an image: {error}") from error
+    file = io.BytesIO(drawing) if isinstance(drawing, bytes) else drawing
+    with parsing(f"{key} cannot be read as an image"), Image.open(file, formats=("PNG",)) as image:
+        image.load()
     if image.size != (_SIDE, _SIDE) or image.mode not in ("1", "L"):
         raise ArdmError(
             f"{key} is {image.width} x {image.height} of mode {image.mode!r}, expected {_SIDE} x {_SIDE} in black"

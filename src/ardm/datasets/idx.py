@@ -146,7 +146,7 @@ def _idx_array(source: _Idx, root: Path, stem: str, download: bool, verify: bool
         path = _idx_path(source, root, stem)
     if path is None:
         raise ArdmError(
-            f"no {source.title} in {root}: expected {root / source.places[0] / stem}[.gz]; pass download=True, or put "
+            f"no {source.title} in {root}: expected {root / source.places[0] / stem}[.gz]; set data.download=true (from Python: download=True), or put "
             f"{stem}.gz (from {source.url}) there"
         )
     data = read_file(path, _IDX_BYTES)
@@ -203,7 +203,9 @@ def binarized_mnist(folder: Folder, split: str | None, download: bool = False, v
         fetch(_AMAT_URL + name, None, root / "binarized_mnist")
     path = next((path for path in places if path.is_file()), None)
     if path is None:
-        raise ArdmError(f"no {name} in {root}; pass download=True, or put {name} (from {_AMAT_URL}) there")
+        raise ArdmError(
+            f"no {name} in {root}; set data.download=true (from Python: download=True), or put {name} (from {_AMAT_URL}) there"
+        )
     bits = read_bits(path, " ", 784, _AMAT_ROWS[split] if verify else None)
     if verify:
         check_md5(path, bits[:10].tobytes(), _AMAT_MD5[split])

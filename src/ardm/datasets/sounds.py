@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ardm.datasets.base import Dataset, Folder, counted, files_in
+from ardm.datasets.base import Dataset, Files, Folder, counted, files_in, survey
 from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import flac, wav
 from ardm.formats.kit import Kept, Read
@@ -22,12 +22,13 @@ _READERS: dict[str, Callable[[bytes, bool], Read]] = {".wav": wav.read, ".flac":
 class Clips:
     """Whole clips of sound: each (L,) int32 in 0..65535, silence 32768, which is a sample of 16 bits plus 2¹⁵.
 
-    label: a class for each, or empty.  rate: samples a second.
+    label: a class for each, or empty.  rate: samples a second.  files: of a folder of your own, which were read.
     """
 
     clips: list[Tensor]
     rate: int
     label: list[int]
+    files: Files | None = None
 
 
 def read_sound(path: Path) -> tuple[Tensor, int]:
@@ -91,7 +92,7 @@ def cut(whole: Clips, name: str, length: int, stride: int | None, training: bool
         else None
     )
     dropped = sum(not len(part) for part in parts)
-    return Dataset(items, CLASSES, name, labels, rate=whole.rate, dropped=dropped)
+    return Dataset(items, CLASSES, name, labels, rate=whole.rate, dropped=dropped, files=whole.files)
 
 
 def sounds(
@@ -120,5 +121,7 @@ def sounds(
 
 def sound_clips(folder: Folder, split: str | None = None, rate: int | None = None) -> Clips:
     """The whole clips of `sounds`."""
-    clips, own = read_clips(files_in(Path(folder).expanduser(), _READERS, "sounds", split), rate)
-    return Clips(clips, own, [])
+    root = Path(folder).expanduser()
+    paths = files_in(root, _READERS, "sounds", split)
+    clips, own = read_clips(paths, rate)
+    return Clips(clips, own, [], survey(root, paths, lambda path: path.suffix.lower() in _READERS, "sounds"))

@@ -51,8 +51,8 @@ def fsdd_clips(folder: Folder, split: str | None, verify: bool = True) -> Clips:
         raise ArdmError(f"no recordings of FSDD in {home}: expected files such as 7_jackson_32.wav; get {_FSDD}")
     if verify and len(keys) != wanted:
         raise ArdmError(
-            f"{home} has {len(keys)} recordings of the split {split!r}, expected {wanted}; get {_FSDD}, or pass "
-            f"verify=False if it is meant to differ"
+            f"{home} has {len(keys)} recordings of the split {split!r}, expected {wanted}; get {_FSDD}, or set "
+            f"data.verify=false (from Python: verify=False) if it is meant to differ"
         )
     clips, rate = read_clips([home / key[3] for key in keys], 8000)
     if len(clips) != len(keys):
@@ -118,7 +118,7 @@ def sc09_clips(folder: Folder, split: str | None, download: bool = False, verify
     if not keys or (verify and len(keys) != _SC09_COUNTS[split]):
         raise ArdmError(
             f"{home} has {len(keys)} digits of the split {split!r}, expected {_SC09_COUNTS[split]}; get {_SC09_ARCHIVE} "
-            f"(from {_SC09_URL}), or pass verify=False if some are meant to lack"
+            f"(from {_SC09_URL}), or set data.verify=false (from Python: verify=False) if some are meant to lack"
         )
     clips, rate = read_clips([home / key for _, key in keys], _SECOND)
     if len(clips) != len(keys) or max(len(clip) for clip in clips) > _SECOND:
@@ -139,8 +139,8 @@ def _sc09_home(root: Path, download: bool, verify: bool) -> Path:
         _sc09_unpack(root / _SC09_ARCHIVE, root / _SC09_FOLDERS[0])
         return root / _SC09_FOLDERS[0]
     raise ArdmError(
-        f"no Speech Commands in {root}: expected {root / lists}, {_SC09_LISTS['valid']} and the folders zero..nine; pass "
-        f"download=True, or put {_SC09_ARCHIVE} (from {_SC09_URL}) there"
+        f"no Speech Commands in {root}: expected {root / lists}, {_SC09_LISTS['valid']} and the folders zero..nine; set "
+        f"data.download=true (from Python: download=True), or put {_SC09_ARCHIVE} (from {_SC09_URL}) there"
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ardm.datasets.base import FEW, SHARES, Dataset, Folder, place, smallest, splits
+from ardm.datasets.base import FEW, SHARES, Dataset, Folder, place, smallest, splits, survey
 from ardm.datasets.npy import integers
 from ardm.errors import ArdmError
 from ardm.schema import Schema, admit, learn
@@ -41,7 +41,8 @@ def table(path: Folder, split: str | None = None, header: bool | None = None, de
         if not len(items):
             raise ArdmError(f"none of the {len(rows)} rows of {file} falls into the split {chosen!r}; {FEW}")
     name = f"{file.stem}/{chosen or 'all'}"
-    return Dataset(items, max(schema.columns), name, columns=schema.columns, schema=schema)
+    files = survey(Path(path).expanduser(), [file], lambda other: other == file, "tables")
+    return Dataset(items, max(schema.columns), name, columns=schema.columns, schema=schema, files=files)
 
 
 def _file(path: Path) -> Path:

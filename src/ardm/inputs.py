@@ -1,0 +1,173 @@
+"""What people hand in, as what the library computes with: the one place where inputs are converted, or refused.
+
+Taken are tensors and NumPy arrays of any integer type (and of truth values, where K = 2), on any device; they become int64
+on the device of the model.  A mask is bool, or uint8 of 0 and 1; any other integers are depths, digits known of each site.
+An item without a batch is taken as a batch of one wherever the model says its shape, so that it cannot be mistaken.
+Everything else is refused: the message says what was wrong, the value, and what to do.
+"""
+
+from __future__ import annotations
+
+import operator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ardm.errors import ArdmError
+
+WHOLE = (
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64, torch.bool,
+)  # fmt: skip
+"""Types that values are taken in."""
+
+
+def device_of(model: object) -> torch.device | None:
+    """Where a model computes; None where it does not say, as a function does."""
+    if not isinstance(model, nn.Module):
+        return None
+    return next((v.device for v in chain(model.parameters(), model.buffers())), None)
+
+
+def number(value: Any, name: str, least: int = 1) -> int:
+    """A whole number of at least `least`: of Python or of NumPy."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        found = operator.index(value)
+    except TypeError:
+        raise ArdmError(f"{name} must be a whole number of at least {least}; got {value!r}") from None
+    if found < least:
+        raise ArdmError(f"{name} must be at least {least}; got {found}")
+    return found
+
+
+def tensor(x: Any, name: str = "x") -> Tensor:
+    """A tensor or an array as a tensor, of whatever type it is; shared where it can be."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise ArdmError(f"{name} is a masked array: give its data, and what is known as a mask of its own")
+    if isinstance(x, (np.ndarray, np.generic)):
+        if x.dtype.kind not in "biuf":
+            raise ArdmError(f"{name} must hold numbers; got an array of {x.dtype}: convert it with .astype")
+        array = np.asarray(x)
+        return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape).copy())
+    if not isinstance(x, Tensor):
+        raise ArdmError(f"{name} must be a tensor or a NumPy array; got {type(x).__name__}: convert it with np.asarray")
+    if x.device.type == "meta" or x.layout != torch.strided:
+        kind = "device meta, which holds no values" if x.device.type == "meta" else f"layout {x.layout}"
+        raise ArdmError(f"{name} must be a dense tensor; got one of {kind}")
+    return x
+
+
+def integers(x: Any, name: str = "x") -> Tensor:
+    """Whole numbers of any type as int64; no value is looked at but those of what is refused."""
+    found = tensor(x, name)
+    if found.dtype == torch.long:
+        return found
+    if found.dtype not in WHOLE:
+        shown = f", such as {found.detach().reshape(-1)[0].item()}" if found.numel() else ""
+        grad = ".detach()" if found.requires_grad else ""
+        needs = " that requires grad" if found.requires_grad else ""
+        raise ArdmError(
+            f"{name} must hold whole numbers; got {found.dtype}{needs}{shown}: quantise it, or convert it with "
+            f"{name}{grad}.long() if its values are whole"
+        )
+    return found.long()
+
+
+def items(x: Any, model: Any, name: str = "x", lazy: bool = False) -> Tensor:
+    """Items (B, *shape) int64 on the device of a model, of what has its shape; one item becomes a batch of one.
+
+    model: with `digits`, and where it has a `shape`, that decides what an item is.  lazy: on an accelerator the range of
+    the values is not looked at, which would wait for it.
+    """
+    found, K = integers(x, name), int(model.digits.classes)
+    own = getattr(model, "shape", None)
+    shape = None if own is None else tuple(own)
+    if not found.numel():
+        raise ArdmError(f"{name} must hold at least one item; got shape {tuple(found.shape)}")
+    if shape is not None and found.ndim == len(shape):
+        found = found[None]
+    rest = tuple(found.shape[1:])
+    while shape is not None and len(rest) > len(shape) and rest[0] == 1:  # a line as an image of one row
+        rest = rest[1:]
+    wrong = not rest if shape is None else len(rest) != len(shape)
+    if wrong or (shape is not None and len(shape) == 3 and rest[0] != shape[0]):
+        own_shape = "(B, *shape)" if shape is None else f"(B, {', '.join(map(str, shape))}), or {shape} for one item"
+        raise ArdmError(f"{name} must have the shape {own_shape}; got {tuple(x.shape)}")
+    if x.dtype in (torch.bool, np.dtype(bool)) and K != 2:
+        raise ArdmError(
+            f"{name} holds truth values, and the model has {K} classes: give values 0..{K - 1}; what is known and what "
+            "is not is said by a mask"
+        )
+    if not lazy or found.device.type == "cpu":
+        low, high = int(found.min()), int(found.max())
+        if low < 0 or high >= K:
+            bad = ((found < 0) | (found >= K)).nonzero()[0].tolist()
+            raise ArdmError(
+                f"{name} must hold values in 0..{K - 1}; got {low}..{high}, first {int(found[tuple(bad)])} at {tuple(bad)}"
+            )
+    device = device_of(model)
+    return found if device is None else found.to(device)
+
+
+def single(x: Any, model: Any) -> bool:
+    """Whether x is one item without a batch."""
+    return getattr(model, "shape", None) is not None and x.ndim == len(model.shape)
+
+
+def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool = False) -> Tensor:
+    """Digits known of each site of x (B, *shape), from a mask or from depths of its shape, or of one item for all."""
+    found, stages = tensor(known, name), len(digits)
+    mask = found.dtype in (torch.bool, torch.uint8)
+    if found.dtype not in WHOLE:
+        raise ArdmError(
+            f"{name} must be a mask of bool (or of uint8, 0 and 1), or integers that count known digits; got {found.dtype}: "
+            f"write {name} > 0.5, say"
+        )
+    if tuple(found.shape) not in (tuple(x.shape), tuple(x.shape[1:]), (1, *x.shape[1:])):
+        raise ArdmError(
+            f"x and {name} must have one shape; got {tuple(x.shape)} and {tuple(found.shape)} (a mask of one item serves all)"
+        )
+    found = found.to(x.device)
+    if not lazy or x.device.type == "cpu":
+        most = 1 if mask else stages
+        low, high = int(found.long().min()), int(found.long().max())
+        if low < 0 or high > most:
+            hint = f": write {name} > 0" if mask else ""
+            kind = "a mask of uint8 holds 0 (unknown) and 1 (known)" if mask else f"depths lie in 0..{most}"
+            raise ArdmError(f"{name}: {kind}; got {low}..{high}{hint}")
+    found = found.long() * stages if mask else found.long()
+    return found.expand_as(x)
+
+
+def mask(known: Any, name: str = "mask") -> Tensor:
+    """A mask of bool, or of whole numbers 0 and 1, as bool."""
+    found = tensor(known, name)
+    if found.dtype == torch.bool:
+        return found
+    if found.dtype not in WHOLE or (found.numel() and not ((found == 0) | (found == 1)).all()):
+        raise ArdmError(
+            f"{name} must be a mask of bool, or of 0 and 1; got {found.dtype} with other values: compare it"
+        )
+    return found.bool()
+
+
+def context(given: Any, batch: int, device: torch.device | None = None) -> Tensor | None:
+    """Class labels (B,) int64 or vectors (B, V) of any integer or float type; a single label serves all items."""
+    if given is None:
+        return None
+    found = torch.tensor(given) if isinstance(given, int) and not isinstance(given, bool) else tensor(given, "context")
+    if found.is_floating_point():
+        if not found.isfinite().all():
+            raise ArdmError("context must be finite; it holds NaN or infinity")
+    elif found.dtype in WHOLE and found.dtype != torch.bool:
+        found = found.long()
+        found = found.expand(batch) if not found.ndim else found
+    elif found.dtype != torch.bool:
+        raise ArdmError(f"context must be class labels or vectors; got {found.dtype}")
+    if not found.ndim or len(found) != batch:
+        raise ArdmError(f"context must be one class label or vector an item, {batch} of them; got {tuple(found.shape)}")
+    return found.detach() if device is None else found.detach().to(device)

@@ -1,0 +1,160 @@
+"""Plans for what is left of partly known items: as many steps as are allowed, where they help most.
+
+A stage of which t sites of D are known has the losses L_t, …, L_{D−1} before it, and the dynamic programme of `schedule`
+runs over these alone.  Every item of a batch has a plan of its own, for its own part that is unknown: with n digits
+hidden and a budget of K network calls it has min(K, n) steps, none of them empty.  Nothing known is one case of this.
+
+Orders of images and of sequences are those of `orders`, over the hidden pixels alone: channels follow each other with a
+delay as far as there are steps for it, and where a budget allows more steps than that gives, the widest are parted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ardm.errors import ArdmError
+from ardm.orders import LINES, RANKS, OrderConfig
+from ardm.plan import GIVEN, Confident, Plan, shuffled
+from ardm.schedule import Floats, remaining
+
+Ints: TypeAlias = NDArray[np.int64]
+Left: TypeAlias = tuple[int, ...]
+"""Of one item, the hidden digits of each stage."""
+Shares: TypeAlias = Callable[[Left], list[list[int]]]
+"""Where the steps of each stage begin, counted from what is known of it."""
+
+WORK = 1 << 22
+"""Sites times calls up to which the dynamic programme looks at every site; beyond, at GRAIN places or one a call."""
+GRAIN = 1 << 12
+
+
+def left(depth: Tensor, stages: int) -> list[Left]:
+    """Of each item, the hidden digits of each stage: depth (B, *shape)."""
+    flat = depth.flatten(1)
+    return [tuple(row) for row in torch.stack([(flat <= s).sum(1) for s in range(stages)], 1).tolist()]
+
+
+def shares(curve: Floats | None, sites: int, calls: int) -> Shares:
+    """How items of D = `sites` spend at most `calls` network calls on what is left of them.
+
+    curve: (S, any number of sites) from `LossCurve.monotone`, which serves other sizes in the same fractions; None: at
+    even distances.  The function that is returned raises ArdmError where fewer calls are allowed than stages are left.
+    """
+
+    @cache
+    def share(hidden: Left) -> list[list[int]]:
+        budget, least = min(calls, sum(hidden)), sum(n > 0 for n in hidden)
+        if calls < least:
+            raise ArdmError(f"digits of {least} stages are unknown, which take at least as many calls; got {calls}")
+        if curve is None:
+            return [[n * k // c for k in range(c)] for n, c in zip(hidden, _parts(hidden, budget), strict=True)]
+        rows, strides = [], []
+        for row, n in zip(curve, hidden, strict=True):
+            places = n if n * budget <= WORK else min(n, max(GRAIN, budget))
+            step = np.arange(places) * n // max(places, 1)
+            rows.append(row[(sites - n + step) * len(row) // sites] * (n / max(places, 1)))
+            strides.append(step)
+        return [step[own].tolist() for step, own in zip(strides, remaining(rows, budget), strict=True)]
+
+    return share
+
+
+def _parts(widths: Sequence[int], count: int) -> list[int]:
+    """Into how many parts each width is cut, `count` in all, so that the widest part is as narrow as may be."""
+    parts = [min(n, 1) for n in widths]
+    widest = [(-float(n), i) for i, n in enumerate(widths) if n > 1]
+    heapq.heapify(widest)
+    for _ in range(count - sum(parts)):
+        i = heapq.heappop(widest)[1]
+        parts[i] += 1
+        if parts[i] < widths[i]:
+            heapq.heappush(widest, (-widths[i] / parts[i], i))
+    return parts
+
+
+def _counted(depth: Tensor) -> Tensor:
+    """One row where all items know the same."""
+    return depth[:1] if (depth == depth[:1]).all() else depth
+
+
+def random(depth: Tensor, stages: int, share: Shares, generator: torch.Generator) -> Plan:
+    """Each item in a random order of its own, stage after stage; depth (B, *shape)."""
+    B, shape = len(depth), depth.shape[1:]
+    rank = shuffled(stages, shape, generator, B).when.view(B, stages, -1)
+    hidden = depth.cpu().view(B, 1, -1) <= torch.arange(stages)[:, None]
+    rank = rank.masked_fill(~hidden, stages * rank.shape[-1]).argsort(-1).argsort(-1)  # among the hidden ones
+    when = torch.full_like(rank, GIVEN)
+    for i, own in enumerate(map(share, left(depth, stages))):
+        first = 0
+        for s, starts in enumerate(own):
+            if starts:
+                step = torch.searchsorted(torch.tensor(starts), rank[i, s], right=True) - 1 + first
+                when[i, s] = torch.where(hidden[i, s], step, GIVEN)
+            first += len(starts)
+    return Plan(when.view(B, stages, *shape))
+
+
+def confident(depth: Tensor, stages: int, share: Shares) -> Confident:
+    """The hidden sites of least entropy first, stage after stage; depth (B, *shape)."""
+    rows = []
+    for hidden in left(_counted(depth), stages):
+        edges = [[*starts, n] for starts, n in zip(share(hidden), hidden, strict=True)]
+        rows.append(tuple((s, b - a) for s, own in enumerate(edges) for a, b in pairwise(own)))
+    return Confident((), prod(depth.shape[1:]), stages, tuple(rows))
+
+
+def ordered(config: OrderConfig, depth: Tensor, stages: int, calls: int) -> Plan:
+    """An order of images or sequences over what is hidden, the steps as even as may be; depth (B, *shape)."""
+    shape, rows = tuple(depth.shape[1:]), _counted(depth)
+    rank, turn = _keys(config, shape)
+    apart = config.order == "raster" and len(shape) == 1
+    share = shares(None, prod(shape), calls)
+    when = np.full((len(rows), stages, prod(shape)), GIVEN, dtype=np.int64)
+    for i, flat in enumerate(rows.flatten(1).cpu().numpy()):
+        own = share(tuple(int((flat <= s).sum()) for s in range(stages)))
+        first = 0
+        for s, starts in enumerate(own):
+            index = np.flatnonzero(flat <= s)
+            when[i, s, index] = first + _steps(rank[index], turn[index], len(starts), apart) if len(index) else GIVEN
+            first += len(starts)
+    return Plan(torch.from_numpy(when).view(len(rows), stages, *shape))
+
+
+def _keys(config: OrderConfig, shape: tuple[int, ...]) -> tuple[Ints, Ints]:
+    """(D,) the rank of the pixel of each site, and (D,) by how many steps its channel follows the first."""
+    if len(shape) == 1:
+        if config.order not in LINES:
+            raise ArdmError(f"sequences have the orders {', '.join(LINES)}; got {config.order!r}")
+        return LINES[config.order](shape[0]), np.zeros(shape[0], dtype=np.int64)
+    C, H, W = shape
+    side = max(H, W)
+    pixels = RANKS[config.order](side, side)[:H, :W]
+    turn = (np.arange(C) - config.lead) % C * config.delay
+    return np.tile(pixels.ravel(), C), np.repeat(turn, H * W)
+
+
+def _steps(rank: Ints, turn: Ints, calls: int, apart: bool) -> NDArray[Any]:
+    """The step of each hidden site of a stage, 0..calls−1.  apart: neighbours in rank are a step apart, not together."""
+    dense = np.unique(rank, return_inverse=True)[1].reshape(-1)
+    pixels = int(dense.max()) + 1
+    groups = min(max(calls - int(turn.max()), 1), pixels)
+    step = (dense % groups if apart else dense * groups // pixels) + turn
+    order = np.lexsort((turn, rank, step))
+    widths = np.unique(step, return_counts=True)[1].tolist()
+    while len(widths) > calls:  # fewer calls than channels
+        pair = min(range(len(widths) - 1), key=lambda k: widths[k] + widths[k + 1])
+        widths[pair : pair + 2] = [widths[pair] + widths[pair + 1]]
+    cut = [w * (k + 1) // n - w * k // n for w, n in zip(widths, _parts(widths, calls), strict=True) for k in range(n)]
+    found = np.empty(len(rank), dtype=np.int64)
+    found[order] = np.repeat(np.arange(calls), cut)
+    return found

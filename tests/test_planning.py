@@ -1,0 +1,291 @@
+"""Plans for what is left: as many steps as are allowed for every mask, the best of them, and completions that sum to one."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ardm
+from ardm import api, likelihood, planning
+from ardm import plan as plans
+from ardm.bundle import Bundle
+from ardm.digits import Digits, Partial
+from ardm.errors import ArdmError
+from ardm.orders import LINES, RANKS, OrderConfig
+from ardm.plan import GIVEN, Confident
+from ardm.schedule import LossCurve, cost, joint, optimal, remaining
+from ardm.source import Draw
+from ardm.walk import last, sample, score, walk
+from toys import Spy, all_data, generator, some_data, toy
+
+IMAGE, LINE = (3, 4, 5), (17,)
+
+
+def curve(stages, sites, seed=0):
+    return np.sort(np.random.default_rng(seed).uniform(0.1, 3, (stages, sites)), 1)[:, ::-1]
+
+
+def bundle(base=0, shape=IMAGE, order=None, curved=True):
+    """A network that knows nothing, with losses that look as if it did."""
+    digits = Digits(4, base or 4)
+
+    def flat(value, depth):
+        return torch.zeros(*value.shape, 4)
+
+    losses = LossCurve.exact(curve(len(digits), math.prod(shape))) if curved else None
+    config = ardm.ModelConfig(shape=shape, classes=4, base=base)
+    return Bundle(ardm.wrap(flat, shape, 4, base), config, order or OrderConfig(), losses)
+
+
+class Flat:
+    """A prediction that is sure of low positions."""
+
+    def __getitem__(self, sites):
+        return torch.stack([sites.position.double(), torch.zeros(len(sites), dtype=torch.double)], 1)
+
+
+def steps_of(plan, depth, stages):
+    """Walk a plan, whatever is told: of each item the sites of every step that reveals some; every digit once, in turn."""
+    seen, rows = depth.clone(), [[] for _ in depth]
+    for k in range(len(plan)):
+        sites = plan.select(k, Partial(torch.zeros_like(seen), seen), Flat())
+        assert len(sites) > 0, f"step {k} reveals nothing in any item"
+        assert len(sites.index.unique()) == len(sites)
+        seen = seen.flatten().index_add(0, sites.index, torch.ones_like(sites.index)).view_as(seen)
+        for lane in sites.lane.unique().tolist():
+            rows[lane].append(int((sites.lane == lane).sum()))
+    assert (seen == stages).all()
+    return rows
+
+
+ORDERS = [*((o, IMAGE) for o in ("random", "confident", *RANKS)), *((o, LINE) for o in ("random", "confident", *LINES))]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+@pytest.mark.parametrize(("order", "shape"), ORDERS)
+@pytest.mark.parametrize("base", [0, 2])
+def test_every_item_has_as_many_steps_as_are_allowed(base, order, shape, data):
+    """The law: for every mask, the steps of an item that reveal something are min(calls, its hidden digits)."""
+    model, g = bundle(base, shape, curved=data.draw(st.booleans())), generator(data.draw(st.integers(0, 999)))
+    S, batch = len(model.model.digits), data.draw(st.integers(1, 3))
+    share = data.draw(st.sampled_from([0.0, 0.1, 0.5, 0.97, 1.0]))
+    depth = torch.where(
+        torch.rand(batch, *shape, generator=g) < share, S, torch.randint(S, (batch, *shape), generator=g)
+    )
+    depth = depth[:1].expand_as(depth) if data.draw(st.booleans()) else depth
+    hidden = [int(n) for n in (S - depth).flatten(1).sum(1)]
+    stages = max(len({s for s in range(S) if (row <= s).any()}) for row in depth)
+    calls = data.draw(st.integers(max(stages, 1), 2 * math.prod(shape) * S))
+    x = some_data(model.model.digits, shape, batch)
+    _, plan = api.started(model, x, depth, calls, order, generator(1))
+    rows = steps_of(plan, depth, S)
+    assert [len(row) for row in rows] == [min(calls, n) for n in hidden]
+    assert [sum(row) for row in rows] == hidden
+    assert len(plan) == max(min(calls, n) for n in hidden)
+
+
+def test_ten_hidden_of_many_take_ten_calls_of_one_site():
+    """The example: 10 of 3,072 hidden and ten calls once took 5 steps, of up to 5 sites."""
+    model, depth = bundle(0, (3, 32, 32)), torch.ones(1, 3, 32, 32, dtype=torch.long)
+    depth.view(-1)[torch.randperm(3072, generator=generator())[:10]] = 0
+    for order in ("random", "confident", *RANKS):
+        _, plan = api.started(model, torch.zeros_like(depth), depth, 10, order, generator())
+        assert steps_of(plan, depth, 1) == [[1] * 10]
+
+
+def test_the_network_is_called_so_often_and_no_more():
+    spied = toy(Digits(3, 3), (20,))
+    spy, x = Spy(spied), some_data(spied.digits, (20,), 2)
+    known = torch.ones(2, 20, dtype=torch.bool)
+    known[0, :3] = known[1, 5:12] = False
+    start, plan = api.started(
+        ardm.Bundle(spied, ardm.ModelConfig(shape=(20,), classes=3)), x, known, 5, "random", generator()
+    )
+    last(walk(spy, plan, Draw(generator()), start), start)
+    assert len(spy.seen) == 5
+
+
+def best(rows, budget):
+    """The cheapest schedule of all, by trying each: starts of each stage."""
+    options = []
+    for row in rows:
+        D = len(row)
+        cuts = [()] if not D else [(0, *c) for n in range(D) for c in itertools.combinations(range(1, D), n)]
+        options.append([(len(c), cost(row, c) if D else 0.0) for c in cuts])
+    return min(sum(c for _, c in pick) for pick in itertools.product(*options) if sum(n for n, _ in pick) == budget)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_schedule_of_the_rest_is_the_best_of_all(seed):
+    """The dynamic programme over t from what is known on, jointly over stages of any length."""
+    rng = np.random.default_rng(seed)
+    losses, D = curve(2, 6, seed), 6
+    hidden = tuple(int(n) for n in rng.integers(0, 7, 2))
+    rows = [row[D - n :] for row, n in zip(losses, hidden, strict=True)]
+    for budget in range(sum(n > 0 for n in hidden), sum(hidden) + 1):
+        starts = planning.shares(losses, D, budget)(hidden)
+        assert sum(map(len, starts)) == budget
+        paid = sum(cost(row, own) for row, own in zip(rows, starts, strict=True) if len(row))
+        assert paid == pytest.approx(best(rows, budget), abs=1e-12)
+
+
+def test_nothing_known_is_the_schedule_of_the_whole():
+    losses = curve(3, 40)
+    for budget in (3, 7, 50, 120):
+        assert planning.shares(losses, 40, budget)((40, 40, 40)) == joint(losses, budget) == remaining(losses, budget)
+    assert planning.shares(losses[:1], 40, 9)((40,)) == [optimal(losses[0], 9)]
+    assert planning.shares(losses[:1], 40, 9)((25,)) == [optimal(losses[0, 15:], 9)]
+    blank = bundle(2)
+    x = torch.zeros(2, *IMAGE, dtype=torch.long)
+    for order in ("random", "confident"):
+        filled = api.fill(blank, x, torch.zeros_like(x, dtype=torch.bool), 9, order, seed=4)
+        assert torch.equal(filled, api.sample(blank, 2, 9, order, seed=4))
+
+
+def test_the_early_steps_are_narrow_where_the_curve_is_steep():
+    """What is known decides where in the curve a walk begins."""
+    losses = np.concatenate([np.linspace(9, 1, 20), np.full(80, 1.0)])[None]
+    fresh, late = planning.shares(losses, 100, 10)((100,))[0], planning.shares(losses, 100, 10)((60,))[0]
+    assert max(np.diff(fresh)[:5]) < 5
+    assert cost(losses[0, 40:], late) == pytest.approx(60)
+
+
+def test_another_size_takes_the_curve_in_the_same_fractions():
+    losses = curve(1, 10)
+    assert planning.shares(losses, 20, 3)((20,)) == [optimal(np.repeat(losses[0], 2), 3)]
+    big = planning.shares(losses, 1 << 18, 40)((1 << 18,))[0]  # looked at in places only
+    assert len(set(big)) == 40
+    assert big[0] == 0
+    assert big[-1] < 1 << 18
+
+
+def test_fewer_calls_than_stages_are_refused():
+    with pytest.raises(ArdmError, match=r"2 stages are unknown.*got 1"):
+        planning.shares(None, 5, 1)((3, 5))
+    assert planning.shares(None, 5, 1)((0, 5)) == [[], [0]]
+
+
+# --- orders that look at predictions, from any start -------------------------------------------------------------------
+
+
+def starts_of(digits, D):
+    """Every depth of an item."""
+    return [torch.tensor([d]) for d in itertools.product(range(len(digits) + 1), repeat=D)]
+
+
+@pytest.mark.parametrize("digits", [Digits(3, 3), Digits(4, 2)])
+def test_confident_completions_of_every_start_sum_to_one(digits):
+    """By enumeration: Σ over completions of p(completion | given) = 1, and what is given never changes."""
+    D, K = 3, digits.classes
+    model, x, S = toy(digits, (D,), "values"), all_data(K, (D,)), len(digits)
+    whole = Confident(tuple(s * D + k for s in range(S) for k in (0, 2)), D, S)
+    for depth in starts_of(digits, D):
+        start = digits.truncate(x, depth.expand_as(x))
+        groups = start.value @ torch.tensor([K**2, K, 1])
+        planned = planning.confident(depth, S, planning.shares(curve(S, D), D, 3))
+        for plan in (whole, whole.given(depth), planned):
+            nats = score(model, plan, x, start)
+            sums = torch.zeros(K**D, dtype=torch.double).index_add(0, groups, nats.neg().exp())[groups.unique()]
+            torch.testing.assert_close(sums, torch.ones_like(sums))
+            drawn = sample(model, plan, start, generator())
+            assert torch.equal(digits.truncate(drawn, start.depth).value, start.value)
+        assert torch.equal(likelihood.exact(model, planned, x, start).nats, nats)
+
+
+def test_items_that_know_different_parts_are_told_each_in_its_own_steps():
+    digits, D = Digits(4, 2), 4
+    model, x = toy(digits, (D,)), some_data(digits, (D,), 4)
+    depth = torch.tensor([[0, 0, 0, 0], [2, 1, 0, 0], [2, 2, 2, 2], [2, 0, 1, 1]])
+    start = digits.truncate(x, depth)
+    for plan in (
+        planning.confident(depth, 2, planning.shares(None, D, 5)),
+        Confident((0, 1, 3, 4, 6), D, 2).given(depth),
+    ):
+        together = score(model, plan, x, start)
+        for i in range(4):
+            alone = Confident((), D, 2, (plan.turns[i],))
+            one = score(model, alone, x[i : i + 1], Partial(start.value[i : i + 1], depth[i : i + 1]))
+            torch.testing.assert_close(one, together[i : i + 1])
+        assert float(together[2]) == 0
+        assert torch.equal(digits.truncate(sample(model, plan, start, generator()), depth).value, start.value)
+
+
+def test_a_confident_schedule_is_cut_at_what_is_known():
+    plan = Confident((0, 1, 3, 5, 7), 5, 2)  # widths 1 2 2, then 2 3
+    depth = torch.tensor([[1, 0, 0, 0, 0], [2, 2, 1, 1, 0], [2, 2, 2, 2, 2], [0, 0, 0, 0, 0]])
+    assert plan.given(depth).turns == (
+        ((0, 2), (0, 2), (1, 2), (1, 3)),
+        ((0, 1), (1, 3)),
+        (),
+        ((0, 1), (0, 2), (0, 2), (1, 2), (1, 3)),
+    )
+
+
+def test_adaptive_plans_refuse_other_starts():
+    digits, x = Digits(4, 2), some_data(Digits(4, 2), (3,), 2)
+    model, depth = toy(digits, (3,)), torch.tensor([[1, 0, 2]])
+    plan, start = Confident((0, 1, 3), 3, 2).given(depth), digits.truncate(x, depth.expand_as(x))
+    with pytest.raises(ArdmError, match=r"plan\.given"):
+        score(model, plan, x)
+    with pytest.raises(ArdmError, match="the plan is for"):
+        score(model, Confident((), 3, 2, plan.turns * 3), x, start)
+    with pytest.raises(ArdmError, match="digits forgotten"):
+        likelihood.exact(model, plan, (x + 2) % 4, start)
+    with pytest.raises(ArdmError, match="begins from a state"):
+        plan.given(depth)
+    for wrong in (((1, 2), (0, 1)), ((0, 0),), ((2, 1),), ((0, 4),)):
+        with pytest.raises(ArdmError, match="turns are"):
+            Confident((), 3, 2, (wrong,))
+    with pytest.raises(ArdmError, match="both"):
+        Confident((0,), 3, 1, (((0, 3),),))
+
+
+def test_filling_by_confidence_takes_the_surest_first():
+    """`fill --order confident` was offered and always refused."""
+    sure = torch.tensor([0.0, 4.0, 1.0, 9.0, 2.0])
+
+    def net(value, depth):
+        return torch.stack([sure.expand(value.shape), torch.zeros(value.shape)], -1)
+
+    model = ardm.wrap(net, (5,), 2)
+    known = torch.tensor([[True, False, False, True, False]])
+    start, plan = api.started(model, torch.zeros(1, 5, dtype=torch.long), known, 2, "confident", generator())
+    states = list(api.generate(model, plan, start, generator()))
+    assert [s.depth[0].tolist() for s in states] == [[1, 1, 0, 1, 0], [1, 1, 1, 1, 1]]
+
+
+# --- named orders -------------------------------------------------------------------------------------------------------
+
+
+def test_channels_follow_each_other_over_what_is_hidden():
+    depth = torch.ones(1, 3, 8, 8, dtype=torch.long)
+    depth[..., :4] = 0
+    plan = planning.ordered(OrderConfig("raster", (12,), cell=8), depth, 1, 12)
+    when = plan.when[0, 0]
+    assert (when[:, :, 4:] == GIVEN).all()
+    assert torch.equal(when[2, :, :4], when[1, :, :4] + 1)
+    assert torch.equal(when[0, :, :4], when[1, :, :4] + 2)
+
+
+def test_a_line_in_pieces_over_what_is_hidden():
+    depth = torch.tensor([[1, 0, 1, 0, 0, 1, 0, 0, 0]])
+    plan = planning.ordered(OrderConfig("raster", (3,)), depth, 1, 3)
+    assert plan.when[0, 0].tolist() == [-1, 0, -1, 1, 2, -1, 0, 1, 2]
+    with pytest.raises(ArdmError, match="sequences have the orders"):
+        planning.ordered(OrderConfig("halton", (3,)), depth, 1, 3)
+
+
+def test_a_model_of_its_own_order_keeps_its_steps():
+    own = bundle(order=OrderConfig("bayer", (6,), cell=4))
+    known = torch.zeros(1, *IMAGE, dtype=torch.bool)
+    known[..., 2:] = True
+    x = torch.zeros(1, *IMAGE, dtype=torch.long)
+    _, plan = api.started(own, x, known, 6, "own", generator())
+    expected = api.make_plan(own, 6, "own").given(known.long())
+    assert torch.equal(plan.when, expected.when)
+    assert isinstance(plan, plans.Plan)
