@@ -241,8 +241,18 @@ def logged(made, where, resume=False, kill=None):
                 raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("kill", [(4, "line"), (4, "save"), (5, "line"), (7, "line"), (8, "line")], ids=str)
-@pytest.mark.parametrize("half", ["", '{"step": 9, "lo', "nonsense\n"], ids=["whole", "half", "nonsense"])
+@pytest.mark.parametrize(
+    ("kill", "half"),
+    [
+        ((4, "line"), ""),
+        ((4, "save"), ""),
+        ((5, "line"), ""),
+        ((8, "line"), ""),
+        ((7, "line"), '{"step": 8, "lo'),
+        ((4, "save"), "nonsense\n"),
+    ],
+    ids=str,
+)
 def test_the_log_has_every_step_once_whenever_a_kill_comes(folder, tmp_path, kill, half):
     made, where = recipe(folder, log_every=1, save_every=2), tmp_path / "run"
     logged(made, tmp_path / "whole")

@@ -158,7 +158,7 @@ def _in_classes_of(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> torch.Te
         columns = []
         for values, name, known, kinds in zip(x.T, ours.names, ours.categories, theirs.categories, strict=True):
             number = {text: n for n, text in enumerate(known)}
-            columns.append(torch.tensor([number.get(text, -1) for text in kinds])[values])
+            columns.append(torch.tensor([number.get(text, -1) for text in kinds], device="cpu")[values])
             if int(columns[-1].min()) < 0:
                 strange = kinds[int(values[columns[-1].argmin()])]
                 raise ArdmError(f"{bundle.name} does not know the value {strange!r} of column {name!r}")

@@ -282,7 +282,7 @@ def cat(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Restore files to standard output, one after the other: decompress -c."""
+    """Restore files to standard output, one after the other: decompress -c.  Nothing is written of a damaged one."""
     decompress(
         files, stdout=True, force=force, format=format, memory=memory, max_pixels=max_pixels,
         max_output=max_output, model=model,
@@ -303,7 +303,10 @@ def check(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Decode files and check everything in them, writing nothing; exits with 3 if one is damaged."""
+    """Decode files and check everything in them, writing nothing; exits with 3 if one is damaged.
+
+    Of an archive every damaged item is named.
+    """
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
         how = How(engine, _budget(memory, max_pixels, force, max_output), progress=bar)
@@ -333,7 +336,10 @@ def extract(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Take items out of an archive, of which nothing else is read; ardm list -v names them."""
+    """Take items out of an archive, of which nothing else is read; ardm list -v names them.
+
+    All are tried: what is damaged or not there is named, and the others are written.
+    """
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
         how = How(
@@ -351,7 +357,7 @@ def list_files(
     files: Packed,
     recursive: Recursive = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the items of archives.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the items of archives, and frames.")] = False,
     memory: Annotated[str, typer.Option("--memory", "-M", help="Of standard input, at most.")] = "2GiB",
 ) -> None:
     """What files say about themselves; nothing is decoded, and no model is needed."""

@@ -204,7 +204,7 @@ def _told(failures: Failures, path: Path) -> Iterator[int]:
 
 def _tells(message: str, path: Path) -> bool:
     """Whether a message names the file already; a very short name may stand in it by chance."""
-    return len(str(path)) > 3 and str(path) in message
+    return message.startswith(name_of(STREAM)) if path == STREAM else len(str(path)) > 3 and str(path) in message
 
 
 def _source(path: Path, seekable: int) -> Path | BinaryIO:

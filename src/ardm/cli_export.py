@@ -133,7 +133,7 @@ def _items(bundle: Bundle, changes: list[str], count: int, shown: bool) -> Tenso
     if shown and found.files is not None:
         say(f"data.train: {found.about}")
     every = found.items
-    return every[torch.linspace(0, len(every) - 1, min(count, len(every))).long().roll(len(every) // 2)]
+    return every[torch.linspace(0, len(every) - 1, min(count, len(every)), device="cpu").long().roll(len(every) // 2)]
 
 
 def _show(made: Exported) -> None:

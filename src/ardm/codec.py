@@ -1,7 +1,6 @@
 """Data to bytes and back with a codec model: integer networks, so the same bytes from every machine.
 
     coder(model, calls) → a `PartCoder` for `frames`: parts of images (or of anything) to streams and back
-    compress(x), decompress(data): an image as a file of its own
 
 A part (M, h, w) of a content is an item of a model that serves any size, or is cut into tiles of the model's own.  The
 decoder walks the steps of the model's order: the network is asked at the sites of a step, in all items of a batch at
@@ -35,12 +34,8 @@ from ardm.exact.arbiter import Arbiter
 from ardm.exact.heads import Rows
 from ardm.exact.model import CodecModel, Runner
 from ardm.exact.operations import Asked
-from ardm.frames import compress as pack
-from ardm.frames import decompress as unpack
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ardm.exact.machine import Machine
 
 LEVELS = {1: 8, 2: 11, 3: 14, 4: 20, 5: 26, 6: 36, 7: 50, 8: 70, 9: 98}
@@ -616,29 +611,3 @@ def sample(
     return np.concatenate(
         [walker.decode([Chance(seed + i) for i in range(a, min(a + BATCH, items))]) for a in range(0, items, BATCH)]
     )
-
-
-def compress(x: Tensor, model: str | Path | CodecModel | None = None, calls: int | None = None) -> bytes:
-    """An image x (C, H, W) of unsigned integers of 8 or 16 bits, of any size, as a file of its own.
-
-    x: a tensor or an array.  model: a bundled codec model, a folder or a file.  calls: network calls of an item.
-    Raises ArdmError where x is no image, or the calls cannot be had.
-    """
-    samples = np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
-    if samples.ndim != 3 or samples.dtype.kind not in "ui" or not samples.size:
-        raise ArdmError(f"an image has integers (C, H, W), none of them 0; got {samples.dtype} {samples.shape}")
-    if samples.min() < 0 or samples.max() >= 1 << 16:
-        raise ArdmError(f"values of an image lie in 0..65535; got {samples.min()}..{samples.max()}")
-    kind = np.dtype("u1" if samples.max() < 256 and samples.dtype.itemsize != 2 else "<u2")
-    return pack(Content(Kind.IMAGE, samples.astype(kind), "png"), coder(model, calls))[0]
-
-
-def decompress(data: bytes, model: str | Path | CodecModel | None = None) -> Tensor:
-    """The image (C, H, W) of a file: uint8, or int32 where samples have 16 bits.
-
-    model: where to look for the model beside the bundled ones.  Raises CodecError for a file that is damaged or foreign.
-    """
-    import torch
-
-    content = unpack(data, maker(names=() if model is None else [model]))
-    return torch.from_numpy(content.samples.astype(np.int32) if content.wide else content.samples.copy())

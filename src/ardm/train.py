@@ -277,7 +277,8 @@ class Trainer:
             if recipe.order.fixed
             else []
         )
-        self.model = build(recipe.model, self.config.seed)
+        with torch.device("cpu"):  # whatever torch.set_default_device says
+            self.model = build(recipe.model, self.config.seed)
         if self.config.init and not resume:
             fit_weights(self.model, load(self.config.init).model.state_dict(), self.config.init)
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -361,25 +362,34 @@ class Trainer:
         if self.kind == "all":
             if self.recipe.model.causal == "single":
                 return {}
-            return {"rank": torch.rand(B, math.prod(shape), generator=generator, dtype=torch.double).argsort(1)}
+            return {
+                "rank": torch.rand(B, math.prod(shape), generator=generator, dtype=torch.double, device="cpu").argsort(
+                    1
+                )
+            }
         if self.kind == "absorbing":
             T = self.config.diffusion_steps
             time = (objective.spread(B, generator) * T).long().clamp(max=T - 1) + 1
-            return {"time": time, "key": torch.rand(B, *shape, generator=generator)}
+            return {"time": time, "key": torch.rand(B, *shape, generator=generator, device="cpu")}
         if not self.plans:
             drawn = objective.draw(B, len(self.model.digits), shape, generator)
             draws = {"stage": drawn.stage, "known": drawn.known, "rank": drawn.rank}
-            return {**draws, "key": torch.rand(B, *shape, generator=generator)} if self.config.subset else draws
+            return (
+                {**draws, "key": torch.rand(B, *shape, generator=generator, device="cpu")}
+                if self.config.subset
+                else draws
+            )
         place = objective.spread(B, generator)
         share = self.config.first_level if len(self.plans) > 1 else 1.0
         edges = torch.tensor(
             [0.0] + [share + (1 - share) * i / max(len(self.plans) - 1, 1) for i in range(len(self.plans))],
             dtype=torch.double,
+            device="cpu",
         )
         edges[-1] = 1.0
         level = torch.searchsorted(edges, place, right=True).sub(1).clamp(max=len(self.plans) - 1)
         within = (place - edges[level]) / (edges[level + 1] - edges[level])
-        lengths = torch.tensor([len(p) for p in self.plans])[level]
+        lengths = torch.tensor([len(p) for p in self.plans], device="cpu")[level]
         return {"level": level, "step": (within * lengths).long().clamp(min=0).minimum(lengths - 1)}
 
     def anyone(self, flag: bool) -> bool:
@@ -488,7 +498,8 @@ class Trainer:
             raise ArdmError(
                 f"the gradient is not finite at step {self.step}; lower train.rate, or resume from {self.checkpoint}"
             )
-        self.optimiser.step()
+        with torch.device("cpu"):  # where AdamW counts its steps, whatever torch.set_default_device says
+            self.optimiser.step()
         self.step += 1
         nats = nats / math.prod(self.recipe.model.shape)
         self._follow(float(self.accelerator.reduce(nats, "mean")) / math.log(2))
@@ -550,7 +561,8 @@ class Trainer:
         return self._model(self.full_average())
 
     def _model(self, average: Mapping[str, Tensor]) -> Model:
-        model = build(self.recipe.model)
+        with torch.device("cpu"):
+            model = build(self.recipe.model)
         fit_weights(model, average, "the average")
         return model.eval().requires_grad_(False)
 
@@ -603,7 +615,7 @@ class Trainer:
         inner = getattr(self.optimiser, "optimizer", self.optimiser)
         names = [n for n, _ in self.model.named_parameters()]
         moments = {
-            f"{names[i]}/{key}": torch.as_tensor(value)
+            f"{names[i]}/{key}": torch.as_tensor(value, device=getattr(value, "device", "cpu"))
             for i, state in inner.state_dict()["state"].items()
             for key, value in state.items()
         }

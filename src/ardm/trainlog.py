@@ -107,7 +107,7 @@ class Log:
         calls = self.trainer.recipe.order.calls[0]
         order = "own" if self.trainer.plans else "bayer"
         labels = bundle.config.labels
-        context = torch.arange(16) % labels if labels else None
+        context = torch.arange(16, device="cpu") % labels if labels else None
         drawn = api.sample(bundle, 16, calls, order, seed=step, context=context)
         picture = sheet([to_image(x, bundle.model.digits.classes, 2) for x in drawn])
         folder = self.trainer.folder / "samples"

@@ -64,7 +64,8 @@ def _head(config: ModelConfig) -> Head:
 def build(config: ModelConfig, seed: int = 0) -> Model:
     """A new model with parameters drawn from `seed`; the global random state is left as it was.
 
-    Raises ArdmError where the configuration names no such head, trunk or attention, or a size is out of range.
+    As any module of PyTorch it is made on the default device.  Raises ArdmError where the configuration names no such
+    head, trunk or attention, or a size is out of range.
     """
     _refuse(config)
     with torch.random.fork_rng(devices=[]):

@@ -132,7 +132,7 @@ class Dataset:
         """
         some = self.items
         if some.numel() * some.element_size() > 1 << 28:
-            some = some[torch.linspace(0, len(some) - 1, 4096).long()]
+            some = some[torch.linspace(0, len(some) - 1, 4096, device="cpu").long()]
         about = (tuple(self.items.shape), str(self.items.dtype), self.classes, self.columns, self.rate, self.grey)
         digest = hashlib.sha256(repr((about, self.schema and self.schema.to_values())).encode())
         for part in (some, self.labels):
@@ -141,7 +141,7 @@ class Dataset:
 
     def subset(self, index: slice | Sequence[int] | Tensor) -> Dataset:
         """The items at a slice (no copy), at positions (n,) or where a mask (N,) is true."""
-        where = index if isinstance(index, slice) else torch.as_tensor(index)
+        where = index if isinstance(index, slice) else torch.as_tensor(index, device="cpu")
         labels = None if self.labels is None else self.labels[where]
         return replace(self, items=self.items[where], labels=labels)
 

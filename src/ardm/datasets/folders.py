@@ -42,7 +42,7 @@ def images(
     paths = files_in(root, _SUFFIXES, "images", split)
     first = _pixels(paths[0], channels)
     expected = first.shape if size is None else (len(first), *_height_width(size))
-    items = torch.empty((len(paths), *expected), dtype=torch.uint8)
+    items = torch.empty((len(paths), *expected), dtype=torch.uint8, device="cpu")
     for n, path in enumerate(paths):
         image = _pixels(path, channels) if n else first
         if image.shape != expected:

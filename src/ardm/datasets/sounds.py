@@ -87,7 +87,9 @@ def cut(whole: Clips, name: str, length: int, stride: int | None, training: bool
         longest = max(len(clip) for clip in whole.clips)
         raise ArdmError(f"all {len(parts)} clips of {name} are shorter than length {length}; the longest has {longest}")
     labels = (
-        torch.tensor(whole.label).repeat_interleave(torch.tensor([len(part) for part in parts]))
+        torch.tensor(whole.label, device="cpu").repeat_interleave(
+            torch.tensor([len(part) for part in parts], device="cpu")
+        )
         if whole.label
         else None
     )

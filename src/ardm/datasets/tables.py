@@ -37,7 +37,7 @@ def table(path: Folder, split: str | None = None, header: bool | None = None, de
     items = torch.from_numpy(rows.astype(smallest(max(schema.columns))))
     if chosen is not None:
         low, high = SHARES[chosen]
-        items = items[torch.tensor([low <= place(f"row {n}") < high for n in range(len(items))])]
+        items = items[torch.tensor([low <= place(f"row {n}") < high for n in range(len(items))], device="cpu")]
         if not len(items):
             raise ArdmError(f"none of the {len(rows)} rows of {file} falls into the split {chosen!r}; {FEW}")
     name = f"{file.stem}/{chosen or 'all'}"

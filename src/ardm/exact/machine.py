@@ -362,8 +362,11 @@ def small(
     if not fits or int(np.abs(weight).max(initial=0)) > 127 or len(weight) < 2:
         return None
     held = torch.from_numpy(np.ascontiguousarray(weight.T, dtype=np.int8))
-    scale = torch.ldexp(torch.ones(len(bias)), torch.from_numpy(-shift))
-    offset, zero = torch.from_numpy(bias.astype(np.float32)) * scale, torch.zeros(len(bias), dtype=torch.int32)
+    scale = torch.ldexp(torch.ones(len(bias), device="cpu"), torch.from_numpy(-shift))
+    offset, zero = (
+        torch.from_numpy(bias.astype(np.float32)) * scale,
+        torch.zeros(len(bias), dtype=torch.int32, device="cpu"),
+    )
     try:
         packed = torch.ops.onednn.qlinear_prepack(held, [CHUNK, len(weight)])
     except (AttributeError, RuntimeError, NotImplementedError):
