@@ -25,7 +25,7 @@ from ardm.admission import (
     Patience,
     admit,
     amount,
-    ballast,
+    dense,
     mebibytes,
     refuse_foreign,
     storing,
@@ -231,7 +231,7 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         coder,
         originals,
         how.told("encoding"),
-        lambda raw, size: bool(ballast(0, 0, (raw, size), how.budget)),
+        lambda restored, size: dense(restored, size, how.budget),
     )
     records = items.records if isinstance(items, Items) else {}
     notes = _notes(records, paths, data)
@@ -438,7 +438,7 @@ def _folder(
                     make_folders(new / folder, new)
                     folders.add(folder)
                 if not entry:
-                    data = rendered(content, "" if content.origin == "" else how.format)
+                    data = rendered(content, "" if content.origin == "" else how.format, how.budget)
                     _write_inside(f"{new}/{name}", data, how.verify)
                     written += len(data)
         left = _link(new, links, here)

@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ardm import archives, formats, places
 from ardm.admission import PIXELS, Budget
-from ardm.cli_each import STREAM, Bar, Place, each, name_of, place_of, standard_output, sweep_before
+from ardm.cli_each import STREAM, Bar, Place, bytes_of, each, name_of, place_of, standard_output, sweep_before
 from ardm.cli_list import record, table
 from ardm.console import FAILED, dump, fail, guard, note, plainly, say, streams
 from ardm.files import (
@@ -269,7 +269,7 @@ def decompress(
             return act(source, target, how)
 
         with _telling(left, bar):
-            each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=_bytes(memory))
+            each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=bytes_of(memory))
 
 
 def cat(
@@ -322,7 +322,7 @@ def check(
 
         found, left = _found(files, recursive, packed=True)
         with _telling(left, bar):
-            each(found, Place(writes=False), one, line, bar, seekable=_bytes(memory))
+            each(found, Place(writes=False), one, line, bar, seekable=bytes_of(memory))
 
 
 def extract(
@@ -355,7 +355,7 @@ def extract(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[Done]:
             return archives.extract(source, items, target, how)
 
-        each([Found.named(archive)], place, one, _restored, bar, seekable=_bytes(memory))
+        each([Found.named(archive)], place, one, _restored, bar, seekable=bytes_of(memory))
 
 
 def list_files(
@@ -375,7 +375,7 @@ def list_files(
         found, left = _found(files, recursive, packed=True)
         try:
             with _telling(left, bar):
-                each(found, Place(writes=False), one, None, bar, seekable=_bytes(memory))
+                each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))
         finally:
             if as_json:
                 dump(records)
@@ -422,15 +422,7 @@ def _refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
 
 def _budget(memory: str, pixels: int, force: bool, output: str) -> Budget:
     """The limits that the options name."""
-    return Budget(_bytes(memory), pixels, force, _bytes(output, "--max-output") if output else 0)
-
-
-def _bytes(text: str, option: str = "-M") -> int:
-    """512MiB as a number of bytes."""
-    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
-    if not found or not int(found[1]):
-        raise typer.BadParameter(f"give a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint=option)
-    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
+    return Budget(bytes_of(memory), pixels, force, bytes_of(output, "--max-output") if output else 0)
 
 
 def _holds_items(source: Path | BinaryIO) -> bool:

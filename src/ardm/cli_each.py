@@ -5,6 +5,7 @@ All are tried; the exit code is that of the worst.  Nothing here imports PyTorch
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
@@ -218,6 +219,14 @@ def _source(path: Path, seekable: int) -> Path | BinaryIO:
     if len(data) > seekable:
         raise ArdmError(f"standard input has more than the {amount(seekable)} of memory allowed; -M allows more")
     return BytesIO(data)
+
+
+def bytes_of(text: str, option: str = "-M") -> int:
+    """512MiB as a number of bytes."""
+    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
+    if not found or not int(found[1]):
+        raise typer.BadParameter(f"give a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint=option)
+    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 
 def sweep_before(path: Path, swept: set[Path]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ardm.datasets.base import Dataset, Files, Folder, counted, files_in, survey
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import flac, wav
 from ardm.formats.kit import Kept, Read
 
@@ -43,6 +43,8 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
     except OSError as error:
         raise ArdmError(f"cannot read {path}: {error}") from error
     except Exception as error:  # decoders raise nearly anything on damaged files
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"{path} cannot be read as sound: {error}") from error
     if not content.wide:
         raise ArdmError(f"{path} has 8 bits a sample, expected 16: convert it first")
