@@ -35,7 +35,7 @@ class Log:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                raise ArdmError("train.tensorboard needs tensorboard: pip install 'ardm[tensorboard]'") from None
+                raise ArdmError("train.tensorboard needs tensorboard: pip install tensorboard") from None
             self.writer = SummaryWriter(trainer.folder / "tensorboard")
 
     def __enter__(self) -> Log:

@@ -2,7 +2,7 @@
 
     png   1 to 16 bits, palettes; chunks as they came             tiff  1, 8, 16 bits; one page; tags as they came
     webp  lossless ones; profile, EXIF, XMP                       bmp, ppm, wav, npy   byte for byte, through samples
-    flac  8 and 16 bits, tags; needs the package soundfile        all others, and what cannot be read exactly: bytes
+    flac  8 and 16 bits; tags, pictures, seek tables             all others, and what cannot be read exactly: bytes
 
 What is kept beside the samples stands in about: "icc", "exif", "xmp" as they are in all formats; "palette", "alpha",
 "depth" (of pictures with 1, 2 or 4 bits); "png", "webp", "tiff", "flac" what only that format knows; "head" and "tail",
