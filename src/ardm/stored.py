@@ -31,7 +31,7 @@ import numpy as np
 from ardm import flacstream
 from ardm.container import Method, Reader, deflate, inflate, varint
 from ardm.content import Kind, Samples
-from ardm.errors import CodecError, Unsupported, out_of_memory
+from ardm.errors import CodecError, Unsupported
 
 DICTIONARY = 1 << 22
 """Bytes that LZMA2 may look back, in every file."""
