@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,19 @@ from PIL import Image
 from ardm import archives, places
 from ardm.files import How
 
+DEMO = Path(str(resources.files("ardm") / "assets" / "demo"))
 FORMATS = ("png", "webp", "png", "jpg", "bmp")
 
 
 def mix(folder: Path, count: int) -> None:
-    """Pictures like photographs: smooth, with some noise."""
+    """Pieces of the photographs that the package ships."""
     rng = np.random.default_rng(0)
+    photos = [Image.open(DEMO / f"{name}.png").convert("RGB") for name in ("astronaut", "chelsea", "coffee")]
     for k in range(count):
-        h, w = rng.integers(16, 97, 2)
-        walk = rng.standard_normal((h, w, 3)).cumsum(0).cumsum(1) * 2 + rng.standard_normal((h, w, 3)) * 3 + 128
-        picture = Image.fromarray(walk.clip(0, 255).astype(np.uint8))
+        photo = photos[k % 3]
+        w, h = (min(int(drawn), side) for drawn, side in zip(rng.integers(16, 97, 2), photo.size, strict=True))
+        x, y = int(rng.integers(photo.width - w + 1)), int(rng.integers(photo.height - h + 1))
+        picture = photo.crop((x, y, x + w, y + h))
         path = folder / "abc"[k % 3] / f"{k}.{FORMATS[k * 7 % 5]}"
         path.parent.mkdir(exist_ok=True)
         (picture.convert("L") if k % 5 == 4 else picture).save(
@@ -54,9 +58,9 @@ def main(pictures: int = 203, files: int = 1500) -> None:
         took(f"{pictures} pictures archived", lambda: archives.make(found, folder / "p.ardm", How(verify=False)))
         took("decoded", lambda: archives.check_archive(folder / "p.ardm", How()))
         for k in range(files):
-            path = folder / "many" / str(k % 20) / f"{k}.txt"
+            path = folder / "many" / str(k % 20) / f"{k}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"small file number {k}\n" * 20)
+            path.write_bytes(np.random.default_rng(k).bytes(400))
         found = list(places.walk([folder / "many"]))
         took(f"{files} files archived", lambda: archives.make(found, folder / "m.ardm", How()))
         took("decoded", lambda: archives.check_archive(folder / "m.ardm", How()))
