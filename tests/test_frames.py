@@ -757,13 +757,13 @@ def test_a_promise_of_regions_that_the_file_cannot_hold(monkeypatch):
         decompress(claims(Form(Kind.IMAGE, (1, 1 << 13, 1 << 13), span=5)), NONE)
 
 
-def test_memory_that_is_not_there_is_one_line(monkeypatch):
+def test_memory_that_is_not_there_is_no_damage(monkeypatch):
     def none(*args):
         raise MemoryError
 
     data = compress(image())[0]
     monkeypatch.setattr(np, "empty", none)
-    with pytest.raises(CodecError, match="3072 bytes of memory"):
+    with pytest.raises(MemoryError):
         decompress(data, NONE)
 
 

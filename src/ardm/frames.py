@@ -665,7 +665,7 @@ def _decoded(sources: Iterable[_Source], coder: PartCoder[Any] | None) -> Iterat
         for source in sources:
             form = source.form
             pieces, check = _pieces(form, source.file, source.frame)
-            whole = _Decoding(source, np.empty(form.shape, form.dtype), form.regions, check)
+            whole = _Decoding(source, _room(form), form.regions, check)
             base = _base(identity, form, calls, source.block, source.item)
             for k, ((y, x, h, w), piece) in enumerate(zip(form.boxes(), pieces, strict=True)):
                 piece.crc = _numbered(base, k)
@@ -701,6 +701,11 @@ def _decoded(sources: Iterable[_Source], coder: PartCoder[Any] | None) -> Iterat
         whole = hole.whole
         whole.left -= 1
         yield hole.x.size, None if whole.left else _finished(whole)
+
+
+def _room(form: Form) -> Samples:
+    """For all samples; that there is none is no damage, and is left a MemoryError."""
+    return np.empty(form.shape, form.dtype)
 
 
 def _damage(coder: PartCoder[Any]) -> Callable[[Iterable[tuple[bytes, list[Shape]]]], Iterator[Any]]:
