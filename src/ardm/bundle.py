@@ -32,7 +32,7 @@ from ardm.model import Model
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
-from ardm.zoo import BODIES, ModelConfig, build
+from ardm.zoo import ModelConfig, build
 
 FORMAT = 1
 OWN = ("model.safetensors", "curve.safetensors", "config.json")
@@ -140,9 +140,8 @@ class Bundle:
     def _refuse_foreign(self) -> None:
         """ArdmError where the configuration builds another model than this one."""
         own, config = self.model, self.config
-        expected = None
-        if tuple(own.shape) == tuple(config.shape) and own.digits == config.digits and config.trunk in BODIES:
-            expected = _blueprint(config)
+        fits = tuple(own.shape) == tuple(config.shape) and own.digits == config.digits
+        expected = _blueprint(config) if fits else None
         same = expected is not None and all(
             type(a) is type(b) for a, b in ((own, expected), (own.body, expected.body), (own.head, expected.head))
         )
@@ -156,11 +155,13 @@ class Bundle:
             )
 
 
-def _blueprint(config: ModelConfig) -> Model:
-    """The model of a configuration, without memory for its weights where its layers can be made so."""
+def _blueprint(config: ModelConfig) -> Model | None:
+    """The model of a configuration, without memory for its weights where its layers can be made so; None: there is none."""
     try:
         with torch.device("meta"):
             return build(config)
+    except ArdmError:
+        return None
     except (NotImplementedError, RuntimeError):
         return build(config)
 
