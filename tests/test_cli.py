@@ -222,7 +222,7 @@ def test_masks_say_black_or_white_or_are_refused(folder, tmp_path):
     [
         (("eval", "nowhere"), "there is no model"),
         (("train", "no-such-recipe"), "unknown recipe"),
-        (("train", "cifar10-codec", "train.bacth=2"), "did you mean 'batch'"),
+        (("train", "cifar10-codec", "train.bacth=2"), "did you mean 'train.batch'"),
         (("train", "cifar10-codec", "data.folder=/nonexistent"), "nonexistent"),
         (("sample", "/etc"), "not a model"),
     ],

@@ -171,7 +171,7 @@ def test_damage_is_found_and_restores_nothing(ardm, how, name):
     for arguments in (["test", "bad.ardm"], ["decompress", "bad.ardm", "-o", "out"], ["-dc", "bad.ardm"]):
         result = ardm(*arguments)
         assert (result.exit_code, result.stdout) == (3, ""), arguments
-        assert re.fullmatch(r"ardm: bad\.ardm: (damaged|truncated) [^\n]*\n", result.stderr)
+        assert re.fullmatch(r"ardm: bad\.ardm: (item 0 .*: )?(damaged|truncated) [^\n]*\n", result.stderr)
     assert sorted(os.listdir()) == before
 
 
@@ -226,7 +226,12 @@ def test_limits_say_what_lifts_them(ardm):
 
 
 def test_work_that_takes_long_is_not_begun(ardm, monkeypatch):
-    good(ardm("compress", "photo.png", "-K", "2000000000"))
+    result = good(ardm("compress", "photo.png", "-K", "2000000000"))
+    assert re.search(
+        r"coding it would take \d+ days, by estimate, and more than an hour in all; -f does it", result.stdout
+    )
+    good(ardm("decompress", "photo.png.ardm", "-o", "x.png"))
+    good(ardm("compress", "photo.png", "-K", "2000000000", "-f"))
     result = ardm("decompress", "photo.png.ardm", "-o", "y.png")
     assert result.exit_code == 1
     assert re.search(r"takes \d+ days, by estimate; -f starts it all the same", result.stderr)
@@ -368,10 +373,10 @@ def test_names_are_shown_as_they_are_and_obeyed_by_no_terminal(ardm):
         write(f"./{name}", b"x")
     result = good(ardm("compress", "-o", "../", "--", *names))
     shown = [line.partition(" -> ")[0] for line in result.stdout.splitlines()]
-    for name in ("[bold]x", ":smile:", "ü ß", "\\x1b[31mred", "x" * 250):
+    for name in ("[bold]x", ":smile:", "ü ß", "\\x1b[31mred", "new\\nline", "x" * 250):
         assert name in shown
     assert "\x1b" not in result.stdout
-    assert len(result.stdout.splitlines()) == len(names) + 2  # one name has two lines, in source and target
+    assert len(result.stdout.splitlines()) == len(names)
 
 
 def test_names_that_are_no_text(ardm):
@@ -584,10 +589,25 @@ def test_what_goes_wrong_is_one_line(ardm, monkeypatch, error, code, said):
         raise error
 
 
-def test_a_bug_is_shown_as_one(ardm, monkeypatch):
-    monkeypatch.setattr(frames, "compress", lambda *_: 1 / 0)
+def test_a_bug_is_a_line_too_and_the_others_are_done(ardm, monkeypatch):
+    real = frames.compress
+
+    def broken(content, *rest):
+        return 1 / 0 if content.kind == Kind.IMAGE else real(content, *rest)
+
+    monkeypatch.setattr(frames, "compress", broken)
+    result = ardm("compress", "photo.png", "notes.txt")
+    assert result.exit_code == 1
+    assert re.fullmatch(
+        r"ardm: photo\.png: ZeroDivisionError: division by zero in test_cli_codec\.py, line \d+; this is a fault of "
+        r"ardm, please report it \(ARDM_TRACEBACK=1 shows the traceback\)\n",
+        result.stderr,
+    )
+    assert sorted(os.listdir()) == ["notes.txt", "notes.txt.ardm", "photo.png"]
+    with pytest.raises(typer.Exit), console.guard():
+        raise RuntimeError("a bug")
+    monkeypatch.setenv("ARDM_TRACEBACK", "1")
     assert isinstance(ardm("compress", "photo.png").exception, ZeroDivisionError)
-    assert sorted(os.listdir()) == ["notes.txt", "photo.png"]
     with pytest.raises(RuntimeError, match="a bug"), console.guard():
         raise RuntimeError("a bug")
 

@@ -31,6 +31,7 @@ KINDS = {
     "text, all": (preset("text-tiny", causal="any", **TEXT), OrderConfig(), {}),
     "pictures, steps": (preset("tiny", width=8, blocks=1, **IMAGE), OrderConfig(), {"subset": 9}),
     "pictures, plan of two levels": (preset("local-tiny", **IMAGE), PLAN, {"first_level": 0.75}),
+    "text, in passes": (preset("text-tiny", **TEXT), OrderConfig(), {"batch": 2, "accumulate": 2}),
     "vector that never comes": (preset("text-tiny", vector=3, **TEXT), OrderConfig(), {}),
 }
 
@@ -46,8 +47,8 @@ def recipes(tmp_path_factory):
     made = {}
     for name, (model, order, train) in KINDS.items():
         config = TrainConfig(
-            **{"steps": STEPS, "batch": 4, "warmup": 1, "rate": 3e-3, "decay": "constant", "clip": 0.5, "beta2": 0.9},
-            **{"valid_every": STEPS, "valid_items": 4, "save_every": 100, "weight_decay": 0.01, **train},
+            **{"steps": STEPS, "warmup": 1, "rate": 3e-3, "decay": "constant", "clip": 0.5, "beta2": 0.9},
+            **{"valid_every": STEPS, "valid_items": 4, "save_every": 100, "weight_decay": 0.01, "batch": 4, **train},
         )
         folder = where / ("text" if len(model.shape) == 1 else "image")
         classes = 27 if len(model.shape) == 1 else 16
@@ -164,6 +165,13 @@ def test_each_process_keeps_its_share_alone(runs, kind):
         held = [two[rank]["shares", kind][what] for rank in (0, 1)]
         assert sum(held) == two[0]["whole", kind][what] == one[kind][what]
         assert max(held) < 0.55 * one[kind][what]
+
+
+@pytest.mark.parametrize("way", ["one", "whole", "shares"])
+def test_passes_are_a_larger_batch_on_several_processes_too(runs, way):
+    _, one, two = runs
+    seen = one["text, in passes"] if way == "one" else two[0][way, "text, in passes"]
+    close(seen["seen"], one["text, steps"]["seen"])
 
 
 def test_a_run_in_shares_goes_on_in_one_process(runs):

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ardm.digits import Digits, Partial
+from ardm.digits import Digits, Partial, anywhere
 from ardm.errors import ArdmError
 from ardm.heads import DigitHead, ValueHead
 from ardm.inputs import device_of, number
@@ -89,11 +89,13 @@ class MaskedLanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.mask, self.classes = network, mask, classes
-        refused = torch.zeros(classes, dtype=torch.bool)
+        there = next((p.device for p in network.parameters()), None) if isinstance(network, nn.Module) else None
+        there = anywhere(there)  # where the network lies
+        refused = torch.zeros(classes, dtype=torch.bool, device=there)
         refused[[v for v in {mask, *never} if v < classes]] = True
         self.register_buffer("never", refused, persistent=False)
         for name, ids in zip(("before", "after"), around, strict=True):
-            self.register_buffer(name, torch.tensor(list(ids), dtype=torch.long), persistent=False)
+            self.register_buffer(name, torch.tensor(list(ids), dtype=torch.long, device=there), persistent=False)
 
     def forward(self, value: Tensor, depth: Tensor) -> Tensor:
         """value, depth: (B, L) → (B, L, V)."""

@@ -83,7 +83,7 @@ def make_plan(
     bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
     own = tuple(inputs.number(n, "a size of shape") for n in (bundle.model.shape if shape is None else shape))
     if order in ("random", "confident"):
-        blank = torch.zeros(inputs.number(batch, "batch"), *own, dtype=torch.long)
+        blank = torch.zeros(inputs.number(batch, "batch"), *own, dtype=torch.long, device="cpu")
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
     if order == "own":

@@ -12,14 +12,21 @@ from ardm.errors import ArdmError
 from ardm.nets import ColumnOutput, Local, PaperUNet, Table, Transformer, UNet, WaveNet
 from ardm.nets.local import Features
 from ardm.nets.wavenet import nearby
+from ardm.precise import full, wide, widened
 from ardm.sizes import ModelConfig
+
+NO_LABEL = -(2**63)
+"""Among labels, an item that has none."""
 
 
 class Condition(nn.Module):
     """Context → one vector an item: a class label (B,) int64, a vector (B, V), and the number of known digits.
 
     The number of known digits is embedded as in the paper: sinusoids, then two layers of four times the width.
+    required: whether an item without a label is refused, since none was seen in training.
     """
+
+    required = False
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
@@ -31,27 +38,48 @@ class Condition(nn.Module):
             self.time = nn.Sequential(nn.Linear(config.width // 2 * 2, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, depth: Tensor, context: Tensor | None, like: Tensor) -> Tensor:
-        """(B, width); without context, the row kept for "no label" and no vector."""
+        """(B, width) in the dtype of like; without context, the row kept for "no label" and no vector."""
         B = len(depth)
         out = like.new_zeros(B, self.width)
         if self.label is not None:
-            if context is not None and (context.shape != (B,) or context.dtype != torch.long):
-                raise ArdmError(f"this model takes one class label an item, int64 ({B},); got {tuple(context.shape)}")
-            missing = torch.full((B,), self.config.labels, device=depth.device)
-            out = out + self.label(missing if context is None else context)
+            out = out + self.label(self._rows(context, B, depth.device))
         elif self.vector is not None and context is not None:
             if context.shape != (B, self.config.vector):
                 raise ArdmError(f"this model takes vectors ({B}, {self.config.vector}); got {tuple(context.shape)}")
-            out = out + self.vector(context.to(out.dtype))
+            out = out + full(self.vector, context.to(wide(out.dtype))).to(out.dtype)
         elif context is not None:
             raise ArdmError("this model takes no context: set labels or vector in its configuration")
         if self.time is not None:
-            known = depth.flatten(1).sum(1).to(out.dtype) / depth[0].numel() / len(self.config.digits) * 1000
+            dtype = wide(out.dtype)
+            known = depth.flatten(1).sum(1).to(dtype) / depth[0].numel() / len(self.config.digits) * 1000
             half = self.config.width // 2
-            rate = torch.exp(torch.arange(half, device=depth.device, dtype=out.dtype) * (-math.log(1e4) / (half - 1)))
+            rate = torch.exp(torch.arange(half, device=depth.device, dtype=dtype) * (-math.log(1e4) / (half - 1)))
             angle = known[:, None] * rate
-            out = out + self.time(torch.cat([angle.sin(), angle.cos()], 1))
+            out = out + self.time(torch.cat([angle.sin(), angle.cos()], 1).to(out.dtype))
         return out
+
+    def _rows(self, context: Tensor | None, items: int, device: torch.device) -> Tensor:
+        """(B,): the rows of labels; the last one for none."""
+        K = self.config.labels
+        if context is None:
+            if self.required:
+                raise ArdmError(
+                    f"this model was trained with a label for every item: give labels 0..{K - 1} (context, or --label)"
+                )
+            return torch.full((items,), K, device=device)
+        if context.shape != (items,) or context.dtype != torch.long:
+            found = f"{str(context.dtype).removeprefix('torch.')} {tuple(context.shape)}"
+            raise ArdmError(f"this model takes one class label an item, 0..{K - 1}, int64 ({items},); got {found}")
+        none = context == NO_LABEL
+        wrong = ~none & ((context < 0) | (context >= K))
+        if context.device.type == "cpu":  # elsewhere the embedding refuses row K + 1, and nobody waits for the device
+            if wrong.any():
+                raise ArdmError(f"class labels of this model lie in 0..{K - 1}; got {int(context[wrong][0])}")
+            if self.required and none.any():
+                raise ArdmError(
+                    f"this model was trained with a label for every item: give labels 0..{K - 1} (context, or --label)"
+                )
+        return context.masked_fill(none, K).masked_fill(wrong, K + 1)
 
 
 class ImageBody(nn.Module):
@@ -93,18 +121,18 @@ class ImageBody(nn.Module):
         condition = None if self.condition is None else self.condition(state.depth, context, like)
         if self.condition is None and context is not None:
             raise ArdmError("this model takes no context: set labels or vector in its configuration")
-        masks = [(state.depth > s).to(like.dtype) for s in range(S)]
+        dtype = wide(like.dtype)  # half of it would merge values; the trunk narrows what it has read
+        masks = [(state.depth > s).to(dtype) for s in range(S)]
         if self.config.papers:  # the paper's absorbing values: K // 2, or digits of 0
             shown = state.value if S > 1 else torch.where(state.depth > 0, state.value, K // 2)
             return self.trunk(shown, torch.cat(masks, 1), condition)
         block = torch.tensor([self.digits.base ** (S - d) for d in range(S + 1)], device=state.depth.device)[
             state.depth
         ]
-        centre = (
-            state.value + (torch.minimum(block, K - state.value) - 1) / 2
-        )  # at depth 0: (K − 1) / 2, the paper's K // 2
-        value = (2 * centre / (K - 1) - 1).to(like.dtype)
-        known = (state.depth / S).to(like.dtype)
+        spare = torch.minimum(block, K - state.value) - 1
+        centre = state.value + spare.to(dtype) / 2  # at depth 0: (K − 1) / 2, the paper's K // 2
+        value = 2 * centre / (K - 1) - 1
+        known = state.depth.to(dtype) / S
         if self.config.trunk != "unet":
             return self.trunk(value, known, condition)
         planes = [value, *masks]
@@ -286,7 +314,7 @@ class WaveBody(Body):
         if self.config.gated:
             mean, spread = nearby(value, known, 2 / (self.config.classes - 1), self.single)
             planes += [mean, (value - mean) / spread * (state.depth > 0), spread.log() / 5]
-        h = self.trunk(torch.stack(planes, 1).to(like.dtype), self._embedded(state), condition)
+        h = self.trunk(torch.stack(planes, 1).to(wide(like.dtype)), self._embedded(state), condition)
 
         def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             if before is not None:
@@ -294,7 +322,8 @@ class WaveBody(Body):
             out = self.trunk.read(h, lane, position)
             if mean is None or spread is None:
                 return plain(out)
-            return out, mean[lane, position].to(out.dtype), spread[lane, position].to(out.dtype)
+            dtype = wide(out.dtype)
+            return out, mean[lane, position].to(dtype), spread[lane, position].to(dtype)
 
         return features
 
@@ -314,8 +343,8 @@ def centred(state: Partial, digits: Digits) -> Tensor:
     """The centre of what each site may still be, in [−1, 1] float64: 0 where nothing is known."""
     S, K = len(digits), digits.classes
     blocks = torch.tensor([digits.base ** (S - d) for d in range(S + 1)], device=state.depth.device)
-    centre = state.value + (torch.minimum(blocks[state.depth], K - state.value) - 1) / 2
-    return 2 * centre.double() / (K - 1) - 1
+    centre = state.value + (torch.minimum(blocks[state.depth], K - state.value) - 1).double() / 2
+    return 2 * centre / (K - 1) - 1
 
 
 class TableBody(Body):
@@ -340,7 +369,7 @@ class TableBody(Body):
     def forward(self, state: Partial, context: Tensor | None = None) -> Features:
         """Log-weights (N, K) at the sites asked; those of values that a column cannot take mean nothing."""
         condition = self.conditioned(state, context, self.trunk.out.weight)
-        every = self.trunk(self.rows(state), state.depth.flatten(1), condition).to(self.trunk.out.weight.dtype)
+        every = widened(self.trunk(self.rows(state), state.depth.flatten(1), condition))
         value = torch.arange(self.config.classes, device=every.device)
 
         def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import resources
@@ -27,16 +29,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ardm.config import from_values
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
+from ardm.exact.stores import Claims, claims
 from ardm.model import Model
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
-from ardm.zoo import ModelConfig, build
+from ardm.whole import _abandoned, _locked
+from ardm.zoo import ModelConfig, build, outline
+
+if sys.platform != "win32":
+    import fcntl
 
 FORMAT = 1
 OWN = ("model.safetensors", "curve.safetensors", "config.json")
 """The files of a model in its folder."""
+MAX_SETTINGS, MAX_CURVE, MAX_WEIGHTS = 1 << 24, 1 << 28, 1 << 33
+"""Bytes of config.json, of the loss curve, and of the weights and tables of a model, at most."""
 LETTERS = b" abcdefghijklmnopqrstuvwxyz"
 """Text of 27 letters, in the order of their values."""
 
@@ -54,6 +63,13 @@ class Bundle:
     order: OrderConfig = field(default_factory=OrderConfig)
     curve: LossCurve | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Tell a model of labels whether it ever learned to go without one, where its recipe is known."""
+        condition, recipe = getattr(getattr(self.model, "body", None), "condition", None), self.card.get("recipe")
+        if self.config.labels and condition is not None and isinstance(recipe, dict):
+            labelled = bool(recipe.get("data", {}).get("labels"))
+            condition.required = labelled and not recipe.get("train", {}).get("label_dropout", 0.0)
 
     @cached_property
     def identity(self) -> str:
@@ -157,13 +173,10 @@ class Bundle:
 
 def _blueprint(config: ModelConfig) -> Model | None:
     """The model of a configuration, without memory for its weights where its layers can be made so; None: there is none."""
-    try:
-        with torch.device("meta"):
-            return build(config)
-    except ArdmError:
-        return None
-    except (NotImplementedError, RuntimeError):
-        return build(config)
+    for make in (outline, build):
+        with suppress(ArdmError):
+            return make(config)
+    return None
 
 
 def _shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
@@ -182,15 +195,26 @@ class replacing:  # noqa: N801 (used like a function)
     def __enter__(self) -> Path:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            _restore(self.folder, self.own)
-            self.new = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-new-", dir=self.folder.parent))
+            recover(self.folder, self.own)
+            lock = None
+            while lock is None:  # again, if another process sweeps it in the instant before it is locked
+                self.new = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-new-", dir=self.folder.parent))
+                lock = _locked(self.new)
+            self.lock = lock
             self.new.chmod(0o755)
         except OSError as error:
             raise ArdmError(f"cannot write {self.folder}: {error.strerror}") from None
         return self.new
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        try:
+            self._finish(kind is not None)
+        finally:
+            if self.lock >= 0:
+                os.close(self.lock)
+
+    def _finish(self, failed: bool) -> None:
+        if failed:
             shutil.rmtree(self.new, ignore_errors=True)
             return
         for file in self.new.iterdir():
@@ -225,11 +249,41 @@ def _restore(folder: Path, own: Sequence[str] | None) -> None:
             old.rename(folder)
 
 
-def recover(folder: Path) -> None:
-    """Finish what a kill left half done, and sweep leftovers."""
-    _restore(folder, None)
+def recover(folder: Path, own: Sequence[str] | None = None) -> None:
+    """Finish what a kill left half done, and remove new folders that no process is writing any more."""
+    _restore(folder, own)
     for new in sorted(folder.parent.glob(f".{folder.name}-new-*")):
-        shutil.rmtree(new, ignore_errors=True)
+        _abandoned(str(new))
+
+
+_OURS = set[Path]()
+"""Folders that this process holds."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that ask for it so; within one process it may be asked for again.
+
+    Raises ArdmError where another process holds it.  Where a file system locks nothing, nothing is held.
+    """
+    folder = folder.resolve()
+    if sys.platform == "win32" or folder in _OURS or not folder.is_dir():
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ArdmError(f"another process is training in {folder}; wait for it, or give another folder") from None
+    except OSError:
+        pass
+    _OURS.add(folder)
+    try:
+        yield
+    finally:
+        _OURS.discard(folder)
+        os.close(handle)
 
 
 def bundled() -> list[str]:
@@ -277,6 +331,10 @@ def _read(folder: Path) -> Bundle:
             within = folder / "model"
             hint = f"; did you mean {within}?" if (within / name).is_file() else ""
             raise ArdmError(f"{folder} is not a model: it has no {name}{hint}")
+    curve_file = folder / "curve.safetensors"
+    for path, most in ((folder / "config.json", MAX_SETTINGS), (curve_file, MAX_CURVE)):
+        if path.is_file() and path.stat().st_size > most:
+            raise ArdmError(f"{folder} is not a readable model: {path.name} has more than {most} bytes")
     try:
         values = json.loads((folder / "config.json").read_text())
         if values["ardm"] != FORMAT:
@@ -285,12 +343,19 @@ def _read(folder: Path) -> Bundle:
             )
         config = from_values(ModelConfig, values["model"], "model.")
         order = from_values(OrderConfig, values["order"], "order.")
+        _refuse_size(folder / "model.safetensors", config)
         weights = load_file(folder / "model.safetensors")
-        curve_file = folder / "curve.safetensors"
         curve = LossCurve.from_state(load_arrays(curve_file)) if curve_file.is_file() else None
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except ArdmError:
+        raise
+    except (
+        OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, SafetensorError
+    ) as error:  # fmt: skip
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"{folder} is not a readable model: {type(error).__name__} {error}") from None
-    model = build(config)
+    with torch.device("cpu"):  # whatever torch.set_default_device says
+        model = build(config)
     fit_weights(model, weights, str(folder))
     bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
     if values.get("identity") != bundle.identity:
@@ -298,17 +363,36 @@ def _read(folder: Path) -> Bundle:
     return bundle
 
 
+def _refuse_size(path: Path, config: ModelConfig) -> None:
+    """ArdmError for a configuration that asks for other weights than the file has, before any of them is allocated."""
+    found, where = claims(path), str(path.parent)
+    if config.blocks * config.levels > len(found):
+        raise ArdmError(
+            f"the weights in {where} do not fit its configuration: {config.blocks} blocks have more tensors"
+        )
+    sketch = outline(config)
+    _refuse_shapes({name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}, found, where)
+    size = sum(t.numel() * t.element_size() for t in (*sketch.parameters(), *sketch.buffers()))
+    if size > MAX_WEIGHTS:
+        raise ArdmError(f"the model in {where} takes {size} bytes; the most is {MAX_WEIGHTS}")
+
+
 def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Load weights; ArdmError names what does not fit."""
-    own = model.state_dict()
-    wrong = [k for k in own if k not in weights or weights[k].shape != own[k].shape] + [
-        k for k in weights if k not in own
-    ]
+    _refuse_shapes(
+        {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
+        {name: tuple(tensor.shape) for name, tensor in weights.items()},
+        where,
+    )
+    model.load_state_dict(dict(weights))
+
+
+def _refuse_shapes(own: Claims, found: Claims, where: str) -> None:
+    wrong = [k for k in own if found.get(k) != own[k]] + [k for k in found if k not in own]
     if wrong:
         raise ArdmError(
             f"the weights in {where} do not fit its configuration: {', '.join(wrong[:3])} ({len(wrong)} in all)"
         )
-    model.load_state_dict(dict(weights))
 
 
 def _chosen(config: ModelConfig | OrderConfig) -> dict[str, Any]:

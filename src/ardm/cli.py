@@ -12,9 +12,9 @@ import typer
 from rich.table import Table
 
 import ardm
-from ardm import cli_bench, cli_codec, cli_export, cli_generate
+from ardm import cli_bench, cli_codec, cli_export, cli_generate, console
 from ardm.cli_options import Model, Seed, Threads, fresh, numbers
-from ardm.console import console, guard, say
+from ardm.console import guard, note, say
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:  # commands import what they need, so that those on files start without PyTorch
@@ -68,9 +68,27 @@ def train(
         run = Path(recipe)
         folder = out or (run if (run / RUN).is_file() else Path("runs") / plan.name)
         trainer = Trainer(plan, folder, resume, cpu)
+        speaks = trainer.accelerator.is_main_process and not quiet
+        for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
+            if speaks:
+                say(f"data.{part}: {of.about}")
         follow(trainer, trainer, quiet)
-        if trainer.accelerator.is_main_process and not quiet:
-            console.print(f"wrote {folder / 'model'}", highlight=False)
+        if speaks:
+            say(f"wrote {folder / 'model'}")
+            _note_other_codec(folder / "model")
+
+
+def _note_other_codec(folder: Path) -> None:
+    """A note where a codec model that was exported into the folder of a model is of other weights than lie there now."""
+    from ardm import codec
+    from ardm.bundle import load
+    from ardm.exact.model import NAME
+
+    if (folder / NAME).is_file() and codec.model(folder).card.get("of", "") != load(folder).identity:
+        note(
+            f"{folder / NAME} is of other weights than the model now beside it: files made with it stay readable; "
+            "to have one of these weights, export it anew"
+        )
 
 
 @app.command("eval")
@@ -103,6 +121,8 @@ def evaluate(
         bundle = load(model)
         source = _source(bundle, name, folder, changes or [])
         chosen = data.of_config(source, split)
+        if chosen.files is not None:
+            note(f"data: {chosen.about}")
         x = chosen.items[: items or None].long()
         if tuple(x.shape[1:]) != tuple(bundle.model.shape):
             raise ArdmError(
@@ -118,12 +138,10 @@ def evaluate(
             for i, (part, context) in enumerate(zip(x.split(64), contexts, strict=True))
         ]
         result = likelihood.Estimate.joined(chunks)
-        console.print(
-            f"{bundle.name} on {len(x)} items of {source.name}/{split}: {result}", highlight=False, soft_wrap=True
-        )
+        say(f"{bundle.name} on {len(x)} items of {source.name}/{split}: {result}")
         if bundle.content == "table":
-            console.print(f"{-float(result.nats.mean()):.4f} nats an item (log-likelihood)", highlight=False)
-        console.print(f"{time.perf_counter() - began:.1f} seconds", highlight=False)
+            say(f"{-float(result.nats.mean()):.4f} nats an item (log-likelihood)")
+        say(f"{time.perf_counter() - began:.1f} seconds")
 
 
 def _in_classes_of(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> torch.Tensor:
@@ -140,7 +158,7 @@ def _in_classes_of(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> torch.Te
         columns = []
         for values, name, known, kinds in zip(x.T, ours.names, ours.categories, theirs.categories, strict=True):
             number = {text: n for n, text in enumerate(known)}
-            columns.append(torch.tensor([number.get(text, -1) for text in kinds])[values])
+            columns.append(torch.tensor([number.get(text, -1) for text in kinds], device="cpu")[values])
             if int(columns[-1].min()) < 0:
                 strange = kinds[int(values[columns[-1].argmin()])]
                 raise ArdmError(f"{bundle.name} does not know the value {strange!r} of column {name!r}")
@@ -215,10 +233,10 @@ def plan(
                 f"{same:.4f}" if len(curve) == 1 else "–",
             )
         table.add_row(str(curve.size), f"{curve.sum() / D / math.log(2):.4f}", "", "")
-        console.print(f"{bundle.name}: expected bits per dimension (bound, measured in training)", highlight=False)
-        console.print(table)
+        say(f"{bundle.name}: expected bits per dimension (bound, measured in training)")
+        console.show(table)
         if show != 0:
-            console.print(str(api.schedule(bundle, show or budgets[0], kind)), highlight=False, soft_wrap=True)
+            say(*str(api.schedule(bundle, show or budgets[0], kind)).splitlines())
         if save:
             made[-1].save(save)
             say(f"wrote {save}")
@@ -245,18 +263,12 @@ def models(
             peak = max(bound.peak for bound in certify(program).values())
             size = "x".join(map(str, program.size)) if max(found.size) else "any size"
             calls = ",".join(map(str, sorted(found.orders)))
-            console.print(
+            say(
                 f"{name}  {found.identity[:8]}  codes {found.kind} of {program.channels} channel{'s' * (program.channels > 1)}, {program.classes} "
-                f"values, {size}, in {calls} calls; integers below 2^{peak.bit_length()}",
-                highlight=False,
-                soft_wrap=True,
+                f"values, {size}, in {calls} calls; integers below 2^{peak.bit_length()}"
             )
-        console.print(
-            f"models in floats, for sampling, filling and scoring: {', '.join(bundled())}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        console.print(f"recipes: {', '.join(shipped())}", highlight=False, soft_wrap=True)
+        say(f"models in floats, for sampling, filling and scoring: {', '.join(bundled())}")
+        say(f"recipes: {', '.join(shipped())}")
 
 
 @app.command()
@@ -269,12 +281,12 @@ def demo(
         from ardm.demo import run
 
         cli_codec.use_threads(threads)
-        run(out, console)
+        run(out)
 
 
 def _version(value: bool) -> None:
     if value:
-        console.print(f"ardm {ardm.__version__}", highlight=False)
+        say(f"ardm {ardm.__version__}")
         raise typer.Exit
 
 

@@ -8,10 +8,10 @@ Nothing here imports PyTorch: what no model is needed for starts without it.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -20,10 +20,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ardm import archives, formats, places
-from ardm.admission import Budget
-from ardm.cli_each import STREAM, Bar, Place, each, name_of, place_of, standard_output, sweep_before
+from ardm.admission import PIXELS, Budget
+from ardm.cli_each import STREAM, Bar, Place, bytes_of, each, name_of, place_of, standard_output, sweep_before
 from ardm.cli_list import record, table
-from ardm.console import guard, note, say
+from ardm.console import FAILED, dump, fail, guard, note, plainly, say, streams
 from ardm.files import (
     Done,
     Engine,
@@ -34,7 +34,7 @@ from ardm.files import (
     decompress_file,
     is_ours,
 )
-from ardm.places import ENDING, Found
+from ardm.places import ENDING, Found, LeftOut
 from ardm.whole import reasons, refuse_source
 
 
@@ -74,6 +74,13 @@ Device = Annotated[str, typer.Option(help="Where it computes: auto, cpu, cuda, .
 Format = Annotated[str, typer.Option(help="Another format: png, webp, bmp, tiff, ppm, wav, flac, npy.")]
 Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse what needs more memory, such as 512MiB.")]
 Pixels = Annotated[int, typer.Option("--max-pixels", help="Refuse larger pictures.", min=1)]
+Written = Annotated[
+    str, typer.Option("--max-output", help="Refuse what would become more, such as 10GiB; see the documentation.")
+]
+Spent = Annotated[
+    str, typer.Option("--memory", "-M", help="Keep byte for byte what needs more memory, such as 512MiB.")
+]
+Seen = Annotated[int, typer.Option("--max-pixels", help="Keep larger pictures byte for byte.", min=1)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only say what goes wrong.")]
 
@@ -88,7 +95,7 @@ class Levels(TyperCommand):
     """A command that takes its level as -1 ... -9, as compressors do."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write them out."""
+        """Write them out; BadParameter for numbers that are no level."""
         return super().parse_args(ctx, list(_levels(args)))
 
 
@@ -97,10 +104,12 @@ def _levels(args: Sequence[str]) -> Iterator[str]:
         if arg == "--":
             yield from args[k:]
             return
-        found = re.fullmatch(r"-([kfcrvq]*)([1-9])([kfcrvq]*)", arg)
+        found = re.fullmatch(r"-([kfcrvq]*)([0-9]+)([kfcrvq]*)", arg)
         if found is None:
             yield arg
             continue
+        if found[2] not in "123456789":
+            raise typer.BadParameter(f"levels are -1 to -9; got -{found[2]} (a file of this name stands behind --)")
         yield f"--level={found[2]}"
         if found[1] or found[3]:
             yield f"-{found[1]}{found[3]}"
@@ -112,6 +121,21 @@ class Aliases(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Write them out."""
         return super().parse_args(ctx, aliased(args))
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run; standard streams may be missing, full, narrow or in parts."""
+        with streams():
+            return super().main(*args, **settings)
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Read the arguments before the command."""
+        with plainly():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the arguments of a command, and run it."""
+        with plainly():
+            return super().invoke(ctx)
 
 
 _COMMANDS = {"z": "compress", "d": "decompress", "t": "test", "l": "list"}
@@ -166,6 +190,9 @@ def compress(
     exact: Exact = False,
     strip: Strip = False,
     verify: Verify = True,
+    memory: Spent = "2GiB",
+    max_pixels: Seen = PIXELS,
+    max_output: Written = "",
     threads: Threads = 0,
     backend: Backend = "auto",
     device: Device = "auto",
@@ -176,6 +203,7 @@ def compress(
 
     Pictures and sounds come back sample for sample, with profiles and EXIF; everything else, and what is kept with
     --bytes, byte for byte.  Each result is decoded again and compared before it gets its name.
+    What is too large to be read as a picture or sound is kept byte for byte too, and a note says what lifts the limit.
     """
     if calls is not None and level is not None:
         raise typer.BadParameter("a level stands for a number of calls; give one of them", param_hint="--calls")
@@ -184,11 +212,12 @@ def compress(
     _refuse_rm(keep, stdout or output == "-" or archive is not None or STREAM in files, verify)
     with guard(), Bar(quiet) as bar:
         engine = Engine(model, calls, level, backend, device, threads)
-        how = How(engine, Budget(), force, keep, verify, strip, exact, progress=bar, taken=set())
+        budget = _budget(memory, max_pixels, force, max_output)
+        how = How(engine, budget, force, keep, verify, strip, exact, progress=bar, taken=set())
         if archive is not None:
             _archive(files, archive, output is not None or stdout, how, verbose, bar)
             return
-        found = _found(files, recursive, packed=False)
+        found, left = _found(files, recursive, packed=False)
         place = place_of(found, output, stdout, force, bar)
         if place.sink is not None and len(found) > 1 and not exact:
             note("several files in one stream are kept byte for byte; --archive keeps them apart")
@@ -197,7 +226,8 @@ def compress(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
             return compress_file(source, target, how)
 
-        each(found, place, one, lambda done: _compressed(done, verbose), bar)
+        with _telling(left, bar):
+            each(found, place, one, lambda done: _compressed(done, verbose), bar)
 
 
 def decompress(
@@ -209,7 +239,8 @@ def decompress(
     recursive: Recursive = False,
     format: Format = "",
     memory: Memory = "2GiB",
-    max_pixels: Pixels = 1 << 28,
+    max_pixels: Pixels = PIXELS,
+    max_output: Written = "",
     model: Folders = None,
     verify: Verify = True,
     threads: Threads = 0,
@@ -228,16 +259,17 @@ def decompress(
     _refuse_rm(keep, stdout or output == "-" or STREAM in files, verify)
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
-        budget = Budget(_bytes(memory), max_pixels, force)
+        budget = _budget(memory, max_pixels, force, max_output)
         how = How(engine, budget, force, keep, verify, format=format, progress=bar, taken=set())
-        found = _found(files, recursive, packed=True)
+        found, left = _found(files, recursive, packed=True)
         place = place_of(found, output, stdout, force, bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
             act = archives.restore_archive if _holds_items(source) else decompress_file
             return act(source, target, how)
 
-        each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=_bytes(memory))
+        with _telling(left, bar):
+            each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=bytes_of(memory))
 
 
 def cat(
@@ -245,16 +277,18 @@ def cat(
     force: Force = False,
     format: Format = "",
     memory: Memory = "2GiB",
-    max_pixels: Pixels = 1 << 28,
+    max_pixels: Pixels = PIXELS,
+    max_output: Written = "",
     model: Folders = None,
     threads: Threads = 0,
     backend: Backend = "auto",
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Restore files to standard output, one after the other: decompress -c."""
+    """Restore files to standard output, one after the other: decompress -c.  Nothing is written of a damaged one."""
     decompress(
-        files, stdout=True, force=force, format=format, memory=memory, max_pixels=max_pixels, model=model,
+        files, stdout=True, force=force, format=format, memory=memory, max_pixels=max_pixels,
+        max_output=max_output, model=model,
         threads=threads, backend=backend, device=device, quiet=quiet,
     )  # fmt: skip
 
@@ -264,25 +298,31 @@ def check(
     recursive: Recursive = False,
     force: Force = False,
     memory: Memory = "2GiB",
-    max_pixels: Pixels = 1 << 28,
+    max_pixels: Pixels = PIXELS,
+    max_output: Written = "",
     model: Folders = None,
     threads: Threads = 0,
     backend: Backend = "auto",
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Decode files and check everything in them, writing nothing; exits with 3 if one is damaged."""
+    """Decode files and check everything in them, writing nothing; exits with 3 if one is damaged.
+
+    Of an archive every damaged item is named.
+    """
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
-        how = How(engine, Budget(_bytes(memory), max_pixels, force), progress=bar)
+        how = How(engine, _budget(memory, max_pixels, force, max_output), progress=bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
             return (archives.check_archive if _holds_items(source) else check_file)(source, how)
 
-        def line(done: Done) -> str:
-            return f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"
+        def line(done: Done) -> list[str]:
+            return [f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"]
 
-        each(_found(files, recursive, packed=True), Place(writes=False), one, line, bar, seekable=_bytes(memory))
+        found, left = _found(files, recursive, packed=True)
+        with _telling(left, bar):
+            each(found, Place(writes=False), one, line, bar, seekable=bytes_of(memory))
 
 
 def extract(
@@ -293,30 +333,37 @@ def extract(
     force: Force = False,
     format: Format = "",
     memory: Memory = "2GiB",
-    max_pixels: Pixels = 1 << 28,
+    max_pixels: Pixels = PIXELS,
+    max_output: Written = "",
     model: Folders = None,
     threads: Threads = 0,
     backend: Backend = "auto",
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Take items out of an archive, of which nothing else is read; ardm list -v names them."""
+    """Take items out of an archive, of which nothing else is read; ardm list -v names them.
+
+    All are tried: what is damaged or not there is named, and the others are written.
+    """
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
-        how = How(engine, Budget(_bytes(memory), max_pixels, force), force, format=format, progress=bar, taken=set())
+        how = How(
+            engine, _budget(memory, max_pixels, force, max_output), force, format=format, progress=bar, taken=set()
+        )
         place = place_of([Found.named(archive)] * len(items), output, stdout, force, bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[Done]:
             return archives.extract(source, items, target, how)
 
-        each([Found.named(archive)], place, one, _restored, bar, seekable=_bytes(memory))
+        each([Found.named(archive)], place, one, _restored, bar, seekable=bytes_of(memory))
 
 
 def list_files(
     files: Packed,
     recursive: Recursive = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the items of archives.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the items of archives, and frames.")] = False,
+    memory: Annotated[str, typer.Option("--memory", "-M", help="Of standard input, at most.")] = "2GiB",
 ) -> None:
     """What files say about themselves; nothing is decoded, and no model is needed."""
     with guard(), Bar(quiet=True) as bar:
@@ -325,11 +372,13 @@ def list_files(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> None:
             records.append(record(source, verbose))
 
+        found, left = _found(files, recursive, packed=True)
         try:
-            each(_found(files, recursive, packed=True), Place(writes=False), one, None, bar, seekable=2 << 30)
+            with _telling(left, bar):
+                each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))
         finally:
             if as_json:
-                typer.echo(json.dumps(records, indent=1))
+                dump(records)
             elif records:
                 table(records)
 
@@ -337,14 +386,31 @@ def list_files(
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
-def _found(files: Sequence[Path], recursive: bool, packed: bool) -> list[Found]:
-    """The files that are meant; with -r, those in folders."""
+def _found(files: Sequence[Path], recursive: bool, packed: bool) -> tuple[list[Found], list[LeftOut]]:
+    """The files that are meant, with -r those in folders; and what is left out there."""
+    left: list[LeftOut] = []
     if not recursive:
-        return [Found.named(path) for path in files]
-    found = list(places.walk(files, packed))
+        return [Found.named(path) for path in files], left
+    found = list(places.walk(files, packed, left=left))
     if not found:
         note("there is no file in these folders" if packed is False else f"no file in these folders ends in {ENDING}")
-    return found
+    return found, left
+
+
+@contextmanager
+def _telling(left: Sequence[LeftOut], bar: Bar) -> Iterator[None]:
+    """At the end, what was left out of folders; where that is a failure, it is one of the command."""
+    try:
+        yield
+    finally:
+        bar.stop()
+        failed = [one for one in left if one.failed]
+        if failed:
+            fail(places.said_of(failed))
+        if len(failed) < len(left) and not bar.quiet:
+            note(places.said_of([one for one in left if not one.failed]))
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 def _refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
@@ -354,12 +420,9 @@ def _refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
         raise typer.BadParameter("only what was verified is deleted", param_hint="--rm")
 
 
-def _bytes(text: str) -> int:
-    """512MiB as a number of bytes."""
-    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
-    if not found or not int(found[1]):
-        raise typer.BadParameter(f"memory is a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint="-M")
-    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
+def _budget(memory: str, pixels: int, force: bool, output: str) -> Budget:
+    """The limits that the options name."""
+    return Budget(bytes_of(memory), pixels, force, bytes_of(output, "--max-output") if output else 0)
 
 
 def _holds_items(source: Path | BinaryIO) -> bool:
@@ -380,20 +443,23 @@ def _archive(files: Sequence[Path], target: Path, elsewhere: bool, how: How, ver
     bar.name = target.name
     if target != STREAM:
         sweep_before(target, set())
-    done = archives.make(list(places.walk(files)), standard_output(how.force, bar) if target == STREAM else target, how)
-    bar.stop()
-    if bar.quiet:
-        return
-    if target != STREAM:
-        say(_compressed(done, verbose))
-    for text in done.notes:
-        note(text)
+    left: list[LeftOut] = []
+    found = list(places.walk(files, entries=True, left=left))
+    with _telling(left, bar):
+        done = archives.make(found, standard_output(how.force, bar) if target == STREAM else target, how)
+        bar.stop()
+        if bar.quiet:
+            return
+        if target != STREAM:
+            say(*_compressed(done, verbose))
+        for text in done.notes:
+            note(text)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
 
 
-def _compressed(done: Done, verbose: bool) -> str:
+def _compressed(done: Done, verbose: bool) -> list[str]:
     report = done.report
     assert report is not None
     how = f"{report.calls} calls" if not report.stored else f"stored with {' and '.join(report.methods)}"
@@ -402,14 +468,14 @@ def _compressed(done: Done, verbose: bool) -> str:
     if done.source_bytes:
         ratio += f" ({done.target_bytes / done.source_bytes:.1%})"
     rate = f"{report.bits_per_sample:.3f} bits a sample, " if report.samples else ""
-    line = f"{done.source or 'all'} -> {done.target}: {done.what}, {ratio}, {rate}{how}, {done.seconds:.1f} s"
+    lines = [f"{done.source or 'all'} -> {done.target}: {done.what}, {ratio}, {rate}{how}, {done.seconds:.1f} s"]
     if verbose:
         held = ", ".join(f"{count} {name}" for name, count in report.methods.items())
         model = f"model {report.model[:16]}, {report.bits / 8:.0f} bytes by its own count; " if report.model else ""
-        line += f"\n  {model}{report.regions} regions; parts: {held}; {report.header_bytes} bytes around them"
-    return line
+        lines.append(f"  {model}{report.regions} regions; parts: {held}; {report.header_bytes} bytes around them")
+    return lines
 
 
-def _restored(done: Done, verbose: bool = False) -> str:
+def _restored(done: Done, verbose: bool = False) -> list[str]:
     sizes = f", {done.source_bytes} -> {done.target_bytes} bytes" * verbose
-    return f"{name_of(done.source)} -> {done.target}: {done.what}{sizes}, {done.seconds:.1f} s"
+    return [f"{name_of(done.source)} -> {done.target}: {done.what}{sizes}, {done.seconds:.1f} s"]

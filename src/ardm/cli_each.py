@@ -5,8 +5,9 @@ All are tried; the exit code is that of the worst.  Nothing here imports PyTorch
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -16,11 +17,25 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ardm.admission import amount
-from ardm.console import DAMAGED, FAILED, NO_MODEL, code, errors, explain, fail, note, plain, say
+from ardm.console import (
+    DAMAGED,
+    FAILED,
+    NO_MODEL,
+    abandon,
+    code,
+    errors,
+    explain,
+    fail,
+    live,
+    note,
+    passes,
+    plain,
+    say,
+)
 from ardm.errors import ArdmError
-from ardm.files import Done, Sink, read_up_to
+from ardm.files import Done, Failures, Sink, Unwritten, read_up_to, write_all
 from ardm.places import Found
-from ardm.whole import reasons, sweep
+from ardm.whole import make_folders, reasons, sweep
 
 STREAM = Path("-")
 """Standard input or output."""
@@ -46,7 +61,7 @@ class Place:
             return self.sink or self.given
         with reasons(f"cannot write {self.given}"):
             folder = self.given / found.below.parent
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder, self.given)
         return folder
 
 
@@ -60,7 +75,7 @@ class Terminal:
         """All of it; ArdmError for what is no text, on a terminal."""
         if self._care and not _readable(bytes(data[:4096])):
             raise ArdmError("this is no text, and is not written to a terminal; name a file with -o, or use -f")
-        self._out.write(data)
+        write_all(self._out, data)
         return len(data)
 
 
@@ -98,7 +113,7 @@ class Bar:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet, self.name = quiet, ""
-        self._shown, self._what, self._bar = errors.is_terminal and not quiet, "", None
+        self._shown, self._what, self._bar = live(errors) and not quiet, "", None
 
     _bar: Progress | None
 
@@ -139,13 +154,13 @@ def each(
     found: Sequence[Found],
     place: Place,
     act: Callable[[Path | BinaryIO, Path | Sink | None], Done | list[Done] | None],
-    line: Callable[[Done], str] | None,
+    line: Callable[[Done], list[str]] | None,
     bar: Bar,
     seekable: int = 0,
 ) -> None:
     """Do every file, whatever becomes of the others; exits with the code of the worst.
 
-    line: what to say of one that is done.  seekable: standard input is read at once, if it has no more bytes than that.
+    Only where a stream takes no more there is nothing left to do.  line: what to say of one that is done.  seekable: standard input is read at once, if it has no more bytes than that.
     """
     codes, swept = set[int](), set[Path]()
     for one in found:
@@ -158,17 +173,19 @@ def each(
         except BrokenPipeError:
             raise
         except Exception as error:
-            message = explain(error)
-            if message is None:
+            if passes(error):
                 raise
             bar.stop()
-            fail(message if _tells(message, one.path) else f"{name_of(one.path)}: {message}")
-            codes.add(code(error))
-            continue
+            failures = error if isinstance(error, Failures) else Failures([], [error])
+            codes.update(_told(failures, one.path))
+            if isinstance(error, Unwritten):
+                abandon()
+                break
+            done = failures.done
         bar.stop()
         for made in done if isinstance(done, list) else [done] if done else []:
             if line is not None and place.sink is None and not bar.quiet:
-                say(line(made))
+                say(*line(made))
             for text in made.notes:
                 if not bar.quiet or "not deleted" in text:
                     note(f"{name_of(one.path)}: {text}")
@@ -177,21 +194,39 @@ def each(
         raise typer.Exit(worst)
 
 
+def _told(failures: Failures, path: Path) -> Iterator[int]:
+    """Say what failed of one file; the codes that it asks for."""
+    for error in failures.errors:
+        message = explain(error)
+        fail(message if _tells(message, path) else f"{name_of(path)}: {message}")
+        yield code(error)
+
+
 def _tells(message: str, path: Path) -> bool:
     """Whether a message names the file already; a very short name may stand in it by chance."""
-    return len(str(path)) > 3 and str(path) in message
+    return message.startswith(name_of(STREAM)) if path == STREAM else len(str(path)) > 3 and str(path) in message
 
 
 def _source(path: Path, seekable: int) -> Path | BinaryIO:
     """A file, or standard input."""
     if path != STREAM:
         return path
+    if sys.stdin is None:
+        raise ArdmError("standard input is closed; name a file")
     if not seekable:
         return sys.stdin.buffer
     data = read_up_to(sys.stdin.buffer, seekable + 1)
     if len(data) > seekable:
         raise ArdmError(f"standard input has more than the {amount(seekable)} of memory allowed; -M allows more")
     return BytesIO(data)
+
+
+def bytes_of(text: str, option: str = "-M") -> int:
+    """512MiB as a number of bytes."""
+    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
+    if not found or not int(found[1]):
+        raise typer.BadParameter(f"give a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint=option)
+    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 
 def sweep_before(path: Path, swept: set[Path]) -> None:

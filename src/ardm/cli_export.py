@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ardm.console import console, fail, guard, say
+from ardm.console import fail, guard, say
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def export(
             fixed, precision = read_scales(scales), precision or Precision()
         if not quiet:
             say(f"calibrating {bundle.name}, then measuring what integers cost: some minutes where it has many calls")
-        made = make(bundle, _items(bundle, settings, items), precision, fixed, None if quiet else _show).codec
+        made = make(
+            bundle, _items(bundle, settings, items, not quiet), precision, fixed, None if quiet else _show
+        ).codec
         if name:
             made = replace(made, card={**made.card, "name": name})
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +118,7 @@ def _finetuned(
     return load(run.trainer.folder / "model"), run.scales
 
 
-def _items(bundle: Bundle, changes: list[str], count: int) -> Tensor:
+def _items(bundle: Bundle, changes: list[str], count: int, shown: bool) -> Tensor:
     """Training items of the recipe, evenly spread; for a model without one, samples of its own."""
     import torch
 
@@ -127,16 +129,17 @@ def _items(bundle: Bundle, changes: list[str], count: int) -> Tensor:
     if not isinstance(known, dict):
         return api.sample(bundle, count)
     source = from_values(Recipe, override(known, changes)).data
-    every = data.of_config(source, source.train).items
-    return every[torch.linspace(0, len(every) - 1, min(count, len(every))).long().roll(len(every) // 2)]
+    found = data.of_config(source, source.train)
+    if shown and found.files is not None:
+        say(f"data.train: {found.about}")
+    every = found.items
+    return every[torch.linspace(0, len(every) - 1, min(count, len(every)), device="cpu").long().roll(len(every) // 2)]
 
 
 def _show(made: Exported) -> None:
     """One line for an attempt."""
     bits, cost, size = made.precision, made.cost, sum(t.nbytes for t in made.codec.program.tensors.values())
-    console.print(
+    say(
         f"weights {bits.weights} bits, activations {bits.activations}: {cost.exact:.4f} bits/dim, the float model "
-        f"{cost.model:.4f}; exactness costs {cost.bits_per_dim:+.4f} ± {cost.error:.4f}; {size / 1e6:.1f} MB",
-        highlight=False,
-        soft_wrap=True,
+        f"{cost.model:.4f}; exactness costs {cost.bits_per_dim:+.4f} ± {cost.error:.4f}; {size / 1e6:.1f} MB"
     )

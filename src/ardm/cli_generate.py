@@ -22,6 +22,10 @@ if TYPE_CHECKING:  # as in `cli`
     from ardm.schema import Schema
 
 
+SHOWN = 24
+"""Lines of samples on the screen, at most."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
     for command in (sample, fill):
@@ -160,11 +164,14 @@ def _target(kind: str, out: Path | None, force: bool) -> Path:
 def _write(
     kind: str, values: NDArray[Any], target: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
 ) -> None:
-    """Samples (n, D) to a file, the first of them to the screen."""
+    """Samples (n, D) to a file, and to the screen as many as are read there."""
     from ardm.outputs import write
 
-    for line in list(write(kind, values, target, alphabet, schema, rate, force))[:4]:
+    lines = list(write(kind, values, target, alphabet, schema, rate, force))
+    for line in lines[:SHOWN]:
         say(line[:400])
+    if len(lines) > SHOWN:
+        say(f"… {len(lines) - SHOWN} more")
     say(f"wrote {target}")
 
 

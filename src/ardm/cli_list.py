@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from ardm import frames
 from ardm.admission import UNLIMITED, refuse_foreign
 from ardm.console import say
-from ardm.files import described, is_ours
+from ardm.files import described, is_ours, overview
 from ardm.frames import FrameInfo
 from ardm.whole import reasons, refuse_source
 
@@ -28,28 +28,32 @@ def _described(file: BinaryIO, ours: bool, verbose: bool) -> dict[str, Any]:
     refuse_foreign(file, ours)
     at = file.tell()
     infos = frames.describe(file)
-    first = infos[0]
-    facts = {**_facts(first), "frames": len(infos)}
-    for name in ("samples", "raw_bytes", "file_bytes", "header_bytes", "regions"):
-        facts[name] = sum(getattr(info, name) for info in infos)
-    facts["methods"] = dict(sum((Counter(info.methods) for info in infos), Counter[str]()))
-    facts["ratio"] = facts["raw_bytes"] / facts["file_bytes"]
-    facts["bits_per_sample"] = 8 * facts["file_bytes"] / facts["samples"] if facts["samples"] else 0.0
-    facts["items"] = first.items
-    if first.items is not None and verbose:
+    whole = overview(infos)
+    facts = {**_facts(whole, len(infos)), "frames": len(infos), "items": whole.items}
+    if verbose and whole.items is not None:
         file.seek(at)
         archive = frames.open_archive(file, UNLIMITED)
         names = archive.names or [None] * len(archive)
-        facts["entries"] = [{"name": name, **_facts(archive.info(k))} for k, name in enumerate(names)]
+        facts["entries"] = [
+            {"name": name, **_facts(archive.info(k)), **_entry(archive, k)} for k, name in enumerate(names)
+        ]
+    elif verbose and len(infos) > 1:
+        facts["entries"] = [{"name": None, **_facts(info)} for info in infos]
     return facts
 
 
-def _facts(info: FrameInfo) -> dict[str, Any]:
-    """Of a frame, an archive or an item."""
+def _entry(archive: frames.Archive, number: int) -> dict[str, Any]:
+    """What an item stands for, if it is no file."""
+    entry, leads = archive.entry(number)
+    return {"kind": entry, "size": "-", "target": os.fsdecode(leads)} if entry else {}
+
+
+def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
+    """Of one or several frames, an archive or an item."""
     return {
         "kind": "mixed" if info.kind is None else info.kind.name.lower(),
         "origin": info.origin,
-        "size": described(info),
+        "size": described(info, count),
         "shape": list(info.shape),
         "bits": 16 if info.wide else 8,
         "rate": info.rate,
@@ -92,7 +96,10 @@ def table(records: Sequence[dict[str, Any]]) -> None:
     rows: list[tuple[str, ...]] = [_HEADS]
     for one in records:
         rows.append(_row(one, one["file"] or "-"))
-        rows += [_row(entry, f"  {k} {entry['name'] or ''}") for k, entry in enumerate(one.get("entries", []))]
+        each = "" if one["items"] is not None else "frame "
+        for k, entry in enumerate(one.get("entries", [])):
+            leads = f" -> {entry['target']}" if entry["kind"] == "link" else ""
+            rows.append(_row(entry, f"  {each}{k} {entry['name'] or ''}{leads}"))
     widths = [max(len(row[k]) for row in rows) for k in range(len(_HEADS) - 1)]
     for row in rows:
         say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))

@@ -40,7 +40,7 @@ def context_of(bundle: Bundle, label: int | None, items: int) -> torch.Tensor | 
         )
     import torch
 
-    return torch.full((items,), label)
+    return torch.full((items,), label, device="cpu")
 
 
 def numbers(text: str) -> list[int]:

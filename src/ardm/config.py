@@ -76,7 +76,8 @@ class DataConfig:
 class TrainConfig:
     """How to optimise.
 
-    steps: optimiser steps.  batch: items a step, over all devices.  rate: peak learning rate after `warmup` steps, then
+    steps: optimiser steps.  batch: items of a pass, over all devices.  accumulate: passes of a step, whose loss is the
+    mean over the items of all of them, as of one batch that many times as large; steps, rates and logs count steps.  rate: peak learning rate after `warmup` steps, then
     "constant", "linear" or "cosine" decay to `final` times the peak.  clip: of the gradient norm.  ema: decay of the
     average of parameters that is evaluated and saved.  cross_entropy: weight of the auxiliary un-reweighted term.
     subset: score at most this many hidden sites an item (0: all).  precision: "float32" or "bf16" (input layers and
@@ -86,6 +87,8 @@ class TrainConfig:
     first_level: where an order has several levels of calls, the share of the items that train on the first.
     objective: "steps" (a random step of any order, or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
     "all" (every position at once: causal models, for which it is taken without being named).
+    label_dropout: with data.labels, the share of the items of a step that go without their label, so that the model
+    learns to answer without one, too; 0: it then refuses to.
     shard: every process keeps but its share of parameters, moments and average (FSDP); of no effect with one process.
     """
 
@@ -115,6 +118,8 @@ class TrainConfig:
     objective: str = "steps"
     diffusion_steps: int = 1000
     shard: bool = False
+    accumulate: int = 1
+    label_dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if self.decay not in ("constant", "linear", "cosine"):
@@ -126,6 +131,7 @@ class TrainConfig:
         for name in (
             "steps",
             "batch",
+            "accumulate",
             "diffusion_steps",
             "valid_items",
             "log_every",
@@ -142,6 +148,8 @@ class TrainConfig:
             raise ArdmError(f"train.beta2 must lie in [0, 1); got {self.beta2}")
         if not (0 <= self.ema < 1 and self.rate > 0 and self.clip > 0):
             raise ArdmError("train.ema must lie in [0, 1), train.rate and train.clip above 0")
+        if not 0 <= self.label_dropout < 1:
+            raise ArdmError(f"train.label_dropout is a share in [0, 1); got {self.label_dropout}")
         if not 0 < self.first_level <= 1:
             raise ArdmError(f"train.first_level is a share in (0, 1]; got {self.first_level}")
 
@@ -245,7 +253,7 @@ def from_values(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     types = typing.get_type_hints(kind)
     for key in values:
         if key not in types:
-            raise ArdmError(f"unknown setting {where}{key}{_nearest(key, list(types))}")
+            raise ArdmError(f"unknown setting {where}{key}{_nearest_setting(where, key, list(types))}")
     made = {
         key: from_values(types[key], value or {}, f"{where}{key}.")
         if dataclasses.is_dataclass(types[key])
@@ -285,6 +293,25 @@ def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 def _fields(kind: type) -> list[str]:
     return [f.name for f in dataclasses.fields(kind)]
+
+
+def _nearest_setting(where: str, key: str, own: list[str]) -> str:
+    """Settings by their full names: of the same name in another section, else the nearest here, else the nearest there."""
+    sections = [f for f in dataclasses.fields(Recipe) if f.name in ("model", "order", "data", "train")]
+    types_ = typing.get_type_hints(Recipe)
+    every = {f"{s.name}.{name}": name for s in sections for name in _fields(types_[s.name])} | {
+        "model.preset": "preset"
+    }
+    same = [full for full, name in every.items() if name == key]
+    if same:
+        return f"; did you mean {' or '.join(map(repr, same))}?"
+    close = difflib.get_close_matches(key, own, 1, 0.6)
+    if close:
+        return f"; did you mean {where + close[0]!r}?"
+    close = difflib.get_close_matches(key, sorted(set(every.values())), 1, 0.7)
+    if close:
+        return f"; did you mean {' or '.join(repr(full) for full, name in every.items() if name == close[0])}?"
+    return _nearest(key, own)
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from ardm import api
 from ardm.bundle import Bundle, load
+from ardm.console import say, show
 from ardm.errors import ArdmError
 from ardm.files import How, compress_file, decompress_file
 from ardm.pictures import read_image, sheet, state_image, to_image
@@ -63,7 +63,7 @@ def code(path: Path, folder: Path) -> Row:
     )
 
 
-def run(out: Path, console: Console) -> None:
+def run(out: Path) -> None:
     """The whole demonstration; pictures and files go to `out`."""
     files, tiles = out / "files", out / "tiles"
     for folder in (files, tiles):
@@ -71,9 +71,7 @@ def run(out: Path, console: Console) -> None:
     began = time.perf_counter()
     rows = []
     assets = resources.files("ardm") / "assets" / "demo"
-    console.print(
-        "Compressing each picture to a file of its own, restoring it, comparing every pixel …", highlight=False
-    )
+    say("Compressing each picture to a file of its own, restoring it, comparing every pixel …")
     for name in PHOTOGRAPHS:
         (files / f"{name}.png").write_bytes((assets / f"{name}.png").read_bytes())
         rows.append(code(files / f"{name}.png", files))
@@ -86,17 +84,14 @@ def run(out: Path, console: Console) -> None:
         f"{len(each)} tiles", *(sum(getattr(r, f) for r in each) for f in ("dims", "png", "webp", "ours", "seconds"))
     )
     smaller = sum(r.ours < min(r.png, r.webp) for r in [*rows, *each])
-    console.print(_table([*rows, total]))
-    console.print(
-        f"All {len(rows) + len(each)} files restored bit for bit; {smaller} of them are smaller than both PNG and WebP.",
-        highlight=False,
+    show(_table([*rows, total]))
+    say(
+        f"All {len(rows) + len(each)} files restored bit for bit; {smaller} of them are smaller than both PNG and WebP."
     )
     for picture in _paint(out):
-        console.print(f"wrote {picture}", highlight=False)
-    console.print(
-        f"{time.perf_counter() - began:.0f} seconds on {torch.get_num_threads()} threads; files in {files} and {tiles}",
-        highlight=False,
-    )
+        say(f"wrote {picture}")
+    seconds = time.perf_counter() - began
+    say(f"{seconds:.0f} seconds on {torch.get_num_threads()} threads; files in {files} and {tiles}")
 
 
 def _table(rows: list[Row]) -> Table:

@@ -29,6 +29,12 @@ from ardm.errors import ArdmError
 from ardm.inputs import integers
 
 
+def anywhere(device: torch.device | str | None) -> torch.device:
+    """A device that is named; else that of `torch.set_default_device`, or the CPU where that one holds no numbers (meta)."""
+    found = torch.get_default_device() if device is None else torch.device(device)
+    return torch.device("cpu") if device is None and found.type == "meta" else found
+
+
 @dataclass(frozen=True)
 class Partial:
     """A batch of partly known data, the paper's x_t.
@@ -133,13 +139,13 @@ def block_logsumexp(logits: Tensor, slot: Tensor, blocks: int) -> Tensor:
     """log Σ exp over the entries of each block: (N, K), slot (N, K) in 0..blocks → (N, blocks).
 
     Slot `blocks` means "belongs to none".  An empty block gives −inf.  Each block is shifted by its own maximum, so a
-    block of tiny weight beside a heavy one keeps its digits (the released code adds 1e-10 instead).
+    block of tiny weight beside a heavy one keeps its digits (the released code adds 1e-10 instead).  NaN stays NaN.
     """
     rows = len(logits)
     top = logits.new_full((rows, blocks + 1), -torch.inf).scatter_reduce(1, slot, logits.detach(), "amax")
     shift = torch.where(top.isfinite(), top, 0.0)
     mass = torch.zeros_like(top).scatter_add(1, slot, (logits - shift.gather(1, slot)).exp())
-    return torch.where(mass > 0, mass, 1.0).log().add(shift).masked_fill(mass == 0, -torch.inf)[:, :blocks]
+    return torch.where(mass == 0, 1.0, mass).log().add(shift).masked_fill(mass == 0, -torch.inf)[:, :blocks]
 
 
 @dataclass(frozen=True)
@@ -173,8 +179,8 @@ class Digits:
         return weights[depth]
 
     def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
-        """Nothing known: value and depth 0, each (batch, *shape)."""
-        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=device)
+        """Nothing known: value and depth 0, each (batch, *shape); device: see `anywhere`."""
+        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=anywhere(device))
         return Partial(zeros, zeros)
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
@@ -255,12 +261,12 @@ class Maps:
             for w in sorted(set(known[d + 1])):
                 families[d].setdefault(self.maps[d][w], []).append(w)
         base = max(len(c) for family in families for c in family.values())
-        child = torch.full((S, self.states, base), -1, dtype=torch.long)
+        child = torch.full((S, self.states, base), -1, dtype=torch.long, device="cpu")
         for d, family in enumerate(families):
             for parent, members in family.items():
-                child[d, parent, : len(members)] = torch.tensor(members)
+                child[d, parent, : len(members)] = torch.tensor(members, device="cpu")
         digit = [[families[d][known[d][x]].index(known[d + 1][x]) for x in range(self.classes)] for d in range(S)]
-        return torch.tensor(known), torch.tensor(digit), child
+        return torch.tensor(known, device="cpu"), torch.tensor(digit, device="cpu"), child
 
     @property
     def base(self) -> int:
@@ -271,8 +277,8 @@ class Maps:
         return len(self.maps)
 
     def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
-        """Every site in the absorbing state."""
-        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=device)
+        """Every site in the absorbing state; device: see `anywhere`."""
+        zeros = torch.zeros(batch, *shape, dtype=torch.long, device=anywhere(device))
         return Partial(zeros + int(self._tables[0][0, 0]), zeros)
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:

@@ -228,7 +228,7 @@ def calibrate(model: Model, orders: Mapping[int, Ints], items: Tensor) -> Mappin
             y, x = np.arange(H) % cell.shape[2], np.arange(W) % cell.shape[3]
             when = torch.from_numpy(cell[:, :, y[:, None], x])
             for step in range(calls):
-                few = items[(torch.arange(4) + 4 * step + k) % len(items)].long()
+                few = items[(torch.arange(4, device="cpu") + 4 * step + k) % len(items)].long()
                 depth = (when < step).sum(0).expand(len(few), -1, -1, -1)
                 asked = (when == step).any(0).expand(len(few), -1, -1, -1)
                 if asked.any():

@@ -117,9 +117,9 @@ def table(model: Model, items: Tensor, bits: Bits) -> Program:
 
 def _watched(model: Model, items: Tensor) -> Seen:
     """What the network makes of items of which more and more is known."""
-    items = items[torch.arange(max(len(items), 64)) % len(items)].long()
-    share = torch.linspace(0, 1, len(items)).view(-1, 1, 1, 1)
-    place = torch.arange(items.shape[3]) * 0.6180339887 % 1.0
+    items = items[torch.arange(max(len(items), 64), device="cpu") % len(items)].long()
+    share = torch.linspace(0, 1, len(items), device="cpu").view(-1, 1, 1, 1)
+    place = torch.arange(items.shape[3], device="cpu") * 0.6180339887 % 1.0
     with torch.no_grad(), watched(model) as seen:
         for roll in (0.0, 0.25, 0.5, 0.75):
             depth = ((place + roll) % 1.0 < share).long().expand_as(items)
@@ -146,7 +146,7 @@ def _rows(weights: Tensor, limits: list[int], K: int, top: int) -> tuple[Floats,
 
 
 def _affine(layer: nn.Linear) -> tuple[Floats, Floats]:
-    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias
+    bias = torch.zeros(layer.out_features, device="cpu") if layer.bias is None else layer.bias
     return layer.weight.detach().double().numpy(), bias.detach().double().numpy()
 
 

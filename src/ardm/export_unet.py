@@ -56,7 +56,9 @@ def unet(model: Model, items: Tensor, precision: Bits, orders: Sequence[Ints] = 
             open_ = state.depth < len(model.digits)
             if open_.any():
                 sites = Sites.where(open_)
-                model(state).log_prob(sites, torch.zeros(len(sites), dtype=torch.long))  # whatever is told
+                model(state).log_prob(
+                    sites, torch.zeros(len(sites), dtype=torch.long, device="cpu")
+                )  # whatever is told
     return _Export(model, trunk, seen, precision).program()
 
 
@@ -65,7 +67,7 @@ def states(model: Model, items: Tensor, orders: Sequence[Ints]) -> list[Partial]
     S, shape = len(model.digits), items.shape[1:]
     random, out = torch.Generator().manual_seed(0), []
     for n in range(STATES):
-        few = items[(torch.arange(4) + 4 * n) % len(items)].long()
+        few = items[(torch.arange(4, device="cpu") + 4 * n) % len(items)].long()
         share = n / STATES
         if orders:
             cell = orders[n % len(orders)]
@@ -73,7 +75,7 @@ def states(model: Model, items: Tensor, orders: Sequence[Ints]) -> list[Partial]
             when = torch.from_numpy(cell[:, :, y[:, None], x])
             depth = (when < share * (int(when.max()) + 1)).sum(0).expand(len(few), -1, -1, -1)
         else:
-            known = torch.rand(few.shape, generator=random, dtype=torch.double) < share * S % 1
+            known = torch.rand(few.shape, generator=random, dtype=torch.double, device="cpu") < share * S % 1
             depth = int(share * S) + known.long()
         out.append(model.digits.truncate(few, depth))
     return out
@@ -153,7 +155,7 @@ class _Export:
             return None
         C, H, W = self.model.shape
         count = C * H * W * len(self.digits) + 1 if getattr(condition, "time", None) is not None else 1
-        depth = torch.arange(count)[:, None, None, None].expand(-1, C, H, W)[:, :1, :1, :1]
+        depth = torch.arange(count, device="cpu")[:, None, None, None].expand(-1, C, H, W)[:, :1, :1, :1]
         with torch.no_grad():
             like = next(self.trunk.parameters())
             rows = torch.cat([_vectors(condition, d, C * H * W, like) for d in depth.split(256)]).double().numpy()

@@ -11,8 +11,10 @@ and the result says so.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import select
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,14 +29,14 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import numpy as np
 
 from ardm import formats, frames
-from ardm.admission import UNLIMITED, Budget, admitted
+from ardm.admission import SOURCE, UNLIMITED, Budget, Patience, admitted, amount, ballast, mebibytes, memory
 from ardm.container import MAGIC
 from ardm.content import ORIGINS, Content, Kind
 from ardm.engine import Engine as Engine  # by this name others know it
 from ardm.errors import ArdmError, CodecError
 from ardm.frames import FrameInfo, PartCoder, Report
 from ardm.places import ENDING, compressed_path, format_of, refuse_same, restored_path
-from ardm.whole import reasons, refuse_source, refuse_target, remove, write_whole
+from ardm.whole import reason, reasons, refuse_source, refuse_target, remove, write_whole
 
 CHUNK = 1 << 28
 """Bytes of a frame, at most, where bytes are kept as they are: memory stays bounded."""
@@ -45,11 +47,15 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 class Sink(Protocol):
-    """Where bytes can be written."""
+    """Where bytes can be written, as a raw stream of `io`."""
 
-    def write(self, data: bytes, /) -> Any:
-        """Write some or all of them; returns how many, or None for all."""
+    def write(self, data: bytes, /) -> int | None:
+        """Write some or all of them; returns how many, None where it cannot take any at the moment."""
         ...
+
+
+class Unwritten(ArdmError):  # noqa: N818
+    """A stream takes no more: nothing that comes behind could be told from what is lost."""
 
 
 # --- how it is to be done ---------------------------------------------------------------------------------------------
@@ -62,7 +68,7 @@ class How:
     force: overwrite what is there, and compress what is compressed already.  keep: False deletes the source when all
     is verified.  verify: decode what was written, and compare.  strip: drop what pictures and sounds carry besides
     samples.  exact: keep every byte of the file, not what it shows.  format: that restored files are to have.
-    budget: of decoding.  chunk: bytes of a frame of bytes, at most.  taken: grows by what is written, and none of
+    budget: of both directions.  chunk: bytes of a frame of bytes, at most.  taken: grows by what is written, and none of
     that is overwritten, force or not.
     """
 
@@ -118,8 +124,49 @@ class Done:
     removed: bool = False
 
 
-def described(info: FrameInfo | Report) -> str:
-    """Kind and size in words."""
+class Failures(ArdmError):  # noqa: N818
+    """Some items of an archive failed.  done: what became of the others.  errors: one an item, which it names."""
+
+    def __init__(self, done: Sequence[Done], errors: Sequence[Exception]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.done, self.errors = list(done), list(errors)
+
+
+class DamagedItems(Failures, CodecError):  # noqa: N818
+    """Failures, of which one at least is damage."""
+
+
+def failures(done: Sequence[Done], errors: Sequence[Exception]) -> Failures:
+    """The error to raise where some items failed."""
+    damaged = any(isinstance(error, CodecError) for error in errors)
+    return (DamagedItems if damaged else Failures)(done, errors)
+
+
+def overview(infos: Sequence[FrameInfo]) -> FrameInfo:
+    """All frames of a file as one; several are of bytes.  What they have not in common is left out, or joined by "+"."""
+    first, *more = infos
+    if not more:
+        return first
+    C, H, _ = first.shape
+    sums = {name: sum(getattr(info, name) for info in infos) for name in _SUMMED}
+    methods = sum((Counter(info.methods) for info in infos), Counter[str]())
+    models = "+".join(dict.fromkeys(info.model for info in infos if info.model))
+    calls = {info.calls for info in infos if info.model}
+    return replace(
+        first, shape=(C, H, sum(info.shape[2] for info in infos)), methods=dict(methods), model=models,
+        calls=calls.pop() if len(calls) == 1 else 0, content_check=None,
+        origin=first.origin if all(info.origin == first.origin for info in infos) else "",
+        portable=all(info.portable for info in infos), **sums,
+    )  # fmt: skip
+
+
+_SUMMED = ["samples", "raw_bytes", "file_bytes", "header_bytes", "regions"]
+
+
+def described(info: FrameInfo | Report, count: int = 1) -> str:
+    """Kind and size in words; count: of the frames that the info is of."""
+    if count > 1:
+        return f"{info.raw_bytes} bytes in {count} frames"
     C, H, W = info.shape
     if info.items is not None and (isinstance(info, FrameInfo) or info.items != 1):
         return f"{info.items} items"
@@ -170,19 +217,63 @@ def path_of(place: object) -> Path | None:
 
 
 def put(target: Sink, data: bytes) -> None:
-    """All of the data to a stream, which may take them in parts."""
-    with reasons("cannot write standard output"):
-        left = memoryview(data)
-        while left:
+    """All of the data to a stream, which may take them in parts; Unwritten where it does not take all."""
+    try:
+        write_all(target, data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritten(f"cannot write standard output: {reason(error)}") from None
+
+
+def write_all(target: Sink, data: bytes | memoryview) -> None:
+    """All of the data to a stream; OSError where it does not take all.
+
+    Streams take what the system takes: half of it where a disk is nearly full, nothing where a pipe that does not wait
+    is full.  For such a pipe we wait.
+    """
+    left, idle = memoryview(data).cast("B"), 0
+    while left:
+        try:
             taken = target.write(left)  # type: ignore[arg-type]
-            left = left[len(left) if taken is None else taken :]
+        except BlockingIOError as full:
+            taken = full.characters_written
+        if taken is not None and not 0 <= taken <= len(left):
+            raise OSError(errno.EIO, f"it claims to have taken {taken} of {len(left)} bytes")
+        idle = 0 if taken else idle + 1
+        if idle:
+            _await(target, idle, reading=False)
+        left = left[taken or 0 :]
+
+
+IDLE = 100
+"""How often a stream may give or take nothing although it could."""
+
+
+def _await(stream: object, idle: int, reading: bool) -> None:
+    """Wait until a stream that does not wait by itself can go on; OSError where none can tell when that is."""
+    if idle > IDLE:
+        raise OSError(errno.EAGAIN, f"it {'gives' if reading else 'takes'} nothing")
+    try:
+        handle = [stream.fileno()]  # type: ignore[attr-defined]
+        select.select(handle if reading else [], [] if reading else handle, [])
+    except (AttributeError, ValueError, OSError):
+        raise OSError(errno.EAGAIN, f"it {'gives' if reading else 'takes'} nothing at the moment") from None
 
 
 def read_up_to(file: BinaryIO, count: int) -> bytes:
     """`count` bytes, or all there are; what gives them in pieces is asked again."""
-    parts, size = [], 0
+    parts, size, idle = list[bytes](), 0, 0
     with reasons("cannot read the source"):
-        while size < count and (part := file.read(min(count - size, CHUNK))):
+        while size < count:
+            part: bytes | None = file.read(min(count - size, CHUNK))
+            if part is None:  # not now, which is not the end
+                idle += 1
+                _await(file, idle, reading=True)
+                continue
+            if not part:
+                break
+            idle = 0
             parts.append(part)
             size += len(part)
     return b"".join(parts)
@@ -228,7 +319,7 @@ def parse(data: bytes, how: How, name: str = "") -> Loaded:
     if how.exact:
         looks = formats.sniff(data[:64])
         return Loaded(Content.of_bytes(data, looks if looks in ORIGINS else ""), data)
-    read = formats.read(data, name, how.strip)
+    read = formats.read(data, name, how.strip, how.budget.refuses)
     if read.content.kind != Kind.BYTES and not rebuilt(read.content, data, how.strip):
         note = "it could not be rebuilt exactly: kept byte for byte"
         return Loaded(Content.of_bytes(data), data, True, (note,))
@@ -237,25 +328,77 @@ def parse(data: bytes, how: How, name: str = "") -> Loaded:
 
 
 def rebuilt(content: Content, data: bytes, strip: bool) -> bool:
-    """Whether the file that a content becomes again is, byte for byte or in all that is read of it, what it was."""
+    """Whether the file that a content becomes again is what it was: byte for byte, or where its format is written anew in
+    all that is read of it."""
+    if content.origin in formats.BYTE_FOR_BYTE and not strip:
+        return True  # its reader has put it together again already
     try:
         again = formats.render(content)
     except ArdmError:
         return False
-    return (again == data and not strip) or fingerprint(formats.read(again).content) == fingerprint(content)
+    return again == data or fingerprint(formats.read(again).content) == fingerprint(content)
 
 
 def load(file: BinaryIO, how: How, name: str = "") -> Iterator[Loaded]:
-    """What a file or stream holds: one content, or bytes in several chunks."""
-    data = read_up_to(file, how.chunk + 1)
+    """What a file or stream holds: one content, or bytes in several chunks where there are many, or limits say so.
+
+    No more of it is read at once than the limits allow, and a file that claims more than they do is not decoded.
+    """
+    chunk = how.budget.chunk(how.chunk)
+    size = _left(file)
+    data = read_up_to(file, 64 if size is not None else chunk + 1)
     if data[: len(MAGIC)] == MAGIC and not how.force:
         raise ArdmError("this is an .ardm file already; -f compresses it once more")
-    if len(data) <= how.chunk or (not how.exact and formats.sniff(data[:64])):
-        yield parse(data + read_up_to(file, 1 << 62), how, name)
+    looks, notes = "" if how.exact else formats.sniff(data[:64]), tuple[str, ...]()
+    if size is not None:
+        file.seek(-len(data), 1)
+        data, header = b"", file
+    else:
+        header = BytesIO(data)
+        size = len(data) if len(data) <= chunk else None
+    if looks:
+        most, why = _whole(header, looks, size, how)
+        data += read_up_to(file, max(0, most + 1 - len(data))) if not why else b""
+        if not why and len(data) <= most:
+            yield parse(data, how, name)
+            return
+        notes = (f"{looks.upper()}: {why or _large(most, how)}: kept byte for byte",)
+    data += read_up_to(file, max(0, chunk + 1 - len(data)))
+    if not looks and len(data) <= chunk:
+        yield parse(data, how, name)
         return
     while data:
-        yield Loaded(Content.of_bytes(data[: how.chunk]), data[: how.chunk])
-        data = data[how.chunk :] + read_up_to(file, how.chunk)
+        part, data = data[:chunk], data[chunk:]
+        yield Loaded(Content.of_bytes(part), part, True, notes)
+        data += read_up_to(file, max(0, chunk - len(data)))
+        notes = ()
+
+
+def _left(file: BinaryIO) -> int | None:
+    """Bytes that are left in a file; None for a stream, of which nobody knows."""
+    if not file.seekable():
+        return None
+    at = file.tell()
+    size = file.seek(0, 2) - at
+    file.seek(at)
+    return size
+
+
+def _whole(header: BinaryIO, looks: str, size: int | None, how: How) -> tuple[int, str]:
+    """Bytes up to which a file of a known format is read whole, and why it is not; size: if it is known."""
+    known = 1 << 62 if size is None else size
+    if looks in formats.PACKED and known > how.budget.chunk(how.chunk):
+        return 0, f"{looks.upper()} pictures are already compressed"
+    claimed = formats.claim(header, looks, known)
+    why = how.budget.refuses(claimed, 0) if claimed is not None else ""
+    most = how.budget.whole(claimed)
+    return most, why or (_large(most, how, size) if size is not None and size > most else "")
+
+
+def _large(most: int, how: How, size: int = 0) -> str:
+    """What to say of a file that has more bytes than are read whole."""
+    lift = f"; -M {mebibytes(how.budget.memory + SOURCE * (size - most))} reads it" * bool(size)
+    return f"it has more than the {amount(most)} that {amount(how.budget.memory)} of memory allow{lift}"
 
 
 # --- compressing ------------------------------------------------------------------------------------------------------
@@ -286,7 +429,7 @@ def compress_file(source: Path | BinaryIO, target: Path | Sink | None = None, ho
                 put(target, data)
     removed, more = finish(source, before, how, work.spared)
     return Done(
-        path_of(source), path_of(target), described(work.report), work.read, work.report.file_bytes,
+        path_of(source), path_of(target), described(work.report, work.count), work.read, work.report.file_bytes,
         time.perf_counter() - began, work.report, work.why, (*work.notes, *more), removed,
     )  # fmt: skip
 
@@ -301,17 +444,37 @@ class Compressing:
     def __init__(self, how: How, name: str = "") -> None:
         self.read, self.notes, self.spared, self.why = 0, list[str](), "", ""
         self._how, self._name, self._reports, self._expected = how, name, list[Report](), list[set[bytes]]()
+        self._patience, self._written = Patience(how.budget), (0, 0)
 
     def frames(self, file: BinaryIO) -> Iterator[bytes]:
         """One after the other."""
         for loaded in load(file, self._how, self._name):
-            coder = self._how.engine.coder(loaded.content)
+            coder = self._patience.coder(self._how.engine.coder(loaded.content))
             original = loaded.data if loaded.original else None
             data, report = frames.compress(loaded.content, coder, original, self._how.told("encoding"))
+            raw = ballast(report.raw_bytes, len(data), self._written, self._how.budget)
+            if raw and loaded.content.kind == Kind.BYTES:
+                yield from self._weighed(loaded, raw)
+                continue
             self._take(loaded, report, why_stored(coder, loaded.content.kind, report))
             yield data
 
+    def _weighed(self, loaded: Loaded, raw: int) -> Iterator[bytes]:
+        """Bytes of which the first are stored as they are, lest a reader take so dense a file for an attack."""
+        for part, pack in ((loaded.data[:raw], frames.plain), (loaded.data[raw:], frames.compress)):
+            if part:
+                data, report = pack(Content.of_bytes(part))
+                self._take(replace(loaded, content=Content.of_bytes(part), data=part), report, "")
+                yield data
+
     def _take(self, loaded: Loaded, report: Report, why: str) -> None:
+        restored, size = self._written
+        self._written = restored + report.raw_bytes, size + report.file_bytes
+        most = self._how.budget.output
+        if 0 < most < self._written[0]:
+            raise ArdmError(
+                f"restoring it writes more than the limit of {amount(most)}; a larger --max-output lets it be compressed"
+            )
         self._reports.append(report)
         self._expected.append(loaded.fingerprints())
         self.read += len(loaded.data)
@@ -334,6 +497,11 @@ class Compressing:
         with written.open("rb") if isinstance(written, Path) else written as file:
             decoded = frames.frames(file, self._how.engine.models, UNLIMITED, self._how.told("verifying"))
             compare(failure, decoded, expected)
+
+    @property
+    def count(self) -> int:
+        """Of frames."""
+        return len(self._reports)
 
     @property
     def report(self) -> Report:
@@ -381,33 +549,56 @@ def decompress_file(source: Path | BinaryIO, target: Path | Sink | None = None, 
     """
     how, began = how or How(), time.perf_counter()
     with opened(source, None, how) as (file, before):
-        infos = admitted(file, how.budget, is_ours(source))
-        if infos[0].items is not None:
+        infos = admitted(file, how.budget, is_ours(source), how.format)
+        info = overview(infos)
+        if info.items is not None:
             raise ArdmError("this file is an archive; archives.restore takes it")
         named = isinstance(target, Path) and not target.is_dir()
         if isinstance(source, Path) and (target is None or isinstance(target, Path)):
-            target = restored_path(source, infos[0], target, how.format)
+            target = restored_path(source, info, target, how.format)
         if target is None:
             raise ArdmError("a stream has no name; say where to with -o")
-        contents = frames.frames(file, how.engine.models, UNLIMITED, how.told("decoding"))
+        at = file.tell()
+
+        def contents() -> Iterator[Content]:
+            file.seek(at)
+            return frames.frames(file, how.engine.models, UNLIMITED, how.told("decoding"))
+
         if isinstance(target, Path):
             with reasons(f"cannot write {target}"):
                 refuse_same(source, target)
-            format = how.format or format_of(target, infos[0], named)
-            written = restore(contents, target, how, format, before)
+            format = how.format or format_of(target, info, named)
+            written = restore(contents(), target, how, format, before)
         else:
-            written, format = 0, how.format
-            for content in contents:
-                data = rendered(content, format)
-                put(target, data)
-                written += len(data)
-    converted = format not in ("", infos[0].origin)
+            format = how.format
+            written = pour(contents, infos, target, how)
+    converted = format not in ("", info.origin)
     spared = f"in another format ({format}) less may come back" if converted else ""
     removed, notes = finish(source, before, how, spared)
-    notes += tuple(said(infos[0], format, target))
-    seconds, size = time.perf_counter() - began, sum(info.file_bytes for info in infos)
-    what = described(infos[0]) if len(infos) == 1 else f"{sum(info.raw_bytes for info in infos)} bytes"
-    return Done(path_of(source), path_of(target), what, size, written, seconds, notes=notes, removed=removed)
+    notes += tuple(said(info, format, target))
+    what, seconds = described(info, len(infos)), time.perf_counter() - began
+    return Done(path_of(source), path_of(target), what, info.file_bytes, written, seconds, notes=notes, removed=removed)
+
+
+def pour(contents: Callable[[], Iterable[Content]], infos: Sequence[FrameInfo], target: Sink, how: How) -> int:
+    """Restore contents to a stream, which gets nothing of a file that is damaged; returns how many bytes it got.
+
+    contents: begins with the first, each time.  What is small enough waits in memory until all is verified; the rest is
+    decoded twice.
+    """
+    held = sum(info.raw_bytes for info in infos) + max(map(memory, infos)) if len(infos) > 1 else 0
+    files: Iterable[bytes] = (rendered(content, how.format, how.budget) for content in contents())
+    if held <= how.budget.memory:
+        files = list(files)
+    else:
+        for _ in files:
+            pass
+        files = (rendered(content, how.format, how.budget) for content in contents())
+    written = 0
+    for data in files:
+        put(target, data)
+        written += len(data)
+    return written
 
 
 def said(info: FrameInfo, format: str, target: object) -> Iterator[str]:
@@ -424,12 +615,15 @@ def is_ours(source: object) -> bool:
     return isinstance(source, Path) and source.suffix.lower() == ENDING
 
 
-def rendered(content: Content, format: str = "") -> bytes:
+def rendered(content: Content, format: str = "", budget: Budget = Budget()) -> bytes:
     """The file that a content becomes, by default in the format in which it came in."""
     if content.kind == Kind.BYTES and format not in ("", content.origin):
-        content = formats.read(content.samples.tobytes()).content  # a file kept byte for byte, wanted in another format
+        # a file kept byte for byte, wanted in another format
+        read = formats.read(content.samples.tobytes(), gate=budget.refuses)
+        content = read.content
         if content.kind == Kind.BYTES:
-            raise ArdmError(f"this file holds plain bytes, which cannot be written as {format}")
+            why = f" ({read.notes[0]})" if read.notes else ""
+            raise ArdmError(f"this file holds plain bytes, which cannot be written as {format}{why}")
     return content.samples.tobytes() if content.kind == Kind.BYTES else formats.render(content, format)
 
 
@@ -442,7 +636,7 @@ def restore(
     def write(new: Path) -> None:
         with new.open("wb") as out:
             for content in contents:
-                data = rendered(content, format)
+                data = rendered(content, format, how.budget)
                 written.append((len(data), hashlib.sha256(data).digest()))
                 out.write(data)
 
@@ -467,4 +661,5 @@ def check_file(source: Path | BinaryIO, how: How) -> Done:
         for content in frames.frames(file, how.engine.models, UNLIMITED, how.told("testing")):
             size += content.raw_bytes
     seconds = time.perf_counter() - began
-    return Done(path_of(source), None, described(infos[0]), sum(i.file_bytes for i in infos), size, seconds)
+    info = overview(infos)
+    return Done(path_of(source), None, described(info, len(infos)), info.file_bytes, size, seconds)

@@ -53,6 +53,8 @@ STORED_RUN = {Kind.BYTES: 22, Kind.IMAGE: 22, Kind.AUDIO: 20, Kind.ARRAY: 22}
 """Span of the regions of what is stored and has one row, by kind; LZMA2 looks back 2^22 bytes."""
 WAITING = 1 << 26
 """Bytes of regions without a job that wait for one with a job, at most."""
+ENTRIES = ("folder", "link")
+"""Names in about of an item without bytes that is no file: an empty folder; a symbolic link, with where it leads."""
 SLIGHT = 1 << 12
 """Bytes of a file up to which it may matter that naming a model takes some."""
 
@@ -471,6 +473,13 @@ def compress(
     return b"".join(data), _report([body], body.form, coder, _size(data), len(original or b""), began, refused)
 
 
+def plain(content: Content) -> tuple[bytes, Report]:
+    """A content as one frame that holds its samples as they are: no reader can take it for what unpacks to too much."""
+    began, body = time.perf_counter(), _plain(content, 0)
+    data = _frame(body, None)
+    return b"".join(data), _report([body], body.form, None, _size(data), 0, began, "")
+
+
 def _alone(content: Content, item: int = 0) -> _Body:
     """A content without a model."""
     return _body([region.whole for region in _encoded([content], None, item)][-1])
@@ -516,12 +525,14 @@ def compress_archive(
     coder: PartCoder[Any] | None = None,
     originals: Sequence[bytes | None] | None = None,
     progress: Progress | None = None,
+    dense: Callable[[int, int], bool] = lambda restored, size: False,
 ) -> tuple[bytes, Report]:
     """Contents as one archive, each to be read alone.
 
     items: at least one.  They are asked for one after the other, and a second time where the model is of no use to any
     of them: a sequence that loads them when asked need not hold them all.
     names: one an item, different relative paths with "/".  originals: one an item, as in `compress`.
+    dense: whether so many bytes restored are too many for so many bytes of the file; then samples are held as they are.
     """
     began, count = time.perf_counter(), len(items)
     if not count:
@@ -531,7 +542,7 @@ def compress_archive(
             raise ArdmError(f"each item needs its {what}; got {count} items and {len(given)}")
     if names is not None and name_fault(names):
         raise ArdmError(name_fault(names))
-    bodies, refused, size = [], "", 0
+    bodies, refused, size, restored, held = [], "", 0, 0, 0
     for region in _encoded(items, coder):
         whole = region.whole
         if len(whole.pieces) < whole.form.regions:
@@ -543,22 +554,27 @@ def compress_archive(
             size += len(original)
             if len(original) + LEAST_PIECE < body.size + len(body.about):
                 body = _alone(Content.of_bytes(original, whole.content.origin), whole.item)
+        restored += whole.content.raw_bytes + sum(map(len, whole.content.about.values()))
+        if dense(restored, held + len(body.about) + body.size):
+            body = _plain(whole.content, whole.item)
+        held += len(body.about) + body.size
         bodies.append(body)
         if progress is not None:
             progress(len(bodies), count)
     if coder is not None and not any(body.bits for body in bodies):
-        data, report = compress_archive(items, names, None, originals)
+        data, report = compress_archive(items, names, None, originals, None, dense)
         return data, replace(report, seconds=time.perf_counter() - began, refused=refused)
-    file, form = _archived(bodies, names, coder)
+    shared = dense(restored, sum(body.size for body in bodies))  # too much would hang on one about block
+    file, form = _archived(bodies, names, coder, not shared)
     return b"".join(file), _report(bodies, form, coder, _size(file), size, began, refused)
 
 
 def _archived(
-    bodies: Sequence[_Body], names: Sequence[str] | None, coder: PartCoder[Any] | None
+    bodies: Sequence[_Body], names: Sequence[str] | None, coder: PartCoder[Any] | None, share: bool = True
 ) -> tuple[list[Bytes], Form | None]:
     """The bytes of an archive, and the form of all its items if they have one."""
     first = bodies[0]
-    uniform = all(body.form == first.form and body.about == first.about for body in bodies)
+    uniform = share and all(body.form == first.form and body.about == first.about for body in bodies)
     coder = coder if any(body.form.model for body in bodies) else None
     model, calls = (coder.identity[:8], coder.calls) if coder is not None else ("", 0)
     header = Header(first.form if uniform else None, len(bodies), names is not None, model, calls)
@@ -649,7 +665,7 @@ def _decoded(sources: Iterable[_Source], coder: PartCoder[Any] | None) -> Iterat
         for source in sources:
             form = source.form
             pieces, check = _pieces(form, source.file, source.frame)
-            whole = _Decoding(source, _room(form), form.regions, check)
+            whole = _Decoding(source, np.empty(form.shape, form.dtype), form.regions, check)
             base = _base(identity, form, calls, source.block, source.item)
             for k, ((y, x, h, w), piece) in enumerate(zip(form.boxes(), pieces, strict=True)):
                 piece.crc = _numbered(base, k)
@@ -685,13 +701,6 @@ def _decoded(sources: Iterable[_Source], coder: PartCoder[Any] | None) -> Iterat
         whole = hole.whole
         whole.left -= 1
         yield hole.x.size, None if whole.left else _finished(whole)
-
-
-def _room(form: Form) -> Samples:
-    try:
-        return np.empty(form.shape, form.dtype)
-    except MemoryError:
-        raise CodecError(f"this file needs {form.raw_bytes} bytes of memory, which are not there") from None
 
 
 def _damage(coder: PartCoder[Any]) -> Callable[[Iterable[tuple[bytes, list[Shape]]]], Iterator[Any]]:
@@ -851,6 +860,15 @@ class Archive:
         if self.names is None or name not in self.names:
             raise ArdmError(f"no item of the archive is named {name!r}{'; they have no names' * (self.names is None)}")
         return self.names.index(name)
+
+    def entry(self, item: int) -> tuple[str, bytes]:
+        """What an item stands for: ("", b"") for a file, ("folder", b"") for an empty folder, ("link", where it leads)."""
+        source = self._source(item)
+        if source.form.kind == Kind.BYTES and not source.form.samples:
+            for entry in ENTRIES:
+                if entry in source.about:
+                    return entry, source.about[entry]
+        return "", b""
 
     def info(self, item: int) -> FrameInfo:
         """What an item says about itself; its header_bytes are those at its place."""

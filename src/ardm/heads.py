@@ -3,6 +3,7 @@
 Three families, one contract: `logits` gives all b digits (N, b), for drawing and coding; `log_prob` gives one (N,),
 for training and scoring, and for the mixture needs two cdf values instead of K classes.  A fourth, for tables, knows
 how many values each column can take; a fifth is a softmax of very many classes in two parts.
+All of them compute in float32 at least, whatever the dtype of features and weights: see `precise`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from ardm.digits import Alphabet, Digits
 from ardm.errors import ArdmError
+from ardm.precise import full, wide, widened
 
 
 class Head(nn.Module):
@@ -47,7 +49,7 @@ class Head(nn.Module):
         position: Tensor | None = None,
     ) -> Tensor:
         """(N,) log-probability in nats of the told digit."""
-        return self.logits(features, value, depth, position).log_softmax(-1).gather(1, digit[:, None])[:, 0]
+        return widened(self.logits(features, value, depth, position)).log_softmax(-1).gather(1, digit[:, None])[:, 0]
 
 
 def _output(width: int, outputs: int) -> nn.Module:
@@ -75,7 +77,7 @@ class DigitHead(Head):
     ) -> Tensor:
         """The slice of the current stage."""
         S, b = len(self.alphabet), self.alphabet.base
-        all_stages = self.out(features[0]).view(-1, S, b)
+        all_stages = full(self.out, features[0]).view(-1, S, b)
         here = all_stages.gather(1, depth.clamp(max=S - 1)[:, None, None].expand(-1, 1, b))[:, 0]
         return here.masked_fill(~self.alphabet.possible(value, depth), -torch.inf)
 
@@ -83,7 +85,8 @@ class DigitHead(Head):
 class ValueHead(Head):
     """The data parametrisation: a softmax θ over the K values; digits are sums of blocks of it (section 3.2).
 
-    width: F, of the features; 0: they are θ themselves.
+    width: F, of the features; 0: they are θ themselves.  Within a block of values none of which can be, all logits are
+    −inf, and every told digit has the log-probability −inf.
     """
 
     def __init__(self, alphabet: Alphabet, width: int) -> None:
@@ -94,7 +97,28 @@ class ValueHead(Head):
         self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
     ) -> Tensor:
         """Block log-sum-exp of θ."""
-        return self.alphabet.children(self.out(features[0]), value, depth)
+        return self.alphabet.children(self._theta(features, value, position), value, depth)
+
+    def log_prob(
+        self,
+        features: tuple[Tensor, Tensor, Tensor],
+        value: Tensor,
+        depth: Tensor,
+        digit: Tensor,
+        position: Tensor | None = None,
+    ) -> Tensor:
+        """As of `logits`; −inf in a block that cannot be."""
+        theta = self._theta(features, value, position)
+        logits = self.alphabet.children(theta, value, depth)
+        told = logits.log_softmax(-1).gather(1, digit[:, None])[:, 0]
+        if len(self.alphabet) == 1:
+            return told
+        nowhere = (logits.detach().amax(-1) == -torch.inf) & theta.detach().amax(-1).isfinite()
+        return told.masked_fill(nowhere, -torch.inf)
+
+    def _theta(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, position: Tensor | None) -> Tensor:
+        """(N, K) log-weights of the values."""
+        return full(self.out, features[0])
 
 
 class ColumnHead(ValueHead):
@@ -111,17 +135,15 @@ class ColumnHead(ValueHead):
         super().__init__(alphabet, 0)
         self.register_buffer("limits", torch.tensor(limits), persistent=False)
 
-    def logits(
-        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
-    ) -> Tensor:
-        """Block log-sum-exp of θ over the values that the column has."""
+    def _theta(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, position: Tensor | None) -> Tensor:
+        """Log-weights of the values that the column has; −inf of the others."""
         if position is None:
             raise ArdmError("the columns of a table differ: say the position of each site")
-        theta = features[0]
+        theta = widened(features[0])
         limit = self.limits[position][:, None]
         beyond = torch.arange(theta.shape[1], device=theta.device) >= limit
         beyond &= value[:, None] < limit  # after a digit that cannot be, which cost ∞, any digit does
-        return self.alphabet.children(theta.masked_fill(beyond, -torch.inf), value, depth)
+        return theta.masked_fill(beyond, -torch.inf)
 
 
 WIDE = 1 << 10
@@ -148,12 +170,12 @@ class ChainHead(Head):
     def _high(self, h: Tensor) -> Tensor:
         """(N, r) log-probabilities of the high part."""
         beyond = torch.arange(self.root, device=h.device) * self.root >= self.alphabet.classes
-        return self.high(h).masked_fill(beyond, -torch.inf).log_softmax(-1)
+        return full(self.high, h).masked_fill(beyond, -torch.inf).log_softmax(-1)
 
     def _low(self, h: Tensor, high: Tensor) -> Tensor:
         """(…, r) log-probabilities of the low part given high parts (…)."""
         beyond = high[..., None] * self.root + torch.arange(self.root, device=h.device) >= self.alphabet.classes
-        return self.low(F.silu(h + self.given(high))).masked_fill(beyond, -torch.inf).log_softmax(-1)
+        return full(self.low, F.silu(widened(h) + self.given(high))).masked_fill(beyond, -torch.inf).log_softmax(-1)
 
     def logits(
         self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
@@ -178,7 +200,7 @@ class ChainHead(Head):
         return (first + self._low(h, high).gather(1, (digit % self.root)[:, None]))[:, 0]
 
     def quantile(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, u: Tensor) -> Tensor:
-        """(N,) values: the first whose cdf passes u (N,) in [0, 1); in float64."""
+        """(N,) values: the first whose cdf passes u (N,) in [0, 1), −1 where there is none; in float64."""
         h, parts = features[0], list[Tensor]()
         for part in range(2):
             p = (self._low(h, parts[0]) if part else self._high(h)).double().exp()
@@ -188,7 +210,7 @@ class ChainHead(Head):
             mass = p.gather(1, found[:, None])[:, 0]
             u = ((u - cdf.gather(1, found[:, None])[:, 0] + mass) / mass).clamp(0.0, 1.0)
             parts.append(found)
-        return parts[0] * self.root + parts[1]
+        return (parts[0] * self.root + parts[1]).masked_fill(u.isnan(), -1)
 
 
 BEYOND = 1e6
@@ -202,6 +224,8 @@ class MixtureHead(Head):
     gives them.  The mass of values a..b−1 is the difference of the cdf at the block's edges, with open tails at 0 and
     K−1.  With L(z) = log σ(z):   log(σ(zb) − σ(za)) = L(zb) + L(−za) + log(1 − exp(za − zb)),   which never cancels.
     """
+
+    places: Tensor
 
     def __init__(self, alphabet: Alphabet, width: int, components: int) -> None:
         super().__init__(alphabet)
@@ -217,7 +241,8 @@ class MixtureHead(Head):
 
     def _mixture(self, features: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         h, centre, spread = features
-        weight, mean, scale = self.out(h).view(len(h), 3, self.components).unbind(1)
+        weight, mean, scale = full(self.out, h).view(len(h), 3, self.components).unbind(1)
+        centre, spread = centre.to(mean.dtype), spread.to(mean.dtype)
         centre = centre if centre.ndim == 2 else centre[:, None]  # one for each component, or for all
         mean = centre + spread[:, None] * (mean + self.places)
         inverse = torch.exp(-(scale - 0.5).clamp(-7.0, 7.0)) / spread[:, None]
@@ -226,7 +251,7 @@ class MixtureHead(Head):
     def _edge(self, value: Tensor) -> Tensor:
         """The cdf edge below a value, values being mapped to 2x/(K−1) − 1; open tails at both ends."""
         K = self.digits.classes
-        edge = (2 * value - K).to(self.out.weight.dtype) / (K - 1)
+        edge = (2 * value - K).to(wide(self.out.weight.dtype)) / (K - 1)
         return torch.where(value <= 0, -BEYOND, torch.where(value >= K, BEYOND, edge))
 
     def _mass(self, mixture: tuple[Tensor, Tensor, Tensor], low: Tensor, high: Tensor) -> Tensor:
@@ -266,7 +291,10 @@ class MixtureHead(Head):
         return child - self._mass(mixture, value[:, None], (value + place * self.digits.base)[:, None])[:, 0]
 
     def quantile(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, u: Tensor) -> Tensor:
-        """(N,) digits: the first whose cdf, within the current block, passes u (N,) in [0, 1); float64, by bisection."""
+        """(N,) digits: the first whose cdf in the current block passes u (N,) in [0, 1), −1 where there is none.
+
+        In float64, by bisection.
+        """
         weight, mean, inverse = (t.double() for t in self._mixture(features))
         place, weight = self.digits.place(depth), weight.exp()
 
@@ -282,4 +310,4 @@ class MixtureHead(Head):
             middle = (low + high) // 2
             reached = cdf(value + (middle + 1) * place) > wanted
             low, high = torch.where(reached, low, (middle + 1).minimum(high)), torch.where(reached, middle, high)
-        return low
+        return low.masked_fill(wanted.isnan(), -1)

@@ -159,7 +159,11 @@ def context(given: Any, batch: int, device: torch.device | None = None) -> Tenso
     """Class labels (B,) int64 or vectors (B, V) of any integer or float type; a single label serves all items."""
     if given is None:
         return None
-    found = torch.tensor(given) if isinstance(given, int) and not isinstance(given, bool) else tensor(given, "context")
+    found = (
+        torch.tensor(given, device="cpu")
+        if isinstance(given, int) and not isinstance(given, bool)
+        else tensor(given, "context")
+    )
     if found.is_floating_point():
         if not found.isfinite().all():
             raise ArdmError("context must be finite; it holds NaN or infinity")

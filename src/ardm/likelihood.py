@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,18 +32,20 @@ from ardm.model import AnyModel, ScoresAll
 from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan
 from ardm.schedule import LossCurve
+from ardm.source import Faults
 from ardm.walk import score
 
-Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], Tensor]
-"""Nats (n,) of a slice of all rows (items × passes), with their x, given and context."""
+Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], tuple[Scored, "Tensor | int"]]
+"""One step of each of a slice of all rows (items × passes), with their x, given and context; and which steps (n,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """Nats of a batch of items, with their errors.
 
-    nats: (B,) float64, the mean over passes.  error: (B,) float64, its standard error over passes: 0 where there is no
-    chance, NaN after a single random pass.  estimator: the name of what was estimated.  sites: D, data dimensions of an
+    nats: (B,) float64, the mean over passes: +∞ where the model calls a symbol impossible that was evaluated; a random
+    pass evaluates some, and may miss it.  error: (B,) float64, its standard error over passes: 0 where there is no
+    chance, NaN after a single random pass, +∞ where the mean is.  estimator: the name of what was estimated.  sites: D, data dimensions of an
     item.  passes: random passes (0: none needed).  is_bound: whether that is a bound on −log p(x), not p itself.
     """
 
@@ -66,6 +69,8 @@ class Estimate:
         sample: its error is that over its passes.
         """
         items = len(self.nats)
+        if (self.nats == torch.inf).any():
+            return math.inf
         error = self.nats.std() / math.sqrt(items) if items > 1 else self.error.mean()
         return float(error) / self.sites / math.log(2)
 
@@ -77,7 +82,7 @@ class Estimate:
 
     def __str__(self) -> str:
         error = self.bits_per_dim_error
-        value = f"{self.bits_per_dim:.3f}" if math.isnan(error) else f"{self.bits_per_dim:.3f} ± {error:.3f}"
+        value = f"{self.bits_per_dim:.3f} ± {error:.3f}" if math.isfinite(error) else f"{self.bits_per_dim:.3f}"
         counts = [f"{self.passes} pass{'es' * (self.passes > 1)}"] if self.passes else []
         items = f"{len(self.nats)} item{'s' * (len(self.nats) != 1)}"
         return f"{value} bits/dim ({', '.join([self.estimator, *counts, items])})"
@@ -105,8 +110,9 @@ def bound(
     given = None if given is None else depths(given, x, model.digits, "given")
     place = spread(len(x) * passes, generator)
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
-        return _observed(model, data, place[rows], generator, known, side)[1].nats
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
+        steps, scored = _observed(model, data, place[rows], generator, known, side)
+        return scored, _number(steps, data)
 
     return _estimate(_each(nats, x, passes, given, context, chunk), x, "any-order bound")
 
@@ -133,10 +139,10 @@ def policy_bound(
     first = _groups(starts, len(model.digits), D)
     group = (spread(total, generator) * len(first)).long().clamp(max=len(first) - 1)
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
-        key = torch.rand(len(data), D, generator=generator, dtype=torch.double)
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
+        key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
         rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
-        return policy_step(model, data, first, group[rows].to(x.device), rank, known, side)
+        return _policy_step(model, data, first, group[rows].to(x.device), rank, known, side)
 
     name = f"any-order bound of a policy of {len(first)} call{'s' * (len(first) > 1)}"
     return _estimate(_each(nats, x, passes, given, context, chunk), x, name)
@@ -156,12 +162,25 @@ def policy_step(
     The group's width / (D − known) is the chance that a hidden site is in it, and 1 / len(starts) that of the group.
     """
     x = items(x, model)
+    return _policy_step(model, x, starts, group, rank, given, context)[0].nats
+
+
+def _policy_step(
+    model: AnyModel,
+    x: Tensor,
+    starts: Tensor,
+    group: Tensor,
+    rank: Tensor,
+    given: Tensor | None,
+    context: Tensor | None,
+) -> tuple[Scored, Tensor]:
+    """`policy_step` with all that was scored, and the step that each group begins with."""
     D = math.prod(x.shape[1:])
     ends = torch.cat([starts[1:], starts.new_tensor([len(model.digits) * D])]).to(x.device)
     begin = starts.to(x.device)[group]
     stage, known = begin // D, begin % D
     scored = bound_step(model, x, Steps(stage, known, rank), given, context)
-    return scored.sums.double() * (ends[group] - begin) * len(starts) / (D - known)
+    return replace(scored, nats=scored.sums * (ends[group] - begin) * len(starts) / (D - known)), begin
 
 
 def absorbing_bound(
@@ -182,9 +201,10 @@ def absorbing_bound(
     total, steps = len(x) * passes, number(steps, "the number of steps")
     time = (spread(total, generator) * steps).long().clamp(max=steps - 1) + 1
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
-        key = torch.rand(data.shape, generator=generator, dtype=torch.double).to(x.device)
-        return absorbing_step(model, data, time[rows].to(x.device), steps, key, side).nats
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
+        key = torch.rand(data.shape, generator=generator, dtype=torch.double, device=generator.device).to(x.device)
+        at = time[rows].to(x.device)
+        return absorbing_step(model, data, at, steps, key, side), steps - at
 
     name = f"bound of absorbing diffusion in {steps} step{'s' * (steps > 1)}"
     return _estimate(_each(nats, x, passes, None, context, chunk), x, name)
@@ -197,9 +217,9 @@ def causal_bound(
     x, context = _taken(model, x, context, chunk, passes)
     D = math.prod(x.shape[1:])
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
-        key = torch.rand(len(data), D, generator=generator, dtype=torch.double)
-        return causal_step(model, data, key.argsort(1).argsort(1).to(x.device), side).nats
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, int]:
+        key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
+        return causal_step(model, data, key.argsort(1).argsort(1).to(x.device), side), -1
 
     return _estimate(_each(nats, x, passes, None, context, chunk), x, "any-order bound")
 
@@ -229,27 +249,37 @@ def curve(
     measured = LossCurve(S, D)
     place = spread(len(x) * passes, generator) if not grid else None
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
         if place is not None:
             steps, scored = _observed(model, data, place[rows], generator, known, side, subset)
-            measured.update(*_seen(steps, scored))
-            return scored.nats
+            measured.update(*_seen(steps, scored, data))
+            return scored, _number(steps, data)
         rank = draw(len(data), S, tuple(x.shape[1:]), generator).rank.to(x.device)
         for stage in range(S):
             for step in _grid(D, grid):
                 at, told = (torch.full((len(data),), n, device=x.device) for n in (stage, step))
                 steps = Steps(at, told, rank)
                 scored = bound_step(model, data, steps, None, side, subset, generator)
-                measured.update(*_seen(steps, scored))
-        return scored.nats
+                measured.update(*_seen(steps, scored, data))
+        return scored, _number(steps, data)
 
     _each(nats, x, passes, None, context, chunk)
     return measured
 
 
-def _seen(steps: Steps, scored: Scored) -> list[NDArray[Any]]:
-    """What a loss curve is told of steps."""
-    return [v.cpu().numpy() for v in (steps.stage, steps.known, scored.sums.double(), scored.symbols)]
+def _number(steps: Steps, x: Tensor) -> Tensor:
+    """(n,): the steps as a walk of one site a step counts them."""
+    return steps.stage * x[0].numel() + steps.known
+
+
+def _seen(steps: Steps, scored: Scored, x: Tensor) -> list[NDArray[Any]]:
+    """What a loss curve is told of steps; ArdmError where the model gave no distribution."""
+    told = [v.cpu().numpy() for v in (steps.stage, steps.known, scored.sums, scored.symbols)]
+    if np.isnan(told[2]).any() and scored.undefined is not None:
+        faults = Faults()
+        faults.see(scored.undefined, scored.symbols, _number(steps, x))
+        faults.refuse()
+    return told
 
 
 def _grid(D: int, grid: int) -> list[int]:
@@ -280,26 +310,43 @@ def _observed(
 
 @torch.no_grad()
 def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Tensor | None, chunk: int) -> Tensor:
-    """(passes, B) float64: nats of every item in every pass, at most `chunk` at a time."""
-    B = len(x)
+    """(passes, B) float64: nats of every item in every pass, at most `chunk` at a time.
+
+    Raises ArdmError where the model gave no distribution for an item that is possible at all.
+    """
+    B, faults = len(x), Faults()
     out = torch.empty(passes * B, dtype=torch.double, device=x.device)
     known = None if given is None else given.to(x.device).expand_as(x)
     for a in range(0, len(out), chunk):
         rows = slice(a, min(a + chunk, len(out)))
         item = torch.arange(rows.start, rows.stop, device=x.device) % B
-        out[rows] = nats(rows, x[item], *(None if v is None else v[item] for v in (known, context))).double()
-    return out.view(passes, B)
+        scored, step = nats(rows, x[item], *(None if v is None else v[item] for v in (known, context)))
+        out[rows] = scored.nats.double()
+        if scored.undefined is not None:
+            faults.see(scored.undefined, scored.symbols, step, item)
+    return _settled(out.view(passes, B), faults)
+
+
+def _settled(nats: Tensor, faults: Faults) -> Tensor:
+    """nats (passes, B), where what has no cost costs +∞ in items that do elsewhere; ArdmError where others have none.
+
+    A value that cannot be costs +∞ once; the digits that follow it may have no distribution.
+    """
+    impossible = (nats == torch.inf).any(0)
+    faults.refuse(impossible)
+    return nats.masked_fill(nats.isnan() & impossible, torch.inf)
 
 
 def _estimate(nats: Tensor, x: Tensor, name: str) -> Estimate:
     """Mean and standard error over passes (passes, B) of a stochastic bound."""
-    passes = len(nats)
+    passes, mean = len(nats), nats.mean(0)
     error = nats.std(0) / math.sqrt(passes) if passes > 1 else torch.full_like(nats[0], torch.nan)
-    return Estimate(nats.mean(0), error, name, math.prod(x.shape[1:]), passes, is_bound=True)
+    error = error.masked_fill(mean == torch.inf, torch.inf)
+    return Estimate(mean, error, name, math.prod(x.shape[1:]), passes, is_bound=True)
 
 
 def _groups(starts: Sequence[int], stages: int, D: int) -> Tensor:
-    first = torch.tensor([int(s) for s in starts], dtype=torch.long)
+    first = torch.tensor([int(s) for s in starts], dtype=torch.long, device="cpu")
     stage_starts = set(range(0, stages * D, D))
     if not stage_starts <= set(first.tolist()) or (first.diff() <= 0).any() or first[0] != 0 or first[-1] >= stages * D:
         raise ArdmError(
@@ -361,9 +408,9 @@ def causal(
     """
     x, context = _taken(model, x, context, chunk)
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> Tensor:
+    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, int]:
         along = rank if rank is None or rank.ndim == 1 else rank[rows]
-        return causal_step(model, data, along, side).nats
+        return causal_step(model, data, along, side), -1
 
     total = _each(nats, x, 1, None, context, chunk)[0]
     return Estimate(total, torch.zeros_like(total), "exact", math.prod(x.shape[1:]))
@@ -390,7 +437,7 @@ def _teacher_forced(
     model: AnyModel, when: Tensor, x: Tensor, begun: Tensor, context: Tensor | None, chunk: int
 ) -> Tensor:
     """(B,) float64: −log p of every digit revealed, each given x cut to what is known before its step."""
-    nats = torch.zeros(len(x), dtype=torch.double, device=x.device)
+    nats, faults = torch.zeros(len(x), dtype=torch.double, device=x.device), Faults()
     rows = _rows(when, len(x))
     for a in range(0, len(rows[0]), chunk):
         items, steps = (v[a : a + chunk] for v in rows)
@@ -400,8 +447,12 @@ def _teacher_forced(
         sites, data = Sites.where((here == at).any(1)), x[items]
         prediction = model(model.digits.truncate(data, depth), None if context is None else context[items])
         logp = prediction.log_prob(sites, model.digits.read(data, depth, sites)).double()
-        nats = nats.index_add(0, items[sites.lane], -logp)
-    return nats
+        bad = logp.isnan()
+        nats = nats.index_add(0, items[sites.lane], -logp.masked_fill(bad, 0.0))
+        none = steps.new_zeros(len(steps))
+        lacking = none.index_add(0, sites.lane, bad.long())
+        faults.see(lacking, none.index_add(0, sites.lane, torch.ones_like(sites.lane)), steps, items)
+    return _settled(nats[None], faults)[0]
 
 
 def _rows(when: Tensor, batch: int) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from ardm.digits import Partial
 from ardm.errors import ArdmError
 from ardm.nets import Taps, Window
 from ardm.nets.local import Features
+from ardm.precise import wide
 from ardm.sizes import ModelConfig
 
 
@@ -62,7 +63,7 @@ class TapsBody(nn.Module):
     def forward(self, state: Partial, context: Tensor | None = None) -> Features:
         """Features at the sites asked, and the centre of every component."""
         _refuse_context(context)
-        like = self.trunk.slow
-        known = (state.depth > 0).flatten(1).to(like.dtype)
-        value = (2 * state.value - (self.classes - 1)).flatten(1).to(like.dtype)
+        dtype = wide(self.trunk.slow.dtype)
+        known = (state.depth > 0).flatten(1).to(dtype)
+        value = (2 * state.value - (self.classes - 1)).flatten(1).to(dtype)
         return self.trunk(value * known, known)

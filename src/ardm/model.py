@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ardm.digits import Alphabet, Partial, Sites
 from ardm.heads import Head
+from ardm.precise import widened
 
 Features = tuple[Tensor, Tensor, Tensor]
 """What a head is given: features (N, F), a centre (N,) and a spread (N,) of the values near each site."""
@@ -69,8 +70,8 @@ class Prediction:
         features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):  # heads keep full precision in mixed runs
             if position is None:
-                return self._head.logits(features, value, depth)
-            return self._head.logits(features, value, depth, position)
+                return widened(self._head.logits(features, value, depth))
+            return widened(self._head.logits(features, value, depth, position))
 
     @property
     def wide(self) -> bool:
@@ -87,7 +88,7 @@ class Prediction:
         """(N,): log-probability in nats of the next digits (N,)."""
         features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):
-            return self._head.log_prob(features, value, depth, digit, position)
+            return widened(self._head.log_prob(features, value, depth, digit, position))
 
 
 class Model(nn.Module):

@@ -37,23 +37,27 @@ class Steps:
 
 @dataclass(frozen=True)
 class Scored:
-    """One scored step an item.
+    """One scored step an item; nats in float64, whatever the network computes in.
 
     nats: (B,) unbiased estimates of the bound (or code length) in nats, with gradient.
     sums: (B,) −log p summed over the scored symbols.  symbols: (B,) how many were scored.
     hidden: (B,) how many symbols the step leaves unknown; sums / symbols is one observation of L_t.
+    undefined: (B,) how many of the scored symbols have no log-probability, but NaN (and so have nats and sums).
     """
 
     nats: Tensor
     sums: Tensor
     symbols: Tensor
     hidden: Tensor
+    undefined: Tensor | None = None
 
 
 def spread(items: int, generator: torch.Generator) -> Tensor:
     """(items,) float64 in [0, 1): one shared offset, evenly spaced, shuffled: uniform each, low-discrepancy together."""
-    u = torch.rand((), generator=generator, dtype=torch.double)
-    return ((u + torch.arange(items, dtype=torch.double) / items) % 1.0)[torch.randperm(items, generator=generator)]
+    there = generator.device
+    u = torch.rand((), generator=generator, dtype=torch.double, device=there)
+    even = (u + torch.arange(items, dtype=torch.double, device=there) / items) % 1.0
+    return even[torch.randperm(items, generator=generator, device=there)]
 
 
 def draw(
@@ -74,8 +78,8 @@ def draw(
         D *= n
     place = (spread(batch, generator) if place is None else place) * stages
     stage = place.long().clamp(max=stages - 1)
-    key = torch.rand(batch, D, generator=generator, dtype=torch.double)
-    free = torch.full((batch,), D)
+    key = torch.rand(batch, D, generator=generator, dtype=torch.double, device=generator.device)
+    free = torch.full((batch,), D, device=key.device)
     if given is not None:
         taken = given.flatten(1) > stage[:, None]
         key, free = key - 2.0 * (~taken), D - taken.sum(1)
@@ -111,17 +115,16 @@ def bound_step(
     free = hidden + steps.known
     scored = hidden
     if subset is not None:
-        if key is None and generator is None:
-            raise ArdmError("a random subset of sites needs a generator")
-        key = torch.rand(mask.shape, generator=generator) if key is None else key
+        if key is None:
+            if generator is None:
+                raise ArdmError("a random subset of sites needs a generator")
+            key = torch.rand(mask.shape, generator=generator, device=generator.device, dtype=torch.float32)
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
-    sums = _score(model, x, depth, Sites.where(mask), context)
-    weight = (
-        S * free.to(sums.dtype) / scored.clamp(min=1)
-    )  # hidden / scored of the subset, S · free / hidden of the step
-    return Scored(sums * weight, sums, scored, hidden)
+    sums, undefined = _score(model, x, depth, Sites.where(mask), context)
+    weight = S * free.double() / scored.clamp(min=1)  # hidden / scored of the subset, S · free / hidden of the step
+    return Scored(sums * weight, sums, scored, hidden, undefined)
 
 
 def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Tensor | None = None) -> Scored:
@@ -134,9 +137,9 @@ def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Ten
     at = step.view(-1, *[1] * (when.ndim - 1))
     depth = (when < at).sum(1)
     mask = (when == at).any(1)
-    sums = _score(model, x, depth, Sites.where(mask), context)
+    sums, undefined = _score(model, x, depth, Sites.where(mask), context)
     count = mask.flatten(1).sum(1)
-    return Scored(sums * len(plan), sums, count, count)
+    return Scored(sums * len(plan), sums, count, count, undefined)
 
 
 def absorbing_step(
@@ -167,8 +170,8 @@ def absorbing_step(
     if subset is not None:
         mask = mask & (key.flatten(1).argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
-    sums = _score(model, x, known, Sites.where(mask), context)
-    return Scored(sums * (steps / time) * hidden / scored.clamp(min=1), sums, scored, hidden)
+    sums, undefined = _score(model, x, known, Sites.where(mask), context)
+    return Scored(sums * (steps / time.double()) * hidden / scored.clamp(min=1), sums, scored, hidden, undefined)
 
 
 def causal_step(model: ScoresAll, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Scored:
@@ -177,13 +180,18 @@ def causal_step(model: ScoresAll, x: Tensor, rank: Tensor | None = None, context
     rank: (B, *shape), the step of each site; raster without it.
     """
     x = items(x, model, lazy=True)
-    sums = model.nats(x, rank, context).sum(1)
+    nats = model.nats(x, rank, context)
+    sums = nats.double().sum(1)
     count = torch.full((len(x),), x[0].numel(), device=x.device)
-    return Scored(sums, sums, count, count)
+    return Scored(sums, sums, count, count, nats.detach().isnan().sum(1))
 
 
-def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None) -> Tensor:
-    """(B,): −log p of the next digits at the sites, in nats, with gradient."""
+def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(B,) float64: −log p of the next digits at the sites, in nats, with gradient; and (B,) how many of them are NaN.
+
+    In float32, a hundred thousand symbols would cost the fourth digit.
+    """
     prediction = model(model.digits.truncate(x, depth), context)
-    logp = prediction.log_prob(sites, model.digits.read(x, depth, sites))
-    return logp.new_zeros(len(x)).index_add(0, sites.lane, -logp)
+    logp = prediction.log_prob(sites, model.digits.read(x, depth, sites)).double()
+    undefined = sites.lane.new_zeros(len(x)).index_add(0, sites.lane, logp.detach().isnan().long())
+    return logp.new_zeros(len(x)).index_add(0, sites.lane, -logp), undefined

@@ -15,9 +15,9 @@ from torch import Tensor
 from ardm import formats
 from ardm.content import Kind
 from ardm.digits import Partial
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, parsing
 from ardm.schedule import LossCurve, Schedule
-from ardm.whole import reason, reasons, refuse_source
+from ardm.whole import reasons, refuse_source
 
 GREY = 118
 """How an unknown site is shown."""
@@ -43,8 +43,12 @@ def read_image(path: str | Path) -> Tensor:
 
 def _shown(path: Path, data: bytes) -> NDArray[np.uint8]:
     """What a file shows whose samples are not kept, or not as 8 bits: JPEG, GIF, 1 bit a pixel, ..."""
-    try:
-        with Image.open(BytesIO(data)) as image:
+    with parsing(f"cannot read {path}"):
+        try:
+            picture = Image.open(BytesIO(data))
+        except UnidentifiedImageError:
+            raise ArdmError(f"{path} is no picture that can be read here") from None
+        with picture as image:
             if getattr(image, "n_frames", 1) > 1:
                 raise ArdmError(f"{path} holds {image.n_frames} pictures; only files of one are taken")
             if image.mode in ("F", "I") or image.mode.startswith("I;"):
@@ -52,12 +56,6 @@ def _shown(path: Path, data: bytes) -> NDArray[np.uint8]:
             grey = image.mode in ("1", "L", "LA")
             clear = "transparency" in image.info or image.mode in ("LA", "PA", "RGBA")
             return np.array(image.convert(("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")))
-    except UnidentifiedImageError:
-        raise ArdmError(f"{path} is no picture that can be read here") from None
-    except (ArdmError, MemoryError):
-        raise
-    except Exception as error:  # Pillow raises all kinds of errors on a damaged file
-        raise ArdmError(f"cannot read {path}: {reason(error)}") from None
 
 
 def to_image(item: Tensor, classes: int = 256, scale: int = 1) -> Image.Image:

@@ -228,7 +228,7 @@ class Confident:
             tuple((a // self.sites, b - a) for a, b in pairwise((*self.starts, self.stages * self.sites))),
         )
         padded = [[*row, *[(-1, 0)] * (len(self) - len(row))] for row in rows]
-        both = torch.tensor(padded, dtype=torch.long).view(len(rows), len(self), 2)
+        both = torch.tensor(padded, dtype=torch.long, device="cpu").view(len(rows), len(self), 2)
         return both[..., 0], both[..., 1]
 
     def _refuse(self, state: Partial) -> None:
@@ -256,7 +256,8 @@ class Confident:
         asked = Sites.where(hidden)
         p = prediction[asked].double().softmax(-1)
         entropy = torch.full(hidden.shape, torch.inf, dtype=torch.double, device=hidden.device).flatten()
-        entropy[asked.index] = torch.special.entr(p).sum(-1)
+        found = torch.special.entr(p).sum(-1)
+        entropy[asked.index] = found.masked_fill(found.isnan(), -torch.inf)  # no distribution: picked, and refused
         pick = entropy.view(len(hidden), -1).argsort(dim=1, stable=True)
         first = (torch.arange(pick.shape[1], device=pick.device) < width[:, None]).expand_as(pick)
         chosen = torch.zeros_like(hidden).flatten(1).scatter(1, pick, first)
@@ -266,7 +267,7 @@ class Confident:
 def _staged(ranks: Tensor, stages: int, shape: Sequence[int]) -> Plan:
     """One order of D sites, the same in every stage."""
     D = prod(shape)
-    return Plan((ranks.long() + D * torch.arange(stages)[:, None]).view(1, stages, *shape))
+    return Plan((ranks.long() + D * torch.arange(stages, device=ranks.device)[:, None]).view(1, stages, *shape))
 
 
 def ranked(ranks: Tensor, shape: Sequence[int], stages: int = 1) -> Plan:
@@ -274,21 +275,24 @@ def ranked(ranks: Tensor, shape: Sequence[int], stages: int = 1) -> Plan:
     D = prod(shape)
     ranks = integers(ranks, "ranks")
     rows = ranks.reshape(-1, D).expand(stages, D)
-    if not torch.equal(rows.sort(-1).values, torch.arange(D).expand(stages, D)):
+    if not torch.equal(rows.sort(-1).values, torch.arange(D, device=rows.device).expand(stages, D)):
         raise ArdmError(f"ranks must hold each of 0..{D - 1} once; ranks are steps of sites, not sites of steps")
-    return Plan((rows + D * torch.arange(stages)[:, None]).reshape(1, stages, *shape).long())
+    return Plan((rows + D * torch.arange(stages, device=ranks.device)[:, None]).reshape(1, stages, *shape).long())
 
 
 def raster(stages: int, shape: Sequence[int]) -> Plan:
     """Site after site, stage after stage: the single-order autoregressive model."""
-    return _staged(torch.arange(prod(shape)), stages, shape)
+    return _staged(torch.arange(prod(shape), device="cpu"), stages, shape)
 
 
 def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batch: int = 1) -> Plan:
     """Stage after stage, each in a uniformly random order of its own (Algorithms 1 and 3)."""
-    D = prod(shape)
+    D, there = prod(shape), generator.device
     ranks = torch.stack(
-        [torch.stack([s * D + torch.randperm(D, generator=generator) for s in range(stages)]) for _ in range(batch)]
+        [
+            torch.stack([s * D + torch.randperm(D, generator=generator, device=there) for s in range(stages)])
+            for _ in range(batch)
+        ]
     )
     return Plan(ranks.view(batch, stages, *shape))
 
@@ -296,19 +300,19 @@ def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batc
 def unstaged(stages: int, shape: Sequence[int], generator: torch.Generator) -> Plan:
     """All digits of all sites in one random order that respects significance."""
     D = prod(shape)
-    ranks = torch.randperm(stages * D, generator=generator).view(stages, D).sort(0).values
+    ranks = torch.randperm(stages * D, generator=generator, device=generator.device).view(stages, D).sort(0).values
     return Plan(ranks.view(1, stages, *shape))
 
 
 def absorbing(steps: int, shape: Sequence[int], batch: int, generator: torch.Generator) -> Plan:
     """D3PM-absorbing with T = `steps`: every site jumps at a time of its own, so that the widths of steps are random."""
-    return Plan(torch.randint(steps, (batch, 1, *shape), generator=generator))
+    return Plan(torch.randint(steps, (batch, 1, *shape), generator=generator, device=generator.device))
 
 
 def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Generator) -> Plan:
     """Blocks of `size` consecutive sites one after the other, shuffled inside (block diffusion)."""
-    D = prod(shape)
-    key = torch.rand(D, generator=generator, dtype=torch.double) + torch.arange(D) // size
+    D, there = prod(shape), generator.device
+    key = torch.rand(D, generator=generator, dtype=torch.double, device=there) + torch.arange(D, device=there) // size
     return _staged(key.argsort().argsort(), stages, shape)
 
 

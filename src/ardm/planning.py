@@ -91,14 +91,14 @@ def random(depth: Tensor, stages: int, share: Shares, generator: torch.Generator
     """Each item in a random order of its own, stage after stage; depth (B, *shape)."""
     B, shape = len(depth), depth.shape[1:]
     rank = shuffled(stages, shape, generator, B).when.view(B, stages, -1)
-    hidden = depth.cpu().view(B, 1, -1) <= torch.arange(stages)[:, None]
+    hidden = depth.cpu().view(B, 1, -1) <= torch.arange(stages, device="cpu")[:, None]
     rank = rank.masked_fill(~hidden, stages * rank.shape[-1]).argsort(-1).argsort(-1)  # among the hidden ones
     when = torch.full_like(rank, GIVEN)
     for i, own in enumerate(map(share, left(depth, stages))):
         first = 0
         for s, starts in enumerate(own):
             if starts:
-                step = torch.searchsorted(torch.tensor(starts), rank[i, s], right=True) - 1 + first
+                step = torch.searchsorted(torch.tensor(starts, device="cpu"), rank[i, s], right=True) - 1 + first
                 when[i, s] = torch.where(hidden[i, s], step, GIVEN)
             first += len(starts)
     return Plan(when.view(B, stages, *shape))

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from types import FrameType
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from ardm.console import INTERRUPTED, console
+from ardm.console import INTERRUPTED, console, live, note, plain, say
 from ardm.train import Progress as Step
 from ardm.train import Trainer
 from ardm.trainlog import Log
@@ -20,7 +21,7 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
 
     steps: what iterates over the trainer.  quiet: only the log file.
     """
-    main, name = trainer.accelerator.is_main_process, trainer.recipe.name
+    main, name = trainer.accelerator.is_main_process, escape(plain(trainer.recipe.name))
     stop: list[int] = []
     stopped = False
 
@@ -38,14 +39,15 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Log(trainer, main) as log, Progress(*columns, console=console, disable=quiet or not main) as bar:
+        hidden = quiet or not main or not live(console)
+        with Log(trainer, main) as log, Progress(*columns, console=console, disable=hidden) as bar:
             task = bar.add_task(name, total=trainer.config.steps, completed=trainer.step)
             for progress in steps:
                 line = log(progress)
                 text = f"{name}  {progress.loss:.3f} bits/dim  {progress.speed:.0f} items/s"
                 bar.update(task, completed=progress.step, description=text)
                 if line and not quiet and main:
-                    bar.console.print(line, highlight=False, soft_wrap=True)
+                    say(line)
                 stopped = trainer.anyone(bool(stop))  # a signal reaches each process at a step of its own
                 if stopped:
                     trainer.save()
@@ -53,7 +55,9 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
     finally:
         for s, handler in old:
             signal.signal(s, handler)
+    if main and trainer.parted and not quiet:
+        note(trainer.parted)
     if stopped:
         if main:
-            console.print(f"stopped after step {trainer.step}; go on with --resume", highlight=False)
+            say(f"stopped after step {trainer.step}; go on with --resume")
         raise typer.Exit(INTERRUPTED)

@@ -92,8 +92,8 @@ class LossCurve:
     stages, sites: S and D.  memory: the number of updates after which an observation counts half (None: for ever), so
     that the curve of a model in training follows the model.
 
-    total: (S, D) weighted sum of nats.  count: (S, D) weighted number of symbols.  Their scale is common and arbitrary:
-    the newest update has a weight between 1 and 2.  seen: (S, D) int64, how often a step was observed.
+    total: (S, D) weighted sum of nats, +∞ where a symbol was seen that the model calls impossible.
+    count: (S, D) weighted number of symbols.  Their scale is common and arbitrary: the newest update has a weight between 1 and 2.  seen: (S, D) int64, how often a step was observed.
     """
 
     total: Floats
@@ -124,8 +124,8 @@ class LossCurve:
     def update(self, stage: ArrayLike, known: ArrayLike, nats: ArrayLike, symbols: ArrayLike) -> None:
         """Add one observation an item; all (B,).  A step may occur several times in a batch.
 
-        stage, known: which L_t was observed.  nats: −log p summed over the scored symbols.  symbols: how many; where
-        none was scored, nothing was seen.
+        stage, known: which L_t was observed.  nats: −log p summed over the scored symbols, +∞ where one of them is
+        impossible.  symbols: how many; where none was scored, nothing was seen.
         """
         s, t = np.asarray(stage), np.asarray(known)
         x, n = np.asarray(nats, dtype=float), np.asarray(symbols, dtype=float)
@@ -146,8 +146,10 @@ class LossCurve:
             if index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= end:
                 found = f"{index.dtype} {index.min()}..{index.max()}"
                 raise ArdmError(f"{name} holds integers in 0..{end - 1}; got {found}")
-        if not (np.isfinite(nats).all() and np.isfinite(symbols).all() and symbols.min() >= 0):
-            raise ArdmError("update takes finite nats and symbol counts >= 0; a NaN would never leave the curve")
+        if not ((nats > -np.inf).all() and np.isfinite(symbols).all() and symbols.min() >= 0):
+            raise ArdmError(
+                "update takes finite nats (or +inf) and symbol counts >= 0; a NaN would never leave the curve"
+            )
 
     def _fade(self) -> float:
         """One update later: the weight 2^(age / memory) of the new; where it would be 2, the old is halved, exactly."""
@@ -173,8 +175,8 @@ class LossCurve:
         """(S, D) L_t in nats, non-increasing in each stage: what the planner takes.
 
         Isotonic regression of what was seen, weighted by its symbols.  Unseen steps lie on the line between their seen
-        neighbours; those before the first and after the last share its level.  Raises ArdmError where a whole stage
-        was never seen.
+        neighbours; those before the first and after the last share its level.  A loss of +∞ makes all steps before it
+        infinite, too.  Raises ArdmError where a whole stage was never seen.
         """
         return np.stack([self._fitted(s, row) for s, row in enumerate(self.mean())])
 
@@ -185,8 +187,14 @@ class LossCurve:
                 f"stage {stage} of {self.stages} (from 0) was never observed, so that nothing can be planned; train "
                 "longer, or measure the curve on data (likelihood.curve)"
             )
-        fit = np.interp(np.arange(self.sites), steps, isotonic(mean[steps], self.count[stage, steps]))
-        return np.maximum(np.minimum.accumulate(fit), 0.0)  # against rounding
+        endless = int(np.flatnonzero(np.isinf(mean[steps])).max(initial=-1)) + 1  # of what was seen, up to the last +∞
+        rest = steps[endless:]
+        if not len(rest):
+            return np.full(self.sites, np.inf)
+        fit = np.interp(np.arange(self.sites), rest, isotonic(mean[rest], self.count[stage, rest]))
+        fit = np.maximum(np.minimum.accumulate(fit), 0.0)  # against rounding
+        fit[: rest[0] if endless else 0] = np.inf
+        return fit
 
     def nats(self) -> float:
         """Σ L_t over all stages and steps of the fitted curve: the expected bound of an item, one call a symbol."""
@@ -218,8 +226,10 @@ class LossCurve:
         if total.ndim != 2 or not total.shape == count.shape == seen.shape or memory.shape != (2,) or not whole:
             found = ", ".join(f"{name} {state[name].dtype} {state[name].shape}" for name in names)
             raise ArdmError(f"a saved loss curve has three arrays (S, D) and a memory (2,) of integers; got {found}")
-        if not (np.isfinite(total).all() and np.isfinite(count).all() and (count >= 0).all()):
-            raise ArdmError("the saved loss curve is damaged: its sums and counts are not all finite")
+        if not ((total > -np.inf).all() and np.isfinite(count).all() and (count >= 0).all()):
+            raise ArdmError(
+                "the saved loss curve is damaged: its sums are not all numbers, or its counts not all finite"
+            )
         curve = cls(len(total), total.shape[1], int(memory[0]) or None)
         curve.total, curve.count = total.astype(np.float64), count.astype(np.float64)
         curve.seen, curve._age = seen.astype(np.int64), int(memory[1])
@@ -276,6 +286,8 @@ def absorbing_cost(curve: ArrayLike, steps: int) -> float:
     values = _loss(curve)
     if steps < 1:
         raise ArdmError(f"D3PM takes at least one step; got {steps}")
+    if np.isinf(values if steps > 1 else values[:1]).any():  # every step has a chance to occur
+        return math.inf
     D, others = len(values), len(values) - 1
     n = np.arange(D)  # how many of the other sites are hidden too
     choose = _log_factorials(others)
@@ -299,12 +311,12 @@ def continuous_cost(curve: ArrayLike) -> float:
 
 
 def _loss(curve: ArrayLike) -> Floats:
-    """One stage of finite, non-negative losses (D,), or ArdmError."""
+    """One stage of non-negative losses (D,), or ArdmError."""
     values = np.asarray(curve, dtype=float)
     if values.ndim != 1 or not len(values):
         raise ArdmError(f"this takes the loss curve of one stage, of shape (D,); got {values.shape}")
-    if not np.isfinite(values).all():
-        raise ArdmError("the loss curve has steps that are not finite (never seen?); use LossCurve.monotone()")
+    if np.isnan(values).any():
+        raise ArdmError("the loss curve has steps that are NaN (never seen?); use LossCurve.monotone()")
     if values.min() < 0:
         raise ArdmError(f"losses are −log p >= 0; the curve falls to {values.min():.6g}: a sign error?")
     return values
@@ -387,6 +399,12 @@ class _Table:
 
     def __init__(self, curve: ArrayLike) -> None:
         values = _loss(curve)
+        endless = int(np.isinf(values).sum())
+        if endless:
+            raise ArdmError(
+                f"{endless} of the {len(values)} losses are not finite: the model calls symbols impossible that do occur, "
+                "and no plan costs less than another"
+            )
         rises = np.flatnonzero(np.diff(values) > 0)
         if len(rises):
             raise ArdmError(

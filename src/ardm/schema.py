@@ -20,6 +20,8 @@ from ardm.errors import ArdmError
 MAX_CATEGORIES = 1 << 16
 _FEW = 1000
 """Distinct values that a column may have whatever the number of rows."""
+_BOM = "\ufeff"
+"""What some programs put before a text; it is no part of the first name."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -69,7 +71,7 @@ class Schema:
         Raises ArdmError for other names or lengths, and, naming row (from 1, the header not counted), column and value,
         for a value that is none of the categories.
         """
-        rows = _parse(text, self.delimiter, "the table")
+        rows = _parse(text.removeprefix(_BOM), self.delimiter, "the table")
         if self.header:
             if not rows or tuple(rows[0]) != self.names:
                 found = rows[0] if rows else "nothing"
@@ -148,6 +150,7 @@ def learn(
     Numbers are sorted by size, other texts by the alphabet.  source: what the text is called in errors.
     Raises ArdmError for no rows, rows of other lengths, broken quotes, and columns that `admit` refuses.
     """
+    text = text.removeprefix(_BOM)
     first = text.partition("\n")[0]
     delimiter = delimiter or max(",;\t", key=first.count)
     if len(delimiter) != 1 or delimiter in '\r\n"':

@@ -4,14 +4,19 @@ Every random draw of step i comes from a generator seeded by (seed, i), and the 
 of a run is its parameters, its optimiser, its average and its loss curve, and no hidden random state.  On many devices
 every process draws for the whole batch and takes its share, so that the loss is that of one process; with `train.shard`
 it keeps but its share of the parameters, too.  Checkpoints are the same whatever the number of processes.
+
+A step has train.batch × train.accumulate items, in as many passes as `accumulate` says: what is drawn, the mean loss and
+the update are those of one batch of that size.  A checkpoint holds the average that validated best beside the last one.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import GradientAccumulationPlugin
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
@@ -26,7 +32,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ardm import data, likelihood, objective, sharding
-from ardm.bundle import Bundle, arrays, fit_weights, load, recover, replacing
+from ardm.bodies import NO_LABEL
+from ardm.bundle import OWN, Bundle, alone, arrays, fit_weights, load, recover, replacing
 from ardm.causal import CausalModel
 from ardm.config import Recipe, TrainConfig
 from ardm.errors import ArdmError
@@ -117,8 +124,67 @@ def objective_of(recipe: Recipe) -> str:
     return kind
 
 
-FOREIGN = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+FOREIGN = {
+    "ACCELERATE_USE_FSDP": DistributedType.FSDP,
+    "ACCELERATE_USE_DEEPSPEED": DistributedType.DEEPSPEED,
+    "ACCELERATE_USE_MEGATRON_LM": DistributedType.MEGATRON_LM,
+}
 """Ways to launch under which accelerate would wrap the network and keep its parameters in forms of its own."""
+FREE = {
+    *("name", "data.folder", "data.download", "data.verify", "train.init", "train.steps", "train.shard"),
+    *("train.save_every", "train.sample_every", "train.log_every", "train.tensorboard"),
+}
+"""Settings that may be others when a run goes on: how far, where things lie, and what is only shown or saved."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The average that validated best so far: at which step, bits per dimension, its standard error, its loss curve.
+
+    average: full tensors in memory; empty in all processes but the first.
+    """
+
+    step: int
+    bits: float
+    error: float
+    average: Mapping[str, Tensor]
+    curve: Mapping[str, Any]
+
+
+def accelerator_of(recipe: Recipe, cpu: bool) -> Accelerator:
+    """The devices of this process, with nothing taken from the environment that would change what the recipe says.
+
+    Where to run (ACCELERATE_USE_CPU, the launcher's ranks) still comes from there.  Raises ArdmError where the launcher
+    asks for a way to train that is not ours.
+    """
+    asked = [kind.value for name, kind in FOREIGN.items() if os.environ.get(name, "").lower() == "true"]
+    if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true":
+        asked.append("PARALLELISM_CONFIG")
+    try:
+        made = (
+            None
+            if asked
+            else Accelerator(
+                cpu=cpu,
+                mixed_precision="no",  # precision is ours, and no compiler is asked for
+                dynamo_backend="no",
+                gradient_accumulation_plugin=GradientAccumulationPlugin(
+                    num_steps=1
+                ),  # the number alone bows to a variable
+                kwargs_handlers=[  # vectors are given by callers only, so that in training nothing reaches their layer
+                    DistributedDataParallelKwargs(find_unused_parameters=recipe.model.vector > 0)
+                ],
+            )
+        )
+    except ValueError as error:  # another precision or device was chosen in this process before
+        raise ArdmError(f"accelerate cannot be set up as the recipe needs it: {' '.join(str(error).split())}") from None
+    if made is None or made.distributed_type in FOREIGN.values():
+        kind = asked[0] if made is None else made.distributed_type.value
+        raise ArdmError(
+            f"training was launched with accelerate's {kind}: launch it without, "
+            "and set train.shard=true to share parameters out over the processes"
+        )
+    return made
 
 
 class Objective(nn.Module):
@@ -177,30 +243,26 @@ class Objective(nn.Module):
 class Trainer:
     """A run in a folder: `for progress in Trainer(recipe, folder): …`.
 
-    folder: gets checkpoint/ (atomic), model/ (the averaged model); `trainlog.Log` adds recipe.json and metrics.jsonl.
-    resume: go on from the checkpoint; without it a folder that has one is refused.
+    folder: gets checkpoint/ (atomic), model/ (the averaged model that validated best, the last one before the first
+    validation) and model-last/; `trainlog.Log` adds recipe.json and metrics.jsonl.
+    resume: go on from the checkpoint; without it a folder that has one is refused.  What was saved with other settings
+    (but for FREE) or other data is refused, too.  A checkpoint that is due is written when the next step is asked for.
+    Raises ArdmError where another process trains in the folder, and for what does not fit together.
     """
 
     def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False) -> None:
         self.config, self.folder = recipe.train, Path(folder)
-        self.accelerator = Accelerator(  # precision is ours: accelerate keeps its own for the whole process
-            cpu=cpu,
-            kwargs_handlers=[  # vectors are given by callers only, so that in training nothing reaches their layer
-                DistributedDataParallelKwargs(find_unused_parameters=recipe.model.vector > 0)
-            ],
-        )
-        if self.accelerator.distributed_type in FOREIGN:
-            raise ArdmError(
-                f"training was launched with accelerate's {self.accelerator.distributed_type.value}: launch it without, "
-                "and set train.shard=true to share parameters out over the processes"
-            )
+        self.accelerator = accelerator_of(recipe, cpu)
         self.sharded = self.config.shard and self.accelerator.num_processes > 1
         if self.config.batch % self.accelerator.num_processes:
             raise ArdmError(
                 f"train.batch {self.config.batch} must be a multiple of the {self.accelerator.num_processes} processes"
             )
         if self.accelerator.is_main_process:
-            recover(self.checkpoint)
+            with alone(self.folder):
+                recover(self.checkpoint)
+                for name in ("model", "model-last"):
+                    recover(self.folder / name, OWN)
         self.accelerator.wait_for_everyone()
         if (self.checkpoint / "state.json").is_file() and not resume:
             raise ArdmError(f"{self.folder} already holds a run: go on with --resume, or give another folder")
@@ -208,20 +270,23 @@ class Trainer:
         self.train_set, self.valid_set = data.of_config(source, source.train), data.of_config(source, source.valid)
         self.recipe = recipe = fitted(recipe, self.train_set)
         self.kind = objective_of(recipe)
-        if source.labels and (self.train_set.labels is None or not recipe.model.labels):
-            raise ArdmError("data.labels needs a data set with labels, and model.labels set to their number")
+        self._check_labels()
         S = len(recipe.model.digits)
         self.plans = (
             [image_plan(recipe.order, recipe.model.shape, calls, S) for calls in recipe.order.calls]
             if recipe.order.fixed
             else []
         )
-        self.model = build(recipe.model, self.config.seed)
-        if self.config.init:
+        with torch.device("cpu"):  # whatever torch.set_default_device says
+            self.model = build(recipe.model, self.config.seed)
+        if self.config.init and not resume:
             fit_weights(self.model, load(self.config.init).model.state_dict(), self.config.init)
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.curve = LossCurve(S, math.prod(recipe.model.shape), memory=self.config.memory)
         self.step, self.loss, self.seconds = 0, math.nan, math.nan
+        self.best: Best | None = None
+        self.checked: tuple[int, float] | None = None
+        self._in_model = -1  # the step whose average this process wrote into model/
         moments = self._restore() if resume else {}
         self._full: tuple[int, dict[str, Tensor]] = (-1, {})  # the step and full tensors of an average in shares
         made = Objective(self.model, self.plans, self.config, together=self.sharded)
@@ -252,6 +317,34 @@ class Trainer:
             optimiser.load_state_dict({**optimiser.state_dict(), "state": saved})
         return optimiser
 
+    def _check_labels(self) -> None:
+        """ArdmError where the labels of the data and of the model are not the same, or a row would stay untrained."""
+        source, K = self.recipe.data, self.recipe.model.labels
+        if not source.labels:
+            if K:
+                raise ArdmError(
+                    f"model.labels is {K}, but no label would be learned: set data.labels=true, or model.labels=0"
+                )
+            return
+        if self.train_set.labels is None or not K:
+            raise ArdmError("data.labels needs a data set with labels, and model.labels set to their number")
+        for part in (self.train_set, self.valid_set):
+            if part.labels is None:
+                if not self.config.label_dropout:
+                    raise ArdmError(
+                        f"{part.name} has no labels: validate on data that have, or set train.label_dropout"
+                    )
+            elif len(part) and not 0 <= int(part.labels.min()) <= int(part.labels.max()) < K:
+                low, high = int(part.labels.min()), int(part.labels.max())
+                raise ArdmError(
+                    f"the labels of {part.name} are {low}..{high}, those of the model 0..{K - 1}: set model.labels"
+                )
+
+    @property
+    def items(self) -> int:
+        """The items of an optimiser step, over all processes and passes."""
+        return self.config.batch * self.config.accumulate
+
     @property
     def any_order(self) -> bool:
         """Whether its steps are observations of the any-order loss curve."""
@@ -265,29 +358,38 @@ class Trainer:
     def draw(self, step: int) -> dict[str, Tensor]:
         """The random step of every item of the whole batch, low-discrepancy."""
         generator = seeded(self.config.seed, step, 1)
-        B, shape = self.config.batch, tuple(self.recipe.model.shape)
+        B, shape = self.items, tuple(self.recipe.model.shape)
         if self.kind == "all":
             if self.recipe.model.causal == "single":
                 return {}
-            return {"rank": torch.rand(B, math.prod(shape), generator=generator, dtype=torch.double).argsort(1)}
+            return {
+                "rank": torch.rand(B, math.prod(shape), generator=generator, dtype=torch.double, device="cpu").argsort(
+                    1
+                )
+            }
         if self.kind == "absorbing":
             T = self.config.diffusion_steps
             time = (objective.spread(B, generator) * T).long().clamp(max=T - 1) + 1
-            return {"time": time, "key": torch.rand(B, *shape, generator=generator)}
+            return {"time": time, "key": torch.rand(B, *shape, generator=generator, device="cpu")}
         if not self.plans:
             drawn = objective.draw(B, len(self.model.digits), shape, generator)
             draws = {"stage": drawn.stage, "known": drawn.known, "rank": drawn.rank}
-            return {**draws, "key": torch.rand(B, *shape, generator=generator)} if self.config.subset else draws
+            return (
+                {**draws, "key": torch.rand(B, *shape, generator=generator, device="cpu")}
+                if self.config.subset
+                else draws
+            )
         place = objective.spread(B, generator)
         share = self.config.first_level if len(self.plans) > 1 else 1.0
         edges = torch.tensor(
             [0.0] + [share + (1 - share) * i / max(len(self.plans) - 1, 1) for i in range(len(self.plans))],
             dtype=torch.double,
+            device="cpu",
         )
         edges[-1] = 1.0
         level = torch.searchsorted(edges, place, right=True).sub(1).clamp(max=len(self.plans) - 1)
         within = (place - edges[level]) / (edges[level + 1] - edges[level])
-        lengths = torch.tensor([len(p) for p in self.plans])[level]
+        lengths = torch.tensor([len(p) for p in self.plans], device="cpu")[level]
         return {"level": level, "step": (within * lengths).long().clamp(min=0).minimum(lengths - 1)}
 
     def anyone(self, flag: bool) -> bool:
@@ -296,62 +398,122 @@ class Trainer:
         return bool(self.accelerator.reduce(said, "sum") > 0)
 
     def __iter__(self) -> Iterator[Progress]:
+        with alone(self.folder) if self.accelerator.is_main_process else nullcontext():
+            yield from self._run()
+
+    def _run(self) -> Iterator[Progress]:
         config = self.config
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        share = slice(rank * config.batch // world, (rank + 1) * config.batch // world)
-        stream = data.batches(len(self.train_set), config.batch, config.seed, start=self.step)
+        stream = data.batches(len(self.train_set), self.items, config.seed, start=self.step)
         while self.step < config.steps:
             began = time.perf_counter()
-            rows = next(stream)
-            norm = self._update(rows, share)
+            norm = self._update(next(stream))
             took = time.perf_counter() - began
             self.seconds = took if math.isnan(self.seconds) else 0.95 * self.seconds + 0.05 * took
             valid = self.validate() if self.step % config.valid_every == 0 or self.step == config.steps else None
+            if valid is not None:
+                self._weigh(valid)
             if config.sample_every and self.step % config.sample_every == 0:
                 self.full_average()  # all processes together; the first will ask for it alone
-            if self.step % config.save_every == 0 or self.step == config.steps:
-                self.save()
             yield Progress(
                 self.step,
                 config.steps,
                 self.loss,
                 rate_at(config, self.step - 1),
                 norm,
-                config.batch / self.seconds,
+                self.items / self.seconds,
                 self.seconds,
                 *(() if valid is None else (valid.bits_per_dim, valid.bits_per_dim_error, valid.estimator)),
             )
+            if self.due:  # after what was made of the progress: no line of a log is missing before its checkpoint
+                self.save()
 
-    def _update(self, rows: Tensor, share: slice) -> float:
-        """One optimiser step on the items `rows`, of which this process takes its share."""
+    @property
+    def due(self) -> bool:
+        """Whether a checkpoint follows the present step."""
+        return self.step % self.config.save_every == 0 or self.step == self.config.steps
+
+    def _weigh(self, valid: likelihood.Estimate) -> None:
+        """Keep the average if no earlier one validated better."""
+        bits, error = valid.bits_per_dim, valid.bits_per_dim_error
+        self.checked = self.step, bits
+        if bits < (math.inf if self.best is None else self.best.bits):
+            average = self.full_average() if self.accelerator.is_main_process else {}
+            curve = {k: np.array(v) for k, v in self.curve.state().items()}
+            self.best = Best(self.step, bits, error, {k: v.clone() for k, v in average.items()}, curve)
+
+    @property
+    def parted(self) -> str:
+        """What to tell of a run whose best validation is not its last; empty where it is."""
+        if self.best is None or self.checked is None or self.checked[0] == self.best.step:
+            return ""
+        (step, bits), best = self.checked, self.best
+        return (
+            f"validation was best at step {best.step} ({best.bits:.4f}), which is model/; "
+            f"at step {step} it was {bits:.4f}, and model-last/ holds the last step"
+        )
+
+    def labels(self, rows: Tensor) -> Tensor | None:
+        """The labels of the items of a whole batch, of which this step leaves a share out; None without labels."""
+        if not self.recipe.data.labels or self.train_set.labels is None:
+            return None
+        labels = self.train_set.labels[rows].long()
+        place = objective.spread(len(rows), seeded(self.config.seed, self.step, 5))
+        return labels.where(place >= self.config.label_dropout, NO_LABEL)
+
+    def _update(self, rows: Tensor) -> float:
+        """One optimiser step on the items `rows`, of which this process takes its share, in `accumulate` passes."""
         config, device = self.config, self.accelerator.device
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        share = slice(rank * len(rows) // world, (rank + 1) * len(rows) // world)
         generator = seeded(config.seed, self.step, 2)
         x = self.train_set.items[rows]
         if self.train_set.grey:
             x = data.binarize(x, generator)
         if self.recipe.data.flip or self.recipe.data.rotate:
             x = data.augment(x, generator, flip=self.recipe.data.flip, rot90=self.recipe.data.rotate)
-        x = x[share].long().to(device)
-        labels = (
-            self.train_set.labels[rows][share].long().to(device)
-            if self.recipe.data.labels and self.train_set.labels is not None
-            else None
-        )
-        draws = {k: v[share].to(device) for k, v in self.draw(self.step).items()}
+        given = {"x": x, **self.draw(self.step)}
+        labels = self.labels(rows)
+        if labels is not None:
+            given["labels"] = labels
+        given = {k: v[share] for k, v in given.items()}
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(config, self.step)
         self.objective.train()
-        with (
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-            torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"),
-        ):
+        self.optimiser.zero_grad()
+        parts: list[tuple[dict[str, Tensor], objective.Scored]] = []
+        nats = torch.zeros((), dtype=torch.double, device=device)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(
                 seeded(config.seed, self.step, 4, self.accelerator.process_index).initial_seed()
             )  # dropout
-            scored = objective.Scored(*self.objective(x, draws, labels))
+            for turn in range(config.accumulate):
+                some = {k: v.chunk(config.accumulate)[turn].to(device) for k, v in given.items()}
+                more = turn + 1 < config.accumulate and not self.sharded
+                with self.accelerator.no_sync(self.objective) if more else nullcontext():
+                    scored = self._pass(some)
+                nats += scored.nats.double().mean() / config.accumulate
+                parts.append((some, scored))
+        norm = float(sharding.whole(self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip)))
+        if not math.isfinite(norm):
+            raise ArdmError(
+                f"the gradient is not finite at step {self.step}; lower train.rate, or resume from {self.checkpoint}"
+            )
+        with torch.device("cpu"):  # where AdamW counts its steps, whatever torch.set_default_device says
+            self.optimiser.step()
+        self.step += 1
+        nats = nats / math.prod(self.recipe.model.shape)
+        self._follow(float(self.accelerator.reduce(nats, "mean")) / math.log(2))
+        self._record(parts)
+        return norm
+
+    def _pass(self, given: Mapping[str, Tensor]) -> objective.Scored:
+        """Forward and backward on items of one pass: adds its share of the gradient of the mean loss; no gradient left."""
+        config = self.config
+        draws = {k: v for k, v in given.items() if k not in ("x", "labels")}
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            scored = objective.Scored(*self.objective(given["x"].long(), draws, given.get("labels")))
         D = math.prod(self.recipe.model.shape)
-        nats = scored.nats.double().mean() / D
-        loss = nats
+        loss = scored.nats.double().mean() / D
         if config.cross_entropy:  # the released code's auxiliary term: the un-reweighted sum over hidden sites
             weight = scored.hidden / scored.symbols.clamp(min=1)
             loss = loss + config.cross_entropy * (scored.sums * weight).double().mean() / D
@@ -359,18 +521,8 @@ class Trainer:
             raise ArdmError(
                 f"the loss is {float(loss)} at step {self.step}; lower train.rate, or resume from the checkpoint in {self.checkpoint}"
             )
-        self.optimiser.zero_grad()
-        self.accelerator.backward(loss.float())
-        norm = float(sharding.whole(self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip)))
-        if not math.isfinite(norm):
-            raise ArdmError(
-                f"the gradient is not finite at step {self.step}; lower train.rate, or resume from {self.checkpoint}"
-            )
-        self.optimiser.step()
-        self.step += 1
-        self._follow(float(self.accelerator.reduce(nats.detach(), "mean")) / math.log(2))
-        self._record(draws, scored)
-        return norm
+        self.accelerator.backward((loss / config.accumulate).float())
+        return replace(scored, nats=scored.nats.detach(), sums=scored.sums.detach())
 
     def _follow(self, bits: float) -> None:
         self.loss = bits if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * bits
@@ -380,14 +532,19 @@ class Trainer:
                 mine, new = sharding.own(self.average[name]), sharding.own(value)
                 mine.lerp_(new, 1 - decay) if value.is_floating_point() else mine.copy_(new)
 
-    def _record(self, draws: Mapping[str, Tensor], scored: objective.Scored) -> None:
+    def _record(self, parts: list[tuple[dict[str, Tensor], objective.Scored]]) -> None:
+        """Observations of L_t of the passes of a step: what was given, and what was scored."""
         if not self.any_order:
             return
-        stage, known = draws.get("stage"), draws.get("known")
-        if stage is None or known is None:  # sites hidden at random: an observation of what so many known ones leave
+        scored = objective.Scored(
+            *(torch.cat([getattr(part, f) for _, part in parts]) for f in ("nats", "sums", "symbols", "hidden"))
+        )
+        if "stage" in parts[0][0]:
+            stage, known = (torch.cat([given[f] for given, _ in parts]) for f in ("stage", "known"))
+        else:  # sites hidden at random: an observation of what so many known ones leave
             stage, known = torch.zeros_like(scored.hidden), math.prod(self.recipe.model.shape) - scored.hidden
             known = known.clamp(max=math.prod(self.recipe.model.shape) - 1)  # none hidden, none scored: not counted
-        rows = [stage, known, scored.sums.detach().double(), scored.symbols]
+        rows = [stage, known, scored.sums.double(), scored.symbols]
         arrived = (self.accelerator.gather(r.contiguous()).cpu().numpy() for r in rows)
         self.curve.update(*arrived)
 
@@ -401,25 +558,36 @@ class Trainer:
 
     def averaged(self) -> Model:
         """A copy of the model with the averaged parameters, of `full_average`."""
-        model = build(self.recipe.model)
-        fit_weights(model, self.full_average(), "the average")
+        return self._model(self.full_average())
+
+    def _model(self, average: Mapping[str, Tensor]) -> Model:
+        with torch.device("cpu"):
+            model = build(self.recipe.model)
+        fit_weights(model, average, "the average")
         return model.eval().requires_grad_(False)
 
     def bundle(self, **card: Any) -> Bundle:
         """The averaged model with its loss curve and a card, which has the names of columns and values of a table."""
+        valid = {"valid": self.checked[1]} if self.checked and self.checked[0] == self.step else {}
+        return self._bundle(self.averaged(), self.curve, {"steps": self.step, **valid, **card})
+
+    def best_bundle(self) -> Bundle:
+        """As `bundle`, of the step that validated best; of the present one before any validation."""
+        best = self.best
+        if best is None or best.step == self.step:
+            return self.bundle()
+        about = {"steps": best.step, "valid": best.bits}
+        return self._bundle(self._model(best.average), LossCurve.from_state(best.curve), about)
+
+    def _bundle(self, model: Model, curve: LossCurve, card: Mapping[str, Any]) -> Bundle:
         named = self.train_set.schema
-        about = {"name": self.recipe.name, "recipe": self.recipe.to_dict(), "steps": self.step}
+        about: dict[str, Any] = {"name": self.recipe.name, "recipe": self.recipe.to_dict()}
         if named is not None:
             about["schema"] = named.to_values()
         if self.train_set.rate:
             about["rate"] = self.train_set.rate
-        return Bundle(
-            self.averaged(),
-            self.recipe.model,
-            self.recipe.order,
-            self.curve if self.any_order else None,
-            {**about, **card},
-        )
+        order, seen = self.recipe.order, curve if self.any_order else None
+        return Bundle(model, self.recipe.model, order, seen, {**about, **card})
 
     def validate(self) -> likelihood.Estimate:
         """Bits per dimension of the averaged model on the first validation items.
@@ -440,14 +608,14 @@ class Trainer:
         return likelihood.bound(model, items, 4, seeded(self.config.seed, 3), context=context)
 
     def save(self) -> None:
-        """Write checkpoint and model, each whole or not at all; only the first process writes.  In shares, all call."""
+        """Write checkpoint and models, each whole or not at all; only the first process writes.  In shares, all call."""
         main = self.accelerator.is_main_process
         if not (main or self.sharded):
             return
         inner = getattr(self.optimiser, "optimizer", self.optimiser)
         names = [n for n, _ in self.model.named_parameters()]
         moments = {
-            f"{names[i]}/{key}": torch.as_tensor(value)
+            f"{names[i]}/{key}": torch.as_tensor(value, device=getattr(value, "device", "cpu"))
             for i, state in inner.state_dict()["state"].items()
             for key, value in state.items()
         }
@@ -460,9 +628,32 @@ class Trainer:
             save_file({k: v.contiguous() for k, v in average.items()}, new / "average.safetensors")
             save_file(moments, new / "optimiser.safetensors")
             save_arrays(arrays(self.curve.state()), new / "curve.safetensors")
-            state = {"step": self.step, "loss": self.loss, "recipe": self.recipe.to_dict()}
-            (new / "state.json").write_text(json.dumps(state, indent=2) + "\n")
-        self.bundle().save(self.folder / "model")
+            if self.best is not None:
+                save_file({k: v.contiguous() for k, v in self.best.average.items()}, new / "best.safetensors")
+                save_arrays(arrays(self.best.curve), new / "best-curve.safetensors")
+            (new / "state.json").write_text(json.dumps(self._state(), indent=2) + "\n")
+        last = self.bundle()
+        last.save(self.folder / "model-last")
+        step = self.step if self.best is None else self.best.step
+        if step != self._in_model:
+            (last if step == self.step else self.best_bundle()).save(self.folder / "model")
+            self._in_model = step
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint says beside its tensors."""
+        best = self.best
+        return {
+            "step": self.step,
+            "loss": self.loss,
+            "recipe": self.recipe.to_dict(),
+            "data": self._fingerprints(),
+            "best": None if best is None else {"step": best.step, "bits": best.bits, "error": best.error},
+            "checked": self.checked,
+        }
+
+    def _fingerprints(self) -> dict[str, Any]:
+        parts = {"train": self.train_set, "valid": self.valid_set}
+        return {name: {"items": len(part), "fingerprint": part.fingerprint} for name, part in parts.items()}
 
     def _restore(self) -> dict[str, Tensor]:
         """Everything but the optimiser, whose moments are returned, by parameter and slot."""
@@ -478,12 +669,62 @@ class Trainer:
             raise ArdmError(f"{self.folder} holds no checkpoint to resume from{lacks}") from None
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArdmError(f"the checkpoint in {where} cannot be read: {error}") from None
-        for part in ("model", "order", "data"):
-            if state["recipe"][part] != self.recipe.to_dict()[part]:
-                raise ArdmError(
-                    f"the run in {self.folder} has other {part} settings; resume with those, or start elsewhere"
-                )
+        self._refuse_others(state)
         fit_weights(self.model, weights, str(where))
         self.average = average
         self.step, self.loss = state["step"], state["loss"]
+        if state.get("checked"):
+            self.checked = (int(state["checked"][0]), float(state["checked"][1]))
+        if state.get("best"):
+            self.best = self._best(state["best"])
         return moments
+
+    def _best(self, told: Mapping[str, Any]) -> Best:
+        where, main = self.checkpoint, self.accelerator.is_main_process
+        try:
+            average = load_file(where / "best.safetensors") if main else {}
+            return Best(
+                told["step"], told["bits"], told["error"], average, load_arrays(where / "best-curve.safetensors")
+            )
+        except (OSError, KeyError, TypeError, SafetensorError) as error:
+            raise ArdmError(f"the checkpoint in {where} cannot be read: {error}") from None
+
+    def _refuse_others(self, state: Mapping[str, Any]) -> None:
+        """ArdmError where a checkpoint is of other settings or other data."""
+        then, now = _flat(state["recipe"]), _flat(self.recipe.to_dict())
+        then.setdefault("train.label_dropout", 0.0)  # there was none
+        free = set(FREE)
+        if not self.recipe.data.labels:
+            free.add("train.label_dropout")
+        if then["train.batch"] * then.get("train.accumulate", 1) == self.items:
+            free |= {"train.batch", "train.accumulate"}  # the same items in other passes
+        wrong = [
+            f"{k}={_yaml(then[k])} (not {_yaml(v)})" for k, v in now.items() if k not in free and then.get(k, v) != v
+        ]
+        if wrong:
+            raise ArdmError(
+                f"the run in {self.folder} began with {', '.join(wrong)}: resume it so, or start another elsewhere (-o)"
+            )
+        for part, found in self._fingerprints().items():
+            told = state.get("data", {}).get(part, found)
+            if told != found:
+                raise ArdmError(
+                    f"the items of data.{part} are not those that the run in {self.folder} began with ({told['items']} "
+                    f"then, {found['items']} now): give it the same data, or start another run elsewhere (-o)"
+                )
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe by their full names."""
+    return {
+        full: value
+        for key, inner in recipe.items()
+        for full, value in (
+            ((f"{key}.{name}", v) for name, v in inner.items()) if isinstance(inner, dict) else ((key, inner),)
+        )
+    }
+
+
+def _yaml(value: Any) -> str:
+    """A value as an override says it."""
+    return value if isinstance(value, str) and value else json.dumps(value)

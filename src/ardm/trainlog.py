@@ -1,10 +1,16 @@
-"""What a run leaves to read: train.log (text), metrics.jsonl, and scalars and pictures for tensorboard if asked."""
+"""What a run leaves to read: train.log (text), metrics.jsonl, and scalars and pictures for tensorboard if asked.
+
+metrics.jsonl has each step once, however often a run was killed: a line is written out before the checkpoint of its step,
+and what lies beyond the checkpoint is dropped when the run goes on.  train.log tells what happened, repetitions included.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +19,7 @@ from ardm import api
 from ardm.config import RUN
 from ardm.errors import ArdmError
 from ardm.train import Progress, Trainer
+from ardm.whole import write_whole
 
 
 class Log:
@@ -25,24 +32,29 @@ class Log:
             return
         trainer.folder.mkdir(parents=True, exist_ok=True)
         self.text = (trainer.folder / "train.log").open("a")
+        _cut(trainer.folder / "metrics.jsonl", trainer.step)
         self.metrics = (trainer.folder / "metrics.jsonl").open("a")
         values = trainer.recipe.to_dict()
         self._write(
             f"# {trainer.recipe.name}: {sum(p.numel() for p in trainer.model.parameters()):,} parameters, from step {trainer.step}"
         )
+        for name, part in (("train", trainer.train_set), ("valid", trainer.valid_set)):
+            self._write(f"# data.{name}: {part.about}")
         (trainer.folder / RUN).write_text(json.dumps(values, indent=2) + "\n")
         if trainer.config.tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                raise ArdmError("train.tensorboard needs tensorboard: pip install 'ardm[tensorboard]'") from None
-            self.writer = SummaryWriter(trainer.folder / "tensorboard")
+                raise ArdmError("train.tensorboard needs tensorboard: pip install tensorboard") from None
+            self.writer = SummaryWriter(trainer.folder / "tensorboard", purge_step=trainer.step + 1)
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.active:
+            if self.trainer.parted:
+                self._write(f"# {self.trainer.parted}")
             self.text.close()
             self.metrics.close()
             if self.writer:
@@ -55,8 +67,16 @@ class Log:
             return ""
         if config.sample_every and progress.step % config.sample_every == 0:
             self._pictures(progress.step)
-        if progress.step % config.log_every and progress.valid is None:
-            return ""
+        line = ""
+        if progress.step % config.log_every == 0 or progress.valid is not None:
+            line = self._line(progress)
+        if self.trainer.due:  # the checkpoint of this step is written next, and no line of it comes after
+            os.fsync(self.metrics.fileno())
+            if self.writer:
+                self.writer.flush()
+        return line
+
+    def _line(self, progress: Progress) -> str:
         values = {k: v for k, v in asdict(progress).items() if v is not None and v != ""}
         self.metrics.write(json.dumps(values) + "\n")
         self.metrics.flush()
@@ -87,7 +107,7 @@ class Log:
         calls = self.trainer.recipe.order.calls[0]
         order = "own" if self.trainer.plans else "bayer"
         labels = bundle.config.labels
-        context = torch.arange(16) % labels if labels else None
+        context = torch.arange(16, device="cpu") % labels if labels else None
         drawn = api.sample(bundle, 16, calls, order, seed=step, context=context)
         picture = sheet([to_image(x, bundle.model.digits.classes, 2) for x in drawn])
         folder = self.trainer.folder / "samples"
@@ -95,3 +115,25 @@ class Log:
         picture.save(folder / f"{step:07d}.png")
         if self.writer:
             self.writer.add_image("samples", np.asarray(picture), step, dataformats="HWC")
+
+
+def _cut(path: Path, step: int) -> None:
+    """Drop the lines of steps after `step`, and what a kill left of a line."""
+    if not path.is_file():
+        return
+    whole = path.read_text(errors="replace")
+    kept = "".join(line for line in whole.splitlines(keepends=True) if line.endswith("\n") and _step(line) <= step)
+    if kept != whole:
+
+        def write(new: Path) -> None:
+            new.write_text(kept)
+
+        write_whole(path, write, force=True)
+
+
+def _step(line: str) -> float:
+    """The step that a line tells; infinity where it tells none."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

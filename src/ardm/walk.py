@@ -18,7 +18,10 @@ from ardm.inputs import context as side
 from ardm.inputs import device_of, items
 from ardm.model import AnyModel
 from ardm.plan import AnyPlan
-from ardm.source import Draw, Score, Source
+from ardm.source import Draw, Faults, Score, Source, undefined
+
+PATIENCE = 64
+"""Steps after which a walk on a GPU looks whether all of them had distributions to tell from."""
 
 
 def walk(
@@ -34,7 +37,10 @@ def walk(
     state: where to start, `model.digits.blank(B, shape)` for nothing known; a started state needs `plan.given(depth)`.
     truth: (B, *shape) the data, where the source does not know them itself.
     All of it is moved to the device of the model.
+    Raises ArdmError where the model gives NaN, +inf or nothing but −inf, with the step and how many sites; on a GPU
+    when a few more steps have gone by, since to look is to wait.
     """
+    faults = Faults()
     device = device_of(model) or state.value.device
     state, context = state.to(device), side(context, state.batch, device)
     truth = None if truth is None else items(truth, model, "truth").to(device)
@@ -45,10 +51,26 @@ def walk(
             told = None if truth is None else model.digits.read(truth, state.depth, sites)
             if isinstance(source, Draw) and source.temperature == 1 and getattr(prediction, "wide", False):
                 digit = prediction.quantile(sites, source.uniform(len(sites)).to(state.value.device))  # type: ignore[attr-defined]
+                bad = digit < 0
+                _watch(faults, bad, k, wait=bad.device.type == "cpu")
             else:
-                digit = source(prediction[sites], sites.lane, told)
+                logits = prediction[sites]
+                bad = undefined(logits)
+                if isinstance(source, Score):
+                    bad = bad & ~source.excused(logits, sites.lane)
+                _watch(faults, bad, k, wait=bad.device.type == "cpu" or not isinstance(source, (Draw, Score)))
+                digit = source(logits, sites.lane, told)
+            if told is None:
+                digit = digit.masked_fill(bad, 0)  # a digit there is, until the error comes
             state = model.digits.write(state, sites, digit)
         yield state
+    faults.refuse()
+
+
+def _watch(faults: Faults, bad: Tensor, step: int, wait: bool) -> None:
+    faults.see(bad.sum(), len(bad), step)
+    if wait or step % PATIENCE == PATIENCE - 1:
+        faults.refuse()
 
 
 def last(states: Iterator[Partial], start: Partial) -> Partial:

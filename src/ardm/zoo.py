@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ardm.bodies import Condition, ImageBody, SequenceBody, TableBody, WaveBody
 from ardm.causal import CausalModel, PermutedBody
@@ -61,21 +64,86 @@ def _head(config: ModelConfig) -> Head:
 def build(config: ModelConfig, seed: int = 0) -> Model:
     """A new model with parameters drawn from `seed`; the global random state is left as it was.
 
-    Raises ArdmError where the configuration names no such head, trunk or attention, or a size is out of range.
+    As any module of PyTorch it is made on the default device.  Raises ArdmError where the configuration names no such
+    head, trunk or attention, or a size is out of range.
     """
     _refuse(config)
-    kind = BODIES[config.trunk]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = PermutedBody(config) if config.causal == "any" else kind.body(config)
-        shape, head = tuple(config.shape), _head(config)
-        if config.causal:
-            return CausalModel(config.digits, shape, body, head)
-        return Model(config.digits, shape, body, head)
+        return _assembled(config)
+
+
+def _assembled(config: ModelConfig) -> Model:
+    body = PermutedBody(config) if config.causal == "any" else BODIES[config.trunk].body(config)
+    shape, head = tuple(config.shape), _head(config)
+    if config.causal:
+        return CausalModel(config.digits, shape, body, head)
+    return Model(config.digits, shape, body, head)
+
+
+def outline(config: ModelConfig) -> Model:
+    """A model whose parameters have shapes and take next to no memory: what `build` would make.  Raises ArdmError as build."""
+    _refuse(config)
+    try:
+        with torch.random.fork_rng(devices=[]), _Unfilled():
+            return _assembled(config)
+    except ArdmError:
+        raise
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise ArdmError(f"a model of these sizes cannot be built: {str(error).splitlines()[0]}") from None
+
+
+class _Unfilled(TorchFunctionMode):
+    """Large tensors are made on the device "meta", where they take no memory, and are not filled.
+
+    Small ones are real: for arithmetic on "meta" PyTorch imports its compiler, which takes seconds.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given, name = kwargs or {}, func.__name__.strip("_")
+        if name in ("empty", "zeros", "ones", "randn"):
+            shape = args[0] if args and isinstance(args[0], (tuple, list)) else args
+            if math.prod(shape) > SMALL:
+                return torch.empty(shape, device="meta", dtype=given.get("dtype"))
+        first = args[0] if args else given.get("tensor")
+        scaled = name in ("mul", "rmul", "div") and isinstance(args[1], (int, float))
+        if (scaled or name.endswith("normal")) and isinstance(first, torch.Tensor) and first.is_meta:
+            return first
+        return func(*args, **given)
+
+
+MOST: dict[str, int] = {
+    "classes": 1 << 24, "components": 1 << 12, "width": 1 << 16, "blocks": 1 << 12, "levels": 16, "growth": 16,
+    "radius": 64, "rings": 64, "embedding": 1 << 16, "labels": 1 << 24, "vector": 1 << 20, "heads": 1 << 12,
+    "hidden": 1 << 20, "cycle": 30, "kernel": 1 << 10, "bits": 24, "row": 1 << 12,
+}  # fmt: skip
+"""The largest settings that are built: configurations come from files that others made."""
+SMALL = 1 << 12
+"""Elements of a tensor that an outline may hold."""
+SITES = 1 << 22
+"""Sites of an item, at most."""
+
+
+def _refuse_huge(config: ModelConfig) -> None:
+    for name, most in MOST.items():
+        if getattr(config, name) > most:
+            raise ArdmError(f"{name} may be at most {most}; got {getattr(config, name)}")
+    if len(config.shape) > 16 or config.sites > SITES:
+        raise ArdmError(f"an item may have at most {SITES} sites along 16 axes; got {config.shape}")
+    if (
+        config.blocks * config.levels > MOST["blocks"]
+        or len(config.hashes) > 64
+        or max(config.reach, default=0) > 1 << 12
+    ):
+        raise ArdmError(
+            f"at most {MOST['blocks']} blocks over all levels, 64 hashes and a reach of {1 << 12} are built; got "
+            f"{config.blocks} blocks on {config.levels} levels, {len(config.hashes)} hashes and reach {config.reach}"
+        )
 
 
 def _refuse(config: ModelConfig) -> None:
     """ArdmError for what cannot be built."""
+    _refuse_huge(config)
     for name, allowed in {
         "head": HEADS,
         "trunk": tuple(BODIES),

@@ -7,9 +7,11 @@ import hashlib
 import os
 import unicodedata
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,49 @@ SHARES = {"train": (0.0, 0.9), "valid": (0.9, 0.95), "test": (0.95, 1.0)}
 """Which part of what has no published splits belongs to which."""
 
 
+@dataclass(frozen=True)
+class Files:
+    """Which files of a folder, or which file, a data set was read from.
+
+    where: the folder or file.  noun: what they are.  used: names within it.  kind: how many there are of that kind, in
+    all splits.  unused: how many others lie there, by ending; hidden ones are not counted.
+    """
+
+    where: str
+    noun: str
+    used: tuple[str, ...]
+    kind: int
+    unused: Mapping[str, int]
+
+    def __str__(self) -> str:
+        more = ", …" * (len(self.used) > _NAMED)
+        used = f"{len(self.used)} of {self.kind} {self.noun} in {self.where}: {', '.join(self.used[:_NAMED])}{more}"
+        others = sum(self.unused.values())
+        if not others:
+            return f"{used}; no other files"
+        kinds = sorted(self.unused.items(), key=lambda item: (-item[1], item[0]))
+        listed = ", ".join(f"{count} {ending or 'without ending'}" for ending, count in kinds[:_NAMED])
+        more = ", …" * (len(kinds) > _NAMED)
+        return f"{used}; {others} other file{'s are' if others > 1 else ' is'} not used ({listed}{more})"
+
+
+_NAMED = 4
+"""Files and endings that are told by name, at most."""
+
+
+def survey(root: Path, used: Sequence[Path], kind: Callable[[Path], bool], noun: str) -> Files:
+    """What a folder holds beside the files that are used; kind: whether a file belongs to the data, in whatever split."""
+    if not root.is_dir():
+        return Files(str(root.parent), noun, (root.name,), 1, {})
+    belong, unused = 0, Counter[str]()
+    for name in _visible(root):
+        if kind(root / name):
+            belong += 1
+        else:
+            unused[name.suffix.lower()] += 1
+    return Files(str(root), noun, tuple(path.relative_to(root).as_posix() for path in used), belong, dict(unused))
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """N items of one shape, every value in 0..classes−1.
@@ -38,6 +83,7 @@ class Dataset:
     schema: of a table, what its columns and values are called.  rate: of sounds, samples a second, 0 elsewhere.
     dropped: how many clips of sound were shorter than an item, and are in none.
     grey: the items are intensities 0..255 of which `binarize` draws the values for each batch anew; classes is then 2.
+    files: of data of your own, what it was read from.
     Raises ArdmError where items and labels do not fit each other.
     """
 
@@ -50,6 +96,7 @@ class Dataset:
     rate: int = 0
     dropped: int = 0
     grey: bool = False
+    files: Files | None = None
 
     def __post_init__(self) -> None:
         if self.items.ndim < 2 or self.items.is_floating_point():
@@ -70,9 +117,31 @@ class Dataset:
         """The shape of one item, (C, H, W) for images."""
         return self.items.shape[1:]
 
+    @property
+    def about(self) -> str:
+        """A line on what there is, and where it comes from."""
+        where = self.name if self.files is None else str(self.files)
+        short = f"; {self.dropped} clips are shorter than an item, and left out" * (self.dropped > 0)
+        return f"{len(self):,} item{'s' * (len(self) != 1)} of {'x'.join(map(str, self.shape))}, {where}{short}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of the items, labels, classes and names: others of other data.
+
+        Beyond 256 MB it looks at 4,096 items, evenly spread, and at the number of all.
+        """
+        some = self.items
+        if some.numel() * some.element_size() > 1 << 28:
+            some = some[torch.linspace(0, len(some) - 1, 4096, device="cpu").long()]
+        about = (tuple(self.items.shape), str(self.items.dtype), self.classes, self.columns, self.rate, self.grey)
+        digest = hashlib.sha256(repr((about, self.schema and self.schema.to_values())).encode())
+        for part in (some, self.labels):
+            digest.update(b"" if part is None else part.cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
     def subset(self, index: slice | Sequence[int] | Tensor) -> Dataset:
         """The items at a slice (no copy), at positions (n,) or where a mask (N,) is true."""
-        where = index if isinstance(index, slice) else torch.as_tensor(index)
+        where = index if isinstance(index, slice) else torch.as_tensor(index, device="cpu")
         labels = None if self.labels is None else self.labels[where]
         return replace(self, items=self.items[where], labels=labels)
 
@@ -129,9 +198,7 @@ def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = 
     if not root.is_dir():
         what = f"{root} is a file" if root.is_file() else f"no folder {root}"
         raise ArdmError(f"{what}: expected a folder of {noun} ({suffixes})")
-    names = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in endings]
-    names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
-    keys = sorted(name.as_posix() for name in names if (root / name).is_file())
+    keys = sorted(name.as_posix() for name in _visible(root) if name.suffix.lower() in endings)
     if not keys:
         raise ArdmError(f"no {noun} in {root}: expected files ending in {suffixes}")
     low, high = SHARES.get(str(split), (0.0, 1.0))
@@ -141,6 +208,14 @@ def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = 
             f"none of the {len(keys)} {noun} in {root} falls into the split {split!r}, which takes a share by a hash of their names; {FEW}"
         )
     return chosen
+
+
+def _visible(root: Path) -> Iterator[Path]:
+    """The files of a folder and its subfolders that are not hidden, relative to it."""
+    for path in root.rglob("*"):
+        name = path.relative_to(root)
+        if not any(part.startswith(".") for part in name.parts) and path.is_file():
+            yield name
 
 
 def first_folder(root: Path, inside: Sequence[str], holds: str) -> Path | None:

@@ -5,12 +5,26 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ardm.datasets.base import FEW, SHARES, Bytes, Dataset, Folder, check_md5, counted, fetch, files_in, known, splits
+from ardm.datasets.base import (
+    FEW,
+    SHARES,
+    Bytes,
+    Dataset,
+    Folder,
+    check_md5,
+    counted,
+    fetch,
+    files_in,
+    known,
+    splits,
+    survey,
+)
 from ardm.errors import ArdmError
 
 ALPHABETS = {"bytes": 256, "27": 27}
@@ -87,13 +101,14 @@ def text(
     if files and chosen is not None:
         if root / f"{chosen}.txt" not in files:
             raise ArdmError(f"no {root / chosen}.txt beside {files[0].name}: there must be a file for each split")
-        parts = [encode(root / f"{chosen}.txt", alphabet)]
+        used = [root / f"{chosen}.txt"]
+        parts = [encode(used[0], alphabet)]
     else:
-        files = files or ([root] if root.is_file() else files_in(root, _ENDINGS, "texts"))
+        used = files = files or ([root] if root.is_file() else files_in(root, _ENDINGS, "texts"))
         parts = [_share(encode(path, alphabet), chosen) for path in files]
-    return _items(
-        np.concatenate(parts), ALPHABETS[alphabet], f"{root.resolve().stem}/{chosen or 'all'}", chosen, length, stride
-    )
+    name = f"{root.resolve().stem}/{chosen or 'all'}"
+    found = _items(np.concatenate(parts), ALPHABETS[alphabet], name, chosen, length, stride)
+    return replace(found, files=survey(root, used, set(files).__contains__, "texts"))
 
 
 def encode(path: Path, alphabet: str) -> Bytes:

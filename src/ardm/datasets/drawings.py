@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ardm.datasets.base import Bytes, Dataset, Folder, check_md5, fetch, first_folder, known, splits
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, parsing
 
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _MD5 = {
@@ -72,7 +72,7 @@ def omniglot(
     if not keys:
         raise ArdmError(f"none of the {len(found)} drawings in {root} is by a drawer of the split {split!r}")
     items = np.stack([_pixels(found[key], key, size) for key in keys])
-    labels = torch.tensor([characters[key.rpartition("/")[0]] for key in keys])
+    labels = torch.tensor([characters[key.rpartition("/")[0]] for key in keys], device="cpu")
     return Dataset(torch.from_numpy(items[:, None]), 2, f"omniglot-{set}/{split}", labels)
 
 
@@ -115,11 +115,9 @@ def _drawings(root: Path, name: str, download: bool, verify: bool) -> Iterator[t
 
 def _pixels(drawing: Path | bytes, key: str, size: int) -> Bytes:
     """(size, size), ink 1.  The files hold white paper, 1, and black ink."""
-    try:
-        with Image.open(io.BytesIO(drawing) if isinstance(drawing, bytes) else drawing, formats=("PNG",)) as image:
-            image.load()
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise ArdmError(f"{key} cannot be read as an image: {error}") from error
+    file = io.BytesIO(drawing) if isinstance(drawing, bytes) else drawing
+    with parsing(f"{key} cannot be read as an image"), Image.open(file, formats=("PNG",)) as image:
+        image.load()
     if image.size != (_SIDE, _SIDE) or image.mode not in ("1", "L"):
         raise ArdmError(
             f"{key} is {image.width} x {image.height} of mode {image.mode!r}, expected {_SIDE} x {_SIDE} in black"

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ardm.datasets.base import Bytes, Dataset, Folder, files_in
-from ardm.errors import ArdmError
+from ardm.datasets.base import Bytes, Dataset, Folder, files_in, survey
+from ardm.errors import ArdmError, parsing
 
 _SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".bmp", ".gif", ".jpg", ".jpeg"}
 _FORMATS = ("PNG", "WEBP", "TIFF", "PPM", "BMP", "GIF", "JPEG")
@@ -42,14 +42,15 @@ def images(
     paths = files_in(root, _SUFFIXES, "images", split)
     first = _pixels(paths[0], channels)
     expected = first.shape if size is None else (len(first), *_height_width(size))
-    items = torch.empty((len(paths), *expected), dtype=torch.uint8)
+    items = torch.empty((len(paths), *expected), dtype=torch.uint8, device="cpu")
     for n, path in enumerate(paths):
         image = _pixels(path, channels) if n else first
         if image.shape != expected:
             reason = "as asked" if size is not None else f"like {paths[0]}"
             raise ArdmError(f"{path} is {_extent(image.shape)}, expected {_extent(expected)} {reason}")
         items[n] = torch.from_numpy(image)
-    return Dataset(items, 256, f"{root.resolve().name}/{split or 'all'}")
+    files = survey(root, paths, lambda path: path.suffix.lower() in _SUFFIXES, "images")
+    return Dataset(items, 256, f"{root.resolve().name}/{split or 'all'}", files=files)
 
 
 def _height_width(size: int | Sequence[int]) -> tuple[int, int]:
@@ -65,13 +66,10 @@ def _extent(shape: tuple[int, ...]) -> str:
 
 def _pixels(path: Path, channels: int | None) -> Bytes:
     """One image, (C, H, W)."""
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            deep = _deep(image.tile)
-            frames = getattr(image, "n_frames", 1)
-            image.load()
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise ArdmError(f"{path} cannot be read as an image: {error}") from error
+    with parsing(f"{path} cannot be read as an image"), Image.open(path, formats=_FORMATS) as image:
+        deep = _deep(image.tile)
+        frames = getattr(image, "n_frames", 1)
+        image.load()
     refusal = _refusal(image, deep, frames, channels)
     if refusal:
         raise ArdmError(f"{path} {refusal}")

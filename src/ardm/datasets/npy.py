@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ardm.datasets.base import FEW, SHARES, Dataset, Folder, known, place, smallest, splits
-from ardm.errors import ArdmError
+from ardm.datasets.base import FEW, SHARES, Dataset, Folder, known, place, smallest, splits, survey
+from ardm.errors import ArdmError, parsing
 
 
 def arrays(path: Folder, split: str | None = None, classes: int | None = None) -> Dataset:
@@ -38,7 +38,8 @@ def arrays(path: Folder, split: str | None = None, classes: int | None = None) -
             raise ArdmError(f"none of the {len(values)} items of {root} falls into the split {split!r}; {FEW}")
         values = values[chosen]
     items = torch.from_numpy(np.array(values, dtype=smallest(classes), order="C"))
-    return Dataset(items, classes, f"{root.stem if root.is_file() else root.name}/{split}" if split else root.stem)
+    name = f"{root.stem if root.is_file() else root.name}/{split}" if split else root.stem
+    return Dataset(items, classes, name, files=survey(root, [file], files.__contains__, "arrays"))
 
 
 def _array_file(root: Path, split: str | None) -> tuple[Path, list[Path]]:
@@ -53,12 +54,10 @@ def _array_file(root: Path, split: str | None) -> tuple[Path, list[Path]]:
 
 def integers(path: Path) -> npt.NDArray[Any]:
     """The array of a .npy file, read as it is used, if it is one of non-negative integers (N, *shape)."""
-    try:
+    if not path.exists():
+        raise ArdmError(f"no file {path}: expected an .npy array of integers (N, *shape)")
+    with parsing(f"{path} cannot be read as .npy, and pickles are never loaded"):
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise ArdmError(f"no file {path}: expected an .npy array of integers (N, *shape)") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise ArdmError(f"{path} cannot be read as .npy, and pickles are never loaded: {error}") from error
     if not isinstance(values, np.ndarray):
         values.close()
         raise ArdmError(f"{path} is an .npz archive, expected .npy: save one array with numpy.save")

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ardm.datasets.base import Dataset, Folder, counted, files_in
-from ardm.errors import ArdmError
+from ardm.datasets.base import Dataset, Files, Folder, counted, files_in, survey
+from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import flac, wav
 from ardm.formats.kit import Kept, Read
 
@@ -22,12 +22,13 @@ _READERS: dict[str, Callable[[bytes, bool], Read]] = {".wav": wav.read, ".flac":
 class Clips:
     """Whole clips of sound: each (L,) int32 in 0..65535, silence 32768, which is a sample of 16 bits plus 2¹⁵.
 
-    label: a class for each, or empty.  rate: samples a second.
+    label: a class for each, or empty.  rate: samples a second.  files: of a folder of your own, which were read.
     """
 
     clips: list[Tensor]
     rate: int
     label: list[int]
+    files: Files | None = None
 
 
 def read_sound(path: Path) -> tuple[Tensor, int]:
@@ -42,6 +43,8 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
     except OSError as error:
         raise ArdmError(f"cannot read {path}: {error}") from error
     except Exception as error:  # decoders raise nearly anything on damaged files
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"{path} cannot be read as sound: {error}") from error
     if not content.wide:
         raise ArdmError(f"{path} has 8 bits a sample, expected 16: convert it first")
@@ -84,12 +87,14 @@ def cut(whole: Clips, name: str, length: int, stride: int | None, training: bool
         longest = max(len(clip) for clip in whole.clips)
         raise ArdmError(f"all {len(parts)} clips of {name} are shorter than length {length}; the longest has {longest}")
     labels = (
-        torch.tensor(whole.label).repeat_interleave(torch.tensor([len(part) for part in parts]))
+        torch.tensor(whole.label, device="cpu").repeat_interleave(
+            torch.tensor([len(part) for part in parts], device="cpu")
+        )
         if whole.label
         else None
     )
     dropped = sum(not len(part) for part in parts)
-    return Dataset(items, CLASSES, name, labels, rate=whole.rate, dropped=dropped)
+    return Dataset(items, CLASSES, name, labels, rate=whole.rate, dropped=dropped, files=whole.files)
 
 
 def sounds(
@@ -109,7 +114,7 @@ def sounds(
     Clips shorter than length are left out; `dropped` counts them.
     rate: samples a second that all must have; None takes that of the first.  Nothing is resampled.
     Raises ArdmError for a missing folder, an empty split, clips all too short, and, naming the first such file, for one
-    that is broken or has another rate or other bits.  FLAC needs the package soundfile (pip install 'ardm[audio]').
+    that is broken or has another rate or other bits.
     """
     root = Path(folder).expanduser()
     name = f"{root.resolve().name}/{split or 'all'}"
@@ -118,5 +123,7 @@ def sounds(
 
 def sound_clips(folder: Folder, split: str | None = None, rate: int | None = None) -> Clips:
     """The whole clips of `sounds`."""
-    clips, own = read_clips(files_in(Path(folder).expanduser(), _READERS, "sounds", split), rate)
-    return Clips(clips, own, [])
+    root = Path(folder).expanduser()
+    paths = files_in(root, _READERS, "sounds", split)
+    clips, own = read_clips(paths, rate)
+    return Clips(clips, own, [], survey(root, paths, lambda path: path.suffix.lower() in _READERS, "sounds"))

@@ -94,10 +94,10 @@ def sc09(
     whole = sc09_clips(folder, split, download, verify)
     if length:
         return cut(whole, f"sc09/{split}", length, stride, split in ("train", "fit"))
-    items = torch.full((len(whole.clips), _SECOND), CLASSES // 2, dtype=torch.int32)
+    items = torch.full((len(whole.clips), _SECOND), CLASSES // 2, dtype=torch.int32, device="cpu")
     for n, clip in enumerate(whole.clips):
         items[n, : len(clip)] = clip
-    return Dataset(items, CLASSES, f"sc09/{split}", torch.tensor(whole.label), rate=whole.rate)
+    return Dataset(items, CLASSES, f"sc09/{split}", torch.tensor(whole.label, device="cpu"), rate=whole.rate)
 
 
 def sc09_clips(folder: Folder, split: str | None, download: bool = False, verify: bool = True) -> Clips:

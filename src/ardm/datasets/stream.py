@@ -62,4 +62,4 @@ def _batches(items: int, batch: int, seed: int, start: int) -> Iterator[Tensor]:
 def _epoch(items: int, seed: int, epoch: int) -> Tensor:
     digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()  # so that (1, 2) and (2, 1) have nothing in common
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
-    return torch.randperm(items, generator=generator)
+    return torch.randperm(items, generator=generator, device="cpu")

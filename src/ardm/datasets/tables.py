@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ardm.datasets.base import FEW, SHARES, Dataset, Folder, place, smallest, splits
+from ardm.datasets.base import FEW, SHARES, Dataset, Folder, place, smallest, splits, survey
 from ardm.datasets.npy import integers
 from ardm.errors import ArdmError
 from ardm.schema import Schema, admit, learn
@@ -37,11 +37,12 @@ def table(path: Folder, split: str | None = None, header: bool | None = None, de
     items = torch.from_numpy(rows.astype(smallest(max(schema.columns))))
     if chosen is not None:
         low, high = SHARES[chosen]
-        items = items[torch.tensor([low <= place(f"row {n}") < high for n in range(len(items))])]
+        items = items[torch.tensor([low <= place(f"row {n}") < high for n in range(len(items))], device="cpu")]
         if not len(items):
             raise ArdmError(f"none of the {len(rows)} rows of {file} falls into the split {chosen!r}; {FEW}")
     name = f"{file.stem}/{chosen or 'all'}"
-    return Dataset(items, max(schema.columns), name, columns=schema.columns, schema=schema)
+    files = survey(Path(path).expanduser(), [file], lambda other: other == file, "tables")
+    return Dataset(items, max(schema.columns), name, columns=schema.columns, schema=schema, files=files)
 
 
 def _file(path: Path) -> Path:

@@ -57,6 +57,7 @@ from ardm.exact.operations import (
     integer,
     largest,
     made,
+    many,
     mapwise,
     operation,
     products,
@@ -109,6 +110,7 @@ def _conv_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     lo, hi = given[0].lo, given[0].hi
     if tall * wide > 1:  # a kernel may reach beyond the map, where there are zeros
         lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
+    many(given[0].planes * tall * wide)
     seen = made(np.repeat(lo, tall * wide), np.repeat(hi, tall * wide), False)
     lo, hi, peak = products(op, weight, bias, seen)
     return clamped(op, lo >> shift, hi >> shift, False, max(peak, seen.peak))
@@ -295,6 +297,7 @@ def _embed_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     table = program.tensor(op, "table")
     expect(op, table.ndim == 2 and 0 < len(table) <= 1 << 24, "has no table of 1 to 2^24 rows")
     planes = given[0].planes
+    many(planes * table.shape[1])
     return made(np.tile(table.min(0), planes), np.tile(table.max(0), planes), given[0].rows, largest(given[0]))
 
 

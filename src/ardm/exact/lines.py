@@ -16,7 +16,7 @@ import numpy as np
 
 from ardm.ans import Ints
 from ardm.exact.heads import IMPOSSIBLE
-from ardm.exact.operations import Asked, Bound, expect, integer, largest, made, mapwise, operation, rowwise
+from ardm.exact.operations import Asked, Bound, expect, integer, largest, made, many, mapwise, operation, rowwise
 from ardm.exact.program import Op, Program
 
 STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
@@ -31,6 +31,7 @@ def offsets(op: Op) -> list[int]:
 
 def _seen(a: Bound, cells: int) -> Bound:
     """Planes of a map, each read at some places, which may lie outside."""
+    many(a.planes * cells)
     lo, hi = np.minimum(a.lo, 0), np.maximum(a.hi, 0)
     return made(np.repeat(lo, cells), np.repeat(hi, cells), True)
 

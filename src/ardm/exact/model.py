@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,10 +30,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ardm.ans import Ints
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.exact.heads import Rows
-from ardm.exact.operations import Asked
+from ardm.exact.operations import Asked, Bound
 from ardm.exact.program import Arrays, Program, digest
+from ardm.exact.stores import claims, elements
 from ardm.schema import Schema
 
 FORMAT = "1"
@@ -40,8 +42,16 @@ NAME = "codec.safetensors"
 """The name of the file in the folder of a model."""
 KINDS = ("image", "text", "audio", "table")
 """What a model can code.  Never renumber or rename."""
-MAX_FILE = 1 << 31
-"""Bytes of a codec model that are read, at most."""
+ROOM = 2 << 30
+"""Bytes that the numbers of a codec model may take, and what it makes of one item."""
+NUMBER = 32
+"""Bytes that a number of a model takes: as int64, as it is bounded, and as it is run."""
+REGION = {"image": 1 << 20}
+"""Sites of what a model of any size codes at once, by kind; of others 2^16."""
+ROWS = 1 << 10
+"""Sites at which rows are computed at once."""
+MAX_OPS = 1 << 12
+"""Operations of a program."""
 
 Runner = Callable[[Ints, Ints, Asked], Rows]
 """value, depth (B, C, H, W) and the asked sites → their frequencies."""
@@ -148,8 +158,9 @@ def load(path: str | Path) -> CodecModel:
     path = path / NAME if path.is_dir() else path
     if not path.is_file():
         raise ArdmError(f"there is no codec model {path}; `ardm export` makes one of a trained model")
-    if path.stat().st_size > MAX_FILE:
-        raise ArdmError(f"{path} has {path.stat().st_size} bytes; no codec model is that large")
+    count = elements(claims(path))
+    if count * NUMBER > ROOM:
+        raise ArdmError(f"{path} holds {count} numbers; the most that a codec model may hold is {ROOM // NUMBER}")
     try:
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
@@ -161,7 +172,9 @@ def load(path: str | Path) -> CodecModel:
         model = _model(content, tensors, card, about["golden"])
     except SafetensorError:
         raise ArdmError(f"{path} is no readable codec model: no safetensors file, or a damaged one") from None
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"{path} is no readable codec model: {type(error).__name__} {error}") from None
     return model
 
@@ -170,6 +183,8 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
     if any(t.dtype.kind not in "iu" for n, t in tensors.items() if n.startswith("order.")):
         raise ValueError("its orders are not integers")
     orders = {int(n[6:]): t.astype(np.int64) for n, t in tensors.items() if n.startswith("order.")}
+    if len(content["program"].get("ops", ())) > MAX_OPS:
+        raise ValueError(f"its program has more than {MAX_OPS} operations")
     weights = {n[8:]: t for n, t in tensors.items() if n.startswith("program.")}
     program = Program.parse(content["program"], weights)
     letters, named = content.get("alphabet", []), content.get("schema")
@@ -179,6 +194,22 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
     return CodecModel(
         program, orders, content["default"], content["kind"], content["lead"], card, str(golden), bytes(letters), schema
     )
+
+
+def room(model: CodecModel, bounds: Mapping[str, Bound]) -> int:
+    """Bytes that the maps of one item and the rows of some sites take while a program runs, by its bounds."""
+    program, places = model.program, math.prod(model.size) or REGION.get(model.kind, 1 << 16)
+    maps = places * sum(bound.planes for bound in bounds.values() if not bound.rows)
+    maps += sum(op.integers["heads"] * places**2 for op in program.ops if op.name == "attention")
+    return 8 * (maps + ROWS * sum(bound.planes for bound in bounds.values() if bound.rows))
+
+
+def refuse_room(model: CodecModel, bounds: Mapping[str, Bound]) -> None:
+    """ArdmError for a model that asks for more memory than any has; asked before it is run."""
+    if room(model, bounds) > ROOM:
+        raise ArdmError(
+            f"model {model.name} needs {room(model, bounds) >> 20} MiB of memory for one item; the most is {ROOM >> 20} MiB"
+        )
 
 
 def fingerprint(model: CodecModel, run: Runner) -> str:

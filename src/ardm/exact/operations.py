@@ -100,15 +100,21 @@ def operation(name: str, bound: Callable[[Program, Op, list[Bound]], Bound]) -> 
     return register
 
 
-MAX_PLANES = 1 << 18
-"""Planes of a value."""
+MAX_PLANES, MAX_ALL = 1 << 18, 1 << 20
+"""Planes of a value, and of all values of a program."""
+
+
+def many(planes: int) -> int:
+    """As many planes as a value may have; ArdmError for more, which is asked before they are made."""
+    if planes > MAX_PLANES:
+        raise ArdmError(f"an operation of a codec model makes {planes} planes; the most is {MAX_PLANES}")
+    return planes
 
 
 def made(lo: Any, hi: Any, rows: bool, peak: int = 0) -> Bound:
     """A bound whose peak is at least what it bounds; ArdmError for what no container holds exactly."""
     lo, hi = np.asarray(lo), np.asarray(hi)
-    if lo.size > MAX_PLANES:
-        raise ArdmError(f"an operation of a codec model makes {lo.size} planes; the most is {MAX_PLANES}")
+    many(lo.size)
     peak = max([peak, *(int(abs(end)) for ends in (lo, hi) for end in (ends.min(), ends.max()))])
     if peak >= 1 << 53:
         raise ArdmError("an operation of a codec model leaves the exact range of every container")
@@ -215,6 +221,7 @@ def _less(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
 
 def _concat_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, bool(given) and len({a.rows for a in given}) == 1, "is given rows and maps")
+    many(sum(a.planes for a in given))
     return made(np.concatenate([a.lo for a in given]), np.concatenate([a.hi for a in given]), given[0].rows)
 
 
@@ -290,6 +297,7 @@ def cells(radius: int, step: int) -> list[tuple[int, int]]:
 def _window_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     mapwise(op, given[0])
     count = len(cells(integer(op, "radius", 0, 32), integer(op, "step", 1, 255)))
+    many(given[0].planes * count)
     lo, hi = np.minimum(given[0].lo, 0), np.maximum(given[0].hi, 0)
     return made(np.repeat(lo, count), np.repeat(hi, count), True)
 
@@ -477,9 +485,12 @@ def certify(program: Program) -> dict[str, Bound]:
     for name, tensor in program.tensors.items():
         if tensor.size and not -(1 << 53) < int(tensor.min()) <= int(tensor.max()) < 1 << 53:
             raise ArdmError(f"the tensor {name} of a codec model leaves the exact range of every container")
-    bounds = given(program)
+    bounds, planes = given(program), 0
     for op in program.ops:
         bounds[op.out] = bound(program, op, bounds)
+        planes += bounds[op.out].planes
+        if planes > MAX_ALL:
+            raise ArdmError(f"the operations of a codec model make more than {MAX_ALL} planes in all")
     return bounds
 
 

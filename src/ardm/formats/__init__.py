@@ -1,31 +1,50 @@
 """Files of the world to contents and back: every sample comes back as it was, or the file byte for byte.
 
-    png   1 to 16 bits, palettes; chunks as they came             tiff  1, 8, 16 bits; one page; tags as they came
-    webp  lossless ones; profile, EXIF, XMP                       bmp, ppm, wav, npy   byte for byte, through samples
-    flac  8 and 16 bits, tags; needs the package soundfile        all others, and what cannot be read exactly: bytes
+    bmp, ppm, wav, npy, tiff (uncompressed, one page)   byte for byte, whatever stands around the samples: `ranges`
+    png   1 to 16 bits, palettes; chunks as they came   webp  lossless ones; profile, EXIF, XMP
+    flac  8 and 16 bits; tags, pictures, seek tables    all others, and what cannot be read exactly: bytes
+
+PNG, WebP and FLAC are written anew.  Their readers account for every byte: it is a sample, or kept, or follows from the
+rest (lengths, checksums, how samples were compressed or interlaced), or the file is kept as it is.
 
 What is kept beside the samples stands in about: "icc", "exif", "xmp" as they are in all formats; "palette", "alpha",
-"depth" (of pictures with 1, 2 or 4 bits); "png", "webp", "tiff", "flac" what only that format knows; "head" and "tail",
+"depth" (of pictures with 1, 2 or 4 bits); "png", "webp", "flac" what only that format knows; "head", "gaps" and "tail",
 the bytes around the samples where they are not what everyone writes.  Samples are what one sees, but for those of a
-palette, which are its indices: see `shown`.  An orientation is kept and never applied.
-
-Compression, interlacing, tiles and strips are no part of a picture, and are not kept.  NumPy and Pillow, no torch.
+palette, which are its indices: see `shown`.  An orientation is kept and never applied.  NumPy and Pillow, no torch.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from io import BytesIO
 from types import MappingProxyType
 
 from ardm.container import MAX_ABOUT
 from ardm.content import Content, Kind
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import bmp, flac, npy, png, ppm, tiff, wav, webp
-from ardm.formats.kit import MAX_SAMPLES, Kept, Read, image, kept, shown
+from ardm.formats.claims import Claim, claim
+from ardm.formats.kit import ALLOWED, MAX_SAMPLES, Kept, Read, guarded, image, kept, shown
 from ardm.formats.npy import items, joined
 
-__all__ = ["ENDINGS", "MAX_SAMPLES", "Read", "items", "joined", "read", "render", "shown", "sniff"]
+__all__ = [
+    "BYTE_FOR_BYTE",
+    "ENDINGS",
+    "MAX_SAMPLES",
+    "PACKED",
+    "Claim",
+    "Gate",
+    "Read",
+    "claim",
+    "items",
+    "joined",
+    "read",
+    "render",
+    "shown",
+    "sniff",
+]
 
 ENDINGS: Mapping[str, str] = MappingProxyType(
     {
@@ -34,6 +53,11 @@ ENDINGS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 """Formats by the endings of names."""
+
+PACKED = ("jpeg", "gif")
+"""Formats that are known, and never read."""
+Gate = Callable[[Claim, int], str]
+"""From what a file claims and its size: why it is not read, or ""."""
 
 _STARTS = (
     (rb"\x89PNG\r\n\x1a\n", "png"),
@@ -48,6 +72,8 @@ _STARTS = (
     (rb"GIF8[79]a", "gif"),
 )
 _MODULES = {"png": png, "webp": webp, "bmp": bmp, "tiff": tiff, "ppm": ppm, "wav": wav, "flac": flac, "npy": npy}
+BYTE_FOR_BYTE = ("bmp", "ppm", "wav", "npy", "tiff")
+"""Formats whose files come back as they were; of the others the samples, and all that is kept besides."""
 _DEFAULT = {Kind.IMAGE: "png", Kind.AUDIO: "wav", Kind.ARRAY: "npy"}
 _SOUNDS = ("wav", "flac")
 _WORDS = {Kind.IMAGE: "a picture", Kind.AUDIO: "sound", Kind.ARRAY: "an array"}
@@ -58,23 +84,30 @@ def sniff(head: bytes) -> str:
     return next((name for start, name in _STARTS if re.match(start, head, re.DOTALL)), "")
 
 
-def read(data: bytes, name: str = "", strip: bool = False) -> Read:
+def read(data: bytes, name: str = "", strip: bool = False, gate: Gate | None = None) -> Read:
     """A file as a content; strip: without what it carries besides samples.  Raises nothing for what the data are.
 
     name: of the file; where its ending says something else than its bytes, a note says so.
+    gate: asked before anything is decoded; what it refuses is kept byte for byte.
+    MemoryError is not what the data are, and is raised.
     """
     looks = sniff(data[:64])
-    if looks in ("jpeg", "gif"):
+    if looks in PACKED:
         return kept(data, f"{looks.upper()} pictures are already compressed")
     if not looks:
         said = next((format for ending, format in ENDINGS.items() if name.lower().endswith(ending)), "")
         return kept(data, f"not the {said.upper()} file that its name says") if said and data else _plain(data)
+    claimed = None if gate is None else claim(BytesIO(data), looks)
+    if gate is not None and claimed is not None and (refusal := gate(claimed, len(data))):
+        return kept(data, f"{looks.upper()}: {refusal}")
+    allowed = ALLOWED.set(MAX_SAMPLES if gate is None else 0 if claimed is None else claimed.samples)
     try:
-        found = _MODULES[looks].read(data, strip)
+        with guarded():
+            found = _MODULES[looks].read(data, strip)
     except Kept as why:
         return kept(data, f"{looks.upper()}: {why}")
-    except Exception:  # whatever a parser stumbles over, the file is at fault, and its bytes are what is left of it
-        return kept(data, f"{looks.upper()}: it is damaged")
+    finally:
+        ALLOWED.reset(allowed)
     if sum(len(key) + len(value) + 16 for key, value in found.content.about.items()) > MAX_ABOUT:
         return kept(data, f"{looks.upper()}: it carries more than {MAX_ABOUT} bytes besides its samples")
     return found
@@ -104,8 +137,12 @@ def render(content: Content, format: str = "") -> bytes:
         if "palette" in content.about and format not in ("png", content.origin):
             rest = {key: value for key, value in content.about.items() if key in ("icc", "exif", "xmp")}
             content = image(shown(content), "", rest)
+        if content.origin == "tiff" and format != "tiff" and "head" in content.about:
+            content = replace(content, about={**content.about, **tiff.carried(tiff.render(content))})
         return _MODULES[format].render(content)
     except ArdmError:
         raise
     except Exception as error:  # about blocks come from files that others made
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"this cannot be written as {format}: what it keeps besides samples is damaged") from error

@@ -7,7 +7,9 @@ colours of them.  Indices take half the bytes of colours, with a model of photog
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +17,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ardm.content import MAX_CHANNELS, Content, Kind, Samples
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 
 MAX_SAMPLES = 1 << 30
 """Samples of a file that is read as a picture, sound or array; larger ones are kept byte for byte."""
 
+ALLOWED: ContextVar[int] = ContextVar("ALLOWED", default=MAX_SAMPLES)
+"""Samples that a reader may allocate: less than MAX_SAMPLES while a file is read under limits."""
+
 
 class Kept(Exception):  # noqa: N818
     """Why a file is kept byte for byte, in a few words."""
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Whatever a parser stumbles over is the file's fault: Kept.  Memory that is not there never is."""
+    try:
+        yield
+    except Kept:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise MemoryError from error
+        raise Kept("it is damaged") from error
 
 
 @dataclass(frozen=True)
@@ -49,8 +67,11 @@ def admit(channels: int, height: int, width: int) -> None:
         raise Kept("it has no samples")
     if channels > MAX_CHANNELS:
         raise Kept(f"it has {channels} channels, more than {MAX_CHANNELS}")
-    if channels * height * width > MAX_SAMPLES:
-        raise Kept(f"it claims {channels * height * width} samples, more than {MAX_SAMPLES}")
+    samples = channels * height * width
+    if samples > MAX_SAMPLES:
+        raise Kept(f"it claims {samples} samples, more than {MAX_SAMPLES}")
+    if samples > ALLOWED.get():
+        raise Kept("its header is not where it should be")
 
 
 def image(samples: Samples, origin: str, about: Mapping[str, bytes]) -> Content:

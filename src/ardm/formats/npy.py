@@ -12,6 +12,7 @@ import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -19,8 +20,8 @@ from numpy.lib import format as npy
 
 from ardm.content import MAX_LAYOUT, Content, Kind, Samples
 from ardm.errors import ArdmError
-from ardm.formats import wav
-from ardm.formats.kit import MAX_SAMPLES, Kept, Read, image, pixels
+from ardm.formats import ranges, wav
+from ardm.formats.kit import MAX_SAMPLES, Kept, guarded, image, pixels
 
 _TYPE = re.compile(r"\|[bui]1|[<>][ui][248]")
 _SIDE = 8  # least side of what is taken for a picture
@@ -121,28 +122,51 @@ def _parse(data: bytes) -> tuple[str, tuple[int, ...], bool, int]:
     return dtype.str, shape, fortran, file.tell()
 
 
-def read(data: bytes, strip: bool) -> Read:
-    """An array; there is nothing to strip, a header and a tail that others write are kept."""
-    type, shape, fortran, begin = _parse(data)
-    layout = _Layout.of(type, shape, fortran)
-    end = begin + prod(shape) * layout.little.itemsize
-    about = {}
-    if data[:begin] != _header(type, shape, fortran):
-        about["head"] = data[:begin]
-    if end < len(data):
-        about["tail"] = data[end:]
-    if len(str(layout)) > MAX_LAYOUT:
-        raise Kept(f"it has {len(shape)} axes")
-    return Read(Content(Kind.ARRAY, layout.samples(memoryview(data)[begin:end]), "npy", about, layout=str(layout)))
+@dataclass(frozen=True)
+class _Placed:
+    """What a header says."""
+
+    layout: _Layout
+    begin: int
+
+    @property
+    def spans(self) -> list[ranges.Span]:
+        return [(self.begin, self.begin + prod(self.layout.shape) * self.layout.little.itemsize)]
+
+    def decode(self, raw: memoryview) -> Content:
+        return Content(Kind.ARRAY, self.layout.samples(raw), "npy", layout=str(self.layout))
+
+    def encode(self, content: Content) -> bytes:
+        if content.layout != str(self.layout):
+            raise ArdmError(f"the header of this npy says {self.layout}, and the array is {content.layout}")
+        return self.layout.raw(content.samples)
+
+
+class _Format:
+    origin = "npy"
+
+    def describe(self, data: bytes) -> _Placed:
+        type, shape, fortran, begin = _parse(data)
+        layout = _Layout.of(type, shape, fortran)
+        if len(str(layout)) > MAX_LAYOUT:
+            raise Kept(f"it has {len(shape)} axes")
+        return _Placed(layout, begin)
+
+    def size(self, content: Content) -> int:
+        return content.raw_bytes
+
+    def anew(self, content: Content) -> tuple[bytes, bytes]:
+        layout = _Layout.parse(content.layout)
+        return _header(layout.type, layout.shape, layout.fortran), b""
+
+
+read = partial(ranges.read, _Format())
 
 
 def render(content: Content) -> bytes:
     """The file of an array; pictures become (H, W) or (H, W, C), sound (L, C)."""
     if content.kind == Kind.ARRAY:
-        layout = _Layout.parse(content.layout)
-        about = content.about if content.origin == "npy" else {}
-        head = about.get("head", _header(layout.type, layout.shape, layout.fortran))
-        return b"".join((head, layout.raw(content.samples), about.get("tail", b"")))
+        return ranges.render(_Format(), content)
     x = pixels(content.samples)
     if content.kind == Kind.AUDIO:
         x = wav.signed(content.samples).astype("<i2") if content.wide else content.samples[:, 0].T
@@ -165,7 +189,8 @@ def items(data: bytes) -> list[Content] | None:
     Those that np.save would write otherwise are others too: `joined` gives back what np.save writes.
     """
     try:
-        type, shape, fortran, begin = _parse(data)
+        with guarded():
+            type, shape, fortran, begin = _parse(data)
     except Kept:
         return None
     if len(shape) < 2 or not prod(shape) or fortran or data[:begin] != _header(type, shape, fortran):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from PIL import Image
@@ -29,16 +29,18 @@ def _limit() -> int:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and bodies; Kept unless they are all that the file has."""
     end = 8 + struct.unpack_from("<I", data, 4)[0]
-    if end != len(data) and end + end % 2 != len(data):
+    if data[end:] != bytes(end % 2) and end != len(data):
         raise Kept("it ends early, or something follows it")
     at = 12
-    while at + 8 <= end:
+    while at < end:
         name, size = struct.unpack_from("<4sI", data, at)
-        if at + 8 + size > end:
-            raise Kept("it ends early")
-        yield name, data[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
+        after = at + 8 + size
+        if after > end or data[after : after + size % 2] not in (b"", b"\0"):
+            raise Kept("its chunks do not fill it")
+        yield name, data[at + 8 : after]
+        at = after + size % 2
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -62,6 +64,32 @@ def _decode(stream: bytes) -> Samples:
         return planes(np.array(picture))
 
 
+def _followed(stream: bytes, x: Samples) -> bool:
+    """Whether something follows a picture inside its stream, where no decoder looks.
+
+    The last byte of a stream holds at least a bit of it.  Decoders forgive where that is missing, and take it for 0.
+    """
+
+    def without(count: int) -> Samples | None:
+        try:
+            return _decode(stream[:-count])
+        except OSError:  # what is missing was needed
+            return None
+
+    found = without(1)
+    return found is not None and np.array_equal(found, x) and (stream[-1] != 0 or without(2) is not None)
+
+
+def _extended(body: bytes, about: Mapping[str, bytes], sides: bytes, alpha: bool) -> bool:
+    """Whether an extended header says what `render` would make it say."""
+    flags = sum(flag for key, flag in _FLAGS.items() if key in about)
+    return body == bytes([flags | 0x10 * alpha, 0, 0, 0]) + sides
+
+
+def _sides(height: int, width: int) -> bytes:
+    return (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+
+
 def read(data: bytes, strip: bool) -> Read:
     """A picture; strip leaves the samples."""
     chunks = list(_chunks(data))
@@ -70,8 +98,8 @@ def read(data: bytes, strip: bool) -> Read:
         raise Kept("an animation")
     if b"VP8 " in names:
         raise Kept("it is compressed with loss already")
-    if names.count(b"VP8L") != 1:
-        raise Kept("it is damaged")
+    if names.count(b"VP8L") != 1 or names.count(b"VP8X") != (len(names) > 1) or names[0] not in (b"VP8X", b"VP8L"):
+        raise Kept("its chunks are out of order")
     stream = dict(chunks)[b"VP8L"]
     height, width, alpha = _header(stream)
     admit(3 + alpha, height, width)
@@ -80,6 +108,8 @@ def read(data: bytes, strip: bool) -> Read:
     x = _decode(stream)
     if x.shape != (3 + alpha, height, width):
         raise Kept("it is damaged")
+    if _followed(stream, x):
+        raise Kept("something follows its samples")
     about, rest = dict[str, bytes](), b""
     for name, body in chunks:
         if name in _KNOWN and _KNOWN[name] not in about:
@@ -88,6 +118,8 @@ def read(data: bytes, strip: bool) -> Read:
             rest += _chunk(name, body)
     if rest:
         about["webp"] = rest
+    if names[0] == b"VP8X" and not _extended(chunks[0][1], about, _sides(height, width), alpha):
+        raise Kept("its header does not agree with its chunks")
     return Read(image(x, "webp", {} if strip else about), (), tuple(_WORDS[key] for key in about) if strip else ())
 
 
@@ -112,8 +144,8 @@ def render(content: Content) -> bytes:
     flags = sum(flag for key, flag in _FLAGS.items() if key in about)
     parts = [_chunk(b"VP8L", bytes(stream))]
     if flags or rest:
-        sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-        parts.insert(0, _chunk(b"VP8X", bytes([flags | 0x10 * (len(colour) == 4), 0, 0, 0]) + sides))
+        extended = bytes([flags | 0x10 * (len(colour) == 4), 0, 0, 0]) + _sides(height, width)
+        parts.insert(0, _chunk(b"VP8X", extended))
         parts[1:1] = [_chunk(b"ICCP", about["icc"])] if "icc" in about else []
         parts += [_chunk(name, about[key]) for name, key in _KNOWN.items() if key != "icc" and key in about]
     return _file(b"".join([*parts, rest]))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.nets.near import box_mean
+from ardm.precise import wide
 
 Features = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """(lane (N,), position (N,)) → features (N, F), centre (N,), spread (N,)."""
@@ -33,9 +34,14 @@ def _offsets(radius: int, step: int) -> list[tuple[int, int]]:
     return [(dy, dx) for dy in axis for dx in axis]
 
 
-def _weights(radius: int) -> Tensor:
-    """distance^−3 over a square window, 0 at its centre: how much each cell says about the value there."""
-    square = torch.tensor([float(dy * dy + dx * dx) for dy, dx in _offsets(radius, 1)])
+def _squares(radius: int) -> Tensor:
+    """Squared distances over a square window; in integers, which no change of a module's dtype rounds."""
+    return torch.tensor([dy * dy + dx * dx for dy, dx in _offsets(radius, 1)])
+
+
+def _weights(squares: Tensor) -> Tensor:
+    """distance^−3, 0 at the centre: how much each cell says about the value there."""
+    square = squares.float()
     return torch.where(square > 0, square.clamp(min=1.0) ** -1.5, 0.0)
 
 
@@ -49,8 +55,8 @@ class Local(nn.Module):
     values less that mean, are the very numbers that this one was trained on (0: no rounding).
     """
 
-    near: Tensor
-    far: Tensor
+    near_squares: Tensor
+    far_squares: Tensor
 
     def __init__(
         self,
@@ -75,8 +81,18 @@ class Local(nn.Module):
         )
         for block in self.blocks:
             nn.init.zeros_(block["down"].weight)  # type: ignore[index]
-        self.register_buffer("near", _weights(radius), persistent=False)
-        self.register_buffer("far", _weights(rings), persistent=False)
+        self.register_buffer("near_squares", _squares(radius), persistent=False)
+        self.register_buffer("far_squares", _squares(rings), persistent=False)
+
+    @property
+    def near(self) -> Tensor:
+        """How much each cell of the finest window says about the mean."""
+        return _weights(self.near_squares)
+
+    @property
+    def far(self) -> Tensor:
+        """The same of the two coarser windows."""
+        return _weights(self.far_squares)
 
     def forward(self, value: Tensor, known: Tensor, condition: Tensor | None = None) -> Features:
         """value in [−1, 1], known in [0, 1]: (B, C, H, W); condition (B, condition)."""
@@ -106,7 +122,8 @@ class Local(nn.Module):
 
     def _nearby(self, windows: list[Tensor], C: int) -> Tensor:
         """Mean (N, C) of the known values of each channel, the nearest weighing most; 0 where nothing is known."""
-        shares = (self.near, 1e-3 * self.far, 1e-6 * self.far)
+        near, far = (w.to(windows[0].dtype) for w in (self.near, self.far))
+        shares = (near, 1e-3 * far, 1e-6 * far)
         sums = [torch.einsum("nkc,k->nc", cells, near) for cells, near in zip(windows, shares, strict=False)]
         total = torch.stack(sums).sum(0)
         mean = total[:, :C] / (total[:, C:] + 1e-9)
@@ -123,13 +140,15 @@ class Local(nn.Module):
 
     def _first(self, h: Tensor, channel: Tensor) -> Tensor:
         """Each site through the first layer of its channel, in full precision: bfloat16 would blur the low digits."""
+        dtype = torch.promote_types(h.dtype, wide(self.first.dtype))
+        h, first, bias = h.to(dtype), self.first.to(dtype), self.bias.to(dtype)
         if h.is_cuda:  # three products instead of one, but the host does not wait for the counts
-            each = torch.einsum("ni,ciw->ncw", h, self.first) + self.bias
+            each = torch.einsum("ni,ciw->ncw", h, first) + bias
             return each[torch.arange(len(h), device=h.device), channel]
         out = h.new_empty(len(h), self.width)
         for c in range(self.channels):
             mine = (channel == c).nonzero()[:, 0]
-            out = out.index_put((mine,), torch.addmm(self.bias[c], h[mine], self.first[c]))
+            out = out.index_put((mine,), torch.addmm(bias[c], h[mine], first[c]))
         return out
 
     def _perceptron(self, h: Tensor, channel: Tensor, lane: Tensor, condition: Tensor | None) -> Tensor:
@@ -137,6 +156,12 @@ class Local(nn.Module):
             out = self._first(h, channel)
         if self.condition is not None and condition is not None:
             out = out + self.condition(condition)[lane]
-        for block in self.blocks:
-            out = out + block["down"](F.relu(block["up"](F.relu(out)))).to(out.dtype)  # type: ignore[index]
-        return F.relu(out)
+        return F.relu(residual(out, self.blocks))
+
+
+def residual(h: Tensor, blocks: nn.ModuleList) -> Tensor:
+    """A residual perceptron on h (N, width): blocks run in the dtype of their weights, sums keep that of h."""
+    for block in blocks:
+        up, down = block["up"], block["down"]  # type: ignore[index]
+        h = h + down(F.relu(up(F.relu(h).to(up.weight.dtype)))).to(h.dtype)
+    return h

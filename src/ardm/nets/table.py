@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ardm.nets.transformer import Perceptron, norm_of
+from ardm.precise import full, wide, widened
 
 
 class Block(Perceptron):
@@ -39,13 +40,14 @@ class Direct(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(rows, outputs)."""
-        return self.GAIN**2 * self.u * self.v
+        """(rows, outputs), in float32 at least."""
+        return self.GAIN**2 * widened(self.u) * widened(self.v)
 
     def forward(self, rows: Tensor) -> Tensor:
         """rows: (B, D) int64, different in every item → (B, outputs), the sum of their weights."""
         weight = self.weight
-        return weight.new_zeros(len(rows), len(weight)).scatter_(1, rows, 1.0) @ weight
+        with torch.autocast(rows.device.type, enabled=False):
+            return weight.new_zeros(len(rows), len(weight)).scatter_(1, rows, 1.0) @ weight
 
 
 class Table(nn.Module):
@@ -85,12 +87,12 @@ class Table(nn.Module):
         e = self.embedding(rows)
         if self.stage is not None and stage is not None:
             e = e + self.stage(stage)
-        h = self.first(e.flatten(1))
+        h = self.first(e.flatten(1)).to(self.first.weight.dtype)
         if condition is not None:
             h = h + condition
         for layer in self.layers:
             h = layer(h)
-        made = self.out(self.norm(h))
+        made = full(self.out, self.norm(h))
         return made if self.direct is None else made + self.direct(rows)
 
 
@@ -104,12 +106,17 @@ class ColumnOutput(nn.Module):
 
     def forward(self, h: Tensor, position: Tensor) -> Tensor:
         """h (N, width), position (N,) → (N, K); the sites of each column are multiplied together, padded to one number."""
+        dtype = torch.promote_types(h.dtype, wide(self.weight.dtype))
+        with torch.autocast(h.device.type, enabled=False):
+            return self._made(h.to(dtype), position, self.weight.to(dtype), self.bias.to(dtype))
+
+    def _made(self, h: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if not len(h):
-            return h @ self.weight[0] + self.bias[0]  # so that every process has gradients of both
+            return h @ weight[0] + bias[0]  # so that every process has gradients of both
         columns, group, counts = position.unique(return_inverse=True, return_counts=True)
         order = group.argsort(stable=True)
         first = (counts.cumsum(0) - counts)[group[order]]
         slot = torch.empty_like(order)
         slot[order] = torch.arange(len(order), device=order.device) - first
         padded = h.new_zeros(len(columns), int(counts.max()), h.shape[1]).index_put((group, slot), h)
-        return torch.baddbmm(self.bias[columns][:, None], padded, self.weight[columns])[group, slot]
+        return torch.baddbmm(bias[columns][:, None], padded, weight[columns])[group, slot]

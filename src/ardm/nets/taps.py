@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ardm.nets.local import Features
+from ardm.nets.local import Features, residual
 from ardm.nets.window import offsets
+from ardm.precise import full
 
 SHIFTS, CLIP = (0, 2, 4, 7), 127
 """Bits dropped from differences at each scale, and what is cut off beyond."""
@@ -52,7 +53,7 @@ class Taps(nn.Module):
     def steps(self) -> Tensor:
         """(T, T): what turns samples into what the scales are made of: the nearest, then differences of neighbours."""
         left, n = self.reach[0], len(self.offsets)
-        matrix = torch.eye(n)
+        matrix = torch.eye(n, device="cpu")
         for i in range(1, n):
             nearer = i - 1 if i != left else 0  # to the right, the nearest is told against the nearest on the left
             matrix[i, nearer] = -1.0
@@ -69,13 +70,11 @@ class Taps(nn.Module):
         def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             index = (lane * wide + position)[:, None] + offset
             near = flat[index]
-            apart = near @ steps.T
-            scales = [(apart / 2**by).floor().clamp(-CLIP - 1, CLIP) / (CLIP + 1) for by in SHIFTS]
             with torch.autocast(near.device.type, enabled=False):
-                centre = near @ self.filters.T / (self.classes - 1)
-            h = self.first(torch.cat([*scales, told[index]], 1))
-            for block in self.blocks:
-                h = h + block["down"](F.relu(block["up"](F.relu(h)))).to(h.dtype)  # type: ignore[index]
+                apart = near @ steps.T
+                centre = near @ self.filters.to(near.dtype).T / (self.classes - 1)
+            scales = [(apart / 2**by).floor().clamp(-CLIP - 1, CLIP) / (CLIP + 1) for by in SHIFTS]
+            h = residual(full(self.first, torch.cat([*scales, told[index]], 1)), self.blocks)
             return F.relu(h), centre, torch.full_like(centre[:, 0], UNIT / (self.classes - 1))
 
         return features

@@ -20,7 +20,7 @@ EPSILON = 1e-6
 
 def rotary_angles(length: int, half: int) -> Tensor:
     """(half, length) float64: by how much pair i is turned at each place, place · BASE^(−i / half)."""
-    return _angles(torch.arange(length), half).T
+    return _angles(torch.arange(length, device="cpu"), half).T
 
 
 def _angles(place: Tensor, half: int) -> Tensor:

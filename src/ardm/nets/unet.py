@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ardm.nets.local import Features
 from ardm.nets.near import neighbours
+from ardm.precise import full
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -153,17 +154,14 @@ class UNet(Residual):
         """planes (B, P, H, W); value in [−1, 1] and known in [0, 1] (B, C, H, W) place the centre of a mixture."""
         B, _, H, W = planes.shape
         planes = planes.contiguous(memory_format=torch.channels_last)  # a tenth faster on processors
-        with torch.autocast(planes.device.type, enabled=False):  # bfloat16 would blur the low digits
-            h = self.input(planes)
-        h = self.through(h, condition)
+        h = self.through(full(self.input, planes).to(self.input.weight.dtype), condition)
         rows = h.permute(0, 2, 3, 1).reshape(B * H * W, self.width).to(value.dtype)
         mean, spread = (m.flatten() for m in neighbours(value, known))
 
         def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             pixel, channel = position % (H * W), position // (H * W)
             site = lane * (H * W * value.shape[1]) + position
-            with torch.autocast(value.device.type, enabled=False):
-                out = F.silu(self.turn(F.silu(rows[lane * (H * W) + pixel] + self.channel[channel])))
+            out = F.silu(full(self.turn, F.silu(rows[lane * (H * W) + pixel] + self.channel[channel])))
             return out, mean[site], spread[site]
 
         return features
@@ -194,13 +192,11 @@ class PaperUNet(Residual):
         """shown: (B, C, H, W) int64, the absorbing value where nothing is known; masks: (B, M, H, W), 1 where known."""
         B, C, H, W = shown.shape
         dtype, K = masks.dtype, self.classes
-        with torch.autocast(masks.device.type, enabled=False):
-            h = self.input(torch.cat([2 * shown.to(dtype) / K - 1, masks], 1))
-            rows = self.embedding(shown).permute(0, 2, 3, 1, 4).flatten(3)
-            h = torch.cat([h, self.join(rows).permute(0, 3, 1, 2)], 1)
-        h = F.silu(self.through(h, condition))
-        with torch.autocast(masks.device.type, enabled=False):
-            out = self.output(h.to(dtype)).view(B, C, K, H * W)
+        h = full(self.input, torch.cat([2 * shown.to(dtype) / K - 1, masks], 1))
+        rows = self.embedding(shown).permute(0, 2, 3, 1, 4).flatten(3)
+        h = torch.cat([h, full(self.join, rows).permute(0, 3, 1, 2)], 1)
+        h = F.silu(self.through(h.to(self.input.weight.dtype), condition))
+        out = full(self.output, h).view(B, C, K, H * W)
 
         def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             chosen = out[lane, position // (H * W), :, position % (H * W)]

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ardm.precise import full, widened
+
 BOXES = ((3, 1.0), (9, 1e-3), (33, 1e-6), (129, 1e-9))
 """Sides of the boxes of neighbours and their weights: the nearest known values decide."""
 PRIOR = 1e-14
@@ -91,11 +93,10 @@ class WaveNet(nn.Module):
 
     def forward(self, planes: Tensor, embedded: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """planes (B, P, L), embedded (B, E, L), condition (B, condition) → (B, L, width), to be read with `read`."""
-        with torch.autocast(planes.device.type, enabled=False):  # bfloat16 would blur the low digits
-            h = self.input(F.pad(planes, (2, 0) if self.causal else (1, 1)))
+        h = full(self.input, F.pad(planes, (2, 0) if self.causal else (1, 1))).to(self.input.weight.dtype)
         if embedded is not None:
             h = torch.cat([h, embedded], 1)
-        total = torch.zeros_like(h)
+        total = torch.zeros_like(widened(h))
         for layer in self.layers:
             h, skip = layer(h, condition)
             total = total + skip
@@ -104,4 +105,4 @@ class WaveNet(nn.Module):
     def read(self, h: Tensor, lane: Tensor, position: Tensor) -> Tensor:
         """(N, width): features at the places asked, in the precision of the parameters."""
         rows = h.reshape(-1, self.width)[lane * h.shape[1] + position]
-        return F.relu(self.end(F.relu(rows))).to(self.end.weight.dtype)
+        return F.relu(full(self.end, F.relu(rows)))

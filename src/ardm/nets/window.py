@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ardm.nets.local import Features
+from ardm.nets.local import Features, residual
+from ardm.precise import widened
 
 STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
 """Of the hash: h ← (h · STEP + symbol + 1) mod 2^31 along a context, then the top bits of h · SPREAD mod 2^31."""
@@ -89,9 +90,7 @@ class Window(nn.Module):
                 rows = self.table(buckets(near, self.contexts, self.bits))
                 shown = F.dropout(rows.new_ones(*rows.shape[:2], 1), self.dropout, self.training)
                 read.append((rows * shown).flatten(1))
-            h = self.first(torch.cat(read, 1))
-            for block in self.blocks:
-                h = h + block["down"](F.relu(block["up"](F.relu(h)))).to(h.dtype)  # type: ignore[index]
+            h = residual(widened(self.first(torch.cat(read, 1))), self.blocks)
             none = h.new_zeros(len(h))
             return F.relu(h), none, none + 1
 

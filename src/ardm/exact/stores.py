@@ -1,0 +1,60 @@
+"""What a safetensors file claims to hold, by its header alone: nothing is allocated for a claim that its bytes do not bear.
+
+NumPy-free, no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from math import prod
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ardm.errors import ArdmError
+
+MAX_HEADER = 1 << 24
+"""Bytes of a header, settings included."""
+Claims: TypeAlias = dict[str, tuple[int, ...]]
+"""Shapes of tensors by name."""
+
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32,
+    "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
+}  # fmt: skip
+
+
+def claims(path: Path) -> Claims:
+    """The tensors that a file claims; ArdmError for one that is no safetensors file, or claims more than it has."""
+    with path.open("rb") as file:
+        start, size = file.read(8), path.stat().st_size
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > size - 8:
+            raise ArdmError(f"{path} is not a readable model: no safetensors file, or a damaged one")
+        if length > MAX_HEADER:
+            raise ArdmError(
+                f"{path} is not a readable model: its header has {length} bytes, and the most is {MAX_HEADER}"
+            )
+        text = file.read(length)
+    try:
+        found = {name: _tensor(entry) for name, entry in json.loads(text).items() if name != "__metadata__"}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ArdmError(f"{path} is not a readable model: its header is no safetensors header") from None
+    claimed = sum(prod(shape) * bits for shape, bits in found.values()) // 8
+    if claimed > size - 8 - length:
+        raise ArdmError(
+            f"{path} is not a readable model: it claims {claimed} bytes of tensors, and has {size - 8 - length}"
+        )
+    return {name: shape for name, (shape, _) in found.items()}
+
+
+def _tensor(entry: Any) -> tuple[tuple[int, ...], int]:
+    """Shape, and bits of an element."""
+    shape = tuple(entry["shape"])
+    if not all(type(n) is int and 0 <= n < 1 << 48 for n in shape) or len(shape) > 16:
+        raise ValueError("no shape")
+    return shape, _BITS.get(entry["dtype"], 8)
+
+
+def elements(found: Claims) -> int:
+    """How many numbers."""
+    return sum(map(prod, found.values()))

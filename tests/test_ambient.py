@@ -1,0 +1,256 @@
+"""A device that the program around us has set (`torch.set_default_device`) changes nothing: ours are named."""
+
+import ast
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ardm
+from ardm import likelihood, objective
+from ardm import plan as plans
+from ardm import walk as walking
+from ardm.adapters import huggingface, wrap
+from ardm.api import make_plan
+from ardm.bundle import Bundle
+from ardm.codec import sample as sample_integers
+from ardm.config import DataConfig, Recipe, TrainConfig
+from ardm.digits import Digits, Maps, anywhere
+from ardm.export import Precision, export
+from ardm.orders import OrderConfig
+from ardm.plan import Confident
+from ardm.source import Decode, Encode
+from ardm.train import Trainer
+from ardm.zoo import ModelConfig, build, preset
+from bundles import smooth, tiny
+from test_precision import EVERY, context_of, items
+from toys import letters
+
+ROOT = Path(ardm.__file__).parent
+
+
+@contextmanager
+def elsewhere():
+    """All that names no device is made where there are no numbers."""
+    torch.set_default_device("meta")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def here(*values):
+    return torch.tensor(values, device="cpu")
+
+
+def same(run):
+    """What `run` makes is the same whatever the default device."""
+    wanted = run()
+    with elsewhere():
+        got = run()
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+# --- every device is named --------------------------------------------------------------------------------------------
+
+MAKERS = "tensor as_tensor zeros ones full empty eye arange linspace logspace rand randn randint randperm scalar_tensor"
+
+
+def unnamed(path):
+    """Calls that make a tensor and name no device, but for parameters and buffers, which go where their module does."""
+    tree = ast.parse(path.read_text())
+    modules = {"nets", "heads", "bodies"} & {path.parent.name, path.stem}
+    inside = {
+        inner
+        for node in ast.walk(tree)
+        if modules and isinstance(node, ast.FunctionDef) and node.name in ("__init__", "_squares")
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node in inside:
+            continue
+        made, named = node.func, any(k.arg == "device" for k in node.keywords)
+        if isinstance(made.value, ast.Name) and made.value.id == "torch" and made.attr in MAKERS.split() and not named:
+            yield f"{path.relative_to(ROOT)}:{node.lineno} torch.{made.attr}"
+
+
+def test_every_tensor_is_made_on_a_device_that_is_named():
+    assert [found for path in sorted(ROOT.rglob("*.py")) for found in unnamed(path)] == []
+
+
+# --- and all that is public works -------------------------------------------------------------------------------------
+
+
+def test_a_new_model_lies_on_the_default_device_and_a_loaded_one_does_not():
+    for config in (preset("tiny", shape=(1, 4, 4), classes=4), preset("local-tiny", shape=(1, 4, 4), classes=4)):
+        with elsewhere():
+            model = build(config)
+        assert {p.device.type for p in [*model.parameters(), *model.buffers()]} == {"meta"}
+    with elsewhere():
+        model = ardm.load("cifar10-any-order").model
+    assert {p.device.type for p in [*model.parameters(), *model.buffers()]} == {"cpu"}
+    assert anywhere(None) == torch.device("cpu") == anywhere("cpu")
+    with elsewhere():
+        assert anywhere(None).type == "cpu"
+        assert anywhere("meta").type == "meta"
+
+
+@pytest.mark.parametrize("name", [n for n in EVERY if "any order" in n or "any" not in n])
+def test_every_network_scores_and_samples(name):
+    config = EVERY[name]
+    x = items(config, 2)
+    side = context_of(config, 2)
+    S, D, shape = len(config.digits), config.sites, tuple(config.shape)
+
+    model = build(config)
+
+    def run():
+        plan = plans.raster(S, shape)
+        plan = plan if config.causal else plan.coarsen(range(0, S * D, max(D // 2, 1)))
+        blank = model.digits.blank(2, shape)
+        found = [likelihood.exact(model, plan, x, context=side).nats]
+        found.append(walking.sample(model, plan, blank, generator(), context=side))
+        if config.causal:
+            found.append(likelihood.causal(model, x, context=side).nats)
+        return found
+
+    same(run)
+
+
+X = torch.arange(12).view(2, 6) % 4
+KNOWN = torch.arange(6).expand(2, -1) < 2
+
+
+def net(value, depth):
+    return torch.nn.functional.one_hot(value.cumsum(1) % 4, 4) * 1.5
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(9, 9, device="cpu")
+
+    def forward(self, input_ids, attention_mask):
+        return self.embedding(input_ids)
+
+
+def bundle(base=0):
+    return Bundle(wrap(net, (6,), 4, base), ModelConfig(shape=(6,), classes=4, base=base))
+
+
+def wrapped():
+    return wrap(net, (6,), 4)
+
+
+RASTER = plans.raster(1, (6,))
+PUBLIC = {
+    "sample": lambda: ardm.sample(bundle(), 2, 3),
+    "sample, stages": lambda: ardm.sample(bundle(2), 2, 4),
+    "sample, raster": lambda: ardm.sample(bundle(), 2, 6, "raster"),
+    "sample, bayer": lambda: ardm.sample(bundle(), 2, 3, "bayer"),
+    "sample, confident": lambda: ardm.sample(bundle(), 2, 3, "confident", temperature=0.5),
+    "fill": lambda: ardm.fill(bundle(), X, KNOWN, 3),
+    "fill, raster": lambda: ardm.fill(bundle(2), X, KNOWN, 6, "raster"),
+    "score": lambda: ardm.score(bundle(), X, passes=3).nats,
+    "score along a plan": lambda: ardm.score(bundle(2), X, 4).nats,
+    "make_plan": lambda: make_plan(bundle(), 3, generator=generator()).when,
+    "load": lambda: [p.detach() for p in ardm.load("cifar10-any-order").model.parameters()],
+    "policy bound": lambda: likelihood.policy_bound(wrapped(), X, [0, 2], 3, generator()).nats,
+    "absorbing bound": lambda: likelihood.absorbing_bound(wrapped(), X, 4, 3, generator()).nats,
+    "mixture": lambda: likelihood.mixture(wrapped(), [RASTER, plans.shuffled(1, (6,), generator())], X).nats,
+    "curve": lambda: torch.from_numpy(likelihood.curve(wrapped(), X, 9, generator()).mean()),
+    "curve on a grid": lambda: torch.from_numpy(
+        likelihood.curve(wrapped(), X, 2, generator(), grid=3, subset=2).mean()
+    ),
+    "adaptive": lambda: likelihood.exact(wrapped(), Confident((0, 2), 6), X).nats,
+    "subset": lambda: (
+        objective.bound_step(
+            wrapped(), X, objective.draw(2, 1, (6,), generator()), subset=2, generator=generator()
+        ).nats
+    ),
+    "plans": lambda: [
+        made.when
+        for made in (
+            plans.raster(2, (6,)),
+            plans.ranked(here(2, 0, 1), (3,), 2),
+            plans.shuffled(2, (6,), generator(), 3),
+            plans.unstaged(2, (6,), generator()),
+            plans.absorbing(4, (6,), 2, generator()),
+            plans.blocks(2, (6,), 3, generator()),
+            plans.image(2, (3, 4, 4), plans.bayer_ranks(4, 4)),
+            RASTER.coarsen([0, 3]).given(here([1, 0, 1, 0, 0, 0])),
+        )
+    ],
+    "maps": lambda: letters().truncate(here([1, 2, 3]), here([0, 1, 2])).value,
+    "alphabets": lambda: [a.blank(2, (3,)).value for a in (Digits(5, 2), Maps(4, [[4] * 4]))],
+    "huggingface": lambda: (
+        walking.sample(
+            huggingface(Network().requires_grad_(False), 8, 4, vocabulary=9, never=(0,), before=(1,)),
+            plans.raster(1, (4,)),
+            Digits(9, 9).blank(2, (4,)),
+            generator(),
+            0.0,
+        ).shape
+    ),
+    "a codec of floats": lambda: streamed(),
+    "export and its samples": lambda: torch.from_numpy(
+        sample_integers(export(tiny(), PICTURES.long(), Precision(10, 10)).codec, 1)
+    ),
+    "compress": lambda: ardm.decompress(ardm.compress(PICTURES[0])),
+}
+
+
+PICTURES = torch.stack([smooth(3, 8, 8, seed) for seed in range(8)])
+
+
+def streamed():
+    encoder, start = Encode(), wrapped().digits.blank(2, (6,))
+    walking.last(walking.walk(wrapped(), RASTER, encoder, start, truth=X), start)
+    decoder = Decode(encoder.finish())
+    told = walking.last(walking.walk(wrapped(), RASTER, decoder, start), start).value
+    assert torch.equal(told, X)
+    return told
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_is_public_works(name):
+    same(PUBLIC[name])
+
+
+@pytest.mark.parametrize(
+    ("size", "settings", "order"),
+    [
+        ("text-tiny", {}, {}),
+        ("text-tiny", {"objective": "absorbing"}, {}),
+        ("table", {"subset": 3}, {}),
+        ("audio-tiny", {"precision": "bf16"}, {}),
+        ("text-tiny", {}, {"order": "raster", "calls": (4, 8)}),
+    ],
+)
+def test_training_works(tmp_path, size, settings, order):
+    for name in ("train", "valid"):
+        np.save(tmp_path / f"{name}.npy", ((np.arange(24)[:, None] + np.arange(8)) % 6).astype(np.uint8))
+    model = {"width": 8, "blocks": 1, **({"head": "values"} if size == "audio-tiny" else {})}
+    made = Recipe(
+        "tiny",
+        preset(size, **model),
+        OrderConfig(**order),
+        DataConfig("array", str(tmp_path), "train", "valid"),
+        TrainConfig(steps=4, batch=8, valid_every=2, valid_items=4, save_every=2, **settings),
+    )
+
+    def run():
+        where = tmp_path / str(torch.get_default_device())
+        first = [(p.step, p.loss, p.valid or 0.0) for p in Trainer(made, where, cpu=True)]
+        assert list(Trainer(made, where, resume=True, cpu=True)) == []
+        loaded = ardm.load(where / "model")
+        return torch.tensor(first, device="cpu", dtype=torch.double), dict(loaded.model.state_dict())
+
+    same(run)
