@@ -6,16 +6,27 @@ import os
 import sys
 
 INTERRUPTED = 130
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""How threads wait for one another, unless the environment says it: asleep.  Beside another busy process a thread that
+spins takes the core from the one that it waits for.  The first is GNU's and everyone's, the second Intel's and LLVM's,
+which spin for 0.2 seconds whatever the first says; runtimes read them once, when PyTorch loads them."""
 
 
 def main() -> None:
     """`ardm`.  Ctrl-C while modules are still being loaded is no traceback either."""
+    wait_asleep()
     try:
         from ardm.cli import app
 
         app()
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # half-loaded modules have nothing to tidy up
+
+
+def wait_asleep() -> None:
+    """Have the threads of PyTorch sleep where they wait, before it is imported, unless the environment says otherwise."""
+    if not {*WAITING, "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ.update(WAITING)
 
 
 def unardm() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub.")]
 Seed = Annotated[int, typer.Option(help="Every random draw depends on it.", min=0, max=2**63 - 1)]
 Calls = Annotated[int, typer.Option("--calls", help="Network calls.", min=1)]
-Threads = Annotated[int, typer.Option(help="Processor threads; 0: as many as there are cores.", min=0)]
+Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads; 0: one a core.", min=0, max=1024)]
 Order = Annotated[str, typer.Option(help="random, confident, own, bayer, halton, raster, wavefront or checkerboard.")]
 Temperature = Annotated[float, typer.Option(help="Below 1: safer, less varied; 0: the most likely.", min=0.0)]
 Label = Annotated[int | None, typer.Option(help="Class label, for a model that takes one.")]

@@ -48,6 +48,8 @@ BACKENDS = ("auto", "int8", "float32", "float64", "int64", "numpy")
 """What integers are held in: bytes and float32 where certified; "numpy" is the arbiter, in int64 without PyTorch."""
 BATCH = 64
 """Items that are decoded together, at most."""
+FEW = 1 << 11
+"""Sites that a network call sees for each thread: for fewer, waking a thread takes as long as what it would do."""
 PIXELS = 1 << 17
 """Pixels of states that a network is given at once, at most, unless a single state has more."""
 
@@ -300,7 +302,8 @@ class Symbols:
 class ModelCoder:
     """A codec model with a number of calls, as `frames` asks for it (`PartCoder`).
 
-    threads: how many cores are used; 0: as many as PyTorch does.  Raises ArdmError for calls that the model has not.
+    threads: how many cores are used; 0: as many as PyTorch does, and one where an item is small.  Raises ArdmError for
+    calls that the model has not.
     """
 
     def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
@@ -430,8 +433,14 @@ class ModelCoder:
                 run = list(same)
                 each = min(BATCH, -(-len(run) // cores))
                 batches += [run[a : a + each] for a in range(0, len(run), each)]
-            for done in self._each(work, batches, cores):
+            sites = max(len(batch) * self._sites(shapes(batch[0])) for batch in batches)
+            for done in self._each(work, batches, cores, sites):
                 yield from done
+
+    def _sites(self, shapes: tuple[Shape, ...]) -> int:
+        """Sites of a plane that a network call sees, in the largest of some parts."""
+        tall, wide = self.model.size
+        return max((min(h, tall or h) * min(w, wide or w) for _, h, w in shapes), default=0)
 
     def _cores(self) -> int:
         if self._threads or isinstance(self._run, Arbiter):
@@ -441,14 +450,16 @@ class ModelCoder:
         return get_num_threads()
 
     def _each(
-        self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], cores: int
+        self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], cores: int, sites: int
     ) -> list[list[Result]]:
+        """work on each batch; sites: that a network call sees of the largest."""
         if isinstance(self._run, Arbiter):
             return [work(batch) for batch in batches]
         from ardm.exact.machine import threads
 
         at_once = min(cores, len(batches))
-        with threads(max(1, cores // at_once)):
+        within = cores // at_once if self._threads else min(cores // at_once, sites // FEW)
+        with threads(max(1, within)):
             if at_once == 1:
                 return [work(batch) for batch in batches]
             with ThreadPoolExecutor(at_once) as pool:
