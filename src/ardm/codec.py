@@ -47,6 +47,8 @@ BATCH = 64
 """Items that are decoded together, at most."""
 WAVE = 4
 """Batches a core between two looks at what is done: progress is shown then."""
+FEW = 1 << 11
+"""Sites that a network call sees for each thread: for fewer, waking a thread takes as long as what it would do."""
 PIXELS = 1 << 17
 """Pixels of states that a network is given at once, at most, unless a single state has more."""
 
@@ -335,7 +337,8 @@ class Symbols:
 class ModelCoder:
     """A codec model with a number of calls, as `frames` asks for it (`PartCoder`).
 
-    threads: how many cores are used; 0: as many as PyTorch does.  Raises ArdmError for calls that the model has not.
+    threads: how many cores are used; 0: as many as PyTorch does, and one where an item is small.  Raises ArdmError for
+    calls that the model has not.
     """
 
     def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
@@ -486,16 +489,22 @@ class ModelCoder:
         cores = self._cores()
         for ahead in _ahead(jobs, lambda job: sum(h * w for _, h, w in shapes(job)), cores):
             runs = batches([shapes(job) for job in ahead], cores, self._batch)
+            sites = max(sum(self._sites(shapes(ahead[k])) for k in run) for run in runs)
             done, first = dict[int, Result](), 0
             for a in range(0, len(runs), WAVE * cores):
                 wave = runs[a : a + WAVE * cores]
                 for run, results in zip(
-                    wave, self._each(work, [[ahead[k] for k in run] for run in wave], cores), strict=True
+                    wave, self._each(work, [[ahead[k] for k in run] for run in wave], cores, sites), strict=True
                 ):
                     done.update(zip(run, results, strict=True))
                 while first in done:
                     yield done.pop(first)
                     first += 1
+
+    def _sites(self, shapes: tuple[Shape, ...]) -> int:
+        """Sites of a plane that a network call sees, in the largest of some parts."""
+        tall, wide = self.model.size
+        return max((min(h, tall or h) * min(w, wide or w) for _, h, w in shapes), default=0)
 
     def _cores(self) -> int:
         if self._threads or isinstance(self._run, Arbiter):
@@ -505,16 +514,20 @@ class ModelCoder:
         return get_num_threads()
 
     def _each(
-        self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], cores: int
+        self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], cores: int, sites: int
     ) -> list[list[Result]]:
-        """Of each batch, in order.  What ends this early, such as Ctrl-C, ends the work of the other threads, too."""
+        """Of each batch, in order; sites: that a network call sees of the largest.
+
+        What ends this early, such as Ctrl-C, ends the work of the other threads, too.
+        """
         self._stop.clear()
         if isinstance(self._run, Arbiter):
             return [work(batch) for batch in batches]
         from ardm.exact.machine import threads
 
         at_once = min(cores, len(batches))
-        with threads(max(1, cores // at_once)):
+        within = cores // at_once if self._threads else min(cores // at_once, sites // FEW)
+        with threads(max(1, within)):
             if at_once == 1:
                 return [work(batch) for batch in batches]
             pool = ThreadPoolExecutor(at_once)
