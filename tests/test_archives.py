@@ -211,13 +211,13 @@ def test_links_are_never_followed_into_an_archive(tmp_path):
         c.samples.tobytes() for c in frames.open_archive(tmp_path.joinpath("x.ardm").read_bytes()).items(models())
     )
     assert done.notes == (
-        "1 links lead out of the archive, and restoring leaves them out: in/far",
+        "restoring leaves out links that lead out of the archive (1): in/far",
     )  # ../secret stays in x
     back = restore_archive(tmp_path / "x.ardm", how=How(keep=False))
     assert sorted(everything(tmp_path / "x")) == ["in", "in/loop", "in/out"]
     assert back.notes == (
-        "1 links lead out of the folder or nowhere, and were left out: in/far",
-        "it was not deleted, as 1 of its items were left out",
+        "links that lead out of the folder, or cannot be made, were left out (1): in/far",
+        "it was not deleted, as not all of it was restored (1 left out)",
     )
     assert not back.removed
 
@@ -251,7 +251,7 @@ def test_links_that_lead_out_are_not_made(tmp_path, links, out):
     root = os.path.realpath(inside / "x")
     assert all(os.path.realpath(inside / "x" / name).startswith(root) for name in made)
     assert done.removed == (not out)
-    assert (f"{len(out)} links lead out" in "".join(done.notes)) == bool(out)
+    assert (f"were left out ({len(out)}): " in "".join(done.notes)) == bool(out)
 
 
 def test_links_are_looked_at_as_the_system_takes_their_names():
@@ -267,7 +267,7 @@ def test_a_system_that_takes_a_link_elsewhere_than_its_text_says_has_the_last_wo
     monkeypatch.setattr(archives, "leading_out", lambda links, here: [])
     done = restore_archive(write(tmp_path / "x.ardm", linked(l="../../x", m="a")))
     assert sorted(everything(tmp_path / "x")) == ["a", "d", "d/b", "m"]
-    assert "1 links" in done.notes[0]
+    assert "left out (1): l" in done.notes[0]
 
 
 def test_nothing_is_written_through_a_link(tmp_path):
@@ -287,7 +287,7 @@ def test_where_no_links_can_be_made_they_are_left_out(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "symlink", refuse)
     done = restore_archive(write(tmp_path / "x.ardm", linked(l="a")), how=How(keep=False))
-    assert done.notes[0].endswith("were left out: l")
+    assert done.notes[0].endswith("were left out (1): l")
     assert not done.removed
 
 

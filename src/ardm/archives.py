@@ -316,7 +316,7 @@ def _outside(found: Sequence[Found], names: Sequence[str]) -> list[str]:
     """A sentence on links that will not be restored."""
     links = {name: _leads(one.path) for one, name in zip(found, names, strict=True) if one.entry == "link"}
     outside = leading_out(links, Naming())
-    return [f"{len(outside)} links lead out of the archive, and restoring leaves them out: {told(outside)}"] * bool(
+    return [f"restoring leaves out links that lead out of the archive ({len(outside)}): {told(outside)}"] * bool(
         outside
     )
 
@@ -364,7 +364,7 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
             written, notes = pour(contents, infos, target, how), []
     spared = f"in another format ({how.format}) less may come back" * bool(how.format)
     if left:
-        spared = f"{len(left)} of its items were left out"
+        spared = f"not all of it was restored ({len(left)} left out)"
     removed, more = finish(source, before, how, spared)
     return Done(
         path_of(source), path_of(target), f"{len(infos)} items", archive.file_bytes, written,
@@ -443,7 +443,9 @@ def _folder(
                     written += len(data)
         left = _link(new, links, here)
         if left:
-            notes.append(f"{len(left)} links lead out of the folder or nowhere, and were left out: {told(left)}")
+            notes.append(
+                f"links that lead out of the folder, or cannot be made, were left out ({len(left)}): {told(left)}"
+            )
         if how.progress is not None:
             how.progress("synchronising", 0, 1)
     return written, notes, left
