@@ -85,6 +85,33 @@ def test_it_serves_the_whole_library():
     assert ardm.score(bundle, x, passes=2).nats.shape == (3,)
 
 
+def test_it_needs_no_bundle():
+    """`ardm.sample(ardm.wrap(...), 2)`: every one-call function takes a bare model."""
+    torch.manual_seed(0)
+    for base, head in ((0, "values"), (2, "values")):
+        model = ardm.wrap(Net().eval(), (4,), 3, base, head)
+        bundle = ardm.Bundle(model, ardm.ModelConfig(shape=(4,), classes=3, base=base))
+        x = ardm.sample(model, 2)
+        assert torch.equal(x, ardm.sample(bundle, 2))
+        known = torch.tensor([True, False, False, True])
+        assert torch.equal(ardm.fill(model, x, known), ardm.fill(bundle, x, known))
+        assert torch.equal(ardm.score(model, x).nats, ardm.score(bundle, x).nats)
+        assert torch.equal(ardm.score(model, x, 99).nats, ardm.score(bundle, x, 99).nats)
+        assert len(ardm.make_plan(model, 2, "confident")) == 2
+    for other in ("cifar10-codec", Net(), None):
+        with pytest.raises(ArdmError, match=r"give a bundle \(ardm.load\) or a model"):
+            ardm.sample(other, 2)
+
+
+@pytest.mark.parametrize("module", [Net(), lambda value, depth: torch.zeros(*value.shape, 3)])
+def test_a_network_of_ones_own_is_not_saved(tmp_path, module):
+    """A folder was written that `load` refused: its configuration builds another network."""
+    bundle = ardm.Bundle(ardm.wrap(module, (4,), 3), ardm.ModelConfig(shape=(4,), classes=3, trunk="transformer"))
+    with pytest.raises(ArdmError, match=r"cannot be saved.*ardm\.load could not read it.*torch\.save"):
+        bundle.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_does_not_fit_is_refused():
     blank = ardm.wrap(Net(), (4,), 3).digits.blank(2, (4,))
     with pytest.raises(ArdmError, match=r"must return logits \(2, 4, 5\).*returned \(2, 4, 3\)"):
@@ -152,7 +179,7 @@ def test_unknown_tokens_are_masks_between_what_stands_around():
     net = StandIn()
     model = ardm.huggingface(net, 4, 3, before=(1, 1), after=(2,))
     model(model.digits.truncate(torch.tensor([[7, 8, 9]]), torch.tensor([[0, 1, 0]])))
-    assert net.seen[0].tolist() == [[1, 1, 4, 8, 4, 2]]
+    assert net.seen[-1].tolist() == [[1, 1, 4, 8, 4, 2]]
 
 
 def test_language_models_that_do_not_fit_are_refused():
@@ -165,3 +192,32 @@ def test_language_models_that_do_not_fit_are_refused():
         ardm.huggingface(StandIn(), 4, 3, before=(-1,))
     with pytest.raises(ArdmError, match="mask_token_id"):
         ardm.huggingface(StandIn(), -1, 3)
+
+
+def causal_ones():
+    transformers = pytest.importorskip("transformers")
+    small = {"vocab_size": 11, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    yield transformers.GPT2LMHeadModel(transformers.GPT2Config(**small))
+    yield transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=11, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
+        )
+    )
+    bert = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    yield transformers.BertLMHeadModel(transformers.BertConfig(vocab_size=11, is_decoder=True, **bert))
+
+
+def test_causal_language_models_are_refused():
+    """They gave figures, silently, that were no likelihoods of any order; in training mode too."""
+    torch.manual_seed(0)
+    for network in causal_ones():
+        network.train()
+        with pytest.raises(ArdmError, match=r"is a causal language model.*to the left only.*AutoModelForMaskedLM"):
+            ardm.huggingface(network, 4, 3)
+        assert network.training
+    masked = bert()
+    masked.train()
+    ardm.huggingface(masked, 4, 3)
+    assert all(m.training for m in masked.modules())
+    with pytest.raises(ArdmError, match=r"cannot be called as network\(input_ids"):
+        ardm.huggingface(nn.Linear(2, 2), 4, 3, vocabulary=11)

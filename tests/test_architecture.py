@@ -12,10 +12,10 @@ import ardm
 
 ROOT = Path(ardm.__file__).parent
 FLOORS = {
-    1: "errors inputs precise nets schedule digits ans schema content stored container exact suits sharding",
+    1: "errors inputs precise flacstream nets schedule digits ans schema content stored container exact suits sharding",
     2: "heads model plan sizes bodies linebodies causal frames",
     3: "zoo adapters objective walk source orders planning",
-    4: "train likelihood codec tablecoder config data datasets bundle export quantise finetune formats engine admission places files archives whole export_layers export_unet export_lines",
+    4: "train likelihood codec tablecoder config data datasets bundle export quantise finetune formats engine admission places files memory archives whole export_layers export_unet export_lines",
     5: "api outputs pictures plots trainlog progress demo console cli cli_options cli_generate cli_codec cli_each cli_list cli_export baselines bench rateplot cli_bench",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
@@ -105,6 +105,7 @@ def test_only_the_bodies_and_the_exporters_know_the_networks():
 
 LIGHT = (
     "errors",
+    "flacstream",
     "ans",
     "schema",
     "suits",
@@ -117,7 +118,7 @@ LIGHT = (
     "admission",
     "places",
 )
-LIGHT += ("files", "archives", "whole", "codec", "console", "cli_codec", "cli_each", "cli_list", "cli_bench")
+LIGHT += ("files", "memory", "archives", "whole", "codec", "console", "cli_codec", "cli_each", "cli_list", "cli_bench")
 
 
 def test_files_are_handled_without_torch():

@@ -1,5 +1,6 @@
 """Model folders: whole or not at all, the same identity after a round trip, and clear words for what is wrong."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from ardm.bundle import Bundle, bundled, load, replacing
 from ardm.errors import ArdmError
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
-from ardm.zoo import build, preset
+from ardm.zoo import PRESETS, ModelConfig, build, preset
 
 
 def make(seed=0):
@@ -106,3 +107,47 @@ def test_every_bundled_model_loads_and_is_what_its_folder_says(name):
     assert bundle.card["recipe"]["name"] == name
     for key in ("data", "licence", "command", "figures"):
         assert bundle.card[key]
+
+
+# --- what is written is read, or not written ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in PRESETS if "paper" not in n and n not in ("medium", "local-large", "window")]
+)
+def test_what_save_writes_load_reads(tmp_path, name):
+    """Over every kind of network, in half precision and double too."""
+    small = {"width": 16, "blocks": 1} if name not in ("taps",) else {"width": 16}
+    trunk = PRESETS[name]["trunk"]
+    shape = (3, 8, 8) if trunk in ("unet", "local") else (12,)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        config = preset(name, shape=shape, classes=16, **small)
+        made = Bundle(build(config).to(dtype).eval(), config, card={"name": name})
+        read = load(made.save(tmp_path / f"{name}-{str(dtype)[6:]}"))
+        assert read.identity == made.identity
+        for key, value in made.model.state_dict().items():
+            assert torch.equal(read.model.state_dict()[key].float(), value.float())
+
+
+def test_what_load_could_not_read_is_not_saved(tmp_path):
+    config = ModelConfig(shape=(3, 8, 8), classes=16, trunk="local", width=16, blocks=1, radius=1, rings=1)
+    model = build(config)
+    for other in (
+        dataclasses.replace(config, width=32),
+        dataclasses.replace(config, shape=(3, 8, 9)),
+        dataclasses.replace(config, base=4),
+        dataclasses.replace(config, rounded=False),
+        dataclasses.replace(config, head="values"),
+        dataclasses.replace(config, trunk="unet"),
+        dataclasses.replace(config, trunk="of-my-own"),
+    ):
+        with pytest.raises(ArdmError, match=r"cannot be saved.*ardm\.load could not read it"):
+            Bundle(model, other).save(tmp_path / "model")
+    for card in ({"a": np.float32(1)}, {"a": {1, 2}}, {(1, 2): 3}):
+        with pytest.raises(ArdmError, match="the card cannot be saved"):
+            Bundle(model, config, card=card).save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ArdmError, match="is a file; a model is saved as a folder"):
+        Bundle(model, config).save(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"

@@ -226,7 +226,12 @@ def test_limits_say_what_lifts_them(ardm):
 
 
 def test_work_that_takes_long_is_not_begun(ardm, monkeypatch):
-    good(ardm("compress", "photo.png", "-K", "2000000000"))
+    result = good(ardm("compress", "photo.png", "-K", "2000000000"))
+    assert re.search(
+        r"coding it would take \d+ days, by estimate, and more than an hour in all; -f does it", result.stdout
+    )
+    good(ardm("decompress", "photo.png.ardm", "-o", "x.png"))
+    good(ardm("compress", "photo.png", "-K", "2000000000", "-f"))
     result = ardm("decompress", "photo.png.ardm", "-o", "y.png")
     assert result.exit_code == 1
     assert re.search(r"takes \d+ days, by estimate; -f starts it all the same", result.stderr)

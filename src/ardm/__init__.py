@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ardm.api import fill, make_plan, sample, score
     from ardm.bundle import Bundle, load
     from ardm.causal import CausalModel
-    from ardm.codec import compress, decompress
     from ardm.config import Recipe, load_recipe
     from ardm.digits import Digits, Maps, Partial
     from ardm.errors import ArdmError, CodecError
+    from ardm.memory import compress, decompress
     from ardm.model import Model
     from ardm.plan import Plan
     from ardm.schedule import LossCurve, Schedule
@@ -35,10 +35,10 @@ _ROOMS = {
     "api": "fill make_plan sample score",
     "bundle": "Bundle load",
     "causal": "CausalModel",
-    "codec": "compress decompress",
     "config": "Recipe load_recipe",
     "digits": "Digits Maps Partial",
     "errors": "ArdmError CodecError",
+    "memory": "compress decompress",
     "model": "Model",
     "plan": "Plan",
     "schedule": "LossCurve Schedule",

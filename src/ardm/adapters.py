@@ -1,7 +1,7 @@
 """Networks of your own, by a protocol of one function; and any masked language model of Hugging Face.
 
     model = ardm.wrap(net, shape=(16,), classes=5)          # net(value, depth) → logits (B, 16, 5)
-    x = ardm.walk.sample(model, plan.raster(1, (16,)), model.digits.blank(8, (16,)), generator)
+    x = ardm.sample(model, 8)                               # and ardm.fill, ardm.score
 
 The protocol: `net(value, depth)`, both (B, *shape) int64.  depth says how many digits of each site are known (of an
 order-agnostic model, base 0: 1 where known, 0 elsewhere), and value what they say; unknown digits of value are 0, so a
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ardm.digits import Digits, Partial, anywhere
 from ardm.errors import ArdmError
 from ardm.heads import DigitHead, ValueHead
+from ardm.inputs import device_of, number
 from ardm.model import Model
 
 Features = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -58,16 +59,22 @@ def wrap(net: Callable[..., Tensor], shape: Sequence[int], classes: int, base: i
 
     shape: of one item.  classes K.  base b: 0 tells whole values; otherwise depth upscaling in S digits of base b.
     head: "values" (logits of the K values) or "digits" (of S·b digits, stage after stage).
-    It samples, completes and scores by `walk` and `likelihood`, and trains by `objective.bound_step`.  With
-    `ardm.Bundle(model, ardm.ModelConfig(shape=shape, classes=classes))` it serves `ardm.sample`, `fill` and `score`;
-    such a bundle cannot be saved, since only you can build the network again.
+    `ardm.sample`, `fill` and `score` take it as it is; `walk`, `likelihood` and `objective.bound_step` too.  With a loss
+    curve: `ardm.Bundle(model, ardm.ModelConfig(shape=shape, classes=classes), curve=likelihood.curve(…))`, which cannot
+    be saved, since only you can build the network again.
     Raises ArdmError for other heads and bases, and when it is called and the logits have another shape.
     """
+    if not callable(net):
+        raise ArdmError(f"net must be a function or a module net(value, depth) → logits; got {type(net).__name__}")
+    shape = tuple(number(n, "a size of shape") for n in ((shape,) if isinstance(shape, int) else shape))
+    if not shape:
+        raise ArdmError("shape must have at least one axis; got ()")
+    classes, base = number(classes, "classes", 2), number(base, "base", 0)
     digits = Digits(classes, base or classes)
     if head not in ("values", "digits"):
         raise ArdmError(f"head must be values or digits; got {head!r}")
     body = Wrapped(net, classes if head == "values" else len(digits) * digits.base)
-    return Model(digits, tuple(shape), body, (ValueHead if head == "values" else DigitHead)(digits, 0))
+    return Model(digits, shape, body, (ValueHead if head == "values" else DigitHead)(digits, 0))
 
 
 class MaskedLanguageModel(nn.Module):
@@ -118,15 +125,50 @@ def huggingface(
     never: further ids that are never told (`tokenizer.all_special_ids`).  before, after: ids put around every item, such
     as [CLS] and [SEP], which are not part of it.
     The module is used as it is, not copied: call `.eval()` on it or on the model; training the model trains it.
-    Raises ArdmError where an id lies outside the vocabulary.
+    Raises ArdmError where an id lies outside the vocabulary, and for a network that looks to the left only: that of a
+    causal language model (GPT), which is found by calling it on a few tokens.
     """
+    length = number(length, "length")
     size = vocabulary or int(getattr(getattr(masked_lm, "config", None), "vocab_size", 0))
     if size < 2:
         raise ArdmError("the network says no vocabulary size: give vocabulary=")
     if mask_token_id < 0:
         raise ArdmError(f"mask_token_id must be a token id; got {mask_token_id}")
     wrong = [v for v in (*never, *before, *after) if v < 0]
-    if wrong or length < 1:
-        raise ArdmError(f"token ids are 0 or more, and length at least 1; got {wrong[:3]} and {length}")
+    if wrong:
+        raise ArdmError(f"token ids are 0 or more; got {wrong[:3]}")
+    _refuse_causal(masked_lm, mask_token_id)
     net = MaskedLanguageModel(masked_lm, mask_token_id, size, never, (before, after))
     return wrap(net, (length,), size)
+
+
+@torch.no_grad()
+def _refuse_causal(network: Any, mask: int) -> None:
+    """ArdmError for a network whose outputs depend on what stands to the left of them, and never on what is to the right."""
+    modules = [(m, m.training) for m in network.modules()] if isinstance(network, nn.Module) else []
+    first = torch.full((1, 4), mask, device=device_of(network))
+    left, right = first.clone(), first.clone()
+    left[0, 0] = right[0, -1] = 1 if mask == 0 else 0
+    try:
+        for module, _ in modules:
+            module.training = False  # dropout would look like context
+        plain, early, late = (_logits(network, ids) for ids in (first, left, right))
+    finally:
+        for module, was in modules:
+            module.training = was
+    if torch.equal(plain[:, :-1], late[:, :-1]) and not torch.equal(plain[:, 1:], early[:, 1:]):
+        raise ArdmError(
+            f"{type(network).__name__} is a causal language model: it looks at the tokens to the left only, and was never "
+            "taught what a mask is, so it is no model of any order. Give a masked language model (AutoModelForMaskedLM); "
+            "the likelihood of a causal one is the sum of its own losses"
+        )
+
+
+def _logits(network: Any, ids: Tensor) -> Tensor:
+    try:
+        out = network(input_ids=ids, attention_mask=torch.ones_like(ids))
+    except Exception as error:  # whatever a network of others raises
+        raise ArdmError(
+            f"the network cannot be called as network(input_ids=…, attention_mask=…): {type(error).__name__}: {error}"
+        ) from error
+    return getattr(out, "logits", out)

@@ -33,8 +33,8 @@ FEW_CALLS, SECONDS_A_STEP = 100, 1e-3
 """Calls beyond which an item is no more work, since each site is asked once, but as many steps one after the other."""
 NETWORK = 600 << 20
 """Bytes that a network takes, with what runs it."""
-SOURCE = 6
-"""How often the bytes of a file are held at once while it is compressed: read, stored in pieces, joined, compared."""
+SOURCE, READ = 6, 4
+"""How often the bytes of a file are held at once: kept as bytes (read, in pieces, joined, compared), and beside samples."""
 COPIES = 3
 """How often samples are held at once that are bytes, or come from elsewhere: as decoded, laid out, and as a file."""
 HELD: Mapping[str, tuple[int, int]] = MappingProxyType(
@@ -74,6 +74,12 @@ class Budget:
         """Bytes of a frame of bytes, at most `most`."""
         return min(most, max(LEAST_CHUNK, self.memory // SOURCE))
 
+    def whole(self, claim: Claim | None) -> int:
+        """Bytes up to which a file that claims this, or nothing that can be told, is read whole."""
+        if claim is None:
+            return self.memory // SOURCE
+        return max(0, self.memory - reading(claim, 0)) // READ
+
     def refuses(self, claim: Claim, size: int) -> str:
         """Why a file of `size` bytes is not compressed as what it claims to be, in a sentence; "" if it is."""
         pixels = claim.height * claim.width
@@ -98,7 +104,7 @@ def held(format: str, fine: bool) -> int:
 
 def reading(claim: Claim, size: int) -> int:
     """Bytes that compressing a file takes, roughly, and no less than restoring it; size: of the file."""
-    return held(claim.format, claim.bits < 8) * claim.raw_bytes + SOURCE * size + MAX_ABOUT + NETWORK + BASE
+    return held(claim.format, claim.bits < 8) * claim.raw_bytes + READ * size + MAX_ABOUT + NETWORK + BASE
 
 
 def storing(size: int) -> int:
@@ -242,12 +248,16 @@ class _Patient:
         return None
 
 
+def dense(restored: int, size: int, budget: Budget) -> bool:
+    """Whether a reader with default limits would take a file of `size` bytes for an attack, for what it becomes."""
+    return restored > min(budget.memory, MEMORY) // 2 and restored > DENSEST * size
+
+
 def ballast(raw: int, size: int, before: tuple[int, int], budget: Budget) -> int:
     """How many of `raw` bytes are to be stored as they are, for readers to let a file in that is the densest of all.
 
     size: of the frame that holds them.  before: bytes restored and bytes of the file so far.  0: none need be.
     """
-    writes, file = before[0] + raw, before[1] + size
-    if writes <= min(budget.memory, MEMORY) // 2 or writes <= DENSEST * file:
+    if not dense(before[0] + raw, before[1] + size, budget):
         return 0
-    return min(raw, -(-writes // DENSEST) - before[1])
+    return min(raw, -(-(before[0] + raw) // DENSEST) - before[1])

@@ -61,7 +61,8 @@ def schedule(bundle: Bundle | Model, calls: int, kind: str = "joint") -> Schedul
         even = Schedule.uniform(stages, sites, calls)
         return even if bundle.curve is None else even.priced(bundle.curve.monotone())
     if bundle.curve is None:
-        raise ArdmError(f"{bundle.name} has no loss curve (it is specialised on one plan); use kind 'uniform'")
+        why = "it is specialised on one plan" if bundle.order.fixed else "likelihood.curve measures one"
+        raise ArdmError(f"{bundle.name} has no loss curve ({why}); use kind 'uniform'")
     return (Schedule.joint if kind == "joint" else Schedule.optimal)(bundle.curve.monotone(), calls)
 
 

@@ -63,7 +63,9 @@ class Condition(nn.Module):
         K = self.config.labels
         if context is None:
             if self.required:
-                raise ArdmError(f"this model was trained with a label for every item: give labels 0..{K - 1}")
+                raise ArdmError(
+                    f"this model was trained with a label for every item: give labels 0..{K - 1} (context, or --label)"
+                )
             return torch.full((items,), K, device=device)
         if context.shape != (items,) or context.dtype != torch.long:
             found = f"{str(context.dtype).removeprefix('torch.')} {tuple(context.shape)}"
@@ -74,7 +76,9 @@ class Condition(nn.Module):
             if wrong.any():
                 raise ArdmError(f"class labels of this model lie in 0..{K - 1}; got {int(context[wrong][0])}")
             if self.required and none.any():
-                raise ArdmError(f"this model was trained with a label for every item: give labels 0..{K - 1}")
+                raise ArdmError(
+                    f"this model was trained with a label for every item: give labels 0..{K - 1} (context, or --label)"
+                )
         return context.masked_fill(none, K).masked_fill(wrong, K + 1)
 
 

@@ -36,7 +36,7 @@ from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
 from ardm.whole import _abandoned, _locked
-from ardm.zoo import ModelConfig, build, outline
+from ardm.zoo import BODIES, ModelConfig, build, outline
 
 if sys.platform != "win32":
     import fcntl
@@ -76,7 +76,7 @@ class Bundle:
         """16 hex digits that change with any weight, and any setting that is not a default."""
         digest = hashlib.sha256(_canonical({"model": _chosen(self.config), "order": _chosen(self.order)}))
         for name, value in sorted(self.model.state_dict().items()):
-            array = value.detach().to(torch.float32).contiguous().numpy()
+            array = value.detach().to("cpu", torch.float32).contiguous().numpy()
             digest.update(f"{name}:{array.shape}".encode() + array.astype("<f4").tobytes())
         return digest.hexdigest()[:16]
 
@@ -125,11 +125,20 @@ class Bundle:
         """Write the folder whole or not at all; of an older one of that name, all that is not the model stays.
 
         A codec model that was exported into it stays too, and goes on reading the files that were made with it.
+        What is written, `load` reads.  Raises ArdmError where it could not: a network that the configuration does not
+        build (`ardm.wrap`), a card that JSON does not hold, a file in the place of the folder.
         """
         folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ArdmError(f"{folder} is a file; a model is saved as a folder")
+        self._refuse_foreign()
+        try:
+            json.dumps(dict(self.card))
+        except (TypeError, ValueError) as error:
+            raise ArdmError(f"the card cannot be saved: {error}; use texts, numbers, lists and dictionaries") from None
         with replacing(folder.resolve(), OWN) as new:
             save_file(
-                {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()},
+                {k: v.detach().cpu().contiguous().clone() for k, v in self.model.state_dict().items()},
                 new / "model.safetensors",
             )
             if self.curve is not None:
@@ -143,6 +152,37 @@ class Bundle:
             }
             (new / "config.json").write_text(json.dumps(values, indent=2) + "\n")
         return folder
+
+    def _refuse_foreign(self) -> None:
+        """ArdmError where the configuration builds another model than this one."""
+        own, config = self.model, self.config
+        expected = None
+        if tuple(own.shape) == tuple(config.shape) and own.digits == config.digits and config.trunk in BODIES:
+            expected = _blueprint(config)
+        same = expected is not None and all(
+            type(a) is type(b) for a, b in ((own, expected), (own.body, expected.body), (own.head, expected.head))
+        )
+        settings = getattr(own.body, "config", config)
+        if expected is None or not same or settings != config or _shapes(own) != _shapes(expected):
+            raise ArdmError(
+                f"this model cannot be saved: its configuration (trunk {config.trunk!r}) does not build its network "
+                f"{type(getattr(own.body, 'net', own.body)).__name__}, so that ardm.load could not read it. Save the "
+                "weights of a network of your own with torch.save(network.state_dict(), path), and wrap it anew; or give "
+                "it a trunk of its own in ardm.zoo.BODIES"
+            )
+
+
+def _blueprint(config: ModelConfig) -> Model:
+    """The model of a configuration, without memory for its weights where its layers can be made so."""
+    try:
+        with torch.device("meta"):
+            return build(config)
+    except (NotImplementedError, RuntimeError):
+        return build(config)
+
+
+def _shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in model.state_dict().items()}
 
 
 class replacing:  # noqa: N801 (used like a function)
@@ -259,6 +299,8 @@ def load(name_or_path: str | Path) -> Bundle:
 
     Raises ArdmError where there is none, or a file of it is missing, damaged or foreign.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ArdmError(f"a model is named by a str or a Path; got {type(name_or_path).__name__}")
     folder = Path(name_or_path)
     if str(name_or_path) in bundled():
         folder = Path(str(resources.files("ardm") / "assets" / str(name_or_path)))

@@ -16,6 +16,7 @@ from torch import Tensor
 from ardm.bodies import Body, plain
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.inputs import integers, items
 from ardm.model import Model, Prediction
 from ardm.nets import Transformer
 from ardm.nets.local import Features
@@ -93,6 +94,7 @@ class CausalModel(Model):
         rank: (D,) or (B, D) or (B, *shape), the step of each site; raster without it, and always for a single order.
         Raises ArdmError where ranks are no order, or not that of the model.
         """
+        x = items(x, self, lazy=True)
         rank = self._ranks(x, rank)
         if isinstance(self.body, PermutedBody):
             features = self.body.along(x, rank, context)
@@ -112,7 +114,7 @@ class CausalModel(Model):
         raster = torch.arange(D, device=x.device).expand(B, D)
         if rank is None:
             return raster
-        rank = rank.to(x.device)
+        rank = integers(rank, "rank").to(x.device)
         rank = rank.flatten(1).expand(B, D) if rank.ndim > 1 else rank.expand(B, D)
         if not torch.equal(rank.sort(1).values, raster):
             raise ArdmError(f"ranks must hold each of 0..{D - 1} once an item; ranks are steps of sites")

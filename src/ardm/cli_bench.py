@@ -16,8 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ardm import formats
+from ardm.admission import PIXELS, Budget, amount, mebibytes, storing
 from ardm.baselines import Absent, Codec, classical, cut, others
 from ardm.bench import PEAK, Comparison, Row, at_levels, bare, facts, markdown, measure, plain
+from ardm.cli_each import bytes_of
 from ardm.codec import model as known_model
 from ardm.console import console, dump, errors, fail, guard, live, note, say, show
 from ardm.content import Content, Kind
@@ -41,6 +43,8 @@ Together = Annotated[bool, typer.Option("--items", help="Many small files: also 
 Threads = Annotated[int, typer.Option(help="Processor threads of a codec; 0: as many as there are cores.", min=0)]
 Backend = Annotated[str, typer.Option(help="What runs the network: as of ardm compress.")]
 Device = Annotated[str, typer.Option(help="Where it runs: as of ardm compress.")]
+Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB.")]
+Pixels = Annotated[int, typer.Option("--max-pixels", help="Take larger pictures as bytes.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Everything, sizes of single items included, as JSON.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="The table in Markdown.")]
 Picture = Annotated[Path | None, typer.Option("--picture", "-p", help="Draw rates against seconds (PNG, SVG, PDF).")]
@@ -65,6 +69,8 @@ def bench(
     threads: Threads = 1,
     backend: Backend = "auto",
     device: Device = "auto",
+    memory: Memory = "2GiB",
+    max_pixels: Pixels = PIXELS,
     as_json: Json = False,
     as_markdown: Markdown = False,
     picture: Picture = None,
@@ -76,14 +82,14 @@ def bench(
     Every row is decoded again and compared.  Only samples count: what files carry besides is left out for everyone.
     What learns from files (zstd's dictionary, PPMd's prime) does so from others: --train FOLDER or --split.
     """
-    chosen = _levels(levels)
+    chosen, budget = _levels(levels), Budget(bytes_of(memory), max_pixels)
     if train is not None and split:
         raise typer.BadParameter("--train names other files and --split takes some of these; give one of them")
     with guard():
         _refuse_picture(picture, force)
         if model is not None:
             known_model(model)  # refuses one that is not there
-        items, training = _items(files, train, split, size, number)
+        items, training = _items(files, train, split, size, number, budget)
         with _progress(quiet) as bar:
             codecs = classical(items, training, threads or os.cpu_count() or 1)
             rows = _measured(codecs, items, together, bar)
@@ -126,10 +132,10 @@ def _refuse_picture(picture: Path | None, force: bool) -> None:
 
 
 def _items(
-    files: Sequence[Path], train: Path | None, split: bool, size: int, number: int
+    files: Sequence[Path], train: Path | None, split: bool, size: int, number: int, budget: Budget
 ) -> tuple[list[Content], list[Content]]:
     """Items to measure and items to train on, no one of them among both."""
-    whole = [content for path in _expanded(files) for content in _read(path)]
+    whole = [content for path in _expanded(files) for content in _read(path, budget)]
     if not whole:
         raise ArdmError(f"there is nothing to measure in {', '.join(map(str, files))}")
     kinds = Counter(content.kind for content in whole)
@@ -137,19 +143,19 @@ def _items(
         counts = ", ".join(f"{count} of kind {kind.name.lower()}" for kind, count in kinds.items())
         raise ArdmError(f"one kind is measured at a time, and here are {counts}; name fewer files")
     items = [item for content in whole for item in cut(content, size)]
-    training = _training(train, next(iter(kinds)), whole, size)
+    training = _training(train, next(iter(kinds)), whole, size, budget)
     if split:
         items, training = items[::2], items[1::2]
     items = items[: number or None]
     return items, others(training, items)
 
 
-def _training(folder: Path | None, kind: Kind, measured: Sequence[Content], size: int) -> list[Content]:
+def _training(folder: Path | None, kind: Kind, measured: Sequence[Content], size: int, budget: Budget) -> list[Content]:
     if folder is None:
         return []
     if not folder.is_dir():
         raise ArdmError(f"there is no folder {folder} to train on")
-    contents = [content for path in _expanded([folder]) for content in _read(path) if content.kind == kind]
+    contents = [content for path in _expanded([folder]) for content in _read(path, budget) if content.kind == kind]
     fresh = others(contents, measured)
     if len(fresh) < len(contents):
         note(f"{len(contents) - len(fresh)} of the {len(contents)} to train on are among those measured: left out")
@@ -168,15 +174,21 @@ def _expanded(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _read(path: Path) -> list[Content]:
+def _read(path: Path, budget: Budget) -> list[Content]:
     """A file as items, of which only a `.npy` file (N, ...) has several."""
     refuse_source(path)
     with reasons(f"cannot read {path}"):
+        need = storing(path.stat().st_size)
+        if need > budget.memory:
+            raise ArdmError(
+                f"some {amount(need)} of memory are needed for {path}, and the limit is {amount(budget.memory)}; "
+                f"-M {mebibytes(need)} lets it in"
+            )
         data = path.read_bytes()
     several = formats.items(data) if formats.sniff(data[:64]) == "npy" else None
     if several:
         return list(map(bare, several))
-    read = formats.read(data, path.name, strip=True)
+    read = formats.read(data, path.name, True, budget.refuses)
     if read.content.kind == Kind.BYTES:  # what was taken for a picture or a sound and is none is worth a word
         for text in read.notes:
             note(f"{path}: {text}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -20,9 +21,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from ardm import archives, formats, places
 from ardm.admission import PIXELS, Budget
-from ardm.cli_each import STREAM, Bar, Place, each, name_of, place_of, standard_output, sweep_before
+from ardm.cli_each import STREAM, Bar, Place, bytes_of, each, name_of, place_of, standard_output, sweep_before
 from ardm.cli_list import record, table
-from ardm.console import dump, guard, note, plainly, say, streams
+from ardm.console import FAILED, dump, fail, guard, note, plainly, say, streams
 from ardm.files import (
     Done,
     Engine,
@@ -33,7 +34,7 @@ from ardm.files import (
     decompress_file,
     is_ours,
 )
-from ardm.places import ENDING, Found
+from ardm.places import ENDING, Found, LeftOut
 from ardm.whole import reasons, refuse_source
 
 
@@ -216,7 +217,7 @@ def compress(
         if archive is not None:
             _archive(files, archive, output is not None or stdout, how, verbose, bar)
             return
-        found = _found(files, recursive, packed=False)
+        found, left = _found(files, recursive, packed=False)
         place = place_of(found, output, stdout, force, bar)
         if place.sink is not None and len(found) > 1 and not exact:
             note("several files in one stream are kept byte for byte; --archive keeps them apart")
@@ -225,7 +226,8 @@ def compress(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
             return compress_file(source, target, how)
 
-        each(found, place, one, lambda done: _compressed(done, verbose), bar)
+        with _telling(left, bar):
+            each(found, place, one, lambda done: _compressed(done, verbose), bar)
 
 
 def decompress(
@@ -259,14 +261,15 @@ def decompress(
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
         budget = _budget(memory, max_pixels, force, max_output)
         how = How(engine, budget, force, keep, verify, format=format, progress=bar, taken=set())
-        found = _found(files, recursive, packed=True)
+        found, left = _found(files, recursive, packed=True)
         place = place_of(found, output, stdout, force, bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
             act = archives.restore_archive if _holds_items(source) else decompress_file
             return act(source, target, how)
 
-        each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=_bytes(memory))
+        with _telling(left, bar):
+            each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=bytes_of(memory))
 
 
 def cat(
@@ -282,7 +285,7 @@ def cat(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Restore files to standard output, one after the other: decompress -c."""
+    """Restore files to standard output, one after the other: decompress -c.  Nothing is written of a damaged one."""
     decompress(
         files, stdout=True, force=force, format=format, memory=memory, max_pixels=max_pixels,
         max_output=max_output, model=model,
@@ -303,7 +306,10 @@ def check(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Decode files and check everything in them, writing nothing; exits with 3 if one is damaged."""
+    """Decode files and check everything in them, writing nothing; exits with 3 if one is damaged.
+
+    Of an archive every damaged item is named.
+    """
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
         how = How(engine, _budget(memory, max_pixels, force, max_output), progress=bar)
@@ -314,7 +320,9 @@ def check(
         def line(done: Done) -> list[str]:
             return [f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"]
 
-        each(_found(files, recursive, packed=True), Place(writes=False), one, line, bar, seekable=_bytes(memory))
+        found, left = _found(files, recursive, packed=True)
+        with _telling(left, bar):
+            each(found, Place(writes=False), one, line, bar, seekable=bytes_of(memory))
 
 
 def extract(
@@ -333,7 +341,10 @@ def extract(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Take items out of an archive, of which nothing else is read; ardm list -v names them."""
+    """Take items out of an archive, of which nothing else is read; ardm list -v names them.
+
+    All are tried: what is damaged or not there is named, and the others are written.
+    """
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
         how = How(
@@ -344,14 +355,14 @@ def extract(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[Done]:
             return archives.extract(source, items, target, how)
 
-        each([Found.named(archive)], place, one, _restored, bar, seekable=_bytes(memory))
+        each([Found.named(archive)], place, one, _restored, bar, seekable=bytes_of(memory))
 
 
 def list_files(
     files: Packed,
     recursive: Recursive = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the items of archives.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also the items of archives, and frames.")] = False,
     memory: Annotated[str, typer.Option("--memory", "-M", help="Of standard input, at most.")] = "2GiB",
 ) -> None:
     """What files say about themselves; nothing is decoded, and no model is needed."""
@@ -361,8 +372,10 @@ def list_files(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> None:
             records.append(record(source, verbose))
 
+        found, left = _found(files, recursive, packed=True)
         try:
-            each(_found(files, recursive, packed=True), Place(writes=False), one, None, bar, seekable=_bytes(memory))
+            with _telling(left, bar):
+                each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))
         finally:
             if as_json:
                 dump(records)
@@ -373,14 +386,31 @@ def list_files(
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
-def _found(files: Sequence[Path], recursive: bool, packed: bool) -> list[Found]:
-    """The files that are meant; with -r, those in folders."""
+def _found(files: Sequence[Path], recursive: bool, packed: bool) -> tuple[list[Found], list[LeftOut]]:
+    """The files that are meant, with -r those in folders; and what is left out there."""
+    left: list[LeftOut] = []
     if not recursive:
-        return [Found.named(path) for path in files]
-    found = list(places.walk(files, packed))
+        return [Found.named(path) for path in files], left
+    found = list(places.walk(files, packed, left=left))
     if not found:
         note("there is no file in these folders" if packed is False else f"no file in these folders ends in {ENDING}")
-    return found
+    return found, left
+
+
+@contextmanager
+def _telling(left: Sequence[LeftOut], bar: Bar) -> Iterator[None]:
+    """At the end, what was left out of folders; where that is a failure, it is one of the command."""
+    try:
+        yield
+    finally:
+        bar.stop()
+        failed = [one for one in left if one.failed]
+        if failed:
+            fail(places.said_of(failed))
+        if len(failed) < len(left) and not bar.quiet:
+            note(places.said_of([one for one in left if not one.failed]))
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 def _refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
@@ -392,15 +422,7 @@ def _refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
 
 def _budget(memory: str, pixels: int, force: bool, output: str) -> Budget:
     """The limits that the options name."""
-    return Budget(_bytes(memory), pixels, force, _bytes(output, "--max-output") if output else 0)
-
-
-def _bytes(text: str, option: str = "-M") -> int:
-    """512MiB as a number of bytes."""
-    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
-    if not found or not int(found[1]):
-        raise typer.BadParameter(f"give a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint=option)
-    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
+    return Budget(bytes_of(memory), pixels, force, bytes_of(output, "--max-output") if output else 0)
 
 
 def _holds_items(source: Path | BinaryIO) -> bool:
@@ -421,14 +443,17 @@ def _archive(files: Sequence[Path], target: Path, elsewhere: bool, how: How, ver
     bar.name = target.name
     if target != STREAM:
         sweep_before(target, set())
-    done = archives.make(list(places.walk(files)), standard_output(how.force, bar) if target == STREAM else target, how)
-    bar.stop()
-    if bar.quiet:
-        return
-    if target != STREAM:
-        say(*_compressed(done, verbose))
-    for text in done.notes:
-        note(text)
+    left: list[LeftOut] = []
+    found = list(places.walk(files, entries=True, left=left))
+    with _telling(left, bar):
+        done = archives.make(found, standard_output(how.force, bar) if target == STREAM else target, how)
+        bar.stop()
+        if bar.quiet:
+            return
+        if target != STREAM:
+            say(*_compressed(done, verbose))
+        for text in done.notes:
+            note(text)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------

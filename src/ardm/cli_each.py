@@ -5,6 +5,7 @@ All are tried; the exit code is that of the worst.  Nothing here imports PyTorch
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
@@ -34,7 +35,7 @@ from ardm.console import (
 from ardm.errors import ArdmError
 from ardm.files import Done, Failures, Sink, Unwritten, read_up_to, write_all
 from ardm.places import Found
-from ardm.whole import reasons, sweep
+from ardm.whole import make_folders, reasons, sweep
 
 STREAM = Path("-")
 """Standard input or output."""
@@ -60,7 +61,7 @@ class Place:
             return self.sink or self.given
         with reasons(f"cannot write {self.given}"):
             folder = self.given / found.below.parent
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder, self.given)
         return folder
 
 
@@ -203,7 +204,7 @@ def _told(failures: Failures, path: Path) -> Iterator[int]:
 
 def _tells(message: str, path: Path) -> bool:
     """Whether a message names the file already; a very short name may stand in it by chance."""
-    return len(str(path)) > 3 and str(path) in message
+    return message.startswith(name_of(STREAM)) if path == STREAM else len(str(path)) > 3 and str(path) in message
 
 
 def _source(path: Path, seekable: int) -> Path | BinaryIO:
@@ -218,6 +219,14 @@ def _source(path: Path, seekable: int) -> Path | BinaryIO:
     if len(data) > seekable:
         raise ArdmError(f"standard input has more than the {amount(seekable)} of memory allowed; -M allows more")
     return BytesIO(data)
+
+
+def bytes_of(text: str, option: str = "-M") -> int:
+    """512MiB as a number of bytes."""
+    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
+    if not found or not int(found[1]):
+        raise typer.BadParameter(f"give a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint=option)
+    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 
 def sweep_before(path: Path, swept: set[Path]) -> None:

@@ -311,8 +311,8 @@ def _whole(stream: TextIO | None, kind: type[_Whole]) -> TextIO:
     if stream is None:
         nothing: Any = kind(_Closed())
         return io.TextIOWrapper(nothing, "utf-8", "backslashreplace", write_through=True)
-    buffer = getattr(stream, "buffer", None)
-    raw = buffer if isinstance(buffer, io.RawIOBase) else getattr(buffer, "raw", None)
+    buffer: Any = getattr(stream, "buffer", None)
+    raw: Any = buffer if isinstance(buffer, io.RawIOBase) else getattr(buffer, "raw", None)
     if not isinstance(raw, io.RawIOBase) or not isinstance(stream, io.TextIOWrapper):
         return stream
     with suppress(OSError):

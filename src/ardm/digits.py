@@ -191,6 +191,7 @@ class Digits:
 
     def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:
         """(N,): the digit of x (B, *shape) that follows its first `depth` (B, *shape) digits."""
+        x, depth = integers(x), integers(depth, "depth")
         return sites.of(x) // self.place(sites.of(depth)) % self.base
 
     def write(self, state: Partial, sites: Sites, digit: Tensor) -> Partial:
@@ -287,6 +288,7 @@ class Maps:
 
     def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:
         """(N,): which child of the state at `depth` leads to x."""
+        x, depth = integers(x), integers(depth, "depth")
         return self._tables[1].to(x.device)[sites.of(depth).clamp(max=len(self) - 1), sites.of(x)]
 
     def write(self, state: Partial, sites: Sites, digit: Tensor) -> Partial:

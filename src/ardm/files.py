@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import numpy as np
 
 from ardm import formats, frames
-from ardm.admission import SOURCE, UNLIMITED, Budget, Patience, admitted, amount, ballast, mebibytes, memory, reading
+from ardm.admission import SOURCE, UNLIMITED, Budget, Patience, admitted, amount, ballast, mebibytes, memory
 from ardm.container import MAGIC
 from ardm.content import ORIGINS, Content, Kind
 from ardm.engine import Engine as Engine  # by this name others know it
@@ -355,7 +355,7 @@ def load(file: BinaryIO, how: How, name: str = "") -> Iterator[Loaded]:
         data, header = b"", file
     else:
         header = BytesIO(data)
-        size = len(data)
+        size = len(data) if len(data) <= chunk else None
     if looks:
         most, why = _whole(header, looks, size, how)
         data += read_up_to(file, max(0, most + 1 - len(data))) if not why else b""
@@ -384,20 +384,20 @@ def _left(file: BinaryIO) -> int | None:
     return size
 
 
-def _whole(header: BinaryIO, looks: str, size: int, how: How) -> tuple[int, str]:
-    """Bytes up to which a file of a known format is read whole, and why it is not; size: of what is known of it."""
-    if looks in formats.PACKED and size > how.budget.chunk(how.chunk):
+def _whole(header: BinaryIO, looks: str, size: int | None, how: How) -> tuple[int, str]:
+    """Bytes up to which a file of a known format is read whole, and why it is not; size: if it is known."""
+    known = 1 << 62 if size is None else size
+    if looks in formats.PACKED and known > how.budget.chunk(how.chunk):
         return 0, f"{looks.upper()} pictures are already compressed"
-    claimed = formats.claim(header, looks)
+    claimed = formats.claim(header, looks, known)
     why = how.budget.refuses(claimed, 0) if claimed is not None else ""
-    most = (how.budget.memory - (reading(claimed, 0) if claimed is not None else 0)) // SOURCE
-    return most, why or (_large(most, how, size) if size > most else "")
+    most = how.budget.whole(claimed)
+    return most, why or (_large(most, how, size) if size is not None and size > most else "")
 
 
 def _large(most: int, how: How, size: int = 0) -> str:
     """What to say of a file that has more bytes than are read whole."""
-    need = how.budget.memory + SOURCE * max(0, size - most)
-    lift = f"; -M {mebibytes(need)} reads it" * bool(size)
+    lift = f"; -M {mebibytes(how.budget.memory + SOURCE * (size - most))} reads it" * bool(size)
     return f"it has more than the {amount(most)} that {amount(how.budget.memory)} of memory allow{lift}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,10 +82,10 @@ def _assembled(config: ModelConfig) -> Model:
 
 
 def outline(config: ModelConfig) -> Model:
-    """A model whose parameters have shapes and take no memory: what `build` would make.  Raises ArdmError as build."""
+    """A model whose parameters have shapes and take next to no memory: what `build` would make.  Raises ArdmError as build."""
     _refuse(config)
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"), _Unfilled():
+        with torch.random.fork_rng(devices=[]), _Unfilled():
             return _assembled(config)
     except ArdmError:
         raise
@@ -93,15 +94,22 @@ def outline(config: ModelConfig) -> Model:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Draws nothing and scales nothing: on the device "meta" PyTorch imports its compiler for that, which takes seconds."""
+    """Large tensors are made on the device "meta", where they take no memory, and are not filled.
+
+    Small ones are real: for arithmetic on "meta" PyTorch imports its compiler, which takes seconds.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given, name = kwargs or {}, func.__name__.strip("_")
-        if name.endswith("normal"):
-            return args[0] if args else given["tensor"]
-        if name in ("mul", "rmul", "div", "truediv") and len(args) == 2 and isinstance(args[1], (int, float)):
-            return args[0]
-        return (torch.empty if name == "randn" else func)(*args, **given)
+        if name in ("empty", "zeros", "ones", "randn"):
+            shape = args[0] if args and isinstance(args[0], (tuple, list)) else args
+            if math.prod(shape) > SMALL:
+                return torch.empty(shape, device="meta", dtype=given.get("dtype"))
+        first = args[0] if args else given.get("tensor")
+        scaled = name in ("mul", "rmul", "div") and isinstance(args[1], (int, float))
+        if (scaled or name.endswith("normal")) and isinstance(first, torch.Tensor) and first.is_meta:
+            return first
+        return func(*args, **given)
 
 
 MOST: dict[str, int] = {
@@ -110,7 +118,9 @@ MOST: dict[str, int] = {
     "hidden": 1 << 20, "cycle": 30, "kernel": 1 << 10, "bits": 24, "row": 1 << 12,
 }  # fmt: skip
 """The largest settings that are built: configurations come from files that others made."""
-SITES = 1 << 24
+SMALL = 1 << 12
+"""Elements of a tensor that an outline may hold."""
+SITES = 1 << 22
 """Sites of an item, at most."""
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ardm.datasets.base import Dataset, Files, Folder, counted, files_in, survey
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import flac, wav
 from ardm.formats.kit import Kept, Read
 
@@ -43,6 +43,8 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
     except OSError as error:
         raise ArdmError(f"cannot read {path}: {error}") from error
     except Exception as error:  # decoders raise nearly anything on damaged files
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"{path} cannot be read as sound: {error}") from error
     if not content.wide:
         raise ArdmError(f"{path} has 8 bits a sample, expected 16: convert it first")
@@ -112,7 +114,7 @@ def sounds(
     Clips shorter than length are left out; `dropped` counts them.
     rate: samples a second that all must have; None takes that of the first.  Nothing is resampled.
     Raises ArdmError for a missing folder, an empty split, clips all too short, and, naming the first such file, for one
-    that is broken or has another rate or other bits.  FLAC needs the package soundfile (pip install 'ardm[audio]').
+    that is broken or has another rate or other bits.
     """
     root = Path(folder).expanduser()
     name = f"{root.resolve().name}/{split or 'all'}"

@@ -45,12 +45,15 @@ class Claim:
         return self.samples * (self.bits // 8 if self.format == "npy" else 1 + (self.bits > 8))
 
 
-def claim(file: BinaryIO, format: str) -> Claim | None:
-    """What a file of this format claims; None where that cannot be told.  The file is left where it was."""
+def claim(file: BinaryIO, format: str, end: int | None = None) -> Claim | None:
+    """What a file of this format claims; None where that cannot be told.  The file is left where it was.
+
+    end: where it ends at the latest, if only its beginning is here.
+    """
     at, find = file.tell(), _FINDERS.get(format)
     try:
-        return None if find is None else find(_Part(file, at, file.seek(0, 2) - at))
-    except (struct.error, ValueError, OverflowError, IndexError, OSError):
+        return None if find is None else find(_Part(file, at, file.seek(0, 2) - at if end is None else end))
+    except (struct.error, ValueError, OverflowError, LookupError, OSError):
         return None
     finally:
         file.seek(at)

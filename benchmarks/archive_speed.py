@@ -1,0 +1,67 @@
+"""What archives take: a mix of small pictures made and restored, and many small files restored.
+
+    python benchmarks/archive_speed.py [PICTURES] [FILES]
+
+Sides are 16 to 96 pixels, formats PNG, WebP, JPEG and BMP, every fifth picture grey.  Processor seconds are of all
+threads; where other programs run beside it, they tell more than those of the clock.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ardm import archives, places
+from ardm.files import How
+
+FORMATS = ("png", "webp", "png", "jpg", "bmp")
+
+
+def mix(folder: Path, count: int) -> None:
+    """Pictures like photographs: smooth, with some noise."""
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        h, w = rng.integers(16, 97, 2)
+        walk = rng.standard_normal((h, w, 3)).cumsum(0).cumsum(1) * 2 + rng.standard_normal((h, w, 3)) * 3 + 128
+        picture = Image.fromarray(walk.clip(0, 255).astype(np.uint8))
+        path = folder / "abc"[k % 3] / f"{k}.{FORMATS[k * 7 % 5]}"
+        path.parent.mkdir(exist_ok=True)
+        (picture.convert("L") if k % 5 == 4 else picture).save(
+            path, **({"lossless": True} if "webp" in path.name else {})
+        )
+
+
+def took(what: str, work: Callable[[], object]) -> None:
+    """Print what a piece of work took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    print(f"{what}: {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of processors", flush=True)
+
+
+def main(pictures: int = 203, files: int = 1500) -> None:
+    """Both measurements, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in").mkdir()
+        mix(folder / "in", pictures)
+        found = list(places.walk([folder / "in"], entries=True))
+        took(f"{pictures} pictures archived", lambda: archives.make(found, folder / "p.ardm", How(verify=False)))
+        took("decoded", lambda: archives.check_archive(folder / "p.ardm", How()))
+        for k in range(files):
+            path = folder / "many" / str(k % 20) / f"{k}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"small file number {k}\n" * 20)
+        found = list(places.walk([folder / "many"]))
+        took(f"{files} files archived", lambda: archives.make(found, folder / "m.ardm", How()))
+        took("decoded", lambda: archives.check_archive(folder / "m.ardm", How()))
+        took("restored", lambda: archives.restore_archive(folder / "m.ardm"))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:3]))
