@@ -5,7 +5,7 @@
 
 All in one run on the same items; every file is decoded again and compared; headers are included.  zstd's dictionaries
 are trained on training items.  Writes docs/pictures/rate.png (or rate-SET.png), and beside it a JSON file: machine, versions, date, and
-the size of every file.  `ardm bench` does the same for any files.  Needs pip install "ardm[bench]".
+the size of every file.  `ardm bench` does the same for any files.  Needs pip install ".[bench]".
 """
 
 import argparse

@@ -5,7 +5,7 @@
 
 Trains a tiny masked language model of 27 letters on five chapters of Alice, measures its bits per character (a bound over
 all orders, and exact along one), its loss per step, plans budgets of network calls, and samples with them.  The network is
-a ModernBERT of Hugging Face if transformers is installed (pip install "ardm[huggingface]").  A trained one of your own
+a ModernBERT of Hugging Face if transformers is installed (pip install transformers).  A trained one of your own
 goes through the same steps: replace `network` by ardm.huggingface(AutoModelForMaskedLM.from_pretrained(NAME), …).
 """
 

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from ardm import bench, cli_bench, data, frames
+from ardm import bench, cli_bench, console, data, frames
 from ardm.baselines import Absent, Codec
 from ardm.bench import Comparison, Row
 from ardm.content import Content, Kind
@@ -221,7 +221,8 @@ def test_markdown(ardm):
 
 def test_on_a_terminal(ardm, monkeypatch):
     screen = io.StringIO()
-    monkeypatch.setattr(cli_bench, "console", Console(file=screen, force_terminal=True, width=160))
+    for module in (cli_bench, console):
+        monkeypatch.setattr(module, "console", Console(file=screen, force_terminal=True, width=160))
     monkeypatch.setitem(sys.modules, "brotli", None)
     save("0.png", image())
     assert ardm("0.png", "--levels", "1").exit_code == 0

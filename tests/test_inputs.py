@@ -206,6 +206,33 @@ def labelled():
     return ardm.build(ardm.preset("tiny", shape=(1, 4, 4), classes=4, width=8, blocks=1, labels=3)).eval()
 
 
+def test_what_is_given_moves_to_the_device_of_the_model():
+    """Meta stands for an accelerator: what is moved there has that device."""
+    model = labelled().to("meta")
+    x, labels = some_data(model.digits, (1, 4, 4), 2), torch.tensor([2, 0])
+    assert inputs.device_of(model).type == "meta"
+    assert inputs.items(x.numpy(), model).device.type == "meta"
+    assert inputs.context(labels, 2, inputs.device_of(model)).device.type == "meta"
+    assert inputs.device_of(MODEL) is None
+    seen = []
+
+    class Away(torch.nn.Module):
+        digits, shape = model.digits, model.shape
+
+        def __init__(self):
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.zeros(1, device="meta"))
+
+        def forward(self, state, context=None):
+            seen.extend((state.value.device.type, state.depth.device.type, context.device.type))
+            raise StopIteration
+
+    plan = plans.raster(1, (1, 4, 4))
+    with pytest.raises((StopIteration, RuntimeError)):
+        walk.sample(Away(), plan, model.digits.blank(2, (1, 4, 4)), generator(), context=labels)
+    assert seen == ["meta"] * 3
+
+
 def test_context_of_every_type_gives_the_same():
     model, labels = labelled(), torch.tensor([2, 0])
     x = some_data(model.digits, (1, 4, 4), 2)

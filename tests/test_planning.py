@@ -197,6 +197,14 @@ def test_confident_completions_of_every_start_sum_to_one(digits):
         assert torch.equal(likelihood.exact(model, planned, x, start).nats, nats)
 
 
+def test_a_confident_plan_for_nothing_known_serves_any_start():
+    made, depth = api.make_plan(bundle(2), 20, "confident"), torch.randint(3, (2, *IMAGE), generator=generator())
+    assert len(made) == 20
+    assert not made.turns
+    rows = steps_of(made.given(depth), depth, 2)
+    assert [sum(row) for row in rows] == (2 - depth).flatten(1).sum(1).tolist()
+
+
 def test_items_that_know_different_parts_are_told_each_in_its_own_steps():
     digits, D = Digits(4, 2), 4
     model, x = toy(digits, (D,)), some_data(digits, (D,), 4)

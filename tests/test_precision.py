@@ -6,17 +6,21 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from ardm import plan as plans
 from ardm.api import score
 from ardm.bundle import load
+from ardm.config import DataConfig, Recipe, TrainConfig
 from ardm.digits import Digits, Sites
 from ardm.likelihood import bound, causal, curve, exact, mixture, policy_bound
 from ardm.objective import Steps, absorbing_step, bound_step, causal_step, draw, plan_step
+from ardm.orders import OrderConfig
+from ardm.train import Trainer
 from ardm.walk import sample
-from ardm.zoo import BODIES, HEADS, ModelConfig, build
+from ardm.zoo import BODIES, HEADS, PRESETS, ModelConfig, build, preset
 from bundles import smooth
 from toys import generator, randomise
 
@@ -219,3 +223,34 @@ def test_every_network_learns_under_autocast(name):
         assert one is None or (two.isfinite().all() and two.dtype == torch.float32)
     norms = [torch.stack([g.norm() for g in g_ if g is not None]).norm() for g_ in grads.values()]
     torch.testing.assert_close(*norms, rtol=0.05, atol=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Lines and pictures that count, which fit every size."""
+    path = tmp_path_factory.mktemp("data")
+    count = (np.arange(32)[:, None] + np.arange(64)) % 6
+    np.save(path / "lines.npy", count[:, :8].astype(np.uint8))
+    np.save(path / "pictures.npy", count.reshape(-1, 1, 8, 8).astype(np.uint8))
+    return path
+
+
+@pytest.mark.parametrize("size", PRESETS)
+def test_every_preset_trains_in_bf16(folder, tmp_path, size):
+    """The first steps of train.precision=bf16 have the losses of float32, and end in a model that validates as finite."""
+    given = PRESETS[size]
+    own = {"width": 16, "blocks": min(given.get("blocks", 1), 2), "bits": 6, "row": 4, "heads": 0, "embedding": 4}
+    config = replace(
+        preset(size), **own, **({"shape": (), "reach": (4, 0), "hashes": (20, 30)} if size == "window" else {})
+    )
+    split = "lines" if config.shape == () else "pictures"
+    config = config if split == "lines" else replace(config, shape=(1, 8, 8), classes=6)
+    losses = {}
+    for precision in ("float32", "bf16"):
+        train = TrainConfig(
+            steps=3, batch=8, warmup=1, valid_every=3, valid_items=4, save_every=3, precision=precision, rate=1e-3
+        )
+        source = DataConfig("array", str(folder), split, split)
+        run = Trainer(Recipe("tiny", config, OrderConfig(), source, train), tmp_path / precision, cpu=True)
+        losses[precision] = [(p.loss, p.valid or 0.0) for p in run]
+    torch.testing.assert_close(*(torch.tensor(found) for found in losses.values()), rtol=0.01, atol=0)

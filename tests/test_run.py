@@ -13,7 +13,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from typer.testing import CliRunner
 
-from ardm import api, data
+from ardm import api, data, likelihood
 from ardm.bodies import NO_LABEL
 from ardm.bundle import Bundle, load
 from ardm.cli import app
@@ -447,11 +447,25 @@ def test_labels_that_are_none_are_errors(trunk, name):
     config = replace(BODIES[trunk], labels=3)
     bundle = Bundle(build(config).eval(), config)
     for what, labels in WRONG.items():
-        with pytest.raises(ArdmError, match=r"class label.* 0\.\.2|for each of the 2 items") as refusal:
+        with pytest.raises(
+            ArdmError, match=r"class label.* 0\.\.2|class label or vector an item, 2 of them"
+        ) as refusal:
             use(name, bundle, labels)
         if what in ("-1", "K", "K + 1"):
             assert str(int(labels[(labels < 0) | (labels > 2)])) in str(refusal.value).partition("got")[2]
     use(name, bundle, torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, 1, 2]), torch.tensor([0])], ids=["too many", "too few"])
+def test_likelihoods_take_a_label_an_item_and_no_more(labels):
+    """They read rows of it in chunks, so that others would go unnoticed."""
+    config = replace(BODIES["transformer"], labels=3)
+    model, x = build(config).eval(), torch.zeros(2, 4, dtype=torch.long)
+    plan = api.make_plan(Bundle(model, config), 4, "raster")
+    with pytest.raises(ArdmError, match="one class label or vector an item, 2 of them"):
+        likelihood.exact(model, plan, x, context=labels)
+    with pytest.raises(ArdmError, match="one class label or vector an item, 2 of them"):
+        likelihood.bound(model, x, 1, torch.Generator().manual_seed(0), context=labels)
 
 
 @pytest.mark.parametrize("trunk", BODIES)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from ardm import stored
+from ardm import flacstream, stored
 from ardm.container import Method, Reader, deflate, varint
 from ardm.content import Kind
 from ardm.errors import CodecError, Unsupported
@@ -247,5 +247,25 @@ def test_sound_is_kept_as_flac_where_that_can_be_had(channels, wide):
 def test_and_otherwise_not(monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     assert there_and_back(tone(), Kind.AUDIO) == Method.FILTERED
-    with pytest.raises(Unsupported, match="pip install soundfile"):
+    with pytest.raises(CodecError, match="FLAC stream cannot be decoded"):
         back(Method.FLAC, wrapped(b"fLaC" + bytes(40)), (2, 1, 50), np.uint8)
+
+
+@pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 8])
+def test_flac_is_read_with_and_without_the_package(channels, wide, library, monkeypatch):
+    x = tone(channels, wide)
+    signed = x[:, 0].astype(int) - (1 << 15 if wide else 1 << 7)
+    streams = [*stored._flac(x), flacstream.encode(signed, 44100, 16 if wide else 8)]
+    if not library:
+        monkeypatch.setitem(sys.modules, "soundfile", None)
+    for flac in streams:
+        assert np.array_equal(back(Method.FLAC, wrapped(flac), x.shape, x.dtype), x)
+        for shape in ((channels, 1, 4999), (channels, 1, 5001), (channels, 5, 1000), (channels, 5000, 1)):
+            with pytest.raises(CodecError):
+                back(Method.FLAC, wrapped(flac), shape, x.dtype)
+        with pytest.raises(CodecError):
+            back(Method.FLAC, wrapped(flac[: len(flac) // 2]), x.shape, x.dtype)
+        with pytest.raises(CodecError):
+            back(Method.FLAC, wrapped(flac), x.shape, np.uint8 if wide else np.dtype("<u2"))

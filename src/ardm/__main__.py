@@ -6,11 +6,16 @@ import os
 import sys
 
 INTERRUPTED = 130
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""How threads wait for one another, unless the environment says it: asleep.  Beside another busy process a thread that
+spins takes the core from the one that it waits for.  The first is GNU's and everyone's, the second Intel's and LLVM's,
+which spin for 0.2 seconds whatever the first says; runtimes read them once, when PyTorch loads them."""
 
 
 def main() -> None:
     """`ardm`.  Ctrl-C while modules are still being loaded is no traceback either."""
     _occupy()
+    wait_asleep()
     try:
         from ardm.cli import app
 
@@ -35,6 +40,12 @@ def _open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def wait_asleep() -> None:
+    """Have the threads of PyTorch sleep where they wait, before it is imported, unless the environment says otherwise."""
+    if not {*WAITING, "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ.update(WAITING)
 
 
 def unardm() -> None:

@@ -9,10 +9,11 @@ Read me first: names in an archive are somebody else's; `places.safe_names` says
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -53,9 +54,29 @@ from ardm.files import (
     why_stored,
 )
 from ardm.frames import Archive, FrameInfo, PartCoder
-from ardm.places import ENDING, Found, format_of, item_name, restored_path, safe_names
+from ardm.places import (
+    ENDING,
+    LONGEST_LINK,
+    Found,
+    format_of,
+    item_name,
+    leading_out,
+    restored_path,
+    safe_names,
+    told,
+)
 from ardm.suits import suited
-from ardm.whole import reasons, refuse_source, refuse_target, whole_folder, write_whole
+from ardm.whole import (
+    WINDOWS,
+    Naming,
+    make_folders,
+    naming,
+    reasons,
+    refuse_source,
+    refuse_target,
+    whole_folder,
+    write_whole,
+)
 
 
 def holds_items(file: BinaryIO, ours: bool) -> bool:
@@ -82,25 +103,53 @@ class Record:
     dropped: tuple[str, ...]
 
 
-class Items(Sequence[Content]):
-    """Files as contents, loaded when they are asked for.  records: of what was loaded, by number."""
+KEPT = 1 << 26
+"""Bytes of items that were loaded to choose a model and are kept until they are coded, at most."""
 
-    def __init__(self, files: Sequence[Path], how: How) -> None:
+
+class Items(Sequence[Content]):
+    """Files, empty folders and links as contents, loaded when they are asked for.
+
+    records: of what was loaded, by number.
+    """
+
+    def __init__(self, found: Sequence[Found], how: How) -> None:
         self.records: dict[int, Record] = {}
-        self._files, self._how, self._digests = files, how, dict[int, bytes]()
+        self._found, self._how, self._digests = found, how, dict[int, bytes]()
+        self._kept, self._room = dict[int, Content](), KEPT
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._found)
 
     def __getitem__(self, number: Any) -> Any:
-        one = parse(self.data(number), self._how, self._files[number].name)
-        prints = one.fingerprints() if self._how.verify else set()
-        self.records[number] = Record(one.content.kind, len(one.data), prints, one.notes, one.dropped)
-        return one.content
+        kept = self._kept.pop(number, None)
+        if kept is not None:
+            return kept
+        one = self._found[number]
+        if one.entry:
+            content = _entry(one)
+            self.records[number] = Record(Kind.BYTES, 0, {fingerprint(content)}, (), ())
+            return content
+        loaded = parse(self.data(number), self._how, one.path.name)
+        prints = loaded.fingerprints() if self._how.verify else set()
+        self.records[number] = Record(loaded.content.kind, len(loaded.data), prints, loaded.notes, loaded.dropped)
+        return loaded.content
+
+    def stands(self, number: int) -> bool:
+        """Whether an item only stands for a folder or a link."""
+        return bool(self._found[number].entry)
+
+    def look(self, number: int) -> Content:
+        """An item that will be asked for once more: where there is room, it is not loaded again."""
+        content: Content = self[number]
+        if content.raw_bytes <= self._room:
+            self._room -= content.raw_bytes
+            self._kept[number] = content
+        return content
 
     def data(self, number: int) -> bytes:
         """The bytes of one of the files; ArdmError where they are others than when it was loaded first."""
-        path = self._files[number]
+        path = self._found[number].path
         refuse_source(path)
         with reasons(f"cannot read {path}"):
             refuse_size(path, path.stat().st_size, self._how)
@@ -122,6 +171,18 @@ def refuse_size(path: Path, size: int, how: How) -> None:
         )
 
 
+def _entry(one: Found) -> Content:
+    """What stands for an empty folder or a link."""
+    about = {"folder": b""} if one.entry == "folder" else {"link": os.fsencode(_leads(one.path))}
+    return Content(Kind.BYTES, Content.of_bytes(b"").samples, "", about)
+
+
+def _leads(link: Path) -> str:
+    """Where a link leads, with "/" between its steps."""
+    with reasons(f"cannot read {link}"):
+        return os.readlink(link).replace(os.sep, "/")
+
+
 class Originals(Sequence["bytes | None"]):
     """The files of items, as long as they may be kept in the place of those."""
 
@@ -133,7 +194,7 @@ class Originals(Sequence["bytes | None"]):
 
     def __getitem__(self, number: Any) -> Any:
         stays = not self._strip or self._items.records[number].kind == Kind.BYTES
-        return self._items.data(number) if stays else None
+        return self._items.data(number) if stays and not self._items.stands(number) else None
 
 
 def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
@@ -143,22 +204,23 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
     """
     began = time.perf_counter()
     if isinstance(target, Path) and target.exists():  # in a folder that was named, it may be an older archive
-        found = [one for one in found if one.path == one.given or not one.path.samefile(target)]
+        found = [one for one in found if one.entry or one.path == one.given or not one.path.samefile(target)]
+    found = [one for one in found if item_name(one)]
     if not found:
         raise ArdmError("an archive needs at least one file; the folders hold none")
     if isinstance(target, Path):
         with reasons(f"cannot write {target}"):
             refuse_target(target, how.force)
     paths = [one.path for one in found]
-    for path in paths:
+    for path in (one.path for one in found if not one.entry):
         refuse_source(path)
         if isinstance(target, Path) and target.exists() and path.samefile(target):
             raise ArdmError(f"{path} would be overwritten by itself; give another name with -o")
     given = [item_name(one) for one in found]
     renamed = _legal(given)
     names: list[str] | None = given
-    items: Sequence[Content] = Items(paths, how)
-    rows = _rows(paths, how)
+    items: Sequence[Content] = Items(found, how)
+    rows = _rows(paths, how) if not found[0].entry else None
     if rows is not None:
         items, names = rows, None
     coder = Patience(how.budget).coder(_coder(items, how))
@@ -172,7 +234,9 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         lambda restored, size: dense(restored, size, how.budget),
     )
     records = items.records if isinstance(items, Items) else {}
-    notes = (*renamed, *_notes(records, paths, data)) if names is not None else _notes(records, paths, data)
+    notes = _notes(records, paths, data)
+    if names is not None:
+        notes = (*renamed, *_outside(found, names), *notes)
 
     def check(written: Path | BinaryIO) -> None:
         with written.open("rb") if isinstance(written, Path) else written as file:
@@ -187,7 +251,7 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
             check(BytesIO(data))
         put(target, data)
     size = sum(record.size for record in records.values()) or sum(path.stat().st_size for path in paths)
-    kinds = {record.kind for record in records.values()} or {report.kind}
+    kinds = {record.kind for number, record in records.items() if not found[number].entry} or {report.kind}
     why = why_stored(coder, kinds.pop(), report) if len(kinds) == 1 else "no bundled model suits them" * report.stored
     return Done(
         paths[0] if len(paths) == 1 else None, path_of(target), described(report), size, len(data),
@@ -210,13 +274,13 @@ def _coder(items: Sequence[Content], how: How) -> PartCoder[Any] | None:
     if how.engine.model is not None:
         return how.engine.coder(items[0])
     weight: Counter[tuple[str, ...]] = Counter()
-    first: dict[tuple[str, ...], int] = {}
+    first: dict[tuple[str, ...], Content] = {}
     for k in range(0, len(items), -(-len(items) // LOOKED)):
-        content = items[k]
+        content = items.look(k) if isinstance(items, Items) else items[k]
         names = suited(content)
         weight[names] += content.raw_bytes
-        first.setdefault(names, k)
-    found = (how.engine.coder(items[first[names]]) for names, _ in weight.most_common() if names)
+        first.setdefault(names, content)
+    found = (how.engine.coder(first[names]) for names, _ in weight.most_common() if names)
     return next((coder for coder in found if coder is not None), None)
 
 
@@ -248,6 +312,15 @@ def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tu
     return tuple(notes)
 
 
+def _outside(found: Sequence[Found], names: Sequence[str]) -> list[str]:
+    """A sentence on links that will not be restored."""
+    links = {name: _leads(one.path) for one, name in zip(found, names, strict=True) if one.entry == "link"}
+    outside = leading_out(links, Naming())
+    return [f"{len(outside)} links lead out of the archive, and restoring leaves them out: {told(outside)}"] * bool(
+        outside
+    )
+
+
 def _write(new: Path, data: bytes) -> None:
     new.write_bytes(data)
 
@@ -272,7 +345,7 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         def contents() -> Iterator[Content]:
             return archive.items(how.engine.models, None, how.told("decoding"))
 
-        overview = _overview(archive, infos)
+        overview, left = _overview(archive, infos), list[str]()
         one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and how.format in ("", "npy")
         if one:
             admit([overview], how.budget, archive.file_bytes)
@@ -286,12 +359,13 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         if one:
             written, notes = _joined(contents(), target, how), list[str]()
         elif isinstance(target, Path):
-            written, notes = _folder(contents(), target, how, *_names(archive, infos, how))
+            written, notes, left = _folder(contents(), target, how, archive, infos)
         else:
             written, notes = pour(contents, infos, target, how), []
-    removed, more = finish(
-        source, before, how, f"in another format ({how.format}) less may come back" * bool(how.format)
-    )
+    spared = f"in another format ({how.format}) less may come back" * bool(how.format)
+    if left:
+        spared = f"{len(left)} of its items were left out"
+    removed, more = finish(source, before, how, spared)
     return Done(
         path_of(source), path_of(target), f"{len(infos)} items", archive.file_bytes, written,
         time.perf_counter() - began, notes=(*notes, *more), removed=removed,
@@ -318,16 +392,22 @@ def _joined(contents: Iterable[Content], target: Path | Sink, how: How) -> int:
     return len(data)
 
 
-def _names(archive: Archive, infos: Sequence[FrameInfo], how: How) -> tuple[list[str], list[str]]:
-    """Where items go inside a folder, and which of them could not keep their names."""
+def _names(
+    archive: Archive, infos: Sequence[FrameInfo], entries: Sequence[tuple[str, bytes]], how: How, new: Path
+) -> tuple[list[str], list[str], Naming]:
+    """Where items go inside a new folder, which of them could not keep their names, and what is made of names there."""
     width = len(str(len(infos) - 1))
     given = archive.names or [f"{k:0{width}}.{info.origin or 'bin'}" for k, info in enumerate(infos)]
     wanted = [_converted(name, info, how.format) for name, info in zip(given, infos, strict=True)]
-    made = safe_names(wanted)
+    folders = [entry == "folder" for entry, _ in entries]
+    here, made = WINDOWS, safe_names(wanted, WINDOWS, folders)
+    if made != wanted or any(entry == "link" for entry, _ in entries):  # not every system takes them, but this one may
+        here = naming(new)
+        made = safe_names(wanted, here, folders)
     renamed = [f"{old!r} was written as {new!r}" for old, new in zip(wanted, made, strict=True) if old != new]
     if len(renamed) > 5:
         renamed = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
-    return made, renamed
+    return made, renamed, here
 
 
 def _converted(name: str, info: FrameInfo, format: str) -> str:
@@ -338,16 +418,71 @@ def _converted(name: str, info: FrameInfo, format: str) -> str:
 
 
 def _folder(
-    contents: Iterable[Content], target: Path, how: How, names: Sequence[str], notes: list[str]
-) -> tuple[int, list[str]]:
-    written = 0
+    contents: Iterable[Content], target: Path, how: How, archive: Archive, infos: Sequence[FrameInfo]
+) -> tuple[int, list[str], list[str]]:
+    """Bytes written, what is worth knowing, and the names of items that were left out.
+
+    Links come last, so that nothing is written through one.
+    """
+    written, links, folders = 0, dict[str, str](), {""}
+    entries = [archive.entry(number) for number in range(len(archive))]
     with whole_folder(target) as new:
-        for content, name in zip(contents, names, strict=True):
-            path = new / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            format = "" if content.origin == "" else how.format
-            written += restore([content], path, how, format)
-    return written, notes
+        made, notes, here = _names(archive, infos, entries, how, new)
+        for content, name, (entry, leads) in zip(contents, made, entries, strict=True):
+            if entry == "link":
+                links[name] = os.fsdecode(leads)
+                continue
+            folder = name if entry == "folder" else name.rpartition("/")[0]
+            with reasons(f"cannot write {_brief(name)}"):
+                if folder not in folders:
+                    make_folders(new / folder, new)
+                    folders.add(folder)
+                if not entry:
+                    data = rendered(content, "" if content.origin == "" else how.format, how.budget)
+                    _write_inside(f"{new}/{name}", data, how.verify)
+                    written += len(data)
+        left = _link(new, links, here)
+        if left:
+            notes.append(f"{len(left)} links lead out of the folder or nowhere, and were left out: {told(left)}")
+        if how.progress is not None:
+            how.progress("synchronising", 0, 1)
+    return written, notes, left
+
+
+def _brief(name: str) -> str:
+    return name if len(name) <= 200 else f"{name[:100]}…{name[-50:]}"
+
+
+def _write_inside(path: str, data: bytes, verify: bool) -> None:
+    """A file in a folder that nobody sees yet, and that is synchronised as a whole."""
+    with open(path, "x+b") as file:
+        file.write(data)
+        if verify:
+            file.seek(0)
+            if file.read() != data:
+                raise ArdmError(f"{path} was not written: the disk gave back something else")
+
+
+def _link(new: Path, links: Mapping[str, str], here: Naming) -> list[str]:
+    """Make the links of an archive; returns the names of those that lead out of the folder, or cannot be made."""
+    odd = [name for name, leads in links.items() if not 0 < len(os.fsencode(leads)) <= LONGEST_LINK or "\0" in leads]
+    left = dict.fromkeys([*odd, *leading_out({k: v for k, v in links.items() if k not in odd}, here)])
+    made = []
+    for name, leads in links.items():
+        if name not in left:
+            try:
+                make_folders((new / name).parent, new)
+                os.symlink(leads, new / name, target_is_directory=(new / name).parent.joinpath(leads).is_dir())
+                made.append(name)
+            except OSError:  # not every system has links, or lets everyone make them
+                left[name] = None
+    root = os.path.realpath(new)
+    for name in made:  # what the system makes of them counts, whatever their texts say
+        if os.path.commonpath([root, os.path.realpath(new / name)]) != root:
+            with suppress(OSError):
+                os.unlink(new / name)
+            left[name] = None
+    return list(left)
 
 
 # --- single items, and tests ------------------------------------------------------------------------------------------
@@ -391,6 +526,7 @@ def _extracted(
     """One item as a file, or to a stream."""
     began = time.perf_counter()
     name = archive.names[number] if archive.names else f"{_stem(source)}-{number}.{info.origin or 'bin'}"
+    _refuse_entry(name, *archive.entry(number))
     name = safe_names([_converted(name, info, how.format)])[0].split("/")[-1]
     named = isinstance(target, Path) and not target.is_dir()
     path: Path | Sink
@@ -431,6 +567,13 @@ def _named(archive: Archive, number: int) -> Iterator[None]:
     except ArdmError as error:
         name = f" ({archive.names[number]})" if archive.names else ""
         raise type(error)(f"item {number}{name}: {str(error).removesuffix(f' in item {number}')}") from None
+
+
+def _refuse_entry(name: str, entry: str, leads: bytes) -> None:
+    """ArdmError for an item that is no file."""
+    if entry:
+        what = "an empty folder" if entry == "folder" else f"a link to {os.fsdecode(leads)}"
+        raise ArdmError(f"{name} is {what}; extract takes files, and decompress restores everything")
 
 
 def _stem(source: object) -> str:

@@ -9,7 +9,7 @@ Pictures are given to them pixel by pixel as in a PPM file (to LZMA plane by pla
 a WAV file.  What must be trained is trained on other items, which the caller gives; how many bytes of that the decoder
 has to have is `Codec.shared`, and no part of the sizes.
 
-Read me first: the libraries are optional (`pip install "ardm[bench]"`), and are imported where they are used.
+Read me first: the libraries are optional (the extra "bench" names them), and are imported where they are used.
 
 NumPy, no torch.
 """

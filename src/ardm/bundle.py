@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import resources
@@ -36,7 +36,7 @@ from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
 from ardm.whole import _abandoned, _locked
-from ardm.zoo import BODIES, ModelConfig, build, outline
+from ardm.zoo import ModelConfig, build, outline
 
 if sys.platform != "win32":
     import fcntl
@@ -156,9 +156,8 @@ class Bundle:
     def _refuse_foreign(self) -> None:
         """ArdmError where the configuration builds another model than this one."""
         own, config = self.model, self.config
-        expected = None
-        if tuple(own.shape) == tuple(config.shape) and own.digits == config.digits and config.trunk in BODIES:
-            expected = _blueprint(config)
+        fits = tuple(own.shape) == tuple(config.shape) and own.digits == config.digits
+        expected = _blueprint(config) if fits else None
         same = expected is not None and all(
             type(a) is type(b) for a, b in ((own, expected), (own.body, expected.body), (own.head, expected.head))
         )
@@ -172,13 +171,12 @@ class Bundle:
             )
 
 
-def _blueprint(config: ModelConfig) -> Model:
-    """The model of a configuration, without memory for its weights where its layers can be made so."""
-    try:
-        with torch.device("meta"):
-            return build(config)
-    except (NotImplementedError, RuntimeError):
-        return build(config)
+def _blueprint(config: ModelConfig) -> Model | None:
+    """The model of a configuration, without memory for its weights where its layers can be made so; None: there is none."""
+    for make in (outline, build):
+        with suppress(ArdmError):
+            return make(config)
+    return None
 
 
 def _shapes(model: torch.nn.Module) -> dict[str, torch.Size]:

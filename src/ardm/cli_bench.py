@@ -40,7 +40,9 @@ Split = Annotated[bool, typer.Option("--split", help="Measure every second item,
 Size = Annotated[int, typer.Option("--cut", help="Cut files of bytes into items of so many bytes; 0: whole.", min=0)]
 Number = Annotated[int, typer.Option("--number", "-n", help="Measure so many items at most; 0: all.", min=0)]
 Together = Annotated[bool, typer.Option("--items", help="Many small files: also all of them in one, as an archive.")]
-Threads = Annotated[int, typer.Option(help="Processor threads of a codec; 0: as many as there are cores.", min=0)]
+Threads = Annotated[
+    int, typer.Option("--threads", "-T", help="Processor threads of a codec; 0: one a core.", min=0, max=1024)
+]
 Backend = Annotated[str, typer.Option(help="What runs the network: as of ardm compress.")]
 Device = Annotated[str, typer.Option(help="Where it runs: as of ardm compress.")]
 Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB.")]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -22,7 +23,7 @@ from ardm import archives, formats, places
 from ardm.admission import PIXELS, Budget
 from ardm.cli_each import STREAM, Bar, Place, bytes_of, each, name_of, place_of, standard_output, sweep_before
 from ardm.cli_list import record, table
-from ardm.console import dump, guard, note, plainly, say, streams
+from ardm.console import FAILED, dump, fail, guard, note, plainly, say, streams
 from ardm.files import (
     Done,
     Engine,
@@ -33,7 +34,7 @@ from ardm.files import (
     decompress_file,
     is_ours,
 )
-from ardm.places import ENDING, Found
+from ardm.places import ENDING, Found, LeftOut
 from ardm.whole import reasons, refuse_source
 
 
@@ -216,7 +217,7 @@ def compress(
         if archive is not None:
             _archive(files, archive, output is not None or stdout, how, verbose, bar)
             return
-        found = _found(files, recursive, packed=False)
+        found, left = _found(files, recursive, packed=False)
         place = place_of(found, output, stdout, force, bar)
         if place.sink is not None and len(found) > 1 and not exact:
             note("several files in one stream are kept byte for byte; --archive keeps them apart")
@@ -225,7 +226,8 @@ def compress(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
             return compress_file(source, target, how)
 
-        each(found, place, one, lambda done: _compressed(done, verbose), bar)
+        with _telling(left, bar):
+            each(found, place, one, lambda done: _compressed(done, verbose), bar)
 
 
 def decompress(
@@ -259,14 +261,15 @@ def decompress(
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
         budget = _budget(memory, max_pixels, force, max_output)
         how = How(engine, budget, force, keep, verify, format=format, progress=bar, taken=set())
-        found = _found(files, recursive, packed=True)
+        found, left = _found(files, recursive, packed=True)
         place = place_of(found, output, stdout, force, bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
             act = archives.restore_archive if _holds_items(source) else decompress_file
             return act(source, target, how)
 
-        each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=bytes_of(memory))
+        with _telling(left, bar):
+            each(found, place, one, lambda done: _restored(done, verbose), bar, seekable=bytes_of(memory))
 
 
 def cat(
@@ -317,7 +320,9 @@ def check(
         def line(done: Done) -> list[str]:
             return [f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"]
 
-        each(_found(files, recursive, packed=True), Place(writes=False), one, line, bar, seekable=bytes_of(memory))
+        found, left = _found(files, recursive, packed=True)
+        with _telling(left, bar):
+            each(found, Place(writes=False), one, line, bar, seekable=bytes_of(memory))
 
 
 def extract(
@@ -367,8 +372,10 @@ def list_files(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> None:
             records.append(record(source, verbose))
 
+        found, left = _found(files, recursive, packed=True)
         try:
-            each(_found(files, recursive, packed=True), Place(writes=False), one, None, bar, seekable=bytes_of(memory))
+            with _telling(left, bar):
+                each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))
         finally:
             if as_json:
                 dump(records)
@@ -379,14 +386,31 @@ def list_files(
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
-def _found(files: Sequence[Path], recursive: bool, packed: bool) -> list[Found]:
-    """The files that are meant; with -r, those in folders."""
+def _found(files: Sequence[Path], recursive: bool, packed: bool) -> tuple[list[Found], list[LeftOut]]:
+    """The files that are meant, with -r those in folders; and what is left out there."""
+    left: list[LeftOut] = []
     if not recursive:
-        return [Found.named(path) for path in files]
-    found = list(places.walk(files, packed))
+        return [Found.named(path) for path in files], left
+    found = list(places.walk(files, packed, left=left))
     if not found:
         note("there is no file in these folders" if packed is False else f"no file in these folders ends in {ENDING}")
-    return found
+    return found, left
+
+
+@contextmanager
+def _telling(left: Sequence[LeftOut], bar: Bar) -> Iterator[None]:
+    """At the end, what was left out of folders; where that is a failure, it is one of the command."""
+    try:
+        yield
+    finally:
+        bar.stop()
+        failed = [one for one in left if one.failed]
+        if failed:
+            fail(places.said_of(failed))
+        if len(failed) < len(left) and not bar.quiet:
+            note(places.said_of([one for one in left if not one.failed]))
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 def _refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
@@ -419,14 +443,17 @@ def _archive(files: Sequence[Path], target: Path, elsewhere: bool, how: How, ver
     bar.name = target.name
     if target != STREAM:
         sweep_before(target, set())
-    done = archives.make(list(places.walk(files)), standard_output(how.force, bar) if target == STREAM else target, how)
-    bar.stop()
-    if bar.quiet:
-        return
-    if target != STREAM:
-        say(*_compressed(done, verbose))
-    for text in done.notes:
-        note(text)
+    left: list[LeftOut] = []
+    found = list(places.walk(files, entries=True, left=left))
+    with _telling(left, bar):
+        done = archives.make(found, standard_output(how.force, bar) if target == STREAM else target, how)
+        bar.stop()
+        if bar.quiet:
+            return
+        if target != STREAM:
+            say(*_compressed(done, verbose))
+        for text in done.notes:
+            note(text)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------

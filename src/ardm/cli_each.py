@@ -35,7 +35,7 @@ from ardm.console import (
 from ardm.errors import ArdmError
 from ardm.files import Done, Failures, Sink, Unwritten, read_up_to, write_all
 from ardm.places import Found
-from ardm.whole import reasons, sweep
+from ardm.whole import make_folders, reasons, sweep
 
 STREAM = Path("-")
 """Standard input or output."""
@@ -61,7 +61,7 @@ class Place:
             return self.sink or self.given
         with reasons(f"cannot write {self.given}"):
             folder = self.given / found.below.parent
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder, self.given)
         return folder
 
 

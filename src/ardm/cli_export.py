@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ardm.cli_options import Threads
 from ardm.console import fail, guard, say
 from ardm.errors import ArdmError
 
@@ -48,7 +49,7 @@ def export(
     items: Annotated[int, typer.Option(help="Items to calibrate with and to measure the cost on.", min=8)] = 128,
     name: Annotated[str, typer.Option(help="What to call it.")] = "",
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite.")] = False,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0: as many as there are cores.", min=0)] = 0,
+    threads: Threads = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only say what goes wrong.")] = False,
 ) -> None:
     """Make a codec model of a trained one: a network in integers, the same on every machine, for `ardm compress -m`.

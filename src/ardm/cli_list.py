@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,10 +34,18 @@ def _described(file: BinaryIO, ours: bool, verbose: bool) -> dict[str, Any]:
         file.seek(at)
         archive = frames.open_archive(file, UNLIMITED)
         names = archive.names or [None] * len(archive)
-        facts["entries"] = [{"name": name, **_facts(archive.info(k))} for k, name in enumerate(names)]
+        facts["entries"] = [
+            {"name": name, **_facts(archive.info(k)), **_entry(archive, k)} for k, name in enumerate(names)
+        ]
     elif verbose and len(infos) > 1:
         facts["entries"] = [{"name": None, **_facts(info)} for info in infos]
     return facts
+
+
+def _entry(archive: frames.Archive, number: int) -> dict[str, Any]:
+    """What an item stands for, if it is no file."""
+    entry, leads = archive.entry(number)
+    return {"kind": entry, "size": "-", "target": os.fsdecode(leads)} if entry else {}
 
 
 def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
@@ -88,7 +97,9 @@ def table(records: Sequence[dict[str, Any]]) -> None:
     for one in records:
         rows.append(_row(one, one["file"] or "-"))
         each = "" if one["items"] is not None else "frame "
-        rows += [_row(entry, f"  {each}{k} {entry['name'] or ''}") for k, entry in enumerate(one.get("entries", []))]
+        for k, entry in enumerate(one.get("entries", [])):
+            leads = f" -> {entry['target']}" if entry["kind"] == "link" else ""
+            rows.append(_row(entry, f"  {each}{k} {entry['name'] or ''}{leads}"))
     widths = [max(len(row[k]) for row in rows) for k in range(len(_HEADS) - 1)]
     for row in rows:
         say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub.")]
 Seed = Annotated[int, typer.Option(help="Every random draw depends on it.", min=0, max=2**63 - 1)]
 Calls = Annotated[int | None, typer.Option("--calls", help="Network calls (default: 50, or the model's own).", min=1)]
-Threads = Annotated[int, typer.Option(help="Processor threads; 0: as many as there are cores.", min=0)]
+Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads; 0: one a core.", min=0, max=1024)]
 Order = Annotated[
     str,
     typer.Option(

@@ -14,13 +14,13 @@ What lies outside an item is never asked for and costs nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from itertools import groupby
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -45,10 +45,19 @@ BACKENDS = ("auto", "int8", "float32", "float64", "int64", "numpy")
 """What integers are held in: bytes and float32 where certified; "numpy" is the arbiter, in int64 without PyTorch."""
 BATCH = 64
 """Items that are decoded together, at most."""
+WAVE = 4
+"""Batches a core between two looks at what is done: progress is shown then."""
+FEW = 1 << 11
+"""Sites that a network call sees for each thread: for fewer, waking a thread takes as long as what it would do."""
 PIXELS = 1 << 17
 """Pixels of states that a network is given at once, at most, unless a single state has more."""
 
+SIDE_BY_SIDE = 1 << 15
+"""Pixels of items that are decoded side by side, at most, unless a single one has more."""
+
 Shape = tuple[int, int, int]
+Ask = tuple[Ints, Ints, Asked]
+"""What a network is asked: values, what is known of them, and where."""
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 DEFAULT_MODEL = "cifar10-codec"
@@ -239,12 +248,16 @@ class Walker:
 
     def decode(self, decoders: Sequence[Told]) -> Ints:
         """Items (n, M, h, w), each told by its decoder.  Raises CodecError where a stream ends."""
+        return in_step([self.decoding(decoders)], lambda asks: [self.run(*ask) for ask in asks])[0]
+
+    def decoding(self, decoders: Sequence[Told]) -> Generator[Ask, Rows, Ints]:
+        """As decode, for who asks the network: yields what it is asked, and is sent what it says."""
         n, size = len(decoders), math.prod(self.shape)
         value = np.zeros((n, *self.shape), dtype=np.int64)
         depth = np.zeros_like(value)
         flat, known = value.reshape(n, size), depth.reshape(n, size)
         for _, digit, site in self.steps:
-            rows = self.run(value, depth, self._asked(np.repeat(np.arange(n), len(site)), np.tile(site, n)))
+            rows = yield value, depth, self._asked(np.repeat(np.arange(n), len(site)), np.tile(site, n))
             told = np.zeros(n * len(site), dtype=np.int64)
             for stage, radix in enumerate(rows.radices):
                 table = rows.table(stage, told).reshape(n, len(site), radix)
@@ -263,6 +276,32 @@ class Walker:
     def _asked(self, lane: Ints, site: Ints) -> Asked:
         _, h, w = self.shape
         return Asked(lane, site // (h * w), site // w % h, site % w)
+
+
+def in_step(
+    walks: Sequence[Generator[Ask, Rows, Result]], ask: Callable[[Sequence[Ask]], Sequence[Rows]]
+) -> list[Result]:
+    """What each of several walks comes to; all of them ask at the same time, as long as they go on."""
+    found: dict[int, Result] = {}
+    answers: dict[int, Rows | None] = dict.fromkeys(range(len(walks)))
+    while answers:
+        asks: dict[int, Ask] = {}
+        for k, rows in answers.items():
+            one, result = _on(walks[k], rows)
+            if one is not None:
+                asks[k] = one
+            elif result is not None:
+                found[k] = result
+        answers = dict(zip(asks, ask(list(asks.values())), strict=True)) if asks else {}
+    return [found[k] for k in range(len(walks))]
+
+
+def _on(walk: Generator[Ask, Rows, Result], rows: Rows | None) -> tuple[Ask | None, Result | None]:
+    """One step of a walk, the first without an answer: what it asks, or, at its end, what it has come to."""
+    try:
+        return (next(walk) if rows is None else walk.send(rows)), None
+    except StopIteration as end:
+        return None, end.value
 
 
 def _stages(rows: Rows, told: Ints) -> tuple[Ints, Ints]:
@@ -298,12 +337,14 @@ class Symbols:
 class ModelCoder:
     """A codec model with a number of calls, as `frames` asks for it (`PartCoder`).
 
-    threads: how many cores are used; 0: as many as PyTorch does.  Raises ArdmError for calls that the model has not.
+    threads: how many cores are used; 0: as many as PyTorch does, and one where an item is small.  Raises ArdmError for
+    calls that the model has not.
     """
 
     def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
         model.when(calls, 1, 1)
         self.model, self._calls, self._run, self._threads = model, calls, run, threads
+        self._stop = Event()
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
         self._batch = BATCH
         if max(model.size) and isinstance(getattr(run, "bounds", None), dict):  # else areas say how many go together
@@ -359,7 +400,7 @@ class ModelCoder:
 
     def encode(self, jobs: Iterable[Sequence[Samples]]) -> Iterator[list[Symbols]]:
         """The parts of each job as symbols."""
-        return self._batches(jobs, lambda job: tuple(part.shape for part in job), self._encoded)
+        return self._batches(jobs, lambda job: tuple(part.shape for part in job), self._encoded, _alike)
 
     def finish(self, coded: Sequence[Symbols], check: int) -> bytes:
         """The stream of some parts."""
@@ -370,7 +411,7 @@ class ModelCoder:
 
     def decode(self, jobs: Iterable[tuple[bytes, Sequence[Shape]]]) -> Iterator[tuple[list[Samples], int]]:
         """The parts of each job, and the check at the end of its stream.  Raises CodecError where a stream is damaged."""
-        return self._batches(jobs, lambda job: tuple(job[1]), self._decoded)
+        return self._batches(jobs, lambda job: tuple(job[1]), self._decoded, _in_turn)
 
     def _encoded(self, jobs: list[Sequence[Samples]]) -> list[list[Symbols]]:
         """Jobs of the same shapes."""
@@ -389,6 +430,21 @@ class ModelCoder:
         return [Symbols(*(np.concatenate(x) for x in zip(*mine, strict=True))) for mine in pieces]
 
     def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
+        """Jobs of any shapes, side by side."""
+        alike: dict[tuple[Shape, ...], list[int]] = {}
+        for k, (_, shapes) in enumerate(jobs):
+            alike.setdefault(tuple(shapes), []).append(k)
+        walks = in_step([self._decoding([jobs[k] for k in same]) for same in alike.values()], self._ask_all)
+        order = {
+            k: done
+            for same, walk in zip(alike.values(), walks, strict=True)
+            for k, done in zip(same, walk, strict=True)
+        }
+        return [order[k] for k in range(len(jobs))]
+
+    def _decoding(
+        self, jobs: list[tuple[bytes, Sequence[Shape]]]
+    ) -> Generator[Ask, Rows, list[tuple[list[Samples], int]]]:
         """Jobs of the same shapes."""
         decoders = [Decoder(stream) for stream, _ in jobs]
         kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
@@ -396,7 +452,9 @@ class ModelCoder:
         for c, h, w in jobs[0][1]:
             part = np.empty((len(jobs), c, h, w), dtype=kind)
             for y, x, (tall, wide), walker in self._tiles((c, h, w)):
-                items = walker.decode(decoders)[:, :c, :tall, :wide]  # of a plane on its own all channels are equal
+                items = (yield from walker.decoding(decoders))[
+                    :, :c, :tall, :wide
+                ]  # of a plane on its own all channels are equal
                 part[:, :, y : y + tall, x : x + wide] = self._letters[items] if self.model.alphabet else items
             for mine, samples in zip(parts, part, strict=True):
                 mine.append(samples)
@@ -417,22 +475,36 @@ class ModelCoder:
         if found is None:
             if len(self._walkers) >= 16:
                 self._walkers.clear()
-            found = self._walkers[key] = Walker(self.model, self.calls, self._run, shape, planes, inside)
+            found = self._walkers[key] = Walker(self.model, self.calls, self._ask, shape, planes, inside)
         return found
 
     def _batches(
-        self, jobs: Iterable[Job], shapes: Callable[[Job], tuple[Shape, ...]], work: Callable[[list[Job]], list[Result]]
+        self,
+        jobs: Iterable[Job],
+        shapes: Callable[[Job], tuple[Shape, ...]],
+        work: Callable[[list[Job]], list[Result]],
+        batches: Callable[[list[tuple[Shape, ...]], int, int], list[list[int]]],
     ) -> Iterator[Result]:
-        """work on batches of jobs of the same shapes, as many at once as there are cores; results in order."""
+        """work on batches of jobs, as many at once as there are cores; results in order."""
         cores = self._cores()
         for ahead in _ahead(jobs, lambda job: sum(h * w for _, h, w in shapes(job)), cores):
-            batches = []
-            for _, same in groupby(ahead, shapes):
-                run = list(same)
-                each = min(self._batch, -(-len(run) // cores))
-                batches += [run[a : a + each] for a in range(0, len(run), each)]
-            for done in self._each(work, batches, cores):
-                yield from done
+            runs = batches([shapes(job) for job in ahead], cores, self._batch)
+            sites = max(sum(self._sites(shapes(ahead[k])) for k in run) for run in runs)
+            done, first = dict[int, Result](), 0
+            for a in range(0, len(runs), WAVE * cores):
+                wave = runs[a : a + WAVE * cores]
+                for run, results in zip(
+                    wave, self._each(work, [[ahead[k] for k in run] for run in wave], cores, sites), strict=True
+                ):
+                    done.update(zip(run, results, strict=True))
+                while first in done:
+                    yield done.pop(first)
+                    first += 1
+
+    def _sites(self, shapes: tuple[Shape, ...]) -> int:
+        """Sites of a plane that a network call sees, in the largest of some parts."""
+        tall, wide = self.model.size
+        return max((min(h, tall or h) * min(w, wide or w) for _, h, w in shapes), default=0)
 
     def _cores(self) -> int:
         if self._threads or isinstance(self._run, Arbiter):
@@ -442,18 +514,47 @@ class ModelCoder:
         return get_num_threads()
 
     def _each(
-        self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], cores: int
+        self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], cores: int, sites: int
     ) -> list[list[Result]]:
+        """Of each batch, in order; sites: that a network call sees of the largest.
+
+        What ends this early, such as Ctrl-C, ends the work of the other threads, too.
+        """
+        self._stop.clear()
         if isinstance(self._run, Arbiter):
             return [work(batch) for batch in batches]
         from ardm.exact.machine import threads
 
         at_once = min(cores, len(batches))
-        with threads(max(1, cores // at_once)):
+        within = cores // at_once if self._threads else min(cores // at_once, sites // FEW)
+        with threads(max(1, within)):
             if at_once == 1:
                 return [work(batch) for batch in batches]
-            with ThreadPoolExecutor(at_once) as pool:
+            pool = ThreadPoolExecutor(at_once)
+            try:
                 return list(pool.map(work, batches))
+            except BaseException:
+                self._stop.set()
+                raise
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _ask_all(self, asks: Sequence[Ask]) -> Sequence[Rows]:
+        together = getattr(self._run, "together", None)
+        if together is None or len(asks) < 2:
+            return [self._ask(*ask) for ask in asks]
+        self._go_on()
+        found: Sequence[Rows] = together(asks)
+        return found
+
+    def _go_on(self) -> None:
+        """Unless nobody waits for it any more."""
+        if self._stop.is_set():
+            raise InterruptedError("nobody waits for this any more")
+
+    def _ask(self, value: Ints, depth: Ints, asked: Asked) -> Rows:
+        self._go_on()
+        return self._run(value, depth, asked)
 
 
 class TableCoder(ModelCoder):
@@ -510,6 +611,33 @@ class TableCoder(ModelCoder):
             size = (min(self.together, count - first), columns)
             found.append(self._walker((1, *size), 1, size).decode([decoder])[0, 0])
         return np.concatenate(found)
+
+
+def _alike(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[list[int]]:
+    """Which jobs are worked on together: those of the same shapes, at most `batch`."""
+    alike: dict[tuple[Shape, ...], list[int]] = {}
+    for k, shape in enumerate(shapes):
+        alike.setdefault(shape, []).append(k)
+    runs: list[list[int]] = []
+    for same in alike.values():
+        each = min(batch, -(-len(same) // cores))
+        runs += [same[a : a + each] for a in range(0, len(same), each)]
+    return runs
+
+
+def _in_turn(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[list[int]]:
+    """Which jobs are worked on together: as they come, of whatever shapes, at most `batch`."""
+    areas = [sum(h * w for _, h, w in parts) for parts in shapes]
+    most = min(SIDE_BY_SIDE, -(-sum(areas) // cores))
+    runs: list[list[int]] = [[]]
+    held = 0
+    for k, area in enumerate(areas):
+        if runs[-1] and (held + area > most or len(runs[-1]) == batch):
+            runs.append([])
+            held = 0
+        runs[-1].append(k)
+        held += area
+    return runs
 
 
 def _ahead(jobs: Iterable[Job], area: Callable[[Job], int], cores: int) -> Iterator[list[Job]]:

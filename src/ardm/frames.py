@@ -53,6 +53,8 @@ STORED_RUN = {Kind.BYTES: 22, Kind.IMAGE: 22, Kind.AUDIO: 20, Kind.ARRAY: 22}
 """Span of the regions of what is stored and has one row, by kind; LZMA2 looks back 2^22 bytes."""
 WAITING = 1 << 26
 """Bytes of regions without a job that wait for one with a job, at most."""
+ENTRIES = ("folder", "link")
+"""Names in about of an item without bytes that is no file: an empty folder; a symbolic link, with where it leads."""
 SLIGHT = 1 << 12
 """Bytes of a file up to which it may matter that naming a model takes some."""
 
@@ -863,6 +865,15 @@ class Archive:
         if self.names is None or name not in self.names:
             raise ArdmError(f"no item of the archive is named {name!r}{'; they have no names' * (self.names is None)}")
         return self.names.index(name)
+
+    def entry(self, item: int) -> tuple[str, bytes]:
+        """What an item stands for: ("", b"") for a file, ("folder", b"") for an empty folder, ("link", where it leads)."""
+        source = self._source(item)
+        if source.form.kind == Kind.BYTES and not source.form.samples:
+            for entry in ENTRIES:
+                if entry in source.about:
+                    return entry, source.about[entry]
+        return "", b""
 
     def info(self, item: int) -> FrameInfo:
         """What an item says about itself; its header_bytes are those at its place."""

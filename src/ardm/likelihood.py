@@ -314,7 +314,6 @@ def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Ten
 
     Raises ArdmError where the model gave no distribution for an item that is possible at all.
     """
-    _refuse_context(context, x)
     B, faults = len(x), Faults()
     out = torch.empty(passes * B, dtype=torch.double, device=x.device)
     known = None if given is None else given.to(x.device).expand_as(x)
@@ -438,7 +437,6 @@ def _teacher_forced(
     model: AnyModel, when: Tensor, x: Tensor, begun: Tensor, context: Tensor | None, chunk: int
 ) -> Tensor:
     """(B,) float64: −log p of every digit revealed, each given x cut to what is known before its step."""
-    _refuse_context(context, x)
     nats, faults = torch.zeros(len(x), dtype=torch.double, device=x.device), Faults()
     rows = _rows(when, len(x))
     for a in range(0, len(rows[0]), chunk):
@@ -455,14 +453,6 @@ def _teacher_forced(
         lacking = none.index_add(0, sites.lane, bad.long())
         faults.see(lacking, none.index_add(0, sites.lane, torch.ones_like(sites.lane)), steps, items)
     return _settled(nats[None], faults)[0]
-
-
-def _refuse_context(context: Tensor | None, x: Tensor) -> None:
-    """Chunks take rows of it, so that too many would go unnoticed."""
-    if context is not None and (context.ndim == 0 or len(context) != len(x)):
-        raise ArdmError(
-            f"context has a row (such as a class label) for each of the {len(x)} items; got {tuple(context.shape)}"
-        )
 
 
 def _rows(when: Tensor, batch: int) -> tuple[Tensor, Tensor]:

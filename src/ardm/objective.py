@@ -115,9 +115,9 @@ def bound_step(
     free = hidden + steps.known
     scored = hidden
     if subset is not None:
-        if key is None and generator is None:
-            raise ArdmError("a random subset of sites needs a generator")
-        if key is None and generator is not None:
+        if key is None:
+            if generator is None:
+                raise ArdmError("a random subset of sites needs a generator")
             key = torch.rand(mask.shape, generator=generator, device=generator.device, dtype=torch.float32)
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-import sys
+import stat
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,9 @@ from ardm import formats
 from ardm.content import Kind
 from ardm.errors import ArdmError
 from ardm.frames import FrameInfo
+from ardm.whole import HERE, Naming, is_leftover, reason
 
 ENDING = ".ardm"
-STEP_BYTES = 240
-"""Bytes of one step of a name of an item: file systems take 255, and a name that is taken gets a number."""
 
 _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
 _NEVER = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]")
@@ -30,11 +30,15 @@ _WINDOWS = re.compile(r'[<>:"|?*]')
 
 @dataclass(frozen=True)
 class Found:
-    """A file to work on: where it is; its path below the folder that was named, or its name; and what was named."""
+    """A file to work on: where it is; its path below the folder that was named, or its name; and what was named.
+
+    entry: "folder" for an empty folder, "link" for a symbolic link, "" for a file.
+    """
 
     path: Path
     below: Path
     given: Path
+    entry: str = ""
 
     @classmethod
     def named(cls, path: Path) -> Found:
@@ -42,25 +46,96 @@ class Found:
         return cls(path, Path(path.name), path)
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """Something in a folder that is not taken: where, what it is, and whether that is a failure rather than its nature."""
+
+    path: Path
+    what: str
+    failed: bool = False
+
+
 # --- files in, files out ----------------------------------------------------------------------------------------------
 
 
-def walk(given: Iterable[Path], packed: bool | None = None) -> Iterator[Found]:
+def walk(
+    given: Iterable[Path], packed: bool | None = None, entries: bool = False, left: list[LeftOut] | None = None
+) -> Iterator[Found]:
     """Files as they were named, and those in folders, by name; links inside folders are not followed.
 
-    packed: in folders, only files that end in .ardm (True), or only others (False).
+    packed: in folders, only files that end in .ardm (True), or only others (False).  entries: also empty folders and
+    links, as what they are.  left: grows by everything else in folders that is not taken.
     """
+    left = [] if left is None else left
     for path in given:
         if not path.is_dir():
             yield Found.named(path)
             continue
-        for folder, folders, names in os.walk(path):
-            folders.sort()
-            for name in sorted(names):
-                inside = Path(folder, name)
-                suits = packed is None or packed == (inside.suffix.lower() == ENDING)
-                if suits and inside.is_file() and not inside.is_symlink() and not name.startswith(".ardm-"):
-                    yield Found(inside, inside.relative_to(path), path)
+        yield from _inside(path, packed, entries, left)
+
+
+def _inside(given: Path, packed: bool | None, entries: bool, left: list[LeftOut]) -> Iterator[Found]:
+    """What a folder holds.  No function calls itself here, for folders may be 2,000 deep."""
+    waiting = [(given, Path())]
+    while waiting:
+        folder, below = waiting.pop()
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            left.append(LeftOut(folder, f"a folder that cannot be read ({reason(error)})", failed=True))
+            continue
+        folders, taken = [], 0
+        for name in names:
+            path, inside = folder / name, below / name
+            kind, failed = _kind(path)
+            if kind == "folder":
+                folders.append((path, inside))
+            elif packed is not None and packed != (path.suffix.lower() == ENDING):
+                continue
+            elif kind == "file" or (kind == "link" and entries):
+                taken += 1
+                yield Found(path, inside, given, "link" if kind == "link" else "")
+            else:
+                left.append(LeftOut(path, kind, failed))
+        if entries and not folders and not taken:
+            yield Found(folder, below, given, "folder")
+        waiting += reversed(folders)
+
+
+def _kind(path: Path) -> tuple[str, bool]:
+    """What something in a folder is: "file", "folder", "link" or a reason to leave it out; whether that is a failure."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError as error:
+        return f"out of reach ({reason(error)})", True
+    if stat.S_ISLNK(mode):
+        return "link", False
+    if is_leftover(path.name):
+        return "left by an interrupted run", False
+    if stat.S_ISDIR(mode):
+        return "folder", False
+    if stat.S_ISREG(mode):
+        return ("file", False) if os.access(path, os.R_OK) else ("a file that may not be read", True)
+    kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+    return kinds.get(stat.S_IFMT(mode), "no ordinary file"), False
+
+
+SHOWN = 5
+"""Names that a note about several lists, at most."""
+
+
+def told(names: Sequence[str]) -> str:
+    """Names, as many as a person reads."""
+    return ", ".join(names[:SHOWN]) + f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
+
+
+def said_of(left: Sequence[LeftOut]) -> str:
+    """What was left out, in one sentence: how many of which, and their names; "" for nothing."""
+    if not left:
+        return ""
+    kinds = Counter(one.what for one in left)
+    counts = ", ".join(f"{count} x {what}" for what, count in sorted(kinds.items()))
+    return f"{len(left)} left out ({counts}): {told([str(one.path) for one in left])}"
 
 
 def compressed_path(source: Path, target: Path | None = None) -> Path:
@@ -113,6 +188,50 @@ def refuse_same(source: Any, target: Any) -> None:
         raise ArdmError(f"{source} would be overwritten by itself; give another name with -o")
 
 
+# --- links of archives ------------------------------------------------------------------------------------------------
+
+FOLLOWED = 40
+"""Links that lead to one another, at most: as many as systems follow."""
+LONGEST_LINK = 4096
+"""Bytes of where a link leads, at most, and steps on the way."""
+
+
+def leading_out(links: Mapping[str, str], here: Naming = HERE) -> list[str]:
+    """The links of an archive that, followed through all others, lead out of its folder, in a circle, or too far.
+
+    links: by the path of each, where it leads.  here: what the file system makes of names.  Only texts are looked at.
+    """
+    folded = {_folded(path, here): target for path, target in links.items()}
+    return [name for name in links if _leads_out(name, folded, here)]
+
+
+def _leads_out(name: str, folded: Mapping[str, str], here: Naming) -> bool:
+    inside, ahead, followed, steps = name.split("/")[:-1], [name.split("/")[-1]], 0, 0
+    while ahead:
+        step = ahead.pop()
+        steps += 1
+        if steps > LONGEST_LINK:
+            return True
+        if step in ("", "."):
+            continue
+        if step == "..":
+            if not inside:
+                return True
+            inside.pop()
+            continue
+        if here.strict and ("~" in step or _step(step, here, first=True) != step):  # another name of something else
+            return True
+        target = folded.get(_folded("/".join([*inside, step]), here))
+        if target is None:
+            inside.append(step)
+            continue
+        followed += 1
+        if target.startswith("/") or followed > FOLLOWED:
+            return True
+        ahead += target.split("/")[::-1]
+    return False
+
+
 # --- names of items ---------------------------------------------------------------------------------------------------
 
 
@@ -125,56 +244,81 @@ def item_name(found: Found) -> str:
     return "/".join(step for step in path.parts if step not in (".", ".."))
 
 
-def safe_names(names: Sequence[str], windows: bool = sys.platform == "win32") -> list[str]:
-    """Names of items as paths that stay inside a folder, and that no system takes for one another or for a device.
+def safe_names(names: Sequence[str], here: Naming = HERE, folders: Sequence[bool] | None = None) -> list[str]:
+    """Names of items as paths that stay inside a folder, and that the file system there does not mistake.
 
-    Names that are harmless stay as they are; of those that fold together (A and a, é in two writings) the first does.
+    here: what it makes of names.  Names that it takes stay as they are; of those that it takes for one another (A and a,
+    é in two writings) the first does.  folders: which are those of folders, whose names may begin others.
     """
     made: list[str] = []
-    taken: dict[str, bool] = {}  # folded path: whether it is a file
-    numbers: dict[str, int] = {}  # folded path: the last number that was given beside it
-    for name in names:
-        steps = [_step(step, windows) for step in name.split("/") if step not in ("", ".", "..")] or ["item"]
-        made.append(_free(steps, taken, numbers))
+    taken: dict[str, bool] = {}  # path as the system takes it: whether it is a file
+    numbers: dict[str, int] = {}  # such a path: the last number that was given beside it
+    for k, name in enumerate(names):
+        steps = [step for step in name.split("/") if step not in ("", ".", "..")] or ["item"]
+        steps = [_step(step, here, first=not i) for i, step in enumerate(steps)]
+        made.append(_free(steps, taken, numbers, here, file=folders is None or not folders[k]))
     return made
 
 
-def _step(step: str, windows: bool) -> str:
+def _step(step: str, here: Naming, first: bool) -> str:
     step = _NEVER.sub("_", step)
-    if re.match(r"[A-Za-z]:", step):
+    if first and re.match(r"[A-Za-z]:", step):
         step = step.replace(":", "_", 1)
-    if windows:
+    if here.strict:
         step = _WINDOWS.sub("_", step)
-    if step[-1] in " .":
-        step = step[:-1] + "_"
-    if _DEVICES.fullmatch(step) or step.startswith(".ardm-"):  # the latter are swept as leftovers
+        if step[-1] in " .":
+            step = step[:-1] + "_"
+        if _DEVICES.fullmatch(step):
+            step = "_" + step
+    if is_leftover(step):  # it would be swept
         step = "_" + step
-    if len(step.encode()) > STEP_BYTES:
-        suffix = Path(step).suffix
-        suffix = suffix if len(suffix.encode()) < 16 else ""
-        step = step.encode()[: STEP_BYTES - len(suffix.encode())].decode("utf-8", "ignore").rstrip(" .") + suffix
-    return step
+    if _length(step, here) <= here.longest:
+        return step
+    stem, suffix = os.path.splitext(step)
+    return _short(stem, suffix, here) if _length(suffix, here) <= 16 else _short(step, "", here)
 
 
-def _free(steps: list[str], taken: dict[str, bool], numbers: dict[str, int]) -> str:
+def _length(step: str, here: Naming) -> int:
+    return len(step.encode("utf-16-le")) // 2 if here.strict else len(step.encode())
+
+
+def _short(stem: str, end: str, here: Naming) -> str:
+    """As much of a stem as fits before a short end."""
+    room = here.longest - _length(end, here)
+    if here.strict:
+        stem = stem.encode("utf-16-le")[: 2 * room].decode("utf-16-le", "ignore")
+    else:
+        stem = stem.encode()[:room].decode("utf-8", "ignore")
+    return (stem.rstrip(" .") or "_") + end
+
+
+def _free(steps: list[str], taken: dict[str, bool], numbers: dict[str, int], here: Naming, file: bool) -> str:
     """A path for these steps beside those that are taken: a folder may be shared, and a file may not."""
     path = ""
     for k, step in enumerate(steps):
-        last = k == len(steps) - 1
+        last = file and k == len(steps) - 1
         stem, suffix = os.path.splitext(step) if last else (step, "")
         candidate = path + step
-        first = _folded(candidate)
+        first = _folded(candidate, here)
         number = numbers.get(first, 1)
-        while (used := taken.get(_folded(candidate))) is not None and (last or used is True):
+        while (used := taken.get(_folded(candidate, here))) is not None and (last or used is True):
             number += 1
-            candidate = f"{path}{stem} ({number}){suffix}"
+            candidate = path + _numbered(stem, f" ({number})", suffix, here)
         if number > 1 and last:
             numbers[first] = number
-        taken[_folded(candidate)] = last
+        taken[_folded(candidate, here)] = last
         path = candidate + "/"
     return path[:-1]
 
 
-def _folded(path: str) -> str:
-    """What a system that folds names takes a path for."""
+def _numbered(stem: str, number: str, suffix: str, here: Naming) -> str:
+    whole = stem + number + suffix
+    end = number + suffix * (_length(suffix, here) <= 16)
+    return whole if _length(whole, here) <= here.longest else _short(stem, end, here)
+
+
+def _folded(path: str, here: Naming) -> str:
+    """What the system takes a path for."""
+    if not here.folds:
+        return path
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold()).casefold()

@@ -122,7 +122,7 @@ class Plan:
         if len(self.when) == 1:
             lanes = torch.arange(state.batch, device=state.value.device)[:, None] * D
             return Sites((lanes + self._groups[k].to(lanes.device)).flatten(), D)
-        return Sites.where((self.when == k).any(1))
+        return Sites.where((self.when == k).any(1).to(state.depth.device))
 
     def _refuse(self, state: Partial) -> None:
         """A plan for other items, or a start that it does not know of, would give wrong values silently."""
@@ -240,7 +240,9 @@ class Confident:
         flat, (stage, width) = state.depth.flatten(1).cpu(), self._turns
         for s in range(self.stages):
             if ((flat <= s).sum(1) != (width * (stage == s)).sum(1)).any():
-                raise ArdmError("the plan does not begin where the state ends; use plan.given(state.depth)")
+                raise ArdmError(
+                    "the plan does not begin where the state ends; use plan.given(state.depth) of one for nothing known"
+                )
 
     def select(self, k: int, state: Partial, prediction: Asked) -> Sites:
         """The next sites of least entropy (Shannon, of the next digit); asks the prediction at every hidden site.

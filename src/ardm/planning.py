@@ -106,11 +106,14 @@ def random(depth: Tensor, stages: int, share: Shares, generator: torch.Generator
 
 def confident(depth: Tensor, stages: int, share: Shares) -> Confident:
     """The hidden sites of least entropy first, stage after stage; depth (B, *shape)."""
+    D = prod(depth.shape[1:])
+    if not depth.any():
+        return Confident(tuple(s * D + t for s, own in enumerate(share((D,) * stages)) for t in own), D, stages)
     rows = []
     for hidden in left(_counted(depth), stages):
         edges = [[*starts, n] for starts, n in zip(share(hidden), hidden, strict=True)]
         rows.append(tuple((s, b - a) for s, own in enumerate(edges) for a, b in pairwise(own)))
-    return Confident((), prod(depth.shape[1:]), stages, tuple(rows))
+    return Confident((), D, stages, tuple(rows))
 
 
 def ordered(config: OrderConfig, depth: Tensor, stages: int, calls: int) -> Plan:

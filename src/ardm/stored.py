@@ -1,11 +1,11 @@
-"""Samples to bytes without a model: the shortest of a few ways that need no more than the standard library.
+"""Samples to bytes without a model: the shortest of a few ways, which NumPy and the standard library undo.
 
     RAW        the samples
     CONSTANT   one sample a plane
     DEFLATE    v length | deflate of the samples
     LZMA       distance 1 | v length | LZMA2 of the samples, each byte less the one `distance` before it
     FILTERED   filter 1 a plane | v length | LZMA2 of what the filters leave, low bytes and high bytes apart
-    FLAC       v length | a FLAC stream (sound; only where the package soundfile is installed)
+    FLAC       v length | a FLAC stream (sound; written only where libFLAC is, by the package soundfile; read everywhere)
 
 A filter says what is subtracted of each sample, modulo 2^8 or 2^16; outside a plane is nothing:
 
@@ -23,13 +23,15 @@ import io
 import lzma
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from ardm import flacstream
 from ardm.container import Method, Reader, deflate, inflate, varint
 from ardm.content import Kind, Samples
-from ardm.errors import CodecError, Unsupported, out_of_memory
+from ardm.errors import CodecError, Unsupported
 
 DICTIONARY = 1 << 22
 """Bytes that LZMA2 may look back, in every file."""
@@ -59,7 +61,7 @@ def store(x: Samples, kind: Kind) -> tuple[Method, bytes]:
 def restore(method: Method, file: Reader, out: Samples) -> None:
     """Fill samples `out` (c, h, w) with what store made of them.
 
-    Raises CodecError where the bytes do not hold exactly that, ArdmError where a package is missing.
+    Raises CodecError where the bytes do not hold exactly that.
     """
     if not out.size and method != Method.RAW:
         raise CodecError(f"damaged file: no samples are stored, and by method {int(method)}")
@@ -255,19 +257,16 @@ def _unfilter(codes: bytes, residue: bytes, out: Samples) -> None:
 
 
 def _flac(x: Samples) -> Iterator[bytes]:
-    """Sound (c, 1, n) as a FLAC stream, if there is a package for it and it gives back what it was given."""
-    try:
-        import soundfile
-    except (ImportError, OSError):  # OSError: the package is there and its library is not
-        return
-    if x.shape[0] > 8:
+    """Sound (c, 1, n) as a FLAC stream, if libFLAC is there to write it, and every installation reads the same of it."""
+    package = flacstream.library()
+    if package is None or x.shape[0] > 8:
         return
     file, wide = io.BytesIO(), x.itemsize > 1
     signed = (x[:, 0].T.astype(np.int32) - (1 << 15 if wide else 1 << 7)) << (0 if wide else 8)
     try:
-        soundfile.write(file, signed.astype(np.int16), 44100, format="FLAC", subtype="PCM_16" if wide else "PCM_S8")
+        package.write(file, signed.astype(np.int16), 44100, format="FLAC", subtype="PCM_16" if wide else "PCM_S8")
         again = np.empty_like(x)
-        _restore_flac(file.getvalue(), again)
+        _restore_flac_plainly(file.getvalue(), again)
     except (RuntimeError, CodecError):  # soundfile.LibsndfileError is a RuntimeError
         return
     if np.array_equal(x, again):
@@ -275,24 +274,38 @@ def _flac(x: Samples) -> Iterator[bytes]:
 
 
 def _restore_flac(data: bytes, out: Samples) -> None:
-    """The samples of a FLAC stream into out (c, 1, n)."""
-    try:
-        import soundfile
-    except (ImportError, OSError) as error:
-        if out_of_memory(error):
-            raise MemoryError from error
-        raise Unsupported("part of this file is FLAC, which needs another package: pip install soundfile") from None
-    c, _, n = out.shape
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            if (file.format, file.channels, file.frames) != ("FLAC", c, n):
-                raise CodecError("damaged file: its FLAC stream is not of the size that its header says")
-            signed = file.read(n + 1, dtype="int16", always_2d=True)
-    except (RuntimeError, TypeError) as error:
-        if out_of_memory(error):
-            raise MemoryError from error
-        raise CodecError("damaged file: its FLAC stream cannot be decoded") from None
-    if signed.shape != (n, c):
-        raise CodecError("damaged file: its FLAC stream ends early")
+    """The samples of a FLAC stream into out (c, 1, n), by libFLAC where it is there and sees nothing wrong."""
+    package, (c, h, n) = flacstream.library(), out.shape
+    if h != 1:
+        raise CodecError("damaged file: FLAC holds no planes of several rows")
+    if package is not None:
+        with suppress(RuntimeError, TypeError), package.SoundFile(io.BytesIO(data)) as file:
+            subtype = "PCM_16" if out.itemsize > 1 else "PCM_S8"
+            if (file.format, file.subtype, file.channels, file.frames) == ("FLAC", subtype, c, n):
+                signed = file.read(n + 1, dtype="int16", always_2d=True)
+                if signed.shape == (n, c):
+                    _unsigned(signed.T >> (0 if out.itemsize > 1 else 8), out)
+                    return
+    _restore_flac_plainly(data, out)
+
+
+def _unsigned(x: Samples, out: Samples) -> None:
+    out[:, 0] = (x.astype(np.int32) + (1 << 15 if out.itemsize > 1 else 1 << 7)).astype(out.dtype)
+
+
+def _restore_flac_plainly(data: bytes, out: Samples) -> None:
+    """The same with NumPy alone; CodecError unless the stream holds those samples and nothing else."""
     wide = out.itemsize > 1
-    out[:, 0] = ((signed.T.astype(np.int32) >> (0 if wide else 8)) + (1 << 15 if wide else 1 << 7)).astype(out.dtype)
+    try:
+        if data[:4] != flacstream.MAGIC:
+            raise flacstream.Broken("it is none")
+        ((_, first), *_), at = flacstream.parts(data)
+        head = flacstream.Head.of(first)
+        if (head.channels, head.bits) != (out.shape[0], 16 if wide else 8) or head.total not in (0, out.shape[2]):
+            raise CodecError("damaged file: its FLAC stream is not of the size that its header says")
+        x = flacstream.decode(data, at, head, out.shape[2])
+    except flacstream.Broken as why:
+        raise CodecError(f"damaged file: its FLAC stream cannot be decoded: {why}") from None
+    if x.shape[1] != out.shape[2]:
+        raise CodecError("damaged file: its FLAC stream ends early")
+    _unsigned(x, out)

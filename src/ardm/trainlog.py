@@ -45,7 +45,7 @@ class Log:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                raise ArdmError("train.tensorboard needs tensorboard: pip install 'ardm[tensorboard]'") from None
+                raise ArdmError("train.tensorboard needs tensorboard: pip install tensorboard") from None
             self.writer = SummaryWriter(trainer.folder / "tensorboard", purge_step=trainer.step + 1)
 
     def __enter__(self) -> Log:

@@ -7,14 +7,18 @@ as its writer lives, and `sweep` removes those that nobody holds.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import re
 import secrets
-import shutil
 import stat
 import sys
+import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ardm.errors import ArdmError
@@ -54,14 +58,79 @@ def write_whole(
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder that gets its name when the block ends without an error; another until then."""
+    """A new folder that gets its name when the block ends without an error; another until then.
+
+    What the block writes into it is synchronised all at once, before the folder is named.
+    """
     with reasons(f"cannot write {path}"):
         refuse_target(path, force=False)
         with _unnamed(path.parent, "", None) as new:
             yield new
+            _synchronise_all(new)
             refuse_target(path, force=False)
             new.rename(path)
             _settle(path.parent)
+
+
+def make_folders(path: Path, below: Path) -> None:
+    """The folder `path` inside `below`, which is there, and those between.
+
+    `Path.mkdir(parents=True)` and `os.makedirs` call themselves for each step, and names may have 2,000.
+    """
+    missing = []
+    while path != below and not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What a file system makes of names.
+
+    folds: A is a, or é in one writing is é in the other.  strict: names of devices, `: ? * < > | "` and dots or spaces
+    at the end of a step are refused or changed, as on Windows.  longest: of a step, in bytes (strict: UTF-16 units).
+    """
+
+    folds: bool = False
+    strict: bool = False
+    longest: int = 255
+
+
+WINDOWS = Naming(folds=True, strict=True, longest=240)
+"""What every system takes."""
+HERE = WINDOWS if sys.platform == "win32" else Naming(folds=sys.platform == "darwin")
+"""What this system usually takes; `naming` asks a folder."""
+
+
+def naming(folder: Path) -> Naming:
+    """What the file system of a folder makes of names, found by writing some into it; they are gone afterwards."""
+    if sys.platform == "win32":
+        return WINDOWS
+    with suppress(OSError):  # where nothing can be tried, nothing is trusted
+        longest = min(255, os.pathconf(folder, "PC_NAME_MAX"))
+        own = f"ardm-{secrets.token_hex(8)}-é"
+        folds = any(_takes(folder, own, other) for other in (own.upper(), unicodedata.normalize("NFD", own)))
+        return Naming(folds, not _takes(folder, f'{own}:?*<>|". ', f'{own}:?*<>|". '), longest)
+    return WINDOWS
+
+
+def _takes(folder: Path, name: str, other: str) -> bool:
+    """Whether a file made under a name is there under another, or, if both are the same, keeps it."""
+    try:
+        (folder / name).touch(exist_ok=False)
+    except OSError:
+        return False
+    try:
+        return os.path.lexists(folder / other) if other != name else name in os.listdir(folder)
+    finally:
+        (folder / name).unlink()
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is one that `sweep` takes for half-written."""
+    return _UNNAMED.fullmatch(name) is not None
 
 
 def sweep(folder: Path) -> list[Path]:
@@ -192,9 +261,31 @@ def _discard(path: Path) -> None:
     try:
         path.unlink()
     except (IsADirectoryError, PermissionError):  # the latter is what some systems say of folders
-        shutil.rmtree(path, ignore_errors=True)
+        _discard_folder(path)
     except OSError:
         pass
+
+
+def _discard_folder(path: Path) -> None:
+    """Remove a folder and all in it, as far as the system lets us.
+
+    Step by step: `shutil.rmtree` calls itself for each level of folders, and there may be 2,000.
+    """
+    emptied: list[str] = []
+    left = [os.fspath(path)]
+    while left:
+        folder = left.pop()
+        emptied.append(folder)
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+                    continue
+                with suppress(OSError):
+                    os.unlink(entry.path)
+    for folder in reversed(emptied):
+        with suppress(OSError):
+            os.rmdir(folder)
 
 
 def _place(new: Path, path: Path, force: bool) -> None:
@@ -215,6 +306,59 @@ def _settle(folder: Path) -> None:
     """Names, too, should survive a power cut; not every system can promise it."""
     with suppress(OSError):
         _synchronise(folder, os.O_RDONLY)
+
+
+def _synchronise_all(folder: Path) -> None:
+    """Everything in a folder, in one go where the system has a call for it: one wait for the disk, not one a file.
+
+    The call cannot be interrupted, so it is waited for in another thread.
+    """
+    failed: list[OSError] = []
+
+    def work() -> None:
+        try:
+            if not _synchronise_system(folder):
+                _synchronise_each(folder)
+        except OSError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if failed:
+        raise failed[0]
+
+
+def _synchronise_system(folder: Path) -> bool:
+    """Whether the whole file system of a folder was synchronised: Linux has a call that waits and tells errors."""
+    if not sys.platform.startswith("linux"):
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.syncfs(handle) == 0:
+            return True
+        number = ctypes.get_errno()
+    except AttributeError:  # a C library without it
+        return False
+    finally:
+        os.close(handle)
+    if number in (errno.ENOSYS, errno.EPERM, errno.EINVAL):  # not here, as in some containers
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+def _synchronise_each(folder: Path) -> None:
+    left = [folder]
+    while left:
+        here = left.pop()
+        for entry in os.scandir(here):
+            if entry.is_dir(follow_symlinks=False):
+                left.append(Path(entry.path))
+            elif entry.is_file(follow_symlinks=False):
+                _synchronise(Path(entry.path), os.O_RDWR)
+        _settle(here)
 
 
 def _synchronise(path: Path, mode: int) -> None:

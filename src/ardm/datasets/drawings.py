@@ -71,7 +71,7 @@ def omniglot(
     keys = [key for key in sorted(found) if _drawer(key) in _DRAWERS[split]]
     if not keys:
         raise ArdmError(f"none of the {len(found)} drawings in {root} is by a drawer of the split {split!r}")
-    items = np.stack([_pixels(found[key], key, size) for key in keys], device="cpu")
+    items = np.stack([_pixels(found[key], key, size) for key in keys])
     labels = torch.tensor([characters[key.rpartition("/")[0]] for key in keys], device="cpu")
     return Dataset(torch.from_numpy(items[:, None]), 2, f"omniglot-{set}/{split}", labels)
 

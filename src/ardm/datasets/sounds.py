@@ -114,7 +114,7 @@ def sounds(
     Clips shorter than length are left out; `dropped` counts them.
     rate: samples a second that all must have; None takes that of the first.  Nothing is resampled.
     Raises ArdmError for a missing folder, an empty split, clips all too short, and, naming the first such file, for one
-    that is broken or has another rate or other bits.  FLAC needs the package soundfile (pip install 'ardm[audio]').
+    that is broken or has another rate or other bits.
     """
     root = Path(folder).expanduser()
     name = f"{root.resolve().name}/{split or 'all'}"

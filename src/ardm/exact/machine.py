@@ -7,7 +7,7 @@ happen is rounding to fewer bits, so bfloat16, TF32 and autocast are switched of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,8 @@ CHUNK = 1 << 10
 """Sites at which rows are computed at once: what they need stays in the cache, and memory does not grow with an item."""
 CONTAINERS = {"int8": torch.float32, "float32": torch.float32, "float64": torch.float64, "int64": torch.int64}
 """What integers can be held in; "int8" is float32 with products of bytes where those prove exact."""
+ALONE = frozenset({"linear", "nearby", "pick", "less", "add", "product", "contrast", "concat", "shift", "table"})
+"""Operations that take a row for itself, and of a site its channel at most: rows of different items go side by side."""
 EXACT = {torch.float32: 1 << 24, torch.float64: 1 << 53, torch.int64: 1 << 62}
 """Up to which absolute value a container holds every integer."""
 
@@ -88,8 +90,18 @@ class Machine:
                 )
             dtype = self.dtype(self.bounds[op.out].peak)
             self._runs.append((op, dtype, None if op.name in HEADS else BUILDERS[op.name](self, op, dtype)))
+        rowed = [op for op, _, run in self._runs if run is not None and self.bounds[op.out].rows]
+        self._near = {op.out for op in rowed if not any(self._of_rows(name) for name in op.inputs)}
+        far = [op for op in rowed if op.out not in self._near]
+        self._apart = all(op.name in ALONE and all(map(self._of_rows, op.inputs)) for op in far) and all(
+            map(self._of_rows, program.ops[-1].inputs)
+        )
         if container == "int8" and not self.bytes:
             raise ArdmError("this processor is exact in no product of bytes of this model")
+
+    def _of_rows(self, name: str) -> bool:
+        """Whether a value has a row for each asked site; others are maps."""
+        return name in self.bounds and self.bounds[name].rows
 
     def dtype(self, peak: int) -> torch.dtype:
         """The container of sums of at most `peak` in absolute value."""
@@ -124,6 +136,58 @@ class Machine:
         given = [np.concatenate(parts) for parts in zip(*found, strict=True)]
         at = (asked.lane, asked.channel, asked.y, asked.x)
         return rows(self.program, self.program.ops[-1], given, value[at], depth[at])
+
+    def together(self, asks: Sequence[tuple[Ints, Ints, Asked]]) -> list[Rows]:
+        """Of each of several calls what it gives, for items of different sizes: their rows go through the network together.
+
+        That is faster than call by call where each asks for a few sites.
+        """
+        found: list[Rows] = []
+        few: list[tuple[Ints, Ints, Asked]] = []
+        for ask in asks:
+            if not self._apart or len(ask[2]) >= CHUNK:
+                found += [*self._side_by_side(few), self(*ask)]
+                few = []
+                continue
+            few.append(ask)
+            if sum(len(asked) for _, _, asked in few) >= CHUNK:
+                found += self._side_by_side(few)
+                few = []
+        return found + self._side_by_side(few)
+
+    def _side_by_side(self, asks: Sequence[tuple[Ints, Ints, Asked]]) -> list[Rows]:
+        if len(asks) < 2:
+            return [self(*ask) for ask in asks]
+        none = torch.empty(0, dtype=torch.int64, device=self.device)
+        near: list[dict[str, Tensor]] = []
+        channels = []
+        with strict():
+            for value, depth, asked in asks:
+                maps = self._inputs(value, depth)
+                sites = torch.from_numpy(np.stack([asked.lane, asked.channel, asked.y, asked.x])).to(self.device)
+                at = Step(sites[0], sites[1], sites[2], sites[3])
+                for op, dtype, run in self._runs:
+                    rowed = self.bounds[op.out].rows
+                    if run is not None and (not rowed or op.out in self._near):
+                        step = at if rowed else Step(none, none, none, none)
+                        maps[op.out] = self._run(op, dtype, run, step, maps)
+                near.append({name: maps[name] for name in self._near})
+                channels.append(sites[1])
+            channel = torch.cat(channels)
+            step = Step(channel, channel, channel, channel)  # only the channel is asked for, see ALONE
+            values = {name: torch.cat([one[name] for one in near]) for name in self._near}
+            for op, dtype, run in self._runs:
+                if run is not None and self.bounds[op.out].rows and op.out not in self._near:
+                    values[op.out] = self._run(op, dtype, run, step, values)
+            head = self.program.ops[-1]
+            given = [values[name].to("cpu", torch.int64).numpy() for name in head.inputs]
+        ends = np.cumsum([len(asked) for _, _, asked in asks])[:-1]
+        split = zip(*(np.split(x, ends) for x in given), strict=True)
+        found = []
+        for (value, depth, asked), mine in zip(asks, split, strict=True):
+            where = (asked.lane, asked.channel, asked.y, asked.x)
+            found.append(rows(self.program, head, list(mine), value[where], depth[where]))
+        return found
 
     def _inputs(self, value: Ints, depth: Ints) -> dict[str, Tensor]:
         """The two maps a program begins with."""
@@ -242,17 +306,24 @@ def _table(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
 
 @builder("box")
 def _box(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
-    side, half = op.integers["side"], op.integers["side"] // 2
+    half = op.integers["side"] // 2
 
     def run(step: Step, given: list[Tensor]) -> Tensor:
-        a = given[0]
-        if dtype == torch.int64:  # which no pooling takes
-            a = F.pad(a, (half, half, half, half)).unfold(2, side, 1).sum(-1)
-            return a.unfold(3, side, 1).sum(-1)
-        a = F.avg_pool2d(a, (1, side), 1, (0, half), divisor_override=1)  # a sum; certified, so its order is free
-        return F.avg_pool2d(a, (side, 1), 1, (half, 0), divisor_override=1)
+        return _sums(_sums(given[0], half, 3), half, 2)
 
     return run
+
+
+def _sums(a: Tensor, half: int, dim: int) -> Tensor:
+    """Of each site and its `half` neighbours to either side: ten times faster than pooling, and as exact.
+
+    Every partial sum is one of fewer sites, and so within the certified bound.
+    """
+    total, n = a.clone(), a.shape[dim]
+    for d in range(1, min(half, n - 1) + 1):
+        total.narrow(dim, d, n - d).add_(a.narrow(dim, 0, n - d))
+        total.narrow(dim, 0, n - d).add_(a.narrow(dim, d, n - d))
+    return total
 
 
 @builder("window")

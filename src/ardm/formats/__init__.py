@@ -2,7 +2,7 @@
 
     bmp, ppm, wav, npy, tiff (uncompressed, one page)   byte for byte, whatever stands around the samples: `ranges`
     png   1 to 16 bits, palettes; chunks as they came   webp  lossless ones; profile, EXIF, XMP
-    flac  8 and 16 bits, tags                           all others, and what cannot be read exactly: bytes
+    flac  8 and 16 bits; tags, pictures, seek tables    all others, and what cannot be read exactly: bytes
 
 PNG, WebP and FLAC are written anew.  Their readers account for every byte: it is a sample, or kept, or follows from the
 rest (lengths, checksums, how samples were compressed or interlaced), or the file is kept as it is.

@@ -31,7 +31,7 @@ def _limit() -> int:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Names and bodies; Kept unless they are all that the file has."""
     end = 8 + struct.unpack_from("<I", data, 4)[0]
-    if data[end:] != bytes(end % 2) and end != len(data):
+    if end > len(data) or data[end:] not in (b"", bytes(end % 2)):
         raise Kept("it ends early, or something follows it")
     at = 12
     while at < end:

@@ -1,0 +1,71 @@
+"""What archives take: a mix of small pictures made and restored, and many small files restored.
+
+    python benchmarks/archive_speed.py [PICTURES] [FILES]
+
+Sides are 16 to 96 pixels, formats PNG, WebP, JPEG and BMP, every fifth picture grey.  Processor seconds are of all
+threads; where other programs run beside it, they tell more than those of the clock.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ardm import archives, places
+from ardm.files import How
+
+DEMO = Path(str(resources.files("ardm") / "assets" / "demo"))
+FORMATS = ("png", "webp", "png", "jpg", "bmp")
+
+
+def mix(folder: Path, count: int) -> None:
+    """Pieces of the photographs that the package ships."""
+    rng = np.random.default_rng(0)
+    photos = [Image.open(DEMO / f"{name}.png").convert("RGB") for name in ("astronaut", "chelsea", "coffee")]
+    for k in range(count):
+        photo = photos[k % 3]
+        w, h = (min(int(drawn), side) for drawn, side in zip(rng.integers(16, 97, 2), photo.size, strict=True))
+        x, y = int(rng.integers(photo.width - w + 1)), int(rng.integers(photo.height - h + 1))
+        picture = photo.crop((x, y, x + w, y + h))
+        path = folder / "abc"[k % 3] / f"{k}.{FORMATS[k * 7 % 5]}"
+        path.parent.mkdir(exist_ok=True)
+        (picture.convert("L") if k % 5 == 4 else picture).save(
+            path, **({"lossless": True} if "webp" in path.name else {})
+        )
+
+
+def took(what: str, work: Callable[[], object]) -> None:
+    """Print what a piece of work took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    print(f"{what}: {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of processors", flush=True)
+
+
+def main(pictures: int = 203, files: int = 1500) -> None:
+    """Both measurements, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in").mkdir()
+        mix(folder / "in", pictures)
+        found = list(places.walk([folder / "in"], entries=True))
+        took(f"{pictures} pictures archived", lambda: archives.make(found, folder / "p.ardm", How(verify=False)))
+        took("decoded", lambda: archives.check_archive(folder / "p.ardm", How()))
+        for k in range(files):
+            path = folder / "many" / str(k % 20) / f"{k}.bin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(np.random.default_rng(k).bytes(400))
+        found = list(places.walk([folder / "many"]))
+        took(f"{files} files archived", lambda: archives.make(found, folder / "m.ardm", How()))
+        took("decoded", lambda: archives.check_archive(folder / "m.ardm", How()))
+        took("restored", lambda: archives.restore_archive(folder / "m.ardm"))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:3]))

@@ -1,0 +1,120 @@
+"""Threads: asleep where they wait, few where the work is small, and as many as a person says."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ardm.__main__ import WAITING
+from ardm.cli import app
+from ardm.exact import machine
+from bundles import coder
+
+SOURCE = Path(__file__).parent.parent / "src"
+VARIABLES = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
+TORCH = f"""
+import ctypes, os, sys
+get = ctypes.CDLL(None).getenv
+get.restype = ctypes.c_char_p
+told = {{name: (get(name.encode()) or b"").decode() for name in {VARIABLES}}}  # as a library in C sees it
+assert told == {{name: os.environ.get(name, "") for name in told}}
+print("told", *told.values(), sep="|")
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def told(tmp_path, *start, **mine):
+    """What the environment says when PyTorch is first imported."""
+    (tmp_path / "torch").mkdir(exist_ok=True)
+    (tmp_path / "torch" / "__init__.py").write_text(TORCH)
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment |= {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(SOURCE))), **mine}
+    done = subprocess.run([sys.executable, *start], capture_output=True, text=True, env=environment, timeout=60)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("told|")]
+    assert lines, done.stderr
+    return dict(zip(VARIABLES, lines[-1].split("|")[1:], strict=True))
+
+
+STARTS = {
+    "python -m ardm sample": ("-m", "ardm", "sample", "cifar10-any-order", "-o", "x.png"),
+    "ardm demo": ("-c", "import sys; sys.argv[1:] = ['demo']; from ardm.__main__ import main; main()"),
+    "ardmcat": ("-c", "import sys; sys.argv[1:] = ['{}']; from ardm.__main__ import ardmcat; ardmcat()"),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the C library")
+@pytest.mark.parametrize("start", STARTS)
+def test_threads_sleep_where_they_wait(tmp_path, start):
+    """Set before PyTorch is imported, which reads it once; what a person has set wins."""
+    coded = Path(__file__).parent / "golden" / "bundled-astronaut-8.ardm"
+    command = [text.replace("{}", str(coded)) for text in STARTS[start]]
+    assert told(tmp_path, *command) == {**WAITING, "GOMP_SPINCOUNT": ""}
+    for name, value in {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "200", "GOMP_SPINCOUNT": "7"}.items():
+        assert told(tmp_path, *command, **{name: value}) == {**dict.fromkeys(VARIABLES, ""), name: value}
+        if start != "python -m ardm sample":
+            break
+
+
+def test_a_library_leaves_the_environment_alone():
+    code = "import os; before = dict(os.environ); import ardm, ardm.codec, ardm.cli; assert before == dict(os.environ)"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(SOURCE)})
+
+
+@pytest.mark.parametrize(
+    ("jobs", "side", "asked", "expect"),
+    [
+        (1, 8, 0, 1),  # a tile
+        (1, 64, 0, 2),
+        (1, 128, 0, 4),
+        (1, 8, 3, 3),  # a person knows better
+        (2, 128, 0, 2),  # two at once
+        (4, 128, 0, 1),
+        (9, 8, 0, 1),
+    ],
+)
+def test_few_threads_where_the_work_is_small(monkeypatch, jobs, side, asked, expect):
+    import torch
+
+    seen = []
+
+    @contextmanager
+    def noted(count):
+        seen.append(count)
+        yield
+
+    monkeypatch.setattr(machine, "threads", noted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    made = coder(threads=asked)
+    monkeypatch.setattr(made, "_encoded", lambda jobs: [[] for _ in jobs])  # only who works is of interest
+    seen.clear()  # what making the model used
+    part = np.zeros((3, side, side), np.uint8)
+    assert len(list(made.encode([[part]] * jobs))) == jobs
+    assert seen == [expect]
+
+
+@pytest.mark.parametrize("command", ["bench", "compress", "decompress", "sample", "fill", "score", "train", "export"])
+def test_every_command_that_computes_takes_threads(command):
+    done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    if "--threads" in done.output:
+        assert "-T" in done.output
+    else:
+        assert command in ("train", "score")
+
+
+def test_bench_hands_threads_on(monkeypatch, tmp_path):
+    from ardm import cli_bench
+
+    seen = []
+    monkeypatch.setattr(
+        cli_bench, "Engine", lambda *a, **k: seen.append(k["threads"]) or (_ for _ in ()).throw(KeyError)
+    )
+    monkeypatch.setattr(cli_bench, "classical", lambda items, training, threads: seen.append(threads) or [])
+    (tmp_path / "a.txt").write_bytes(b"text")
+    CliRunner().invoke(app, ["bench", str(tmp_path / "a.txt"), "-T", "3"])
+    assert seen == [3, 3]
