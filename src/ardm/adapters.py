@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ardm.digits import Digits, Partial, anywhere
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.heads import DigitHead, ValueHead
 from ardm.inputs import device_of, number
 from ardm.model import Model
@@ -168,6 +168,8 @@ def _logits(network: Any, ids: Tensor) -> Tensor:
     try:
         out = network(input_ids=ids, attention_mask=torch.ones_like(ids))
     except Exception as error:  # whatever a network of others raises
+        if out_of_memory(error):
+            raise
         raise ArdmError(
             f"the network cannot be called as network(input_ids=…, attention_mask=…): {type(error).__name__}: {error}"
         ) from error
