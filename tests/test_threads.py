@@ -99,7 +99,7 @@ def test_few_threads_where_the_work_is_small(monkeypatch, jobs, side, asked, exp
     assert seen == [expect]
 
 
-COMPUTING = "train evaluate demo sample fill export bench compress decompress test cat extract"
+COMPUTING = "train eval demo sample fill export bench compress decompress test cat extract"
 
 
 @pytest.mark.parametrize("command", COMPUTING.split())
