@@ -355,14 +355,14 @@ def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
     if p > window.end:
         raise _Short
     counts, lows, firsts, raw = (np.array(x, np.int64) for x in zip(*told, strict=True))
-    at, width, whole = np.array(ones, np.int64), np.repeat(lows, counts), np.repeat(raw, counts).astype(bool)
+    at, n_low, whole = np.array(ones, np.int64), np.repeat(lows, counts), np.repeat(raw, counts).astype(bool)
     before = np.empty_like(at)
-    before[1:] = at[:-1] + width[:-1] + 1
+    before[1:] = at[:-1] + n_low[:-1] + 1
     some = counts > 0
     before[(np.cumsum(counts) - counts)[some]] = firsts[some]
-    x = window.gather(at + 1, width, max(1, int(lows.max()))) if len(at) else at
-    folded = (at - before) << width | x
-    return np.where(whole, _signed(x, width), folded >> 1 ^ -(folded & 1)), p
+    x = window.gather(at + 1, n_low, max(1, int(lows.max()))) if len(at) else at
+    folded = (at - before) << n_low | x
+    return np.where(whole, _signed(x, n_low), folded >> 1 ^ -(folded & 1)), p
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
