@@ -187,16 +187,19 @@ def mended(data, rng):
     """The lengths and checksums around chunks as they should be, sometimes: what a parser lets pass."""
     if data[:4] == b"RIFF" and len(data) > 8 and rng.random() < 0.5:
         return data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
-    if data[:4] == b"\x89PNG" and rng.random() < 0.7:
-        at, file = 8, bytearray(data)
-        while at + 12 <= len(file):
-            size = struct.unpack_from(">I", file, at)[0]
-            if at + 12 + size > len(file):
-                break
-            struct.pack_into(">I", file, at + 8 + size, zlib.crc32(file[at + 4 : at + 8 + size]))
-            at += 12 + size
-        return bytes(file)
-    return data
+    return bytes(checked(data)) if data[:4] == b"\x89PNG" and rng.random() < 0.7 else data
+
+
+def checked(data):
+    """A PNG with the checksums of its chunks as they should be."""
+    at, file = 8, bytearray(data)
+    while at + 12 <= len(file):
+        size = struct.unpack_from(">I", file, at)[0]
+        if at + 12 + size > len(file):
+            break
+        struct.pack_into(">I", file, at + 8 + size, zlib.crc32(file[at + 4 : at + 8 + size]))
+        at += 12 + size
+    return file
 
 
 def damaged(data, others, rng):

@@ -40,7 +40,9 @@ class Waits(TorchDispatchMode):
 )
 @pytest.mark.parametrize("source", ["draw", "score"])
 def test_a_walk_waits_no_more_for_more_steps(changes, source, monkeypatch):
-    watch = walking._watch  # on a processor each step looks at once whether there was a distribution, which costs nothing
+    watch = (
+        walking._watch
+    )  # on a processor each step looks at once whether there was a distribution, which costs nothing
     monkeypatch.setattr(walking, "_watch", lambda faults, bad, step, wait: watch(faults, bad, step, wait=False))
     monkeypatch.setattr(sources, "_refuse", lambda bad: None)
     model = build(preset("tiny", shape=(1, 4, 4), classes=16, width=8, blocks=1, **changes)).eval()
