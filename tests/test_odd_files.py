@@ -217,6 +217,22 @@ def test_a_source_is_deleted_only_when_all_of_it_comes_back(tmp_path):
     assert tifffile.imread(source).shape == (5, 64, 80)
 
 
+def test_no_webp_that_pillow_writes_is_taken_for_one_with_something_behind_it():
+    rng, kept = np.random.default_rng(0), []
+    for k in range(60):
+        height, width = rng.integers(1, 40, 2)
+        steps = rng.integers(0, 1 + k % 7, (height, width, 3 + k % 2)).cumsum(0).cumsum(1)
+        data = saved(Image.fromarray(steps.astype(np.uint8)), "WEBP", method=k % 7)
+        assert through(data) == data or passes(data) == "agrees"
+        kept.append(parse(data, How()).content.kind == Kind.BYTES)
+        size = struct.unpack_from("<I", data, 16)[0]
+        for byte in (b"\0", b"\x5a"):  # one byte behind the picture
+            odd = data[:20] + data[20 : 20 + size] + byte + bytes((size + 1) % 2)
+            more = b"RIFF" + struct.pack("<I", len(odd) - 8) + odd[8:16] + struct.pack("<I", size + 1) + odd[20:]
+            assert parse(more, How()).content.kind == Kind.BYTES
+    assert not any(kept)
+
+
 def test_pictures_of_pillow_come_back_whatever_the_mode():
     for mode in ("1", "L", "LA", "RGB", "RGBA", "P", "I;16"):
         for format in ("PNG", "TIFF"):

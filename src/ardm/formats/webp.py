@@ -67,17 +67,19 @@ def _decode(stream: bytes) -> Samples:
 def _followed(stream: bytes, x: Samples) -> bool:
     """Whether something follows a picture inside its stream, where no decoder looks.
 
-    The last byte of a stream holds at least a bit of it.  Decoders forgive where that is missing, and take it for 0.
+    Decoders forgive it where bits of the last pixel are missing, and take them for 0: a picture that comes out the same
+    without its last byte may have used it all the same.  Then some bit of that byte matters, or the byte is no part of it.
     """
 
-    def without(count: int) -> Samples | None:
+    def same(stream: bytes) -> bool:
         try:
-            return _decode(stream[:-count])
-        except OSError:  # what is missing was needed
-            return None
+            return np.array_equal(_decode(stream), x)
+        except OSError:  # what is missing, or is changed, was needed
+            return False
 
-    found = without(1)
-    return found is not None and np.array_equal(found, x) and (stream[-1] != 0 or without(2) is not None)
+    if not same(stream[:-1]):
+        return False
+    return all(same(stream[:-1] + bytes([stream[-1] ^ 1 << bit])) for bit in range(8))
 
 
 def _extended(body: bytes, about: Mapping[str, bytes], sides: bytes, alpha: bool) -> bool:
