@@ -961,5 +961,5 @@ def test_memory_that_is_not_there_is_no_damage(name, monkeypatch):
 
 
 def test_a_header_that_is_not_closed():
-    stays(UNCLOSED, "damaged")
+    stays(UNCLOSED, "header cannot be read")
     assert formats.items(UNCLOSED) is None

@@ -6,6 +6,8 @@ for byte, with a note.
 
 import io
 import struct
+import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -14,12 +16,13 @@ import soundfile
 import tifffile
 from PIL import Image
 
-from ardm import frames
-from ardm.content import Kind
+from ardm import formats, frames
+from ardm.content import Content, Kind
 from ardm.engine import Engine
+from ardm.errors import ArdmError
 from ardm.files import How, compress_file, decompress_file, parse, rendered
 from ardm.formats import BYTE_FOR_BYTE
-from fuzz_inputs import passes
+from fuzz_inputs import ADAM7, passes
 from test_formats import chunk, header, loaded, noise, npy, picture, png, saved, several, sound
 
 
@@ -217,6 +220,54 @@ def test_a_source_is_deleted_only_when_all_of_it_comes_back(tmp_path):
     assert tifffile.imread(source).shape == (5, 64, 80)
 
 
+def test_an_alpha_that_a_webp_says_is_not_used():
+    """Whether it is used is a hint, in one bit of the stream: the alpha is there all the same."""
+    data = bytearray(saved(Image.fromarray(noise(9, 13, 4)), "WEBP"))
+    at = data.index(b"VP8L") + 12
+    data[at] &= 0xEF
+    one = parse(bytes(data), How())
+    assert one.content.kind == Kind.BYTES
+    assert "says that it is not used" in one.notes[0]
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_bits_that_fill_up_the_rows_of_a_png(depth, interlaced):
+    width, passes = 9, ADAM7 if interlaced else ((0, 0, 1, 1),)
+    for fill in (0, 1):
+        raw = b""
+        for y, x, dy, dx in passes:
+            h, w = -(-(5 - y) // dy), -(-(width - x) // dx)
+            if h > 0 and w > 0:
+                row = bytearray((w * depth + 7) // 8)
+                row[-1] |= fill if w * depth % 8 else 0
+                raw += (b"\0" + bytes(row)) * h
+        chunks = (b"IDAT", zlib.compress(raw)), (b"IEND", b"")
+        one = parse(png(header(5, width, depth, 0, int(interlaced)), *chunks), How())
+        assert (one.content.kind == Kind.BYTES) == bool(fill), one.notes
+
+
+def test_files_that_would_take_long_or_much():
+    """Each took tens of seconds or gigabytes: tags that share their bytes, chunks and gaps without number."""
+    entries = b"".join(struct.pack("<HHII", 1000 + k, 1, 100_000, 250_000) for k in range(20_000))
+    tags = b"II*\0" + struct.pack("<IH", 8, 20_000) + entries + bytes(4 + 200_000)
+    packed = zlib.compress(bytes((1 << 24) + 10), 9)
+    profiles = png(header(2, 1), *[(b"iCCP", b"n\0\0" + packed)] * 60, IDAT, (b"IEND", b""))
+    crowd = png(header(2, 1), *[(b"prVt", b"")] * 70_000, IDAT, (b"IEND", b""))
+    minus = "{'descr': '<i4', 'fortran_order': False, 'shape': " + "-" * 9000 + "1, }"
+    nested = b"\x93NUMPY\1\0" + struct.pack("<H", 9990) + minus.encode().ljust(9989) + b"\n"
+    tracemalloc.start()
+    began = time.process_time()
+    for data in (tags, profiles, crowd, nested):
+        assert parse(data, How()).content.kind == Kind.BYTES or data is profiles
+    gaps = Content(Kind.IMAGE, noise(1, 8, 8), "tiff", {"head": b"x", "tail": b"y", "gaps": bytes(1 << 20)})
+    with pytest.raises(ArdmError):
+        formats.render(gaps)
+    assert time.process_time() - began < 10
+    assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    tracemalloc.stop()
+
+
 def test_no_webp_that_pillow_writes_is_taken_for_one_with_something_behind_it():
     rng, kept = np.random.default_rng(0), []
     for k in range(60):
@@ -226,9 +277,11 @@ def test_no_webp_that_pillow_writes_is_taken_for_one_with_something_behind_it():
         assert through(data) == data or passes(data) == "agrees"
         kept.append(parse(data, How()).content.kind == Kind.BYTES)
         size = struct.unpack_from("<I", data, 16)[0]
-        for byte in (b"\0", b"\x5a"):  # one byte behind the picture
-            odd = data[:20] + data[20 : 20 + size] + byte + bytes((size + 1) % 2)
-            more = b"RIFF" + struct.pack("<I", len(odd) - 8) + odd[8:16] + struct.pack("<I", size + 1) + odd[20:]
+        for byte in (b"\0\0", b"\x5a"):  # bytes behind the picture
+            odd = data[:20] + data[20 : 20 + size] + byte + bytes((size + len(byte)) % 2)
+            more = (
+                b"RIFF" + struct.pack("<I", len(odd) - 8) + odd[8:16] + struct.pack("<I", size + len(byte)) + odd[20:]
+            )
             assert parse(more, How()).content.kind == Kind.BYTES
     assert not any(kept)
 

@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
+from ardm.container import MAX_ABOUT
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
 from ardm.formats.kit import Kept, Read, admit, image, indices, narrow, pack, pixels, planes, widen
 
 Chunk: TypeAlias = tuple[bytes, bytes]
 
+_MOST = 1 << 16
+"""Chunks of a file, at most; those of samples alone are as many in a file of half a gigabyte."""
 _START = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -38,8 +41,10 @@ _LEVEL = {True: 9, False: 6}  # of deflate, by whether there is little
 
 def _chunks(data: bytes) -> tuple[list[Chunk], bytes]:
     """All chunks, and what follows the last; Kept for a file that is damaged."""
-    at, chunks = len(_START), list[Chunk]()
+    at, chunks, beside = len(_START), list[Chunk](), 0
     while not chunks or chunks[-1][0] != b"IEND":
+        if beside > MAX_ABOUT or len(chunks) > _MOST:
+            raise Kept(f"it carries more than {MAX_ABOUT} bytes, or {_MOST} chunks, besides its samples")
         if at + 12 > len(data):
             raise Kept("it ends early")
         size, name = struct.unpack_from(">I4s", data, at)
@@ -47,6 +52,7 @@ def _chunks(data: bytes) -> tuple[list[Chunk], bytes]:
         if data[at + 8 + size : at + 12 + size] != struct.pack(">I", zlib.crc32(name + body)):
             raise Kept("it is damaged, or ends early")
         chunks.append((name, body))
+        beside += 0 if name == b"IDAT" else 12 + size
         at += 12 + size
     return chunks, data[at:]
 
@@ -82,6 +88,8 @@ def _samples(data: bytes, height: int, width: int, depth: int, colour: int, inte
     if size > 1040 * len(data) + 1024:  # more than deflate can hold
         raise Kept("its samples are not as many as its header says")
     raw = _inflate(data, size)
+    if depth < 8:
+        _refuse_ends(raw, _passes(height, width, interlaced), depth)
     if depth < 16:
         return _unfilter(raw, height, width, depth, colour, interlaced)
     halves: list[list[bytes]] = [[], []]
@@ -93,6 +101,19 @@ def _samples(data: bytes, height: int, width: int, depth: int, colour: int, inte
         at += h * row
     high, low = (_unfilter(b"".join(half), height, width, 8, colour, interlaced) for half in halves)
     return high.astype(np.uint16) << 8 | low
+
+
+def _refuse_ends(raw: bytes, passes: Sequence[tuple[int, int]], depth: int) -> None:
+    """Kept where the bits that fill up rows are not zero: they are no samples, and are written as zeros."""
+    at = 0
+    for height, width in passes:
+        row = (width * depth + 7) // 8
+        whole = 8 * row // depth  # samples of a row with those bits
+        if whole > width:
+            part = raw[at : at + height * (1 + row)]
+            if _unfilter(part, height, whole, depth, 0, 0)[:, width:].any():
+                raise Kept("its rows end in bits that are not zero")
+        at += height * (1 + row)
 
 
 def _unfilter(raw: bytes, height: int, width: int, depth: int, colour: int, interlaced: int) -> NDArray[np.uint8]:
@@ -168,9 +189,12 @@ def read(data: bytes, strip: bool) -> Read:
 
 def _others(chunks: Sequence[Chunk], about: dict[str, bytes], colour: int) -> Iterator[Chunk]:
     """Chunks as they are kept; what about has a name for goes there."""
+    names: set[bytes] = set()
     for name, body in chunks:
         profile, _, packed = body.partition(b"\0")
-        if name == b"iCCP" and "icc" not in about and len(profile) < 80 and (icc := _profile(packed)):
+        first = name not in names
+        names.add(name)
+        if name == b"iCCP" and first and len(profile) < 80 and (icc := _profile(packed)):
             about["icc"] = icc
             yield b"=icc", profile
         elif name == b"eXIf" and "exif" not in about:

@@ -165,12 +165,13 @@ def _around(format: Format, content: Content, data: bytes, spans: Sequence[Span]
 
 def _gaps(block: bytes) -> tuple[list[int], list[bytes]]:
     """Bytes of samples before each gap, and the gaps; raises ArdmError for what is no such block."""
-    lengths, sizes, at = list[int](), list[int](), 0
-    while at + 16 <= len(block) and at + sum(sizes) < len(block):
+    lengths, sizes, at, end = list[int](), list[int](), 0, 0
+    while at + 16 <= len(block) and end < len(block) and len(sizes) < MAX_SPANS:
         length, size = struct.unpack_from("<QQ", block, at)
         lengths.append(length)
         sizes.append(size)
         at += 16
+        end += 16 + size
     gaps = []
     for size in sizes:
         gaps.append(block[at : at + size])

@@ -21,8 +21,8 @@ from ardm.errors import ArdmError
 from ardm.formats import ranges
 from ardm.formats.kit import Kept, admit, image, indices, narrow, pack, pixels, unpack, widen
 
-Tags: TypeAlias = dict[int, tuple[int, bytes]]
-"""By number: type and bytes."""
+Tags: TypeAlias = dict[int, tuple[int, memoryview]]
+"""By number: type and bytes, which are looked at only where they are asked for: tags may share them."""
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 (_WIDTH, _HEIGHT, _BITS, _METHOD, _MEANING, _FILL, _STRIPS, _CHANNELS, _ROWS, _COUNTS, _PLANAR, _COLOURS, _TILES, _SUB,
@@ -39,6 +39,7 @@ def _directory(data: bytes) -> tuple[str, Tags, list[bytes], int]:
     order = _STARTS.get(data[:4], "")
     if not order:
         raise Kept("only ordinary ones are read, no BigTIFF")
+    view = memoryview(data)
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
     entries = [data[at + 2 + 12 * k : at + 14 + 12 * k] for k in range(count)]
@@ -47,7 +48,7 @@ def _directory(data: bytes) -> tuple[str, Tags, list[bytes], int]:
         tag, kind, number = struct.unpack_from(order + "HHI", entry)
         size = _SIZES.get(kind, 0) * number
         (begin,) = struct.unpack_from(order + "I", entry, 8)
-        value = entry[8 : 8 + size] if size <= 4 else data[begin : begin + size]
+        value = memoryview(entry)[8 : 8 + size] if size <= 4 else view[begin : begin + size]
         if kind not in _SIZES or len(value) < size or tag in tags:
             raise Kept("its tags are damaged")
         tags[tag] = kind, value
@@ -219,7 +220,7 @@ def _anew(content: Content, size: int) -> tuple[bytes, bytes]:
     ways, about = _Ways.of(content), content.about
     head, entries, order = _exif(about, ways.order)
     head += bytes(len(head) % 2)
-    tags: Tags = {}
+    tags: dict[int, tuple[int, bytes]] = {}
 
     def short(tag: int, *values: int) -> None:
         tags[tag] = 3, struct.pack(f"{order}{len(values)}H", *values)
@@ -271,7 +272,7 @@ def carried(data: bytes) -> dict[str, bytes]:
         tags = _directory(data)[1]
     except (Kept, struct.error):
         return {}
-    return {name: tags[tag][1] for tag, name in ((_ICC, "icc"), (_XMP, "xmp")) if tag in tags}
+    return {name: tags[tag][1].tobytes() for tag, name in ((_ICC, "icc"), (_XMP, "xmp")) if tag in tags}
 
 
 read = partial(ranges.read, _Format())

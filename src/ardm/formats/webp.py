@@ -79,6 +79,8 @@ def _followed(stream: bytes, x: Samples) -> bool:
 
     if not same(stream[:-1]):
         return False
+    if stream[-1] == 0:  # as encoders fill up, too: one such byte says nothing
+        return same(stream[:-2])
     return all(same(stream[:-1] + bytes([stream[-1] ^ 1 << bit])) for bit in range(8))
 
 
@@ -107,11 +109,15 @@ def read(data: bytes, strip: bool) -> Read:
     admit(3 + alpha, height, width)
     if height * width > _limit():
         raise Kept(f"it has more than the {_limit()} pixels that Pillow reads")
+    stream = stream[:4] + bytes([stream[4] | 0x10]) + stream[5:]  # whether an alpha is used is a hint, and hides it
     x = _decode(stream)
-    if x.shape != (3 + alpha, height, width):
+    if x.shape != (4, height, width):
         raise Kept("it is damaged")
     if _followed(stream, x):
         raise Kept("something follows its samples")
+    if not alpha and (x[3] != 255).any():
+        raise Kept("it has an alpha, and says that it is not used")
+    x = x if alpha else x[:3]
     about, rest = dict[str, bytes](), b""
     for name, body in chunks:
         if name in _KNOWN and _KNOWN[name] not in about:
