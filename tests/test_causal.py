@@ -86,6 +86,30 @@ def test_what_is_given_to_the_right_is_refused(name):
     assert torch.equal(ardm.fill(model, x.expand(2, 3), both, order="raster")[0], x[0])
 
 
+@pytest.mark.parametrize("name", ["transformer", "wavenet"])
+def test_one_order_is_what_is_asked_for_by_default(name):
+    model = single(name, shape=(52,))
+    x = ardm.sample(model, 2)
+    assert x.shape == (2, 52)
+    assert torch.equal(x, ardm.sample(model, 2, 10**6))
+    told = ardm.score(model, x)
+    assert (told.estimator, told.is_bound) == ("exact", False)
+    torch.testing.assert_close(told.nats, likelihood.causal(model, x).nats)
+    torch.testing.assert_close(told.nats, ardm.score(model, x, order="raster").nats)
+    longer = torch.cat([x, x], 1)
+    assert ardm.score(model, longer).sites == 104
+    known = torch.arange(104) < 51
+    assert torch.equal(ardm.fill(model, longer, known)[:, :51], longer[:, :51])
+    with pytest.raises(ArdmError, match="one call a site, 52; got 50"):
+        ardm.sample(model, 2, 50)
+
+
+def test_an_image_in_one_order_is_told_site_by_site():
+    model = single("transformer", shape=(3, 2, 2))
+    x = ardm.sample(model, 2)
+    torch.testing.assert_close(ardm.score(model, x, order="raster").nats, ardm.score(model, x).nats)
+
+
 @pytest.mark.parametrize("name", SINGLE)
 def test_the_probabilities_of_everything_sum_to_one(name):
     model = single(name, shape=(3,), classes=4)

@@ -65,7 +65,16 @@ class Bundle:
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Tell a model of labels whether it ever learned to go without one, where its recipe is known."""
+        """Tell a model of labels whether it ever learned to go without one, where its recipe is known.
+
+        Raises ArdmError for a loss curve of another number of stages than the model has.
+        """
+        stages = len(self.model.digits)
+        if self.curve is not None and self.curve.stages != stages:
+            raise ArdmError(
+                f"the model has {stages} stage{'s' * (stages > 1)}, and its loss curve {self.curve.stages}: give its own "
+                "(likelihood.curve measures one), or none"
+            )
         condition, recipe = getattr(getattr(self.model, "body", None), "condition", None), self.card.get("recipe")
         if self.config.labels and condition is not None and isinstance(recipe, dict):
             labelled = bool(recipe.get("data", {}).get("labels"))
@@ -128,6 +137,8 @@ class Bundle:
         What is written, `load` reads.  Raises ArdmError where it could not: a network that the configuration does not
         build (`ardm.wrap`), a card that JSON does not hold, a file in the place of the folder.
         """
+        if not isinstance(folder, (str, os.PathLike)):
+            raise ArdmError(f"a folder is named by a str or a Path; got {type(folder).__name__}")
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ArdmError(f"{folder} is a file; a model is saved as a folder")

@@ -113,6 +113,24 @@ def items(x: Any, model: Any, name: str = "x", lazy: bool = False) -> Tensor:
     return found if device is None else found.to(device)
 
 
+def columns(x: Tensor, known: Tensor, model: Any, name: str = "x", lazy: bool = False) -> None:
+    """ArdmError where a given value of x (B, D) is none that its column can take: a network reads it as another.
+
+    known: of the shape of x, where values are given.  Models whose sites take all values have no columns.  lazy: as of
+    `items`.
+    """
+    limits = getattr(getattr(model, "head", None), "limits", None)
+    if limits is None or x.shape[1:] != limits.shape or (lazy and x.device.type != "cpu"):
+        return
+    wrong = known.expand_as(x) & (x >= limits.to(x.device))
+    if wrong.any():
+        item, column = wrong.nonzero()[0].tolist()
+        raise ArdmError(
+            f"column {column} takes values 0..{int(limits[column]) - 1}; {name} gives {int(x[item, column])} there, in item "
+            f"{item} (columns and items are counted from 0)"
+        )
+
+
 def single(x: Any, model: Any) -> bool:
     """Whether x is one item without a batch."""
     return getattr(model, "shape", None) is not None and x.ndim == len(model.shape)
