@@ -70,9 +70,10 @@ def integers(x: Any, name: str = "x") -> Tensor:
         shown = f", such as {found.detach().reshape(-1)[0].item()}" if found.numel() else ""
         grad = ".detach()" if found.requires_grad else ""
         needs = " that requires grad" if found.requires_grad else ""
+        written = name if name.isidentifier() else ""  # a name that is a description is not written
         raise ArdmError(
             f"{name} must hold whole numbers; got {found.dtype}{needs}{shown}: quantise it, or convert it with "
-            f"{name}{grad}.long() if its values are whole"
+            f"{written}{grad}.long() if its values are whole"
         )
     return found.long()
 
