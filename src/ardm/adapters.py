@@ -110,7 +110,7 @@ class MaskedLanguageModel(nn.Module):
 
 def huggingface(
     masked_lm: Any,
-    mask_token_id: int,
+    mask_token_id: int | None,
     length: int,
     vocabulary: int | None = None,
     never: Collection[int] = (),

@@ -65,20 +65,12 @@ class Bundle:
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Tell a model of labels whether it ever learned to go without one, where its recipe is known.
-
-        Raises ArdmError for a loss curve of another number of stages than the model has.
-        """
-        stages = len(self.model.digits)
-        if self.curve is not None and self.curve.stages != stages:
-            raise ArdmError(
-                f"the model has {stages} stage{'s' * (stages > 1)}, and its loss curve {self.curve.stages}: give its own "
-                "(likelihood.curve measures one), or none"
-            )
+        """Tell a model of labels whether it ever learned to go without one, where its recipe is known."""
         condition, recipe = getattr(getattr(self.model, "body", None), "condition", None), self.card.get("recipe")
         if self.config.labels and condition is not None and isinstance(recipe, dict):
             labelled = bool(recipe.get("data", {}).get("labels"))
             condition.required = labelled and not recipe.get("train", {}).get("label_dropout", 0.0)
+        self._refuse_curve()
 
     @cached_property
     def identity(self) -> str:
@@ -163,6 +155,15 @@ class Bundle:
             }
             (new / "config.json").write_text(json.dumps(values, indent=2) + "\n")
         return folder
+
+    def _refuse_curve(self) -> None:
+        """ArdmError for a loss curve of another number of stages than the model has."""
+        stages = len(self.model.digits)
+        if self.curve is not None and self.curve.stages != stages:
+            raise ArdmError(
+                f"the model has {stages} stage{'s' * (stages > 1)}, and its loss curve {self.curve.stages}: give its own "
+                "(likelihood.curve measures one), or none"
+            )
 
     def _refuse_foreign(self) -> None:
         """ArdmError where the configuration builds another model than this one."""
