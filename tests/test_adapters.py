@@ -194,6 +194,72 @@ def test_language_models_that_do_not_fit_are_refused():
         ardm.huggingface(StandIn(), -1, 3)
 
 
+class Headless(StandIn):
+    """As AutoModel: hidden states, no logits."""
+
+    def forward(self, input_ids, attention_mask):
+        return SimpleNamespace(last_hidden_state=self.table(input_ids))
+
+
+class Sentences(StandIn):
+    """As AutoModelForSequenceClassification: logits of an item."""
+
+    def forward(self, input_ids, attention_mask):
+        return SimpleNamespace(logits=self.table(input_ids).sum(1))
+
+
+class Short(StandIn):
+    def __init__(self):
+        super().__init__()
+        self.config.max_position_embeddings = 8
+
+
+WRONG_LANGUAGE_MODELS = {
+    "no mask token": (
+        lambda: ardm.huggingface(StandIn(), None, 3),
+        "without a mask token belongs to a causal language",
+    ),
+    "mask as text": (
+        lambda: ardm.huggingface(StandIn(), "[MASK]", 3),
+        r"mask_token_id must be a whole number.*\[MASK\]",
+    ),
+    "mask": (lambda: ardm.huggingface(StandIn(), 11, 3), r"mask_token_id: token ids lie in 0\.\.10.*got 11"),
+    "never": (lambda: ardm.huggingface(StandIn(), 4, 3, never=[1, 99]), r"never: token ids lie in 0\.\.10.*got 99"),
+    "never is None": (
+        lambda: ardm.huggingface(StandIn(), 4, 3, never=None),
+        "never must be a collection.*leave it out",
+    ),
+    "before": (lambda: ardm.huggingface(StandIn(), 4, 3, before=[99]), r"before: token ids lie in 0\.\.10"),
+    "after": (lambda: ardm.huggingface(StandIn(), 4, 3, after=[None]), "after: token ids must be a whole number.*None"),
+    "length": (
+        lambda: ardm.huggingface(Short(), 4, 7, before=[1], after=[2]),
+        "at most 8 tokens; length 7, with 2 around",
+    ),
+    "vocabulary": (lambda: ardm.huggingface(StandIn(), 4, 3, vocabulary="x"), "vocabulary must be a whole number"),
+    "a name": (lambda: ardm.huggingface("bert-base-uncased", 4, 3), "masked_lm must be a network.*got str"),
+    "no head": (lambda: ardm.huggingface(Headless(), 4, 3), "Headless returns no logits.*not AutoModel"),
+    "sentences": (lambda: ardm.huggingface(Sentences(), 4, 3), r"returns no logits of each token, \(1, 4, V\)"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_LANGUAGE_MODELS)
+def test_what_is_no_masked_language_model_is_told(what):
+    make, message = WRONG_LANGUAGE_MODELS[what]
+    with pytest.raises(ArdmError, match=message):
+        make()
+
+
+def test_a_network_that_fails_at_the_length_of_an_item_is_told():
+    class Positions(StandIn):
+        def forward(self, input_ids, attention_mask):
+            torch.zeros(5)[torch.arange(input_ids.shape[1])]
+            return super().forward(input_ids, attention_mask)
+
+    ardm.sample(ardm.huggingface(Positions(), 4, 5), 1)
+    with pytest.raises(ArdmError, match=r"cannot be called.*IndexError"):
+        ardm.sample(ardm.huggingface(Positions(), 4, 6), 1)
+
+
 def causal_ones():
     transformers = pytest.importorskip("transformers")
     small = {"vocab_size": 11, "n_positions": 16, "n_embd": 16, "n_layer": 2, "n_head": 2}

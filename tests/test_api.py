@@ -1,5 +1,7 @@
 """One call each: samples, completions, likelihoods, plans, on tiny random models of both trunks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -151,3 +153,49 @@ def test_pictures(tmp_path):
     plot_curve(bundle.curve, [api.schedule(bundle, 12)], tmp_path / "a.png", "title")
     assert (tmp_path / "a.gif").read_bytes()[:3] == b"GIF"
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_losses_that_are_infinite_stop_no_sample():
+    """No plan costs less than another, so that the steps are even."""
+    config = preset("text-tiny", shape=(12,), classes=5, width=8, blocks=1)
+    curve = LossCurve(1, 12)
+    curve.update([0, 0], [0, 6], [np.inf, 1.0], [1, 1])
+    even = Bundle(build(config).eval(), config)
+    bundle = replace(even, curve=curve)
+    for calls in (5, 12):
+        x = api.sample(even, 1, calls)
+        assert torch.equal(api.sample(bundle, 1, calls), x)
+        assert torch.equal(api.score(bundle, x, calls, "random").nats, api.score(even, x, calls, "random").nats)
+    assert api.schedule(bundle, 5, "uniform").nats is None
+    assert api.schedule(bundle, 12).nats is None
+    with pytest.raises(ArdmError, match="not finite"):
+        api.schedule(bundle, 5)
+
+
+@pytest.mark.parametrize("kind", ["joint", "optimal", "uniform"])
+def test_a_schedule_costs_what_was_observed(kind):
+    """Fitted by weight of symbols, a curve that rises would cost less than its own sum."""
+    curve = LossCurve(1, 192)
+    t = np.arange(192)
+    curve.update([0] * 192, t, (1 + t / 100) * (192 - t), 192 - t)
+    observed = (1 + t / 100).sum()
+    bundle = replace(BUNDLES["local"], curve=curve)
+    assert curve.monotone().sum() < 0.9 * observed
+    for calls in (191, 192):
+        assert api.schedule(bundle, calls, kind).nats == pytest.approx(observed)
+
+
+def test_curves_of_another_model_are_refused():
+    bundle = BUNDLES["local"]
+    with pytest.raises(ArdmError, match="the model has 1 stage, and its loss curve 2"):
+        replace(bundle, curve=BUNDLES["stages"].curve)
+    other = replace(bundle, curve=LossCurve.exact([[2.0, 1.0]]))
+    for kind in ("joint", "optimal", "uniform"):
+        with pytest.raises(ArdmError, match="tiny has 192 sites, and its loss curve 2"):
+            api.schedule(other, 2, kind)
+    assert api.sample(other, 1, 5).shape == (1, 3, 8, 8)  # other sizes take the losses in the same fractions
+
+
+def test_a_folder_is_named_by_text_or_a_path():
+    with pytest.raises(ArdmError, match="a str or a Path; got int"):
+        BUNDLES["local"].save(3)

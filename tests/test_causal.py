@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import ardm
 from ardm import likelihood
 from ardm import plan as plans
 from ardm.causal import CausalModel
@@ -68,6 +69,48 @@ def test_each_site_depends_on_what_comes_before_it(name):
 
 
 @pytest.mark.parametrize("name", SINGLE)
+def test_what_is_given_to_the_right_is_refused(name):
+    """A model of one order would not look at it, and call what it says exact."""
+    model = single(name, shape=(3,))
+    x, left = torch.tensor([[1, 2, 3]]), torch.tensor([True, False, False])
+    assert ardm.fill(model, x, left, order="raster")[0, 0] == 1
+    assert torch.equal(ardm.fill(model, x, torch.ones(3, dtype=torch.bool), order="raster"), x)
+    for known in ([False, False, True], [True, False, True]):
+        depth = torch.tensor([known])
+        with pytest.raises(ArdmError, match=r"completes only what follows: site [01] is not known"):
+            ardm.fill(model, x, depth, order="raster")
+        start = model.digits.truncate(x, depth.long())
+        with pytest.raises(ArdmError, match="completes only what follows"):
+            likelihood.exact(model, plans.raster(1, (3,)).given(depth.long()), x, start)
+    both = torch.tensor([[True, True, True], [True, False, False]])  # an item with nothing to tell is no obstacle
+    assert torch.equal(ardm.fill(model, x.expand(2, 3), both, order="raster")[0], x[0])
+
+
+@pytest.mark.parametrize("name", ["transformer", "wavenet"])
+def test_one_order_is_what_is_asked_for_by_default(name):
+    model = single(name, shape=(52,))
+    x = ardm.sample(model, 2)
+    assert x.shape == (2, 52)
+    assert torch.equal(x, ardm.sample(model, 2, 10**6))
+    told = ardm.score(model, x)
+    assert (told.estimator, told.is_bound) == ("exact", False)
+    torch.testing.assert_close(told.nats, likelihood.causal(model, x).nats)
+    torch.testing.assert_close(told.nats, ardm.score(model, x, order="raster").nats)
+    longer = torch.cat([x, x], 1)
+    assert ardm.score(model, longer).sites == 104
+    known = torch.arange(104) < 51
+    assert torch.equal(ardm.fill(model, longer, known)[:, :51], longer[:, :51])
+    with pytest.raises(ArdmError, match="one call a site, 52; got 50"):
+        ardm.sample(model, 2, 50)
+
+
+def test_an_image_in_one_order_is_told_site_by_site():
+    model = single("transformer", shape=(3, 2, 2))
+    x = ardm.sample(model, 2)
+    torch.testing.assert_close(ardm.score(model, x, order="raster").nats, ardm.score(model, x).nats)
+
+
+@pytest.mark.parametrize("name", SINGLE)
 def test_the_probabilities_of_everything_sum_to_one(name):
     model = single(name, shape=(3,), classes=4)
     assert float(model.nats(all_data(4, (3,))).detach().sum(1).neg().exp().sum()) == pytest.approx(1)
@@ -77,16 +120,18 @@ def test_the_probabilities_of_everything_sum_to_one(name):
 def test_what_is_hidden_is_not_seen_and_gaps_are_refused(name):
     model = single(name)
     x, y = some_data(model.digits, (5,), 2), some_data(model.digits, (5,), 2, seed=9)
-    depth = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 0, 1]])
+    depth = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
     sites = Sites(torch.tensor([2, 8]), 5)
     a, b = (model(model.digits.truncate(torch.where(depth > 0, x, z), depth))[sites] for z in (x, y))
     assert torch.equal(a, b)
     state = model.digits.truncate(x, depth)
     with pytest.raises(ArdmError, match="asked for site 4, but site 2 before it is not known"):
         model(state)[Sites(torch.tensor([4]), 5)]
-    beyond = torch.where(depth > 0, x, x)
-    beyond[1, 4] = (beyond[1, 4] + 1) % 5  # known, but after the site asked
-    assert torch.equal(model(model.digits.truncate(beyond, depth))[sites], a)
+    depth[1, 4] = 1  # known, but after the site asked
+    state = model.digits.truncate(x, depth)
+    with pytest.raises(ArdmError, match="completes only what follows: site 3 is not known"):
+        model(state)[sites]
+    torch.testing.assert_close(model(state)[Sites(sites.index[:1], 5)], a[:1])  # the item beside it is answered
     assert len(model(state)[Sites(torch.tensor([], dtype=torch.long), 5)]) == 0
 
 

@@ -10,12 +10,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ardm import api, codec, data, formats
+from ardm.bundle import Bundle
 from ardm.cli import app
 from ardm.content import Content, Kind
 from ardm.datasets.base import place
 from ardm.exact.model import NAME
 from ardm.schedule import Schedule
 from ardm.schema import learn
+from ardm.zoo import build, preset
 from linemodels import SCHEMA, bundle, items, sound
 from linemodels import codec as line_model
 from tests_support import make_data, make_model
@@ -122,6 +124,16 @@ def test_plan(folder, tmp_path):
     assert Image.open(tmp_path / "p.png").size[0] > 400
     assert "no per-step losses" in refused("plan", folder / "codec")
     assert "whole numbers" in refused("plan", folder / "any", "--calls", "few")
+
+
+def test_a_model_of_one_order_samples_and_is_scored_without_being_told_how(tmp_path):
+    config = preset("text-tiny", shape=(6,), classes=5, width=8, blocks=1, causal="single")
+    Bundle(build(config), config, card={"recipe": {"data": {"name": "array"}}}).save(tmp_path / "model")
+    np.save(tmp_path / "test.npy", np.arange(24, dtype=np.uint8).reshape(4, 6) % 5)
+    run("sample", tmp_path / "model", "-n", 2, "-o", tmp_path / "s.npy")
+    assert np.load(tmp_path / "s.npy").shape == (2, 6)
+    said = run("eval", tmp_path / "model", "--data", "array", "--folder", tmp_path)
+    assert "(exact, 4 items)" in said
 
 
 def test_sample(folder, tmp_path):

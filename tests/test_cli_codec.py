@@ -136,6 +136,8 @@ def test_several_files_in_one_stream_can_be_told_from_damage(ardm):
     ("-d -f x", "decompress -f x"), ("-f -d x", "decompress -f x"), ("--decompress x", "decompress x"), ("--list x", "list x"),
     ("compress -d x", "compress -d x"), ("--version", "--version"), ("-V", "-V"), ("--help", "--help"), ("", ""),
     ("-o y -d x", "decompress -o y x"), ("-- -d", "-- -d"), ("list -l", "list -l"),
+    ("-9 x", "compress -9 x"), ("-k9 x", "compress -k9 x"), ("-10 x", "compress -10 x"), ("-f -1 x", "compress -f -1 x"),
+    ("-9 -t x", "test -9 x"), ("-- -9", "-- -9"), ("train -9", "train -9"), ("-V -- -9", "-V -- -9"),
 ])  # fmt: skip
 def test_aliases(said, meant):
     assert aliased(said.split()) == meant.split()

@@ -385,7 +385,7 @@ def test_a_path_is_taken_as_by_the_command_line(tmp_path):
         (Path("there-is-no-such-file"), "there-is-no-such-file"),
         ([[[1]]], "an image is a tensor or an array of integers .* got list"),
         (None, "got NoneType"),
-        (IMAGE.float(), r"whole numbers; got torch\.float32"),
+        (IMAGE.float(), r"whole numbers; got torch\.float32.*convert it with \.long\(\) if"),
         (IMAGE > 9, "got truth values"),
         (IMAGE[0], r"\(C, H, W\).*got shape \(8, 8\): x\[None\]"),
         (IMAGE[None], "compress them one by one"),

@@ -129,8 +129,9 @@ def test_a_line_by_halves():
         (OrderConfig("halton", (4,)), None, 1, "orders raster, bayer; got 'halton'"),
         (OrderConfig("bayer", (9,), cell=8), None, 1, "takes 1 to 8 calls"),
         (OrderConfig("bayer", (4,), cell=8), 18, 2, "takes 2 to 16 calls, a multiple of 2"),
-        (OrderConfig("raster", (4,)), 5, 2, "a multiple of 2"),
-        (OrderConfig("raster", (4,)), 0, 1, "got 0"),
+        (OrderConfig("raster", (4,)), 5, 2, "takes 2 calls or more, a multiple of 2; got 5"),
+        (OrderConfig("raster", (4,)), 1, 2, "takes 2 calls or more, a multiple of 2; got 1"),
+        (OrderConfig("raster", (4,)), 0, 1, "takes 1 calls or more, a multiple of 1; got 0"),
     ],
 )
 def test_lines_that_cannot_be_had(config, calls, stages, words):

@@ -23,6 +23,7 @@ from ardm.schedule import (
     isotonic,
     joint,
     optimal,
+    remaining,
     uniform,
 )
 
@@ -196,6 +197,35 @@ def test_monotone_weighs_by_symbols_and_fills_what_was_not_seen():
     curve.update([0, 0], [0, 4], [3.0, 1.0], [1, 1])
     np.testing.assert_allclose(curve.monotone(), [[3, 2.5, 2, 1.5, 1]])
     assert curve.nats() == close(10.0)
+
+
+def test_the_price_sums_to_what_was_observed_where_the_losses_rise():
+    rises = LossCurve(1, 3)
+    rises.update([0] * 3, [0, 1, 2], [3 * 1.39, 2 * 3.76, 3.87], [3, 2, 1])
+    assert rises.monotone().sum() == close(7.78)  # weighed by symbols, the dear steps at the end hardly count
+    assert rises.nats() == rises.expected().sum() == close(1.39 + 3.76 + 3.87)
+    part = LossCurve(2, 3)
+    part.update([0, 0, 1], [0, 2, 1], [3 * 4.0, 2.0, 2 * 1.5], [3, 1, 2])
+    np.testing.assert_allclose(part.expected(), [[4, 3, 2], [1.5, 1.5, 1.5]])  # what was never seen is as fitted
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
+def test_a_price_is_the_sum_of_the_observed_and_no_lower_where_a_planner_begins(seed, D):
+    rng = np.random.default_rng(seed)
+    curve, n = LossCurve(1, D), np.arange(D, 0, -1)
+    curve.update([0] * D, np.arange(D), n * (2 + rng.normal(size=D) / 10), n)
+    assert curve.nats() == close(curve.mean().sum())
+    levels = curve.monotone()[0]
+    for level in np.unique(levels):
+        np.testing.assert_allclose(curve.expected()[0][levels == level], curve.mean()[0][levels == level].mean())
+
+
+def test_where_each_symbol_has_a_call_nothing_is_planned():
+    """Not even of losses that no plan could be made of."""
+    endless = [[math.inf, 1.0], [1.0, 2.0, math.nan]]
+    assert remaining(endless, 5) == [[0, 1], [0, 1, 2]]
+    with pytest.raises(ArdmError):
+        remaining(endless, 4)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))

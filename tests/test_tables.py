@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from ardm import objective
+import ardm
+from ardm import likelihood, objective
 from ardm import plan as plans
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
@@ -187,3 +188,25 @@ def test_decay_keeps_direct_connections_sparse():
     strength[0, 1] = strength[1, 0] = 0
     assert wanted > 1
     assert strength.fill_diagonal_(0).max() < wanted / 10
+
+
+@pytest.mark.parametrize("trunk", ["mlp", "transformer"])
+def test_a_given_value_that_its_column_cannot_take_is_refused(trunk):
+    """A network reads it as the last one that its column takes."""
+    model = small(trunk, columns=COLUMNS)
+    x, known = torch.zeros(2, 5, dtype=torch.long), torch.tensor([True, False, False, False, False])
+    x[1, 0] = COLUMNS[0]
+    message = rf"column 0 takes values 0..{COLUMNS[0] - 1}; .* gives {COLUMNS[0]} there, in item 1"
+    plan, depth = plans.raster(1, (5,)).given(known.long()[None]), known.long().expand(2, 5)
+    start = model.digits.truncate(x, depth)
+    for ask in (
+        lambda: ardm.fill(model, x, known),
+        lambda: ardm.fill(model, x.numpy(), depth),
+        lambda: likelihood.exact(model, plan, x),
+        lambda: likelihood.exact(model, plan, x, start),
+        lambda: likelihood.bound(model, x, 2, generator(), given=depth),
+        lambda: sample(model, plan, start, generator()),
+    ):
+        with pytest.raises(ArdmError, match=message):
+            ask()
+    assert ardm.fill(model, x, ~known).shape == (2, 5)  # what is not known is not looked at

@@ -56,7 +56,7 @@ def table(result: Result, bundle: Bundle, curve: LossCurve, plan: LossCurve) -> 
         rows["absorbing"].append(rounded(schedule.absorbing_cost(price[0], calls) * scale) if S == 1 else None)
     result.tables["rates"] = rows
     result.tables["sites"], result.tables["stages"] = D, S
-    full = curve.nats() * scale
+    full = math.fsum(price.ravel()) * scale
     result.add(
         "sum of held-out losses", full, unit="bits/dim", bound=True, note="one call a symbol, from the fitted curve"
     )

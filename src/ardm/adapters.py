@@ -102,8 +102,7 @@ class MaskedLanguageModel(nn.Module):
         B, L = value.shape
         told = torch.where(depth > 0, value, self.mask)
         ids = torch.cat([self.before.expand(B, -1), told, self.after.expand(B, -1)], 1)
-        out = self.network(input_ids=ids, attention_mask=torch.ones_like(ids))
-        logits: Tensor = getattr(out, "logits", out)[:, len(self.before) : len(self.before) + L]
+        logits = _logits(self.network, ids)[:, len(self.before) : len(self.before) + L]
         if logits.shape[-1] < self.classes:
             raise ArdmError(f"the network gives {logits.shape[-1]} logits, for a vocabulary of {self.classes} tokens")
         return logits[..., : self.classes].masked_fill(self.never, -torch.inf)
@@ -111,7 +110,7 @@ class MaskedLanguageModel(nn.Module):
 
 def huggingface(
     masked_lm: Any,
-    mask_token_id: int,
+    mask_token_id: int | None,
     length: int,
     vocabulary: int | None = None,
     never: Collection[int] = (),
@@ -125,21 +124,47 @@ def huggingface(
     never: further ids that are never told (`tokenizer.all_special_ids`).  before, after: ids put around every item, such
     as [CLS] and [SEP], which are not part of it.
     The module is used as it is, not copied: call `.eval()` on it or on the model; training the model trains it.
-    Raises ArdmError where an id lies outside the vocabulary, and for a network that looks to the left only: that of a
-    causal language model (GPT), which is found by calling it on a few tokens.
+    Raises ArdmError where an id lies outside the vocabulary, an item is longer than the network's positions, for a
+    network without logits (`AutoModel`), and for one that looks to the left only: that of a causal language model (GPT),
+    which is found by calling it on a few tokens.
     """
-    length = number(length, "length")
-    size = vocabulary or int(getattr(getattr(masked_lm, "config", None), "vocab_size", 0))
+    if not callable(masked_lm):
+        raise ArdmError(
+            f"masked_lm must be a network, as of AutoModelForMaskedLM.from_pretrained(…); got {type(masked_lm).__name__}"
+        )
+    if mask_token_id is None:
+        raise ArdmError(
+            "mask_token_id is None: a tokenizer without a mask token belongs to a causal language model, which looks at the "
+            "tokens to the left only and is no model of any order; give a masked one (AutoModelForMaskedLM) and its tokenizer"
+        )
+    length, mask = number(length, "length"), number(mask_token_id, "mask_token_id", 0)
+    config = getattr(masked_lm, "config", None)
+    own = int(getattr(config, "vocab_size", None) or 0)
+    size = own if vocabulary is None else number(vocabulary, "vocabulary", 2)
     if size < 2:
         raise ArdmError("the network says no vocabulary size: give vocabulary=")
-    if mask_token_id < 0:
-        raise ArdmError(f"mask_token_id must be a token id; got {mask_token_id}")
-    wrong = [v for v in (*never, *before, *after) if v < 0]
-    if wrong:
-        raise ArdmError(f"token ids are 0 or more; got {wrong[:3]}")
-    _refuse_causal(masked_lm, mask_token_id)
-    net = MaskedLanguageModel(masked_lm, mask_token_id, size, never, (before, after))
+    named = {"never": never, "before": before, "after": after}
+    forbidden, first, last = (_ids(given, name) for name, given in named.items())
+    for name, ids in {"mask_token_id": [mask], "never": forbidden, "before": first, "after": last}.items():
+        if max(ids, default=0) >= max(size, own):
+            raise ArdmError(f"{name}: token ids lie in 0..{max(size, own) - 1}, the vocabulary; got {max(ids)}")
+    longest, total = int(getattr(config, "max_position_embeddings", None) or 0), length + len(first) + len(last)
+    if 0 < longest < total:
+        raise ArdmError(
+            f"the network takes at most {longest} tokens; length {length}, with {total - length} around it, is too long"
+        )
+    _refuse_causal(masked_lm, mask)
+    net = MaskedLanguageModel(masked_lm, mask, size, forbidden, (first, last))
     return wrap(net, (length,), size)
+
+
+def _ids(given: Any, name: str) -> list[int]:
+    """Token ids, of any collection of whole numbers."""
+    try:
+        found = list(given)
+    except TypeError:
+        raise ArdmError(f"{name} must be a collection of token ids; got {given!r}: leave it out for none") from None
+    return [number(v, f"{name}: token ids", 0) for v in found]
 
 
 @torch.no_grad()
@@ -173,4 +198,11 @@ def _logits(network: Any, ids: Tensor) -> Tensor:
         raise ArdmError(
             f"the network cannot be called as network(input_ids=…, attention_mask=…): {type(error).__name__}: {error}"
         ) from error
-    return getattr(out, "logits", out)
+    found = getattr(out, "logits", out)
+    if not isinstance(found, Tensor) or found.shape[:2] != ids.shape or found.ndim != 3:
+        what = f"logits {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(out).__name__} without them"
+        raise ArdmError(
+            f"{type(network).__name__} returns no logits of each token, ({ids.shape[0]}, {ids.shape[1]}, V), but {what}: give a masked language "
+            "model (AutoModelForMaskedLM, not AutoModel)"
+        )
+    return found

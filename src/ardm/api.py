@@ -17,11 +17,12 @@ from torch import Tensor
 
 from ardm import inputs, likelihood, planning
 from ardm.bundle import Bundle
+from ardm.causal import CausalModel
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.orders import OrderConfig, image_plan
-from ardm.plan import AnyPlan
+from ardm.plan import AnyPlan, raster
 from ardm.schedule import Schedule
 from ardm.sizes import ModelConfig
 from ardm.source import Draw
@@ -49,7 +50,9 @@ def schedule(bundle: Bundle | Model, calls: int, kind: str = "joint") -> Schedul
     """How a model best spends `calls` network calls, by dynamic programming over its measured losses (section 3.1).
 
     kind: "joint" (the budget shared over the stages), "optimal" (the same for each stage, as in the paper) or "uniform".
-    Raises ArdmError where the model has no loss curve, or cannot take so few or so many calls.
+    Planned on the fitted losses, and priced on those observed (`LossCurve.expected`).
+    Raises ArdmError where the model has no loss curve or one of another number of sites, where its losses are infinite,
+    and where it cannot take so few or so many calls.
     """
     if kind not in ("joint", "optimal", "uniform"):
         raise ArdmError(f"a schedule is joint, optimal or uniform; got {kind!r}")
@@ -57,13 +60,18 @@ def schedule(bundle: Bundle | Model, calls: int, kind: str = "joint") -> Schedul
     stages, sites = len(bundle.model.digits), math.prod(bundle.model.shape)
     if not stages <= calls <= stages * sites:
         raise ArdmError(f"this model takes {stages} to {stages * sites} calls; got {calls}")
+    if bundle.curve is not None and bundle.curve.sites != sites:
+        raise ArdmError(
+            f"{bundle.name} has {sites} sites, and its loss curve {bundle.curve.sites}: measure one with likelihood.curve"
+        )
     if kind == "uniform":
         even = Schedule.uniform(stages, sites, calls)
-        return even if bundle.curve is None else even.priced(bundle.curve.monotone())
+        return even if bundle.curve is None else even.priced(bundle.curve.expected())
     if bundle.curve is None:
         why = "it is specialised on one plan" if bundle.order.fixed else "likelihood.curve measures one"
         raise ArdmError(f"{bundle.name} has no loss curve ({why}); use kind 'uniform'")
-    return (Schedule.joint if kind == "joint" else Schedule.optimal)(bundle.curve.monotone(), calls)
+    made = (Schedule.joint if kind == "joint" else Schedule.optimal)(bundle.curve.monotone(), calls)
+    return made.priced(bundle.curve.expected())
 
 
 def make_plan(
@@ -82,7 +90,7 @@ def make_plan(
     """
     bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
     own = tuple(inputs.number(n, "a size of shape") for n in (bundle.model.shape if shape is None else shape))
-    if order in ("random", "confident"):
+    if order in ("random", "confident") or (order == "raster" and _single(bundle)):
         blank = torch.zeros(inputs.number(batch, "batch"), *own, dtype=torch.long, device="cpu")
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
@@ -108,6 +116,11 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torc
     if order == "own":
         plan = image_plan(bundle.order, shape, calls, stages)
         return plan.given(depth[:1] if (depth == depth[:1]).all() else depth)
+    if _single(bundle) and order == "raster":
+        hidden = int((depth == 0).flatten(1).sum(1).max())
+        if calls < hidden:
+            raise ArdmError(f"{bundle.name} is of a single order, which takes one call a site, {hidden}; got {calls}")
+        return raster(stages, shape).given(depth)
     if order not in ("random", "confident"):
         return planning.ordered(_named(order, shape, calls), depth, stages, calls)
     curve = None if bundle.curve is None else bundle.curve.monotone()
@@ -131,12 +144,23 @@ def generate(
     return walk(bundle_of(bundle).model, plan, Draw(generator, temperature), start, context=context)
 
 
-def budget(bundle: Bundle, calls: int | None, order: str | None) -> tuple[int, str]:
-    """Calls and order: as asked, or the model's own, or 50 in random orders."""
-    chosen = ("own" if bundle.order.fixed else "random") if order is None else order
-    if calls is None:
-        return bundle.order.calls[0] if chosen == "own" and bundle.order.fixed else CALLS, chosen
-    return inputs.number(calls, "calls"), chosen
+def _single(bundle: Bundle) -> bool:
+    """Whether a model knows raster order alone, a site a call."""
+    return bundle.config.causal == "single"
+
+
+def budget(bundle: Bundle, calls: int | None, order: str | None, sites: int = 0) -> tuple[int, str]:
+    """Calls and order: as asked, or the model's own, or 50 in random orders; of a single order, one a site of `sites`.
+
+    sites: of an item; 0: as many as the model's.
+    """
+    usual = "own" if bundle.order.fixed else "raster" if _single(bundle) else "random"
+    chosen = usual if order is None else order
+    if calls is not None:
+        return inputs.number(calls, "calls"), chosen
+    if chosen == "own" and bundle.order.fixed:
+        return bundle.order.calls[0], chosen
+    return (sites or bundle.longest) if chosen == "raster" and _single(bundle) else CALLS, chosen
 
 
 def sample(
@@ -151,7 +175,7 @@ def sample(
     """New items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default: 50, or as many as a specialised model takes.  order: as of `make_plan`; default: the model's
-    own if it has one, else random.  context: a class label (or one an item), or vectors (items, V).
+    own if it has one, else random.  A causal model of a single order takes "raster", one call a site, by default.  context: a class label (or one an item), or vectors (items, V).
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     calls, order = budget(bundle, calls, order)
@@ -172,6 +196,7 @@ def started(
     bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
     x = _fitting(bundle, inputs.items(x, bundle.model))
     depth = inputs.depths(known, x, bundle.model.digits)
+    inputs.columns(x, depth > 0, bundle.model)
     return bundle.model.digits.truncate(x, depth), _left(bundle, depth, calls, order, generator)
 
 
@@ -202,7 +227,8 @@ def fill(
     known of it; only a model's own order keeps the steps that it was trained on.
     """
     bundle = bundle_of(bundle)
-    calls, order = budget(bundle, calls, order)
+    sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
+    calls, order = budget(bundle, calls, order, sites)
     generator = torch.Generator().manual_seed(inputs.number(seed, "seed", 0))
     start, plan = started(bundle, x, known, calls, order, generator)
     context = inputs.context(context, start.batch)
@@ -222,15 +248,21 @@ def score(
 ) -> likelihood.Estimate:
     """Likelihood of x (B, *shape): exact along a plan of `calls`, or the any-order bound where calls is None.
 
-    order: default the model's own plan if it has one, else a random one (exact for that one order).  One item without a
-    batch has an estimate of one item.
+    order: default the model's own plan if it has one, else a random one (exact for that one order).  A causal model of a
+    single order is scored exactly, in one pass an item (`likelihood.causal`).  One item without a batch has an estimate
+    of one item.
     """
     bundle, passes = bundle_of(bundle), inputs.number(passes, "passes")
     generator = torch.Generator().manual_seed(inputs.number(seed, "seed", 0))
     x = _fitting(bundle, inputs.items(x, bundle.model))
     context = inputs.context(context, len(x))
-    if calls is None and not bundle.order.fixed and order is None:
+    usual = calls is None and order is None and not bundle.order.fixed
+    if usual and isinstance(bundle.model, CausalModel) and bundle.model.single:
+        return likelihood.causal(bundle.model, x, context=context)
+    if usual:
         return likelihood.bound(bundle.model, x, passes, generator, context=context)
-    calls, order = budget(bundle, bundle.order.calls[0] if calls is None else calls, order)
+    if calls is None and not (order == "raster" and _single(bundle)):
+        calls = bundle.order.calls[0]
+    calls, order = budget(bundle, calls, order, x[0].numel())
     plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator)
     return likelihood.exact(bundle.model, plan, x, context=context)

@@ -204,20 +204,30 @@ class Body(nn.Module):
         return len(self.digits) + 1 if len(self.digits) > 1 else 0
 
 
-def leading(state: Partial) -> Tensor:
-    """(B,): how many sites are known before the first that is not, in raster order."""
-    return (state.depth.flatten(1) > 0).long().cumprod(1).sum(1)
+def leading(state: Partial) -> tuple[Tensor, Tensor]:
+    """(B,) how many sites are known before the first that is not, in raster order; (B,) bool, whether some are after it."""
+    known = (state.depth.flatten(1) > 0).long()
+    first = known.cumprod(1).sum(1)
+    return first, known.sum(1) > first
 
 
-def refuse_gaps(known: Tensor, lane: Tensor, position: Tensor) -> None:
-    """A model of a single order has an answer only where all that comes before is known: known (B,) of `leading`."""
-    early = position > known[lane]
+def refuse_gaps(known: tuple[Tensor, Tensor], lane: Tensor, position: Tensor) -> None:
+    """A model of a single order answers only where all that comes before is known, and nothing after: of `leading`."""
+    first, after = known
+    early, late = position > first[lane], after[lane]
+    if not (early | late).any():
+        return
     if early.any():
-        asked, first = int(position[early][0]), int(known[lane][early][0])
+        asked, gap = int(position[early][0]), int(first[lane][early][0])
         raise ArdmError(
-            f"a model of a single order was asked for site {asked}, but site {first} before it is not known; "
+            f"a model of a single order was asked for site {asked}, but site {gap} before it is not known; "
             "walk along plan.raster, or take a model of any order"
         )
+    raise ArdmError(
+        f"a model of a single order completes only what follows: site {int(first[lane][late][0])} is not known, but a site "
+        "after it is, which it would not look at; leave unknown all that follows the first unknown site, or take a model "
+        "of any order"
+    )
 
 
 def shifted(x: Tensor, start: float) -> Tensor:

@@ -70,6 +70,7 @@ class Bundle:
         if self.config.labels and condition is not None and isinstance(recipe, dict):
             labelled = bool(recipe.get("data", {}).get("labels"))
             condition.required = labelled and not recipe.get("train", {}).get("label_dropout", 0.0)
+        self._refuse_curve()
 
     @cached_property
     def identity(self) -> str:
@@ -128,6 +129,8 @@ class Bundle:
         What is written, `load` reads.  Raises ArdmError where it could not: a network that the configuration does not
         build (`ardm.wrap`), a card that JSON does not hold, a file in the place of the folder.
         """
+        if not isinstance(folder, (str, os.PathLike)):
+            raise ArdmError(f"a folder is named by a str or a Path; got {type(folder).__name__}")
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ArdmError(f"{folder} is a file; a model is saved as a folder")
@@ -152,6 +155,15 @@ class Bundle:
             }
             (new / "config.json").write_text(json.dumps(values, indent=2) + "\n")
         return folder
+
+    def _refuse_curve(self) -> None:
+        """ArdmError for a loss curve of another number of stages than the model has."""
+        stages = len(self.model.digits)
+        if self.curve is not None and self.curve.stages != stages:
+            raise ArdmError(
+                f"the model has {stages} stage{'s' * (stages > 1)}, and its loss curve {self.curve.stages}: give its own "
+                "(likelihood.curve measures one), or none"
+            )
 
     def _refuse_foreign(self) -> None:
         """ArdmError where the configuration builds another model than this one."""

@@ -218,7 +218,7 @@ def plan(
         least, most = len(bundle.model.digits), bundle.longest
         budgets = numbers(calls) if calls else [n for n in BUDGETS if least <= n < most] or [least]
         table = Table("calls", "bits/dim", "uniform", "D3PM-absorbing", box=None)
-        curve = bundle.curve.monotone()
+        curve = bundle.curve.expected()
         made = [api.schedule(bundle, budget, kind) for budget in budgets]
         D = curve.shape[1]
         for budget, best in zip(budgets, made, strict=True):

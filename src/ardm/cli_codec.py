@@ -91,6 +91,9 @@ EXITS = (
 )
 
 
+_LEVEL = re.compile(r"-([kfcrvq]*)([0-9]+)([kfcrvq]*)")
+
+
 class Levels(TyperCommand):
     """A command that takes its level as -1 ... -9, as compressors do."""
 
@@ -104,7 +107,7 @@ def _levels(args: Sequence[str]) -> Iterator[str]:
         if arg == "--":
             yield from args[k:]
             return
-        found = re.fullmatch(r"-([kfcrvq]*)([0-9]+)([kfcrvq]*)", arg)
+        found = _LEVEL.fullmatch(arg)
         if found is None:
             yield arg
             continue
@@ -142,17 +145,17 @@ _COMMANDS = {"z": "compress", "d": "decompress", "t": "test", "l": "list"}
 
 
 def aliased(args: Sequence[str]) -> list[str]:
-    """Arguments with the command first, where a flag asks for it: -dc FILE is decompress -c FILE."""
-    for k, arg in enumerate(args if args and args[0].startswith("-") else []):
-        if arg == "--":
-            break
+    """Arguments with the command first, where a flag asks for it: -dc FILE is decompress -c FILE, -9 FILE compress -9."""
+    flags = args if args and args[0].startswith("-") else []
+    flags = flags[: flags.index("--")] if "--" in flags else flags
+    for k, arg in enumerate(flags):
         found = re.fullmatch(r"-([a-zA-Z]*)", arg)
         letters = found[1] if found else ""
         for letter, command in _COMMANDS.items():
             if letter in letters or arg == f"--{command}":
                 rest = letters.replace(letter, "", 1)
                 return [command, *args[:k], *([f"-{rest}"] if rest else []), *args[k + 1 :]]
-    return list(args)
+    return ["compress", *args] if any(map(_LEVEL.fullmatch, flags)) else list(args)
 
 
 def register(app: typer.Typer) -> None:

@@ -72,9 +72,8 @@ def sample(
             _sample_codec(model, items, calls, seed, out, force, scale, (temperature, order, gif, label))
             return
         fresh(force, gif, endings=(".gif",))
-        chosen = order or ("own" if bundle.order.fixed else "random")
+        budget, chosen = api.budget(bundle, calls, order or None)
         generator = torch.Generator().manual_seed(seed)
-        budget = calls or (bundle.order.calls[0] if bundle.order.fixed else min(50, bundle.longest))
         made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
         start = bundle.model.digits.blank(items, bundle.model.shape)
         states = api.generate(bundle, made, start, generator, temperature, context_of(bundle, label, items))

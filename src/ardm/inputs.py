@@ -70,9 +70,10 @@ def integers(x: Any, name: str = "x") -> Tensor:
         shown = f", such as {found.detach().reshape(-1)[0].item()}" if found.numel() else ""
         grad = ".detach()" if found.requires_grad else ""
         needs = " that requires grad" if found.requires_grad else ""
+        written = name if name.isidentifier() else ""  # a name that is a description is not written
         raise ArdmError(
             f"{name} must hold whole numbers; got {found.dtype}{needs}{shown}: quantise it, or convert it with "
-            f"{name}{grad}.long() if its values are whole"
+            f"{written}{grad}.long() if its values are whole"
         )
     return found.long()
 
@@ -111,6 +112,24 @@ def items(x: Any, model: Any, name: str = "x", lazy: bool = False) -> Tensor:
             )
     device = device_of(model)
     return found if device is None else found.to(device)
+
+
+def columns(x: Tensor, known: Tensor, model: Any, name: str = "x", lazy: bool = False) -> None:
+    """ArdmError where a given value of x (B, D) is none that its column can take: a network reads it as another.
+
+    known: of the shape of x, where values are given.  Models whose sites take all values have no columns.  lazy: as of
+    `items`.
+    """
+    limits = getattr(getattr(model, "head", None), "limits", None)
+    if limits is None or x.shape[1:] != limits.shape or (lazy and x.device.type != "cpu"):
+        return
+    wrong = known.expand_as(x) & (x >= limits.to(x.device))
+    if wrong.any():
+        item, column = wrong.nonzero()[0].tolist()
+        raise ArdmError(
+            f"column {column} takes values 0..{int(limits[column]) - 1}; {name} gives {int(x[item, column])} there, in item "
+            f"{item} (columns and items are counted from 0)"
+        )
 
 
 def single(x: Any, model: Any) -> bool:

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.inputs import columns, depths, items, number
 from ardm.inputs import context as side_of
-from ardm.inputs import depths, items, number
 from ardm.model import AnyModel, ScoresAll
 from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan
@@ -107,7 +107,7 @@ def bound(
     The steps of all items and passes are stratified together.  Raises ArdmError on values outside 0..K−1.
     """
     x, context = _taken(model, x, context, chunk, passes)
-    given = None if given is None else depths(given, x, model.digits, "given")
+    given = _given(model, x, given)
     place = spread(len(x) * passes, generator)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
@@ -134,7 +134,7 @@ def policy_bound(
     increasing, with one at the start of each stage.  The rest is as for `bound`, and so are the errors raised.
     """
     x, context = _taken(model, x, context, chunk, passes)
-    given = None if given is None else depths(given, x, model.digits, "given")
+    given = _given(model, x, given)
     D, total = math.prod(x.shape[1:]), len(x) * passes
     first = _groups(starts, len(model.digits), D)
     group = (spread(total, generator) * len(first)).long().clamp(max=len(first) - 1)
@@ -345,6 +345,15 @@ def _estimate(nats: Tensor, x: Tensor, name: str) -> Estimate:
     return Estimate(mean, error, name, math.prod(x.shape[1:]), passes, is_bound=True)
 
 
+def _given(model: AnyModel, x: Tensor, given: Tensor | None) -> Tensor | None:
+    """Digits known beforehand, of values that can be."""
+    if given is None:
+        return None
+    known = depths(given, x, model.digits, "given")
+    columns(x, known > 0, model)
+    return known
+
+
 def _groups(starts: Sequence[int], stages: int, D: int) -> Tensor:
     first = torch.tensor([int(s) for s in starts], dtype=torch.long, device="cpu")
     stage_starts = set(range(0, stages * D, D))
@@ -391,11 +400,13 @@ def exact(
     if not isinstance(plan, Plan):
         if start is not None:
             _refuse_part(start, model, x)
+            columns(x, start.depth > 0, model)
         return Estimate(score(model, plan, x, start, context), zeros, "exact, walked along an adaptive plan", D)
     when = _fitting(plan, model, x)
     begun = (when == GIVEN).sum(1).expand_as(x) if start is None else start.depth
     if start is not None:
         _refuse_start(start, when, model, x)
+    columns(x, begun > 0, model)
     return Estimate(_teacher_forced(model, when, x, begun, context, chunk), zeros, "exact", D)
 
 

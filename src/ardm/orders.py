@@ -100,9 +100,10 @@ def line_plan(config: OrderConfig, sites: int, calls: int | None = None, stages:
     """
     wanted = config.calls[0] if calls is None else calls
     steps, odd = divmod(wanted, stages)
-    cell = steps if config.order == "raster" else config.cell
+    cell = max(steps, 1) if config.order == "raster" else config.cell
     if odd or not 1 <= steps <= cell:
-        raise ArdmError(f"this order takes {stages} to {stages * cell} calls, a multiple of {stages}; got {wanted}")
+        most = "calls or more" if config.order == "raster" else f"to {stages * cell} calls"
+        raise ArdmError(f"this order takes {stages} {most}, a multiple of {stages}; got {wanted}")
     if config.order not in LINES:
         raise ArdmError(f"sequences have the orders {', '.join(LINES)}; got {config.order!r}")
     group = LINES[config.order](cell) * steps // cell

@@ -48,7 +48,7 @@ def shares(curve: Floats | None, sites: int, calls: int) -> Shares:
     """How items of D = `sites` spend at most `calls` network calls on what is left of them.
 
     curve: (S, any number of sites) from `LossCurve.monotone`, which serves other sizes in the same fractions; None: at
-    even distances.  The function that is returned raises ArdmError where fewer calls are allowed than stages are left.
+    even distances, as where what is left has infinite losses, of which no plan is better than another.  The function that is returned raises ArdmError where fewer calls are allowed than stages are left.
     """
 
     @cache
@@ -56,7 +56,10 @@ def shares(curve: Floats | None, sites: int, calls: int) -> Shares:
         budget, least = min(calls, sum(hidden)), sum(n > 0 for n in hidden)
         if calls < least:
             raise ArdmError(f"digits of {least} stages are unknown, which take at least as many calls; got {calls}")
-        if curve is None:
+        endless = curve is not None and any(
+            np.isinf(row[(sites - n) * len(row) // sites :]).any() for row, n in zip(curve, hidden, strict=True) if n
+        )
+        if curve is None or endless:
             return [[n * k // c for k in range(c)] for n, c in zip(hidden, _parts(hidden, budget), strict=True)]
         rows, strides = [], []
         for row, n in zip(curve, hidden, strict=True):

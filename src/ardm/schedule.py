@@ -28,6 +28,7 @@ Read me first:
 
 * Nats, per item, everywhere; only `Schedule.bits_per_dim` divides.
 * An observed curve is noisy, and the programme would seek out its lucky steps.  `LossCurve.monotone` fits before use.
+  Plan on that fit, and price on `LossCurve.expected`, which sums to what was observed.
 * `starts` count the symbols known *before* a call, within their stage; `Schedule.flat` numbers through all stages.
 
 NumPy, no torch.  S stages, D sites.
@@ -196,9 +197,23 @@ class LossCurve:
         fit[: rest[0] if endless else 0] = np.inf
         return fit
 
+    def expected(self) -> Floats:
+        """(S, D) L_t in nats, of each level of `monotone` the mean of what was observed: what a schedule is priced on.
+
+        Its sum is that of the observed losses, also where they rise and the fit, which weighs by symbols, costs less; and
+        no step is cheap by luck, as those are at which a planner begins.  Steps never seen are as fitted, and so are
+        infinite losses.  Raises ArdmError as `monotone`.
+        """
+        fit, mean = self.monotone(), self.mean()
+        for row, observed in zip(fit, mean, strict=True):
+            seen = np.flatnonzero(np.isfinite(row) & ~np.isnan(observed))
+            levels = np.unique(-row[seen], return_inverse=True)[1].reshape(-1)
+            row[seen] = (np.bincount(levels, observed[seen]) / np.maximum(np.bincount(levels), 1))[levels]
+        return np.maximum(fit, 0.0)
+
     def nats(self) -> float:
-        """Σ L_t over all stages and steps of the fitted curve: the expected bound of an item, one call a symbol."""
-        return math.fsum(self.monotone().ravel())
+        """Σ L_t over all stages and steps, as `expected`: the expected bound of an item, one call a symbol."""
+        return math.fsum(self.expected().ravel())
 
     def merge(self, other: LossCurve) -> None:
         """Add the observations of another curve of the same stages and sites, its newest weighing as much as ours."""
@@ -362,12 +377,12 @@ def remaining(curves: Sequence[ArrayLike], budget: int) -> list[list[int]]:
     curves: of each stage, the losses L_t of the steps that are left, t from the number known on: rows of any length, and
     a stage of which all is known has an empty row, and no call.
     """
-    tables = [_Table(row) if np.size(row) else None for row in curves]
-    live = [s for s, table in enumerate(tables) if table is not None]
-    sites = [0 if table is None else table.sites for table in tables]
+    sites = [int(np.size(row)) for row in curves]
+    live = [s for s, n in enumerate(sites) if n]
     _check_budget(budget, len(live), sum(sites))
-    if budget == sum(sites):
+    if budget == sum(sites):  # nothing to choose, whatever the losses
         return [list(range(n)) for n in sites]
+    tables = [_Table(row) if n else None for row, n in zip(curves, sites, strict=True)]
     calls = [min(n, 1) for n in sites]
 
     def gain(stage: int) -> float:
@@ -475,7 +490,8 @@ class Schedule:
 
     starts: of each stage, how many symbols are known before each call: 0 = first < … < last < sites.  sites: D.
     kind: how it was chosen, one of "uniform", "optimal" (each stage for itself, the budget being split evenly), "joint"
-    (the stages share the budget) and "given".  nats: the expected cost of an item, None where no curve was at hand.
+    (the stages share the budget) and "given".  nats: the expected cost of an item, None where no curve
+    was at hand, or its losses are infinite.
     """
 
     starts: tuple[tuple[int, ...], ...]
@@ -500,18 +516,21 @@ class Schedule:
 
     @classmethod
     def optimal(cls, curve: ArrayLike, budget: int) -> Schedule:
-        """The best of each stage for an even split of the budget, as in the paper; curve (S, D), from `monotone`."""
+        """The best of each stage for an even split of the budget, as in the paper; curve (S, D), from `monotone`.
+
+        Its cost is on that curve; `priced(curve.expected())` says it without the weights of the fit.
+        """
         values = _staged(curve)
         shares = _split(len(values), values.shape[1], budget)
         starts = _tuples(optimal(row, n) for row, n in zip(values, shares, strict=True))
-        return cls(starts, values.shape[1], "optimal", cost(values, starts))
+        return cls(starts, values.shape[1], "optimal", _finite(cost(values, starts)))
 
     @classmethod
     def joint(cls, curve: ArrayLike, budget: int) -> Schedule:
-        """The best of all ways to spend the budget over the stages; curve (S, D), from `monotone`."""
+        """The best of all ways to spend the budget over the stages; curve (S, D), from `monotone`; priced as `optimal`."""
         values = _staged(curve)
         starts = _tuples(joint(values, budget))
-        return cls(starts, values.shape[1], "joint", cost(values, starts))
+        return cls(starts, values.shape[1], "joint", _finite(cost(values, starts)))
 
     @classmethod
     def given(cls, starts: Sequence[Sequence[int]], sites: int) -> Schedule:
@@ -520,7 +539,7 @@ class Schedule:
 
     def priced(self, curve: ArrayLike) -> Schedule:
         """The same schedule with its cost on a curve (S, D): another's, that of held-out data, or its first."""
-        return Schedule(self.starts, self.sites, self.kind, cost(curve, self.starts))
+        return Schedule(self.starts, self.sites, self.kind, _finite(cost(curve, self.starts)))
 
     @property
     def stages(self) -> int:
@@ -595,6 +614,10 @@ class Schedule:
 
 
 _TITLES = ("stage", "calls", "widths", "known before each call")
+
+
+def _finite(nats: float) -> float | None:
+    return nats if nats < math.inf else None
 
 
 def _row(stage: str, calls: str, widths: str, starts: str) -> str:

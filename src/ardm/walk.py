@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ardm.digits import Partial
+from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as side
-from ardm.inputs import device_of, items
 from ardm.model import AnyModel
 from ardm.plan import AnyPlan
 from ardm.source import Draw, Faults, Score, Source, undefined
@@ -43,6 +43,7 @@ def walk(
     faults = Faults()
     device = device_of(model) or state.value.device
     state, context = state.to(device), side(context, state.batch, device)
+    columns(state.value, state.depth > 0, model, "the state", lazy=True)
     truth = None if truth is None else items(truth, model, "truth").to(device)
     for k in range(len(plan)):
         with torch.no_grad():
