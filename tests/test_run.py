@@ -206,6 +206,57 @@ def test_what_lies_beside_a_model_stays_when_a_run_goes_on(folder, tmp_path):
     assert not aside.exists()
 
 
+@pytest.mark.parametrize(
+    ("killed", "best"), [("before model-last", 4), ("before model", 8), ("all deleted", 4)], ids=str
+)
+def test_models_that_a_kill_kept_from_a_checkpoint_come_when_the_run_goes_on(
+    folder, tmp_path, scripted, monkeypatch, killed, best
+):
+    """The kill comes in the last save, so that no step is left which would write them."""
+    if best == 8:
+        scripted[8] = 1.5
+    made, save, step = recipe(folder), Bundle.save, []
+
+    def dying(bundle, where):
+        if step == [8] and killed == f"before {Path(where).name}":
+            raise KeyboardInterrupt
+        return save(bundle, where)
+
+    run(made, tmp_path / "whole")
+    trainer = Trainer(made, tmp_path / "run", cpu=True)
+    monkeypatch.setattr(Bundle, "save", save if killed == "all deleted" else dying)
+    with suppress(KeyboardInterrupt):
+        for progress in trainer:
+            step[:] = [progress.step]
+    monkeypatch.setattr(Bundle, "save", save)
+    for name in ("model", "model-last") if killed == "all deleted" else ():
+        shutil.rmtree(tmp_path / "run" / name)
+    path = tmp_path / "run" / "recipe.json"
+    path.write_text(json.dumps(made.to_dict()))
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "run"), "--resume", "--cpu"])
+    assert result.exit_code == 0, result.output
+    wrote = killed == "all deleted" or best == 8
+    assert (f"wrote {tmp_path / 'run' / 'model'}" in result.stdout.replace("\n", "")) == wrote
+    for name in ("model", "model-last"):
+        assert load(tmp_path / "run" / name).card == load(tmp_path / "whole" / name).card
+        assert same(weights(tmp_path / "run" / name), weights(tmp_path / "whole" / name))
+    again = CliRunner().invoke(app, ["train", str(tmp_path / "run"), "--resume", "--cpu"])
+    assert "complete at step 8" in again.stdout
+    assert "wrote" not in again.stdout
+
+
+def test_a_run_that_is_beyond_the_steps_asked_for_stays_as_it_is(folder, tmp_path):
+    path, where = tmp_path / "r.yaml", tmp_path / "run"
+    path.write_text(json.dumps(recipe(folder).to_dict()))
+    assert CliRunner().invoke(app, ["train", str(path), "-o", str(where), "--cpu"]).exit_code == 0
+    before = (where / "recipe.json").read_bytes()
+    result = CliRunner().invoke(app, ["train", str(where), "train.steps=4", "--resume", "--cpu"])
+    assert result.exit_code == 1
+    assert "at step 8 already, beyond train.steps=4" in " ".join(result.stderr.split())
+    assert "wrote" not in result.output
+    assert (where / "recipe.json").read_bytes() == before
+
+
 def test_two_processes_do_not_train_in_one_folder(folder, tmp_path):
     run(recipe(folder, steps=4), tmp_path / "run")
     handle = os.open(tmp_path / "run", os.O_RDONLY)

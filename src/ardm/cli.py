@@ -72,9 +72,12 @@ def train(
         for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
             if speaks:
                 say(f"data.{part}: {of.about}")
+        if speaks and trainer.step == plan.train.steps:
+            say(f"the run in {folder} is complete at step {trainer.step}; to go on, give a larger train.steps")
         follow(trainer, trainer, quiet)
         if speaks:
-            say(f"wrote {folder / 'model'}")
+            if trainer.written >= 0:
+                say(f"wrote {folder / 'model'}")
             _note_other_codec(folder / "model")
 
 

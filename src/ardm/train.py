@@ -16,7 +16,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,7 @@ class Trainer:
     validation) and model-last/; `trainlog.Log` adds recipe.json and metrics.jsonl.
     resume: go on from the checkpoint; without it a folder that has one is refused.  What was saved with other settings
     (but for FREE) or other data is refused, too.  A checkpoint that is due is written when the next step is asked for.
+    written: the step whose average this process wrote into model/; -1: none.
     Raises ArdmError where another process trains in the folder, and for what does not fit together.
     """
 
@@ -286,8 +287,9 @@ class Trainer:
         self.step, self.loss, self.seconds = 0, math.nan, math.nan
         self.best: Best | None = None
         self.checked: tuple[int, float] | None = None
-        self._in_model = -1  # the step whose average this process wrote into model/
+        self.written = -1
         moments = self._restore() if resume else {}
+        self._resumed = resume
         self._full: tuple[int, dict[str, Tensor]] = (-1, {})  # the step and full tensors of an average in shares
         made = Objective(self.model, self.plans, self.config, together=self.sharded)
         if self.sharded:
@@ -403,6 +405,8 @@ class Trainer:
 
     def _run(self) -> Iterator[Progress]:
         config = self.config
+        if self._resumed:
+            self._complete()
         stream = data.batches(len(self.train_set), self.items, config.seed, start=self.step)
         while self.step < config.steps:
             began = time.perf_counter()
@@ -632,12 +636,30 @@ class Trainer:
                 save_file({k: v.contiguous() for k, v in self.best.average.items()}, new / "best.safetensors")
                 save_arrays(arrays(self.best.curve), new / "best-curve.safetensors")
             (new / "state.json").write_text(json.dumps(self._state(), indent=2) + "\n")
-        last = self.bundle()
-        last.save(self.folder / "model-last")
-        step = self.step if self.best is None else self.best.step
-        if step != self._in_model:
-            (last if step == self.step else self.best_bundle()).save(self.folder / "model")
-            self._in_model = step
+        self.bundle().save(self.folder / "model-last")
+        if self._best_step != self.written:
+            self._save_best()
+
+    @property
+    def _best_step(self) -> int:
+        return self.step if self.best is None else self.best.step
+
+    def _save_best(self) -> None:
+        self.best_bundle().save(self.folder / "model")
+        self.written = self._best_step
+
+    def _complete(self) -> None:
+        """Write the models of a checkpoint that are not there: a kill came after it and before them, or they were deleted.
+
+        In shares, all call.
+        """
+        self.full_average()
+        if not self.accelerator.is_main_process:
+            return
+        if _step_in(self.folder / "model-last") != self.step:
+            self.bundle().save(self.folder / "model-last")
+        if _step_in(self.folder / "model") != self._best_step:
+            self._save_best()
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint says beside its tensors."""
@@ -670,6 +692,11 @@ class Trainer:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArdmError(f"the checkpoint in {where} cannot be read: {error}") from None
         self._refuse_others(state)
+        if state["step"] > self.config.steps:
+            raise ArdmError(
+                f"the run in {self.folder} is at step {state['step']} already, beyond train.steps={self.config.steps}: "
+                "give a larger number to go on"
+            )
         fit_weights(self.model, weights, str(where))
         self.average = average
         self.step, self.loss = state["step"], state["loss"]
@@ -723,6 +750,14 @@ def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
             ((f"{key}.{name}", v) for name, v in inner.items()) if isinstance(inner, dict) else ((key, inner),)
         )
     }
+
+
+def _step_in(folder: Path) -> int | None:
+    """The step that the model in a folder is of; None where no whole model lies there."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        step = json.loads((folder / "config.json").read_text())["card"]["steps"]
+        return step if (folder / "model.safetensors").is_file() else None
+    return None
 
 
 def _yaml(value: Any) -> str:
