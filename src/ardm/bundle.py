@@ -33,6 +33,7 @@ from ardm.errors import ArdmError, out_of_memory
 from ardm.exact.stores import Claims, claims
 from ardm.model import Model
 from ardm.orders import OrderConfig
+from ardm.precise import settled
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
 from ardm.whole import _abandoned, _locked
@@ -354,9 +355,9 @@ def _read(folder: Path) -> Bundle:
         if out_of_memory(error):
             raise MemoryError from error
         raise ArdmError(f"{folder} is not a readable model: {type(error).__name__} {error}") from None
-    with torch.device("cpu"):  # whatever torch.set_default_device says
+    with settled(), torch.device("cpu"):  # whatever torch.set_default_device says
         model = build(config)
-    fit_weights(model, weights, str(folder))
+        fit_weights(model, weights, str(folder))
     bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
     if values.get("identity") != bundle.identity:
         raise ArdmError(f"{folder} is damaged: its weights or settings are not those that were saved; fetch it again")
@@ -370,7 +371,8 @@ def _refuse_size(path: Path, config: ModelConfig) -> None:
         raise ArdmError(
             f"the weights in {where} do not fit its configuration: {config.blocks} blocks have more tensors"
         )
-    sketch = outline(config)
+    with settled():
+        sketch = outline(config)
     _refuse_shapes({name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}, found, where)
     size = sum(t.numel() * t.element_size() for t in (*sketch.parameters(), *sketch.buffers()))
     if size > MAX_WEIGHTS:

@@ -40,6 +40,7 @@ from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.orders import image_plan
 from ardm.plan import Plan
+from ardm.precise import settled
 from ardm.schedule import LossCurve
 from ardm.zoo import build
 
@@ -251,6 +252,7 @@ class Trainer:
     Raises ArdmError where another process trains in the folder, and for what does not fit together.
     """
 
+    @settled()
     def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False) -> None:
         self.config, self.folder = recipe.train, Path(folder)
         self.accelerator = accelerator_of(recipe, cpu)
@@ -436,6 +438,7 @@ class Trainer:
         """Whether a checkpoint follows the present step."""
         return self.step % self.config.save_every == 0 or self.step == self.config.steps
 
+    @settled()
     def _weigh(self, valid: likelihood.Estimate) -> None:
         """Keep the average if no earlier one validated better."""
         bits, error = valid.bits_per_dim, valid.bits_per_dim_error
@@ -464,6 +467,7 @@ class Trainer:
         place = objective.spread(len(rows), seeded(self.config.seed, self.step, 5))
         return labels.where(place >= self.config.label_dropout, NO_LABEL)
 
+    @settled()
     def _update(self, rows: Tensor) -> float:
         """One optimiser step on the items `rows`, of which this process takes its share, in `accumulate` passes."""
         config, device = self.config, self.accelerator.device
@@ -564,6 +568,7 @@ class Trainer:
         """A copy of the model with the averaged parameters, of `full_average`."""
         return self._model(self.full_average())
 
+    @settled()
     def _model(self, average: Mapping[str, Tensor]) -> Model:
         with torch.device("cpu"):
             model = build(self.recipe.model)
@@ -593,6 +598,7 @@ class Trainer:
         order, seen = self.recipe.order, curve if self.any_order else None
         return Bundle(model, self.recipe.model, order, seen, {**about, **card})
 
+    @settled()
     def validate(self) -> likelihood.Estimate:
         """Bits per dimension of the averaged model on the first validation items.
 
@@ -611,6 +617,7 @@ class Trainer:
             return likelihood.causal_bound(model, items, 1, seeded(self.config.seed, 3), context=context)
         return likelihood.bound(model, items, 4, seeded(self.config.seed, 3), context=context)
 
+    @settled()
     def save(self) -> None:
         """Write checkpoint and models, each whole or not at all; only the first process writes.  In shares, all call."""
         main = self.accelerator.is_main_process
@@ -648,6 +655,7 @@ class Trainer:
         self.best_bundle().save(self.folder / "model")
         self.written = self._best_step
 
+    @settled()
     def _complete(self) -> None:
         """Write the models of a checkpoint that are not there: a kill came after it and before them, or they were deleted.
 
