@@ -558,6 +558,8 @@ def test_without_a_label_a_model_of_labels_answers_as_well_as_it_can(of_labels, 
     assert api.score(bundle, x, passes=8, context=label).bits_per_dim < 0.1
     assert np.log2(3) / 6 - 0.1 < api.score(bundle, x, passes=8).bits_per_dim < 0.5, "log2(3) / 6 = 0.26"
     assert api.sample(bundle, 4, 6).shape == (4, 6)
+    again = load(Bundle(bundle.model, bundle.config).save(tmp_path / "again"))
+    assert torch.equal(api.score(again, x).nats, api.score(bundle, x).nats)
     assert trainer.config.label_dropout == 0.1
 
 
@@ -594,9 +596,15 @@ def test_a_model_that_never_went_without_a_label_refuses_to(of_labels, tmp_path)
         use(name, bundle, torch.tensor([0, 1]))
     with pytest.raises(ArdmError, match="a label for every item"):
         use("score", bundle, torch.tensor([0, NO_LABEL]))
+    assert "needs_label" in json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    for card in ({}, {"name": "another's"}):
+        again = load(Bundle(bundle.model, bundle.config, card=card).save(tmp_path / "again"))
+        with pytest.raises(ArdmError, match="a label for every item"):
+            use("score", again, None)
+        assert again.identity == Bundle(bundle.model, bundle.config).identity
     path = Path(tmp_path / "run" / "model" / "config.json")
     config = json.loads(path.read_text())
-    del config["card"]["recipe"]["train"]["label_dropout"]  # as an earlier version wrote it
+    del config["needs_label"], config["card"]["recipe"]["train"]["label_dropout"]  # as an earlier version wrote it
     path.write_text(json.dumps(config))
     with pytest.raises(ArdmError, match="a label for every item"):
         use("sample", load(tmp_path / "run" / "model"), None)
