@@ -17,7 +17,7 @@ from ardm import api, data, likelihood
 from ardm.bodies import NO_LABEL
 from ardm.bundle import Bundle, load
 from ardm.cli import app
-from ardm.config import DataConfig, Recipe, TrainConfig
+from ardm.config import DataConfig, Recipe, TrainConfig, load_recipe
 from ardm.data import Dataset
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
@@ -257,6 +257,41 @@ def test_a_run_that_is_beyond_the_steps_asked_for_stays_as_it_is(folder, tmp_pat
     assert (where / "recipe.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("left", ["", '{"name": "ti', "[]", "deleted"], ids=repr)
+def test_a_run_goes_on_whose_recipe_is_damaged_or_gone(folder, tmp_path, left):
+    path, where = tmp_path / "r.yaml", tmp_path / "run"
+    path.write_text(json.dumps(recipe(folder, steps=4).to_dict()))
+    assert CliRunner().invoke(app, ["train", str(path), "-o", str(where), "--cpu"]).exit_code == 0
+    written = (where / "recipe.json").read_bytes()
+    if left == "deleted":
+        (where / "recipe.json").unlink()
+    else:
+        (where / "recipe.json").write_text(left)
+    result = CliRunner().invoke(app, ["train", str(where), "--resume", "--cpu"])
+    assert result.exit_code == 0, result.output
+    assert (where / "recipe.json").read_bytes() == written
+    (where / "recipe.json").write_text("")
+    (where / "checkpoint" / "state.json").write_text("{")
+    with pytest.raises(ArdmError, match=r"recipe\.json cannot be read"):
+        load_recipe(str(where))
+
+
+def test_a_kill_while_a_recipe_is_written_leaves_the_older_one(folder, tmp_path, monkeypatch):
+    trainer = Trainer(recipe(folder), tmp_path / "run", cpu=True)
+    with Log(trainer):
+        pass
+    before, write = (tmp_path / "run" / "recipe.json").read_bytes(), Path.write_text
+
+    def half(path, text, *rest):
+        write(path, text[: len(text) // 2], *rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(KeyboardInterrupt):
+        Log(Trainer(recipe(folder, log_every=3), tmp_path / "run", cpu=True))
+    assert (tmp_path / "run" / "recipe.json").read_bytes() == before
+
+
 def test_two_processes_do_not_train_in_one_folder(folder, tmp_path):
     run(recipe(folder, steps=4), tmp_path / "run")
     handle = os.open(tmp_path / "run", os.O_RDONLY)
@@ -449,6 +484,13 @@ def test_other_ways_to_train_are_refused(folder, tmp_path, monkeypatch, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with fresh(), pytest.raises(ArdmError, match=f"accelerate's {name}"):
         Trainer(recipe(folder), tmp_path / "run", cpu=True)
+
+
+@pytest.mark.parametrize("name", ["meta", "nonsense", ""])
+def test_devices_that_hold_no_numbers_are_refused(folder, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", name)
+    with fresh(), pytest.raises(ArdmError, match=f"ACCELERATE_TORCH_DEVICE is '{name}', on which nothing can be"):
+        Trainer(recipe(folder), tmp_path / "run")
 
 
 def test_a_precision_chosen_in_this_process_before_is_an_error(folder, tmp_path):

@@ -36,7 +36,7 @@ from ardm.bodies import NO_LABEL
 from ardm.bundle import OWN, Bundle, alone, arrays, fit_weights, load, recover, replacing
 from ardm.causal import CausalModel
 from ardm.config import Recipe, TrainConfig
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.model import Model
 from ardm.orders import image_plan
 from ardm.plan import Plan
@@ -156,8 +156,10 @@ def accelerator_of(recipe: Recipe, cpu: bool) -> Accelerator:
     """The devices of this process, with nothing taken from the environment that would change what the recipe says.
 
     Where to run (ACCELERATE_USE_CPU, the launcher's ranks) still comes from there.  Raises ArdmError where the launcher
-    asks for a way to train that is not ours.
+    asks for a way to train that is not ours, or the environment for a device that is not here.
     """
+    if "ACCELERATE_TORCH_DEVICE" in os.environ:
+        _refuse_device(os.environ["ACCELERATE_TORCH_DEVICE"])
     asked = [kind.value for name, kind in FOREIGN.items() if os.environ.get(name, "").lower() == "true"]
     if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true":
         asked.append("PARALLELISM_CONFIG")
@@ -186,6 +188,20 @@ def accelerator_of(recipe: Recipe, cpu: bool) -> Accelerator:
             "and set train.shard=true to share parameters out over the processes"
         )
     return made
+
+
+def _refuse_device(name: str) -> None:
+    """ArdmError for a device that holds no numbers here."""
+    try:
+        float(torch.zeros((), device=name))
+    except (RuntimeError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ArdmError(
+            f"ACCELERATE_TORCH_DEVICE is {name!r}, on which nothing can be trained here ({reason}): "
+            "set it to another device, such as cpu, or leave it unset"
+        ) from None
 
 
 class Objective(nn.Module):
