@@ -308,7 +308,7 @@ def test_training_is_the_same_in_every_block_around_it(text, tmp_path, name):
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("name", AMBIENT)
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float64"])
 def test_bundled_models_load_and_answer_the_same_in_every_block(name):
     wanted = ardm.score(ardm.load("cifar10-any-order"), torch.zeros(1, 3, 32, 32, dtype=torch.long), 4).nats
     with AMBIENT[name]():

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 @contextmanager
 def settled() -> Iterator[None]:
-    """float32 by default and gradients on, whatever the program around us has set; what it has set comes back."""
+    """Floats are float32 by default and gradients are taken, whatever the program around us has set; that comes back."""
     before = torch.get_default_dtype()
     try:
         if before != torch.float32:
