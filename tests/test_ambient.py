@@ -254,3 +254,64 @@ def test_training_works(tmp_path, size, settings, order):
         return torch.tensor(first, device="cpu", dtype=torch.double), dict(loaded.model.state_dict())
 
     same(run)
+
+
+# --- nor does a dtype or a mode of gradients --------------------------------------------------------------------------
+
+
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+AMBIENT = {
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+    "float16": lambda: default_dtype(torch.float16),
+    "float64": lambda: default_dtype(torch.float64),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A recipe of a small sequence model, and the folder in which its first run lies, which was made in no such block."""
+    folder = tmp_path_factory.mktemp("ambient")
+    for name in ("train", "valid"):
+        np.save(folder / f"{name}.npy", ((np.arange(24)[:, None] + np.arange(8)) % 6).astype(np.uint8))
+    source, settings = DataConfig("array", str(folder), "train", "valid"), TrainConfig(**{**STEPS, "steps": 4})
+    made = Recipe("tiny", preset("text-tiny", width=8, blocks=1, heads=1), OrderConfig(), source, settings)
+    return made, folder / "plain", [(p.step, p.loss, p.valid) for p in Trainer(made, folder / "plain", cpu=True)]
+
+
+STEPS = {"batch": 8, "valid_every": 2, "valid_items": 4, "save_every": 2}
+
+
+@pytest.mark.parametrize("name", AMBIENT)
+def test_training_is_the_same_in_every_block_around_it(text, tmp_path, name):
+    made, plain, expected = text
+    with AMBIENT[name]():
+        for progress in Trainer(made, tmp_path / "run", cpu=True):
+            if progress.step == 3:
+                break
+        seen = [(p.step, p.loss, p.valid) for p in Trainer(made, tmp_path / "run", resume=True, cpu=True)]
+        loaded = ardm.load(plain / "model")
+        trained = ardm.load(tmp_path / "run" / "model")
+    assert seen == expected[2:]
+    for p, q in zip(loaded.model.parameters(), trained.model.parameters(), strict=True):
+        assert (p.dtype, p.is_inference()) == (torch.float32, False)
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float64"])
+def test_bundled_models_load_and_answer_the_same_in_every_block(name):
+    wanted = ardm.score(ardm.load("cifar10-any-order"), torch.zeros(1, 3, 32, 32, dtype=torch.long), 4).nats
+    with AMBIENT[name]():
+        bundle = ardm.load("cifar10-any-order")
+        got = ardm.score(bundle, torch.zeros(1, 3, 32, 32, dtype=torch.long), 4).nats
+    assert torch.equal(got, wanted)

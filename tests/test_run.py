@@ -17,7 +17,7 @@ from ardm import api, data, likelihood
 from ardm.bodies import NO_LABEL
 from ardm.bundle import Bundle, load
 from ardm.cli import app
-from ardm.config import DataConfig, Recipe, TrainConfig
+from ardm.config import DataConfig, Recipe, TrainConfig, load_recipe
 from ardm.data import Dataset
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
@@ -204,6 +204,92 @@ def test_what_lies_beside_a_model_stays_when_a_run_goes_on(folder, tmp_path):
     run(recipe(folder, steps=8), tmp_path / "run", resume=True)
     assert (model / "codec.safetensors").read_bytes() == b"files depend on it"
     assert not aside.exists()
+
+
+@pytest.mark.parametrize(
+    ("killed", "best"), [("before model-last", 4), ("before model", 8), ("all deleted", 4)], ids=str
+)
+def test_models_that_a_kill_kept_from_a_checkpoint_come_when_the_run_goes_on(
+    folder, tmp_path, scripted, monkeypatch, killed, best
+):
+    """The kill comes in the last save, so that no step is left which would write them."""
+    if best == 8:
+        scripted[8] = 1.5
+    made, save, step = recipe(folder), Bundle.save, []
+
+    def dying(bundle, where):
+        if step == [8] and killed == f"before {Path(where).name}":
+            raise KeyboardInterrupt
+        return save(bundle, where)
+
+    run(made, tmp_path / "whole")
+    trainer = Trainer(made, tmp_path / "run", cpu=True)
+    monkeypatch.setattr(Bundle, "save", save if killed == "all deleted" else dying)
+    with suppress(KeyboardInterrupt):
+        for progress in trainer:
+            step[:] = [progress.step]
+    monkeypatch.setattr(Bundle, "save", save)
+    for name in ("model", "model-last") if killed == "all deleted" else ():
+        shutil.rmtree(tmp_path / "run" / name)
+    path = tmp_path / "run" / "recipe.json"
+    path.write_text(json.dumps(made.to_dict()))
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "run"), "--resume", "--cpu"])
+    assert result.exit_code == 0, result.output
+    wrote = killed == "all deleted" or best == 8
+    assert (f"wrote {tmp_path / 'run' / 'model'}" in result.stdout.replace("\n", "")) == wrote
+    for name in ("model", "model-last"):
+        assert load(tmp_path / "run" / name).card == load(tmp_path / "whole" / name).card
+        assert same(weights(tmp_path / "run" / name), weights(tmp_path / "whole" / name))
+    again = CliRunner().invoke(app, ["train", str(tmp_path / "run"), "--resume", "--cpu"])
+    assert "complete at step 8" in again.stdout
+    assert "wrote" not in again.stdout
+
+
+def test_a_run_that_is_beyond_the_steps_asked_for_stays_as_it_is(folder, tmp_path):
+    path, where = tmp_path / "r.yaml", tmp_path / "run"
+    path.write_text(json.dumps(recipe(folder).to_dict()))
+    assert CliRunner().invoke(app, ["train", str(path), "-o", str(where), "--cpu"]).exit_code == 0
+    before = (where / "recipe.json").read_bytes()
+    result = CliRunner().invoke(app, ["train", str(where), "train.steps=4", "--resume", "--cpu"])
+    assert result.exit_code == 1
+    assert "at step 8 already, beyond train.steps=4" in " ".join(result.stderr.split())
+    assert "wrote" not in result.output
+    assert (where / "recipe.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", ["", '{"name": "ti', "[]", "deleted"], ids=repr)
+def test_a_run_goes_on_whose_recipe_is_damaged_or_gone(folder, tmp_path, left):
+    path, where = tmp_path / "r.yaml", tmp_path / "run"
+    path.write_text(json.dumps(recipe(folder, steps=4).to_dict()))
+    assert CliRunner().invoke(app, ["train", str(path), "-o", str(where), "--cpu"]).exit_code == 0
+    written = (where / "recipe.json").read_bytes()
+    if left == "deleted":
+        (where / "recipe.json").unlink()
+    else:
+        (where / "recipe.json").write_text(left)
+    result = CliRunner().invoke(app, ["train", str(where), "--resume", "--cpu"])
+    assert result.exit_code == 0, result.output
+    assert (where / "recipe.json").read_bytes() == written
+    (where / "recipe.json").write_text("")
+    (where / "checkpoint" / "state.json").write_text("{")
+    with pytest.raises(ArdmError, match=r"recipe\.json cannot be read"):
+        load_recipe(str(where))
+
+
+def test_a_kill_while_a_recipe_is_written_leaves_the_older_one(folder, tmp_path, monkeypatch):
+    trainer = Trainer(recipe(folder), tmp_path / "run", cpu=True)
+    with Log(trainer):
+        pass
+    before, write = (tmp_path / "run" / "recipe.json").read_bytes(), Path.write_text
+
+    def half(path, text, *rest):
+        write(path, text[: len(text) // 2], *rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(KeyboardInterrupt):
+        Log(Trainer(recipe(folder, log_every=3), tmp_path / "run", cpu=True))
+    assert (tmp_path / "run" / "recipe.json").read_bytes() == before
 
 
 def test_two_processes_do_not_train_in_one_folder(folder, tmp_path):
@@ -400,6 +486,13 @@ def test_other_ways_to_train_are_refused(folder, tmp_path, monkeypatch, name):
         Trainer(recipe(folder), tmp_path / "run", cpu=True)
 
 
+@pytest.mark.parametrize("name", ["meta", "nonsense", ""])
+def test_devices_that_hold_no_numbers_are_refused(folder, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", name)
+    with fresh(), pytest.raises(ArdmError, match=f"ACCELERATE_TORCH_DEVICE is '{name}', on which nothing can be"):
+        Trainer(recipe(folder), tmp_path / "run")
+
+
 def test_a_precision_chosen_in_this_process_before_is_an_error(folder, tmp_path):
     from accelerate import Accelerator
 
@@ -507,6 +600,8 @@ def test_without_a_label_a_model_of_labels_answers_as_well_as_it_can(of_labels, 
     assert api.score(bundle, x, passes=8, context=label).bits_per_dim < 0.1
     assert np.log2(3) / 6 - 0.1 < api.score(bundle, x, passes=8).bits_per_dim < 0.5, "log2(3) / 6 = 0.26"
     assert api.sample(bundle, 4, 6).shape == (4, 6)
+    again = load(Bundle(bundle.model, bundle.config).save(tmp_path / "again"))
+    assert torch.equal(api.score(again, x).nats, api.score(bundle, x).nats)
     assert trainer.config.label_dropout == 0.1
 
 
@@ -543,9 +638,15 @@ def test_a_model_that_never_went_without_a_label_refuses_to(of_labels, tmp_path)
         use(name, bundle, torch.tensor([0, 1]))
     with pytest.raises(ArdmError, match="a label for every item"):
         use("score", bundle, torch.tensor([0, NO_LABEL]))
+    assert "needs_label" in json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    for card in ({}, {"name": "another's"}):
+        again = load(Bundle(bundle.model, bundle.config, card=card).save(tmp_path / "again"))
+        with pytest.raises(ArdmError, match="a label for every item"):
+            use("score", again, None)
+        assert again.identity == Bundle(bundle.model, bundle.config).identity
     path = Path(tmp_path / "run" / "model" / "config.json")
     config = json.loads(path.read_text())
-    del config["card"]["recipe"]["train"]["label_dropout"]  # as an earlier version wrote it
+    del config["needs_label"], config["card"]["recipe"]["train"]["label_dropout"]  # as an earlier version wrote it
     path.write_text(json.dumps(config))
     with pytest.raises(ArdmError, match="a label for every item"):
         use("sample", load(tmp_path / "run" / "model"), None)

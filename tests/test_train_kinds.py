@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ardm import data
 from ardm.bundle import load
@@ -14,6 +15,7 @@ from ardm.data import Dataset
 from ardm.errors import ArdmError
 from ardm.orders import OrderConfig
 from ardm.train import Trainer, fitted, objective_of
+from ardm.trainlog import Log
 from ardm.zoo import ModelConfig, preset
 
 
@@ -172,3 +174,48 @@ def test_intensities_are_drawn_anew_for_each_batch(tmp_path, monkeypatch):
     assert float(x[..., 1].mean()) == pytest.approx(0.5, abs=0.07)
     assert float(x[..., 3].mean()) == pytest.approx(0.25, abs=0.07)
     assert not torch.equal(x[0], x[1])
+
+
+# --- samples on the way -----------------------------------------------------------------------------------------------
+
+
+COUNTING = Dataset(torch.arange(97, 105).expand(8, 8), 128, "counting")
+LOUD = Dataset((torch.arange(64).view(8, 8) * 1000), 1 << 16, "loud", rate=4000)
+SQUARES = Dataset(torch.arange(16).view(1, 1, 4, 4).expand(8, -1, -1, -1), 16, "squares")
+SAMPLES = {
+    "text": (COUNTING, "text", preset("text-tiny", width=8, heads=1), ".txt"),
+    "text of one order": (COUNTING, "text", preset("text-tiny", width=8, heads=1, causal="single"), ".txt"),
+    "text in stages": (COUNTING, "text", preset("text-tiny", width=8, heads=1, base=2, head="digits"), ".txt"),
+    "sound": (LOUD, "sounds", preset("audio-tiny", width=8, blocks=1), ".wav"),
+    "table": (TABLE, "density", preset("table", width=8, blocks=1), ".csv"),
+    "array": (COUNTING, "array", preset("text-tiny", width=8, heads=1), ".npy"),
+    "picture": (SQUARES, "images", preset("local-tiny", width=8, shape=(), classes=16), ".png"),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_on_the_way_are_written_in_the_kind_of_the_data(tmp_path, monkeypatch, name):
+    items, source, model, ending = SAMPLES[name]
+    monkeypatch.setattr(data, "of_config", lambda config, split: items)
+    settings = {"steps": 2, "batch": 4, "valid_every": 9, "sample_every": 1, "save_every": 9, "tensorboard": True}
+    made = replace(recipe("."), model=model, data=DataConfig(source), train=TrainConfig(**settings))
+    for _ in range(2):  # a step that comes again after a kill writes its samples again
+        trainer = Trainer(made, tmp_path, cpu=True)
+        with Log(trainer) as log:
+            for progress in trainer:
+                log(progress)
+                if progress.step == 2:
+                    break
+    found = {path.name: path for path in (tmp_path / "samples").iterdir()}
+    assert sorted(found) == [f"000000{step}{ending}" for step in (1, 2)]
+    path = found[f"0000002{ending}"]
+    if ending == ".png":
+        assert Image.open(path).size == (42, 42), "four by four pictures, twice as large, on a grid"
+    elif ending == ".wav":
+        assert int.from_bytes(path.read_bytes()[24:28], "little") == 4000, "the rate of the data"
+    elif ending == ".csv":
+        assert np.loadtxt(path, delimiter=",").shape == (16, 3)
+    elif ending == ".npy":
+        assert np.load(path).shape == (16, 8)
+    else:
+        assert path.read_bytes().decode().count("\n\n") >= 15, "sixteen texts"

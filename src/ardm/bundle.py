@@ -28,11 +28,13 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ardm.bodies import Condition
 from ardm.config import from_values
 from ardm.errors import ArdmError, out_of_memory
 from ardm.exact.stores import Claims, claims
 from ardm.model import Model
 from ardm.orders import OrderConfig
+from ardm.precise import settled
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
 from ardm.whole import _abandoned, _locked
@@ -46,6 +48,8 @@ OWN = ("model.safetensors", "curve.safetensors", "config.json")
 """The files of a model in its folder."""
 MAX_SETTINGS, MAX_CURVE, MAX_WEIGHTS = 1 << 24, 1 << 28, 1 << 33
 """Bytes of config.json, of the loss curve, and of the weights and tables of a model, at most."""
+NEEDS = "needs_label"
+"""In config.json of a model of labels: whether it refuses to go without one.  Older files leave it to the recipe."""
 LETTERS = b" abcdefghijklmnopqrstuvwxyz"
 """Text of 27 letters, in the order of their values."""
 
@@ -66,11 +70,17 @@ class Bundle:
 
     def __post_init__(self) -> None:
         """Tell a model of labels whether it ever learned to go without one, where its recipe is known."""
-        condition, recipe = getattr(getattr(self.model, "body", None), "condition", None), self.card.get("recipe")
-        if self.config.labels and condition is not None and isinstance(recipe, dict):
+        condition, recipe = self._condition, self.card.get("recipe")
+        if condition is not None and isinstance(recipe, dict):
             labelled = bool(recipe.get("data", {}).get("labels"))
             condition.required = labelled and not recipe.get("train", {}).get("label_dropout", 0.0)
         self._refuse_curve()
+
+    @property
+    def _condition(self) -> Condition | None:
+        """The layer that takes the labels of a model of labels."""
+        found = getattr(getattr(self.model, "body", None), "condition", None)
+        return found if self.config.labels and isinstance(found, Condition) else None
 
     @cached_property
     def identity(self) -> str:
@@ -153,6 +163,8 @@ class Bundle:
                 "order": asdict(self.order),
                 "card": dict(self.card),
             }
+            if self._condition is not None:  # beside the card, which may be another's, or none
+                values[NEEDS] = self._condition.required
             (new / "config.json").write_text(json.dumps(values, indent=2) + "\n")
         return folder
 
@@ -366,10 +378,12 @@ def _read(folder: Path) -> Bundle:
         if out_of_memory(error):
             raise MemoryError from error
         raise ArdmError(f"{folder} is not a readable model: {type(error).__name__} {error}") from None
-    with torch.device("cpu"):  # whatever torch.set_default_device says
+    with settled(), torch.device("cpu"):  # whatever torch.set_default_device says
         model = build(config)
-    fit_weights(model, weights, str(folder))
+        fit_weights(model, weights, str(folder))
     bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
+    if bundle._condition is not None and isinstance(values.get(NEEDS), bool):
+        bundle._condition.required = values[NEEDS]
     if values.get("identity") != bundle.identity:
         raise ArdmError(f"{folder} is damaged: its weights or settings are not those that were saved; fetch it again")
     return bundle
@@ -382,7 +396,8 @@ def _refuse_size(path: Path, config: ModelConfig) -> None:
         raise ArdmError(
             f"the weights in {where} do not fit its configuration: {config.blocks} blocks have more tensors"
         )
-    sketch = outline(config)
+    with settled():
+        sketch = outline(config)
     _refuse_shapes({name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}, found, where)
     size = sum(t.numel() * t.element_size() for t in (*sketch.parameters(), *sketch.buffers()))
     if size > MAX_WEIGHTS:

@@ -58,7 +58,7 @@ def train(
     `ardm train runs/NAME --resume` goes on with that run as it was begun.
     """
     with guard():
-        from ardm.config import RUN, load_recipe
+        from ardm.config import is_run, load_recipe
 
         cli_codec.use_threads(threads)
         from ardm.progress import follow
@@ -66,15 +66,18 @@ def train(
 
         plan = load_recipe(recipe, changes or [])
         run = Path(recipe)
-        folder = out or (run if (run / RUN).is_file() else Path("runs") / plan.name)
+        folder = out or (run if is_run(run) else Path("runs") / plan.name)
         trainer = Trainer(plan, folder, resume, cpu)
         speaks = trainer.accelerator.is_main_process and not quiet
         for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
             if speaks:
                 say(f"data.{part}: {of.about}")
+        if speaks and trainer.step == plan.train.steps:
+            say(f"the run in {folder} is complete at step {trainer.step}; to go on, give a larger train.steps")
         follow(trainer, trainer, quiet)
         if speaks:
-            say(f"wrote {folder / 'model'}")
+            if trainer.written >= 0:
+                say(f"wrote {folder / 'model'}")
             _note_other_codec(folder / "model")
 
 

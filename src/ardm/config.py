@@ -9,6 +9,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,8 @@ from ardm.zoo import PRESETS, ModelConfig
 T = TypeVar("T")
 RUN = "recipe.json"
 """The recipe of a run, in its folder."""
+STATE = "checkpoint/state.json"
+"""What the checkpoint of a run says beside its tensors, in the folder of the run; its "recipe" is that of the run."""
 SHOWN = 12
 """Names that an error lists, at most."""
 
@@ -82,8 +85,8 @@ class TrainConfig:
     average of parameters that is evaluated and saved.  cross_entropy: weight of the auxiliary un-reweighted term.
     subset: score at most this many hidden sites an item (0: all).  precision: "float32" or "bf16" (input layers and
     mixtures stay in float32).  memory: steps after which an observation of L_t counts half.
-    valid_every, valid_items: validation.  save_every: checkpoints.  sample_every: pictures (0: none).  log_every: lines.
-    tensorboard: also write scalars and pictures for it.  init: a model to continue from.
+    valid_every, valid_items: validation.  save_every: checkpoints.  sample_every: samples in the kind of the data (0: none).  log_every: lines.
+    tensorboard: also write scalars and samples for it.  init: a model to continue from.
     first_level: where an order has several levels of calls, the share of the items that train on the first.
     objective: "steps" (a random step of any order, or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
     "all" (every position at once: causal models, for which it is taken without being named).
@@ -190,8 +193,8 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         if not path.is_file():
             raise ArdmError(f"there is no recipe file {path}")
         text = path.read_text()
-    elif (path / RUN).is_file():
-        return from_values(Recipe, override(_of_run(path / RUN), overrides))
+    elif is_run(path):
+        return from_values(Recipe, override(_of_run(path), overrides))
     else:
         text = (resources.files("ardm") / "recipes" / f"{_full(name_or_path)}.yaml").read_text()
     try:
@@ -205,11 +208,24 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     return from_values(Recipe, override(values, overrides))
 
 
-def _of_run(path: Path) -> dict[str, Any]:
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run: it has a recipe, or a checkpoint that tells it."""
+    return (folder / RUN).is_file() or (folder / STATE).is_file()
+
+
+def _of_run(folder: Path) -> dict[str, Any]:
+    """The recipe of a run; where it is missing or damaged, that of its checkpoint."""
+    path = folder / RUN
     try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ArdmError(f"{path} cannot be read: {error}") from None
+        return _sections(path, json.loads(path.read_text()))
+    except (OSError, ValueError, ArdmError) as error:
+        wrong = error if isinstance(error, ArdmError) else ArdmError(f"{path} cannot be read: {error}")
+    with suppress(OSError, ValueError, KeyError, TypeError, ArdmError):
+        return _sections(folder / STATE, json.loads((folder / STATE).read_text())["recipe"])
+    raise wrong
+
+
+def _sections(path: Path, values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ArdmError(f"{path} must hold sections ({', '.join(_fields(Recipe))}), not a {type(values).__name__}")
     return values

@@ -7,9 +7,26 @@ dtype of its parameters, or in that of `torch.autocast`, between a first and a l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Floats are float32 by default and gradients are taken, whatever the program around us has set; that comes back."""
+    before = torch.get_default_dtype()
+    try:
+        if before != torch.float32:
+            torch.set_default_dtype(torch.float32)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        if before != torch.float32:
+            torch.set_default_dtype(before)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -16,7 +16,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,11 @@ from ardm.bodies import NO_LABEL
 from ardm.bundle import OWN, Bundle, alone, arrays, fit_weights, load, recover, replacing
 from ardm.causal import CausalModel
 from ardm.config import Recipe, TrainConfig
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.model import Model
 from ardm.orders import image_plan
 from ardm.plan import Plan
+from ardm.precise import settled
 from ardm.schedule import LossCurve
 from ardm.zoo import build
 
@@ -155,8 +156,10 @@ def accelerator_of(recipe: Recipe, cpu: bool) -> Accelerator:
     """The devices of this process, with nothing taken from the environment that would change what the recipe says.
 
     Where to run (ACCELERATE_USE_CPU, the launcher's ranks) still comes from there.  Raises ArdmError where the launcher
-    asks for a way to train that is not ours.
+    asks for a way to train that is not ours, or the environment for a device that is not here.
     """
+    if "ACCELERATE_TORCH_DEVICE" in os.environ:
+        _refuse_device(os.environ["ACCELERATE_TORCH_DEVICE"])
     asked = [kind.value for name, kind in FOREIGN.items() if os.environ.get(name, "").lower() == "true"]
     if os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true":
         asked.append("PARALLELISM_CONFIG")
@@ -185,6 +188,20 @@ def accelerator_of(recipe: Recipe, cpu: bool) -> Accelerator:
             "and set train.shard=true to share parameters out over the processes"
         )
     return made
+
+
+def _refuse_device(name: str) -> None:
+    """ArdmError for a device that holds no numbers here."""
+    try:
+        float(torch.zeros((), device=name))
+    except (RuntimeError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ArdmError(
+            f"ACCELERATE_TORCH_DEVICE is {name!r}, on which nothing can be trained here ({reason}): "
+            "set it to another device, such as cpu, or leave it unset"
+        ) from None
 
 
 class Objective(nn.Module):
@@ -247,9 +264,11 @@ class Trainer:
     validation) and model-last/; `trainlog.Log` adds recipe.json and metrics.jsonl.
     resume: go on from the checkpoint; without it a folder that has one is refused.  What was saved with other settings
     (but for FREE) or other data is refused, too.  A checkpoint that is due is written when the next step is asked for.
+    written: the step whose average this process wrote into model/; -1: none.
     Raises ArdmError where another process trains in the folder, and for what does not fit together.
     """
 
+    @settled()
     def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False) -> None:
         self.config, self.folder = recipe.train, Path(folder)
         self.accelerator = accelerator_of(recipe, cpu)
@@ -286,8 +305,9 @@ class Trainer:
         self.step, self.loss, self.seconds = 0, math.nan, math.nan
         self.best: Best | None = None
         self.checked: tuple[int, float] | None = None
-        self._in_model = -1  # the step whose average this process wrote into model/
+        self.written = -1
         moments = self._restore() if resume else {}
+        self._resumed = resume
         self._full: tuple[int, dict[str, Tensor]] = (-1, {})  # the step and full tensors of an average in shares
         made = Objective(self.model, self.plans, self.config, together=self.sharded)
         if self.sharded:
@@ -403,6 +423,8 @@ class Trainer:
 
     def _run(self) -> Iterator[Progress]:
         config = self.config
+        if self._resumed:
+            self._complete()
         stream = data.batches(len(self.train_set), self.items, config.seed, start=self.step)
         while self.step < config.steps:
             began = time.perf_counter()
@@ -432,6 +454,7 @@ class Trainer:
         """Whether a checkpoint follows the present step."""
         return self.step % self.config.save_every == 0 or self.step == self.config.steps
 
+    @settled()
     def _weigh(self, valid: likelihood.Estimate) -> None:
         """Keep the average if no earlier one validated better."""
         bits, error = valid.bits_per_dim, valid.bits_per_dim_error
@@ -460,6 +483,7 @@ class Trainer:
         place = objective.spread(len(rows), seeded(self.config.seed, self.step, 5))
         return labels.where(place >= self.config.label_dropout, NO_LABEL)
 
+    @settled()
     def _update(self, rows: Tensor) -> float:
         """One optimiser step on the items `rows`, of which this process takes its share, in `accumulate` passes."""
         config, device = self.config, self.accelerator.device
@@ -560,6 +584,7 @@ class Trainer:
         """A copy of the model with the averaged parameters, of `full_average`."""
         return self._model(self.full_average())
 
+    @settled()
     def _model(self, average: Mapping[str, Tensor]) -> Model:
         with torch.device("cpu"):
             model = build(self.recipe.model)
@@ -589,6 +614,7 @@ class Trainer:
         order, seen = self.recipe.order, curve if self.any_order else None
         return Bundle(model, self.recipe.model, order, seen, {**about, **card})
 
+    @settled()
     def validate(self) -> likelihood.Estimate:
         """Bits per dimension of the averaged model on the first validation items.
 
@@ -607,6 +633,7 @@ class Trainer:
             return likelihood.causal_bound(model, items, 1, seeded(self.config.seed, 3), context=context)
         return likelihood.bound(model, items, 4, seeded(self.config.seed, 3), context=context)
 
+    @settled()
     def save(self) -> None:
         """Write checkpoint and models, each whole or not at all; only the first process writes.  In shares, all call."""
         main = self.accelerator.is_main_process
@@ -632,12 +659,31 @@ class Trainer:
                 save_file({k: v.contiguous() for k, v in self.best.average.items()}, new / "best.safetensors")
                 save_arrays(arrays(self.best.curve), new / "best-curve.safetensors")
             (new / "state.json").write_text(json.dumps(self._state(), indent=2) + "\n")
-        last = self.bundle()
-        last.save(self.folder / "model-last")
-        step = self.step if self.best is None else self.best.step
-        if step != self._in_model:
-            (last if step == self.step else self.best_bundle()).save(self.folder / "model")
-            self._in_model = step
+        self.bundle().save(self.folder / "model-last")
+        if self._best_step != self.written:
+            self._save_best()
+
+    @property
+    def _best_step(self) -> int:
+        return self.step if self.best is None else self.best.step
+
+    def _save_best(self) -> None:
+        self.best_bundle().save(self.folder / "model")
+        self.written = self._best_step
+
+    @settled()
+    def _complete(self) -> None:
+        """Write the models of a checkpoint that are not there: a kill came after it and before them, or they were deleted.
+
+        In shares, all call.
+        """
+        self.full_average()
+        if not self.accelerator.is_main_process:
+            return
+        if _step_in(self.folder / "model-last") != self.step:
+            self.bundle().save(self.folder / "model-last")
+        if _step_in(self.folder / "model") != self._best_step:
+            self._save_best()
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint says beside its tensors."""
@@ -670,6 +716,11 @@ class Trainer:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArdmError(f"the checkpoint in {where} cannot be read: {error}") from None
         self._refuse_others(state)
+        if state["step"] > self.config.steps:
+            raise ArdmError(
+                f"the run in {self.folder} is at step {state['step']} already, beyond train.steps={self.config.steps}: "
+                "give a larger number to go on"
+            )
         fit_weights(self.model, weights, str(where))
         self.average = average
         self.step, self.loss = state["step"], state["loss"]
@@ -723,6 +774,14 @@ def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
             ((f"{key}.{name}", v) for name, v in inner.items()) if isinstance(inner, dict) else ((key, inner),)
         )
     }
+
+
+def _step_in(folder: Path) -> int | None:
+    """The step that the model in a folder is of; None where no whole model lies there."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        step = json.loads((folder / "config.json").read_text())["card"]["steps"]
+        return step if (folder / "model.safetensors").is_file() else None
+    return None
 
 
 def _yaml(value: Any) -> str:

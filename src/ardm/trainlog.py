@@ -1,4 +1,4 @@
-"""What a run leaves to read: train.log (text), metrics.jsonl, and scalars and pictures for tensorboard if asked.
+"""What a run leaves to read: train.log (text), metrics.jsonl, scalars and samples for tensorboard if asked.
 
 metrics.jsonl has each step once, however often a run was killed: a line is written out before the checkpoint of its step,
 and what lies beyond the checkpoint is dropped when the run goes on.  train.log tells what happened, repetitions included.
@@ -9,17 +9,22 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from ardm import api
+from ardm import api, outputs, pictures
+from ardm.bundle import Bundle
 from ardm.config import RUN
 from ardm.errors import ArdmError
 from ardm.train import Progress, Trainer
 from ardm.whole import write_whole
+
+NUMBER = 16
+"""Samples that are drawn at a time."""
 
 
 class Log:
@@ -40,7 +45,12 @@ class Log:
         )
         for name, part in (("train", trainer.train_set), ("valid", trainer.valid_set)):
             self._write(f"# data.{name}: {part.about}")
-        (trainer.folder / RUN).write_text(json.dumps(values, indent=2) + "\n")
+        recipe = json.dumps(values, indent=2) + "\n"
+
+        def write(new: Path) -> None:
+            new.write_text(recipe)
+
+        write_whole(trainer.folder / RUN, write, force=True)
         if trainer.config.tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -66,7 +76,7 @@ class Log:
         if not self.active:
             return ""
         if config.sample_every and progress.step % config.sample_every == 0:
-            self._pictures(progress.step)
+            self._samples(progress.step)
         line = ""
         if progress.step % config.log_every == 0 or progress.valid is not None:
             line = self._line(progress)
@@ -97,24 +107,41 @@ class Log:
         self.text.flush()
         return line
 
-    def _pictures(self, step: int) -> None:
-        """A sheet of samples of the averaged model, as a file and for tensorboard."""
-        import numpy as np
-
-        from ardm.pictures import sheet, to_image
-
+    def _samples(self, step: int) -> None:
+        """Samples of the averaged model in the kind of its data, as a file and for tensorboard: a sheet of pictures, or
+        what `ardm sample` writes.
+        """
         bundle = self.trainer.bundle()
-        calls = self.trainer.recipe.order.calls[0]
-        order = "own" if self.trainer.plans else "bayer"
-        labels = bundle.config.labels
-        context = torch.arange(16, device="cpu") % labels if labels else None
-        drawn = api.sample(bundle, 16, calls, order, seed=step, context=context)
-        picture = sheet([to_image(x, bundle.model.digits.classes, 2) for x in drawn])
+        if bundle.curve is not None and not (bundle.curve.count > 0).any(1).all():
+            bundle = replace(bundle, curve=None)  # early in a run: nothing to plan the steps by yet
+        kind, labels = bundle.written, bundle.config.labels
+        context = torch.arange(NUMBER, device="cpu") % labels if labels else None
+        calls, order = self._order(bundle)
+        drawn = api.sample(bundle, NUMBER, calls, order, seed=step, context=context)
         folder = self.trainer.folder / "samples"
         folder.mkdir(exist_ok=True)
-        picture.save(folder / f"{step:07d}.png")
-        if self.writer:
-            self.writer.add_image("samples", np.asarray(picture), step, dataformats="HWC")
+        path = folder / f"{step:07d}{outputs.ENDINGS[kind]}"
+        if kind == "image":
+            picture = pictures.sheet([pictures.to_image(x, bundle.model.digits.classes, 2) for x in drawn])
+            write_whole(path, lambda new: picture.save(new, format="PNG"), force=True)
+            if self.writer:
+                self.writer.add_image("samples", np.asarray(picture), step, dataformats="HWC")
+            return
+        rate = bundle.card.get("rate", 0)
+        lines = outputs.write(kind, drawn.numpy(), path, bundle.alphabet, bundle.schema, rate, force=True)
+        if self.writer and kind != "audio":
+            self.writer.add_text(
+                "samples", "\n".join(f"    {line}" for text in lines for line in text.split("\n")), step
+            )
+
+    def _order(self, bundle: Bundle) -> tuple[int, str]:
+        """Calls and order of samples: the plan's, one that the model takes, or coarse to fine for pictures."""
+        calls = max(self.trainer.recipe.order.calls[0], len(bundle.model.digits))
+        if self.trainer.plans:
+            return calls, "own"
+        if bundle.config.causal == "single":
+            return bundle.longest, "raster"
+        return calls, "bayer" if bundle.content == "image" else "random"
 
 
 def _cut(path: Path, step: int) -> None:
