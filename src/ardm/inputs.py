@@ -132,15 +132,21 @@ def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool =
             f"x and {name} must have one shape; got {tuple(x.shape)} and {tuple(found.shape)} (a mask of one item serves all)"
         )
     found = found.to(x.device)
-    if not lazy or x.device.type == "cpu":
+    if found.numel() and (not lazy or x.device.type == "cpu"):
         most = 1 if mask else stages
         low, high = int(found.long().min()), int(found.long().max())
         if low < 0 or high > most:
-            hint = f": write {name} > 0" if mask else ""
+            hint = f": write {name} > 0, or give depths in another type of integer" if mask else ""
             kind = "a mask of uint8 holds 0 (unknown) and 1 (known)" if mask else f"depths lie in 0..{most}"
             raise ArdmError(f"{name}: {kind}; got {low}..{high}{hint}")
     found = found.long() * stages if mask else found.long()
     return found.expand_as(x)
+
+
+def counted(known: Any, name: str = "depth") -> Tensor:
+    """A mask of bool or uint8, or whole numbers, as they stand: for `depths`; whatever else is refused as by `integers`."""
+    found = tensor(known, name)
+    return found if found.dtype in WHOLE else integers(found, name)
 
 
 def mask(known: Any, name: str = "mask") -> Tensor:
@@ -155,8 +161,11 @@ def mask(known: Any, name: str = "mask") -> Tensor:
     return found.bool()
 
 
-def context(given: Any, batch: int, device: torch.device | None = None) -> Tensor | None:
-    """Class labels (B,) int64 or vectors (B, V) of any integer or float type; a single label serves all items."""
+def context(given: Any, batch: int, device: torch.device | None = None, lazy: bool = False) -> Tensor | None:
+    """Class labels (B,) int64 or vectors (B, V) of any integer or float type; a single label serves all items.
+
+    lazy: for training: gradients go on into vectors, and on an accelerator their values are not looked at.
+    """
     if given is None:
         return None
     found = (
@@ -165,7 +174,7 @@ def context(given: Any, batch: int, device: torch.device | None = None) -> Tenso
         else tensor(given, "context")
     )
     if found.is_floating_point():
-        if not found.isfinite().all():
+        if (not lazy or found.device.type == "cpu") and not found.isfinite().all():
             raise ArdmError("context must be finite; it holds NaN or infinity")
     elif found.dtype in WHOLE and found.dtype != torch.bool:
         found = found.long()
@@ -174,4 +183,5 @@ def context(given: Any, batch: int, device: torch.device | None = None) -> Tenso
         raise ArdmError(f"context must be class labels or vectors; got {found.dtype}")
     if not found.ndim or len(found) != batch:
         raise ArdmError(f"context must be one class label or vector an item, {batch} of them; got {tuple(found.shape)}")
-    return found.detach() if device is None else found.detach().to(device)
+    found = found if lazy else found.detach()
+    return found if device is None else found.to(device)

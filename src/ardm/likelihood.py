@@ -30,7 +30,7 @@ from ardm.inputs import context as side_of
 from ardm.inputs import depths, items, number
 from ardm.model import AnyModel, ScoresAll
 from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, spread
-from ardm.plan import GIVEN, NEVER, AnyPlan, Plan
+from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
 from ardm.schedule import LossCurve
 from ardm.source import Faults
 from ardm.walk import score
@@ -245,6 +245,7 @@ def curve(
     if grid < 0:
         raise ArdmError(f"grid is a number of steps of each stage, or 0 for random steps; got {grid}")
     x, context = _taken(model, x, context, chunk, passes)
+    subset = None if subset is None else number(subset, "subset")
     D, S = math.prod(x.shape[1:]), len(model.digits)
     measured = LossCurve(S, D)
     place = spread(len(x) * passes, generator) if not grid else None
@@ -304,7 +305,8 @@ def _observed(
     """One random step of each item, and what it scored."""
     known = None if given is None else given.cpu()
     steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, known, place)
-    steps = Steps(*(v.to(x.device) for v in (steps.stage, steps.known, steps.rank)))
+    stage, told, rank = (v.to(x.device) for v in (steps.stage, steps.known, steps.rank))
+    steps = Steps(stage, told, rank, steps.stages)
     return steps, bound_step(model, x, steps, given, context, subset, generator)
 
 
@@ -466,9 +468,7 @@ def _rows(when: Tensor, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def _fitting(plan: Plan, model: AnyModel, x: Tensor) -> Tensor:
-    wanted = (len(model.digits), *x.shape[1:])
-    if tuple(plan.when.shape[1:]) != wanted or len(plan.when) not in (1, len(x)):
-        raise ArdmError(f"the plan is for {tuple(plan.when.shape)}; x and the model need (1 or {len(x)}, {wanted})")
+    refuse_misfit(plan, len(model.digits), x.shape[1:], len(x))
     return plan.when.to(x.device)
 
 
