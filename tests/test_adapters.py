@@ -248,16 +248,3 @@ def test_a_network_may_write_into_what_it_is_given(context):
     one, two = (bound_step(m, x, draw(25, 1, (2,), generator(1)), context=given).nats for m in (messy, clean))
     assert torch.equal(one, two)
     assert context is None or torch.equal(given, context)
-
-
-def test_a_masked_language_model_may_write_into_its_tokens():
-    table = nn.Embedding(6, 6)
-
-    def network(input_ids, attention_mask):
-        logits = table(input_ids).flip(1)
-        input_ids.zero_()
-        return logits
-
-    model = ardm.huggingface(network, 5, 2, vocabulary=6)
-    before = ardm.score(model, torch.tensor([[1, 2]]), calls=2, order="raster").nats
-    assert before > 0

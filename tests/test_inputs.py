@@ -485,3 +485,66 @@ def test_messages_that_were_wrong():
     """The two of the issue: values in range refused as out of range, and int64 as no int64."""
     assert ardm.fill(BUNDLE, X.byte(), KNOWN, 3).shape == X.shape
     assert ardm.score(BUNDLE, X.numpy()).nats.shape == (4,)
+
+
+# --- what once ended in an error of another library -------------------------------------------------------------------
+
+LINE = (4,)
+LINES = toy(ardm.Digits(3, 3), LINE)
+ROW = some_data(LINES.digits, LINE)
+AGAINST = {
+    "uint64": (lambda: ardm.score(LINES, np.full((1, 4), 2**64 - 1, "u8")), r"below 2\*\*63; got 18446744073709551615"),
+    "longdouble": (lambda: ardm.score(LINES, ROW.numpy().astype(np.longdouble)), "must hold|whole numbers"),
+    "seed": (lambda: ardm.sample(LINES, 1, seed=2**64), r"seed must lie below 2\*\*64; got 18446744073709551616"),
+    "label": (lambda: ardm.score(LINES, ROW, context=2**70), "context must be a class label"),
+    "temperature '1'": (lambda: ardm.sample(LINES, 1, temperature="1"), "temperature must be .*; got '1'"),
+    "temperature None": (lambda: ardm.sample(LINES, 1, temperature=None), "temperature must be .*; got None"),
+    "temperature 1j": (lambda: ardm.sample(LINES, 1, temperature=1j), "temperature must be .*; got 1j"),
+    "rank": (lambda: likelihood.causal(LINES, ROW, [0, 1, 2, 3]), "rank must be a tensor or a NumPy array; got list"),
+    "one plan": (lambda: likelihood.mixture(LINES, plans.raster(1, LINE), ROW), "several plans, in a list; got Plan"),
+    "no plans": (lambda: likelihood.mixture(LINES, iter([]), ROW), "at least one plan"),
+    "mask token": (lambda: ardm.huggingface(MODEL, None, 4, 5), "mask_token_id must be a whole number .*; got None"),
+}
+
+
+@pytest.mark.parametrize("name", AGAINST)
+def test_odd_inputs_are_named(name):
+    call, words = AGAINST[name]
+    with pytest.raises(ArdmError, match=words):
+        call()
+
+
+RANDOM = {
+    "bound": lambda g: likelihood.bound(LINES, ROW, 1, g),
+    "policy_bound": lambda g: likelihood.policy_bound(LINES, ROW, [0], 1, g),
+    "absorbing_bound": lambda g: likelihood.absorbing_bound(LINES, ROW, 2, 1, g),
+    "causal_bound": lambda g: likelihood.causal_bound(LINES, ROW, 1, g),
+    "curve": lambda g: likelihood.curve(LINES, ROW, 1, g),
+    "curve on a grid": lambda g: likelihood.curve(LINES, ROW, 1, g, grid=2),
+    "spread": lambda g: objective.spread(3, g),
+    "draw": lambda g: objective.draw(3, 1, LINE, g),
+    "walk.sample": lambda g: walk.sample(LINES, plans.raster(1, LINE), LINES.digits.blank(1, LINE), g),
+    "make_plan": lambda g: ardm.make_plan(LINES, 2, generator=g),
+    "shuffled": lambda g: plans.shuffled(1, LINE, g),
+    "unstaged": lambda g: plans.unstaged(1, LINE, g),
+    "absorbing": lambda g: plans.absorbing(3, LINE, 1, g),
+    "blocks": lambda g: plans.blocks(1, LINE, 2, g),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_seed_is_no_generator(name):
+    with pytest.raises(
+        ArdmError, match=r"must be a torch\.Generator; got 7: write torch\.Generator\(\)\.manual_seed\(7\)"
+    ):
+        RANDOM[name](7)
+    with pytest.raises(ArdmError, match=r"generator.*: (write )?torch\.Generator\(\)\.manual_seed\(0\)"):
+        RANDOM[name](None)
+
+
+def test_large_seeds_lengths_and_iterators_are_taken():
+    assert ardm.sample(LINES, 1, seed=2**64 - 1).shape == (1, 4)
+    assert len(ardm.make_plan(LINES, 9, "raster", shape=7)) == 7
+    some = [plans.shuffled(1, LINE, generator(k)) for k in range(3)]
+    assert torch.equal(likelihood.mixture(LINES, iter(some), ROW).nats, likelihood.mixture(LINES, some, ROW).nats)
+    assert torch.equal(ardm.score(LINES, ROW.numpy().astype("u8")).nats, ardm.score(LINES, ROW).nats)

@@ -7,7 +7,8 @@ The protocol: `net(value, depth)`, both (B, *shape) int64.  depth says how many 
 order-agnostic model, base 0: 1 where known, 0 elsewhere), and value what they say; unknown digits of value are 0, so a
 network that does not look at depth cannot tell "unknown" from "0".  It may write into what it is given.  It returns
 logits at every site: (B, *shape, K) of the values, or with head="digits" (B, *shape, S·b) of the digits of every stage,
-the most significant first.  With context, `net(value, depth, context)`.  No constraint on the network: what is hidden never reaches it.
+the most significant first.  With context, `net(value, depth, context)`.  No constraint on the network: what is hidden
+never reaches it.
 """
 
 from __future__ import annotations
@@ -132,8 +133,7 @@ def huggingface(
     size = vocabulary or int(getattr(getattr(masked_lm, "config", None), "vocab_size", 0))
     if size < 2:
         raise ArdmError("the network says no vocabulary size: give vocabulary=")
-    if mask_token_id < 0:
-        raise ArdmError(f"mask_token_id must be a token id; got {mask_token_id}")
+    mask_token_id = number(mask_token_id, "mask_token_id", 0)
     wrong = [v for v in (*never, *before, *after) if v < 0]
     if wrong:
         raise ArdmError(f"token ids are 0 or more; got {wrong[:3]}")
@@ -166,7 +166,7 @@ def _refuse_causal(network: Any, mask: int) -> None:
 
 def _logits(network: Any, ids: Tensor) -> Tensor:
     try:
-        out = network(input_ids=ids.clone(), attention_mask=torch.ones_like(ids))
+        out = network(input_ids=ids, attention_mask=torch.ones_like(ids))
     except Exception as error:  # whatever a network of others raises
         if out_of_memory(error):
             raise

@@ -44,6 +44,24 @@ def number(value: Any, name: str, least: int = 1) -> int:
     return found
 
 
+def generator(given: Any, name: str = "generator") -> torch.Generator:
+    """A generator of random numbers as it is; anything else is refused, a seed with what to write."""
+    if not isinstance(given, torch.Generator):
+        seed = given if isinstance(given, int) and not isinstance(given, bool) else 0
+        raise ArdmError(
+            f"{name} must be a torch.Generator; got {given!r:.40}: write torch.Generator().manual_seed({seed})"
+        )
+    return given
+
+
+def seeded(seed: Any) -> torch.Generator:
+    """The generator of a seed, a whole number of 64 bits."""
+    found = number(seed, "seed", 0)
+    if found >= 1 << 64:
+        raise ArdmError(f"seed must lie below 2**64; got {found}")
+    return torch.Generator().manual_seed(found)
+
+
 def tensor(x: Any, name: str = "x") -> Tensor:
     """A tensor or an array as a tensor, of whatever type it is; shared where it can be."""
     if isinstance(x, np.ma.MaskedArray):
@@ -51,6 +69,10 @@ def tensor(x: Any, name: str = "x") -> Tensor:
     if isinstance(x, (np.ndarray, np.generic)):
         if x.dtype.kind not in "biuf":
             raise ArdmError(f"{name} must hold numbers; got an array of {x.dtype}: convert it with .astype")
+        if x.dtype.kind == "f" and x.dtype.itemsize > 8:
+            raise ArdmError(
+                f"{name} must hold numbers of at most 64 bits; got an array of {x.dtype}: convert it with .astype"
+            )
         array = np.asarray(x)
         return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape).copy())
     if not isinstance(x, Tensor):
@@ -62,7 +84,7 @@ def tensor(x: Any, name: str = "x") -> Tensor:
 
 
 def integers(x: Any, name: str = "x") -> Tensor:
-    """Whole numbers of any type as int64; no value is looked at but those of what is refused."""
+    """Whole numbers of any type as int64; no value is looked at but those of what is refused, and of uint64."""
     found = tensor(x, name)
     if found.dtype == torch.long:
         return found
@@ -74,6 +96,9 @@ def integers(x: Any, name: str = "x") -> Tensor:
             f"{name} must hold whole numbers; got {found.dtype}{needs}{shown}: quantise it, or convert it with "
             f"{name}{grad}.long() if its values are whole"
         )
+    if found.dtype == torch.uint64 and (high := found.view(torch.int64) < 0).any():
+        value = int(found[high][0].item())
+        raise ArdmError(f"{name} must hold whole numbers below 2**63; got {value}")
     return found.long()
 
 
@@ -168,6 +193,8 @@ def context(given: Any, batch: int, device: torch.device | None = None, lazy: bo
     """
     if given is None:
         return None
+    if isinstance(given, int) and not -(1 << 63) <= given < 1 << 63:
+        raise ArdmError(f"context must be a class label or vectors; got {given}")
     found = (
         torch.tensor(given, device="cpu")
         if isinstance(given, int) and not isinstance(given, bool)

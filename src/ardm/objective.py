@@ -23,6 +23,7 @@ from ardm.digits import Sites
 from ardm.errors import ArdmError
 from ardm.inputs import context as side
 from ardm.inputs import depths, integers, items, number
+from ardm.inputs import generator as random_of
 from ardm.model import AnyModel, ScoresAll
 from ardm.plan import Plan, refuse_misfit
 
@@ -59,7 +60,7 @@ class Scored:
 
 def spread(items: int, generator: torch.Generator) -> Tensor:
     """(items,) float64 in [0, 1): one shared offset, evenly spaced, shuffled: uniform each, low-discrepancy together."""
-    there = generator.device
+    there = random_of(generator).device
     u = torch.rand((), generator=generator, dtype=torch.double, device=there)
     even = (u + torch.arange(items, dtype=torch.double, device=there) / items) % 1.0
     return even[torch.randperm(items, generator=generator, device=there)]
@@ -78,6 +79,7 @@ def draw(
     given: (batch, *shape) digits known beforehand; ranks then order only what is not given at the drawn stage.
     place: (batch,) float64 in [0, 1), where in stages · steps each item falls; `spread(batch)` unless given.
     """
+    random_of(generator)
     D = 1
     for n in shape:
         D *= n
@@ -126,7 +128,7 @@ def bound_step(
         if key is None:
             if generator is None:
                 raise ArdmError("a random subset of sites needs a generator")
-            key = torch.rand(mask.shape, generator=generator, device=generator.device, dtype=torch.float32)
+            key = torch.rand(mask.shape, generator=random_of(generator), device=generator.device, dtype=torch.float32)
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)

@@ -24,6 +24,7 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import counted, depths, integers, mask
+from ardm.inputs import generator as random_of
 
 GIVEN = -1
 """A digit that is known before the walk begins."""
@@ -341,7 +342,7 @@ def raster(stages: int, shape: Sequence[int]) -> Plan:
 
 def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batch: int = 1) -> Plan:
     """Stage after stage, each in a uniformly random order of its own (Algorithms 1 and 3)."""
-    D, there = prod(shape), generator.device
+    D, there = prod(shape), random_of(generator).device
     ranks = torch.stack(
         [
             torch.stack([s * D + torch.randperm(D, generator=generator, device=there) for s in range(stages)])
@@ -354,18 +355,23 @@ def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batc
 def unstaged(stages: int, shape: Sequence[int], generator: torch.Generator) -> Plan:
     """All digits of all sites in one random order that respects significance."""
     D = prod(shape)
-    ranks = torch.randperm(stages * D, generator=generator, device=generator.device).view(stages, D).sort(0).values
+    ranks = (
+        torch.randperm(stages * D, generator=random_of(generator), device=generator.device)
+        .view(stages, D)
+        .sort(0)
+        .values
+    )
     return Plan(ranks.view(1, stages, *shape))
 
 
 def absorbing(steps: int, shape: Sequence[int], batch: int, generator: torch.Generator) -> Plan:
     """D3PM-absorbing with T = `steps`: every site jumps at a time of its own, so that the widths of steps are random."""
-    return Plan(torch.randint(steps, (batch, 1, *shape), generator=generator, device=generator.device))
+    return Plan(torch.randint(steps, (batch, 1, *shape), generator=random_of(generator), device=generator.device))
 
 
 def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Generator) -> Plan:
     """Blocks of `size` consecutive sites one after the other, shuffled inside (block diffusion)."""
-    D, there = prod(shape), generator.device
+    D, there = prod(shape), random_of(generator).device
     key = torch.rand(D, generator=generator, dtype=torch.double, device=there) + torch.arange(D, device=there) // size
     return _staged(key.argsort().argsort(), stages, shape)
 
