@@ -514,6 +514,16 @@ def test_odd_inputs_are_named(name):
         call()
 
 
+def test_a_training_step_takes_labels_of_any_type():
+    """Of int32 or an array it once said that it takes int64 (3,) and got int64 (3,)."""
+    model = labelled()
+    x = some_data(model.digits, (1, 4, 4), 3)
+    steps, labels = objective.draw(3, 1, (1, 4, 4), generator()), torch.tensor([0, 1, 2])
+    right = objective.bound_step(model, x, steps, context=labels).nats
+    for same in (labels.numpy(), labels.int(), labels.numpy().astype("u1")):
+        assert torch.equal(objective.bound_step(model, x, steps, context=same).nats, right)
+
+
 RANDOM = {
     "bound": lambda g: likelihood.bound(LINES, ROW, 1, g),
     "policy_bound": lambda g: likelihood.policy_bound(LINES, ROW, [0], 1, g),
