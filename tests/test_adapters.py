@@ -287,3 +287,30 @@ def test_causal_language_models_are_refused():
     assert all(m.training for m in masked.modules())
     with pytest.raises(ArdmError, match=r"cannot be called as network\(input_ids"):
         ardm.huggingface(nn.Linear(2, 2), 4, 3, vocabulary=11)
+
+
+@pytest.mark.parametrize("context", [None, torch.ones(25, 1)])
+def test_a_network_may_write_into_what_it_is_given(context):
+    """Written into the state itself, a step would find no site unknown, reveal nothing, and cost 0 bits."""
+    torch.manual_seed(0)
+    table = nn.Embedding(6, 5)
+
+    def writes(value, depth, *context):
+        value[depth == 0] = 5
+        depth.fill_(7)
+        for side in context:
+            side.zero_()
+        return table(value)
+
+    messy = ardm.wrap(writes, (2,), 5)
+    clean = ardm.wrap(lambda value, depth, *context: table(torch.where(depth > 0, value, 5)), (2,), 5)
+    x, given = all_data(5, (2,)), None if context is None else context.clone()
+    for order in ("confident", "random", "raster"):
+        one, two = (ardm.score(m, x, calls=2, order=order, context=given).nats for m in (messy, clean))
+        assert torch.equal(one, two)
+        assert float(one.neg().exp().sum()) == pytest.approx(1, 1e-5)
+        one, two = (ardm.sample(m, 25, order=order, context=given) for m in (messy, clean))
+        assert torch.equal(one, two)
+    one, two = (bound_step(m, x, draw(25, 1, (2,), generator(1)), context=given).nats for m in (messy, clean))
+    assert torch.equal(one, two)
+    assert context is None or torch.equal(given, context)

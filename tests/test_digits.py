@@ -293,3 +293,34 @@ def test_a_state_says_its_batch_and_shape():
     with pytest.raises(ArdmError, match="one shape"):
         Partial(torch.zeros(2, 3).long(), torch.zeros(2, 4).long())
     assert (state.batch, tuple(state.shape)) == (2, (3, 4))
+
+
+@pytest.mark.parametrize("alphabet", [Digits(8, 2), WILD])
+def test_nothing_known_is_two_tensors(alphabet):
+    """Written into value, the first digit of a start once was its depth, too."""
+    blank = alphabet.blank(1, (3,))
+    blank.value[:, 0] = 3
+    assert blank.depth.tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("alphabet", [Digits(8, 2), WILD])
+@pytest.mark.parametrize("kind", [lambda m: m, lambda m: m.byte(), lambda m: m.numpy()])
+def test_a_mask_knows_all_digits_of_a_site_or_none(alphabet, kind):
+    x, known = torch.tensor([[6, 5, 3]]), torch.tensor([[True, False, True]])
+    state = alphabet.truncate(x, kind(known))
+    assert state.depth.tolist() == [[len(alphabet), 0, len(alphabet)]]
+    assert torch.equal(state.value, torch.where(known, x, alphabet.blank(1, (3,)).value))
+
+
+@pytest.mark.parametrize("depth", [-1, 4])
+@pytest.mark.parametrize("alphabet", [Digits(8, 2), WILD])
+def test_depths_beyond_the_digits_are_refused(alphabet, depth):
+    with pytest.raises(ArdmError, match=rf"depth: depths lie in 0\.\.3; got 0\.\.{depth}|got {depth}\.\.0"):
+        alphabet.truncate(torch.tensor([[6, 5]]), torch.tensor([[0, depth]]))
+
+
+def test_a_state_takes_no_mask_for_its_depth():
+    x, known = torch.tensor([[6, 5]]), torch.tensor([[True, False]])
+    for mask in (known, known.numpy()):
+        with pytest.raises(ArdmError, match=r"got a mask of bool: write mask\.long\(\) \* len\(digits\)"):
+            Partial(x, mask)

@@ -302,20 +302,25 @@ def test_a_specialised_model_goes_its_own_way_unasked():
 
 
 def test_states_and_plans_take_whole_numbers_of_any_type():
-    """A depth of uint8 once indexed as a mask would."""
+    """A depth of uint8 once indexed as a mask would; now it is one, and a state alone counts."""
     digits = ardm.Digits(4, 2)
     x, depth = some_data(digits, (5,), 3), torch.tensor([[0, 1, 2, 1, 0]]).expand(3, 5)
     right = digits.truncate(x, depth)
     maps = ardm.Maps(4, [[0] * 4, [0, 0, 2, 2]])
     for kind in TYPES.values():
+        known = kind(depth.contiguous())
+        if known.dtype in (torch.uint8, np.uint8):
+            with pytest.raises(ArdmError, match=r"mask of uint8 holds .* got 0\.\.2: .* another type of integer"):
+                digits.truncate(kind(x), known)
+            known = depth
         for refine in (digits, maps):
-            state = refine.truncate(kind(x), kind(depth.contiguous()))
+            state = refine.truncate(kind(x), known)
             assert torch.equal(state.value, right.value)
             assert torch.equal(state.depth, depth)
         assert torch.equal(ardm.Partial(kind(x), kind(depth.contiguous())).value, x)
         plan = plans.raster(2, (5,))
         assert torch.equal(ardm.Plan(kind(plan.when)).when, plan.when)
-        assert torch.equal(plan.given(kind(depth.contiguous())).when, plan.given(depth).when)
+        assert torch.equal(plan.given(known).when, plan.given(depth).when)
         assert torch.equal(plans.ranked(kind(torch.arange(5)), (5,), 2).when, plan.when)
     inside = torch.tensor([[True, False, True, True, False]])
     for given in (inside, inside.byte(), inside.numpy(), inside.long()):
@@ -480,3 +485,76 @@ def test_messages_that_were_wrong():
     """The two of the issue: values in range refused as out of range, and int64 as no int64."""
     assert ardm.fill(BUNDLE, X.byte(), KNOWN, 3).shape == X.shape
     assert ardm.score(BUNDLE, X.numpy()).nats.shape == (4,)
+
+
+# --- what once ended in an error of another library -------------------------------------------------------------------
+
+LINE = (4,)
+LINES = toy(ardm.Digits(3, 3), LINE)
+ROW = some_data(LINES.digits, LINE)
+AGAINST = {
+    "uint64": (lambda: ardm.score(LINES, np.full((1, 4), 2**64 - 1, "u8")), r"below 2\*\*63; got 18446744073709551615"),
+    "longdouble": (lambda: ardm.score(LINES, ROW.numpy().astype(np.longdouble)), "must hold|whole numbers"),
+    "seed": (lambda: ardm.sample(LINES, 1, seed=2**64), r"seed must lie below 2\*\*64; got 18446744073709551616"),
+    "label": (lambda: ardm.score(LINES, ROW, context=2**70), "context must be a class label"),
+    "temperature '1'": (lambda: ardm.sample(LINES, 1, temperature="1"), "temperature must be .*; got '1'"),
+    "temperature None": (lambda: ardm.sample(LINES, 1, temperature=None), "temperature must be .*; got None"),
+    "temperature 1j": (lambda: ardm.sample(LINES, 1, temperature=1j), "temperature must be .*; got 1j"),
+    "rank": (lambda: likelihood.causal(LINES, ROW, [0, 1, 2, 3]), "rank must be a tensor or a NumPy array; got list"),
+    "one plan": (lambda: likelihood.mixture(LINES, plans.raster(1, LINE), ROW), "several plans, in a list; got Plan"),
+    "no plans": (lambda: likelihood.mixture(LINES, iter([]), ROW), "at least one plan"),
+    "mask token": (lambda: ardm.huggingface(MODEL, None, 4, 5), "mask_token_id must be a whole number .*; got None"),
+}
+
+
+@pytest.mark.parametrize("name", AGAINST)
+def test_odd_inputs_are_named(name):
+    call, words = AGAINST[name]
+    with pytest.raises(ArdmError, match=words):
+        call()
+
+
+def test_a_training_step_takes_labels_of_any_type():
+    """Of int32 or an array it once said that it takes int64 (3,) and got int64 (3,)."""
+    model = labelled()
+    x = some_data(model.digits, (1, 4, 4), 3)
+    steps, labels = objective.draw(3, 1, (1, 4, 4), generator()), torch.tensor([0, 1, 2])
+    right = objective.bound_step(model, x, steps, context=labels).nats
+    for same in (labels.numpy(), labels.int(), labels.numpy().astype("u1")):
+        assert torch.equal(objective.bound_step(model, x, steps, context=same).nats, right)
+
+
+RANDOM = {
+    "bound": lambda g: likelihood.bound(LINES, ROW, 1, g),
+    "policy_bound": lambda g: likelihood.policy_bound(LINES, ROW, [0], 1, g),
+    "absorbing_bound": lambda g: likelihood.absorbing_bound(LINES, ROW, 2, 1, g),
+    "causal_bound": lambda g: likelihood.causal_bound(LINES, ROW, 1, g),
+    "curve": lambda g: likelihood.curve(LINES, ROW, 1, g),
+    "curve on a grid": lambda g: likelihood.curve(LINES, ROW, 1, g, grid=2),
+    "spread": lambda g: objective.spread(3, g),
+    "draw": lambda g: objective.draw(3, 1, LINE, g),
+    "walk.sample": lambda g: walk.sample(LINES, plans.raster(1, LINE), LINES.digits.blank(1, LINE), g),
+    "make_plan": lambda g: ardm.make_plan(LINES, 2, generator=g),
+    "shuffled": lambda g: plans.shuffled(1, LINE, g),
+    "unstaged": lambda g: plans.unstaged(1, LINE, g),
+    "absorbing": lambda g: plans.absorbing(3, LINE, 1, g),
+    "blocks": lambda g: plans.blocks(1, LINE, 2, g),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_seed_is_no_generator(name):
+    with pytest.raises(
+        ArdmError, match=r"must be a torch\.Generator; got 7: write torch\.Generator\(\)\.manual_seed\(7\)"
+    ):
+        RANDOM[name](7)
+    with pytest.raises(ArdmError, match=r"generator.*: (write )?torch\.Generator\(\)\.manual_seed\(0\)"):
+        RANDOM[name](None)
+
+
+def test_large_seeds_lengths_and_iterators_are_taken():
+    assert ardm.sample(LINES, 1, seed=2**64 - 1).shape == (1, 4)
+    assert len(ardm.make_plan(LINES, 9, "raster", shape=7)) == 7
+    some = [plans.shuffled(1, LINE, generator(k)) for k in range(3)]
+    assert torch.equal(likelihood.mixture(LINES, iter(some), ROW).nats, likelihood.mixture(LINES, some, ROW).nats)
+    assert torch.equal(ardm.score(LINES, ROW.numpy().astype("u8")).nats, ardm.score(LINES, ROW).nats)

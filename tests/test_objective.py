@@ -2,16 +2,18 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from ardm import likelihood
 from ardm import plan as plans
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
-from ardm.objective import Steps, bound_step, draw, plan_step, spread
-from ardm.plan import Plan
+from ardm.objective import Steps, absorbing_step, bound_step, draw, plan_step, spread
+from ardm.plan import Confident, Plan
 from ardm.schedule import absorbing_cost, continuous_cost, cost, isotonic, optimal, uniform
 from ardm.walk import score
 from toys import (
@@ -399,3 +401,77 @@ def test_the_draw_is_what_the_generator_says():
     assert torch.equal(a.rank, b.rank)
     assert torch.equal(a.known, b.known)
     assert torch.equal(a.stage, b.stage)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("subset", [0, -1, 1.5, True])
+def test_a_subset_is_a_number_of_sites(subset):
+    """Of none, the loss was 0 with a gradient; of 1.5, biased."""
+    model = toy(Digits(3, 3), (4,))
+    x = some_data(model.digits, (4,))
+    calls = [
+        lambda: bound_step(model, x, draw(3, 1, (4,), generator()), subset=subset, generator=generator()),
+        lambda: absorbing_step(model, x, torch.ones(3), 4, torch.rand(3, 4), subset=subset),
+        lambda: likelihood.curve(model, x, 2, generator(), subset=subset),
+        lambda: likelihood.curve(model, x, 2, generator(), grid=2, subset=subset),
+    ]
+    for call in calls:
+        with pytest.raises(ArdmError, match="subset must be"):
+            call()
+
+
+@pytest.mark.parametrize(("base", "stages"), [(2, 1), (2, 2), (5, 2)])
+def test_steps_of_other_models_are_refused(base, stages):
+    model = toy(Digits(5, base), (4,))
+    with pytest.raises(ArdmError, match=rf"drawn for {stages} stages?, and the model has \d"):
+        bound_step(model, some_data(model.digits, (4,)), draw(3, stages, (4,), generator()))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: replace(s, stage=s.stage + 3, stages=0), r"stages of the model lie in 0\.\.2"),
+        (lambda s: replace(s, stage=s.stage - 3), r"stages of the model lie in 0\.\.2"),
+        (lambda s: replace(s, rank=s.rank[:, :1]), r"rank \(3, 4\); got"),
+        (lambda s: replace(s, known=s.known[:1]), r"known \(3,\)"),
+    ],
+)
+def test_steps_of_other_items_are_refused(change, words):
+    model = toy(Digits(5, 2), (4,))
+    with pytest.raises(ArdmError, match=words):
+        bound_step(model, some_data(model.digits, (4,)), change(draw(3, 3, (4,), generator())))
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (torch.tensor([0, 4, 0]), r"the steps 0\.\.3; got 0\.\.4"),
+        (torch.tensor([-1, 0, 0]), r"got -1\.\.0"),
+        (torch.tensor([0]), "one step an item"),
+    ],
+)
+def test_a_step_beyond_the_plan_is_refused(step, words):
+    """It revealed nothing, for 0 nats."""
+    model = toy(Digits(3, 3), (4,))
+    with pytest.raises(ArdmError, match=words):
+        plan_step(model, plans.raster(1, (4,)), some_data(model.digits, (4,)), step)
+
+
+def test_a_plan_that_looks_at_predictions_has_no_step_alone():
+    model = toy(Digits(3, 3), (4,))
+    with pytest.raises(ArdmError, match=r"of a Plan only, not of Confident: see likelihood\.exact"):
+        plan_step(model, Confident((0, 1), 4), some_data(model.digits, (4,)), torch.zeros(3).long())
+
+
+def test_vectors_of_context_get_gradients_and_arrays_are_taken():
+    model = toy(Digits(3, 3), (4,), context=2)
+    x, steps = some_data(model.digits, (4,)), draw(3, 1, (4,), generator())
+    vector = torch.rand(3, 2, dtype=torch.double, generator=generator(1)).requires_grad_()
+    scored = bound_step(model, x, steps, context=vector)
+    scored.nats.sum().backward()
+    assert vector.grad.abs().min() > 0
+    assert torch.equal(bound_step(model, x, steps, context=vector.detach().numpy()).nats, scored.nats)
+    with pytest.raises(ArdmError, match="context must be one class label or vector an item, 3 of them"):
+        bound_step(model, x, steps, context=vector[:2])

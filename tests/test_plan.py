@@ -365,3 +365,44 @@ def test_select_counts_sites_of_other_items():
     assert isinstance(sites, Sites)
     assert sites.lane.tolist() == [0, 1]
     assert [int(p.when[i, 0].flatten()[j]) for i, j in enumerate(sites.position.tolist())] == [0, 0]
+
+
+PLANS = {"plan": plan.raster(3, (4,)), "an image": plan.raster(3, (2, 2)), "confident": Confident((0, 4, 6, 8), 4, 3)}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_mask_is_given_with_all_its_digits(name):
+    p, shape = PLANS[name], (1, 2, 2) if name == "an image" else (1, 4)
+    known = torch.tensor([True, False, False, True]).view(shape)
+    right = p.given(known.long() * 3)
+    for mask in (known, known.byte(), known.numpy()):
+        found = p.given(mask)
+        assert found == right if name == "confident" else torch.equal(found.when, right.when)
+
+
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("depth", [-1, 4])
+def test_depths_beyond_the_digits_are_not_given(name, depth):
+    known = torch.zeros(PLANS[name].shape if name != "confident" else (4,), dtype=torch.long)[None]
+    known.view(-1)[0] = depth
+    with pytest.raises(ArdmError, match=r"depth: depths lie in 0\.\.3"):
+        PLANS[name].given(known)
+
+
+def test_one_item_needs_no_batch():
+    p, known = plan.raster(2, (4,)), torch.tensor([2, 0, 1, 0])
+    assert torch.equal(p.given(known).when, p.given(known[None]).when)
+    assert torch.equal(p.only(known > 0).when, p.only(known[None] > 0).when)
+    adaptive = Confident((0, 4), 4, 2)
+    assert adaptive.given(known) == adaptive.given(known[None])
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 1), (2, 4), (1, 2, 2), ()])
+def test_what_is_said_of_other_sites_is_refused(shape):
+    p, said = plan.shuffled(1, (4,), generator(), batch=3), torch.zeros(shape, dtype=torch.long)
+    for call, name in ((p.given, "depth"), (p.only, "inside")):
+        with pytest.raises(ArdmError, match=rf"{name} must have the shape \(4,\) of an item .*1 or 3 of them; got"):
+            call(said)
+    if said.numel() % 4:
+        with pytest.raises(ArdmError, match=r"with 4 sites an item; got .*depth\[None\]"):
+            Confident((0, 1), 4).given(said)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from ardm import api, likelihood, objective, source
 from ardm import plan as plans
-from ardm import source
 from ardm.digits import Digits, Maps, Partial
 from ardm.errors import ArdmError
 from ardm.plan import Confident, Plan
@@ -425,3 +425,59 @@ def test_states_move_between_devices():
     assert isinstance(state.to("cpu"), Partial)
     assert Score(1, "cpu").nats.device.type == "cpu"
     assert torch.equal(plans.raster(1, (2,)).to("cpu").when, plans.raster(1, (2,)).when)
+
+
+# --- what does not fit ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["value", "depth"])
+def test_a_model_that_writes_into_the_state_is_named(field):
+    class Writes(Spy):
+        def __call__(self, state, context=None):
+            getattr(state, field)[0, -1] = 1
+            return super().__call__(state, context)
+
+    digits = Digits(3, 3)
+    plan, start = plans.raster(1, (2,)), digits.blank(1, (2,))
+    with pytest.raises(ArdmError, match="wrote into the state that it was shown in step 0: let it work on clones"):
+        sample(Writes(toy(digits, (2,))), plan, start, generator())
+
+
+MISFITS = {
+    "a stage too few": plans.raster(2, (4,)),
+    "a stage too many": plans.raster(4, (4,)),
+    "a site too few": plans.raster(3, (3,)),
+    "a site too many": plans.raster(3, (5,)),
+    "another shape": plans.raster(3, (2, 2)),
+    "two items": plans.shuffled(3, (4,), generator(), 2),
+    "confident, half of the sites": Confident((0, 1, 2, 4), 2, 3),
+    "confident, of one stage": Confident((0, 1, 2, 3), 4),
+    "confident, of two stages from something known": Confident((0, 4), 4, 2).given(torch.tensor([[0, 0, 0, 1]])),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_plan_for_other_items_is_refused(name):
+    """A digit that is never told costs nothing, and stays 0."""
+    plan, digits = MISFITS[name], Digits(5, 2)
+    model, x, start = toy(digits, (4,)), some_data(digits, (4,)), digits.blank(3, (4,))
+    calls = [
+        lambda: score(model, plan, x),
+        lambda: sample(model, plan, start, generator()),
+        lambda: list(walk(model, plan, Draw(generator()), start)),
+        lambda: list(api.generate(model, plan, start, generator())),
+        lambda: likelihood.exact(model, plan, x),
+        lambda: objective.plan_step(model, plan, x, torch.zeros(3, dtype=torch.long)),
+    ]
+    for call in calls:
+        with pytest.raises(ArdmError, match=r"the plan is for .*the items and the"):
+            call()
+
+
+@pytest.mark.parametrize("plan", [[0, 1, 2, 3], torch.arange(4).view(1, 1, 4), None])
+def test_what_is_no_plan_is_refused(plan):
+    model = toy(Digits(3, 3), (4,))
+    x = some_data(model.digits, (4,))
+    for call in (lambda: score(model, plan, x), lambda: likelihood.exact(model, plan, x)):
+        with pytest.raises(ArdmError, match=r"a plan is a Plan or Confident, .*; got (list|Tensor|NoneType)"):
+            call()

@@ -5,9 +5,10 @@
 
 The protocol: `net(value, depth)`, both (B, *shape) int64.  depth says how many digits of each site are known (of an
 order-agnostic model, base 0: 1 where known, 0 elsewhere), and value what they say; unknown digits of value are 0, so a
-network that does not look at depth cannot tell "unknown" from "0".  It returns logits at every site: (B, *shape, K) of
-the values, or with head="digits" (B, *shape, S·b) of the digits of every stage, the most significant first.  With
-context, `net(value, depth, context)`.  No constraint on the network: what is hidden never reaches it.
+network that does not look at depth cannot tell "unknown" from "0".  It may write into what it is given.  It returns
+logits at every site: (B, *shape, K) of the values, or with head="digits" (B, *shape, S·b) of the digits of every stage,
+the most significant first.  With context, `net(value, depth, context)`.  No constraint on the network: what is hidden
+never reaches it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Wrapped(nn.Module):
 
     def forward(self, state: Partial, context: Tensor | None = None) -> Features:
         """Logits at the sites asked."""
-        side = () if context is None else (context,)
-        logits = self.net(state.value, state.depth, *side)
+        given = (state.value, state.depth, *(() if context is None else (context,)))
+        logits = self.net(*(v.clone() for v in given))  # a network may write into what it is given
         wanted = (*state.value.shape, self.outputs)
         if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -78,18 +78,19 @@ def make_plan(
     bundle: Bundle | Model,
     calls: int,
     order: str = "random",
-    shape: Sequence[int] | None = None,
+    shape: Sequence[int] | int | None = None,
     generator: torch.Generator | None = None,
     batch: int = 1,
 ) -> AnyPlan:
     """A plan for items of `shape` (default: the model's own) in about `calls` network calls, at most one a digit.
 
-    order: "random", coarsened by the best schedule known; "confident", least entropy first; or the name of an order of
+    shape: a number for lines of that length.  order: "random", coarsened by the best schedule known; "confident", least entropy first; or the name of an order of
     images ("bayer", "halton", "raster", "wavefront", "checkerboard"), of which sequences have "bayer" and "raster".  A
     specialised model has its own order: "own".  An order of images has the same number of calls in every stage.
     """
     bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
-    own = tuple(inputs.number(n, "a size of shape") for n in (bundle.model.shape if shape is None else shape))
+    sizes = bundle.model.shape if shape is None else (shape,) if isinstance(shape, int) else shape
+    own = tuple(inputs.number(n, "a size of shape") for n in sizes)
     if order in ("random", "confident") or (order == "raster" and _single(bundle)):
         blank = torch.zeros(inputs.number(batch, "batch"), *own, dtype=torch.long, device="cpu")
         return _left(bundle, blank, calls, order, generator)
@@ -128,8 +129,8 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torc
     if order == "confident":
         return planning.confident(depth, stages, share)
     if generator is None:
-        raise ArdmError("a random order needs a generator")
-    return planning.random(depth, stages, share, generator)
+        raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
+    return planning.random(depth, stages, share, inputs.generator(generator))
 
 
 def generate(
@@ -179,7 +180,7 @@ def sample(
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     calls, order = budget(bundle, calls, order)
-    generator = torch.Generator().manual_seed(inputs.number(seed, "seed", 0))
+    generator = inputs.seeded(seed)
     plan = make_plan(bundle, calls, order, generator=generator, batch=items if order == "random" else 1)
     start = bundle.model.digits.blank(items, bundle.model.shape, inputs.device_of(bundle.model))
     context = inputs.context(context, items)
@@ -229,7 +230,7 @@ def fill(
     bundle = bundle_of(bundle)
     sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
     calls, order = budget(bundle, calls, order, sites)
-    generator = torch.Generator().manual_seed(inputs.number(seed, "seed", 0))
+    generator = inputs.seeded(seed)
     start, plan = started(bundle, x, known, calls, order, generator)
     context = inputs.context(context, start.batch)
     done = last(generate(bundle, plan, start, generator, temperature, context), start).value
@@ -253,7 +254,7 @@ def score(
     of one item.
     """
     bundle, passes = bundle_of(bundle), inputs.number(passes, "passes")
-    generator = torch.Generator().manual_seed(inputs.number(seed, "seed", 0))
+    generator = inputs.seeded(seed)
     x = _fitting(bundle, inputs.items(x, bundle.model))
     context = inputs.context(context, len(x))
     usual = calls is None and order is None and not bundle.order.fixed

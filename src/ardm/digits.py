@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ardm.errors import ArdmError
-from ardm.inputs import integers
+from ardm.inputs import counted, depths, integers
 
 
 def anywhere(device: torch.device | str | None) -> torch.device:
@@ -39,13 +40,18 @@ def anywhere(device: torch.device | str | None) -> torch.device:
 class Partial:
     """A batch of partly known data, the paper's x_t.
 
-    value: (B, *shape) int64, what the known digits say.  depth: (B, *shape) int64, how many digits are known.
+    value: (B, *shape) int64, what the known digits say.  depth: (B, *shape) int64, how many digits are known: no mask,
+    which `Digits.truncate` takes.
     """
 
     value: Tensor
     depth: Tensor
 
     def __post_init__(self) -> None:
+        if getattr(self.depth, "dtype", None) in (torch.bool, np.dtype(bool)):
+            raise ArdmError(
+                "depth counts known digits; got a mask of bool: write mask.long() * len(digits), or digits.truncate(x, mask)"
+            )
         for name in ("value", "depth"):
             if getattr(self, name).__class__ is not Tensor or getattr(self, name).dtype != torch.long:
                 object.__setattr__(self, name, integers(getattr(self, name), name))
@@ -135,6 +141,12 @@ class Alphabet(Protocol):
         """(N, b) bool: the next digits that lead to some value."""
 
 
+def _cut(x: Tensor, depth: Tensor, digits: Alphabet) -> tuple[Tensor, Tensor]:
+    """Values, and how many of their digits stay: of a mask all or none.  On a GPU the range is not looked at."""
+    x, depth = integers(x), counted(depth)
+    return x, depths(depth, x, digits, "depth", lazy=True)
+
+
 def block_logsumexp(logits: Tensor, slot: Tensor, blocks: int) -> Tensor:
     """log Σ exp over the entries of each block: (N, K), slot (N, K) in 0..blocks → (N, blocks).
 
@@ -181,11 +193,11 @@ class Digits:
     def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
         """Nothing known: value and depth 0, each (batch, *shape); device: see `anywhere`."""
         zeros = torch.zeros(batch, *shape, dtype=torch.long, device=anywhere(device))
-        return Partial(zeros, zeros)
+        return Partial(zeros, zeros.clone())  # two tensors: what is written into one stays out of the other
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
-        """Forget all but the first `depth` digits of x; both (B, *shape)."""
-        x, depth = integers(x), integers(depth, "depth")
+        """Forget all but the first `depth` digits of x, both (B, *shape); of a mask, all digits where it is false."""
+        x, depth = _cut(x, depth, self)
         weights = torch.tensor([self.base ** (len(self) - d) for d in range(len(self) + 1)], device=x.device)
         return Partial(x - x % weights[depth], depth)
 
@@ -283,7 +295,7 @@ class Maps:
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
         """Apply the maps to x until `depth` of them are left."""
-        x, depth = integers(x), integers(depth, "depth")
+        x, depth = _cut(x, depth, self)
         return Partial(self._tables[0].to(x.device)[depth, x], depth)
 
     def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:

@@ -44,6 +44,24 @@ def number(value: Any, name: str, least: int = 1) -> int:
     return found
 
 
+def generator(given: Any, name: str = "generator") -> torch.Generator:
+    """A generator of random numbers as it is; anything else is refused, a seed with what to write."""
+    if not isinstance(given, torch.Generator):
+        seed = given if isinstance(given, int) and not isinstance(given, bool) else 0
+        raise ArdmError(
+            f"{name} must be a torch.Generator; got {given!r:.40}: write torch.Generator().manual_seed({seed})"
+        )
+    return given
+
+
+def seeded(seed: Any) -> torch.Generator:
+    """The generator of a seed, a whole number of 64 bits."""
+    found = number(seed, "seed", 0)
+    if found >= 1 << 64:
+        raise ArdmError(f"seed must lie below 2**64; got {found}")
+    return torch.Generator().manual_seed(found)
+
+
 def tensor(x: Any, name: str = "x") -> Tensor:
     """A tensor or an array as a tensor, of whatever type it is; shared where it can be."""
     if isinstance(x, np.ma.MaskedArray):
@@ -51,6 +69,10 @@ def tensor(x: Any, name: str = "x") -> Tensor:
     if isinstance(x, (np.ndarray, np.generic)):
         if x.dtype.kind not in "biuf":
             raise ArdmError(f"{name} must hold numbers; got an array of {x.dtype}: convert it with .astype")
+        if x.dtype.kind == "f" and x.dtype.itemsize > 8:
+            raise ArdmError(
+                f"{name} must hold numbers of at most 64 bits; got an array of {x.dtype}: convert it with .astype"
+            )
         array = np.asarray(x)
         return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape).copy())
     if not isinstance(x, Tensor):
@@ -62,7 +84,7 @@ def tensor(x: Any, name: str = "x") -> Tensor:
 
 
 def integers(x: Any, name: str = "x") -> Tensor:
-    """Whole numbers of any type as int64; no value is looked at but those of what is refused."""
+    """Whole numbers of any type as int64; no value is looked at but those of what is refused, and of uint64."""
     found = tensor(x, name)
     if found.dtype == torch.long:
         return found
@@ -75,6 +97,9 @@ def integers(x: Any, name: str = "x") -> Tensor:
             f"{name} must hold whole numbers; got {found.dtype}{needs}{shown}: quantise it, or convert it with "
             f"{written}{grad}.long() if its values are whole"
         )
+    if found.dtype == torch.uint64 and (high := found.view(torch.int64) < 0).any():
+        value = int(found[high][0].item())
+        raise ArdmError(f"{name} must hold whole numbers below 2**63; got {value}")
     return found.long()
 
 
@@ -151,15 +176,21 @@ def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool =
             f"x and {name} must have one shape; got {tuple(x.shape)} and {tuple(found.shape)} (a mask of one item serves all)"
         )
     found = found.to(x.device)
-    if not lazy or x.device.type == "cpu":
+    if found.numel() and (not lazy or x.device.type == "cpu"):
         most = 1 if mask else stages
         low, high = int(found.long().min()), int(found.long().max())
         if low < 0 or high > most:
-            hint = f": write {name} > 0" if mask else ""
+            hint = f": write {name} > 0, or give depths in another type of integer" if mask else ""
             kind = "a mask of uint8 holds 0 (unknown) and 1 (known)" if mask else f"depths lie in 0..{most}"
             raise ArdmError(f"{name}: {kind}; got {low}..{high}{hint}")
     found = found.long() * stages if mask else found.long()
     return found.expand_as(x)
+
+
+def counted(known: Any, name: str = "depth") -> Tensor:
+    """A mask of bool or uint8, or whole numbers, as they stand: for `depths`; whatever else is refused as by `integers`."""
+    found = tensor(known, name)
+    return found if found.dtype in WHOLE else integers(found, name)
 
 
 def mask(known: Any, name: str = "mask") -> Tensor:
@@ -174,17 +205,22 @@ def mask(known: Any, name: str = "mask") -> Tensor:
     return found.bool()
 
 
-def context(given: Any, batch: int, device: torch.device | None = None) -> Tensor | None:
-    """Class labels (B,) int64 or vectors (B, V) of any integer or float type; a single label serves all items."""
+def context(given: Any, batch: int, device: torch.device | None = None, lazy: bool = False) -> Tensor | None:
+    """Class labels (B,) int64 or vectors (B, V) of any integer or float type; a single label serves all items.
+
+    lazy: for training: gradients go on into vectors, and on an accelerator their values are not looked at.
+    """
     if given is None:
         return None
+    if isinstance(given, int) and not -(1 << 63) <= given < 1 << 63:
+        raise ArdmError(f"context must be a class label or vectors; got {given}")
     found = (
         torch.tensor(given, device="cpu")
         if isinstance(given, int) and not isinstance(given, bool)
         else tensor(given, "context")
     )
     if found.is_floating_point():
-        if not found.isfinite().all():
+        if (not lazy or found.device.type == "cpu") and not found.isfinite().all():
             raise ArdmError("context must be finite; it holds NaN or infinity")
     elif found.dtype in WHOLE and found.dtype != torch.bool:
         found = found.long()
@@ -193,4 +229,5 @@ def context(given: Any, batch: int, device: torch.device | None = None) -> Tenso
         raise ArdmError(f"context must be class labels or vectors; got {found.dtype}")
     if not found.ndim or len(found) != batch:
         raise ArdmError(f"context must be one class label or vector an item, {batch} of them; got {tuple(found.shape)}")
-    return found.detach() if device is None else found.detach().to(device)
+    found = found if lazy else found.detach()
+    return found if device is None else found.to(device)

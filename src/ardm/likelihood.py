@@ -15,7 +15,7 @@ batches; nothing is walked.  The model is used as it is: call `model.eval()` fir
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -26,11 +26,12 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.inputs import columns, depths, items, number
+from ardm.inputs import columns, depths, integers, items, number
 from ardm.inputs import context as side_of
+from ardm.inputs import generator as random_of
 from ardm.model import AnyModel, ScoresAll
 from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, spread
-from ardm.plan import GIVEN, NEVER, AnyPlan, Plan
+from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
 from ardm.schedule import LossCurve
 from ardm.source import Faults
 from ardm.walk import score
@@ -216,6 +217,7 @@ def causal_bound(
     """The any-order bound on −log p(x) of an order-agnostic causal model: the mean over `passes` random orders an item."""
     x, context = _taken(model, x, context, chunk, passes)
     D = math.prod(x.shape[1:])
+    random_of(generator)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, int]:
         key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
@@ -245,6 +247,7 @@ def curve(
     if grid < 0:
         raise ArdmError(f"grid is a number of steps of each stage, or 0 for random steps; got {grid}")
     x, context = _taken(model, x, context, chunk, passes)
+    subset = None if subset is None else number(subset, "subset")
     D, S = math.prod(x.shape[1:]), len(model.digits)
     measured = LossCurve(S, D)
     place = spread(len(x) * passes, generator) if not grid else None
@@ -304,7 +307,8 @@ def _observed(
     """One random step of each item, and what it scored."""
     known = None if given is None else given.cpu()
     steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, known, place)
-    steps = Steps(*(v.to(x.device) for v in (steps.stage, steps.known, steps.rank)))
+    stage, told, rank = (v.to(x.device) for v in (steps.stage, steps.known, steps.rank))
+    steps = Steps(stage, told, rank, steps.stages)
     return steps, bound_step(model, x, steps, given, context, subset, generator)
 
 
@@ -418,6 +422,7 @@ def causal(
     x: (B, *shape).  rank: (D,) or (B, *shape), the step of each site; raster without it.
     """
     x, context = _taken(model, x, context, chunk)
+    rank = None if rank is None else integers(rank, "rank")
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, int]:
         along = rank if rank is None or rank.ndim == 1 else rank[rows]
@@ -428,12 +433,15 @@ def causal(
 
 
 def mixture(
-    model: AnyModel, plans: Sequence[AnyPlan], x: Tensor, context: Tensor | None = None, chunk: int = 64
+    model: AnyModel, plans: Iterable[AnyPlan], x: Tensor, context: Tensor | None = None, chunk: int = 64
 ) -> Estimate:
     """−log of the mean over plans of p(x | plan), (B,): for random plans a bound on −log p(x), tighter than their mean.
 
     The plans are taken as they are, so there is no chance left and the error is 0.
     """
+    if isinstance(plans, Tensor) or not isinstance(plans, Iterable):
+        raise ArdmError(f"a mixture is of several plans, in a list; got {type(plans).__name__}: see exact for one plan")
+    plans = list(plans)
     if not plans:
         raise ArdmError("a mixture needs at least one plan")
     x = items(x, model)
@@ -477,9 +485,7 @@ def _rows(when: Tensor, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def _fitting(plan: Plan, model: AnyModel, x: Tensor) -> Tensor:
-    wanted = (len(model.digits), *x.shape[1:])
-    if tuple(plan.when.shape[1:]) != wanted or len(plan.when) not in (1, len(x)):
-        raise ArdmError(f"the plan is for {tuple(plan.when.shape)}; x and the model need (1 or {len(x)}, {wanted})")
+    refuse_misfit(plan, len(model.digits), x.shape[1:], len(x))
     return plan.when.to(x.device)
 
 

@@ -21,18 +21,24 @@ from torch import Tensor
 
 from ardm.digits import Sites
 from ardm.errors import ArdmError
-from ardm.inputs import depths, items
+from ardm.inputs import context as side
+from ardm.inputs import depths, integers, items, number
+from ardm.inputs import generator as random_of
 from ardm.model import AnyModel, ScoresAll
-from ardm.plan import Plan
+from ardm.plan import Plan, refuse_misfit
 
 
 @dataclass(frozen=True)
 class Steps:
-    """One random step an item: stage (B,), known (B,) = t, rank (B, *shape) = σ."""
+    """One random step an item: stage (B,), known (B,) = t, rank (B, *shape) = σ.
+
+    stages: S of the models that they are drawn for; 0: not said.
+    """
 
     stage: Tensor
     known: Tensor
     rank: Tensor
+    stages: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Scored:
 
 def spread(items: int, generator: torch.Generator) -> Tensor:
     """(items,) float64 in [0, 1): one shared offset, evenly spaced, shuffled: uniform each, low-discrepancy together."""
-    there = generator.device
+    there = random_of(generator).device
     u = torch.rand((), generator=generator, dtype=torch.double, device=there)
     even = (u + torch.arange(items, dtype=torch.double, device=there) / items) % 1.0
     return even[torch.randperm(items, generator=generator, device=there)]
@@ -73,6 +79,7 @@ def draw(
     given: (batch, *shape) digits known beforehand; ranks then order only what is not given at the drawn stage.
     place: (batch,) float64 in [0, 1), where in stages · steps each item falls; `spread(batch)` unless given.
     """
+    random_of(generator)
     D = 1
     for n in shape:
         D *= n
@@ -84,7 +91,7 @@ def draw(
         taken = given.flatten(1) > stage[:, None]
         key, free = key - 2.0 * (~taken), D - taken.sum(1)
     known = ((place - stage) * free).long().clamp(max=(free - 1).clamp(min=0))
-    return Steps(stage, known, key.argsort(1).argsort(1).view(batch, *shape))
+    return Steps(stage, known, key.argsort(1).argsort(1).view(batch, *shape), stages)
 
 
 def bound_step(
@@ -103,9 +110,12 @@ def bound_step(
     given: (B, *shape) digits known beforehand (len(digits) = the whole value): shown, never predicted, costing nothing.
     subset: score at most this many hidden sites an item, drawn at random and weighted: unbiased, and cheaper.
     key: (B, *shape) uniform draws that pick the subset; by default they come from the generator.
+    Raises ArdmError for steps of other items or of models with more or fewer digits, and a subset below 1.
     """
     x = items(x, model, lazy=True)
     S = len(model.digits)
+    subset = None if subset is None else number(subset, "subset")
+    _refuse_steps(steps, x, S)
     stage, known = (v.view(-1, *[1] * (x.ndim - 1)) for v in (steps.stage, steps.known))
     depth = stage + (steps.rank < known).long()
     if given is not None:
@@ -118,7 +128,7 @@ def bound_step(
         if key is None:
             if generator is None:
                 raise ArdmError("a random subset of sites needs a generator")
-            key = torch.rand(mask.shape, generator=generator, device=generator.device, dtype=torch.float32)
+            key = torch.rand(mask.shape, generator=random_of(generator), device=generator.device, dtype=torch.float32)
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
@@ -127,12 +137,39 @@ def bound_step(
     return Scored(sums * weight, sums, scored, hidden, undefined)
 
 
+def _refuse_steps(steps: Steps, x: Tensor, stages: int) -> None:
+    """Steps of other items or other models give wrong numbers; where they lie on a GPU their values are not looked at."""
+    if steps.stages not in (0, stages):
+        raise ArdmError(
+            f"the steps are drawn for {steps.stages} stage{'s' * (steps.stages > 1)}, and the model has {stages}: "
+            "draw(len(x), len(model.digits), …)"
+        )
+    if steps.rank.shape != x.shape or any(tuple(v.shape) != (len(x),) for v in (steps.stage, steps.known)):
+        found = ", ".join(str(tuple(v.shape)) for v in (steps.stage, steps.known, steps.rank))
+        raise ArdmError(f"steps need stage ({len(x)},), known ({len(x)},) and rank {tuple(x.shape)}; got {found}")
+    if steps.stage.device.type == "cpu" and ((steps.stage < 0) | (steps.stage >= stages)).any():
+        raise ArdmError(
+            f"stages of the model lie in 0..{stages - 1}; the steps have {int(steps.stage.min())}..{int(steps.stage.max())}"
+        )
+
+
 def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Tensor | None = None) -> Scored:
     """Score one step of a given plan an item: step (B,), uniform over 0..len(plan)−1 for an unbiased code length.
 
     `hidden` counts what the step itself reveals, all of which is scored.
+    Raises ArdmError for a plan of other items or other digits, or one that looks at predictions, and for steps beyond it.
     """
-    x = items(x, model, lazy=True)
+    x, step = items(x, model, lazy=True), integers(step, "step")
+    refuse_misfit(plan, len(model.digits), x.shape[1:], len(x))
+    if not isinstance(plan, Plan):
+        raise ArdmError(
+            f"a step alone can be scored of a Plan only, not of {type(plan).__name__}: see likelihood.exact"
+        )
+    if tuple(step.shape) != (len(x),):
+        raise ArdmError(f"step must be one step an item, ({len(x)},); got {tuple(step.shape)}")
+    if step.device.type == "cpu" and ((step < 0) | (step >= len(plan))).any():
+        raise ArdmError(f"the plan has the steps 0..{len(plan) - 1}; got {int(step.min())}..{int(step.max())}")
+    step = step.to(x.device)
     when = plan.when.to(x.device).expand(len(x), *plan.when.shape[1:])
     at = step.view(-1, *[1] * (when.ndim - 1))
     depth = (when < at).sum(1)
@@ -163,6 +200,7 @@ def absorbing_step(
     if len(model.digits) != 1:
         raise ArdmError("absorbing diffusion hides whole values: use a model with base 0, or the objective of steps")
     x = items(x, model, lazy=True)
+    subset = None if subset is None else number(subset, "subset")
     share = time.double().view(-1, *[1] * (x.ndim - 1)) / steps
     mask = key.double() < share
     known, hidden = (~mask).long(), mask.flatten(1).sum(1)
@@ -180,7 +218,7 @@ def causal_step(model: ScoresAll, x: Tensor, rank: Tensor | None = None, context
     rank: (B, *shape), the step of each site; raster without it.
     """
     x = items(x, model, lazy=True)
-    nats = model.nats(x, rank, context)
+    nats = model.nats(x, rank, side(context, len(x), x.device, lazy=True))
     sums = nats.double().sum(1)
     count = torch.full((len(x),), x[0].numel(), device=x.device)
     return Scored(sums, sums, count, count, nats.detach().isnan().sum(1))
@@ -191,7 +229,7 @@ def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Ten
 
     In float32, a hundred thousand symbols would cost the fourth digit.
     """
-    prediction = model(model.digits.truncate(x, depth), context)
+    prediction = model(model.digits.truncate(x, depth), side(context, len(x), x.device, lazy=True))
     logp = prediction.log_prob(sites, model.digits.read(x, depth, sites)).double()
     undefined = sites.lane.new_zeros(len(x)).index_add(0, sites.lane, logp.detach().isnan().long())
     return logp.new_zeros(len(x)).index_add(0, sites.lane, -logp), undefined

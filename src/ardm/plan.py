@@ -23,7 +23,8 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.inputs import integers, mask
+from ardm.inputs import counted, depths, integers, mask
+from ardm.inputs import generator as random_of
 
 GIVEN = -1
 """A digit that is known before the walk begins."""
@@ -148,9 +149,12 @@ class Plan:
     def given(self, depth: Tensor) -> Plan:
         """The plan for a walk that starts from a state of this depth (1 or B, *shape): infilling, bit-depth expansion.
 
-        What is known is struck off, and steps that become empty for every item are removed.
+        What is known is struck off, and steps that become empty for every item are removed.  A mask of bool or uint8
+        knows all digits or none; one item needs no batch.  Raises ArdmError for other shapes, and depths beyond the digits.
         """
-        depth = integers(depth, "depth").to(self.when.device)
+        found = self._batched(counted(depth), "depth")
+        here = self.when[:1, 0].expand(len(found), *self.shape)
+        depth = depths(found, here, range(self.stages), "depth")
         stage = torch.arange(self.stages, device=self.when.device).view(1, -1, *[1] * len(self.shape))
         when = torch.where(
             stage < depth[:, None], GIVEN, self.when.expand(max(len(depth), len(self.when)), *self.when.shape[1:])
@@ -164,8 +168,28 @@ class Plan:
         return Plan(when)
 
     def only(self, inside: Tensor) -> Plan:
-        """The plan in which sites outside `inside` (1 or B, *shape) bool are never revealed; steps keep their number."""
-        return Plan(torch.where(mask(inside, "inside")[:, None], self.when, NEVER))
+        """The plan in which sites outside `inside` (1 or B, *shape) bool are never revealed; steps keep their number.
+
+        One item needs no batch.  Raises ArdmError for other shapes.
+        """
+        found = self._batched(mask(inside, "inside"), "inside").to(self.when.device)
+        return Plan(torch.where(found[:, None], self.when, NEVER))
+
+    def _batched(self, found: Tensor, name: str) -> Tensor:
+        """What is said of sites, (1 or B, *shape); of one item without a batch, too."""
+        found = found[None] if found.shape == self.shape else found
+        rows = len(found) if found.ndim else 0
+        if (
+            tuple(found.shape[1:]) != tuple(self.shape)
+            or not rows
+            or (len(self.when) > 1 and rows not in (1, len(self.when)))
+        ):
+            batch = "any number" if len(self.when) == 1 else f"1 or {len(self.when)}"
+            raise ArdmError(
+                f"{name} must have the shape {tuple(self.shape)} of an item of the plan, or of {batch} of them; got "
+                f"{tuple(found.shape)}"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -211,7 +235,14 @@ class Confident:
         """
         if self.turns:
             raise ArdmError("this plan begins from a state already; take given of the plan for nothing known")
-        D, flat = self.sites, integers(depth, "depth").flatten(1)
+        D, found = self.sites, counted(depth)
+        found = found[None] if found.ndim == 1 else found
+        if not found.ndim or found[0].numel() != D:
+            raise ArdmError(
+                f"depth must have the shape (1 or B, *shape) with {D} sites an item; got {tuple(found.shape)}: of one item, "
+                "give depth[None]"
+            )
+        flat = depths(found, found, range(self.stages), "depth").flatten(1)
         rows = []
         for known in zip(*((flat > s).sum(1).tolist() for s in range(self.stages)), strict=True):
             row = []
@@ -264,6 +295,30 @@ class Confident:
         return Sites.where(hidden & chosen.view_as(hidden))
 
 
+def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) -> None:
+    """ArdmError unless a plan is for `batch` items of this shape, of `stages` digits a site; one of another kind may be.
+
+    Along a plan of fewer sites or digits a part of the value is never told, and its likelihood looks too good.
+    """
+    if isinstance(plan, Plan):
+        if (plan.stages, *plan.shape) != (stages, *shape) or len(plan.when) not in (1, batch):
+            raise ArdmError(
+                f"the plan is for {tuple(plan.when.shape)}; the items and the model need "
+                f"(1 or {batch}, {', '.join(map(str, (stages, *shape)))}): the digits of a site, and the shape"
+            )
+    elif isinstance(plan, Confident):
+        if (plan.sites, plan.stages) != (prod(shape), stages):
+            raise ArdmError(
+                f"the plan is for {plan.sites} sites of {plan.stages} digit{'s' * (plan.stages > 1)} each; the items and the "
+                f"model have {prod(shape)} of {stages}"
+            )
+    elif isinstance(plan, Tensor) or not (hasattr(plan, "select") and hasattr(plan, "__len__")):
+        raise ArdmError(
+            f"a plan is a Plan or Confident, such as plan.raster(stages, shape) or ardm.make_plan makes; got "
+            f"{type(plan).__name__}"
+        )
+
+
 def _staged(ranks: Tensor, stages: int, shape: Sequence[int]) -> Plan:
     """One order of D sites, the same in every stage."""
     D = prod(shape)
@@ -287,7 +342,7 @@ def raster(stages: int, shape: Sequence[int]) -> Plan:
 
 def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batch: int = 1) -> Plan:
     """Stage after stage, each in a uniformly random order of its own (Algorithms 1 and 3)."""
-    D, there = prod(shape), generator.device
+    D, there = prod(shape), random_of(generator).device
     ranks = torch.stack(
         [
             torch.stack([s * D + torch.randperm(D, generator=generator, device=there) for s in range(stages)])
@@ -300,18 +355,23 @@ def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batc
 def unstaged(stages: int, shape: Sequence[int], generator: torch.Generator) -> Plan:
     """All digits of all sites in one random order that respects significance."""
     D = prod(shape)
-    ranks = torch.randperm(stages * D, generator=generator, device=generator.device).view(stages, D).sort(0).values
+    ranks = (
+        torch.randperm(stages * D, generator=random_of(generator), device=generator.device)
+        .view(stages, D)
+        .sort(0)
+        .values
+    )
     return Plan(ranks.view(1, stages, *shape))
 
 
 def absorbing(steps: int, shape: Sequence[int], batch: int, generator: torch.Generator) -> Plan:
     """D3PM-absorbing with T = `steps`: every site jumps at a time of its own, so that the widths of steps are random."""
-    return Plan(torch.randint(steps, (batch, 1, *shape), generator=generator, device=generator.device))
+    return Plan(torch.randint(steps, (batch, 1, *shape), generator=random_of(generator), device=generator.device))
 
 
 def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Generator) -> Plan:
     """Blocks of `size` consecutive sites one after the other, shuffled inside (block diffusion)."""
-    D, there = prod(shape), generator.device
+    D, there = prod(shape), random_of(generator).device
     key = torch.rand(D, generator=generator, dtype=torch.double, device=there) + torch.arange(D, device=there) // size
     return _staged(key.argsort().argsort(), stages, shape)
 

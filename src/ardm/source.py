@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ardm.ans import PRECISION, Decoder, Encoder, Ints, frequencies, intervals, quantise
 from ardm.errors import ArdmError
+from ardm.inputs import generator as random_of
 
 
 def undefined(logits: Tensor) -> Tensor:
@@ -87,11 +88,15 @@ class Draw:
     """
 
     def __init__(self, generator: torch.Generator, temperature: float = 1.0) -> None:
-        if not 0 <= temperature < math.inf:  # NaN is not, either
+        try:
+            found = math.nan if isinstance(temperature, (str, bytes)) else float(temperature)
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            found = math.nan
+        if not 0 <= found < math.inf:  # NaN is not, either
             raise ArdmError(
-                f"temperature must be a finite number, 0 (the most likely symbol) or more; got {temperature}"
+                f"temperature must be a finite number, 0 (the most likely symbol) or more; got {temperature!r}"
             )
-        self.generator, self.temperature = generator, temperature
+        self.generator, self.temperature = random_of(generator), found
 
     def uniform(self, count: int) -> Tensor:
         """(count,) float64 in [0, 1), for families that draw by their own cdf."""

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from ardm.digits import Partial
+from ardm.errors import ArdmError
 from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as side
 from ardm.model import AnyModel
-from ardm.plan import AnyPlan
+from ardm.plan import AnyPlan, refuse_misfit
 from ardm.source import Draw, Faults, Score, Source, undefined
 
 PATIENCE = 64
@@ -37,17 +38,21 @@ def walk(
     state: where to start, `model.digits.blank(B, shape)` for nothing known; a started state needs `plan.given(depth)`.
     truth: (B, *shape) the data, where the source does not know them itself.
     All of it is moved to the device of the model.
-    Raises ArdmError where the model gives NaN, +inf or nothing but −inf, with the step and how many sites; on a GPU
-    when a few more steps have gone by, since to look is to wait.
+    Raises ArdmError where the plan is for other items or other digits, or the model writes into the state that it is
+    shown; and where it gives NaN, +inf or nothing but −inf, with the step and how many sites; on a GPU when a few more
+    steps have gone by, since to look is to wait.
     """
     faults = Faults()
     device = device_of(model) or state.value.device
+    refuse_misfit(plan, len(model.digits), state.shape, state.batch)
     state, context = state.to(device), side(context, state.batch, device)
     columns(state.value, state.depth > 0, model, "the state", lazy=True)
     truth = None if truth is None else items(truth, model, "truth").to(device)
     for k in range(len(plan)):
         with torch.no_grad():
+            before = _writes(state)
             prediction = model(state, context)
+            _refuse_written(state, before, k)
             sites = plan.select(k, state, prediction)
             told = None if truth is None else model.digits.read(truth, state.depth, sites)
             if isinstance(source, Draw) and source.temperature == 1 and getattr(prediction, "wide", False):
@@ -63,9 +68,20 @@ def walk(
                 digit = source(logits, sites.lane, told)
             if told is None:
                 digit = digit.masked_fill(bad, 0)  # a digit there is, until the error comes
+            _refuse_written(state, before, k)  # what is asked of a prediction is computed only then
             state = model.digits.write(state, sites, digit)
         yield state
     faults.refuse()
+
+
+def _writes(state: Partial) -> list[int]:
+    """How often each tensor of a state was written into: PyTorch counts, so that nothing is waited for."""
+    return [v._version for v in (state.value, state.depth) if not v.is_inference()]
+
+
+def _refuse_written(state: Partial, before: list[int], step: int) -> None:
+    if _writes(state) != before:
+        raise ArdmError(f"the model wrote into the state that it was shown in step {step}: let it work on clones")
 
 
 def _watch(faults: Faults, bad: Tensor, step: int, wait: bool) -> None:
