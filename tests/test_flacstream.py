@@ -4,12 +4,13 @@ import hashlib
 import io
 import struct
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from ardm import flacstream
-from ardm.content import Kind
+from ardm.content import Content, Kind
 from ardm.flacstream import SEEK, STREAM, Broken, Head
 from ardm.formats import read, render
 
@@ -226,6 +227,37 @@ def test_as_many_samples_as_the_stream_has():
     stays(headed(data, md5=bytes(15) + b"\1"), "checksum")
 
 
+def test_a_stream_of_unknown_length_is_read_up_to_the_limits(monkeypatch):
+    """Nobody says how many samples it has; those beyond what may be read are not decoded to find out."""
+    x = samples("tones", 2, 16, 10_000)
+    data = headed(flacstream.encode(x, 8000, 16), 0)
+
+    def up_to(limit):
+        return lambda claim, size: "too many" if claim.samples > limit else ""
+
+    content = read(data, gate=up_to(20_000)).content
+    assert np.array_equal(content.samples[:, 0].astype(int) - 32768, x)
+    made = []
+    monkeypatch.setattr(flacstream, "_samples", lambda *a: made.append(a))
+    for limit in (19_999, 3, 1, 0):
+        found = read(data, gate=up_to(limit))
+        assert (found.content.kind, made) == (Kind.BYTES, [])
+        assert "more than the limits allow" in found.notes[0]
+
+
+def test_small_frames_do_not_wait_by_the_million(monkeypatch):
+    """One sample takes eight bytes; a frame, which may have but one, hundreds."""
+    waited = []
+    decoded = flacstream._samples
+    monkeypatch.setattr(
+        flacstream, "_samples", lambda several, bits: waited.append(len(several)) or decoded(several, bits)
+    )
+    monkeypatch.setattr(flacstream, "_BATCH", 1 << 12)
+    data = stream(*(frame(verbatim([k]), 1, k) for k in range(100)))
+    assert heard(data).shape == (1, 100)
+    assert max(waited) <= 16
+
+
 def test_every_byte_of_the_frames_counts():
     """Whichever byte is another one, that is noticed, though no MD5 is there to tell."""
     x = samples("tones", 2, 16, 50)
@@ -331,6 +363,37 @@ def test_blocks_that_may_not_be_there(kind):
     first = flacstream.parts(data)[0][0][1]
     stays(flacstream.joined([(STREAM, first + b"\0")]) + data[42:], "first block")
     stays(headed(data, blocks=[(SEEK, bytes(17))]), "seek table")
+    stays(headed(data, blocks=[(SEEK, b"")] * 2), "2 seek tables")
+
+
+def test_blocks_beyond_number_are_not_gathered():
+    """Four bytes of a file would become 150 of memory, and as much time, each."""
+    data = flacstream.encode(samples("tones", 1, 16, 99), 8000, 16)
+    many = (1, b"")
+    assert read(headed(data, blocks=[many] * 4095)).content.kind == Kind.AUDIO
+    stays(headed(data, blocks=[many] * 4096), "more than 4096 metadata blocks")
+
+
+def test_what_is_kept_of_many_blocks_is_written_in_little_memory_and_time(monkeypatch):
+    """Files of ours that others made may hold what no reader lets in."""
+    asked = []
+    places = flacstream.places
+    monkeypatch.setattr(flacstream, "places", lambda *a: asked.append(1) or places(*a))
+    x = np.zeros((1, 1, 9000), np.uint16)
+    few = len(render(Content(Kind.AUDIO, x, "flac", {}, 8000)))
+    data = render(Content(Kind.AUDIO, x, "flac", {"flac": b"\3\0\0\0" * 3000}, 8000))
+    assert (len(data), len(asked)) == (few + 4 * 3000, 1)
+    count = 20_000
+    content = Content(Kind.AUDIO, x, "flac", {"flac": b"\1\0\0\0" * count}, 8000)
+    tracemalloc.start()
+    try:
+        data = render(content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * count
+    assert data[42:46] == b"\1\0\0\0"
+    assert data[42 + 4 * (count - 1) :][:6] == b"\x81\0\0\0\xff\xf8"
 
 
 @pytest.mark.parametrize("library", [True, False])

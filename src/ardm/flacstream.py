@@ -34,6 +34,8 @@ BLOCK = 4096
 
 _WINDOW, _WIDEST = 1 << 18, 1 << 21  # bytes looked at together, at first and at most: no frame is longer
 _BATCH = 1 << 21  # samples whose predictions are undone together
+_FRAME = 256  # samples that take as much memory as a frame does besides its own
+_BLOCKS = 1 << 12  # of metadata, in one file, at most: encoders write fewer than ten
 _FIXED = ((), (1,), (2, -1), (3, -3, 1), (4, -6, 4, -1))
 _BITS = (0, 8, 12, -1, 16, 20, 24, 32)  # of a frame; 0: those of the stream
 _RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
@@ -78,6 +80,8 @@ def parts(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
         last, kind = data[at] > 127, data[at] & 127
         if kind == 127 or (kind == STREAM) != (at == 4):
             raise Broken("its metadata blocks are damaged")
+        if len(found) == _BLOCKS:
+            raise Broken(f"it has more than {_BLOCKS} metadata blocks")
         found.append((kind, data[at + 4 : at + 4 + size]))
         at += 4 + size
     return found, at
@@ -420,9 +424,13 @@ def decode(data: bytes, at: int, head: Head, most: int) -> NDArray[np.int16]:
     done, waiting, held = [np.empty((head.channels, 0), np.int16)], list[Frame](), 0
     for frame in frames(data, at, head):
         if frame.first + frame.size > most:
+            if not head.total:
+                raise Broken(
+                    f"it does not say how many samples it has, and they are more than the limits allow ({most})"
+                )
             raise Broken("it has more samples than its first block says")
         waiting.append(frame)
-        held += frame.size * head.channels
+        held += max(frame.size, _FRAME) * head.channels
         if held >= _BATCH:
             done.append(_samples(waiting, head.bits))
             waiting, held = [], 0

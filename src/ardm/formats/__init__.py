@@ -16,6 +16,7 @@ palette, which are its indices: see `shown`.  An orientation is kept and never a
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from io import BytesIO
@@ -100,7 +101,7 @@ def read(data: bytes, name: str = "", strip: bool = False, gate: Gate | None = N
     claimed = None if gate is None else claim(BytesIO(data), looks)
     if gate is not None and claimed is not None and (refusal := gate(claimed, len(data))):
         return kept(data, f"{looks.upper()}: {refusal}")
-    allowed = ALLOWED.set(MAX_SAMPLES if gate is None else 0 if claimed is None else claimed.samples)
+    allowed = ALLOWED.set(MAX_SAMPLES if gate is None else _allowed(claimed, gate, len(data)))
     try:
         with guarded():
             found = _MODULES[looks].read(data, strip)
@@ -111,6 +112,17 @@ def read(data: bytes, name: str = "", strip: bool = False, gate: Gate | None = N
     if sum(len(key) + len(value) + 16 for key, value in found.content.about.items()) > MAX_ABOUT:
         return kept(data, f"{looks.upper()}: it carries more than {MAX_ABOUT} bytes besides its samples")
     return found
+
+
+def _allowed(claimed: Claim | None, gate: Gate, size: int) -> int:
+    """Samples that a reader may allocate for a file of this size: those it claims, or, if it does not say, all that pass."""
+    if claimed is None:
+        return 0
+    if not claimed.open:
+        return claimed.samples
+    widths = range(1, MAX_SAMPLES // claimed.channels + 1)
+    passed = bisect_left(widths, True, key=lambda width: bool(gate(replace(claimed, width=width), size)))
+    return passed * claimed.channels
 
 
 def _plain(data: bytes) -> Read:

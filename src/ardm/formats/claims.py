@@ -40,6 +40,11 @@ class Claim:
         return self.channels * self.height * self.width
 
     @property
+    def open(self) -> bool:
+        """Whether only reading tells how many samples: whoever wrote a FLAC to a stream left their number 0."""
+        return self.format == "flac" and self.width == 0
+
+    @property
     def raw_bytes(self) -> int:
         """What the samples take in memory: one byte or two each, those of an array what they take in its file."""
         return self.samples * (self.bits // 8 if self.format == "npy" else 1 + (self.bits > 8))

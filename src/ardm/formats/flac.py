@@ -12,6 +12,7 @@ import hashlib
 import io
 import struct
 from bisect import bisect_right
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.flacstream import SEEK, Broken, Head, Ints
 from ardm.formats import wav
-from ardm.formats.kit import MAX_SAMPLES, Kept, Read, admit
+from ardm.formats.kit import ALLOWED, MAX_SAMPLES, Kept, Read, admit
 
 _PADDING = 1
 _POINT = struct.Struct(
@@ -58,18 +59,20 @@ def _decoded(data: bytes) -> tuple[Head, list[tuple[int, bytes]], Ints]:
         raise Kept(f"only 8 and 16 bits are read; it has {head.bits}")
     if not _writable(head.rate):
         raise Kept(f"it has {head.rate} samples a second, which cannot be written again")
+    tables = [body for kind, body in blocks if kind == SEEK]
+    if len(tables) > 1:
+        raise Kept(f"it has {len(tables)} seek tables, and one is allowed")
+    if any(len(table) % _POINT.size for table in tables):
+        raise Kept("its seek table is damaged")
     if head.total:
         admit(head.channels, 1, head.total)
-    most = head.total or MAX_SAMPLES // head.channels
+    most = head.total or min(MAX_SAMPLES, ALLOWED.get()) // head.channels
     x = flacstream.decode(data, at, head, most)
     admit(head.channels, 1, x.shape[1])
     if head.total and head.total != x.shape[1]:
         raise Kept(f"it ends early: it has {x.shape[1]} samples, and its first block says {head.total}")
     if head.md5 not in (bytes(16), hashlib.md5(flacstream.raw(x, head.bits), usedforsecurity=False).digest()):
         raise Kept("it is damaged: its checksum does not agree")
-    for kind, body in blocks:
-        if kind == SEEK and len(body) % _POINT.size:
-            raise Kept("its seek table is damaged")
     return head, blocks, x
 
 
@@ -84,14 +87,11 @@ def _targets(table: bytes) -> bytes:
     return b"".join(found) + _POINT.pack(_UNUSED, 0, 0) * (len(points) - len(found))
 
 
-def _led(table: bytes, data: bytes, length: int) -> bytes:
-    """A seek table with offsets in a stream of so many samples."""
-    (first, *_), at = flacstream.parts(data)
-    size = int.from_bytes(first[1][:2], "big")
-    begins = flacstream.places(data, at, -(-length // size))
+def _led(table: bytes, begins: list[int], size: int, length: int) -> bytes:
+    """A seek table with offsets in a stream of so many samples, whose blocks of `size` begin there."""
     points = sorted({sample // size for sample, _, _ in _POINT.iter_unpack(table) if sample < length})
     points = points[: bisect_right(points, len(begins) - 1)]
-    found = [_POINT.pack(k * size, begins[k] - at, min(size, length - k * size)) for k in points]
+    found = [_POINT.pack(k * size, begins[k] - begins[0], min(size, length - k * size)) for k in points]
     return b"".join(found) + _POINT.pack(_UNUSED, 0, 0) * (len(table) // _POINT.size - len(found))
 
 
@@ -106,9 +106,17 @@ def render(content: Content) -> bytes:
         raise ArdmError(f"flac holds up to 8 channels at 1 to 65535 samples a second, or tens up to 655350; got {said}")
     data = _stream(x, content.rate)
     (first, *_), at = flacstream.parts(data)
-    rest = _blocks(content.about.get("flac", b"") if content.origin == "flac" else b"")
-    rest = [(kind, _led(body, data, x.shape[2]) if kind == SEEK else body) for kind, body in rest]
-    return flacstream.joined([first, *rest]) + data[at:]
+    entries = content.about.get("flac", b"") if content.origin == "flac" else b""
+    size, begins, start = int.from_bytes(first[1][:2], "big"), list[int](), bytearray(flacstream.joined([first]))
+    last = len(flacstream.MAGIC)
+    for kind, body in _blocks(entries):  # one after the other: files that others made may have millions
+        if kind == SEEK:
+            begins = begins or flacstream.places(data, at, -(-x.shape[2] // size))
+            body = _led(body, begins, size, x.shape[2])
+        start[last] &= 127
+        last = len(start)
+        start += struct.pack(">I", (128 | kind) << 24 | len(body)) + body
+    return bytes(start) + data[at:]
 
 
 def _stream(x: Samples, rate: int) -> bytes:
@@ -125,11 +133,10 @@ def _stream(x: Samples, rate: int) -> bytes:
     return flacstream.encode(x[:, 0].astype(np.int64) - (1 << 15 if wide else 1 << 7), rate, 16 if wide else 8)
 
 
-def _blocks(entries: bytes) -> list[tuple[int, bytes]]:
+def _blocks(entries: bytes) -> Iterator[tuple[int, bytes]]:
     """Metadata blocks that read has put together."""
-    found, at = [], 0
+    at = 0
     while at < len(entries):
         field = struct.unpack_from(">I", entries, at)[0]
-        found.append((field >> 24 & 127, entries[at + 4 : at + 4 + (field & 0xFFFFFF)]))
+        yield field >> 24 & 127, entries[at + 4 : at + 4 + (field & 0xFFFFFF)]
         at += 4 + (field & 0xFFFFFF)
-    return found
