@@ -186,6 +186,19 @@ def test_an_archive_may_hold_nothing_but_empty_folders(tmp_path):
     assert everything(tmp_path / "x") == {"in": None, "in/a": None, "in/b": None}
 
 
+def test_an_archive_of_what_has_no_bytes_is_one_of_nothing(tmp_path):
+    """Links and folders are no bytes of the source, and a link that leads nowhere is no failure."""
+    write(tmp_path / "in" / "void", b"")
+    (tmp_path / "in" / "hollow").mkdir()
+    (tmp_path / "in" / "l").symlink_to("nowhere")
+    assert pack(tmp_path / "in", tmp_path / "x.ardm").source_bytes == 0
+    (tmp_path / "in" / "void").unlink()
+    (tmp_path / "in" / "hollow").rmdir()
+    assert pack(tmp_path / "in", tmp_path / "y.ardm").source_bytes == 0
+    restore_archive(tmp_path / "y.ardm")
+    assert everything(tmp_path / "y") == {"in": None, "in/l": "nowhere"}
+
+
 def test_entries_are_as_the_page_says():
     """An item of kind 0 without samples, whose about block has the one entry `link` or `folder`."""
     about = {"link": b"../x"}

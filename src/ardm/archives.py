@@ -250,7 +250,9 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         if how.verify:
             check(BytesIO(data))
         put(target, data)
-    size = sum(record.size for record in records.values()) or sum(path.stat().st_size for path in paths)
+    size = (
+        sum(record.size for record in records.values()) if rows is None else sum(path.stat().st_size for path in paths)
+    )
     kinds = {record.kind for number, record in records.items() if not found[number].entry} or {report.kind}
     why = why_stored(coder, kinds.pop(), report) if len(kinds) == 1 else "no bundled model suits them" * report.stored
     return Done(
