@@ -104,6 +104,17 @@ def test_what_a_file_system_does_not_take_is_renamed_and_said(tmp_path, monkeypa
     assert asked == []
 
 
+@pytest.mark.parametrize(("name", "kept"), [("plain", False), ("long" + "x" * 300, True)])
+def test_an_archive_is_deleted_only_if_all_its_names_came_back(tmp_path, name, kept):
+    """A name that is shortened stands in the archive alone."""
+    names = [f"{k}{name}" for k in range(9)]
+    data, _ = frames.compress_archive([Content.of_bytes(b"data")] * 9, names)
+    done = restore_archive(write(tmp_path / "x.ardm", data), how=How(keep=False))
+    assert (tmp_path / "x.ardm").exists() == kept == (not done.removed)
+    said = "it was not deleted, as not all of it was restored as it was (9 under other names)"
+    assert done.notes[4:] == (("5 more were written under other names", said) if kept else ())
+
+
 def test_a_folder_tells_what_it_makes_of_names(tmp_path, monkeypatch, usual):
     assert naming(tmp_path) == EXACT
     assert os.listdir(tmp_path) == []
@@ -230,7 +241,7 @@ def test_links_are_never_followed_into_an_archive(tmp_path):
     assert sorted(everything(tmp_path / "x")) == ["in", "in/loop", "in/out"]
     assert back.notes == (
         "links that lead out of the folder, or cannot be made, were left out (1): in/far",
-        "it was not deleted, as not all of it was restored (1 left out)",
+        "it was not deleted, as not all of it was restored as it was (1 left out)",
     )
     assert not back.removed
 

@@ -347,7 +347,7 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         def contents() -> Iterator[Content]:
             return archive.items(how.engine.models, None, how.told("decoding"))
 
-        overview, left = _overview(archive, infos), list[str]()
+        overview, left, renamed = _overview(archive, infos), list[str](), list[str]()
         one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and how.format in ("", "npy")
         if one:
             admit([overview], how.budget, archive.file_bytes)
@@ -361,12 +361,13 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         if one:
             written, notes = _joined(contents(), target, how), list[str]()
         elif isinstance(target, Path):
-            written, notes, left = _folder(contents(), target, how, archive, infos)
+            written, notes, left, renamed = _folder(contents(), target, how, archive, infos)
         else:
             written, notes = pour(contents, infos, target, how), []
     spared = f"in another format ({how.format}) less may come back" * bool(how.format)
-    if left:
-        spared = f"not all of it was restored ({len(left)} left out)"
+    if left or renamed:
+        counts = [f"{len(left)} left out"] * bool(left) + [f"{len(renamed)} under other names"] * bool(renamed)
+        spared = f"not all of it was restored as it was ({', '.join(counts)})"
     removed, more = finish(source, before, how, spared)
     return Done(
         path_of(source), path_of(target), f"{len(infos)} items", archive.file_bytes, written,
@@ -407,8 +408,6 @@ def _names(
         here = naming(new)
         made = safe_names(wanted, here, folders)
     renamed = [f"{old!r} was written as {new!r}" for old, new in zip(wanted, made, strict=True) if old != new]
-    if len(renamed) > 5:
-        renamed = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
     return made, renamed, here
 
 
@@ -421,15 +420,15 @@ def _converted(name: str, info: FrameInfo, format: str) -> str:
 
 def _folder(
     contents: Iterable[Content], target: Path, how: How, archive: Archive, infos: Sequence[FrameInfo]
-) -> tuple[int, list[str], list[str]]:
-    """Bytes written, what is worth knowing, and the names of items that were left out.
+) -> tuple[int, list[str], list[str], list[str]]:
+    """Bytes written, what is worth knowing, the names of items that were left out, and what was renamed to what.
 
     Links come last, so that nothing is written through one.
     """
     written, links, folders = 0, dict[str, str](), {""}
     entries = [archive.entry(number) for number in range(len(archive))]
     with whole_folder(target) as new:
-        made, notes, here = _names(archive, infos, entries, how, new)
+        made, renamed, here = _names(archive, infos, entries, how, new)
         for content, name, (entry, leads) in zip(contents, made, entries, strict=True):
             if entry == "link":
                 links[name] = os.fsdecode(leads)
@@ -443,14 +442,18 @@ def _folder(
                     data = rendered(content, "" if content.origin == "" else how.format, how.budget)
                     _write_inside(f"{new}/{name}", data, how.verify)
                     written += len(data)
+        notes = renamed
+        if len(renamed) > 5:
+            notes = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
         left = _link(new, links, here)
         if left:
-            notes.append(
-                f"links that lead out of the folder, or cannot be made, were left out ({len(left)}): {told(left)}"
-            )
+            notes = [
+                *notes,
+                f"links that lead out of the folder, or cannot be made, were left out ({len(left)}): {told(left)}",
+            ]
         if how.progress is not None:
             how.progress("synchronising", 0, 1)
-    return written, notes, left
+    return written, notes, left, renamed
 
 
 def _brief(name: str) -> str:
