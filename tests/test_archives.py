@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import by_the_page
-from ardm import archives, formats, frames, whole
+from ardm import archives, formats, frames, places, whole
 from ardm.archives import extract, make, restore_archive
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
@@ -151,6 +151,17 @@ def test_names_are_never_those_of_half_written_files_nor_too_long(here):
 def test_folders_share_their_names_and_files_do_not():
     assert safe_names(["a", "a/b", "a"], EXACT, [True, False, True]) == ["a", "a/b", "a"]
     assert safe_names(["a", "a/b"], EXACT) == ["a", "a (2)/b"]
+
+
+@pytest.mark.parametrize("below", ["x/{}", "x/{}/y", "x/y/{}"])
+@pytest.mark.parametrize("here", [EXACT, WINDOWS])
+def test_a_folder_is_numbered_once_however_many_items_it_holds(monkeypatch, below, here):
+    """Beside many files that have its name, the search for a free one is not begun again by each item."""
+    asked, numbered = [], places._numbered
+    monkeypatch.setattr(places, "_numbered", lambda *a: asked.append(1) or numbered(*a))
+    names = ["x", *(f"x ({k})" for k in range(2, 100)), *(below.format(k) for k in range(100))]
+    assert safe_names(names, here)[99:] == [f"x (100){below.format(k)[1:]}" for k in range(100)]
+    assert len(asked) == 99
 
 
 # --- empty folders and links ------------------------------------------------------------------------------------------

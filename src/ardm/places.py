@@ -253,10 +253,22 @@ def safe_names(names: Sequence[str], here: Naming = HERE, folders: Sequence[bool
     made: list[str] = []
     taken: dict[str, bool] = {}  # path as the system takes it: whether it is a file
     numbers: dict[str, int] = {}  # such a path: the last number that was given beside it
+    beside: dict[str, str] = {}  # such a path that is wanted for a folder: the one that it has, with "/"
+    shared: dict[str, str] = {"": ""}  # a folder as it is named: the same
     for k, name in enumerate(names):
         steps = [step for step in name.split("/") if step not in ("", ".", "..")] or ["item"]
-        steps = [_step(step, here, first=not i) for i, step in enumerate(steps)]
-        made.append(_free(steps, taken, numbers, here, file=folders is None or not folders[k]))
+        file = folders is None or not folders[k]
+        inside = "/".join(steps[:-1] if file else steps)
+        if inside not in shared:
+            path = ""
+            for i, step in enumerate(steps[:-1] if file else steps):
+                whole = path + _step(step, here, first=not i)
+                if _folded(whole, here) not in beside:
+                    beside[_folded(whole, here)] = _free(whole, taken, {}, here, file=False) + "/"
+                path = beside[_folded(whole, here)]
+            shared[inside] = path
+        path = shared[inside]
+        made.append(_free(path + _step(steps[-1], here, first=not path), taken, numbers, here) if file else path[:-1])
     return made
 
 
@@ -292,23 +304,20 @@ def _short(stem: str, end: str, here: Naming) -> str:
     return (stem.rstrip(" .") or "_") + end
 
 
-def _free(steps: list[str], taken: dict[str, bool], numbers: dict[str, int], here: Naming, file: bool) -> str:
-    """A path for these steps beside those that are taken: a folder may be shared, and a file may not."""
-    path = ""
-    for k, step in enumerate(steps):
-        last = file and k == len(steps) - 1
-        stem, suffix = os.path.splitext(step) if last else (step, "")
-        candidate = path + step
-        first = _folded(candidate, here)
-        number = numbers.get(first, 1)
-        while (used := taken.get(_folded(candidate, here))) is not None and (last or used is True):
-            number += 1
-            candidate = path + _numbered(stem, f" ({number})", suffix, here)
-        if number > 1 and last:
-            numbers[first] = number
-        taken[_folded(candidate, here)] = last
-        path = candidate + "/"
-    return path[:-1]
+def _free(path: str, taken: dict[str, bool], numbers: dict[str, int], here: Naming, file: bool = True) -> str:
+    """A path beside those that are taken: a folder may be shared, and a file may not."""
+    folder, step = path[: path.rfind("/") + 1], path[path.rfind("/") + 1 :]
+    stem, suffix = os.path.splitext(step) if file else (step, "")
+    candidate, first = path, _folded(path, here)
+    number, as_taken = numbers.get(first, 1), first
+    while (used := taken.get(as_taken)) is not None and (file or used):
+        number += 1
+        candidate = folder + _numbered(stem, f" ({number})", suffix, here)
+        as_taken = _folded(candidate, here)
+    if number > 1:
+        numbers[first] = number
+    taken[as_taken] = file
+    return candidate
 
 
 def _numbered(stem: str, number: str, suffix: str, here: Naming) -> str:
