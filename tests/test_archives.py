@@ -14,6 +14,7 @@ from PIL import Image
 
 import by_the_page
 from ardm import archives, formats, frames, places, whole
+from ardm.admission import Budget, count_folders
 from ardm.archives import extract, make, restore_archive
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
@@ -456,6 +457,37 @@ def test_deep_folders_become_archives_and_are_swept(shallow):
     os.rename(shallow / "in", shallow / ".ardm-0123456789abcdef")
     assert whole.sweep(shallow) == [shallow / ".ardm-0123456789abcdef"]
     assert os.listdir(shallow) == ["x.ardm"]
+
+
+@pytest.mark.parametrize(("names", "folders"), [
+    ([], 0),
+    (["a", "b"], 0),
+    (["a/b", "a/c", "ab/c", "a-/x"], 3),
+    (["a/b/c/d", "a/b/x", "a/", "e/f/", "e"], 5),
+    ([f"{k}/" + "p/" * 1900 + "x" for k in range(10)], 19010),
+    (["p/" * 1900 + f"{k}" for k in range(500)], 1900),
+], ids=len)  # fmt: skip
+def test_folders_are_counted_once(names, folders):
+    assert count_folders(names) == folders
+    assert count_folders(reversed(names)) == folders
+
+
+@pytest.mark.parametrize("act", [restore_archive, lambda path, how: archives.check_archive(path, how)])
+def test_folders_count_towards_what_an_archive_becomes(tmp_path, act):
+    """A few bytes may name thousands of them, and each takes a block of the disk."""
+    names = [f"{k}/" + "p/" * 200 + "x" for k in range(5)]
+    data, _ = frames.compress_archive([Content.of_bytes(b"")] * 5, names)
+    assert len(data) < 200
+    path = write(tmp_path / "x.ardm", data)
+    with pytest.raises(
+        ArdmError, match=r"would become 3\.9 MiB with its 1005 folders, .* 1\.0 KiB; --max-output 4MiB "
+    ):
+        act(path, how=How(budget=Budget(output=1 << 10)))
+    assert os.listdir(tmp_path) == ["x.ardm"]
+    act(path, how=How(budget=Budget(output=4 << 20)))
+    data, _ = frames.compress_archive([Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"folder": b""})], ["a/b"])
+    with pytest.raises(ArdmError, match="with its 2 folders"):
+        act(write(tmp_path / "y.ardm", data), how=How(budget=Budget(output=8000)))
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------

@@ -21,10 +21,12 @@ from typing import Any, BinaryIO
 
 from ardm import formats, frames
 from ardm.admission import (
+    FOLDER,
     UNLIMITED,
     Patience,
     admit,
     amount,
+    count_folders,
     dense,
     mebibytes,
     refuse_foreign,
@@ -223,6 +225,8 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
     rows = _rows(paths, how) if not found[0].entry else None
     if rows is not None:
         items, names = rows, None
+    ends = [name + "/" * (one.entry == "folder") for name, one in zip(given, found, strict=True)]
+    folders = FOLDER * count_folders(ends if names is not None else ())
     coder = Patience(how.budget).coder(_coder(items, how))
     originals = Originals(items, how.strip) if isinstance(items, Items) else None
     data, report = frames.compress_archive(
@@ -231,7 +235,7 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         coder,
         originals,
         how.told("encoding"),
-        lambda restored, size: dense(restored, size, how.budget),
+        lambda restored, size: dense(restored + folders, size, how.budget),
     )
     records = items.records if isinstance(items, Items) else {}
     notes = _notes(records, paths, data)
@@ -342,7 +346,7 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         refuse_foreign(file, is_ours(source))
         archive = frames.open_archive(file, UNLIMITED)
         infos = [archive.info(number) for number in range(len(archive))]
-        admit(infos, how.budget, archive.file_bytes, how.format)
+        admit(infos, how.budget, archive.file_bytes, how.format, _paths(archive))
 
         def contents() -> Iterator[Content]:
             return archive.items(how.engine.models, None, how.told("decoding"))
@@ -373,6 +377,11 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         path_of(source), path_of(target), f"{len(infos)} items", archive.file_bytes, written,
         time.perf_counter() - began, notes=(*notes, *more), removed=removed,
     )  # fmt: skip
+
+
+def _paths(archive: Archive) -> list[str]:
+    """The names of items; those of folders end in "/"."""
+    return [name + "/" * (archive.entry(k)[0] == "folder") for k, name in enumerate(archive.names or ())]
 
 
 def _overview(archive: Archive, infos: Sequence[FrameInfo]) -> FrameInfo:
@@ -614,7 +623,7 @@ def check_archive(source: Path | BinaryIO, how: How) -> Done:
                 info = archive.info(number)
                 admit([info], how.budget, archive.file_bytes)
                 infos[number] = info
-        admit(infos.values(), how.budget, archive.file_bytes)
+        admit(infos.values(), how.budget, archive.file_bytes, names=_paths(archive))
         numbers, at, alone = list(infos), 0, False
         while at < len(numbers):  # all at once, which is faster; after a failure one by one, up to the item at fault
             which = numbers[at : at + 1] if alone else numbers[at:]
