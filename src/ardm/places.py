@@ -201,35 +201,62 @@ def leading_out(links: Mapping[str, str], here: Naming = HERE) -> list[str]:
 
     links: by the path of each, where it leads.  here: what the file system makes of names.  Only texts are looked at.
     """
-    folded = {_folded(path, here): target for path, target in links.items()}
-    return [name for name in links if _leads_out(name, folded, here)]
+    ways = _Ways(links, here)
+    return [name for name in links if ways.lead_out(name)]
 
 
-def _leads_out(name: str, folded: Mapping[str, str], here: Naming) -> bool:
-    inside, ahead, followed, steps = name.split("/")[:-1], [name.split("/")[-1]], 0, 0
-    while ahead:
-        step = ahead.pop()
-        steps += 1
-        if steps > LONGEST_LINK:
-            return True
-        if step in ("", "."):
-            continue
-        if step == "..":
-            if not inside:
+class _Ways:
+    """The links of an archive as a tree of steps, through which one goes step by step."""
+
+    def __init__(self, links: Mapping[str, str], here: Naming) -> None:
+        self._here = here
+        self._steps = dict[str, tuple[str, bool]]()  # each step: what the system takes it for, and whether for another
+        self._below = dict[tuple[int, str], int]()  # places on the way to links: the root is 0, and all others are -1
+        self._targets = dict[int, str]()
+        for path, target in links.items():
+            place = 0
+            for step in path.split("/"):
+                place = self._below.setdefault((place, self._step(step)[0]), len(self._below) + 1)
+            self._targets[place] = target
+
+    def _step(self, step: str) -> tuple[str, bool]:
+        if step not in self._steps:
+            other = self._here.strict and ("~" in step or _step(step, self._here, first=True) != step)
+            self._steps[step] = _folded(step, self._here), other
+        return self._steps[step]
+
+    def lead_out(self, name: str) -> bool:
+        """Whether a link does."""
+        *folders, last = name.split("/")
+        inside = [0]
+        for step in folders:
+            inside.append(self._below[inside[-1], self._step(step)[0]])
+        ahead, followed, steps = [last], 0, 0
+        while ahead:
+            step = ahead.pop()
+            steps += 1
+            if steps > LONGEST_LINK:
                 return True
-            inside.pop()
-            continue
-        if here.strict and ("~" in step or _step(step, here, first=True) != step):  # another name of something else
-            return True
-        target = folded.get(_folded("/".join([*inside, step]), here))
-        if target is None:
-            inside.append(step)
-            continue
-        followed += 1
-        if target.startswith("/") or followed > FOLLOWED:
-            return True
-        ahead += target.split("/")[::-1]
-    return False
+            if step in ("", "."):
+                continue
+            if step == "..":
+                if len(inside) == 1:
+                    return True
+                inside.pop()
+                continue
+            taken, other = self._step(step)
+            if other:
+                return True
+            place = self._below.get((inside[-1], taken), -1)
+            target = self._targets.get(place)
+            if target is None:
+                inside.append(place)
+                continue
+            followed += 1
+            if target.startswith("/") or followed > FOLLOWED:
+                return True
+            ahead += target.split("/")[::-1]
+        return False
 
 
 # --- names of items ---------------------------------------------------------------------------------------------------
