@@ -17,7 +17,7 @@ from ardm import archives, formats, frames, places, whole
 from ardm.admission import Budget, count_folders
 from ardm.archives import extract, make, restore_archive
 from ardm.content import Content, Kind
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, CodecError, Unsupported
 from ardm.files import Engine, How
 from ardm.places import leading_out, safe_names, said_of, walk
 from ardm.whole import WINDOWS, Naming, make_folders, naming
@@ -297,6 +297,20 @@ def test_links_are_looked_at_as_the_system_takes_their_names():
     assert leading_out(links, Naming(folds=True)) == ["y"]
     assert leading_out({"y": "a./../b"}, EXACT) == []
     assert leading_out({"y": "a./../b"}, WINDOWS) == ["y"]
+
+
+def test_damage_to_an_index_is_never_taken_for_a_later_format():
+    """Every bit of it; what a later format says has a checksum that agrees."""
+    contents = [Content.of_bytes(b"a"), Content(Kind.IMAGE, np.zeros((3, 4, 5), "u1"), "png"), Content.of_bytes(b"bb")]
+    data, _ = frames.compress_archive(contents, ["a", "p", "b"])
+    header, index = 8, frames.open_archive(data).header_bytes
+    assert data[5] == 0x82
+    for bit in range(8 * header, 8 * index):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CodecError, match=r"^(damaged|truncated)") as error:
+            frames.open_archive(bytes(damaged))
+        assert not isinstance(error.value, Unsupported), bit
 
 
 @pytest.mark.parametrize("here", [EXACT, WINDOWS])
