@@ -59,6 +59,22 @@ def linked(**links):
     return frames.compress_archive([*entries, *plain], [*links, "a", "d/b"])[0]
 
 
+def test_the_item_that_memory_is_too_short_for_is_named(tmp_path, monkeypatch):
+    for name in ("in/a", "in/b"):
+        write(tmp_path / name, b"x")
+    real = archives.parse
+
+    def parse(data, how, name):
+        if name == "b":
+            raise MemoryError
+        return real(data, how, name)
+
+    monkeypatch.setattr(archives, "parse", parse)
+    with pytest.raises(ArdmError, match=r"cannot read .*in/b: out of memory; --bytes"):
+        pack(tmp_path / "in", tmp_path / "x.ardm")
+    assert os.listdir(tmp_path) == ["in"]
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 

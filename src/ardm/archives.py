@@ -34,7 +34,7 @@ from ardm.admission import (
 )
 from ardm.container import Reader, name_fault, read_header
 from ardm.content import Content, Kind
-from ardm.errors import ArdmError, ModelMissing
+from ardm.errors import ArdmError, ModelMissing, out_of_memory
 from ardm.files import (
     Done,
     How,
@@ -132,7 +132,14 @@ class Items(Sequence[Content]):
             content = _entry(one)
             self.records[number] = Record(Kind.BYTES, 0, {fingerprint(content)}, (), ())
             return content
-        loaded = parse(self.data(number), self._how, one.path.name)
+        try:
+            loaded = parse(self.data(number), self._how, one.path.name)
+        except Exception as error:
+            if isinstance(error, ArdmError) or not out_of_memory(error):
+                raise
+            raise ArdmError(
+                f"cannot read {one.path}: out of memory; --bytes keeps it byte for byte; or leave it out"
+            ) from error
         prints = loaded.fingerprints() if self._how.verify else set()
         self.records[number] = Record(loaded.content.kind, len(loaded.data), prints, loaded.notes, loaded.dropped)
         return loaded.content
