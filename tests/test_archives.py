@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 import by_the_page
-from ardm import archives, formats, frames, whole
+from ardm import archives, formats, frames, places, whole
+from ardm.admission import Budget, count_folders
 from ardm.archives import extract, make, restore_archive
 from ardm.content import Content, Kind
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, CodecError, Unsupported
 from ardm.files import Engine, How
 from ardm.places import leading_out, safe_names, said_of, walk
 from ardm.whole import WINDOWS, Naming, make_folders, naming
@@ -56,6 +57,22 @@ def linked(**links):
     entries = [Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": os.fsencode(v)}) for v in links.values()]
     plain = [Content.of_bytes(b"a"), Content.of_bytes(b"b")]
     return frames.compress_archive([*entries, *plain], [*links, "a", "d/b"])[0]
+
+
+def test_the_item_that_memory_is_too_short_for_is_named(tmp_path, monkeypatch):
+    for name in ("in/a", "in/b"):
+        write(tmp_path / name, b"x")
+    real = archives.parse
+
+    def parse(data, how, name):
+        if name == "b":
+            raise MemoryError
+        return real(data, how, name)
+
+    monkeypatch.setattr(archives, "parse", parse)
+    with pytest.raises(ArdmError, match=r"cannot read .*in/b: out of memory; --bytes"):
+        pack(tmp_path / "in", tmp_path / "x.ardm")
+    assert os.listdir(tmp_path) == ["in"]
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -104,6 +121,17 @@ def test_what_a_file_system_does_not_take_is_renamed_and_said(tmp_path, monkeypa
     assert asked == []
 
 
+@pytest.mark.parametrize(("name", "kept"), [("plain", False), ("long" + "x" * 300, True)])
+def test_an_archive_is_deleted_only_if_all_its_names_came_back(tmp_path, name, kept):
+    """A name that is shortened stands in the archive alone."""
+    names = [f"{k}{name}" for k in range(9)]
+    data, _ = frames.compress_archive([Content.of_bytes(b"data")] * 9, names)
+    done = restore_archive(write(tmp_path / "x.ardm", data), how=How(keep=False))
+    assert (tmp_path / "x.ardm").exists() == kept == (not done.removed)
+    said = "it was not deleted, as not all of it was restored as it was (9 under other names)"
+    assert done.notes[4:] == (("5 more were written under other names", said) if kept else ())
+
+
 def test_a_folder_tells_what_it_makes_of_names(tmp_path, monkeypatch, usual):
     assert naming(tmp_path) == EXACT
     assert os.listdir(tmp_path) == []
@@ -140,6 +168,17 @@ def test_names_are_never_those_of_half_written_files_nor_too_long(here):
 def test_folders_share_their_names_and_files_do_not():
     assert safe_names(["a", "a/b", "a"], EXACT, [True, False, True]) == ["a", "a/b", "a"]
     assert safe_names(["a", "a/b"], EXACT) == ["a", "a (2)/b"]
+
+
+@pytest.mark.parametrize("below", ["x/{}", "x/{}/y", "x/y/{}"])
+@pytest.mark.parametrize("here", [EXACT, WINDOWS])
+def test_a_folder_is_numbered_once_however_many_items_it_holds(monkeypatch, below, here):
+    """Beside many files that have its name, the search for a free one is not begun again by each item."""
+    asked, numbered = [], places._numbered
+    monkeypatch.setattr(places, "_numbered", lambda *a: asked.append(1) or numbered(*a))
+    names = ["x", *(f"x ({k})" for k in range(2, 100)), *(below.format(k) for k in range(100))]
+    assert safe_names(names, here)[99:] == [f"x (100){below.format(k)[1:]}" for k in range(100)]
+    assert len(asked) == 99
 
 
 # --- empty folders and links ------------------------------------------------------------------------------------------
@@ -186,6 +225,19 @@ def test_an_archive_may_hold_nothing_but_empty_folders(tmp_path):
     assert everything(tmp_path / "x") == {"in": None, "in/a": None, "in/b": None}
 
 
+def test_an_archive_of_what_has_no_bytes_is_one_of_nothing(tmp_path):
+    """Links and folders are no bytes of the source, and a link that leads nowhere is no failure."""
+    write(tmp_path / "in" / "void", b"")
+    (tmp_path / "in" / "hollow").mkdir()
+    (tmp_path / "in" / "l").symlink_to("nowhere")
+    assert pack(tmp_path / "in", tmp_path / "x.ardm").source_bytes == 0
+    (tmp_path / "in" / "void").unlink()
+    (tmp_path / "in" / "hollow").rmdir()
+    assert pack(tmp_path / "in", tmp_path / "y.ardm").source_bytes == 0
+    restore_archive(tmp_path / "y.ardm")
+    assert everything(tmp_path / "y") == {"in": None, "in/l": "nowhere"}
+
+
 def test_entries_are_as_the_page_says():
     """An item of kind 0 without samples, whose about block has the one entry `link` or `folder`."""
     about = {"link": b"../x"}
@@ -217,7 +269,7 @@ def test_links_are_never_followed_into_an_archive(tmp_path):
     assert sorted(everything(tmp_path / "x")) == ["in", "in/loop", "in/out"]
     assert back.notes == (
         "links that lead out of the folder, or cannot be made, were left out (1): in/far",
-        "it was not deleted, as not all of it was restored (1 left out)",
+        "it was not deleted, as not all of it was restored as it was (1 left out)",
     )
     assert not back.removed
 
@@ -261,6 +313,30 @@ def test_links_are_looked_at_as_the_system_takes_their_names():
     assert leading_out(links, Naming(folds=True)) == ["y"]
     assert leading_out({"y": "a./../b"}, EXACT) == []
     assert leading_out({"y": "a./../b"}, WINDOWS) == ["y"]
+
+
+def test_damage_to_an_index_is_never_taken_for_a_later_format():
+    """Every bit of it; what a later format says has a checksum that agrees."""
+    contents = [Content.of_bytes(b"a"), Content(Kind.IMAGE, np.zeros((3, 4, 5), "u1"), "png"), Content.of_bytes(b"bb")]
+    data, _ = frames.compress_archive(contents, ["a", "p", "b"])
+    header, index = 8, frames.open_archive(data).header_bytes
+    assert data[5] == 0x82
+    for bit in range(8 * header, 8 * index):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CodecError, match=r"^(damaged|truncated)") as error:
+            frames.open_archive(bytes(damaged))
+        assert not isinstance(error.value, Unsupported), bit
+
+
+@pytest.mark.parametrize("here", [EXACT, WINDOWS])
+def test_each_step_of_a_link_is_looked_at_for_itself(monkeypatch, here):
+    """Not with all that came before it, which would take time as the square of a link's length."""
+    looked, folded = [], places._folded
+    monkeypatch.setattr(places, "_folded", lambda path, here: looked.append(len(path)) or folded(path, here))
+    links = {f"l{k}": "a/" * 300 + "b" for k in range(10)}
+    assert leading_out({**links, "x": "a/" * 300 + "../" * 301}, here) == ["x"]
+    assert sum(looked) < 1e5
 
 
 def test_a_system_that_takes_a_link_elsewhere_than_its_text_says_has_the_last_word(tmp_path, monkeypatch):
@@ -421,6 +497,37 @@ def test_deep_folders_become_archives_and_are_swept(shallow):
     os.rename(shallow / "in", shallow / ".ardm-0123456789abcdef")
     assert whole.sweep(shallow) == [shallow / ".ardm-0123456789abcdef"]
     assert os.listdir(shallow) == ["x.ardm"]
+
+
+@pytest.mark.parametrize(("names", "folders"), [
+    ([], 0),
+    (["a", "b"], 0),
+    (["a/b", "a/c", "ab/c", "a-/x"], 3),
+    (["a/b/c/d", "a/b/x", "a/", "e/f/", "e"], 5),
+    ([f"{k}/" + "p/" * 190 + "x" for k in range(10)], 1910),
+    (["p/" * 190 + f"{k}" for k in range(50)], 190),
+], ids=lambda x: len(x) if isinstance(x, list) else x)  # fmt: skip
+def test_folders_are_counted_once(names, folders):
+    assert count_folders(names) == folders
+    assert count_folders(reversed(names)) == folders
+
+
+@pytest.mark.parametrize("act", [restore_archive, lambda path, how: archives.check_archive(path, how)])
+def test_folders_count_towards_what_an_archive_becomes(tmp_path, act):
+    """A few bytes may name thousands of them, and each takes a block of the disk."""
+    names = [f"{k}/" + "p/" * 200 + "x" for k in range(5)]
+    data, _ = frames.compress_archive([Content.of_bytes(b"")] * 5, names)
+    assert len(data) < 200
+    path = write(tmp_path / "x.ardm", data)
+    with pytest.raises(
+        ArdmError, match=r"would become 3\.9 MiB with its 1005 folders, .* 1024 bytes; --max-output 4MiB "
+    ):
+        act(path, how=How(budget=Budget(output=1 << 10)))
+    assert os.listdir(tmp_path) == ["x.ardm"]
+    act(path, how=How(budget=Budget(output=4 << 20)))
+    data, _ = frames.compress_archive([Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"folder": b""})], ["a/b"])
+    with pytest.raises(ArdmError, match="with its 2 folders"):
+        act(write(tmp_path / "y.ardm", data), how=How(budget=Budget(output=8000)))
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------

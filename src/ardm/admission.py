@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -47,6 +47,8 @@ HELD: Mapping[str, tuple[int, int]] = MappingProxyType(
 bits and more, and of fewer.  `python benchmarks/peaks.py` measures them; tests/test_limits.py holds them against it."""
 BASE = 64 << 20
 """Bytes that reading or writing such a file takes beside: rows on their way through filters, dictionaries."""
+FOLDER = 4096
+"""Bytes of a disk that a folder takes, as most file systems have it."""
 LEAST_CHUNK = 1 << 16
 """Bytes of a frame of bytes, however little memory there is."""
 UNLIMITED = Limits(1 << 62, 1 << 62, 1 << 62)
@@ -169,12 +171,16 @@ def refuse_foreign(file: BinaryIO, ours: bool) -> None:
     raise CodecError(said) if ours or not head or "truncated" in said or what else ArdmError(said)
 
 
-def admit(infos: Iterable[FrameInfo], budget: Budget, file_bytes: int, format: str = "") -> None:
+def admit(
+    infos: Iterable[FrameInfo], budget: Budget, file_bytes: int, format: str = "", names: Sequence[str] | None = None
+) -> None:
     """Raise ArdmError for frames or items that claim more than the budget; it says what would lift the limit.
 
-    file_bytes: of the file that they are in.  format: that restored files are to have, if it is another.
+    file_bytes: of the file that they are in.  format: that restored files are to have, if it is another.  names: of all
+    items, if the folders that these lead through are made.
     """
-    seconds, output = 0.0, 0
+    folders = count_folders(names or ())
+    seconds, output = 0.0, FOLDER * folders
     for info in infos:
         _, H, W = info.shape
         if info.kind == Kind.IMAGE and budget.pixels < H * W:
@@ -190,12 +196,29 @@ def admit(infos: Iterable[FrameInfo], budget: Budget, file_bytes: int, format: s
         seconds += estimate(info.samples, info.calls)
         output += written(info)
     if output > budget.writes(file_bytes):
+        what = amount(output) + f" with its {folders} folders" * bool(folders)
         raise ArdmError(
-            f"this file of {amount(file_bytes)} would become {amount(output)}, and the limit is "
+            f"this file of {amount(file_bytes)} would become {what}, and the limit is "
             f"{amount(budget.writes(file_bytes))}; --max-output {mebibytes(output)} lets it in"
         )
     if seconds > PATIENCE and not budget.force:
         raise ArdmError(f"decoding this file takes {duration(seconds)}, by estimate; -f starts it all the same")
+
+
+def count_folders(names: Iterable[str]) -> int:
+    """Folders that these paths lead through; a few bytes may name thousands.
+
+    In their order, all that begin alike follow one another: a folder is new where it ends behind what two have in common.
+    """
+    count, before = 0, ""
+    for name in sorted(names):
+        alike, most = 0, min(len(name), len(before))
+        while alike < most:  # the longest common beginning has alike to most characters
+            middle = (alike + most + 1) // 2
+            alike, most = (middle, most) if name.startswith(before[:middle]) else (alike, middle - 1)
+        count += name.count("/", alike)
+        before = name
+    return count
 
 
 def admitted(file: BinaryIO, budget: Budget, ours: bool, format: str = "") -> list[FrameInfo]:

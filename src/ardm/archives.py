@@ -21,10 +21,12 @@ from typing import Any, BinaryIO
 
 from ardm import formats, frames
 from ardm.admission import (
+    FOLDER,
     UNLIMITED,
     Patience,
     admit,
     amount,
+    count_folders,
     dense,
     mebibytes,
     refuse_foreign,
@@ -32,7 +34,7 @@ from ardm.admission import (
 )
 from ardm.container import Reader, name_fault, read_header
 from ardm.content import Content, Kind
-from ardm.errors import ArdmError, ModelMissing
+from ardm.errors import ArdmError, ModelMissing, out_of_memory
 from ardm.files import (
     Done,
     How,
@@ -130,7 +132,14 @@ class Items(Sequence[Content]):
             content = _entry(one)
             self.records[number] = Record(Kind.BYTES, 0, {fingerprint(content)}, (), ())
             return content
-        loaded = parse(self.data(number), self._how, one.path.name)
+        try:
+            loaded = parse(self.data(number), self._how, one.path.name)
+        except Exception as error:
+            if isinstance(error, ArdmError) or not out_of_memory(error):
+                raise
+            raise ArdmError(
+                f"cannot read {one.path}: out of memory; --bytes keeps it byte for byte; or leave it out"
+            ) from error
         prints = loaded.fingerprints() if self._how.verify else set()
         self.records[number] = Record(loaded.content.kind, len(loaded.data), prints, loaded.notes, loaded.dropped)
         return loaded.content
@@ -223,6 +232,8 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
     rows = _rows(paths, how) if not found[0].entry else None
     if rows is not None:
         items, names = rows, None
+    ends = [name + "/" * (one.entry == "folder") for name, one in zip(given, found, strict=True)]
+    folders = FOLDER * count_folders(ends if names is not None else ())
     coder = Patience(how.budget).coder(_coder(items, how))
     originals = Originals(items, how.strip) if isinstance(items, Items) else None
     data, report = frames.compress_archive(
@@ -231,7 +242,7 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         coder,
         originals,
         how.told("encoding"),
-        lambda restored, size: dense(restored, size, how.budget),
+        lambda restored, size: dense(restored + folders, size, how.budget),
     )
     records = items.records if isinstance(items, Items) else {}
     notes = _notes(records, paths, data)
@@ -250,7 +261,9 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         if how.verify:
             check(BytesIO(data))
         put(target, data)
-    size = sum(record.size for record in records.values()) or sum(path.stat().st_size for path in paths)
+    size = (
+        sum(record.size for record in records.values()) if rows is None else sum(path.stat().st_size for path in paths)
+    )
     kinds = {record.kind for number, record in records.items() if not found[number].entry} or {report.kind}
     why = why_stored(coder, kinds.pop(), report) if len(kinds) == 1 else "no bundled model suits them" * report.stored
     return Done(
@@ -340,12 +353,12 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         refuse_foreign(file, is_ours(source))
         archive = frames.open_archive(file, UNLIMITED)
         infos = [archive.info(number) for number in range(len(archive))]
-        admit(infos, how.budget, archive.file_bytes, how.format)
+        admit(infos, how.budget, archive.file_bytes, how.format, _paths(archive))
 
         def contents() -> Iterator[Content]:
             return archive.items(how.engine.models, None, how.told("decoding"))
 
-        overview, left = _overview(archive, infos), list[str]()
+        overview, left, renamed = _overview(archive, infos), list[str](), list[str]()
         one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and how.format in ("", "npy")
         if one:
             admit([overview], how.budget, archive.file_bytes)
@@ -359,17 +372,23 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
         if one:
             written, notes = _joined(contents(), target, how), list[str]()
         elif isinstance(target, Path):
-            written, notes, left = _folder(contents(), target, how, archive, infos)
+            written, notes, left, renamed = _folder(contents(), target, how, archive, infos)
         else:
             written, notes = pour(contents, infos, target, how), []
     spared = f"in another format ({how.format}) less may come back" * bool(how.format)
-    if left:
-        spared = f"not all of it was restored ({len(left)} left out)"
+    if left or renamed:
+        counts = [f"{len(left)} left out"] * bool(left) + [f"{len(renamed)} under other names"] * bool(renamed)
+        spared = f"not all of it was restored as it was ({', '.join(counts)})"
     removed, more = finish(source, before, how, spared)
     return Done(
         path_of(source), path_of(target), f"{len(infos)} items", archive.file_bytes, written,
         time.perf_counter() - began, notes=(*notes, *more), removed=removed,
     )  # fmt: skip
+
+
+def _paths(archive: Archive) -> list[str]:
+    """The names of items; those of folders end in "/"."""
+    return [name + "/" * (archive.entry(k)[0] == "folder") for k, name in enumerate(archive.names or ())]
 
 
 def _overview(archive: Archive, infos: Sequence[FrameInfo]) -> FrameInfo:
@@ -405,8 +424,6 @@ def _names(
         here = naming(new)
         made = safe_names(wanted, here, folders)
     renamed = [f"{old!r} was written as {new!r}" for old, new in zip(wanted, made, strict=True) if old != new]
-    if len(renamed) > 5:
-        renamed = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
     return made, renamed, here
 
 
@@ -419,15 +436,15 @@ def _converted(name: str, info: FrameInfo, format: str) -> str:
 
 def _folder(
     contents: Iterable[Content], target: Path, how: How, archive: Archive, infos: Sequence[FrameInfo]
-) -> tuple[int, list[str], list[str]]:
-    """Bytes written, what is worth knowing, and the names of items that were left out.
+) -> tuple[int, list[str], list[str], list[str]]:
+    """Bytes written, what is worth knowing, the names of items that were left out, and what was renamed to what.
 
     Links come last, so that nothing is written through one.
     """
     written, links, folders = 0, dict[str, str](), {""}
     entries = [archive.entry(number) for number in range(len(archive))]
     with whole_folder(target) as new:
-        made, notes, here = _names(archive, infos, entries, how, new)
+        made, renamed, here = _names(archive, infos, entries, how, new)
         for content, name, (entry, leads) in zip(contents, made, entries, strict=True):
             if entry == "link":
                 links[name] = os.fsdecode(leads)
@@ -441,14 +458,18 @@ def _folder(
                     data = rendered(content, "" if content.origin == "" else how.format, how.budget)
                     _write_inside(f"{new}/{name}", data, how.verify)
                     written += len(data)
+        notes = renamed
+        if len(renamed) > 5:
+            notes = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
         left = _link(new, links, here)
         if left:
-            notes.append(
-                f"links that lead out of the folder, or cannot be made, were left out ({len(left)}): {told(left)}"
-            )
+            notes = [
+                *notes,
+                f"links that lead out of the folder, or cannot be made, were left out ({len(left)}): {told(left)}",
+            ]
         if how.progress is not None:
             how.progress("synchronising", 0, 1)
-    return written, notes, left
+    return written, notes, left, renamed
 
 
 def _brief(name: str) -> str:
@@ -609,7 +630,7 @@ def check_archive(source: Path | BinaryIO, how: How) -> Done:
                 info = archive.info(number)
                 admit([info], how.budget, archive.file_bytes)
                 infos[number] = info
-        admit(infos.values(), how.budget, archive.file_bytes)
+        admit(infos.values(), how.budget, archive.file_bytes, names=_paths(archive))
         numbers, at, alone = list(infos), 0, False
         while at < len(numbers):  # all at once, which is faster; after a failure one by one, up to the item at fault
             which = numbers[at : at + 1] if alone else numbers[at:]

@@ -845,11 +845,14 @@ class Archive:
         lengths = read_lengths(reader, header.items, "index")
         self.names: tuple[str, ...] | None = None
         self._forms: tuple[Form, ...] | None = None
+        start = reader.at
         if header.names or header.form is None:
-            self.names, self._forms = read_directory(reader, header)
-        crc = reader.crc
+            reader.take(reader.varint("directory"), "directory")
+        directory, crc = reader.since(start), reader.crc
         if reader.take(4, "index") != _check(crc):
             raise CodecError("damaged file: the checksum of its index does not agree")
+        if directory:  # it is read no sooner, for damage may look like a later format
+            self.names, self._forms = read_directory(Reader.open(directory), header)
         self._ends = np.cumsum(lengths)
         if self._ends[-1] != reader.left:
             what = "damaged" if self._ends[-1] < reader.left else "truncated"

@@ -201,35 +201,62 @@ def leading_out(links: Mapping[str, str], here: Naming = HERE) -> list[str]:
 
     links: by the path of each, where it leads.  here: what the file system makes of names.  Only texts are looked at.
     """
-    folded = {_folded(path, here): target for path, target in links.items()}
-    return [name for name in links if _leads_out(name, folded, here)]
+    ways = _Ways(links, here)
+    return [name for name in links if ways.lead_out(name)]
 
 
-def _leads_out(name: str, folded: Mapping[str, str], here: Naming) -> bool:
-    inside, ahead, followed, steps = name.split("/")[:-1], [name.split("/")[-1]], 0, 0
-    while ahead:
-        step = ahead.pop()
-        steps += 1
-        if steps > LONGEST_LINK:
-            return True
-        if step in ("", "."):
-            continue
-        if step == "..":
-            if not inside:
+class _Ways:
+    """The links of an archive as a tree of steps, through which one goes step by step."""
+
+    def __init__(self, links: Mapping[str, str], here: Naming) -> None:
+        self._here = here
+        self._steps = dict[str, tuple[str, bool]]()  # each step: what the system takes it for, and whether for another
+        self._below = dict[tuple[int, str], int]()  # places on the way to links: the root is 0, and all others are -1
+        self._targets = dict[int, str]()
+        for path, target in links.items():
+            place = 0
+            for step in path.split("/"):
+                place = self._below.setdefault((place, self._step(step)[0]), len(self._below) + 1)
+            self._targets[place] = target
+
+    def _step(self, step: str) -> tuple[str, bool]:
+        if step not in self._steps:
+            other = self._here.strict and ("~" in step or _step(step, self._here, first=True) != step)
+            self._steps[step] = _folded(step, self._here), other
+        return self._steps[step]
+
+    def lead_out(self, name: str) -> bool:
+        """Whether a link does."""
+        *folders, last = name.split("/")
+        inside = [0]
+        for step in folders:
+            inside.append(self._below[inside[-1], self._step(step)[0]])
+        ahead, followed, steps = [last], 0, 0
+        while ahead:
+            step = ahead.pop()
+            steps += 1
+            if steps > LONGEST_LINK:
                 return True
-            inside.pop()
-            continue
-        if here.strict and ("~" in step or _step(step, here, first=True) != step):  # another name of something else
-            return True
-        target = folded.get(_folded("/".join([*inside, step]), here))
-        if target is None:
-            inside.append(step)
-            continue
-        followed += 1
-        if target.startswith("/") or followed > FOLLOWED:
-            return True
-        ahead += target.split("/")[::-1]
-    return False
+            if step in ("", "."):
+                continue
+            if step == "..":
+                if len(inside) == 1:
+                    return True
+                inside.pop()
+                continue
+            taken, other = self._step(step)
+            if other:
+                return True
+            place = self._below.get((inside[-1], taken), -1)
+            target = self._targets.get(place)
+            if target is None:
+                inside.append(place)
+                continue
+            followed += 1
+            if target.startswith("/") or followed > FOLLOWED:
+                return True
+            ahead += target.split("/")[::-1]
+        return False
 
 
 # --- names of items ---------------------------------------------------------------------------------------------------
@@ -253,10 +280,22 @@ def safe_names(names: Sequence[str], here: Naming = HERE, folders: Sequence[bool
     made: list[str] = []
     taken: dict[str, bool] = {}  # path as the system takes it: whether it is a file
     numbers: dict[str, int] = {}  # such a path: the last number that was given beside it
+    beside: dict[str, str] = {}  # such a path that is wanted for a folder: the one that it has, with "/"
+    shared: dict[str, str] = {"": ""}  # a folder as it is named: the same
     for k, name in enumerate(names):
         steps = [step for step in name.split("/") if step not in ("", ".", "..")] or ["item"]
-        steps = [_step(step, here, first=not i) for i, step in enumerate(steps)]
-        made.append(_free(steps, taken, numbers, here, file=folders is None or not folders[k]))
+        file = folders is None or not folders[k]
+        inside = "/".join(steps[:-1] if file else steps)
+        if inside not in shared:
+            path = ""
+            for i, step in enumerate(steps[:-1] if file else steps):
+                whole = path + _step(step, here, first=not i)
+                if _folded(whole, here) not in beside:
+                    beside[_folded(whole, here)] = _free(whole, taken, {}, here, file=False) + "/"
+                path = beside[_folded(whole, here)]
+            shared[inside] = path
+        path = shared[inside]
+        made.append(_free(path + _step(steps[-1], here, first=not path), taken, numbers, here) if file else path[:-1])
     return made
 
 
@@ -292,23 +331,20 @@ def _short(stem: str, end: str, here: Naming) -> str:
     return (stem.rstrip(" .") or "_") + end
 
 
-def _free(steps: list[str], taken: dict[str, bool], numbers: dict[str, int], here: Naming, file: bool) -> str:
-    """A path for these steps beside those that are taken: a folder may be shared, and a file may not."""
-    path = ""
-    for k, step in enumerate(steps):
-        last = file and k == len(steps) - 1
-        stem, suffix = os.path.splitext(step) if last else (step, "")
-        candidate = path + step
-        first = _folded(candidate, here)
-        number = numbers.get(first, 1)
-        while (used := taken.get(_folded(candidate, here))) is not None and (last or used is True):
-            number += 1
-            candidate = path + _numbered(stem, f" ({number})", suffix, here)
-        if number > 1 and last:
-            numbers[first] = number
-        taken[_folded(candidate, here)] = last
-        path = candidate + "/"
-    return path[:-1]
+def _free(path: str, taken: dict[str, bool], numbers: dict[str, int], here: Naming, file: bool = True) -> str:
+    """A path beside those that are taken: a folder may be shared, and a file may not."""
+    folder, step = path[: path.rfind("/") + 1], path[path.rfind("/") + 1 :]
+    stem, suffix = os.path.splitext(step) if file else (step, "")
+    candidate, first = path, _folded(path, here)
+    number, as_taken = numbers.get(first, 1), first
+    while (used := taken.get(as_taken)) is not None and (file or used):
+        number += 1
+        candidate = folder + _numbered(stem, f" ({number})", suffix, here)
+        as_taken = _folded(candidate, here)
+    if number > 1:
+        numbers[first] = number
+    taken[as_taken] = file
+    return candidate
 
 
 def _numbered(stem: str, number: str, suffix: str, here: Naming) -> str:
