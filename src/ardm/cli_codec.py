@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -107,16 +107,18 @@ class Levels(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Write them out; BadParameter for numbers that are no level."""
-        return super().parse_args(ctx, list(_levels(args)))
+        valued = {name for p in self.params if not getattr(p, "is_flag", True) for name in p.opts}
+        return super().parse_args(ctx, list(_levels(args, valued)))
 
 
-def _levels(args: Sequence[str]) -> Iterator[str]:
+def _levels(args: Sequence[str], valued: Collection[str]) -> Iterator[str]:
+    """Arguments with levels written out; valued: options that take a value, which is no level."""
     for k, arg in enumerate(args):
         if arg == "--":
             yield from args[k:]
             return
         found = re.fullmatch(r"-([kfcrvq]*)([0-9]+)([kfcrvq]*)", arg)
-        if found is None:
+        if found is None or (k and re.sub("^-[kfcrvq]+(?=[a-zA-Z]$)", "-", args[k - 1]) in valued):
             yield arg
             continue
         if found[2] not in "123456789":
