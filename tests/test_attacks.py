@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -142,6 +143,21 @@ def test_deep_json_is_no_traceback(tmp_path):
     (tmp_path / NAME).write_bytes(save({k: np.ascontiguousarray(v) for k, v in made._tensors.items()}, about))
     with pytest.raises(ArdmError, match="no readable codec model"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["null", "[]", "{}", "7", '{"program": null}', "[" * 100_000, "{", '{"program": [1]}', '{"sites": "a"}'],
+    ids=lambda text: text[:20],
+)
+def test_a_model_that_is_not_readable_is_told_without_names_of_classes(tmp_path, content):
+    made = exact()
+    about = {"ardm-codec": "1", "content": content, "golden": made.golden, "card": "{}"}
+    for texts in (about, {**about, "card": content}, {"ardm-codec": "1"}):
+        (tmp_path / NAME).write_bytes(save({k: np.ascontiguousarray(v) for k, v in made._tensors.items()}, texts))
+        with pytest.raises(ArdmError, match="readable codec model") as caught:
+            load(tmp_path)
+        assert not re.search(r"[A-Z][a-z]+Error|NoneType|object", str(caught.value)), str(caught.value)
 
 
 def test_orders_of_floats_are_no_orders(tmp_path):

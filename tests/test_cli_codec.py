@@ -121,6 +121,62 @@ def test_streams(ardm):
     assert ardm("compress", "-c", "-o", "z", "notes.txt").exit_code == 2
 
 
+def test_a_file_called_dash_is_no_stream(ardm):
+    """Only the argument - itself means standard input or output; ./- and what a folder holds are files."""
+    os.makedirs("-/in")
+    write("-/-", b"in a folder")
+    write("-/in/-", b"deeper")
+    os.mkdir("out")
+    good(ardm("compress", "-r", "./-", "-o", "out", given=b"piped"))
+    assert sorted(str(p.relative_to("out")) for p in Path("out").rglob("*.ardm")) == ["-.ardm", "in/-.ardm"]
+    assert good(ardm("compress", "-r", "-", given=b"piped")).stdout_bytes  # the stream, though there is such a folder
+    os.chdir("-")
+    good(ardm("compress", "-r", ".", given=b"piped"))
+    good(ardm("compress", "./-", "-f", given=b"piped"))
+    os.rename("-", "plain")
+    good(ardm("decompress", "./-.ardm", "-o", "./-", given=b"piped"))
+    assert Path("-").read_bytes() == b"in a folder"
+    os.replace("-.ardm", "-")
+    assert good(ardm("test", "./-", given=b"piped")).stdout.startswith("-: good")
+    assert json.loads(good(ardm("list", "--json", "./-", given=b"piped")).stdout)[0]["file"] == "-"
+    assert good(ardm("cat", "./-", given=b"piped")).stdout_bytes == b"in a folder"
+    good(ardm("compress", "plain", "--archive", "./-", "-f", given=b"piped"))
+    assert good(ardm("extract", "./-", "plain", "-c", given=b"piped")).stdout_bytes == b"in a folder"
+
+
+@pytest.mark.parametrize("folder", [".", "..", "/", "./"])
+def test_folders_without_a_name_are_folders(ardm, folder):
+    os.mkdir("out")
+    for arguments in (["compress"], ["decompress"], ["test"], ["list"], ["compress", "-o", "out"]):
+        result = ardm(*arguments, folder)
+        assert result.exit_code == 1
+        assert result.stderr.endswith(f"{folder.rstrip('/') or '/'} is a folder; -r takes the files in it\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compress", ""],
+        ["compress", "-r", ""],
+        ["compress", "notes.txt", "-o", ""],
+        ["compress", "notes.txt", "--archive", ""],
+        ["decompress", ""],
+        ["test", ""],
+        ["list", ""],
+        ["extract", "", "0"],
+        ["decompress", "photo.png.ardm", "-o", ""],
+    ],
+)
+def test_an_empty_name_is_refused(ardm, arguments):
+    """It is no other way to say the folder where one is: a variable of a script is empty."""
+    write("photo.png.ardm", b"")
+    before = sorted(os.listdir())
+    result = ardm(*arguments)
+    assert result.exit_code == 2
+    assert "a name is empty" in result.stderr
+    assert sorted(os.listdir()) == before
+
+
 def test_several_files_in_one_stream_can_be_told_from_damage(ardm):
     result = good(ardm("compress", "-c", "photo.png", "notes.txt"))
     assert (

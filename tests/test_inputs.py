@@ -503,7 +503,10 @@ AGAINST = {
     "rank": (lambda: likelihood.causal(LINES, ROW, [0, 1, 2, 3]), "rank must be a tensor or a NumPy array; got list"),
     "one plan": (lambda: likelihood.mixture(LINES, plans.raster(1, LINE), ROW), "several plans, in a list; got Plan"),
     "no plans": (lambda: likelihood.mixture(LINES, iter([]), ROW), "at least one plan"),
-    "mask token": (lambda: ardm.huggingface(MODEL, None, 4, 5), "mask_token_id is None: a tokenizer without a mask token"),
+    "mask token": (
+        lambda: ardm.huggingface(MODEL, None, 4, 5),
+        "mask_token_id is None: a tokenizer without a mask token",
+    ),
 }
 
 

@@ -342,6 +342,14 @@ def test_levels_that_are_none(level, workshop, run):
     assert not (workshop / "x").exists()
 
 
+@pytest.mark.parametrize("given", [["-T", "-1"], ["--threads", "-1"], ["-kT", "-1"]])
+def test_the_value_of_an_option_is_no_level(given, workshop, run):
+    shown = run("compress", *given, workshop / "notes.txt", "-o", workshop / "x")
+    said = " ".join(clean(shown.err))
+    assert (shown.code, "--threads" in said, "greater than or equal" in said) == (2, True, True), said
+    assert run("compress", "-T", "1", "-1", "-c", workshop / "notes.txt").code == 0
+
+
 # --- real streams -----------------------------------------------------------------------------------------------------
 
 STREAMED = {

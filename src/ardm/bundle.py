@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ardm.bodies import Condition
 from ardm.config import from_values
-from ardm.errors import ArdmError, out_of_memory
+from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.stores import Claims, claims
 from ardm.model import Model
 from ardm.orders import OrderConfig
@@ -377,7 +377,7 @@ def _read(folder: Path) -> Bundle:
     ) as error:  # fmt: skip
         if out_of_memory(error):
             raise MemoryError from error
-        raise ArdmError(f"{folder} is not a readable model: {type(error).__name__} {error}") from None
+        raise ArdmError(f"{folder} is not a readable model: {cause(error)}") from None
     with settled(), torch.device("cpu"):  # whatever torch.set_default_device says
         model = build(config)
         fit_weights(model, weights, str(folder))

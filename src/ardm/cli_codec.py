@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,17 @@ from typer.core import TyperCommand, TyperGroup
 
 from ardm import archives, formats, places
 from ardm.admission import PIXELS, Budget
-from ardm.cli_each import STREAM, Bar, Place, bytes_of, each, name_of, place_of, standard_output, sweep_before
+from ardm.cli_each import (
+    Bar,
+    Place,
+    bytes_of,
+    each,
+    name_of,
+    place_of,
+    source_of,
+    standard_output,
+    sweep_before,
+)
 from ardm.cli_list import record, table
 from ardm.console import FAILED, dump, fail, guard, note, plainly, say, streams
 from ardm.files import (
@@ -34,20 +44,21 @@ from ardm.files import (
     decompress_file,
     is_ours,
 )
-from ardm.places import ENDING, Found, LeftOut
+from ardm.places import ENDING, STREAM, Found, LeftOut
 from ardm.whole import reasons, refuse_source
 
 
-def _piped() -> list[Path]:
+def _piped() -> list[str]:
     """What is meant where no file is named: standard input, if something comes in by it."""
     if sys.stdin is None or sys.stdin.isatty():
         raise typer.BadParameter("name a file, or give - and the data by standard input", param_hint="FILE...")
-    return [STREAM]
+    return ["-"]
 
 
-_ARGUMENT: dict[str, Any] = {"allow_dash": True, "default_factory": _piped, "show_default": False}
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Files, or - for standard input.", **_ARGUMENT)]
-Packed = Annotated[list[Path], typer.Argument(metavar="FILE", help="Files made by ardm compress, or -.", **_ARGUMENT)]
+# texts, not paths: - is standard input, and ./- a file
+_ARGUMENT: dict[str, Any] = {"default_factory": _piped, "show_default": False}
+Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Files, or - for standard input.", **_ARGUMENT)]
+Packed = Annotated[list[str], typer.Argument(metavar="FILE", help="Files made by ardm compress, or -.", **_ARGUMENT)]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="A bundled model, or the folder of one.")]
 Folders = Annotated[
     list[Path] | None, typer.Option("--model", "-m", help="The folder of a model that is not bundled; several times.")
@@ -67,7 +78,7 @@ Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Decode and c
 Strip = Annotated[bool, typer.Option("--strip", help="Drop colour profiles, EXIF and the like.")]
 Exact = Annotated[bool, typer.Option("--bytes", help="Keep every byte of a file, not the picture or sound in it.")]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take the files in folders.")]
-Together = Annotated[Path | None, typer.Option("--archive", help="All files and folders in one, of this name.")]
+Together = Annotated[str | None, typer.Option("--archive", help="All files and folders in one, of this name.")]
 Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads; 0: one a core.", min=0, max=1024)]
 Backend = Annotated[str, typer.Option(help="What computes: auto, int8, float32, float64, int64 or numpy; all alike.")]
 Device = Annotated[str, typer.Option(help="Where it computes: auto, cpu, cuda, ...")]
@@ -99,16 +110,18 @@ class Levels(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Write them out; BadParameter for numbers that are no level."""
-        return super().parse_args(ctx, list(_levels(args)))
+        valued = {name for p in self.params if not getattr(p, "is_flag", True) for name in p.opts}
+        return super().parse_args(ctx, list(_levels(args, valued)))
 
 
-def _levels(args: Sequence[str]) -> Iterator[str]:
+def _levels(args: Sequence[str], valued: Collection[str]) -> Iterator[str]:
+    """Arguments with levels written out; valued: options that take a value, which is no level."""
     for k, arg in enumerate(args):
         if arg == "--":
             yield from args[k:]
             return
         found = _LEVEL.fullmatch(arg)
-        if found is None:
+        if found is None or (k and re.sub("^-[kfcrvq]+(?=[a-zA-Z]$)", "-", args[k - 1]) in valued):
             yield arg
             continue
         if found[2] not in "123456789":
@@ -212,13 +225,13 @@ def compress(
         raise typer.BadParameter("a level stands for a number of calls; give one of them", param_hint="--calls")
     if strip and exact:
         raise typer.BadParameter("--bytes keeps everything, and --strip does not; give one of them")
-    _refuse_rm(keep, stdout or output == "-" or archive is not None or STREAM in files, verify)
+    _refuse_rm(keep, stdout or output == "-" or archive is not None or "-" in files, verify)
     with guard(), Bar(quiet) as bar:
         engine = Engine(model, calls, level, backend, device, threads)
         budget = _budget(memory, max_pixels, force, max_output)
         how = How(engine, budget, force, keep, verify, strip, exact, progress=bar, taken=set())
         if archive is not None:
-            _archive(files, archive, output is not None or stdout, how, verbose, bar)
+            _archive(files, source_of(archive, "--archive"), output is not None or stdout, how, verbose, bar)
             return
         found, left = _found(files, recursive, packed=False)
         place = place_of(found, output, stdout, force, bar)
@@ -259,7 +272,7 @@ def decompress(
     if format and format not in formats.ENDINGS.values():
         known = ", ".join(dict.fromkeys(formats.ENDINGS.values()))
         raise typer.BadParameter(f"a format is one of {known}; got {format!r}", param_hint="--format")
-    _refuse_rm(keep, stdout or output == "-" or STREAM in files, verify)
+    _refuse_rm(keep, stdout or output == "-" or "-" in files, verify)
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
         budget = _budget(memory, max_pixels, force, max_output)
@@ -329,7 +342,7 @@ def check(
 
 
 def extract(
-    archive: Annotated[Path, typer.Argument(help="An archive made by ardm compress --archive.")],
+    archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="An archive made by ardm compress --archive.")],
     items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Names, or numbers from 0.")],
     output: Output = None,
     stdout: Stdout = False,
@@ -353,12 +366,13 @@ def extract(
         how = How(
             engine, _budget(memory, max_pixels, force, max_output), force, format=format, progress=bar, taken=set()
         )
-        place = place_of([Found.named(archive)] * len(items), output, stdout, force, bar)
+        given = Found.named(source_of(archive, "ARCHIVE"))
+        place = place_of([given] * len(items), output, stdout, force, bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[Done]:
             return archives.extract(source, items, target, how)
 
-        each([Found.named(archive)], place, one, _restored, bar, seekable=bytes_of(memory))
+        each([given], place, one, _restored, bar, seekable=bytes_of(memory))
 
 
 def list_files(
@@ -389,12 +403,12 @@ def list_files(
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
-def _found(files: Sequence[Path], recursive: bool, packed: bool) -> tuple[list[Found], list[LeftOut]]:
+def _found(files: Sequence[str], recursive: bool, packed: bool) -> tuple[list[Found], list[LeftOut]]:
     """The files that are meant, with -r those in folders; and what is left out there."""
     left: list[LeftOut] = []
     if not recursive:
-        return [Found.named(path) for path in files], left
-    found = list(places.walk(files, packed, left=left))
+        return [Found.named(source_of(text)) for text in files], left
+    found = list(places.walk(map(source_of, files), packed, left=left))
     if not found:
         note("there is no file in these folders" if packed is False else f"no file in these folders ends in {ENDING}")
     return found, left
@@ -437,23 +451,23 @@ def _holds_items(source: Path | BinaryIO) -> bool:
         return archives.holds_items(file, is_ours(source))
 
 
-def _archive(files: Sequence[Path], target: Path, elsewhere: bool, how: How, verbose: bool, bar: Bar) -> None:
+def _archive(files: Sequence[str], target: Path, elsewhere: bool, how: How, verbose: bool, bar: Bar) -> None:
     """Everything in one file."""
     if elsewhere:
         raise typer.BadParameter("--archive names the file; leave out -o and -c", param_hint="--archive")
-    if STREAM in files:
+    if "-" in files:
         raise typer.BadParameter("an archive is made of files, and standard input is none", param_hint="FILE")
     bar.name = target.name
-    if target != STREAM:
+    if target is not STREAM:
         sweep_before(target, set())
     left: list[LeftOut] = []
-    found = list(places.walk(files, entries=True, left=left))
+    found = list(places.walk(map(source_of, files), entries=True, left=left))
     with _telling(left, bar):
-        done = archives.make(found, standard_output(how.force, bar) if target == STREAM else target, how)
+        done = archives.make(found, standard_output(how.force, bar) if target is STREAM else target, how)
         bar.stop()
         if bar.quiet:
             return
-        if target != STREAM:
+        if target is not STREAM:
             say(*_compressed(done, verbose))
         for text in done.notes:
             note(text)

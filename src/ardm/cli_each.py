@@ -34,11 +34,9 @@ from ardm.console import (
 )
 from ardm.errors import ArdmError
 from ardm.files import Done, Failures, Sink, Unwritten, read_up_to, write_all
-from ardm.places import Found
+from ardm.places import STREAM, Found
 from ardm.whole import make_folders, reasons, sweep
 
-STREAM = Path("-")
-"""Standard input or output."""
 WORST = (DAMAGED, NO_MODEL, FAILED)
 """Exit codes of single files, the worst first."""
 
@@ -91,15 +89,22 @@ def standard_output(force: bool, bar: Bar) -> Terminal:
     return Terminal(force)
 
 
+def source_of(text: str, option: str = "FILE") -> Path:
+    """A path as a person wrote it; "-", and no other way to write it, is STREAM."""
+    if not text:
+        raise typer.BadParameter("a name is empty; . is the folder where you are", param_hint=option)
+    return STREAM if text == "-" else Path(text)
+
+
 def place_of(found: Sequence[Found], output: str | None, stdout: bool, force: bool, bar: Bar) -> Place:
     """Where -o and -c say; several files need a folder that is there."""
     if stdout and output not in (None, "-"):
         raise typer.BadParameter("-c writes to standard output, and -o elsewhere; give one of them", param_hint="-o")
-    if stdout or output == "-" or (output is None and any(one.path == STREAM for one in found)):
+    if stdout or output == "-" or (output is None and any(one.path is STREAM for one in found)):
         return Place(standard_output(force, bar))
     if output is None:
         return Place()
-    folder = Path(output)
+    folder = source_of(output, "-o")
     if not folder.is_dir() and (len(found) > 1 or output.endswith("/") or any(len(f.below.parts) > 1 for f in found)):
         raise typer.BadParameter(f"{output} is not a folder, which several files need", param_hint="-o")
     return Place(given=folder)
@@ -204,12 +209,12 @@ def _told(failures: Failures, path: Path) -> Iterator[int]:
 
 def _tells(message: str, path: Path) -> bool:
     """Whether a message names the file already; a very short name may stand in it by chance."""
-    return message.startswith(name_of(STREAM)) if path == STREAM else len(str(path)) > 3 and str(path) in message
+    return message.startswith(name_of(STREAM)) if path is STREAM else len(str(path)) > 3 and str(path) in message
 
 
 def _source(path: Path, seekable: int) -> Path | BinaryIO:
     """A file, or standard input."""
-    if path != STREAM:
+    if path is not STREAM:
         return path
     if sys.stdin is None:
         raise ArdmError("standard input is closed; name a file")
@@ -232,11 +237,11 @@ def bytes_of(text: str, option: str = "-M") -> int:
 def sweep_before(path: Path, swept: set[Path]) -> None:
     """What killed predecessors left where we are about to write, once for each folder."""
     folder = path if path.is_dir() else path.parent
-    if folder not in swept and path != STREAM:
+    if folder not in swept and path is not STREAM:
         swept.add(folder)
         sweep(folder)
 
 
 def name_of(path: Path | None) -> str:
     """What to call a source."""
-    return "standard input" if path is None or path == STREAM else str(path)
+    return "standard input" if path is None or path is STREAM else str(path)

@@ -37,6 +37,17 @@ def parsing(failure: str) -> Iterator[None]:
         raise ArdmError(f"{failure}: {said[0].lower()}{said[1:]}") from error
 
 
+def cause(error: BaseException) -> str:
+    """What made a file unreadable, for a person: what was said of it, without the names that only a program knows."""
+    if isinstance(error, KeyError):
+        return f"it has no {str(error.args[0] if error.args else '')!r}"
+    if isinstance(error, (ArdmError, OSError)):
+        return getattr(error, "strerror", None) or str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return "a value in it is not what it should be" if isinstance(error, (AttributeError, TypeError)) else str(error)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short, whatever its type: libraries in C have their own ways to say so."""
     text = str(error).lower()

@@ -412,6 +412,8 @@ def compress_file(source: Path | BinaryIO, target: Path | Sink | None = None, ho
     Raises ArdmError where the source cannot be read, or the target is there or cannot be written.
     """
     how, began = how or How(), time.perf_counter()
+    if isinstance(source, Path):
+        refuse_source(source)  # before names are made of its own, which . and / have not
     if isinstance(source, Path) and (target is None or isinstance(target, Path)):
         target = compressed_path(source, target)
     if target is None:

@@ -72,7 +72,7 @@ class Head:
 
 def parts(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
     """Types and bodies of the metadata blocks, and where the frames begin."""
-    found, at, last = [], 4, False
+    found, at, last = list[tuple[int, bytes]](), 4, False
     while not last:
         size = int.from_bytes(data[at + 1 : at + 4], "big")
         if at + 4 + size > len(data):

@@ -22,6 +22,8 @@ from ardm.frames import FrameInfo
 from ardm.whole import HERE, Naming, is_leftover, reason
 
 ENDING = ".ardm"
+STREAM = Path("-")
+"""Standard input or output: this very object, for a file or a folder may have that name.  Compare it with `is`."""
 
 _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
 _NEVER = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]")
@@ -61,14 +63,14 @@ class LeftOut:
 def walk(
     given: Iterable[Path], packed: bool | None = None, entries: bool = False, left: list[LeftOut] | None = None
 ) -> Iterator[Found]:
-    """Files as they were named, and those in folders, by name; links inside folders are not followed.
+    """Files as they were named, STREAM among them, and those in folders, by name; links inside folders are not followed.
 
     packed: in folders, only files that end in .ardm (True), or only others (False).  entries: also empty folders and
     links, as what they are.  left: grows by everything else in folders that is not taken.
     """
     left = [] if left is None else left
     for path in given:
-        if not path.is_dir():
+        if path is STREAM or not path.is_dir():
             yield Found.named(path)
             continue
         yield from _inside(path, packed, entries, left)

@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ardm.ans import Ints
-from ardm.errors import ArdmError, out_of_memory
+from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.heads import Rows
 from ardm.exact.operations import Asked, Bound
 from ardm.exact.program import Arrays, Program, digest
@@ -175,7 +175,7 @@ def load(path: str | Path) -> CodecModel:
     except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         if out_of_memory(error):
             raise MemoryError from error
-        raise ArdmError(f"{path} is no readable codec model: {type(error).__name__} {error}") from None
+        raise ArdmError(f"{path} is no readable codec model: {cause(error)}") from None
     return model
 
 
