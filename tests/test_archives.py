@@ -19,7 +19,7 @@ from ardm.archives import extract, make, restore_archive
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, Unsupported
 from ardm.files import Engine, How
-from ardm.places import leading_out, safe_names, said_of, walk
+from ardm.places import astray, leading_out, safe_names, said_of, walk
 from ardm.whole import WINDOWS, Naming, make_folders, naming
 from test_cli_codec import ardm, good  # noqa: F401 (a fixture)
 from test_files import write
@@ -313,6 +313,28 @@ def test_links_are_looked_at_as_the_system_takes_their_names():
     assert leading_out(links, Naming(folds=True)) == ["y"]
     assert leading_out({"y": "a./../b"}, EXACT) == []
     assert leading_out({"y": "a./../b"}, WINDOWS) == ["y"]
+
+
+@pytest.mark.parametrize(("links", "after", "out"), [
+    ({"d/l": "a\\b"}, {"d/a\\b": "d/a_b"}, ["d/l"]),
+    ({"d/l": "../d/./a"}, {"d/a": "d/b"}, ["d/l"]),
+    ({"l": "d", "m": "d/x", "n": "d/y"}, {"d/x": "e/x", "d-": "f"}, ["l", "m"]),
+    ({"l": "d", "m": "d/x", "n": "d/xy"}, {"d/x": "d/z", "d-": "f"}, ["m"]),
+    ({"l": "a"}, {"a": "a"}, []),
+    ({"l": "/a", "m": "../a", "n": "ab"}, {"a": "b"}, []),
+], ids=str)  # fmt: skip
+def test_links_to_what_has_another_name_are_told(links, after, out):
+    assert astray(links, list(after), list(after.values())) == out
+
+
+def test_a_link_to_a_renamed_item_is_told_when_made_and_when_restored(tmp_path, usual):
+    write(tmp_path / "d" / "a\\b", b"data")
+    (tmp_path / "d" / "lnk").symlink_to("a\\b")
+    said = "links to what has another name there lead nowhere (1): d/lnk"
+    assert said in pack(tmp_path / "d", tmp_path / "x.ardm").notes
+    link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": b"x" * 300})
+    data, _ = frames.compress_archive([link, Content.of_bytes(b"b")], ["d/lnk", "d/" + "x" * 300])
+    assert said in restore_archive(write(tmp_path / "y.ardm", data)).notes
 
 
 def test_damage_to_an_index_is_never_taken_for_a_later_format():

@@ -60,6 +60,7 @@ from ardm.places import (
     ENDING,
     LONGEST_LINK,
     Found,
+    astray,
     format_of,
     item_name,
     leading_out,
@@ -226,7 +227,10 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         if isinstance(target, Path) and target.exists() and path.samefile(target):
             raise ArdmError(f"{path} would be overwritten by itself; give another name with -o")
     given = [item_name(one) for one in found]
+    before = list(given)
     renamed = _legal(given)
+    links = {name: _leads(one.path) for one, name in zip(found, before, strict=True) if one.entry == "link"}
+    renamed += _astray(astray(links, before, given))
     names: list[str] | None = given
     items: Sequence[Content] = Items(found, how)
     rows = _rows(paths, how) if not found[0].entry else None
@@ -334,6 +338,11 @@ def _outside(found: Sequence[Found], names: Sequence[str]) -> list[str]:
     )
 
 
+def _astray(links: Sequence[str]) -> list[str]:
+    """A sentence on links that do not know what an item is called now."""
+    return [f"links to what has another name there lead nowhere ({len(links)}): {told(links)}"] * bool(links)
+
+
 def _write(new: Path, data: bytes) -> None:
     new.write_bytes(data)
 
@@ -413,8 +422,9 @@ def _joined(contents: Iterable[Content], target: Path | Sink, how: How) -> int:
 
 def _names(
     archive: Archive, infos: Sequence[FrameInfo], entries: Sequence[tuple[str, bytes]], how: How, new: Path
-) -> tuple[list[str], list[str], Naming]:
-    """Where items go inside a new folder, which of them could not keep their names, and what is made of names there."""
+) -> tuple[list[str], list[str], list[str], Naming]:
+    """Where items go inside a new folder, which of them could not keep their names and what of it is worth knowing, and
+    what is made of names there."""
     width = len(str(len(infos) - 1))
     given = archive.names or [f"{k:0{width}}.{info.origin or 'bin'}" for k, info in enumerate(infos)]
     wanted = [_converted(name, info, how.format) for name, info in zip(given, infos, strict=True)]
@@ -424,7 +434,11 @@ def _names(
         here = naming(new)
         made = safe_names(wanted, here, folders)
     renamed = [f"{old!r} was written as {new!r}" for old, new in zip(wanted, made, strict=True) if old != new]
-    return made, renamed, here
+    notes = renamed
+    if len(renamed) > 5:
+        notes = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
+    links = {name: os.fsdecode(leads) for name, (entry, leads) in zip(given, entries, strict=True) if entry == "link"}
+    return made, renamed, [*notes, *_astray(astray(links, given, made))], here
 
 
 def _converted(name: str, info: FrameInfo, format: str) -> str:
@@ -444,7 +458,7 @@ def _folder(
     written, links, folders = 0, dict[str, str](), {""}
     entries = [archive.entry(number) for number in range(len(archive))]
     with whole_folder(target) as new:
-        made, renamed, here = _names(archive, infos, entries, how, new)
+        made, renamed, notes, here = _names(archive, infos, entries, how, new)
         for content, name, (entry, leads) in zip(contents, made, entries, strict=True):
             if entry == "link":
                 links[name] = os.fsdecode(leads)
@@ -458,9 +472,6 @@ def _folder(
                     data = rendered(content, "" if content.origin == "" else how.format, how.budget)
                     _write_inside(f"{new}/{name}", data, how.verify)
                     written += len(data)
-        notes = renamed
-        if len(renamed) > 5:
-            notes = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
         left = _link(new, links, here)
         if left:
             notes = [

@@ -6,9 +6,11 @@ Nothing is written or created here.  NumPy-free, torch-free.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import stat
 import unicodedata
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -257,6 +259,27 @@ class _Ways:
                 return True
             ahead += target.split("/")[::-1]
         return False
+
+
+def astray(links: Mapping[str, str], before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """The links to items, or to folders of items, that have other names now, of which no link knows.
+
+    links: by the path of each before, where it leads.  before, after: names of all items.
+    """
+    changed = sorted((old, new) for old, new in zip(before, after, strict=True) if old != new)
+
+    def moved(path: str) -> bool:
+        for begins in (path, path + "/"):
+            k = bisect_left(changed, (begins, ""))
+            if k < len(changed) and changed[k][0].startswith(begins) and f"{changed[k][0]}/".startswith(path + "/"):
+                return not f"{changed[k][1]}/".startswith(path + "/")
+        return False
+
+    return [
+        name
+        for name, leads in links.items()
+        if changed and moved(posixpath.normpath(posixpath.join(posixpath.dirname(name), leads)))
+    ]
 
 
 # --- names of items ---------------------------------------------------------------------------------------------------
