@@ -4,6 +4,8 @@ import io
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -179,6 +181,33 @@ def test_a_folder_is_numbered_once_however_many_items_it_holds(monkeypatch, belo
     names = ["x", *(f"x ({k})" for k in range(2, 100)), *(below.format(k) for k in range(100))]
     assert safe_names(names, here)[99:] == [f"x (100){below.format(k)[1:]}" for k in range(100)]
     assert len(asked) == 99
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these systems speak UTF-8 or UTF-16 alone")
+def test_where_the_system_speaks_ascii_names_are_replaced_and_said(tmp_path):
+    """The C locale: Python refuses to give é to the system, and takes arguments apart into bytes."""
+    link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": "é中".encode()})
+    data, _ = frames.compress_archive([link, Content.of_bytes(b"data")], ["t/l", "t/é中"])
+    write(tmp_path / "x.ardm", data)
+    script = """
+import sys
+from pathlib import Path
+from ardm.archives import extract, restore_archive
+from ardm.files import How
+assert sys.getfilesystemencoding() == "ascii"
+print(ascii(restore_archive(Path("x.ardm"), how=How(keep=False)).notes))
+print(extract(Path("x.ardm"), [sys.argv[1]])[0].target, extract(Path("x.ardm"), ["t/\\u00e9\\u4e2d"], Path("y"))[0].target)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "t/é中"], capture_output=True, text=True, cwd=tmp_path, timeout=60,
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert r"'t/\xe9\u4e2d' was written as 't/__'" in done.stdout.replace("\\\\", "\\")
+    assert "lead nowhere (1): t/l" in done.stdout
+    assert "it was not deleted" in done.stdout
+    assert done.stdout.splitlines()[1] == "__ y"
+    assert (tmp_path / "x" / "t" / "__").read_bytes() == (tmp_path / "__").read_bytes() == b"data"
 
 
 # --- empty folders and links ------------------------------------------------------------------------------------------

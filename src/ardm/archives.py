@@ -437,7 +437,11 @@ def _names(
     notes = renamed
     if len(renamed) > 5:
         notes = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
-    links = {name: os.fsdecode(leads) for name, (entry, leads) in zip(given, entries, strict=True) if entry == "link"}
+    links = {
+        name: leads.decode("utf-8", "surrogateescape")
+        for name, (entry, leads) in zip(given, entries, strict=True)
+        if entry == "link"
+    }
     return made, renamed, [*notes, *_astray(astray(links, given, made))], here
 
 
@@ -616,6 +620,9 @@ def _stem(source: object) -> str:
 
 def _number(archive: Archive, text: str) -> int:
     """Of an item that is named, or given by its number."""
+    with suppress(UnicodeEncodeError):  # names are UTF-8, whatever the system takes arguments for
+        spoken = os.fsencode(text).decode("utf-8", "replace")
+        text = spoken if spoken in (archive.names or ()) else text
     if archive.names is not None and text in archive.names:
         return archive.find(text)
     if text.isascii() and text.isdigit():

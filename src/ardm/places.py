@@ -21,7 +21,7 @@ from ardm import formats
 from ardm.content import Kind
 from ardm.errors import ArdmError
 from ardm.frames import FrameInfo
-from ardm.whole import HERE, Naming, is_leftover, reason
+from ardm.whole import HERE, Naming, encodes, is_leftover, reason
 
 ENDING = ".ardm"
 
@@ -324,6 +324,8 @@ def safe_names(names: Sequence[str], here: Naming = HERE, folders: Sequence[bool
 
 def _step(step: str, here: Naming, first: bool) -> str:
     step = _NEVER.sub("_", step)
+    if not encodes(step):
+        step = "".join(character if encodes(character) else "_" for character in step)
     if first and re.match(r"[A-Za-z]:", step):
         step = step.replace(":", "_", 1)
     if here.strict:
