@@ -21,7 +21,7 @@ from ardm.archives import extract, make, restore_archive
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, Unsupported
 from ardm.files import Engine, How
-from ardm.places import astray, leading_out, safe_names, said_of, walk
+from ardm.places import Found, astray, leading_out, safe_names, said_of, walk
 from ardm.whole import WINDOWS, Naming, make_folders, naming
 from test_cli_codec import ardm, good  # noqa: F401 (a fixture)
 from test_files import write
@@ -297,10 +297,40 @@ def test_links_are_never_followed_into_an_archive(tmp_path):
     back = restore_archive(tmp_path / "x.ardm", how=How(keep=False))
     assert sorted(everything(tmp_path / "x")) == ["in", "in/loop", "in/out"]
     assert back.notes == (
-        "links that lead out of the folder, or cannot be made, were left out (1): in/far",
+        "links that lead out of the folder, in a circle or too far, or cannot be made, were left out (1): in/far",
         "it was not deleted, as not all of it was restored as it was (1 left out)",
     )
     assert not back.removed
+
+
+def test_what_is_wrong_with_a_link_or_a_name_is_said(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, leads in {"far": "/etc", "up": "../../x", "l": "m", "m": "l"}.items():
+        (folder / name).symlink_to(leads)
+    for k in range(5):
+        (folder / f"n{k}").symlink_to("a/" * 500 + "../" * 500 + f"n{k + 1}")
+    assert pack(folder, tmp_path / "x.ardm").notes == (
+        "restoring leaves out links that lead out of the archive (2): in/far, in/up",
+        "restoring leaves out links that lead in a circle, or through more than 40 others (2): in/l, in/m",
+        "restoring leaves out links that are too long (1): in/n0",
+    )
+    for name in ("a/same", "b/same"):
+        write(tmp_path / name, b"x")
+    found = [Found(tmp_path / name, Path("same"), tmp_path / name) for name in ("a/same", "b/same")]
+    assert make(found, tmp_path / "y.ardm", How()).notes == ("same: two items have this name; it is same (2) there",)
+
+
+def test_an_item_that_is_asked_for_twice_is_written_once(tmp_path, ardm):  # noqa: F811
+    data, _ = frames.compress_archive([Content.of_bytes(b"a"), Content.of_bytes(b"b")], ["d/a", "e/a"])
+    write(tmp_path / "x.ardm", data)
+    os.chdir(tmp_path)
+    result = ardm("extract", "x.ardm", "0", "d/a", "1")
+    assert result.exit_code == 1
+    assert "item 0 (d/a): it was written a moment ago, from the same item; ask for it once" in result.stderr
+    assert "a was written a moment ago, from another file" in result.stderr
+    assert Path("a").read_bytes() == b"a"
+    assert good(ardm("extract", "-c", "x.ardm", "0", "0")).stdout == "aa"
 
 
 @pytest.mark.parametrize(("links", "out"), [

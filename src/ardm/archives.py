@@ -67,6 +67,7 @@ from ardm.places import (
     restored_path,
     safe_names,
     told,
+    why_left,
 )
 from ardm.suits import suited
 from ardm.whole import (
@@ -312,7 +313,8 @@ def _legal(names: list[str]) -> list[str]:
     if name_fault(names):  # two are equal now
         names[:] = safe_names(names)
     return [
-        f"{old}: its name cannot stand in an archive; it is {new} there"
+        f"{old}: {'its name cannot stand in an archive' if name_fault([old]) else 'two items have this name'}; "
+        f"it is {new} there"
         for old, new in zip(before, names, strict=True)
         if old != new
     ]
@@ -330,12 +332,12 @@ def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tu
 
 
 def _outside(found: Sequence[Found], names: Sequence[str]) -> list[str]:
-    """A sentence on links that will not be restored."""
+    """Sentences on links that will not be restored."""
     links = {name: _leads(one.path) for one, name in zip(found, names, strict=True) if one.entry == "link"}
-    outside = leading_out(links, Naming())
-    return [f"restoring leaves out links that lead out of the archive ({len(outside)}): {told(outside)}"] * bool(
-        outside
-    )
+    kinds: dict[str, list[str]] = {}
+    for name, why in why_left(links, Naming()).items():
+        kinds.setdefault(why, []).append(name)
+    return [f"restoring leaves out links that {why} ({len(left)}): {told(left)}" for why, left in kinds.items()]
 
 
 def _astray(links: Sequence[str]) -> list[str]:
@@ -480,7 +482,8 @@ def _folder(
         if left:
             notes = [
                 *notes,
-                f"links that lead out of the folder, or cannot be made, were left out ({len(left)}): {told(left)}",
+                "links that lead out of the folder, in a circle or too far, or cannot be made, were left out "
+                f"({len(left)}): {told(left)}",
             ]
         if how.progress is not None:
             how.progress("synchronising", 0, 1)
@@ -550,9 +553,13 @@ def extract(
                     admit([info], how.budget, archive.file_bytes, how.format)
                 items.append((number, info))
         admit((info for _, info in items), how.budget, archive.file_bytes, how.format)
+        written = set[int]()
         for number, info in items:
             with _tried(failed), _named(archive, number):
+                if number in written and how.taken is not None and (target is None or isinstance(target, Path)):
+                    raise ArdmError("it was written a moment ago, from the same item; ask for it once")
                 done.append(_extracted(archive, number, info, source, target, how))
+                written.add(number)
     if failed:
         raise failures(done, failed)
     return done

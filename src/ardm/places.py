@@ -203,8 +203,21 @@ def leading_out(links: Mapping[str, str], here: Naming = HERE) -> list[str]:
 
     links: by the path of each, where it leads.  here: what the file system makes of names.  Only texts are looked at.
     """
+    return list(why_left(links, here))
+
+
+OUT, ROUND, LONG = (
+    "lead out of the archive",
+    f"lead in a circle, or through more than {FOLLOWED} others",
+    "are too long",
+)
+
+
+def why_left(links: Mapping[str, str], here: Naming = HERE) -> dict[str, str]:
+    """The links that `leading_out` names, and what is wrong with each: OUT, ROUND or LONG."""
     ways = _Ways(links, here)
-    return [name for name in links if ways.lead_out(name)]
+    found = {name: ways.fault(name) for name in links}
+    return {name: why for name, why in found.items() if why}
 
 
 class _Ways:
@@ -227,8 +240,8 @@ class _Ways:
             self._steps[step] = _folded(step, self._here), other
         return self._steps[step]
 
-    def lead_out(self, name: str) -> bool:
-        """Whether a link does."""
+    def fault(self, name: str) -> str:
+        """What is wrong with a link, "" for nothing."""
         *folders, last = name.split("/")
         inside = [0]
         for step in folders:
@@ -238,27 +251,29 @@ class _Ways:
             step = ahead.pop()
             steps += 1
             if steps > LONGEST_LINK:
-                return True
+                return LONG
             if step in ("", "."):
                 continue
             if step == "..":
                 if len(inside) == 1:
-                    return True
+                    return OUT
                 inside.pop()
                 continue
             taken, other = self._step(step)
             if other:
-                return True
+                return OUT
             place = self._below.get((inside[-1], taken), -1)
             target = self._targets.get(place)
             if target is None:
                 inside.append(place)
                 continue
             followed += 1
-            if target.startswith("/") or followed > FOLLOWED:
-                return True
+            if target.startswith("/"):
+                return OUT
+            if followed > FOLLOWED:
+                return ROUND
             ahead += target.split("/")[::-1]
-        return False
+        return ""
 
 
 def astray(links: Mapping[str, str], before: Sequence[str], after: Sequence[str]) -> list[str]:
