@@ -4,6 +4,8 @@ import io
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,7 +21,7 @@ from ardm.archives import extract, make, restore_archive
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, Unsupported
 from ardm.files import Engine, How
-from ardm.places import leading_out, safe_names, said_of, walk
+from ardm.places import Found, astray, leading_out, safe_names, said_of, walk
 from ardm.whole import WINDOWS, Naming, make_folders, naming
 from test_cli_codec import ardm, good  # noqa: F401 (a fixture)
 from test_files import write
@@ -181,6 +183,33 @@ def test_a_folder_is_numbered_once_however_many_items_it_holds(monkeypatch, belo
     assert len(asked) == 99
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these systems speak UTF-8 or UTF-16 alone")
+def test_where_the_system_speaks_ascii_names_are_replaced_and_said(tmp_path):
+    """The C locale: Python refuses to give é to the system, and takes arguments apart into bytes."""
+    link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": "é中".encode()})
+    data, _ = frames.compress_archive([link, Content.of_bytes(b"data")], ["t/l", "t/é中"])
+    write(tmp_path / "x.ardm", data)
+    script = """
+import sys
+from pathlib import Path
+from ardm.archives import extract, restore_archive
+from ardm.files import How
+assert sys.getfilesystemencoding() == "ascii"
+print(ascii(restore_archive(Path("x.ardm"), how=How(keep=False)).notes))
+print(extract(Path("x.ardm"), [sys.argv[1]])[0].target, extract(Path("x.ardm"), ["t/\\u00e9\\u4e2d"], Path("y"))[0].target)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "t/é中"], capture_output=True, text=True, cwd=tmp_path, timeout=60,
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert r"'t/\xe9\u4e2d' was written as 't/__'" in done.stdout.replace("\\\\", "\\")
+    assert "lead nowhere (1): t/l" in done.stdout
+    assert "it was not deleted" in done.stdout
+    assert done.stdout.splitlines()[1] == "__ y"
+    assert (tmp_path / "x" / "t" / "__").read_bytes() == (tmp_path / "__").read_bytes() == b"data"
+
+
 # --- empty folders and links ------------------------------------------------------------------------------------------
 
 
@@ -268,10 +297,40 @@ def test_links_are_never_followed_into_an_archive(tmp_path):
     back = restore_archive(tmp_path / "x.ardm", how=How(keep=False))
     assert sorted(everything(tmp_path / "x")) == ["in", "in/loop", "in/out"]
     assert back.notes == (
-        "links that lead out of the folder, or cannot be made, were left out (1): in/far",
+        "links that lead out of the folder, in a circle or too far, or cannot be made, were left out (1): in/far",
         "it was not deleted, as not all of it was restored as it was (1 left out)",
     )
     assert not back.removed
+
+
+def test_what_is_wrong_with_a_link_or_a_name_is_said(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, leads in {"far": "/etc", "up": "../../x", "l": "m", "m": "l"}.items():
+        (folder / name).symlink_to(leads)
+    for k in range(5):
+        (folder / f"n{k}").symlink_to("a/" * 500 + "../" * 500 + f"n{k + 1}")
+    assert pack(folder, tmp_path / "x.ardm").notes == (
+        "restoring leaves out links that lead out of the archive (2): in/far, in/up",
+        "restoring leaves out links that lead in a circle, or through more than 40 others (2): in/l, in/m",
+        "restoring leaves out links that are too long (1): in/n0",
+    )
+    for name in ("a/same", "b/same"):
+        write(tmp_path / name, b"x")
+    found = [Found(tmp_path / name, Path("same"), tmp_path / name) for name in ("a/same", "b/same")]
+    assert make(found, tmp_path / "y.ardm", How()).notes == ("same: two items have this name; it is same (2) there",)
+
+
+def test_an_item_that_is_asked_for_twice_is_written_once(tmp_path, ardm):  # noqa: F811
+    data, _ = frames.compress_archive([Content.of_bytes(b"a"), Content.of_bytes(b"b")], ["d/a", "e/a"])
+    write(tmp_path / "x.ardm", data)
+    os.chdir(tmp_path)
+    result = ardm("extract", "x.ardm", "0", "d/a", "1")
+    assert result.exit_code == 1
+    assert "item 0 (d/a): it was written a moment ago, from the same item; ask for it once" in result.stderr
+    assert "a was written a moment ago, from another file" in result.stderr
+    assert Path("a").read_bytes() == b"a"
+    assert good(ardm("extract", "-c", "x.ardm", "0", "0")).stdout == "aa"
 
 
 @pytest.mark.parametrize(("links", "out"), [
@@ -313,6 +372,28 @@ def test_links_are_looked_at_as_the_system_takes_their_names():
     assert leading_out(links, Naming(folds=True)) == ["y"]
     assert leading_out({"y": "a./../b"}, EXACT) == []
     assert leading_out({"y": "a./../b"}, WINDOWS) == ["y"]
+
+
+@pytest.mark.parametrize(("links", "after", "out"), [
+    ({"d/l": "a\\b"}, {"d/a\\b": "d/a_b"}, ["d/l"]),
+    ({"d/l": "../d/./a"}, {"d/a": "d/b"}, ["d/l"]),
+    ({"l": "d", "m": "d/x", "n": "d/y"}, {"d/x": "e/x", "d-": "f"}, ["l", "m"]),
+    ({"l": "d", "m": "d/x", "n": "d/xy"}, {"d/x": "d/z", "d-": "f"}, ["m"]),
+    ({"l": "a"}, {"a": "a"}, []),
+    ({"l": "/a", "m": "../a", "n": "ab"}, {"a": "b"}, []),
+], ids=str)  # fmt: skip
+def test_links_to_what_has_another_name_are_told(links, after, out):
+    assert astray(links, list(after), list(after.values())) == out
+
+
+def test_a_link_to_a_renamed_item_is_told_when_made_and_when_restored(tmp_path, usual):
+    write(tmp_path / "d" / "a\\b", b"data")
+    (tmp_path / "d" / "lnk").symlink_to("a\\b")
+    said = "links to what has another name there lead nowhere (1): d/lnk"
+    assert said in pack(tmp_path / "d", tmp_path / "x.ardm").notes
+    link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": b"x" * 300})
+    data, _ = frames.compress_archive([link, Content.of_bytes(b"b")], ["d/lnk", "d/" + "x" * 300])
+    assert said in restore_archive(write(tmp_path / "y.ardm", data)).notes
 
 
 def test_damage_to_an_index_is_never_taken_for_a_later_format():

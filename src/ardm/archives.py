@@ -60,12 +60,14 @@ from ardm.places import (
     ENDING,
     LONGEST_LINK,
     Found,
+    astray,
     format_of,
     item_name,
     leading_out,
     restored_path,
     safe_names,
     told,
+    why_left,
 )
 from ardm.suits import suited
 from ardm.whole import (
@@ -226,7 +228,10 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
         if isinstance(target, Path) and target.exists() and path.samefile(target):
             raise ArdmError(f"{path} would be overwritten by itself; give another name with -o")
     given = [item_name(one) for one in found]
+    before = list(given)
     renamed = _legal(given)
+    links = {name: _leads(one.path) for one, name in zip(found, before, strict=True) if one.entry == "link"}
+    renamed += _astray(astray(links, before, given))
     names: list[str] | None = given
     items: Sequence[Content] = Items(found, how)
     rows = _rows(paths, how) if not found[0].entry else None
@@ -308,7 +313,8 @@ def _legal(names: list[str]) -> list[str]:
     if name_fault(names):  # two are equal now
         names[:] = safe_names(names)
     return [
-        f"{old}: its name cannot stand in an archive; it is {new} there"
+        f"{old}: {'its name cannot stand in an archive' if name_fault([old]) else 'two items have this name'}; "
+        f"it is {new} there"
         for old, new in zip(before, names, strict=True)
         if old != new
     ]
@@ -326,12 +332,17 @@ def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tu
 
 
 def _outside(found: Sequence[Found], names: Sequence[str]) -> list[str]:
-    """A sentence on links that will not be restored."""
+    """Sentences on links that will not be restored."""
     links = {name: _leads(one.path) for one, name in zip(found, names, strict=True) if one.entry == "link"}
-    outside = leading_out(links, Naming())
-    return [f"restoring leaves out links that lead out of the archive ({len(outside)}): {told(outside)}"] * bool(
-        outside
-    )
+    kinds: dict[str, list[str]] = {}
+    for name, why in why_left(links, Naming()).items():
+        kinds.setdefault(why, []).append(name)
+    return [f"restoring leaves out links that {why} ({len(left)}): {told(left)}" for why, left in kinds.items()]
+
+
+def _astray(links: Sequence[str]) -> list[str]:
+    """A sentence on links that do not know what an item is called now."""
+    return [f"links to what has another name there lead nowhere ({len(links)}): {told(links)}"] * bool(links)
 
 
 def _write(new: Path, data: bytes) -> None:
@@ -413,8 +424,9 @@ def _joined(contents: Iterable[Content], target: Path | Sink, how: How) -> int:
 
 def _names(
     archive: Archive, infos: Sequence[FrameInfo], entries: Sequence[tuple[str, bytes]], how: How, new: Path
-) -> tuple[list[str], list[str], Naming]:
-    """Where items go inside a new folder, which of them could not keep their names, and what is made of names there."""
+) -> tuple[list[str], list[str], list[str], Naming]:
+    """Where items go inside a new folder, which of them could not keep their names and what of it is worth knowing, and
+    what is made of names there."""
     width = len(str(len(infos) - 1))
     given = archive.names or [f"{k:0{width}}.{info.origin or 'bin'}" for k, info in enumerate(infos)]
     wanted = [_converted(name, info, how.format) for name, info in zip(given, infos, strict=True)]
@@ -424,7 +436,15 @@ def _names(
         here = naming(new)
         made = safe_names(wanted, here, folders)
     renamed = [f"{old!r} was written as {new!r}" for old, new in zip(wanted, made, strict=True) if old != new]
-    return made, renamed, here
+    notes = renamed
+    if len(renamed) > 5:
+        notes = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
+    links = {
+        name: leads.decode("utf-8", "surrogateescape")
+        for name, (entry, leads) in zip(given, entries, strict=True)
+        if entry == "link"
+    }
+    return made, renamed, [*notes, *_astray(astray(links, given, made))], here
 
 
 def _converted(name: str, info: FrameInfo, format: str) -> str:
@@ -444,7 +464,7 @@ def _folder(
     written, links, folders = 0, dict[str, str](), {""}
     entries = [archive.entry(number) for number in range(len(archive))]
     with whole_folder(target) as new:
-        made, renamed, here = _names(archive, infos, entries, how, new)
+        made, renamed, notes, here = _names(archive, infos, entries, how, new)
         for content, name, (entry, leads) in zip(contents, made, entries, strict=True):
             if entry == "link":
                 links[name] = os.fsdecode(leads)
@@ -458,14 +478,12 @@ def _folder(
                     data = rendered(content, "" if content.origin == "" else how.format, how.budget)
                     _write_inside(f"{new}/{name}", data, how.verify)
                     written += len(data)
-        notes = renamed
-        if len(renamed) > 5:
-            notes = [*renamed[:4], f"{len(renamed) - 4} more were written under other names"]
         left = _link(new, links, here)
         if left:
             notes = [
                 *notes,
-                f"links that lead out of the folder, or cannot be made, were left out ({len(left)}): {told(left)}",
+                "links that lead out of the folder, in a circle or too far, or cannot be made, were left out "
+                f"({len(left)}): {told(left)}",
             ]
         if how.progress is not None:
             how.progress("synchronising", 0, 1)
@@ -535,9 +553,13 @@ def extract(
                     admit([info], how.budget, archive.file_bytes, how.format)
                 items.append((number, info))
         admit((info for _, info in items), how.budget, archive.file_bytes, how.format)
+        written = set[int]()
         for number, info in items:
             with _tried(failed), _named(archive, number):
+                if number in written and how.taken is not None and (target is None or isinstance(target, Path)):
+                    raise ArdmError("it was written a moment ago, from the same item; ask for it once")
                 done.append(_extracted(archive, number, info, source, target, how))
+                written.add(number)
     if failed:
         raise failures(done, failed)
     return done
@@ -605,6 +627,9 @@ def _stem(source: object) -> str:
 
 def _number(archive: Archive, text: str) -> int:
     """Of an item that is named, or given by its number."""
+    with suppress(UnicodeEncodeError):  # names are UTF-8, whatever the system takes arguments for
+        spoken = os.fsencode(text).decode("utf-8", "replace")
+        text = spoken if spoken in (archive.names or ()) else text
     if archive.names is not None and text in archive.names:
         return archive.find(text)
     if text.isascii() and text.isdigit():

@@ -6,9 +6,11 @@ Nothing is written or created here.  NumPy-free, torch-free.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import stat
 import unicodedata
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from ardm import formats
 from ardm.content import Kind
 from ardm.errors import ArdmError
 from ardm.frames import FrameInfo
-from ardm.whole import HERE, Naming, is_leftover, reason
+from ardm.whole import HERE, Naming, encodes, is_leftover, reason
 
 ENDING = ".ardm"
 STREAM = Path("-")
@@ -203,8 +205,21 @@ def leading_out(links: Mapping[str, str], here: Naming = HERE) -> list[str]:
 
     links: by the path of each, where it leads.  here: what the file system makes of names.  Only texts are looked at.
     """
+    return list(why_left(links, here))
+
+
+OUT, ROUND, LONG = (
+    "lead out of the archive",
+    f"lead in a circle, or through more than {FOLLOWED} others",
+    "are too long",
+)
+
+
+def why_left(links: Mapping[str, str], here: Naming = HERE) -> dict[str, str]:
+    """The links that `leading_out` names, and what is wrong with each: OUT, ROUND or LONG."""
     ways = _Ways(links, here)
-    return [name for name in links if ways.lead_out(name)]
+    found = {name: ways.fault(name) for name in links}
+    return {name: why for name, why in found.items() if why}
 
 
 class _Ways:
@@ -227,8 +242,8 @@ class _Ways:
             self._steps[step] = _folded(step, self._here), other
         return self._steps[step]
 
-    def lead_out(self, name: str) -> bool:
-        """Whether a link does."""
+    def fault(self, name: str) -> str:
+        """What is wrong with a link, "" for nothing."""
         *folders, last = name.split("/")
         inside = [0]
         for step in folders:
@@ -238,27 +253,50 @@ class _Ways:
             step = ahead.pop()
             steps += 1
             if steps > LONGEST_LINK:
-                return True
+                return LONG
             if step in ("", "."):
                 continue
             if step == "..":
                 if len(inside) == 1:
-                    return True
+                    return OUT
                 inside.pop()
                 continue
             taken, other = self._step(step)
             if other:
-                return True
+                return OUT
             place = self._below.get((inside[-1], taken), -1)
             target = self._targets.get(place)
             if target is None:
                 inside.append(place)
                 continue
             followed += 1
-            if target.startswith("/") or followed > FOLLOWED:
-                return True
+            if target.startswith("/"):
+                return OUT
+            if followed > FOLLOWED:
+                return ROUND
             ahead += target.split("/")[::-1]
+        return ""
+
+
+def astray(links: Mapping[str, str], before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """The links to items, or to folders of items, that have other names now, of which no link knows.
+
+    links: by the path of each before, where it leads.  before, after: names of all items.
+    """
+    changed = sorted((old, new) for old, new in zip(before, after, strict=True) if old != new)
+
+    def moved(path: str) -> bool:
+        for begins in (path, path + "/"):
+            k = bisect_left(changed, (begins, ""))
+            if k < len(changed) and changed[k][0].startswith(begins) and f"{changed[k][0]}/".startswith(path + "/"):
+                return not f"{changed[k][1]}/".startswith(path + "/")
         return False
+
+    return [
+        name
+        for name, leads in links.items()
+        if changed and moved(posixpath.normpath(posixpath.join(posixpath.dirname(name), leads)))
+    ]
 
 
 # --- names of items ---------------------------------------------------------------------------------------------------
@@ -303,6 +341,8 @@ def safe_names(names: Sequence[str], here: Naming = HERE, folders: Sequence[bool
 
 def _step(step: str, here: Naming, first: bool) -> str:
     step = _NEVER.sub("_", step)
+    if not encodes(step):
+        step = "".join(character if encodes(character) else "_" for character in step)
     if first and re.match(r"[A-Za-z]:", step):
         step = step.replace(":", "_", 1)
     if here.strict:

@@ -110,10 +110,20 @@ def naming(folder: Path) -> Naming:
         return WINDOWS
     with suppress(OSError):  # where nothing can be tried, nothing is trusted
         longest = min(255, os.pathconf(folder, "PC_NAME_MAX"))
-        own = f"ardm-{secrets.token_hex(8)}-é"
-        folds = any(_takes(folder, own, other) for other in (own.upper(), unicodedata.normalize("NFD", own)))
+        own = f"ardm-{secrets.token_hex(8)}" + "-é" * encodes("é")
+        others = {own.upper(), unicodedata.normalize("NFD", own)} - {own}
+        folds = any(_takes(folder, own, other) for other in others)
         return Naming(folds, not _takes(folder, f'{own}:?*<>|". ', f'{own}:?*<>|". '), longest)
     return WINDOWS
+
+
+def encodes(name: str) -> bool:
+    """Whether Python can give a name to the system: where that speaks ASCII, it has no é."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _takes(folder: Path, name: str, other: str) -> bool:
