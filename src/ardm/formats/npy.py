@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy
@@ -109,7 +110,8 @@ def _parse(data: bytes) -> tuple[str, tuple[int, ...], bool, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that Python 2 wrote
             shape, fortran, dtype = reader(file)
-    except Exception:  # MemoryError, too: so Python's parser says that a header is nested too deeply
+    except (ValueError, KeyError, SyntaxError, TokenError, RecursionError, MemoryError):
+        # so Python's parser says, too, that a header is nested too deeply; it has ten thousand letters at most
         raise Kept("its header cannot be read") from None
     if not all(type(n) is int and 0 <= n < 10**18 for n in shape):
         raise Kept(f"its shape is {shape}")
