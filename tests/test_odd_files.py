@@ -263,7 +263,7 @@ def test_files_that_would_take_long_or_much():
     gaps = Content(Kind.IMAGE, noise(1, 8, 8), "tiff", {"head": b"x", "tail": b"y", "gaps": bytes(1 << 20)})
     with pytest.raises(ArdmError):
         formats.render(gaps)
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 30
     assert tracemalloc.get_traced_memory()[1] < 1 << 28
     tracemalloc.stop()
 
