@@ -27,7 +27,7 @@ def main() -> None:
 def _occupy() -> None:
     """Open what stands in for missing standard streams: no file of ours may get their numbers, to which libraries write.
 
-    It is opened the wrong way round, so that whoever uses it is told.
+    Each is opened in the wrong mode, so that whoever uses it gets an error.
     """
     for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         if not _open(number):

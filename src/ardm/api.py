@@ -84,7 +84,8 @@ def make_plan(
 ) -> AnyPlan:
     """A plan for items of `shape` (default: the model's own) in about `calls` network calls, at most one a digit.
 
-    shape: a number for lines of that length.  order: "random", coarsened by the best schedule known; "confident", least entropy first; or the name of an order of
+    shape: a number for lines of that length.
+    order: "random", coarsened by the best schedule known; "confident", least entropy first; or the name of an order of
     images ("bayer", "halton", "raster", "wavefront", "checkerboard"), of which sequences have "bayer" and "raster".  A
     specialised model has its own order: "own".  An order of images has the same number of calls in every stage.
     """
@@ -176,7 +177,8 @@ def sample(
     """New items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default: 50, or as many as a specialised model takes.  order: as of `make_plan`; default: the model's
-    own if it has one, else random.  A causal model of a single order takes "raster", one call a site, by default.  context: a class label (or one an item), or vectors (items, V).
+    own if it has one, else random.  A causal model of a single order takes "raster", one call a site, by default.
+    context: a class label (or one an item), or vectors (items, V).
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     calls, order = budget(bundle, calls, order)

@@ -598,7 +598,7 @@ def _tried(failed: list[Exception]) -> Iterator[None]:
     except (BrokenPipeError, Unwritten):
         raise
     except (ArdmError, OSError, MemoryError) as error:
-        if str(error) not in map(str, failed):  # a model that is missing is told once
+        if str(error) not in map(str, failed):  # one line for a model that many items lack
             failed.append(error)
 
 

@@ -33,6 +33,7 @@ from ardm.cli_each import (
     sweep_before,
 )
 from ardm.cli_list import record, table
+from ardm.cli_options import Threads
 from ardm.console import FAILED, dump, fail, guard, note, plainly, say, streams
 from ardm.files import (
     Done,
@@ -79,7 +80,6 @@ Strip = Annotated[bool, typer.Option("--strip", help="Drop colour profiles, EXIF
 Exact = Annotated[bool, typer.Option("--bytes", help="Keep every byte of a file, not the picture or sound in it.")]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Take the files in folders.")]
 Together = Annotated[str | None, typer.Option("--archive", help="All files and folders in one, of this name.")]
-Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads; 0: one a core.", min=0, max=1024)]
 Backend = Annotated[str, typer.Option(help="What computes: auto, int8, float32, float64, int64 or numpy; all alike.")]
 Device = Annotated[str, typer.Option(help="Where it computes: auto, cpu, cuda, ...")]
 Format = Annotated[str, typer.Option(help="Another format: png, webp, bmp, tiff, ppm, wav, flac, npy.")]

@@ -209,7 +209,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run: it has a recipe, or a checkpoint that tells it."""
+    """Whether a folder is that of a run: it has a recipe, or a checkpoint, which holds it too."""
     return (folder / RUN).is_file() or (folder / STATE).is_file()
 
 

@@ -63,7 +63,7 @@ def say(*lines: str) -> None:
 
 
 def show(what: RenderableType, **options: Any) -> None:
-    """A table or a text, among the results.  What cannot be written stops nothing, and is told at the end."""
+    """A table or a text, among the results.  What cannot be written stops nothing; `streams` reports it at the end."""
     with _kept():
         console.print(what, **options)
 
@@ -247,7 +247,7 @@ _lost: list[OSError] = []
 
 @contextmanager
 def _kept() -> Iterator[None]:
-    """What cannot be written to standard output is told at the end; a reader who has gone ends the command."""
+    """Standard output: collects what cannot be written, for `streams` to report; a reader who has gone ends the command."""
     try:
         yield
     except BrokenPipeError:

@@ -57,7 +57,7 @@ class Files:
 
 
 _NAMED = 4
-"""Files and endings that are told by name, at most."""
+"""Files and endings that a line names, at most."""
 
 
 def survey(root: Path, used: Sequence[Path], kind: Callable[[Path], bool], noun: str) -> Files:

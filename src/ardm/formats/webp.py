@@ -84,14 +84,11 @@ def _followed(stream: bytes, x: Samples) -> bool:
     return all(same(stream[:-1] + bytes([stream[-1] ^ 1 << bit])) for bit in range(8))
 
 
-def _extended(body: bytes, about: Mapping[str, bytes], sides: bytes, alpha: bool) -> bool:
-    """Whether an extended header says what `render` would make it say."""
+def _extended(about: Mapping[str, bytes], height: int, width: int, alpha: bool) -> bytes:
+    """The extended header of a picture with what it carries."""
     flags = sum(flag for key, flag in _FLAGS.items() if key in about)
-    return body == bytes([flags | 0x10 * alpha, 0, 0, 0]) + sides
-
-
-def _sides(height: int, width: int) -> bytes:
-    return (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return bytes([flags | 0x10 * alpha, 0, 0, 0]) + sides
 
 
 def read(data: bytes, strip: bool) -> Read:
@@ -126,7 +123,7 @@ def read(data: bytes, strip: bool) -> Read:
             rest += _chunk(name, body)
     if rest:
         about["webp"] = rest
-    if names[0] == b"VP8X" and not _extended(chunks[0][1], about, _sides(height, width), alpha):
+    if names[0] == b"VP8X" and chunks[0][1] != _extended(about, height, width, alpha):
         raise Kept("its header does not agree with its chunks")
     return Read(image(x, "webp", {} if strip else about), (), tuple(_WORDS[key] for key in about) if strip else ())
 
@@ -149,11 +146,9 @@ def render(content: Content) -> bytes:
         raise ArdmError("the WebP library of this machine does not give back what it was given")
     about = content.about
     rest = about.get("webp", b"") if content.origin == "webp" else b""
-    flags = sum(flag for key, flag in _FLAGS.items() if key in about)
     parts = [_chunk(b"VP8L", bytes(stream))]
-    if flags or rest:
-        extended = bytes([flags | 0x10 * (len(colour) == 4), 0, 0, 0]) + _sides(height, width)
-        parts.insert(0, _chunk(b"VP8X", extended))
+    if rest or not about.keys().isdisjoint(_FLAGS):
+        parts.insert(0, _chunk(b"VP8X", _extended(about, height, width, len(colour) == 4)))
         parts[1:1] = [_chunk(b"ICCP", about["icc"])] if "icc" in about else []
         parts += [_chunk(name, about[key]) for name, key in _KNOWN.items() if key != "icc" and key in about]
     return _file(b"".join([*parts, rest]))
