@@ -9,7 +9,8 @@ import torch
 
 from ardm.bundle import Bundle, bundled, load, replacing
 from ardm.errors import ArdmError
-from ardm.models.build import PRESETS, ModelConfig, build, preset
+from ardm.models.build import build
+from ardm.models.config import PRESETS, ModelConfig, preset
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
 

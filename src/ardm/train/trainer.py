@@ -35,9 +35,9 @@ from ardm import data, likelihood, objective
 from ardm.bundle import OWN, Bundle, alone, arrays, fit_weights, load, recover, replacing
 from ardm.errors import ArdmError, out_of_memory
 from ardm.model import Model
-from ardm.models.bodies import NO_LABEL
 from ardm.models.build import build
 from ardm.models.causal import CausalModel
+from ardm.models.context import NO_LABEL
 from ardm.orders import image_plan
 from ardm.plan import Plan
 from ardm.precise import settled
