@@ -9,10 +9,10 @@ import torch
 
 from ardm.bundle import Bundle, bundled, load, replacing
 from ardm.errors import ArdmError
+from ardm.losscurve import LossCurve
 from ardm.models.build import build
 from ardm.models.config import PRESETS, ModelConfig, preset
 from ardm.orders import OrderConfig
-from ardm.schedule import LossCurve
 
 
 def make(seed=0):

@@ -25,7 +25,8 @@ from torch import Tensor
 from ardm.errors import ArdmError
 from ardm.orders import LINES, RANKS, OrderConfig
 from ardm.plan import GIVEN, Confident, Plan, shuffled
-from ardm.schedule import Floats, remaining
+from ardm.losscurve import Floats
+from ardm.schedule import remaining
 
 Ints: TypeAlias = NDArray[np.int64]
 Left: TypeAlias = tuple[int, ...]

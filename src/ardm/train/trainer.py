@@ -34,14 +34,14 @@ from torch import Tensor, nn
 from ardm import data, likelihood, objective
 from ardm.bundle import OWN, Bundle, alone, arrays, fit_weights, load, recover, replacing
 from ardm.errors import ArdmError, out_of_memory
+from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models.build import build
 from ardm.models.causal import CausalModel
 from ardm.models.context import NO_LABEL
 from ardm.orders import image_plan
 from ardm.plan import Plan
-from ardm.precise import settled
-from ardm.schedule import LossCurve
+from ardm.precision import settled
 from ardm.train import sharding
 from ardm.train.recipe import Recipe, TrainConfig
 
