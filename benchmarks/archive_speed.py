@@ -2,8 +2,8 @@
 
     python benchmarks/archive_speed.py [IMAGES] [FILES]
 
-Images are 16 to 96 pixels wide and high, in PNG, WebP, JPEG and BMP; every fifth is grey.  CPU seconds count all threads; if
-other programs run at the same time, they are more reliable than wall time.
+Images are 16 to 96 pixels wide and high, in PNG, WebP, JPEG and BMP; every fifth is grey.  CPU seconds count all
+threads; if other programs run at the same time, they are more reliable than wall time.
 """
 
 from __future__ import annotations

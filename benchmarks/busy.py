@@ -3,7 +3,8 @@
     python benchmarks/busy.py                  # a few minutes on two otherwise idle cores
     python benchmarks/busy.py --rounds 5 --limit 2
 
-A Python loop occupies one core.  Rounds alternate, and the ratio is that of the medians.  Exits with 1 if a ratio exceeds --limit.
+A Python loop occupies one core.  Rounds alternate, and the ratio is that of the medians.  Exits with 1 if a ratio exceeds
+--limit.
 """
 
 import argparse

@@ -116,7 +116,7 @@ def by(results: Results, a: str, b: str) -> str:
 
 
 def ranked(results: Results, better: str, worse: str) -> tuple[bool | None, str]:
-    """Whether one result is below another at full calls, or None if they differ by less than two standard errors; and in words."""
+    """Whether one result is below another at full calls (None if within two standard errors), and the figures in words."""
     above, noise = difference(results, better, worse)
     both = " against ".join(shown(results, name, "full calls") for name in (better, worse))
     text = f"{both}, paired difference {by(results, better, worse)}"

@@ -1,8 +1,8 @@
 """16-bit speech with one body and one budget: one order, any order, upscaling, and two output families.
 
 The paper's step from 7.93 to 6.36 bits changes two things at once: digits instead of values, and a softmax instead of a
-mixture of logistics.  Two controls separate them: `any-order-chain` predicts whole values without stages, as softmaxes of 256
-for the high byte and then the low byte given it; `upscale-256-mixture` has stages with the same mixture.
+mixture of logistics.  Two controls separate them: `any-order-chain` predicts whole values without stages, as softmaxes
+of 256 for the high byte and then the low byte given it; `upscale-256-mixture` has stages with the same mixture.
 """
 
 from __future__ import annotations
