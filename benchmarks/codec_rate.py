@@ -20,7 +20,8 @@ import numpy as np
 
 from ardm import data
 from ardm.bench.classical import classical
-from ardm.bench.compare import Comparison, at_levels, facts, markdown, measure
+from ardm.bench.compare import Comparison, at_levels, markdown, measure
+from ardm.bench.machine import facts
 from ardm.bench.plot import draw
 from ardm.bundle import LETTERS
 from ardm.content import Content, Kind

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ardm import ans, bundle
-from ardm.bench.compare import facts, forget_peak, markdown, peak_memory, seconds
+from ardm.bench.compare import markdown, seconds
+from ardm.bench.machine import facts, forget_peak, peak_memory
 from ardm.codec import coder as codec
 from ardm.digits import Partial, Sites
 from ardm.exact.ask import AskedSites
