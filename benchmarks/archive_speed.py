@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ardm import archives, places
-from ardm.files import How
+from ardm.files import folders as archives
+from ardm.files import paths as places
+from ardm.files.single import How
 
 DEMO = Path(str(resources.files("ardm") / "assets" / "demo"))
 FORMATS = ("png", "webp", "png", "jpg", "bmp")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ardm import codec
+from ardm.codec import coder as codec
 
 
 def pixels(path: Path, crop: int) -> np.ndarray:

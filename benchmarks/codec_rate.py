@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from ardm import data
-from ardm.baselines import classical
-from ardm.bench import Comparison, at_levels, facts, markdown, measure
+from ardm.bench.classical import classical
+from ardm.bench.compare import Comparison, at_levels, facts, markdown, measure
+from ardm.bench.plot import draw
 from ardm.bundle import LETTERS
 from ardm.content import Content, Kind
-from ardm.files import Engine
-from ardm.rateplot import draw
+from ardm.files.single import Engine
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 TITLES = {

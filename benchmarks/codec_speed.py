@@ -26,11 +26,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ardm import ans, bundle, codec
-from ardm.bench import facts, forget_peak, markdown, peak_memory, seconds
+from ardm import ans, bundle
+from ardm.bench.compare import facts, forget_peak, markdown, peak_memory, seconds
+from ardm.codec import coder as codec
 from ardm.digits import Partial, Sites
-from ardm.exact.heads import Rows
-from ardm.exact.machine import threads
+from ardm.exact.backend import threads
+from ardm.exact.frequencies import Rows
 from ardm.exact.model import CodecModel, Runner
 from ardm.exact.operations import Asked
 

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from ardm import formats, frames
-from ardm.admission import BASE, HELD, READ, UNLIMITED
+from ardm import formats
+from ardm.codec import frames
 from ardm.content import Content, Kind
-from ardm.files import How, fingerprint, parse, rendered
+from ardm.files.limits import BASE, HELD, READ, UNLIMITED
+from ardm.files.single import How, fingerprint, parse, rendered
 
 KINDS = [("png", 1, 1), ("png", 4, 1), ("png", 8, 1), ("png", 8, 3), ("png", 8, 4), ("png", 16, 1), ("png", 16, 4),
          ("webp", 8, 3), ("webp", 8, 4), ("bmp", 1, 1), ("bmp", 8, 1), ("bmp", 8, 3), ("ppm", 8, 1), ("ppm", 16, 3),

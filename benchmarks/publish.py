@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import torch
 
-from ardm import api, codec, data, likelihood
+from ardm import api, data, likelihood
 from ardm.bundle import load
+from ardm.codec import coder as codec
 from ardm.exact.model import NAME
-from ardm.export import cost
+from ardm.export.convert import cost
 
 CARD = """# {name}
 

@@ -15,9 +15,9 @@ import torch
 from ardm import api, objective
 from ardm.bundle import Bundle
 from ardm.digits import Sites
+from ardm.models.build import build, preset
 from ardm.orders import OrderConfig, image_plan
 from ardm.schedule import LossCurve, joint, optimal
-from ardm.zoo import build, preset
 
 
 def seconds(work, least=3):

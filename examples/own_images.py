@@ -18,11 +18,13 @@ import torch
 from PIL import Image
 
 import ardm
-from ardm import archives, codec, places
-from ardm.export import export
-from ardm.files import Engine, How
-from ardm.pictures import sheet, to_image
-from ardm.train import Trainer
+from ardm.codec import coder as codec
+from ardm.export.convert import export
+from ardm.files import folders as archives
+from ardm.files import paths as places
+from ardm.files.single import Engine, How
+from ardm.media.pictures import sheet, to_image
+from ardm.train.trainer import Trainer
 
 SIDE = 16
 

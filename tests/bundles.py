@@ -5,11 +5,11 @@ import functools
 import torch
 
 from ardm.bundle import Bundle
-from ardm.codec import ModelCoder, machine
-from ardm.export import Precision, export
+from ardm.codec.coder import ModelCoder, machine
+from ardm.export.convert import Precision, export
+from ardm.models.build import ModelConfig, build
 from ardm.orders import OrderConfig, image_plan
 from ardm.walk import sample
-from ardm.zoo import ModelConfig, build
 from toys import generator
 
 SMALL = {"width": 8, "blocks": 1, "radius": 1, "rings": 1, "components": 2}

@@ -10,10 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-from ardm.config import Recipe, from_values
 from ardm.errors import ArdmError
-from ardm.sharding import own
-from ardm.train import Trainer
+from ardm.train.recipe import Recipe, from_values
+from ardm.train.sharding import own
+from ardm.train.trainer import Trainer
 
 
 def run(job):

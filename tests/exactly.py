@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from ardm.exact import machine_layers, machine_lines  # noqa: F401 (register their operations)
-from ardm.exact.arbiter import Arbiter
-from ardm.exact.machine import BUILDERS, Machine, Step, strict
+from ardm.exact.backend import BUILDERS, Machine, Step, strict
 from ardm.exact.operations import OPERATIONS, Asked, bound, made
 from ardm.exact.program import Op, Program
+from ardm.exact.reference import Arbiter
 
 CONTAINERS = ("float32", "float64", "int64")
 

@@ -24,8 +24,9 @@ sys.path[:0] = [str(HERE), str(HERE / "golden")]
 import numpy as np  # noqa: E402
 from make import fingerprint  # noqa: E402
 
-from ardm import codec, frames  # noqa: E402
-from ardm.container import Limits, Reader, crc8, read_header  # noqa: E402
+from ardm.codec import coder as codec  # noqa: E402
+from ardm.codec import frames  # noqa: E402
+from ardm.codec.container import Limits, Reader, crc8, read_header  # noqa: E402
 from ardm.content import Content, Kind  # noqa: E402
 from ardm.errors import CodecError  # noqa: E402
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from ardm import formats
 from ardm.content import Kind
-from ardm.files import How, parse
+from ardm.files.single import How, parse
 from ardm.formats import shown
 
 try:

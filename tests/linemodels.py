@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from ardm.bundle import LETTERS, Bundle
-from ardm.codec import coder as coder_of
-from ardm.export import Precision, export
+from ardm.codec.coder import coder as coder_of
+from ardm.export.convert import Precision, export
+from ardm.models.build import ModelConfig, build
 from ardm.orders import OrderConfig
 from ardm.schema import Schema
-from ardm.zoo import ModelConfig, build
 from bundles import by_formula
 from toys import generator
 

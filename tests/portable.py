@@ -55,7 +55,7 @@ def bundled():
 
 def exact(model, folder, encode, backend, threads, batch):
     """Streams of the codec model, of those of other things in folders beside it, and of those in the package."""
-    from ardm import codec
+    from ardm.codec import coder as codec
 
     for name, parts in bundled().items():
         coded(name, folder, encode, backend, threads, batch, parts, min(codec.model(name).orders))
@@ -66,7 +66,7 @@ def exact(model, folder, encode, backend, threads, batch):
 
 def coded(model, folder, encode, backend, threads, batch, parts, calls=None):
     """Streams of a codec model."""
-    from ardm import codec
+    from ardm.codec import coder as codec
 
     codec.BATCH = batch
     made = codec.coder(model, calls, backend, "cpu", threads)

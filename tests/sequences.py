@@ -4,9 +4,9 @@ import torch
 
 from ardm import plan as plans
 from ardm.digits import Sites
+from ardm.models.build import ModelConfig, build
 from ardm.objective import Steps, bound_step, draw
 from ardm.walk import score
-from ardm.zoo import ModelConfig, build
 from toys import everywhere, generator, randomise, some_data
 
 SMALL = {"width": 8, "blocks": 2, "heads": 2, "hidden": 12, "components": 2, "cycle": 2}

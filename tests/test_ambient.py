@@ -13,18 +13,18 @@ import ardm
 from ardm import likelihood, objective
 from ardm import plan as plans
 from ardm import walk as walking
-from ardm.adapters import huggingface, wrap
 from ardm.api import make_plan
 from ardm.bundle import Bundle
-from ardm.codec import sample as sample_integers
-from ardm.config import DataConfig, Recipe, TrainConfig
+from ardm.codec.coder import sample as sample_integers
 from ardm.digits import Digits, Maps, anywhere
-from ardm.export import Precision, export
+from ardm.export.convert import Precision, export
+from ardm.models.build import ModelConfig, build, preset
+from ardm.models.wrap import huggingface, wrap
 from ardm.orders import OrderConfig
 from ardm.plan import Confident
 from ardm.source import Decode, Encode
-from ardm.train import Trainer
-from ardm.zoo import ModelConfig, build, preset
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig
+from ardm.train.trainer import Trainer
 from bundles import smooth, tiny
 from test_precision import EVERY, context_of, items
 from toys import letters

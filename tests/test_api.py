@@ -9,11 +9,11 @@ import torch
 from ardm import api
 from ardm.bundle import Bundle
 from ardm.errors import ArdmError
+from ardm.media.pictures import plot_curve, save_gif, sheet, state_image, to_image
+from ardm.models.build import build, preset
 from ardm.orders import OrderConfig
-from ardm.pictures import plot_curve, save_gif, sheet, state_image, to_image
 from ardm.schedule import LossCurve
 from ardm.walk import score
-from ardm.zoo import build, preset
 
 
 def make(size="local-tiny", base=0, curve=True, order=None, **changes):

@@ -15,14 +15,18 @@ import pytest
 from PIL import Image
 
 import by_the_page
-from ardm import archives, formats, frames, places, whole
-from ardm.admission import Budget, count_folders
-from ardm.archives import extract, make, restore_archive
+from ardm import atomic as whole
+from ardm import formats
+from ardm.atomic import WINDOWS, Naming, make_folders, naming
+from ardm.codec import frames
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, Unsupported
-from ardm.files import Engine, How
-from ardm.places import Found, astray, leading_out, safe_names, said_of, walk
-from ardm.whole import WINDOWS, Naming, make_folders, naming
+from ardm.files import folders as archives
+from ardm.files import paths as places
+from ardm.files.folders import extract, make, restore_archive
+from ardm.files.limits import Budget, count_folders
+from ardm.files.paths import Found, astray, leading_out, safe_names, said_of, walk
+from ardm.files.single import Engine, How
 from test_cli_codec import ardm, good  # noqa: F401 (a fixture)
 from test_files import write
 from test_frames import Small, models
@@ -192,8 +196,8 @@ def test_where_the_system_speaks_ascii_names_are_replaced_and_said(tmp_path):
     script = """
 import sys
 from pathlib import Path
-from ardm.archives import extract, restore_archive
-from ardm.files import How
+from ardm.files.folders import extract, restore_archive
+from ardm.files.single import How
 assert sys.getfilesystemencoding() == "ascii"
 print(ascii(restore_archive(Path("x.ardm"), how=How(keep=False)).notes))
 print(extract(Path("x.ardm"), [sys.argv[1]])[0].target, extract(Path("x.ardm"), ["t/\\u00e9\\u4e2d"], Path("y"))[0].target)

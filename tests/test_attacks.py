@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save
 
-from ardm import formats, frames
+from ardm import formats
+from ardm.codec import frames
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.model import NAME, load
-from ardm.files import How, compress_file, decompress_file
-from ardm.places import safe_names
+from ardm.files.paths import safe_names
+from ardm.files.single import How, compress_file, decompress_file
 from bundles import exact
 
 
@@ -131,7 +132,7 @@ def test_models_that_are_made_to_do_harm(changes, tmp_path):
     (tmp_path / NAME).write_bytes(model(**changes))
     began = time.perf_counter()
     with pytest.raises(ArdmError):
-        from ardm import codec
+        from ardm.codec import coder as codec
 
         codec.coder(tmp_path, threads=1)
     assert time.perf_counter() - began < 10

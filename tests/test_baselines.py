@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ardm import baselines
-from ardm.baselines import UNTRAINED, Absent, Changed, Codec, classical, cut, others, raw, unraw
-from ardm.container import Form
+from ardm.bench import classical as baselines
+from ardm.bench.classical import UNTRAINED, Absent, Changed, Codec, classical, cut, others, raw, unraw
+from ardm.codec.container import Form
 from ardm.content import Content, Kind
 
 WORDS = [b"the ", b"order ", b"of ", b"any ", b"thing ", b"is ", b"a ", b"permutation ", b"and ", b"so "]

@@ -9,9 +9,9 @@ import torch
 
 from ardm.bundle import Bundle, bundled, load, replacing
 from ardm.errors import ArdmError
+from ardm.models.build import PRESETS, ModelConfig, build, preset
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
-from ardm.zoo import PRESETS, ModelConfig, build, preset
 
 
 def make(seed=0):

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import ardm
-from ardm import codec, frames
+from ardm.codec import coder as codec
+from ardm.codec import frames
 from ardm.content import Content, Kind
 from ardm.exact.model import fingerprint
 from ardm.exact.operations import certify
-from ardm.export import SINGLE
+from ardm.export.convert import SINGLE
 from ardm.formats import read
-from ardm.pictures import read_image
+from ardm.media.pictures import read_image
 
 DEMO = Path(str(resources.files("ardm") / "assets" / "demo"))
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ardm import codec, frames
+from ardm.codec import coder as codec
+from ardm.codec import frames
+from ardm.codec.engine import Engine
 from ardm.content import Content, Kind
-from ardm.engine import Engine
 from ardm.exact.model import fingerprint
 from ardm.formats import read
 

@@ -8,12 +8,12 @@ import torch
 import ardm
 from ardm import likelihood
 from ardm import plan as plans
-from ardm.causal import CausalModel
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.models.build import ModelConfig, build, preset
+from ardm.models.causal import CausalModel
 from ardm.objective import causal_step
 from ardm.walk import sample, score
-from ardm.zoo import ModelConfig, build, preset
 from sequences import gradients, small
 from toys import all_data, all_orders, generator, some_data
 

@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from ardm import api, codec, data, formats
+from ardm import api, data, formats
 from ardm.bundle import Bundle
-from ardm.cli import app
+from ardm.cli.app import app
+from ardm.codec import coder as codec
 from ardm.content import Content, Kind
-from ardm.datasets.base import place
+from ardm.data.base import place
 from ardm.exact.model import NAME
+from ardm.models.build import build, preset
 from ardm.schedule import Schedule
 from ardm.schema import learn
-from ardm.zoo import build, preset
 from linemodels import SCHEMA, bundle, items, sound
 from linemodels import codec as line_model
 from tests_support import make_data, make_model

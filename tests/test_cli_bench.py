@@ -17,11 +17,15 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from ardm import bench, cli_bench, console, data, frames
-from ardm.baselines import Absent, Codec
-from ardm.bench import Comparison, Row
+from ardm import data
+from ardm.bench import compare as bench
+from ardm.bench.classical import Absent, Codec
+from ardm.bench.compare import Comparison, Row
+from ardm.cli import bench as cli_bench
+from ardm.cli import console
+from ardm.codec import frames
 from ardm.content import Content, Kind
-from ardm.files import Engine
+from ardm.files.single import Engine
 from test_baselines import image, text
 from test_frames import Small
 
@@ -318,7 +322,7 @@ def test_a_picture(ardm, ending):
 
 def test_labels_lie_on_nothing(tmp_path, monkeypatch):
     """No label lies on a point, on another label, or outside its panel."""
-    from ardm import rateplot
+    from ardm.bench import plot as rateplot
 
     boxes = []
     free = rateplot._free

@@ -19,14 +19,18 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from ardm import codec, console, files, formats, frames
-from ardm.cli import app
-from ardm.cli_codec import aliased
-from ardm.container import Form, Header, varint
+from ardm import formats
+from ardm.cli import console
+from ardm.cli.app import app
+from ardm.cli.files import aliased
+from ardm.codec import coder as codec
+from ardm.codec import frames
+from ardm.codec.container import Form, Header, varint
 from ardm.content import Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact.model import NAME
-from ardm.files import Engine
+from ardm.files import single as files
+from ardm.files.single import Engine
 from bundles import exact, liked
 from test_files import TEXT, content_of, picture, pixels, write
 from test_frames import Small, models
@@ -769,7 +773,7 @@ def test_what_needs_no_model_starts_without_pytorch(tmp_path):
     write(tmp_path / "x", bytes(range(256)) * 20)
     script = """
 import sys
-from ardm.cli import app
+from ardm.cli.app import app
 for arguments in (["compress", "x"], ["list", "x.ardm"], ["-t", "x.ardm"], ["-df", "x.ardm"], ["--help"]):
     try:
         app(arguments)

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ardm
-from ardm import ans, codec, frames
+from ardm import ans
+from ardm.codec import coder as codec
+from ardm.codec import frames
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact.model import NAME, fingerprint
@@ -268,7 +270,7 @@ def test_one_changed_weight_is_another_model(tmp_path):
 
 def test_a_machine_that_computes_wrongly_is_not_used(monkeypatch):
     """auto falls back to what proves itself; what is named is refused."""
-    from ardm.exact import machine as machines
+    from ardm.exact import backend as machines
 
     right = machines.Machine.__call__
 

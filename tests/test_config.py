@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ardm.config import Recipe, from_values, load_recipe, shipped
 from ardm.errors import ArdmError
-from ardm.zoo import PRESETS, ModelConfig, build, preset
+from ardm.models.build import PRESETS, ModelConfig, build, preset
+from ardm.train.recipe import Recipe, from_values, load_recipe, shipped
 
 
 def recipe_file(text):
@@ -104,7 +104,7 @@ def test_the_paper_size_is_the_papers():
     import torch
 
     with torch.device("meta"):
-        from ardm.zoo import ImageBody, _head
+        from ardm.models.build import ImageBody, _head
 
         config = preset("paper")
         number = sum(p.numel() for m in (ImageBody(config), _head(config)) for p in m.parameters())

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ardm import container
-from ardm.container import (
+from ardm.codec import container
+from ardm.codec.container import (
     LEAST_PIECE,
     MAGIC,
     MODEL_SITES,

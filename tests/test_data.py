@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ardm import data
-from ardm.config import DataConfig
 from ardm.data import Dataset, arrays, augment, batches, cifar10, fashion_mnist, images, load, mnist
-from ardm.datasets import cifar as cifar_module
-from ardm.datasets import idx as idx_module
-from ardm.datasets.base import SHARES, place
+from ardm.data import cifar as cifar_module
+from ardm.data import idx as idx_module
+from ardm.data.base import SHARES, place
 from ardm.errors import ArdmError
+from ardm.train.recipe import DataConfig
 
 FILES = [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]
 

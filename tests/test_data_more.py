@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ardm import data
-from ardm.config import DataConfig
-from ardm.datasets import bits, chars, drawings, idx, speech
-from ardm.datasets.base import place, smallest
-from ardm.datasets.sounds import windows
+from ardm.data import bits, chars, drawings, idx, speech
+from ardm.data.base import place, smallest
+from ardm.data.sounds import windows
 from ardm.errors import ArdmError
 from ardm.schema import MAX_CATEGORIES, Schema, learn
+from ardm.train.recipe import DataConfig
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
 
@@ -496,7 +496,7 @@ def test_flac(tmp_path, monkeypatch):
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(tmp_path / "a.flac", clip(300), 8000, subtype="PCM_16")
     assert (data.clips("sounds", tmp_path).clips[0].numpy() - 32768 == clip(300)).all()
-    monkeypatch.setattr("ardm.flacstream.library", lambda: None)
+    monkeypatch.setattr("ardm.codec.flacstream.library", lambda: None)
     assert (data.clips("sounds", tmp_path).clips[0].numpy() - 32768 == clip(300)).all()
 
 

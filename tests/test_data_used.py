@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ardm import cli_generate, data
-from ardm.cli import app
+from ardm import data
+from ardm.cli import generate as cli_generate
+from ardm.cli.app import app
+from ardm.codec.tables import bare, pieces
 from ardm.schema import Schema, learn
-from ardm.tablecoder import bare, pieces
 
 
 def picture(path):

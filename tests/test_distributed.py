@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ardm.bundle import load
-from ardm.config import DataConfig, Recipe, TrainConfig, load_recipe, shipped
+from ardm.models.build import build, preset
 from ardm.orders import OrderConfig
-from ardm.sharding import axis, blocks
-from ardm.zoo import build, preset
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig, load_recipe, shipped
+from ardm.train.sharding import axis, blocks
 from distributed import run
 
 STEPS, HALF = 4, 2

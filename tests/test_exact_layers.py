@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from ardm.ans import EXP
 from ardm.errors import ArdmError
-from ardm.exact.arbiter import Arbiter
-from ardm.exact.machine import Machine
+from ardm.exact.backend import Machine
 from ardm.exact.operations import Asked, bound, inputs
 from ardm.exact.operations import given as begins
 from ardm.exact.program import Op, Program
+from ardm.exact.reference import Arbiter
 from exactly import Bench, ends, same, table_of, within
 
 SEEDS = st.integers(0, 2**32 - 1)

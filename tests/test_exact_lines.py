@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ardm.errors import ArdmError
-from ardm.exact.arbiter import Arbiter, rows
-from ardm.exact.heads import IMPOSSIBLE
+from ardm.exact.backend import Machine
+from ardm.exact.frequencies import IMPOSSIBLE
 from ardm.exact.lines import MODULUS, SPREAD, STEP
-from ardm.exact.machine import Machine
 from ardm.exact.operations import Asked
 from ardm.exact.program import Op, Program
+from ardm.exact.reference import Arbiter, rows
 from exactly import Bench, asked, ends, same, table_of
 
 SEEDS = st.integers(0, 2**32 - 1)

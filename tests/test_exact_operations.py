@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from ardm.ans import EXP, TOTAL
 from ardm.errors import ArdmError
-from ardm.exact.arbiter import Arbiter, rows
-from ardm.exact.heads import RADIX, Blocks, Mixture, Softmax, mixture_weights, radices
-from ardm.exact.machine import Machine
+from ardm.exact.backend import Machine
+from ardm.exact.frequencies import RADIX, Blocks, Mixture, Softmax, mixture_weights, radices
 from ardm.exact.operations import Asked, certify, made
 from ardm.exact.program import Op, Program
-from ardm.exact.tables import FINE, REACH, REST, SIGMOID, UNITY
+from ardm.exact.reference import Arbiter, rows
+from ardm.exact.sigmoid import FINE, REACH, REST, SIGMOID, UNITY
 from exactly import Bench, asked, ends, same, table_of, within
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ardm.codec import ModelCoder
-from ardm.exact.arbiter import Arbiter
-from ardm.exact.machine import Machine
+from ardm.codec.coder import ModelCoder
+from ardm.exact.backend import Machine
 from ardm.exact.model import NAME, CodecModel, fingerprint
-from ardm.export import Precision
-from ardm.export_unet import unet
+from ardm.exact.reference import Arbiter
+from ardm.export.convert import Precision
+from ardm.export.unet import unet
 from bundles import exact
 from exact_by_the_page import EXP, SIGMOID, Model
 from linemodels import SCHEMA, coder, items
@@ -43,7 +43,7 @@ def compare(page, coder, samples):
 
 def test_the_tables():
     from ardm import ans
-    from ardm.exact import tables
+    from ardm.exact import sigmoid as tables
 
     assert ans.EXP.tolist() == EXP
     assert tables.SIGMOID.tolist() == SIGMOID

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from ardm.ans import GRID
 from ardm.digits import Digits
 from ardm.errors import ArdmError
-from ardm.exact.machine import Machine
+from ardm.exact.backend import Machine
 from ardm.exact.operations import Asked
-from ardm.export import Precision
-from ardm.export_layers import Layers, Value, gelu, logistic, swish, unsupported, watched
+from ardm.export.builder import Layers, Value, gelu, logistic, swish, unsupported, watched
+from ardm.export.convert import Precision
 from exactly import same, table_of
 from toys import generator
 

@@ -9,13 +9,13 @@ import torch
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.exact.arbiter import Arbiter
-from ardm.exact.heads import RADIX
-from ardm.exact.machine import Machine
+from ardm.exact.backend import Machine
+from ardm.exact.frequencies import RADIX
 from ardm.exact.operations import Asked
-from ardm.export import Precision
-from ardm.export_unet import unet
-from ardm.zoo import ModelConfig, build
+from ardm.exact.reference import Arbiter
+from ardm.export.convert import Precision
+from ardm.export.unet import unet
+from ardm.models.build import ModelConfig, build
 from exactly import CONTAINERS, same, table_of
 from toys import generator, tiny_image
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ardm import zoo
-from ardm.config import shipped
+from ardm.models import build as zoo
+from ardm.train.recipe import shipped
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

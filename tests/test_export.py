@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ardm import codec
 from ardm.bundle import Bundle
+from ardm.codec import coder as codec
 from ardm.errors import ArdmError
-from ardm.exact.arbiter import Arbiter
-from ardm.exact.machine import EXACT, Machine, groups, small
+from ardm.exact.backend import EXACT, Machine, groups, small
 from ardm.exact.model import fingerprint
 from ardm.exact.operations import Asked, Bound, certify
-from ardm.export import SINGLE, Precision, coding_order, cost, export, measured, unsupported
+from ardm.exact.reference import Arbiter
+from ardm.export.convert import SINGLE, Precision, coding_order, cost, export, measured, unsupported
+from ardm.export.quantise import PAIR, faked, matrix, narrow, scales, watching
 from ardm.orders import OrderConfig
-from ardm.quantise import PAIR, faked, matrix, narrow, scales, watching
 from bundles import exact, liked, smooth, tiny
 from toys import generator
 
@@ -68,7 +68,7 @@ def test_cost_is_measured_along_the_coding_order():
 
 
 def test_the_fewest_bits_that_cost_little_are_taken(monkeypatch):
-    from ardm import export as module
+    from ardm.export import convert as module
 
     bundle, seen = tiny(**KINDS["mixture"]), []
     monkeypatch.setattr(module, "AIM", math.inf)

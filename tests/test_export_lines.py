@@ -9,16 +9,16 @@ import torch
 from ardm.bundle import Bundle
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
-from ardm.exact.arbiter import Arbiter
-from ardm.exact.machine import Machine
+from ardm.exact.backend import Machine
 from ardm.exact.model import NAME, fingerprint
 from ardm.exact.model import load as load_codec
 from ardm.exact.operations import Asked
 from ardm.exact.program import Program
-from ardm.export import coding_order, export, unsupported
-from ardm.export_lines import table
+from ardm.exact.reference import Arbiter
+from ardm.export.convert import coding_order, export, unsupported
+from ardm.export.sequences import table
+from ardm.models.build import ModelConfig, build
 from ardm.orders import OrderConfig
-from ardm.zoo import ModelConfig, build
 from bundles import by_formula
 from exactly import same
 from linemodels import SCHEMA, SIZES, bundle, codec, coder, exported, items

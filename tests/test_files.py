@@ -18,17 +18,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ardm import admission, archives, files, formats, frames, places
-from ardm.admission import Budget
-from ardm.archives import extract, make, restore_archive
-from ardm.container import Form, Header, name_fault
+from ardm import formats
+from ardm.atomic import WINDOWS, Naming
+from ardm.codec import frames
+from ardm.codec.container import Form, Header, name_fault
+from ardm.codec.frames import FrameInfo, describe
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing
-from ardm.files import Engine, How, compress_file, decompress_file
-from ardm.frames import FrameInfo, describe
-from ardm.pictures import read_image
-from ardm.places import Found, item_name, restored_path, safe_names, walk
-from ardm.whole import WINDOWS, Naming
+from ardm.files import folders as archives
+from ardm.files import limits as admission
+from ardm.files import paths as places
+from ardm.files import single as files
+from ardm.files.folders import extract, make, restore_archive
+from ardm.files.limits import Budget
+from ardm.files.paths import Found, item_name, restored_path, safe_names, walk
+from ardm.files.single import Engine, How, compress_file, decompress_file
+from ardm.media.pictures import read_image
 from test_frames import Small, models
 
 TEXT = b"".join(f"line {i} of some text\n".encode() for i in range(400))
@@ -143,10 +148,10 @@ def test_bytes_alone_need_neither_a_model_nor_pytorch(tmp_path):
     script = """
 import sys
 from pathlib import Path
-from ardm.files import compress_file, decompress_file
+from ardm.files.single import compress_file, decompress_file
 folder = Path(sys.argv[1])
 decompress_file(compress_file(folder / "x.txt").target, folder / "y.txt")
-assert not {"torch", "ardm.codec"} & set(sys.modules)
+assert not {"torch", "ardm.codec.coder"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
     assert (tmp_path / "y.txt").read_bytes() == BINARY

@@ -9,9 +9,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ardm import flacstream
+from ardm.codec import flacstream
+from ardm.codec.flacstream import SEEK, STREAM, Broken, Head
 from ardm.content import Content, Kind
-from ardm.flacstream import SEEK, STREAM, Broken, Head
 from ardm.formats import read, render
 
 try:

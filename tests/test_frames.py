@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import by_the_page
-from ardm import ans, container, frames, stored
-from ardm.container import Form, Header, Limits, varint
+from ardm import ans
+from ardm.codec import container, frames
+from ardm.codec import fallback as stored
+from ardm.codec.container import Form, Header, Limits, varint
+from ardm.codec.frames import compress, compress_archive, decompress, describe, open_archive
 from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
-from ardm.frames import compress, compress_archive, decompress, describe, open_archive
 
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ardm import codec
+from ardm.codec import coder as codec
 from ardm.errors import CodecError, Unsupported
 from ardm.exact.model import load
 

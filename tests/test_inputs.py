@@ -10,9 +10,9 @@ import torch
 import ardm
 from ardm import inputs, likelihood, objective, walk
 from ardm import plan as plans
-from ardm.config import from_values
 from ardm.errors import ArdmError
 from ardm.schedule import LossCurve
+from ardm.train.recipe import from_values
 from bundles import BAYER, exact
 from toys import generator, some_data, toy
 

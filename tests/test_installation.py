@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ardm import flacstream, frames, stored
-from ardm.container import Method, varint
+from ardm.codec import fallback as stored
+from ardm.codec import flacstream, frames
+from ardm.codec.container import Method, varint
 from ardm.content import Content, Kind
 from ardm.formats import read, render
 
@@ -74,8 +75,9 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 import numpy as np
-from ardm import codec, formats, frames, stored
-from ardm.container import Method, Reader
+from ardm import formats
+from ardm.codec import coder as codec, frames, fallback as stored
+from ardm.codec.container import Method, Reader
 assert "soundfile" not in BLOCKED or stored.flacstream.library() is None
 golden, folder = map(Path, sys.argv[2:4])
 models = codec.maker("auto", "cpu", 1, [golden])

@@ -22,18 +22,23 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ardm import admission, archives, files, formats, frames, stored
-from ardm.admission import DENSEST, HELD, MEMORY, PATIENCE, PIXELS, Budget, Patience, admit, estimate, reading
-from ardm.cli import app
-from ardm.container import MAX_ABOUT, Form, Header, pack_lengths
+from ardm import formats
+from ardm.cli.app import app
+from ardm.codec import fallback as stored
+from ardm.codec import frames
+from ardm.codec.container import MAX_ABOUT, Form, Header, pack_lengths
+from ardm.codec.frames import compress_archive, describe
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.model import NAME
 from ardm.exact.model import load as load_codec
-from ardm.files import Engine, How, check_file, compress_file, decompress_file
+from ardm.files import folders as archives
+from ardm.files import limits as admission
+from ardm.files import single as files
+from ardm.files.limits import DENSEST, HELD, MEMORY, PATIENCE, PIXELS, Budget, Patience, admit, estimate, reading
+from ardm.files.paths import Found
+from ardm.files.single import Engine, How, check_file, compress_file, decompress_file
 from ardm.formats.claims import Claim, claim
-from ardm.frames import compress_archive, describe
-from ardm.places import Found
 from bundles import exact
 from test_files import info
 from test_frames import Small
@@ -499,8 +504,11 @@ def test_who_catches_everything_lets_short_memory_through():
 
 STARVED = """
 import resource, sys
-from ardm import archives, cli, files, formats, frames  # what is loaded is not what is asked
-from ardm.engine import Engine
+from ardm import formats
+from ardm.files import folders as archives, single as files
+from ardm.cli import app as cli
+from ardm.codec import frames  # what is loaded is not what is asked
+from ardm.codec.engine import Engine
 Engine.coder = lambda self, content: None
 import numpy, PIL.PngImagePlugin
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -627,9 +635,10 @@ def hostile(tmp_path_factory):
     script = """
 import json, resource, sys, time
 from pathlib import Path
-from ardm import codec, exact
+from ardm import exact
+from ardm.codec import coder as codec
 from ardm.errors import ArdmError
-import ardm.exact.arbiter
+import ardm.exact.reference
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 30), size + (1 << 30)))
 found = {}

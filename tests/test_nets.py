@@ -12,11 +12,11 @@ import torch
 from ardm import plan as plans
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.models.build import PRESETS, ModelConfig, build, preset
 from ardm.nets import Local, UNet
-from ardm.nets.near import SPREAD_FLOOR, box_mean, neighbours
+from ardm.nets.neighbours import SPREAD_FLOOR, box_mean, neighbours
 from ardm.objective import Steps, bound_step, draw
 from ardm.walk import sample, score
-from ardm.zoo import PRESETS, ModelConfig, build, preset
 from toys import all_data, everywhere, generator, randomise, some_data, tiny_image
 
 VARIANTS = {

@@ -5,11 +5,11 @@ import pytest
 from typer.testing import CliRunner
 
 from ardm.bundle import load
-from ardm.cli import app
-from ardm.config import DataConfig, Recipe, TrainConfig
+from ardm.cli.app import app
+from ardm.models.build import preset
 from ardm.orders import OrderConfig
-from ardm.train import Trainer
-from ardm.zoo import preset
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig
+from ardm.train.trainer import Trainer
 
 
 def ardm(*words):
@@ -96,7 +96,7 @@ def test_samples_of_an_array_keep_their_form(tmp_path):
 
 
 def test_what_a_terminal_would_obey_is_not_printed(tmp_path, capsys):
-    from ardm.cli_generate import _write
+    from ardm.cli.generate import _write
 
     letters = np.frombuffer(b"a\x1b[31mb\x9bc", np.uint8)[None].astype(np.int64)
     _write("text", letters, tmp_path / "s.txt", b"", None, 0, False)
@@ -151,7 +151,8 @@ def test_a_model_behind_a_link_stays_behind_it(tmp_path):
 def test_a_codec_of_an_earlier_state_is_not_sampled_for_the_model(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
-    from ardm import cli_generate, codec
+    from ardm.cli import generate as cli_generate
+    from ardm.codec import coder as codec
 
     model = trained(tmp_path, 2)
     for of, expected in ((load(model).identity, False), ("0" * 16, False)):

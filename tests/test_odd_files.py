@@ -16,11 +16,12 @@ import soundfile
 import tifffile
 from PIL import Image
 
-from ardm import formats, frames
+from ardm import formats
+from ardm.codec import frames
+from ardm.codec.engine import Engine
 from ardm.content import Content, Kind
-from ardm.engine import Engine
 from ardm.errors import ArdmError
-from ardm.files import How, compress_file, decompress_file, parse, rendered
+from ardm.files.single import How, compress_file, decompress_file, parse, rendered
 from ardm.formats import BYTE_FOR_BYTE
 from fuzz_inputs import ADAM7, passes
 from test_formats import chunk, header, loaded, noise, npy, picture, png, saved, several, sound

@@ -9,7 +9,7 @@ import pytest
 from ardm import formats
 from ardm.content import Kind
 from ardm.errors import ArdmError
-from ardm.outputs import ENDINGS, csv_of, text_of, wav_of, write
+from ardm.media.samples import ENDINGS, csv_of, text_of, wav_of, write
 from ardm.schema import Schema, learn
 from linemodels import SCHEMA, items, sound
 

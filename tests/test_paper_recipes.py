@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ardm.config import load_recipe, shipped
-from ardm.train import Trainer
+from ardm.train.recipe import load_recipe, shipped
+from ardm.train.trainer import Trainer
 
 SMALL = ("model.width=16", "model.blocks=2", "train.steps=2", "train.batch=2", "train.valid_every=2")
 PAPER = [name for name in shipped() if name.startswith("paper/")]

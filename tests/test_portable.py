@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ardm import codec as codecs
+from ardm.codec import coder as codecs
 from ardm.exact.model import NAME
 from bundles import exact
 from linemodels import codec

@@ -13,14 +13,14 @@ import torch
 from ardm import plan as plans
 from ardm.api import score
 from ardm.bundle import load
-from ardm.config import DataConfig, Recipe, TrainConfig
 from ardm.digits import Digits, Sites
 from ardm.likelihood import bound, causal, curve, exact, mixture, policy_bound
+from ardm.models.build import BODIES, HEADS, PRESETS, ModelConfig, build, preset
 from ardm.objective import Steps, absorbing_step, bound_step, causal_step, draw, plan_step
 from ardm.orders import OrderConfig
-from ardm.train import Trainer
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig
+from ardm.train.trainer import Trainer
 from ardm.walk import sample
-from ardm.zoo import BODIES, HEADS, PRESETS, ModelConfig, build, preset
 from bundles import smooth
 from toys import generator, randomise
 

@@ -14,17 +14,17 @@ from accelerate.state import AcceleratorState, GradientState
 from typer.testing import CliRunner
 
 from ardm import api, data, likelihood
-from ardm.bodies import NO_LABEL
 from ardm.bundle import Bundle, load
-from ardm.cli import app
-from ardm.config import DataConfig, Recipe, TrainConfig, load_recipe
+from ardm.cli.app import app
 from ardm.data import Dataset
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
+from ardm.models.bodies import NO_LABEL
+from ardm.models.build import ModelConfig, build, preset
 from ardm.orders import OrderConfig
-from ardm.train import Trainer
-from ardm.trainlog import Log
-from ardm.zoo import ModelConfig, build, preset
+from ardm.train.log import Log
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig, load_recipe
+from ardm.train.trainer import Trainer
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -147,7 +147,7 @@ def test_the_command_says_when_best_and_last_part_and_that_a_codec_is_of_other_w
 ):
     from types import SimpleNamespace
 
-    from ardm import codec
+    from ardm.codec import coder as codec
 
     path = tmp_path / "r.yaml"
     path.write_text(json.dumps(recipe(folder, steps=4).to_dict()))

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from ardm import codec
+from ardm.codec import coder as codec
 from ardm.exact.operations import Asked
 from bundles import coder
 from test_codec import MODELS, both_ways, jobs, pictures

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from ardm import flacstream, stored
-from ardm.container import Method, Reader, deflate, varint
+from ardm.codec import fallback as stored
+from ardm.codec import flacstream
+from ardm.codec.container import Method, Reader, deflate, varint
+from ardm.codec.fallback import restore, store
 from ardm.content import Kind
 from ardm.errors import CodecError, Unsupported
-from ardm.stored import restore, store
 
 QUICK = settings(deadline=None, max_examples=100)
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 12))

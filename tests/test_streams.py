@@ -17,11 +17,15 @@ import pytest
 import typer
 from PIL import Image
 
-from ardm import archives, cli_codec, demo, export, formats
-from ardm.cli import app
+from ardm import formats
+from ardm.cli import demo
+from ardm.cli.app import app
+from ardm.cli import files as cli_codec
 from ardm.errors import CodecError, ModelMissing
-from ardm.files import How, Unwritten, compress_file, put, read_up_to, write_all
-from ardm.places import walk
+from ardm.export import convert as export
+from ardm.files import folders as archives
+from ardm.files.paths import walk
+from ardm.files.single import How, Unwritten, compress_file, put, read_up_to, write_all
 from test_files import TEXT, write
 from tests_support import make_data, make_model
 
@@ -377,7 +381,7 @@ def folder(tmp_path_factory):
 
 SCRIPT = """
 import os, resource, sys
-import ardm.cli
+import ardm.cli.app
 from ardm.__main__ import main
 
 for arguments, out in eval(sys.argv[1]):

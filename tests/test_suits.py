@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ardm import archives, codec
-from ardm import engine as engines
+from ardm.codec import coder as codec
+from ardm.codec import engine as engines
+from ardm.codec.engine import Engine
+from ardm.codec.suits import DRAWINGS, LETTERS, PICTURES, TEXT, TEXT_MOST, suited
 from ardm.content import Content, Kind
-from ardm.engine import Engine
 from ardm.errors import ModelMissing
-from ardm.files import How
-from ardm.suits import DRAWINGS, LETTERS, PICTURES, TEXT, TEXT_MOST, suited
+from ardm.files import folders as archives
+from ardm.files.single import How
 from linemodels import codec as model_of
 from linemodels import sound
 

@@ -6,10 +6,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ardm import source as sources
 from ardm import walk as walking
+from ardm.models.build import build, preset
 from ardm.plan import shuffled
 from ardm.source import Draw, Score
 from ardm.walk import last, walk
-from ardm.zoo import build, preset
 
 WAITING = {
     "aten::nonzero",

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ardm import codec, frames, tablecoder
 from ardm.ans import Decoder, Encoder
+from ardm.codec import coder as codec
+from ardm.codec import frames
+from ardm.codec import tables as tablecoder
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.schema import Schema

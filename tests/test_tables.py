@@ -12,9 +12,9 @@ from ardm import plan as plans
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.heads import ColumnHead
+from ardm.models.build import ModelConfig, build, preset
 from ardm.nets.table import ColumnOutput, Direct
 from ardm.walk import sample, score
-from ardm.zoo import ModelConfig, build, preset
 from sequences import (
     answers_belong_to_sites_and_items,
     every_parameter_is_trained,

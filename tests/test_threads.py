@@ -12,8 +12,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from ardm.__main__ import WAITING
-from ardm.cli import app
-from ardm.exact import machine
+from ardm.cli.app import app
+from ardm.exact import backend as machine
 from bundles import coder
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -109,7 +109,7 @@ def test_every_command_that_computes_takes_threads(command):
 
 
 def test_bench_hands_threads_on(monkeypatch, tmp_path):
-    from ardm import cli_bench
+    from ardm.cli import bench as cli_bench
 
     seen = []
     monkeypatch.setattr(

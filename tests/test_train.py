@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from ardm.bundle import load
-from ardm.config import DataConfig, Recipe, TrainConfig
 from ardm.errors import ArdmError
+from ardm.models.build import preset
 from ardm.orders import OrderConfig
-from ardm.train import Trainer, rate_at, seeded
-from ardm.zoo import preset
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig
+from ardm.train.trainer import Trainer, rate_at, seeded
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +148,8 @@ def test_the_model_folder_holds_the_average_and_its_recipe(folder, tmp_path):
 
 KILLED = """
 import os, sys, json
-from ardm.config import Recipe, from_values
-from ardm.train import Trainer
+from ardm.train.recipe import Recipe, from_values
+from ardm.train.trainer import Trainer
 trainer = Trainer(from_values(Recipe, json.load(open(sys.argv[1]))), sys.argv[2], resume=len(sys.argv) > 3, cpu=True)
 for progress in trainer:
     os.write(1, f"{progress.step} {progress.loss!r}\\n".encode())  # whole lines, also from two processes

@@ -9,14 +9,14 @@ from PIL import Image
 
 from ardm import data
 from ardm.bundle import load
-from ardm.causal import CausalModel
-from ardm.config import DataConfig, Recipe, TrainConfig, from_values
 from ardm.data import Dataset
 from ardm.errors import ArdmError
+from ardm.models.build import ModelConfig, preset
+from ardm.models.causal import CausalModel
 from ardm.orders import OrderConfig
-from ardm.train import Trainer, fitted, objective_of
-from ardm.trainlog import Log
-from ardm.zoo import ModelConfig, preset
+from ardm.train.log import Log
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig, from_values
+from ardm.train.trainer import Trainer, fitted, objective_of
 
 
 @pytest.fixture(scope="module")

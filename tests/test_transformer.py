@@ -9,9 +9,9 @@ import torch
 from ardm import plan as plans
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
+from ardm.models.build import ModelConfig, build, preset
 from ardm.nets.transformer import rotary_angles, turned
 from ardm.walk import sample, score
-from ardm.zoo import ModelConfig, build, preset
 from sequences import (
     answers_belong_to_sites_and_items,
     every_parameter_is_trained,
@@ -133,7 +133,7 @@ def test_the_paper_size_is_the_papers():
     config = preset("text-paper", shape=(250,), classes=27)
     assert (config.attends, config.within) == (12, 3072)
     with torch.device("meta"):
-        from ardm.zoo import BODIES, _head
+        from ardm.models.build import BODIES, _head
 
         number = sum(p.numel() for m in (BODIES["transformer"].body(config), _head(config)) for p in m.parameters())
     assert number == pytest.approx(85.06e6, rel=1e-3)

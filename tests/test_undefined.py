@@ -25,11 +25,11 @@ from ardm.likelihood import (
     policy_bound,
 )
 from ardm.model import Model
+from ardm.models.build import ModelConfig
 from ardm.plan import Confident
 from ardm.schedule import LossCurve, absorbing_cost, continuous_cost, cost, optimal
 from ardm.source import Decode, Draw, Encode, Faults, Score, undefined
 from ardm.walk import last, sample, score, walk
-from ardm.zoo import ModelConfig
 from toys import generator
 
 D, K = 6, 4

@@ -8,10 +8,10 @@ import torch
 from ardm import plan as plans
 from ardm.digits import Sites
 from ardm.errors import ArdmError
+from ardm.models.build import BODIES, ModelConfig, _head, build, preset
 from ardm.nets.wavenet import BOXES, PRIOR, nearby
 from ardm.objective import Steps, bound_step
 from ardm.walk import sample, score
-from ardm.zoo import BODIES, ModelConfig, _head, build, preset
 from sequences import (
     answers_belong_to_sites_and_items,
     every_parameter_is_trained,

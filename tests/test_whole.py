@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ardm import whole
+from ardm import atomic as whole
+from ardm.atomic import remove, sweep, whole_folder, write_whole
 from ardm.errors import ArdmError
-from ardm.whole import remove, sweep, whole_folder, write_whole
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -218,7 +218,7 @@ def test_a_folder_that_appears_meanwhile_stays(tmp_path):
 KILLED = """
 import sys, time
 from pathlib import Path
-from ardm.whole import whole_folder, write_whole
+from ardm.atomic import whole_folder, write_whole
 folder = Path(sys.argv[1])
 def wait(new):
     new.write_text("half")

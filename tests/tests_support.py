@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from ardm.bundle import Bundle
+from ardm.models.build import build, preset
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
-from ardm.zoo import build, preset
 
 
 def make_data(folder):

@@ -13,7 +13,7 @@ from ardm import plan as plans
 from ardm.digits import Maps, Sites
 from ardm.heads import DigitHead, MixtureHead, ValueHead
 from ardm.model import Model
-from ardm.zoo import ModelConfig, build
+from ardm.models.build import ModelConfig, build
 
 WIDTH = 6
 HEADS = {"digits": DigitHead, "values": ValueHead, "mixture": lambda alphabet, width: MixtureHead(alphabet, width, 2)}

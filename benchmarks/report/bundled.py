@@ -14,9 +14,10 @@ from rates import held_out, policies, shape, symmetry, table
 from torch import Tensor
 
 import ardm
-from ardm import codec, data, likelihood
+from ardm import data, likelihood
 from ardm.bundle import load
-from ardm.export import cost
+from ardm.codec import coder as codec
+from ardm.export.convert import cost
 from ardm.orders import RANKS
 from ardm.plan import image, shuffled
 

@@ -22,10 +22,10 @@ import torch
 import ardm
 from ardm import likelihood
 from ardm.bundle import Bundle, load
-from ardm.config import load_recipe
 from ardm.errors import ArdmError
-from ardm.train import Trainer
-from ardm.trainlog import Log
+from ardm.train.log import Log
+from ardm.train.recipe import load_recipe
+from ardm.train.trainer import Trainer
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 0

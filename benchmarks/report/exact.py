@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ardm import objective, schedule
 from ardm.digits import Digits, Partial, Sites
+from ardm.models.build import ModelConfig, build, preset
 from ardm.objective import Steps, bound_step
 from ardm.plan import Plan
 from ardm.walk import score
-from ardm.zoo import ModelConfig, build, preset
 
 
 def arbitrary(config: ModelConfig, seed: int = 0) -> nn.Module:

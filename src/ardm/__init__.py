@@ -14,36 +14,36 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ardm.adapters import huggingface, wrap
     from ardm.api import fill, make_plan, sample, score
     from ardm.bundle import Bundle, load
-    from ardm.causal import CausalModel
-    from ardm.config import Recipe, load_recipe
     from ardm.digits import Digits, Maps, Partial
     from ardm.errors import ArdmError, CodecError
-    from ardm.memory import compress, decompress
+    from ardm.files.memory import compress, decompress
     from ardm.model import Model
+    from ardm.models.build import build
+    from ardm.models.causal import CausalModel
+    from ardm.models.config import ModelConfig, preset
+    from ardm.models.wrap import huggingface, wrap
     from ardm.plan import Plan
     from ardm.schedule import LossCurve, Schedule
-    from ardm.sizes import ModelConfig, preset
-    from ardm.zoo import build
+    from ardm.train.recipe import Recipe, load_recipe
 
 __version__ = version("ardm")
 
 _ROOMS = {
-    "adapters": "huggingface wrap",
+    "models.wrap": "huggingface wrap",
     "api": "fill make_plan sample score",
     "bundle": "Bundle load",
-    "causal": "CausalModel",
-    "config": "Recipe load_recipe",
+    "models.causal": "CausalModel",
+    "train.recipe": "Recipe load_recipe",
     "digits": "Digits Maps Partial",
     "errors": "ArdmError CodecError",
-    "memory": "compress decompress",
+    "files.memory": "compress decompress",
     "model": "Model",
     "plan": "Plan",
     "schedule": "LossCurve Schedule",
-    "sizes": "ModelConfig preset",
-    "zoo": "build",
+    "models.config": "ModelConfig preset",
+    "models.build": "build",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 

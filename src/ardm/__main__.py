@@ -17,7 +17,7 @@ def main() -> None:
     _occupy()
     wait_asleep()
     try:
-        from ardm.cli import app
+        from ardm.cli.app import app
 
         app()
     except KeyboardInterrupt:

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from ardm import inputs, likelihood, planning
 from ardm.bundle import Bundle
-from ardm.causal import CausalModel
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
 from ardm.model import Model
+from ardm.models.causal import CausalModel
+from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import AnyPlan, raster
 from ardm.schedule import Schedule
-from ardm.sizes import ModelConfig
 from ardm.source import Draw
 from ardm.walk import last, walk
 

@@ -28,17 +28,17 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ardm.bodies import Condition
-from ardm.config import from_values
+from ardm.atomic import _abandoned, _locked
 from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.stores import Claims, claims
 from ardm.model import Model
+from ardm.models.bodies import Condition
+from ardm.models.build import ModelConfig, build, outline
 from ardm.orders import OrderConfig
 from ardm.precise import settled
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
-from ardm.whole import _abandoned, _locked
-from ardm.zoo import ModelConfig, build, outline
+from ardm.train.recipe import from_values
 
 if sys.platform != "win32":
     import fcntl

@@ -13,7 +13,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from ardm import frames  # noqa: E402
+from ardm.codec import frames  # noqa: E402
 from ardm.content import Content, Kind  # noqa: E402
 from ardm.exact.model import NAME  # noqa: E402
 from bundles import coder, exact, liked, smooth  # noqa: E402
@@ -83,7 +83,7 @@ def changed(data, at, value):
 
 def sealed(header):
     """A header with its check."""
-    from ardm.container import crc8
+    from ardm.codec.container import crc8
 
     return header + bytes([crc8(header)])
 
@@ -136,7 +136,7 @@ def main():
 
 def decoded(data, backend="float32"):
     """Everything in a file."""
-    from ardm import codec
+    from ardm.codec import coder as codec
 
     models = codec.maker(backend, "cpu", 1, [HERE])
     if data[5] & 128:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from ardm.ans import Ints
-from ardm.exact.heads import IMPOSSIBLE
+from ardm.exact.frequencies import IMPOSSIBLE
 from ardm.exact.operations import Asked, Bound, expect, integer, largest, made, many, mapwise, operation, rowwise
 from ardm.exact.program import Op, Program
 

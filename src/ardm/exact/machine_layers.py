@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ardm.ans import EXP, Ints
+from ardm.exact.backend import EXACT, Machine, Run, Step, builder, clamp, halve
 from ardm.exact.layers import FAR, INNER, blocks, grouped, near_sums
-from ardm.exact.machine import EXACT, Machine, Run, Step, builder, clamp, halve
 from ardm.exact.operations import Bound, largest
 from ardm.exact.program import Op
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ardm.exact.heads import IMPOSSIBLE
+from ardm.exact.backend import Machine, Run, Step, builder
+from ardm.exact.frequencies import IMPOSSIBLE
 from ardm.exact.lines import MODULUS, SPREAD, STEP, contexts, offsets, segments
-from ardm.exact.machine import Machine, Run, Step, builder
 from ardm.exact.program import Op
 
 

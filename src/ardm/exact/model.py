@@ -31,7 +31,7 @@ from safetensors.numpy import save
 
 from ardm.ans import Ints
 from ardm.errors import ArdmError, cause, out_of_memory
-from ardm.exact.heads import Rows
+from ardm.exact.frequencies import Rows
 from ardm.exact.operations import Asked, Bound
 from ardm.exact.program import Arrays, Program, digest
 from ardm.exact.stores import claims, elements

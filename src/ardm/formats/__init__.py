@@ -22,12 +22,12 @@ from dataclasses import replace
 from io import BytesIO
 from types import MappingProxyType
 
-from ardm.container import MAX_ABOUT
+from ardm.codec.container import MAX_ABOUT
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import bmp, flac, npy, png, ppm, tiff, wav, webp
 from ardm.formats.claims import Claim, claim
-from ardm.formats.kit import ALLOWED, MAX_SAMPLES, Kept, Read, guarded, image, kept, shown
+from ardm.formats.common import ALLOWED, MAX_SAMPLES, Kept, Read, guarded, image, kept, shown
 from ardm.formats.npy import items, joined
 
 __all__ = [

@@ -15,7 +15,7 @@ import numpy as np
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
 from ardm.formats import ranges
-from ardm.formats.kit import Kept, admit, image, indices, narrow, pack, pixels, planes, unpack, widen
+from ardm.formats.common import Kept, admit, image, indices, narrow, pack, pixels, planes, unpack, widen
 
 _RAMP = bytes(value for grey in range(256) for value in (grey, grey, grey, 0))
 _MASKS = struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ardm import flacstream
+from ardm.codec import flacstream
+from ardm.codec.flacstream import SEEK, Broken, Head, Ints
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
-from ardm.flacstream import SEEK, Broken, Head, Ints
 from ardm.formats import wav
-from ardm.formats.kit import ALLOWED, MAX_SAMPLES, Kept, Read, admit
+from ardm.formats.common import ALLOWED, MAX_SAMPLES, Kept, Read, admit
 
 _PADDING = 1
 _POINT = struct.Struct(

@@ -22,7 +22,7 @@ from numpy.lib import format as npy
 from ardm.content import MAX_LAYOUT, Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.formats import ranges, wav
-from ardm.formats.kit import MAX_SAMPLES, Kept, guarded, image, pixels
+from ardm.formats.common import MAX_SAMPLES, Kept, guarded, image, pixels
 
 _TYPE = re.compile(r"\|[bui]1|[<>][ui][248]")
 _SIDE = 8  # least side of what is taken for a picture

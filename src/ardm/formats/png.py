@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from ardm.container import MAX_ABOUT
+from ardm.codec.container import MAX_ABOUT
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
-from ardm.formats.kit import Kept, Read, admit, image, indices, narrow, pack, pixels, planes, widen
+from ardm.formats.common import Kept, Read, admit, image, indices, narrow, pack, pixels, planes, widen
 
 Chunk: TypeAlias = tuple[bytes, bytes]
 

@@ -11,7 +11,7 @@ import numpy as np
 from ardm.content import Content
 from ardm.errors import ArdmError
 from ardm.formats import ranges
-from ardm.formats.kit import Kept, admit, image, pixels, planes
+from ardm.formats.common import Kept, admit, image, pixels, planes
 
 _SPACE = rb"(?:\s|#[^\n]*\n)"
 _HEAD = re.compile(

@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 
 from ardm.content import Content
 from ardm.errors import ArdmError
-from ardm.formats.kit import Kept, Read
+from ardm.formats.common import Kept, Read
 
 Span: TypeAlias = tuple[int, int]
 """Where a range begins and ends."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
 from ardm.formats import ranges
-from ardm.formats.kit import Kept, admit, image, indices, narrow, pack, pixels, unpack, widen
+from ardm.formats.common import Kept, admit, image, indices, narrow, pack, pixels, unpack, widen
 
 Tags: TypeAlias = dict[int, tuple[int, memoryview]]
 """By number: type and bytes, which are looked at only where they are asked for: tags may share them."""

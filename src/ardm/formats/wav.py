@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.formats import ranges
-from ardm.formats.kit import Kept, admit
+from ardm.formats.common import Kept, admit
 
 _PCM = bytes.fromhex("0100000000001000800000aa00389b71")  # the subformat of extensible headers
 

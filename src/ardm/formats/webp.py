@@ -15,7 +15,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
-from ardm.formats.kit import Kept, Read, admit, image, pixels, planes
+from ardm.formats.common import Kept, Read, admit, image, pixels, planes
 
 _KNOWN = {b"ICCP": "icc", b"EXIF": "exif", b"XMP ": "xmp"}
 _FLAGS = {"icc": 0x20, "exif": 0x08, "xmp": 0x04}

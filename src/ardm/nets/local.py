@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ardm.nets.near import box_mean
+from ardm.nets.neighbours import box_mean
 from ardm.precise import wide
 
 Features = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.nets.local import Features
-from ardm.nets.near import neighbours
+from ardm.nets.neighbours import neighbours
 from ardm.precise import full
 
 

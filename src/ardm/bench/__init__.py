@@ -1,0 +1,1 @@
+"""Classical codecs, side by side with ours."""

@@ -1,0 +1,383 @@
+"""A side-by-side of codecs on the same items: sizes, rates, seconds and memory, as rows and as a table.
+
+    rows = [measure(codec, items) for codec in (*classical(items), ours("ardm -5", coder))]
+    compared = Comparison(items, rows, facts())              .table() for people, .record() for JSON
+
+Read me first: peak memory is that of the whole process, so classical codecs are to be measured before a model of ours
+is made, which loads PyTorch.  Only Linux can tell it row by row.  Seconds depend on what else the machine does.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ardm.bench.classical import Absent, Codec, Coding, same
+from ardm.codec import frames
+from ardm.codec.coder import ModelCoder
+from ardm.codec.container import Form
+from ardm.content import Content, Samples
+from ardm.errors import ModelMissing
+from ardm.files.single import Engine
+
+NOTHING = "–"
+"""A cell without a number."""
+PEAK = "Peak memory: the most that the whole process held while a row was measured, libraries and models included."
+"""What the figure is."""
+_STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a codec came to on all items, each coded alone, decoded and compared; or why there is nothing.
+
+    calls, shared: as of a Codec.  sizes: bytes of each item's file.  framing: bytes of them, in all, that hold no
+    samples.  encoding, decoding: seconds an item.  peak, held: bytes of memory, at most and before, if they are known.
+    together: one file of all items, if it was asked for and can be; its seconds are those of all.
+    why: why nothing was measured.  failed: it should have been possible.
+    """
+
+    name: str
+    version: str = ""
+    ours: bool = False
+    calls: int = 0
+    sizes: tuple[int, ...] = ()
+    framing: int = 0
+    encoding: float = math.nan
+    decoding: float = math.nan
+    peak: int | None = None
+    together: Coding | None = None
+    shared: int = 0
+    held: int | None = None
+    why: str = ""
+    failed: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Of all items."""
+        return sum(self.sizes)
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything to compare."""
+        return not self.why
+
+
+def ours(name: str, coder: frames.PartCoder[Any] | None) -> Codec:
+    """The codec of this package with a model and a number of calls; None: without a model, everything is stored."""
+
+    def models(identity: str, calls: int) -> frames.PartCoder[Any]:
+        if coder is None or not coder.identity.startswith(identity) or coder.calls != calls:
+            raise ModelMissing(f"{name} wrote a file of another model, {identity}, with {calls} calls")
+        return coder
+
+    def encode(content: Content) -> bytes:
+        return frames.compress(content, coder)[0]
+
+    def decode(data: bytes, form: Form) -> Samples:
+        return frames.decompress(data, models).samples
+
+    def framing(data: bytes) -> int:
+        return sum(frame.header_bytes for frame in frames.describe(data))
+
+    def together(items: Sequence[Content]) -> Coding:
+        began = time.perf_counter()
+        data = frames.compress_archive(items, coder=coder)[0]
+        middle = time.perf_counter()
+        decoded = list(frames.open_archive(data).items(models))
+        ended = time.perf_counter()
+        for item, back in zip(items, decoded, strict=True):
+            same(name, item.samples, back.samples)
+        return Coding((len(data),), 0, middle - began, ended - middle)
+
+    about = f"ardm {version('ardm')}" + (f", model {coder.identity[:16]}" if coder else "")
+    calls, shared = (coder.calls, weights(coder)) if coder else (0, 0)
+    return Codec(name, about, encode, decode, framing=framing, together=together, calls=calls, shared=shared)
+
+
+def weights(coder: frames.PartCoder[Any]) -> int:
+    """Bytes of what a decoder must have of a model; 0 where nobody knows."""
+    return sum(t.nbytes for t in coder.model.program.tensors.values()) if isinstance(coder, ModelCoder) else 0
+
+
+def at_levels(engine: Engine, levels: Sequence[int], item: Content) -> tuple[list[Codec], str]:
+    """Our codec at each level, of the model that an engine has for an item; or once, without a model, and why."""
+    made = []
+    for level in levels:
+        coder = replace(engine, level=level).coder(item)
+        refused = "no model is for this kind" if coder is None else coder.refuses(item)
+        if refused:
+            return [ours("ardm, no model", None)], refused
+        made.append(ours(f"ardm -{level}", coder))
+    return made, ""
+
+
+def bare(item: Content) -> Content:
+    """An item without what its file carries beside the samples, which no codec here is asked to keep."""
+    return replace(item, about={}, origin="")
+
+
+def measure(
+    codec: Codec | Absent,
+    items: Sequence[Content],
+    own: bool = False,
+    together: bool = False,
+    done: Callable[[], object] = lambda: None,
+) -> Row:
+    """One row.
+
+    items: of one kind, bare.  own: it is a codec of ours.  together: also all items in one file.  done: called after
+    each item.  What goes wrong in a codec is its row's reason, and no error.
+    """
+    if isinstance(codec, Absent):
+        return Row(codec.name, why=codec.why, ours=own)
+    row = Row(codec.name, codec.version, own, codec.calls, shared=codec.shared)
+    why = next(filter(None, map(codec.refuses, items)), "")
+    if why:
+        return replace(row, why=why)
+    try:
+        codec.compress([_small(items[0])])  # what is loaded or compiled once is no matter of an item's time
+        known = not codec.outside and forget_peak()
+        held = peak_memory() if known else None
+        coding = codec.compress(items, done)
+        peak = peak_memory() if known else None
+        whole = codec.together(items) if together else None
+    except Exception as error:  # of one codec; it says nothing about the others
+        return replace(row, why=f"failed: {str(error) or type(error).__name__}", failed=True)
+    count = len(items)
+    return replace(
+        row,
+        sizes=coding.sizes,
+        framing=coding.framing,
+        encoding=coding.encoding / count,
+        decoding=coding.decoding / count,
+        peak=peak,
+        held=held,
+        together=whole,
+    )
+
+
+def _small(item: Content) -> Content:
+    """A corner of an item: enough to wake a codec up."""
+    x = item.samples
+    side = 32 if x.shape[1] > 1 else 1024
+    return replace(item, samples=x[:, :side, :side])
+
+
+# --- the comparison ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows on items, and what else is to be known.  facts: see `facts`."""
+
+    items: Sequence[Content]
+    rows: Sequence[Row]
+    facts: dict[str, Any]
+
+    @property
+    def samples(self) -> int:
+        """Of all items, at least 1."""
+        return max(1, sum(item.samples.size for item in self.items))
+
+    @property
+    def raw_bytes(self) -> int:
+        """What the samples take."""
+        return sum(item.raw_bytes for item in self.items)
+
+    @property
+    def best(self) -> Row | None:
+        """The smallest classical codec."""
+        return min((row for row in self.rows if row.measured and not row.ours), key=lambda row: row.bytes, default=None)
+
+    @property
+    def title(self) -> str:
+        """What was measured."""
+        kinds = {"bytes": "item", "image": "picture", "audio": "sound", "array": "array"}
+        noun = kinds[self.items[0].kind.name.lower()] + "s" * (len(self.items) != 1)
+        return (
+            f"{len(self.items)} {noun}, {self.samples:,} samples, {self.raw_bytes:,} bytes raw, each a file of its own"
+        )
+
+    def rate(self, size: float) -> float:
+        """Bytes in all as bits a sample."""
+        return 8 * size / self.samples
+
+    def error(self, row: Row) -> float:
+        """The standard error of a row's mean rate over items; nan for a single one."""
+        rates = [8 * s / max(1, item.samples.size) for s, item in zip(row.sizes, self.items, strict=True)]
+        return float(np.std(rates, ddof=1) / math.sqrt(len(rates))) if len(rates) > 1 else math.nan
+
+    def to_best(self, row: Row) -> float:
+        """Size divided by that of the smallest classical codec: below 1 is smaller; nan if there is none."""
+        return row.bytes / self.best.bytes if self.best and self.best.bytes else math.nan
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Heads and cells; a row without numbers has its reason in the second cell, and no more."""
+        shared, whole = any(row.shared for row in self.rows), any(row.together is not None for row in self.rows)
+        heads = ["codec", "bytes", "bits/sample", "headerless", "to best classical", "encode", "decode", "peak memory"]
+        heads += ["shared data"] * shared + ["all in one", "encode", "decode"] * whole
+        return heads, [self._cells(row, shared, whole) for row in self.rows]
+
+    def _cells(self, row: Row, shared: bool, whole: bool) -> list[str]:
+        if not row.measured:
+            return [row.name, row.why]
+        cells = [
+            f"{row.name} ({row.calls} calls)" if row.calls else row.name,
+            f"{row.bytes:,}",
+            f"{self.rate(row.bytes):.4f}",
+            f"{self.rate(row.bytes - row.framing):.4f}",
+            NOTHING if math.isnan(self.to_best(row)) else f"{self.to_best(row):.3f}",
+            seconds(row.encoding),
+            seconds(row.decoding),
+            NOTHING if row.peak is None else f"{row.peak / 2**20:,.0f} MiB",
+        ]
+        if shared:
+            cells.append(f"{row.shared:,}" if row.shared else NOTHING)
+        if whole and row.together is not None:
+            times = (row.together.encoding, row.together.decoding)
+            cells += [f"{self.rate(sum(row.together.sizes)):.4f}", *(seconds(t / len(self.items)) for t in times)]
+        elif whole:
+            cells += [NOTHING] * 3
+        return cells
+
+    def versions(self) -> list[str]:
+        """Of everything that was measured."""
+        return list(dict.fromkeys(row.version for row in self.rows if row.measured and row.version))
+
+    def record(self) -> dict[str, Any]:
+        """Everything, as JSON holds it: nan is null."""
+        return {
+            "kind": self.items[0].kind.name.lower(),
+            "items": len(self.items),
+            "samples": self.samples,
+            "raw_bytes": self.raw_bytes,
+            "best_classical": self.best.name if self.best else None,
+            **self.facts,
+            "peak_memory": PEAK,
+            "rows": [self._record(row) for row in self.rows],
+        }
+
+    def _record(self, row: Row) -> dict[str, Any]:
+        if not row.measured:
+            return {"name": row.name, "version": row.version, "ours": row.ours, "why": row.why, "failed": row.failed}
+        numbers: dict[str, Any] = {
+            "bytes": row.bytes,
+            "bits_per_sample": self.rate(row.bytes),
+            "standard_error": self.error(row),
+            "headerless_bits_per_sample": self.rate(row.bytes - row.framing),
+            "to_best_classical": self.to_best(row),
+            "together": None,
+        }
+        if row.together is not None:
+            size, count = sum(row.together.sizes), len(self.items)
+            numbers["together"] = {
+                "bytes": size,
+                "bits_per_sample": self.rate(size),
+                "encoding": row.together.encoding / count,
+                "decoding": row.together.decoding / count,
+            }
+        record = {**asdict(row), **numbers, "sizes": list(row.sizes)}
+        clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
+        return {k: v for k, v in clean.items() if k not in ("why", "failed")}
+
+
+def seconds(time: float) -> str:
+    """A duration in three digits."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if time >= size:
+            return f"{time / size:.3g} {unit}" if time < 999.5 * size else f"{time / size:.0f} {unit}"
+    return f"{1e6 * time:.3g} µs"
+
+
+def markdown(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table; short rows are filled up."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    rows = [heads, rule, *([*row, *[""] * (len(heads) - len(row))] for row in cells)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def plain(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table in columns of spaces; a reason may run across."""
+    full = [row for row in (heads, *cells) if len(row) == len(heads)]
+    widths = [max(len(row[i]) for row in full) for i in range(len(heads))]
+    widths[0] = max(len(row[0]) for row in (heads, *cells))
+    lines = []
+    for row in (heads, *cells):
+        if len(row) < len(heads):
+            lines.append(f"{row[0]:{widths[0]}}  {row[1]}")
+        else:
+            lines.append("  ".join([f"{row[0]:{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]))
+    return "\n".join(lines)
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+
+def facts(threads: int = 0) -> dict[str, Any]:
+    """Date, machine and versions, for whoever reads figures later.  threads: those that codecs may use; 0: all."""
+    return {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": threads or os.cpu_count(),
+            "system": f"{platform.system()} {platform.release()}",
+        },
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in ("ardm", "numpy", "torch")}},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def forget_peak() -> bool:
+    """Give back what is free, and have the system measure peak memory anew; whether it can."""
+    gc.collect()
+    with suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # of glibc
+    try:
+        _REFERENCES.write_text("5")
+    except OSError:
+        return False
+    return peak_memory() is not None
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held since it was last forgotten, in bytes; None where nobody knows."""
+    try:
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return None

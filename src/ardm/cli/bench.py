@@ -1,0 +1,254 @@
+"""The command `ardm bench`: our codec and the classical ones on the same files, as a table, JSON and a picture."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from ardm import formats
+from ardm.atomic import reasons, refuse_source, refuse_target, write_whole
+from ardm.bench.classical import Absent, Codec, classical, cut, others
+from ardm.bench.compare import PEAK, Comparison, Row, at_levels, bare, facts, markdown, measure, plain
+from ardm.bench.plot import ENDINGS, draw
+from ardm.cli.batch import bytes_of
+from ardm.cli.console import console, dump, errors, fail, guard, live, note, say, show
+from ardm.codec.coder import model as known_model
+from ardm.content import Content, Kind
+from ardm.errors import ArdmError
+from ardm.files.limits import PIXELS, Budget, amount, mebibytes, storing
+from ardm.files.paths import ENDING
+from ardm.files.single import Engine
+
+LEVELS = range(1, 10)
+SHARED = "Shared data: bytes that both sides need besides, once for all files: a dictionary, other files, a model."
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of one kind, or folders of them.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A bundled model, or the folder of one.")]
+Levels = Annotated[str, typer.Option(help="Our levels to measure: such as 1,5,9 or 1-9; all; or none.")]
+Train = Annotated[Path | None, typer.Option(help="A folder of other files, to train zstd's dictionary and PPMd on.")]
+Split = Annotated[bool, typer.Option("--split", help="Measure every second item, and train on those between.")]
+Size = Annotated[int, typer.Option("--cut", help="Cut files of bytes into items of so many bytes; 0: whole.", min=0)]
+Number = Annotated[int, typer.Option("--number", "-n", help="Measure so many items at most; 0: all.", min=0)]
+Together = Annotated[bool, typer.Option("--items", help="Many small files: also all of them in one, as an archive.")]
+Threads = Annotated[
+    int, typer.Option("--threads", "-T", help="Processor threads of a codec; 0: one a core.", min=0, max=1024)
+]
+Backend = Annotated[str, typer.Option(help="What runs the network: as of ardm compress.")]
+Device = Annotated[str, typer.Option(help="Where it runs: as of ardm compress.")]
+Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB.")]
+Pixels = Annotated[int, typer.Option("--max-pixels", help="Take larger pictures as bytes.", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="Everything, sizes of single items included, as JSON.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="The table in Markdown.")]
+Picture = Annotated[Path | None, typer.Option("--picture", "-p", help="Draw rates against seconds (PNG, SVG, PDF).")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the picture.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an application."""
+    app.command()(bench)
+
+
+def bench(
+    files: Files,
+    model: Model = None,
+    levels: Levels = "1,5,9",
+    train: Train = None,
+    split: Split = False,
+    size: Size = 0,
+    number: Number = 0,
+    together: Together = False,
+    threads: Threads = 1,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    memory: Memory = "2GiB",
+    max_pixels: Pixels = PIXELS,
+    as_json: Json = False,
+    as_markdown: Markdown = False,
+    picture: Picture = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sizes and seconds of our codec beside PNG, WebP, JPEG XL, FLAC, PPMd, zstd, ..., each file alone.
+
+    Every row is decoded again and compared.  Only samples count: what files carry besides is left out for everyone.
+    What learns from files (zstd's dictionary, PPMd's prime) does so from others: --train FOLDER or --split.
+    """
+    chosen, budget = _levels(levels), Budget(bytes_of(memory), max_pixels)
+    if train is not None and split:
+        raise typer.BadParameter("--train names other files and --split takes some of these; give one of them")
+    with guard():
+        _refuse_picture(picture, force)
+        if model is not None:
+            known_model(model)  # refuses one that is not there
+        items, training = _items(files, train, split, size, number, budget)
+        with _progress(quiet) as bar:
+            codecs = classical(items, training, threads or os.cpu_count() or 1)
+            rows = _measured(codecs, items, together, bar)
+            own, why = at_levels(Engine(model, backend=backend, device=device, threads=threads), chosen, items[0])
+            rows = _measured(own, items, together, bar, own=True) + rows
+        if why:
+            note(f"no model codes these files ({why}); ours stores them by general means")
+        compared = Comparison(items, rows, facts(threads))
+        _show(compared, as_json, as_markdown)
+        if picture is not None:
+            write_whole(picture, lambda path: draw(compared, path), force)
+            note(f"wrote {picture}")
+        _complain(rows)
+
+
+def _levels(text: str) -> list[int]:
+    if text in ("all", "none"):
+        return [] if text == "none" else list(LEVELS)
+    chosen: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch("([1-9])(?:-([1-9]))?", part)
+        levels = range(int(found[1]), int(found[2] or found[1]) + 1) if found else range(0)
+        if not levels:
+            raise typer.BadParameter(f"levels are numbers from 1 to 9 such as 1,5,9 or 1-9, all, or none; got {text!r}")
+        chosen.update(levels)
+    return sorted(chosen)
+
+
+def _refuse_picture(picture: Path | None, force: bool) -> None:
+    """What could not be written after the work is refused before it."""
+    if picture is None:
+        return
+    if picture.suffix.lower() not in ENDINGS:
+        raise ArdmError(f"{picture}: a picture ends in {', '.join(ENDINGS)}")
+    with reasons(f"cannot write {picture}"):
+        refuse_target(picture, force)
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+def _items(
+    files: Sequence[Path], train: Path | None, split: bool, size: int, number: int, budget: Budget
+) -> tuple[list[Content], list[Content]]:
+    """Items to measure and items to train on, no one of them among both."""
+    whole = [content for path in _expanded(files) for content in _read(path, budget)]
+    if not whole:
+        raise ArdmError(f"there is nothing to measure in {', '.join(map(str, files))}")
+    kinds = Counter(content.kind for content in whole)
+    if len(kinds) > 1:
+        counts = ", ".join(f"{count} of kind {kind.name.lower()}" for kind, count in kinds.items())
+        raise ArdmError(f"one kind is measured at a time, and here are {counts}; name fewer files")
+    items = [item for content in whole for item in cut(content, size)]
+    training = _training(train, next(iter(kinds)), whole, size, budget)
+    if split:
+        items, training = items[::2], items[1::2]
+    items = items[: number or None]
+    return items, others(training, items)
+
+
+def _training(folder: Path | None, kind: Kind, measured: Sequence[Content], size: int, budget: Budget) -> list[Content]:
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise ArdmError(f"there is no folder {folder} to train on")
+    contents = [content for path in _expanded([folder]) for content in _read(path, budget) if content.kind == kind]
+    fresh = others(contents, measured)
+    if len(fresh) < len(contents):
+        note(f"{len(contents) - len(fresh)} of the {len(contents)} to train on are among those measured: left out")
+    return [item for content in fresh for item in cut(content, size)]
+
+
+def _expanded(paths: Iterable[Path]) -> list[Path]:
+    """Files, and those in folders, by name; what is hidden stays so, and what is compressed already."""
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if not any(n.startswith(".") for n in p.relative_to(path).parts))
+            found += sorted(p for p in inside if p.is_file() and p.suffix.lower() != ENDING)
+        else:
+            found.append(path)
+    return found
+
+
+def _read(path: Path, budget: Budget) -> list[Content]:
+    """A file as items, of which only a `.npy` file (N, ...) has several."""
+    refuse_source(path)
+    with reasons(f"cannot read {path}"):
+        need = storing(path.stat().st_size)
+        if need > budget.memory:
+            raise ArdmError(
+                f"some {amount(need)} of memory are needed for {path}, and the limit is {amount(budget.memory)}; "
+                f"-M {mebibytes(need)} lets it in"
+            )
+        data = path.read_bytes()
+    several = formats.items(data) if formats.sniff(data[:64]) == "npy" else None
+    if several:
+        return list(map(bare, several))
+    read = formats.read(data, path.name, True, budget.refuses)
+    if read.content.kind == Kind.BYTES:  # what was taken for a picture or a sound and is none is worth a word
+        for text in read.notes:
+            note(f"{path}: {text}")
+    return [bare(read.content)]
+
+
+def _progress(quiet: bool) -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, console=errors, transient=True, disable=quiet or not live(errors))
+
+
+def _measured(
+    codecs: Sequence[Codec | Absent], items: Sequence[Content], together: bool, bar: Progress, own: bool = False
+) -> list[Row]:
+    rows = []
+    for codec in codecs:
+        task = bar.add_task(codec.name, total=len(items))
+        rows.append(measure(codec, items, own, together, partial(bar.advance, task)))
+        bar.remove_task(task)
+    return rows
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def _show(compared: Comparison, as_json: bool, as_markdown: bool) -> None:
+    if as_json:
+        dump(compared.record())
+        return
+    heads, cells = compared.table()
+    say(compared.title)
+    if as_markdown or not console.is_terminal:
+        say("", *(markdown if as_markdown else plain)(heads, cells).split("\n"), "")
+    else:
+        _show_rich(compared, heads, cells)
+    machine = compared.facts["machine"]
+    say(PEAK)
+    if any(row.shared for row in compared.rows):
+        say(SHARED)
+    say(
+        f"{compared.facts['date']}, {machine['processor']}, {machine['threads']} threads; {'; '.join(compared.versions())}"
+    )
+
+
+def _show_rich(compared: Comparison, heads: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    table, missing = Table(box=None, header_style="bold"), Table(box=None, show_header=False)
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="right" if i else "left", no_wrap=True)
+    for row, texts in zip(compared.rows, cells, strict=True):
+        style = "cyan" if row.ours else "bold" if row is compared.best else ""
+        (table if row.measured else missing).add_row(*map(Text, texts), style=style if row.measured else "dim")
+    show(table)
+    if missing.row_count:
+        show(missing)
+
+
+def _complain(rows: Sequence[Row]) -> None:
+    failed = [row.name for row in rows if row.failed]
+    if failed:
+        fail(f"not measured, though it should have been: {', '.join(failed)}")
+        raise typer.Exit(1)

@@ -1,0 +1,114 @@
+"""What `ardm list` shows: what files say about themselves, as records and as a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ardm.atomic import reasons, refuse_source
+from ardm.cli.console import say
+from ardm.codec import frames
+from ardm.codec.frames import FrameInfo
+from ardm.files.limits import UNLIMITED, refuse_foreign
+from ardm.files.single import described, is_ours, overview
+
+
+def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:
+    """What a file says about itself, as `list --json` gives it."""
+    if isinstance(source, Path):
+        refuse_source(source)
+        with reasons(f"cannot read {source}"), source.open("rb") as file:
+            return {"file": str(source), **_described(file, is_ours(source), verbose)}
+    return {"file": None, **_described(source, False, verbose)}
+
+
+def _described(file: BinaryIO, ours: bool, verbose: bool) -> dict[str, Any]:
+    refuse_foreign(file, ours)
+    at = file.tell()
+    infos = frames.describe(file)
+    whole = overview(infos)
+    facts = {**_facts(whole, len(infos)), "frames": len(infos), "items": whole.items}
+    if verbose and whole.items is not None:
+        file.seek(at)
+        archive = frames.open_archive(file, UNLIMITED)
+        names = archive.names or [None] * len(archive)
+        facts["entries"] = [
+            {"name": name, **_facts(archive.info(k)), **_entry(archive, k)} for k, name in enumerate(names)
+        ]
+    elif verbose and len(infos) > 1:
+        facts["entries"] = [{"name": None, **_facts(info)} for info in infos]
+    return facts
+
+
+def _entry(archive: frames.Archive, number: int) -> dict[str, Any]:
+    """What an item stands for, if it is no file."""
+    entry, leads = archive.entry(number)
+    return {"kind": entry, "size": "-", "target": os.fsdecode(leads)} if entry else {}
+
+
+def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
+    """Of one or several frames, an archive or an item."""
+    return {
+        "kind": "mixed" if info.kind is None else info.kind.name.lower(),
+        "origin": info.origin,
+        "size": described(info, count),
+        "shape": list(info.shape),
+        "bits": 16 if info.wide else 8,
+        "rate": info.rate,
+        "layout": info.layout,
+        "about": dict(info.about),
+        "samples": info.samples,
+        "raw_bytes": info.raw_bytes,
+        "file_bytes": info.file_bytes,
+        "header_bytes": info.header_bytes,
+        "ratio": info.ratio,
+        "bits_per_sample": info.bits_per_sample,
+        "model": info.model,
+        "calls": info.calls,
+        "regions": info.regions,
+        "methods": dict(info.methods),
+        "check": info.check,
+        "content_check": None if info.content_check is None else f"{info.content_check:08x}",
+        "portable": info.portable,
+    }
+
+
+_HEADS = (
+    "kind",
+    "size",
+    "bytes",
+    "raw",
+    "ratio",
+    "bits/sample",
+    "model",
+    "calls",
+    "methods",
+    "check",
+    "portable",
+    "file",
+)
+
+
+def table(records: Sequence[dict[str, Any]]) -> None:
+    """Columns, whatever the width of the terminal: names of files stand last."""
+    rows: list[tuple[str, ...]] = [_HEADS]
+    for one in records:
+        rows.append(_row(one, one["file"] or "-"))
+        each = "" if one["items"] is not None else "frame "
+        for k, entry in enumerate(one.get("entries", [])):
+            leads = f" -> {entry['target']}" if entry["kind"] == "link" else ""
+            rows.append(_row(entry, f"  {each}{k} {entry['name'] or ''}{leads}"))
+    widths = [max(len(row[k]) for row in rows) for k in range(len(_HEADS) - 1)]
+    for row in rows:
+        say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))
+
+
+def _row(r: dict[str, Any], name: str) -> tuple[str, ...]:
+    kind = f"{r['kind']} ({r['origin']})" if r["origin"] else r["kind"]
+    return (
+        kind, r["size"], str(r["file_bytes"]), str(r["raw_bytes"]), f"{r['ratio']:.2f}", f"{r['bits_per_sample']:.3f}",
+        r["model"] or "-", str(r["calls"] or "-"), "+".join(r["methods"]), r["check"], "yes" if r["portable"] else "no",
+        name,
+    )  # fmt: skip

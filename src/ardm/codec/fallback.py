@@ -1,0 +1,311 @@
+"""Samples to bytes without a model: the shortest of a few ways, which NumPy and the standard library undo.
+
+    RAW        the samples
+    CONSTANT   one sample a plane
+    DEFLATE    v length | deflate of the samples
+    LZMA       distance 1 | v length | LZMA2 of the samples, each byte less the one `distance` before it
+    FILTERED   filter 1 a plane | v length | LZMA2 of what the filters leave, low bytes and high bytes apart
+    FLAC       v length | a FLAC stream (sound; written only where libFLAC is, by the package soundfile; read everywhere)
+
+A filter says what is subtracted of each sample, modulo 2^8 or 2^16; outside a plane is nothing:
+
+    0 none       1 left, in the first column up       2 up, in the first row left       3 left + up − corner
+    4 left of left: 1 twice                           + 8: first of all, the same place of the plane before
+
+What is left over, r, is written as 2r, or −2r − 1 if it is negative: small numbers either way.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from ardm.codec import flacstream
+from ardm.codec.container import Method, Reader, deflate, inflate, varint
+from ardm.content import Kind, Samples
+from ardm.errors import CodecError, Unsupported
+
+DICTIONARY = 1 << 22
+"""Bytes that LZMA2 may look back, in every file."""
+_FILTERS = range(5)
+_BEFORE = 8
+_SMALL = 1 << 15  # bytes up to which everything is tried; above, only what a quick look prefers
+_CHUNK = 1 << 24  # bytes read at once
+
+
+def store(x: Samples, kind: Kind) -> tuple[Method, bytes]:
+    """The shortest way to hold samples (c, h, w) of a content of this kind, and its bytes."""
+    if not x.size:
+        return Method.RAW, b""
+    if (x == x[:, :1, :1]).all():
+        return Method.CONSTANT, x[:, 0, 0].tobytes()
+    raw = x.tobytes()
+    ways = [(Method.RAW, raw)]
+    if len(raw) <= _SMALL:
+        packed = deflate(raw)
+        ways.append((Method.DEFLATE, varint(len(packed)) + packed))
+    ways += _packed(x, raw, kind)
+    if kind == Kind.AUDIO and x.shape[2] > 64:
+        ways += [(Method.FLAC, varint(len(flac)) + flac) for flac in _flac(x)]
+    return min(ways, key=lambda way: len(way[1]))
+
+
+def restore(method: Method, file: Reader, out: Samples) -> None:
+    """Fill samples `out` (c, h, w) with what store made of them.
+
+    Raises CodecError where the bytes do not hold exactly that.
+    """
+    if not out.size and method != Method.RAW:
+        raise CodecError(f"damaged file: no samples are stored, and by method {int(method)}")
+    if method == Method.CONSTANT:
+        out[...] = np.frombuffer(file.take(out.shape[0] * out.itemsize, "samples"), out.dtype)[:, None, None]
+    elif method == Method.RAW:
+        _restore_raw(file, out)
+    elif method == Method.DEFLATE:
+        raw = inflate(file.take(file.varint("stored length"), "stored samples"), out.nbytes, "stored samples")
+        _fill(out, raw)
+    elif method == Method.LZMA:
+        distance = file.byte("stored samples")
+        _fill(out, _unpack(file.take(file.varint("stored length"), "stored samples"), out.nbytes, distance))
+    elif method == Method.FILTERED:
+        codes = file.take(out.shape[0], "filters")
+        residue = _unpack(file.take(file.varint("stored length"), "stored samples"), out.nbytes)
+        _unfilter(codes, residue, out)
+    elif method == Method.FLAC:
+        _restore_flac(file.take(file.varint("stored length"), "stored samples"), out)
+    else:
+        raise CodecError(f"damaged file: samples cannot be stored by method {int(method)}")
+
+
+def _fill(out: Samples, raw: bytes) -> None:
+    if len(raw) != out.nbytes:
+        raise CodecError(f"damaged file: {len(raw)} bytes of samples are stored where {out.nbytes} belong")
+    out[...] = np.frombuffer(raw, out.dtype).reshape(out.shape)
+
+
+def _restore_raw(file: Reader, out: Samples) -> None:
+    if out.nbytes > file.left:
+        raise file.short("samples")
+    if not out.flags.c_contiguous:
+        _fill(out, file.take(out.nbytes, "samples"))
+        return
+    flat = out.reshape(-1).view(np.uint8)  # a view: contiguous
+    for at in range(0, len(flat), _CHUNK):
+        here = flat[at : at + _CHUNK]
+        here[:] = np.frombuffer(file.take(len(here), "samples"), np.uint8)
+
+
+# --- LZMA2 ------------------------------------------------------------------------------------------------------------
+
+
+def _chain(distance: int, **options: int) -> list[dict[str, Any]]:
+    delta = [{"id": lzma.FILTER_DELTA, "dist": distance}] if distance else []
+    return [*delta, {"id": lzma.FILTER_LZMA2, "dict_size": DICTIONARY, **options}]
+
+
+def _pack(data: bytes, distance: int = 0, **options: int) -> bytes:
+    """LZMA2 without any wrapping; its end is marked."""
+    size = min(DICTIONARY, max(1 << 12, 1 << (len(data) - 1).bit_length()))  # a decoder may hold more
+    return lzma.compress(data, lzma.FORMAT_RAW, filters=_chain(distance, **{"preset": 9, **options, "dict_size": size}))
+
+
+def _unpack(data: bytes, size: int, distance: int = 0) -> bytes:
+    """The inverse of _pack; CodecError unless exactly `size` bytes come out of all of data."""
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_chain(distance))
+    try:
+        raw = unpacker.decompress(data, size + 1)
+    except lzma.LZMAError:
+        raise CodecError("damaged file: its stored samples cannot be unpacked") from None
+    if len(raw) != size or not unpacker.eof or unpacker.unused_data:
+        raise CodecError("damaged file: its stored samples are not as many as its header says")
+    return raw
+
+
+def _packed(x: Samples, raw: bytes, kind: Kind) -> Iterator[tuple[Method, bytes]]:
+    """LZMA2 of the samples, and of what is left of them when much is predicted; of large ones, the better at a look."""
+    distance = _distance(raw) if x.size == max(x.shape) else 0  # one run of samples
+    plain: list[tuple[int, bytes]] = [(d, raw) for d in {0, distance}]
+    codes, residue = (b"", b"") if kind == Kind.BYTES else _filter(x)
+    if len(raw) > _SMALL:
+        looks = {0: raw, distance: _delta(raw, distance), -1: residue or raw}
+        best = min(looks, key=lambda d: len(zlib.compress(looks[d], 1)))
+        plain = [(best, raw)] if best >= 0 else []
+        residue = residue if best < 0 else b""
+    for d, data in plain:
+        packed = _pack(data, d)
+        yield Method.LZMA, bytes([d]) + varint(len(packed)) + packed
+    if residue:
+        packed = _pack(residue, lc=4, lp=0, pb=0)
+        yield Method.FILTERED, codes + varint(len(packed)) + packed
+
+
+def _distance(raw: bytes) -> int:
+    """The distance at which bytes are most alike, of those of common records; 0 if none is better than the bytes."""
+    data = np.frombuffer(raw, np.uint8)
+    entropies = {d: _entropy(data[d:] - data[:-d] if d else data) for d in (0, 1, 2, 3, 4, 8)}
+    return min(entropies, key=lambda d: entropies[d])
+
+
+def _delta(raw: bytes, distance: int) -> bytes:
+    data = np.frombuffer(raw, np.uint8)
+    return (data[distance:] - data[:-distance]).tobytes() if distance else raw
+
+
+def _entropy(data: Samples) -> float:
+    """Bits a byte of bytes (n,), if each were coded by how often it occurs."""
+    count = np.bincount(data, minlength=256)
+    p = count[count > 0] / max(1, len(data))
+    return float(-(p * np.log2(p)).sum())
+
+
+# --- filters ----------------------------------------------------------------------------------------------------------
+
+
+def _left(x: Samples) -> Samples:
+    """A plane (h, w) less its left neighbours, in the first column those above."""
+    d = x.copy()
+    d[:, 1:] -= x[:, :-1]
+    d[1:, 0] -= x[:-1, 0]
+    return d
+
+
+def _unleft(d: Samples) -> Samples:
+    d = d.copy()
+    d[:, 0] = np.cumsum(d[:, 0], dtype=d.dtype)
+    return np.cumsum(d, axis=1, dtype=d.dtype)
+
+
+def _predict(code: int, x: Samples) -> Samples:
+    """A plane (h, w) less what a filter says of it."""
+    if code == 0:
+        return x
+    if code == 1:
+        return _left(x)
+    if code == 2:
+        return _left(x.T).T
+    if code == 3:
+        d = x.copy()
+        d[1:] -= x[:-1]
+        return np.diff(d, axis=1, prepend=np.zeros_like(d, shape=(len(d), 1)))
+    return _left(_left(x))
+
+
+def _unpredict(code: int, d: Samples) -> Samples:
+    """The inverse of _predict."""
+    if code == 0:
+        return d
+    if code == 1:
+        return _unleft(d)
+    if code == 2:
+        return _unleft(d.T).T
+    if code == 3:
+        return np.cumsum(np.cumsum(d, axis=1, dtype=d.dtype), axis=0, dtype=d.dtype)
+    return _unleft(_unleft(d))
+
+
+def _fold(d: Samples) -> Samples:
+    """Differences modulo 2^bits to twice their size, less one for negative ones."""
+    top = d >> (8 * d.itemsize - 1)
+    return (d << 1) ^ (0 - top).astype(d.dtype)
+
+
+def _unfold(r: Samples) -> Samples:
+    """The inverse of _fold."""
+    return (r >> 1) ^ (0 - (r & 1)).astype(r.dtype)
+
+
+def _filter(x: Samples) -> tuple[bytes, bytes]:
+    """Planes (c, h, w) to a filter each, and what they leave: for each plane its low bytes, then its high bytes."""
+    codes, out = [], []
+    every = _FILTERS if x.shape[1] > 1 else (0, 1, 4)
+    for k, plane in enumerate(x):
+        best = None
+        for code in [*every, *(_BEFORE | code for code in every if k)]:
+            residue = _fold(_predict(code % _BEFORE, plane - x[k - 1] if code & _BEFORE else plane))
+            split = [(residue >> 8 * byte & 0xFF).astype(np.uint8) for byte in range(x.itemsize)]
+            cost = sum(_entropy(data.reshape(-1)) for data in split)
+            if best is None or cost < best[0]:
+                best = cost, code, split
+        assert best is not None
+        codes.append(best[1])
+        out += [data.tobytes() for data in best[2]]
+    return bytes(codes), b"".join(out)
+
+
+def _unfilter(codes: bytes, residue: bytes, out: Samples) -> None:
+    """The inverse of _filter; residue has the bytes of out."""
+    halves = np.frombuffer(residue, np.uint8).reshape(out.shape[0], out.itemsize, *out.shape[1:])
+    for k, code in enumerate(codes):
+        if code & ~(_BEFORE * (k > 0)) not in _FILTERS:
+            raise Unsupported(f"a plane of this file has the filter {code}, which this version of ardm lacks")
+        folded = halves[k, 0].astype(out.dtype)
+        if out.itemsize > 1:
+            folded |= halves[k, 1].astype(out.dtype) << 8
+        plane = _unpredict(code % _BEFORE, _unfold(folded))
+        out[k] = plane + out[k - 1] if code & _BEFORE else plane
+
+
+# --- FLAC -------------------------------------------------------------------------------------------------------------
+
+
+def _flac(x: Samples) -> Iterator[bytes]:
+    """Sound (c, 1, n) as a FLAC stream, if libFLAC is there to write it, and every installation reads the same of it."""
+    package = flacstream.library()
+    if package is None or x.shape[0] > 8:
+        return
+    file, wide = io.BytesIO(), x.itemsize > 1
+    signed = (x[:, 0].T.astype(np.int32) - (1 << 15 if wide else 1 << 7)) << (0 if wide else 8)
+    try:
+        package.write(file, signed.astype(np.int16), 44100, format="FLAC", subtype="PCM_16" if wide else "PCM_S8")
+        again = np.empty_like(x)
+        _restore_flac_plainly(file.getvalue(), again)
+    except (RuntimeError, CodecError):  # soundfile.LibsndfileError is a RuntimeError
+        return
+    if np.array_equal(x, again):
+        yield file.getvalue()
+
+
+def _restore_flac(data: bytes, out: Samples) -> None:
+    """The samples of a FLAC stream into out (c, 1, n), by libFLAC where it is there and sees nothing wrong."""
+    package, (c, h, n) = flacstream.library(), out.shape
+    if h != 1:
+        raise CodecError("damaged file: FLAC holds no planes of several rows")
+    if package is not None:
+        with suppress(RuntimeError, TypeError), package.SoundFile(io.BytesIO(data)) as file:
+            subtype = "PCM_16" if out.itemsize > 1 else "PCM_S8"
+            if (file.format, file.subtype, file.channels, file.frames) == ("FLAC", subtype, c, n):
+                signed = file.read(n + 1, dtype="int16", always_2d=True)
+                if signed.shape == (n, c):
+                    _unsigned(signed.T >> (0 if out.itemsize > 1 else 8), out)
+                    return
+    _restore_flac_plainly(data, out)
+
+
+def _unsigned(x: Samples, out: Samples) -> None:
+    out[:, 0] = (x.astype(np.int32) + (1 << 15 if out.itemsize > 1 else 1 << 7)).astype(out.dtype)
+
+
+def _restore_flac_plainly(data: bytes, out: Samples) -> None:
+    """The same with NumPy alone; CodecError unless the stream holds those samples and nothing else."""
+    wide = out.itemsize > 1
+    try:
+        if data[:4] != flacstream.MAGIC:
+            raise flacstream.Broken("it is none")
+        ((_, first), *_), at = flacstream.parts(data)
+        head = flacstream.Head.of(first)
+        if (head.channels, head.bits) != (out.shape[0], 16 if wide else 8) or head.total not in (0, out.shape[2]):
+            raise CodecError("damaged file: its FLAC stream is not of the size that its header says")
+        x = flacstream.decode(data, at, head, out.shape[2])
+    except flacstream.Broken as why:
+        raise CodecError(f"damaged file: its FLAC stream cannot be decoded: {why}") from None
+    if x.shape[1] != out.shape[2]:
+        raise CodecError("damaged file: its FLAC stream ends early")
+    _unsigned(x, out)

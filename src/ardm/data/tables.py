@@ -1,0 +1,76 @@
+"""Tables: columns with a number of classes of their own each, from CSV files and arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ardm.data.base import FEW, SHARES, Dataset, Folder, place, smallest, splits, survey
+from ardm.data.npy import integers
+from ardm.errors import ArdmError
+from ardm.schema import Schema, admit, learn
+
+_ENDINGS = (".csv", ".tsv", ".txt", ".npy")
+
+
+def table(path: Folder, split: str | None = None, header: bool | None = None, delimiter: str | None = None) -> Dataset:
+    """A table of values that repeat: items (N, D), `columns` the classes of each column, `schema` their names.
+
+    path: a CSV file in UTF-8, or .npy of non-negative integers (N, D), or a folder with one such file.  The distinct
+    values of a column, in the whole file, become its classes: numbers by size, texts by the alphabet.
+    split: "train" or "fit" (90 %), "valid" (5 %) or "test" (5 %), decided for each row by a hash of its number, so that
+    rows stay where they are when others are added at the end; None takes all.
+    header: whether the first line names the columns; None: if nothing in it is a number or empty, or comes again in its
+    column, or twice in it.  delimiter: between values; None: of comma, semicolon and tab the most frequent in line 1.
+    Raises ArdmError for missing files, rows of other lengths, columns that are rather identifiers or measurements (more
+    than 65,536 distinct values, or more than 1,000 and half as many as rows), an empty split.
+    """
+    chosen = None if split is None else splits("a table", split)
+    file = _file(Path(path).expanduser())
+    if file.suffix.lower() == ".npy":
+        schema, rows = _array(file)
+    else:
+        schema, lists = learn(_text(file), header, delimiter, str(file))
+        rows = np.array(lists, np.int64)
+    items = torch.from_numpy(rows.astype(smallest(max(schema.columns))))
+    if chosen is not None:
+        low, high = SHARES[chosen]
+        items = items[torch.tensor([low <= place(f"row {n}") < high for n in range(len(items))], device="cpu")]
+        if not len(items):
+            raise ArdmError(f"none of the {len(rows)} rows of {file} falls into the split {chosen!r}; {FEW}")
+    name = f"{file.stem}/{chosen or 'all'}"
+    files = survey(Path(path).expanduser(), [file], lambda other: other == file, "tables")
+    return Dataset(items, max(schema.columns), name, columns=schema.columns, schema=schema, files=files)
+
+
+def _file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    files = sorted(file for file in path.glob("*") if file.suffix.lower() in _ENDINGS) if path.is_dir() else []
+    if len(files) != 1:
+        found = f"it holds {', '.join(file.name for file in files)}" if files else "there is none"
+        raise ArdmError(f"{path} must be a table ({' '.join(_ENDINGS)}) or a folder with one; {found}")
+    return files[0]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ArdmError(f"{file} is not UTF-8: byte {error.object[error.start]} at position {error.start}") from None
+    except OSError as error:
+        raise ArdmError(f"cannot read {file}: {error}") from error
+
+
+def _array(file: Path) -> tuple[Schema, np.ndarray]:
+    values = integers(file)
+    if values.ndim != 2:
+        raise ArdmError(f"{file} has shape {values.shape}, expected (rows, columns)")
+    names = tuple(f"column {n}" for n in range(1, values.shape[1] + 1))
+    found = [np.unique(values[:, n], return_inverse=True) for n in range(values.shape[1])]
+    for name, (kinds, _) in zip(names, found, strict=True):
+        admit(str(file), name, len(kinds), len(values))
+    categories = tuple(tuple(str(int(kind)) for kind in kinds) for kinds, _ in found)
+    return Schema(names, categories, header=False), np.stack([codes.reshape(-1) for _, codes in found], 1)

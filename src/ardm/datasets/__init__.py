@@ -1,1 +1,0 @@
-"""The readers behind `ardm.data`, a module for each kind of source; what they share stands in base."""

@@ -1,0 +1,1 @@
+"""Trained models converted to integer models."""

@@ -1,0 +1,321 @@
+"""The paper's U-Net as a program in integers: convolutions, norms, swish and attention over the whole item.
+
+    stream     what blocks add to: `high` at most, a scale that is a power of two times that of any other stream, so
+               that a skip connection becomes as coarse as what it meets by a shift
+    norms      read a stream of one scale, make numbers of `high` at most
+    swish      a table, from those to activations
+    matrices   read activations, make streams
+
+What depends on the number of known digits alone (the time embedding) is a table with a row for each number.
+The mean and the spread of the known neighbours, around which a mixture is placed, are quotients and roots of integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ardm.ans import GRID, Ints
+from ardm.digits import Digits, Partial, Sites
+from ardm.errors import ArdmError
+from ardm.exact.program import Program
+from ardm.export.builder import Bits, Layers, Value, swish, watched
+from ardm.export.builder import Seen as Largest
+from ardm.heads import MixtureHead, ValueHead
+from ardm.model import Model
+from ardm.nets.neighbours import SPREAD_FLOOR
+from ardm.nets.unet import Attention, Block, UNet
+
+STATES = 16
+"""States that calibration looks at."""
+NEAR = ((3, 1.0), (7, 1e-2), (17, 1e-4), (65, 1e-6))
+"""Sides and shares of the boxes of `nets.near`, which adds NOTHING to the weight of what is known."""
+NOTHING = 1e-9
+EMBEDDED = 2047
+"""What 1 is, at least, in the embedding of a value."""
+
+
+def unet(model: Model, items: Tensor, precision: Bits, orders: Sequence[Ints] = ()) -> Program:
+    """The program of a model with a U-Net; without context, where it could be given one.
+
+    items: (N, C, H, W) integers, of the model's own size, by which activations are scaled.  precision: bits.
+    orders: (S, C, h, w) each, the steps along which it will code; by default any order.
+    Raises ArdmError where the model has another trunk, or its size leaves the exact range of every container.
+    """
+    trunk = getattr(model.body, "trunk", None)
+    if not isinstance(trunk, UNet) or not isinstance(model.digits, Digits):
+        raise ArdmError(f"a network of kind {type(trunk).__name__} is no U-Net")
+    model = model.eval()
+    with torch.no_grad(), watched(model) as seen:
+        for state in states(model, items, orders):
+            open_ = state.depth < len(model.digits)
+            if open_.any():
+                sites = Sites.where(open_)
+                model(state).log_prob(
+                    sites, torch.zeros(len(sites), dtype=torch.long, device="cpu")
+                )  # whatever is told
+    return _Export(model, trunk, seen, precision).program()
+
+
+def states(model: Model, items: Tensor, orders: Sequence[Ints]) -> list[Partial]:
+    """States between nothing known and nearly all, along the orders, or at random; some items each."""
+    S, shape = len(model.digits), items.shape[1:]
+    random, out = torch.Generator().manual_seed(0), []
+    for n in range(STATES):
+        few = items[(torch.arange(4, device="cpu") + 4 * n) % len(items)].long()
+        share = n / STATES
+        if orders:
+            cell = orders[n % len(orders)]
+            y, x = np.arange(shape[1]) % cell.shape[2], np.arange(shape[2]) % cell.shape[3]
+            when = torch.from_numpy(cell[:, :, y[:, None], x])
+            depth = (when < share * (int(when.max()) + 1)).sum(0).expand(len(few), -1, -1, -1)
+        else:
+            known = torch.rand(few.shape, generator=random, dtype=torch.double, device="cpu") < share * S % 1
+            depth = int(share * S) + known.long()
+        out.append(model.digits.truncate(few, depth))
+    return out
+
+
+class _Export:
+    """The layers of one network."""
+
+    def __init__(self, model: Model, trunk: UNet, seen: Largest, bits: Bits) -> None:
+        self.model, self.trunk, self.seen = model, trunk, seen
+        self.digits: Digits = model.digits  # type: ignore[assignment]
+        C, H, W = model.shape
+        self.build = Layers(C, self.digits, bits, (H, W))
+        norms = [m for m in trunk.modules() if isinstance(m, nn.GroupNorm)]
+        planes, groups = max(m.num_channels for m in norms), min(m.num_groups for m in norms)
+        self.high = min(self.build.high, (1 << 29) // (planes // groups * H * W))  # squares of the widest must fit
+        self.condition: Value | None = None
+
+    def program(self) -> Program:
+        """The whole network."""
+        trunk, build = self.trunk, self.build
+        h = self._matrix("input", self._planes(), trunk.input, bits=build.bits.first)
+        self.condition = self._condition()
+        each = len(trunk.down) // trunk.levels
+        skips, sizes = [h], []
+        for i, pair in enumerate(trunk.down):
+            h = self._pair(f"down{i}", pair, h)
+            skips.append(h)
+            if (i + 1) % each == 0 and i + 1 < len(trunk.down):
+                sizes.append(h)
+                h = Value(build.op("pool", f"pool{i}", [h.name]), h.scale)
+                skips.append(h)
+        before, between, after = trunk.middle
+        h = self._block("middle0", before, h)  # type: ignore[arg-type]
+        h = self._extra("middle1", between, h)
+        h = self._block("middle2", after, h)  # type: ignore[arg-type]
+        for i, pair in enumerate(trunk.up):
+            h = self._pair(f"up{i}", pair, build.concat(f"both{i}", *build.alike(f"both{i}", h, skips.pop())))
+            if (i + 1) % (each + 1) == 0 and sizes:
+                h = Value(build.op("grow", f"grow{i}", [h.name, sizes.pop().name]), h.scale)
+        return self._head(self._rows(h))
+
+    @property
+    def placed(self) -> int:
+        """Bits after the point of means, in half levels: so many that squares of means tell the least spread."""
+        return min(16, max(8, math.ceil(math.log2(8e4 / self.digits.classes))))
+
+    # --- what is known ------------------------------------------------------------------------------------------------
+
+    def _planes(self) -> Value:
+        """The planes of the input: the centre of what a site may be, what is known of it, and its embedding.
+
+        All have one scale, so that one number of bits serves the weights of all.
+        """
+        build, digits, body = self.build, self.digits, self.model.body
+        K, C = digits.classes, build.bounds["value"].planes
+        embedding = getattr(body, "embedding", None)
+        finer = 1 if embedding is None else max(1, EMBEDDED // (K - 1))
+        scale, name = (K - 1.0) * finer, "value"
+        if finer > 1:
+            name = build.op("table", "finer", ["value"], {"table": np.arange(1 - K, K) * finer}, low=1 - K)
+        parts = [Value(name, np.full(C, scale))]
+        for s in range(len(digits)):
+            more_known = (np.arange(len(digits) + 1) > s) * scale
+            build.op("table", f"known{s}", ["depth"], {"table": more_known}, low=0)
+            parts.append(Value(f"known{s}", np.full(C, scale)))
+        if isinstance(embedding, nn.Embedding):
+            table = embedding.weight.detach().double().numpy()
+            told = build.op("known", "told", ["value", "depth"])
+            parts.append(build.embed("embedding", told, table, scale))
+        return build.concat("planes", *parts)
+
+    def _condition(self) -> Value | None:
+        """The conditioning vector after swish, a map of one place, by the number of known digits."""
+        condition = getattr(self.model.body, "condition", None)
+        if condition is None:
+            return None
+        C, H, W = self.model.shape
+        count = C * H * W * len(self.digits) + 1 if getattr(condition, "time", None) is not None else 1
+        depth = torch.arange(count, device="cpu")[:, None, None, None].expand(-1, C, H, W)[:, :1, :1, :1]
+        with torch.no_grad():
+            like = next(self.trunk.parameters())
+            rows = torch.cat([_vectors(condition, d, C * H * W, like) for d in depth.split(256)]).double().numpy()
+        rows = swish(rows)
+        scale = float(self.build.scale(np.abs(rows).max(), self.build.top)[0])
+        self.build.op("count", "condition", ["depth"], {"table": np.rint(rows * scale)})
+        return Value("condition", np.full(rows.shape[1], scale))
+
+    # --- blocks -------------------------------------------------------------------------------------------------------
+
+    def _stream(self, *largest: float) -> float:
+        """The scale of a stream, a power of two."""
+        most = sum(largest)
+        return 2.0 ** math.floor(math.log2(self.high / most)) if most > 0 else 1.0
+
+    def _matrix(
+        self, out: str, a: Value, layer: nn.Module, scale: float | None = None, bits: int | None = None
+    ) -> Value:
+        """A convolution or linear layer that makes a stream."""
+        scale = self._stream(self.seen.made(layer)) if scale is None else scale
+        return self.build.conv(out, a, layer, np.array([scale]), self.high, bits)  # type: ignore[arg-type]
+
+    def _swished(self, out: str, h: Value, layer: nn.GroupNorm, then: nn.Module) -> Value:
+        """norm → swish, as activations of what comes then."""
+        build = self.build
+        made = build.norm(out, h, layer, build.scale(self.seen.made(layer), build.look))
+        return build.function(f"{out}.swish", made, swish, float(build.scale(self.seen.given(then))[0]))
+
+    def _block(self, name: str, block: Block, x: Value) -> Value:
+        build = self.build
+        h = self._matrix(f"{name}.conv1", self._swished(f"{name}.norm1", x, block.norm1, block.conv1), block.conv1)
+        if block.condition is not None and self.condition is not None:
+            more = self._matrix(f"{name}.condition", self.condition, block.condition)
+            h = build.add(f"{name}.conditioned", h, more, self.high)
+        a = self._swished(f"{name}.norm2", h, block.norm2, block.conv2)
+        scale = self._stream(self.seen.made(block))
+        if isinstance(block.skip, nn.Conv2d):
+            x = self._matrix(f"{name}.skip", x, block.skip, scale, build.bits.first)
+        else:
+            scale = min(scale, x.one)
+        return build.add(name, x, self._matrix(f"{name}.conv2", a, block.conv2, scale), self.high)
+
+    def _extra(self, name: str, extra: nn.Module, x: Value) -> Value:
+        """Attention, or nothing."""
+        if not isinstance(extra, Attention):
+            return x
+        build, width = self.build, len(x.scale)
+        a = build.norm(f"{name}.norm", x, extra.norm, build.scale(self.seen.planes(extra.norm)), build.top)
+        most = self.seen.planes(extra.qkv).reshape(3, width)
+        top = build.top << 2
+        one, other, by = build.scores(float(most[0].max()), float(most[1].max()), width, top)
+        scale = [one, other, build.scale(most[2])]
+        q, k, v = (
+            build.conv(f"{name}.{part}", a, _part(extra.qkv, i, width), scale[i], top if i < 2 else build.top)
+            for i, part in enumerate("qkv")
+        )
+        o = build.attention(f"{name}.attention", q, k, v, heads=1, by=by)
+        stream = min(self._stream(self.seen.made(extra)), x.one)
+        return build.add(name, x, self._matrix(f"{name}.out", o, extra.out, stream), self.high)
+
+    def _pair(self, name: str, pair: nn.Module, x: Value) -> Value:
+        block, extra = pair.children()
+        return self._extra(f"{name}.extra", extra, self._block(name, block, x))  # type: ignore[arg-type]
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
+
+    def _rows(self, h: Value) -> Value:
+        """The features of the asked sites."""
+        build, trunk, seen = self.build, self.trunk, self.seen
+        channel = trunk.channel.detach().double().numpy()
+        scale = build.scale(seen.made(trunk.norm) + np.abs(channel).max(), build.look)
+        row = build.at("row", build.norm("norm", h, trunk.norm, scale))
+        row = build.channel("site", row, channel)
+        a = build.function("site.swish", row, swish, float(build.scale(seen.given(trunk.turn), build.high)[0]))
+        weight, bias = _linear(trunk.turn)
+        made = build.scale(seen.made(trunk.turn), build.look)
+        turned = build.linear("turn", a, weight, bias, made, build.look, build.bits.first)
+        output: nn.Linear = self.model.head.out  # type: ignore[assignment]
+        return build.function("features", turned, swish, float(build.scale(seen.given(output), build.high)[0]))
+
+    def _head(self, a: Value) -> Program:
+        """The last layer in the units of its head."""
+        build, head = self.build, self.model.head
+        weight, bias = _linear(head.out)  # type: ignore[arg-type]
+        grid, bits = np.array([float(GRID)]), max(12, build.bits.first)
+        if not isinstance(head, MixtureHead):
+            o = build.linear("output", a, weight, bias, grid, 1 << 22, bits)
+            build.op("values" if isinstance(head, ValueHead) else "softmax", "head", [o.name])
+            return build.program()
+        M, K, placed = head.components, self.digits.classes, self.placed
+        (wl, wm, ws), (bl, bm, bs) = weight.reshape(3, M, -1), bias.reshape(3, M)
+        places = np.linspace(-1.5, 1.5, M) if M > 1 else np.zeros(1)  # MixtureHead's
+        logits = build.linear("logits", a, wl, bl, grid, 1 << 22, bits)
+        means = build.linear("means", a, wm, bm + places, np.array([2.0**placed]), 64 << placed, bits)
+        scales = build.linear("scales", a, ws, bs - 0.5, grid, 7 * GRID, bits)
+        own, spread, unit = self._near()
+        apart = build.op("gate", "apart", [means.name, build.op("concat", "spreads", [spread] * M)], by=unit)
+        lo, hi = int(build.bounds[spread].lo[0]), int(build.bounds[spread].hi[0])
+        less = -GRID * np.log(np.maximum(np.arange(lo, hi + 1), 1) / 2.0**unit)
+        build.op("table", "fineness", [spread], {"table": np.rint(less)}, low=lo)
+        build.op("less", "widths", [scales.name, "fineness"])
+        build.op("concat", "output", [logits.name, apart, "widths"])
+        widest = math.ceil(build.bounds["widths"].size.max())
+        sharp = 7.0 - math.log(SPREAD_FLOOR * (K - 1))
+        fine = max(0, min(48, 30 - math.ceil(sharp / math.log(2))))
+        inverse = np.exp(np.minimum(-np.arange(-widest, widest + 1) / GRID, sharp)) * 2.0**fine
+        tensors = {"inverse": np.rint(inverse), "places": np.zeros(M)}
+        build.op(
+            "mixture", "head", ["output", own], tensors,
+            components=M, fraction=placed, bits=fine, rise=0, limit=(64 * K) << placed,
+        )  # fmt: skip
+        return build.program()
+
+    def _near(self) -> tuple[str, str, int]:
+        """The neighbours' mean and spread of the site's channel, and the bits after the point of the spread."""
+        build, K, S = self.build, self.digits.classes, len(self.digits)
+        spoken = build.op("product", "spoken", ["value", "depth"])
+        told = math.ceil(math.log2(64 / (SPREAD_FLOOR * (K - 1))))  # bits that make the least spread 64
+        unit, power = max(0, told), min(16, 2 * (told - 3))  # of the spread, and of its square
+        squares = build.op("product", "squares", ["value", spoken])
+        if power < 0:
+            squares = build.op("shift", "coarse", [squares], by=-power)
+        maps = build.op("concat", "maps", ["depth", spoken, squares])
+        boxes = [build.op("box", f"box{side}", [maps], side=side) for side, _ in NEAR]
+        placed, fine = self.placed, max(0, power)
+        rise, coarse = unit - power // 2, 2 * placed - power
+        room = max((K - 1) ** 2 * S << fine >> fine - power, (K - 1) * S << placed).bit_length()
+        bits = min(38, 60 - room)  # as finely as the exact range of sums allows
+        sums: dict[str, Any] = {"weight": np.rint([share / side**2 * 2.0**bits for side, share in NEAR])}
+        prior = max(1, round(NOTHING * S * 2.0**bits))
+        limit, most = (K - 1) << placed, 2 * (K - 1) << unit
+        least = max(1, round((SPREAD_FLOOR * (K - 1) * 2.0**unit) ** 2))
+        extra = round(0.25e-9 * (K - 1) ** 2 * S * 2.0 ** (bits + power))
+        build.op("centre", "centre", boxes, sums, prior=prior, fraction=placed, lo=-limit, hi=limit)
+        build.op(
+            "spread", "spread", ["centre", *boxes], sums,
+            prior=prior, fine=fine, extra=extra, coarse=coarse, rise=rise, floor=least, lo=1, hi=most,
+        )  # fmt: skip
+        near = [
+            build.op("pick", f"own.{name}", [build.op("at", f"at.{name}", [name])]) for name in ("centre", "spread")
+        ]
+        return near[0], near[1], unit
+
+
+def _linear(layer: nn.Linear) -> tuple[Any, Any]:
+    return layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
+
+
+def _part(layer: nn.Conv2d, part: int, width: int) -> nn.Linear:
+    """Queries, keys or values alone of the layer that makes all three."""
+    mine = slice(part * width, (part + 1) * width)
+    made = nn.utils.skip_init(nn.Linear, layer.in_channels, width, dtype=torch.double)
+    with torch.no_grad():
+        made.weight.copy_(layer.weight[mine, :, 0, 0])
+        made.bias.copy_(layer.bias[mine])  # type: ignore[index]
+    return made
+
+
+def _vectors(condition: nn.Module, depth: Tensor, sites: int, like: Tensor) -> Tensor:
+    """The conditioning vectors of items of which so many digits are known: depth (R, 1, 1, 1)."""
+    whole = depth.to(like.dtype) / sites  # its sum over one site, divided by the number of sites
+    found: Tensor = condition(whole, None, like)
+    return found

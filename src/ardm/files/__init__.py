@@ -1,0 +1,1 @@
+"""One file in, one file out; folders to archives and back."""

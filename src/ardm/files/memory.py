@@ -1,0 +1,127 @@
+"""Pictures, bytes and files to compressed files in memory and back, in one call each.
+
+data = ardm.compress(x)                  # an image, a tensor or an array: ardm.decompress(data) is its tensor
+data = ardm.compress(b"any bytes")       # ardm.decompress(data) == b"any bytes"
+data = ardm.compress(Path("photo.png"))  # what `ardm compress photo.png` writes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ardm import formats
+from ardm.codec import frames
+from ardm.codec.coder import coder, maker
+from ardm.codec.engine import Engine
+from ardm.codec.frames import PartCoder
+from ardm.content import Content, Kind
+from ardm.errors import ArdmError
+from ardm.exact.model import CodecModel
+from ardm.files.single import How, compress_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+"""What is taken for bytes."""
+
+
+@dataclass(frozen=True)
+class _Given(Engine):
+    """What computes with a codec model that is at hand already."""
+
+    own: CodecModel | None = None
+
+    @property
+    def _model(self) -> CodecModel:
+        assert self.own is not None
+        return self.own
+
+    def coder(self, content: Content) -> PartCoder[Any] | None:
+        """That model."""
+        return coder(self._model, self.calls)
+
+    def models(self, identity: str, calls: int) -> PartCoder[Any]:
+        """That model, or a bundled one."""
+        return maker(names=[self._model])(identity, calls)
+
+
+def compress(
+    x: Tensor | NDArray[Any] | Bytes | Path, model: str | Path | CodecModel | None = None, calls: int | None = None
+) -> bytes:
+    """A file of its own, in memory, of an image, of bytes or of a file.
+
+    x: an image (C, H, W), a tensor or an array of integers 0..65535 of any type and size; or bytes, which come back as
+    bytes; or a `Path`, whose content is taken as by `ardm compress`: pictures and sounds by their samples, the rest byte
+    for byte, and all of it is decoded and compared.  model: a bundled codec model, a folder or a file; by default that of
+    pictures, of bytes and files what suits them.  calls: network calls of an item.
+    Raises ArdmError where x is none of these, or the calls cannot be had.
+    """
+    if isinstance(x, str):
+        raise ArdmError(f"a str may be a name or a text: give Path({_short(x)}) for the file, or {_short(x)}.encode()")
+    if not isinstance(x, (Path, bytes, bytearray, memoryview)):
+        return frames.compress(Content(Kind.IMAGE, _image(x), "png"), coder(model, calls))[0]
+    engine = _Given(calls=calls, own=model) if isinstance(model, CodecModel) else Engine(model, calls)
+    out = BytesIO()
+    source = x if isinstance(x, Path) else BytesIO(bytes(x))
+    compress_file(source, out, How(engine, exact=not isinstance(x, Path), force=not isinstance(x, Path)))
+    return out.getvalue()
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")
+
+
+def _image(x: Any) -> NDArray[Any]:
+    """(C, H, W) uint8 or uint16."""
+    from ardm.inputs import integers
+
+    if getattr(x, "dtype", None) is None:
+        raise ArdmError(f"an image is a tensor or an array of integers (C, H, W); got {type(x).__name__}")
+    if str(x.dtype).removeprefix("torch.") == "bool":
+        raise ArdmError("values of an image are integers; got truth values: convert them to uint8, 0 and 255 say")
+    samples = integers(x, "an image").cpu().numpy()
+    if samples.ndim != 3 or not samples.size:
+        hint = ": x[None] is an image of one channel" * (samples.ndim == 2) + ": compress them one by one" * (
+            samples.ndim == 4
+        )
+        raise ArdmError(f"an image has integers (C, H, W), none of them 0; got shape {samples.shape}{hint}")
+    if samples.min() < 0 or samples.max() >= 1 << 16:
+        raise ArdmError(f"values of an image lie in 0..65535; got {samples.min()}..{samples.max()}")
+    narrow = samples.max() < 256 and np.dtype(str(x.dtype).removeprefix("torch.")).itemsize != 2
+    return samples.astype("u1" if narrow else "<u2")
+
+
+def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None) -> Tensor | bytes:
+    """What a compressed file holds, given as bytes or by its `Path`.
+
+    An image is (C, H, W) as one sees it, uint8, or int32 where samples have 16 bits; sound (C, 1, L) likewise, of 16 bits
+    with 32768 for silence; an array is what `numpy.load` gives; what was kept byte for byte is bytes.
+    model: where to look for the model beside the bundled ones.  Raises CodecError for a file that is damaged or foreign.
+    """
+    if isinstance(data, str):
+        raise ArdmError(f"a str may be a name or a text: give Path({_short(data)}) for the file, or its bytes")
+    if not isinstance(data, (Path, bytes, bytearray, memoryview)):
+        raise ArdmError(f"a compressed file is bytes, or a Path; got {type(data).__name__}")
+    if isinstance(data, Path):
+        from ardm.atomic import reasons, refuse_source
+
+        refuse_source(data)
+        with reasons(f"cannot read {data}"):
+            data = data.read_bytes()
+    content = frames.decompress(bytes(data), maker(names=() if model is None else [model]))
+    if content.kind == Kind.BYTES:
+        return content.samples.tobytes()
+    import torch
+
+    if content.kind == Kind.ARRAY:
+        array = np.load(BytesIO(formats.render(content)), allow_pickle=False)
+        return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))
+    samples = formats.shown(content) if content.kind == Kind.IMAGE else content.samples
+    return torch.from_numpy(samples.astype(np.int32) if samples.itemsize > 1 else samples.copy())

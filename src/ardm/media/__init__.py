@@ -1,0 +1,1 @@
+"""Pictures and samples written for people."""

@@ -1,0 +1,123 @@
+"""Autoregressive baselines with the same bodies: one order, or any order by permuting the inputs (as XLNet).
+
+    single   inputs one place later, attention or convolutions to the left: p(x_i | x_<i), raster order only
+    any      inputs in the order of their ranks, every token told its own place and that of the next, which it predicts
+
+One pass scores all positions of an item: `CausalModel.nats`.  Both answer the model contract as well, so that they
+sample and score with `walk`: the single one along `plan.raster`, the other along any plan.  The latter is then shown
+what is known in ascending order of position, and in order of rank by `nats`: its conditionals depend on that order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ardm.digits import Partial, Sites
+from ardm.errors import ArdmError
+from ardm.inputs import integers, items
+from ardm.model import Model, Prediction
+from ardm.models.bodies import Body, plain
+from ardm.models.config import ModelConfig
+from ardm.nets import Transformer
+from ardm.nets.local import Features
+
+
+class PermutedBody(Body):
+    """The order-agnostic causal Transformer: a sequence in the order of ranks, each token told the place of the next.
+
+    Half of the positional width for the current place, half for the target (section 5.1); no sequence is doubled.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.trunk = Transformer(
+            config.classes + 1,
+            0,
+            config.width,
+            config.attends,
+            config.blocks,
+            config.within,
+            config.positions,
+            config.sites,
+            config.gated,
+            config.dropout,
+            causal=True,
+            split=True,
+        )
+
+    def along(self, x: Tensor, rank: Tensor, context: Tensor | None = None) -> Features:
+        """Features of every site given the sites of smaller rank: x (B, *shape), rank (B, D)."""
+        self.refuse_length(rank.shape[1])
+        condition = self.conditioned(Partial(x, torch.ones_like(x)), context, self.trunk.embedding.weight)
+        order = rank.argsort(1)
+        told, start = x.flatten(1).gather(1, order)[:, :-1], order.new_zeros(len(x), 1)
+        rows = torch.cat([start + self.config.classes, told], 1)
+        place = torch.cat([start - 1, order[:, :-1]], 1)
+        h = self.trunk(rows, None, condition, place, order)
+
+        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return plain(self.trunk.read(h, lane, rank[lane, position]))
+
+        return features
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+        """Features of the sites asked given all that is known, in ascending order: a sequence for each site asked."""
+        value, known = state.value.flatten(1), state.depth.flatten(1) > 0
+        D = value.shape[1]
+        self.refuse_length(D)
+        condition = self.conditioned(state, context, self.trunk.embedding.weight)
+        first = torch.where(known, torch.arange(D, device=value.device), D - 1)
+        order = torch.where(known, 0, 1).argsort(dim=1, stable=True)
+        count, first = known.sum(1), first.gather(1, order)
+
+        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            number = count[lane]
+            longest = int(number.max()) if len(number) else 0
+            places = first[lane, :longest]  # beyond what is known, anything: nothing that is read looks there
+            start = lane.new_zeros(len(lane), 1)
+            rows = torch.cat([start + self.config.classes, value[lane].gather(1, places)], 1)
+            target = torch.cat([places, start], 1).scatter(1, number[:, None], position[:, None])
+            side = None if condition is None else condition[lane]
+            h = self.trunk(rows, None, side, torch.cat([start - 1, places], 1), target)
+            return plain(self.trunk.read(h, torch.arange(len(lane), device=lane.device), number))
+
+        return features
+
+
+class CausalModel(Model):
+    """A model that scores all positions of an item in one pass, along one order."""
+
+    def nats(self, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """(B, D): −log p in nats of each site of x (B, *shape) given those of smaller rank; their sum is exact.
+
+        rank: (D,) or (B, D) or (B, *shape), the step of each site; raster without it, and always for a single order.
+        Raises ArdmError where ranks are no order, or not that of the model.
+        """
+        x = items(x, self, lazy=True)
+        rank = self._ranks(x, rank)
+        if isinstance(self.body, PermutedBody):
+            features = self.body.along(x, rank, context)
+        else:
+            features = self.body(Partial(x, torch.ones_like(x)), context)
+        sites = Sites(torch.arange(x.numel(), device=x.device), rank.shape[1])
+        blank = self.digits.blank(len(x), x.shape[1:], x.device)
+        return -Prediction(features, blank, self.head).log_prob(sites, x.flatten()).view(rank.shape)
+
+    @property
+    def single(self) -> bool:
+        """Whether it knows one order only."""
+        return not isinstance(self.body, PermutedBody)
+
+    def _ranks(self, x: Tensor, rank: Tensor | None) -> Tensor:
+        B, D = len(x), x[0].numel()
+        raster = torch.arange(D, device=x.device).expand(B, D)
+        if rank is None:
+            return raster
+        rank = integers(rank, "rank").to(x.device)
+        rank = rank.flatten(1).expand(B, D) if rank.ndim > 1 else rank.expand(B, D)
+        if not torch.equal(rank.sort(1).values, raster):
+            raise ArdmError(f"ranks must hold each of 0..{D - 1} once an item; ranks are steps of sites")
+        if self.single and not torch.equal(rank, raster):
+            raise ArdmError("a model of a single order scores along raster order only")
+        return rank

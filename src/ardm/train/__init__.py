@@ -1,0 +1,1 @@
+"""Training: recipe, trainer, log and sharding."""
