@@ -30,15 +30,15 @@ from ardm import ans, bundle
 from ardm.bench.compare import facts, forget_peak, markdown, peak_memory, seconds
 from ardm.codec import coder as codec
 from ardm.digits import Partial, Sites
+from ardm.exact.ask import AskedSites
 from ardm.exact.backend import threads
 from ardm.exact.frequencies import Rows
 from ardm.exact.model import CodecModel, Runner
-from ardm.exact.operations import Asked
 
 DEMO = Path(str(resources.files("ardm") / "assets" / "demo" / "tiles.png"))
 Ints = NDArray[np.int64]
 Tiles = NDArray[Any]
-Call = tuple[Ints, Ints, Asked]
+Call = tuple[Ints, Ints, AskedSites]
 Work = Callable[[], object]
 
 
@@ -131,7 +131,7 @@ class Watch:
         self.calls: list[Call] = []
         self.tables: list[Ints] = []
 
-    def __call__(self, value: Ints, depth: Ints, asked: Asked) -> Rows:
+    def __call__(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
         if self.keep:
             self.calls.append((value.copy(), depth.copy(), asked))
         began = time.perf_counter()
@@ -264,7 +264,7 @@ class Bench:
         batch, states = small.batch.astype(np.int64), []
         for value, depth, asked in watch.calls:
             _, C, h, w = value.shape
-            index = ((asked.lane * C + asked.channel) * h + asked.y) * w + asked.x
+            index = ((asked.batch_index * C + asked.channel) * h + asked.y) * w + asked.x
             states.append((Partial(*map(torch.from_numpy, (value, depth))), Sites(torch.from_numpy(index), C * h * w)))
         place = small.walker(self.run).place
 
@@ -272,7 +272,7 @@ class Bench:
             for value, depth, asked in watch.calls:
                 rows = self.run(value, depth, asked)
                 if full:
-                    at = (asked.lane, asked.channel, asked.y, asked.x)
+                    at = (asked.batch_index, asked.channel, asked.y, asked.x)
                     told = batch[at] // place[depth[at]] % self.model.program.base
                     codec._stages(rows, told)
 

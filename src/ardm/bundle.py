@@ -38,7 +38,7 @@ from ardm.orders import OrderConfig
 from ardm.precise import settled
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
-from ardm.train.recipe import from_values
+from ardm.settings import from_values
 
 if sys.platform != "win32":
     import fcntl
