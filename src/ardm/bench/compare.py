@@ -31,9 +31,9 @@ from ardm.bench.classical import Absent, Codec, Coding, same
 from ardm.codec import frames
 from ardm.codec.coder import ModelCoder
 from ardm.codec.container import Form
+from ardm.codec.engine import Engine
 from ardm.content import Content, Samples
 from ardm.errors import ModelMissing
-from ardm.files.single import Engine
 
 NOTHING = "–"
 """A cell without a number."""

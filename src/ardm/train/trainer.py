@@ -32,7 +32,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ardm import data, likelihood, objective
-from ardm.bundle import OWN, Bundle, alone, arrays, fit_weights, load, recover, replacing
+from ardm.atomic import alone, recover, replacing
+from ardm.bundle import OWN, Bundle, arrays, fit_weights, load
 from ardm.errors import ArdmError, out_of_memory
 from ardm.model import Model
 from ardm.models.bodies import NO_LABEL
