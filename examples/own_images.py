@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import ardm
-from ardm.codec import coder as codec
+from ardm.codec import sampling
 from ardm.export.convert import export
 from ardm.files import folders as archives
 from ardm.files import paths as places
@@ -110,7 +110,7 @@ for name, options in {
     print(f"   as {name}, a file each: {sum(classical(path, **options) for path in originals):,} bytes")
 
 # Paint new ones: decode random bits.
-drawn = torch.from_numpy(codec.sample(integers, 16, size=tuple(trainer.train_set.shape[1:]), seed=1))
+drawn = torch.from_numpy(sampling.sample(integers, 16, size=tuple(trainer.train_set.shape[1:]), seed=1))
 sheet([to_image(x, 256, 4) for x in drawn]).save(out / "samples.png")
 print(f"wrote {out / 'samples.png'}; {time.perf_counter() - began:.0f} seconds")
 assert same

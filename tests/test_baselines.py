@@ -12,7 +12,7 @@ from PIL import Image
 
 from ardm.bench import classical as baselines
 from ardm.bench.classical import UNTRAINED, Absent, Changed, Codec, classical, cut, others, raw, unraw
-from ardm.codec.container import Form
+from ardm.codec.header import Form
 from ardm.content import Content, Kind
 
 WORDS = [b"the ", b"order ", b"of ", b"any ", b"thing ", b"is ", b"a ", b"permutation ", b"and ", b"so "]

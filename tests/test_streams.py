@@ -19,8 +19,8 @@ from PIL import Image
 
 from ardm import formats
 from ardm.cli import demo
-from ardm.cli.app import app
 from ardm.cli import files as cli_codec
+from ardm.cli.app import app
 from ardm.errors import CodecError, ModelMissing
 from ardm.export import convert as export
 from ardm.files import folders as archives
@@ -468,7 +468,7 @@ def test_extract_takes_what_is_good(forty, run):
     assert shown.code == 3
     assert [line.split(": ")[0] for line in clean(shown.out)] == ["bad.ardm -> 0.txt", "bad.ardm -> 1.txt"]
     assert clean(shown.err) == [
-        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not agree"
+        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not match"
     ]
     for k in (0, 1):
         assert Path(f"{k}.txt").read_bytes() == Path(f"{k}.was").read_bytes()
@@ -478,7 +478,7 @@ def test_extract_takes_what_is_good(forty, run):
     assert shown.out == Path("5.was").read_bytes() + Path("6.was").read_bytes()
     assert clean(shown.err)[1:] == [
         "ardm: bad.ardm: the archive has items 0 to 39; got 77",
-        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not agree",
+        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not match",
     ]
     shown = run("extract", "bad.ardm", "none", "0", "2")
     assert shown.code == 1
@@ -505,7 +505,7 @@ def test_all_items_that_are_damaged_are_named(forty, run, broken):
     shown = run("test", "bad.ardm")
     assert (shown.code, shown.out) == (3, b"")
     assert clean(shown.err) == [
-        f"ardm: bad.ardm: item {k} ({k}.txt): damaged file: the checksum of its samples does not agree" for k in broken
+        f"ardm: bad.ardm: item {k} ({k}.txt): damaged file: the checksum of its samples does not match" for k in broken
     ]
     with pytest.raises(CodecError, match=f"item {broken[0]} "):
         archives.check_archive(Path("bad.ardm"), How())

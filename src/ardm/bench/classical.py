@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ardm.codec.container import Form
+from ardm.codec.header import Form
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 

@@ -28,9 +28,13 @@ from typing import Any
 import numpy as np
 
 from ardm.bench.classical import Absent, Codec, Coding, same
-from ardm.codec import frames
-from ardm.codec.coder import ModelCoder
-from ardm.codec.container import Form
+from ardm.codec.archive import compress_archive, open_archive
+from ardm.codec.decode import decompress
+from ardm.codec.describe import describe
+from ardm.codec.encode import compress
+from ardm.codec.header import Form
+from ardm.codec.model_coder import ModelCoder
+from ardm.codec.regions import PartCoder
 from ardm.content import Content, Samples
 from ardm.errors import ModelMissing
 from ardm.files.single import Engine
@@ -78,28 +82,28 @@ class Row:
         return not self.why
 
 
-def ours(name: str, coder: frames.PartCoder[Any] | None) -> Codec:
+def ours(name: str, coder: PartCoder[Any] | None) -> Codec:
     """The codec of this package with a model and a number of calls; None: without a model, everything is stored."""
 
-    def models(identity: str, calls: int) -> frames.PartCoder[Any]:
+    def models(identity: str, calls: int) -> PartCoder[Any]:
         if coder is None or not coder.identity.startswith(identity) or coder.calls != calls:
             raise ModelMissing(f"{name} wrote a file of another model, {identity}, with {calls} calls")
         return coder
 
     def encode(content: Content) -> bytes:
-        return frames.compress(content, coder)[0]
+        return compress(content, coder)[0]
 
     def decode(data: bytes, form: Form) -> Samples:
-        return frames.decompress(data, models).samples
+        return decompress(data, models).samples
 
     def framing(data: bytes) -> int:
-        return sum(frame.header_bytes for frame in frames.describe(data))
+        return sum(frame.header_bytes for frame in describe(data))
 
     def together(items: Sequence[Content]) -> Coding:
         began = time.perf_counter()
-        data = frames.compress_archive(items, coder=coder)[0]
+        data = compress_archive(items, coder=coder)[0]
         middle = time.perf_counter()
-        decoded = list(frames.open_archive(data).items(models))
+        decoded = list(open_archive(data).items(models))
         ended = time.perf_counter()
         for item, back in zip(items, decoded, strict=True):
             same(name, item.samples, back.samples)
@@ -110,7 +114,7 @@ def ours(name: str, coder: frames.PartCoder[Any] | None) -> Codec:
     return Codec(name, about, encode, decode, framing=framing, together=together, calls=calls, shared=shared)
 
 
-def weights(coder: frames.PartCoder[Any]) -> int:
+def weights(coder: PartCoder[Any]) -> int:
     """Bytes of what a decoder must have of a model; 0 where nobody knows."""
     return sum(t.nbytes for t in coder.model.program.tensors.values()) if isinstance(coder, ModelCoder) else 0
 

@@ -22,7 +22,7 @@ from ardm.bench.compare import PEAK, Comparison, Row, at_levels, bare, facts, ma
 from ardm.bench.plot import ENDINGS, draw
 from ardm.cli.batch import bytes_of
 from ardm.cli.console import console, dump, errors, fail, guard, live, note, say, show
-from ardm.codec.coder import model as known_model
+from ardm.codec.registry import model as known_model
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import PIXELS, Budget, amount, mebibytes, storing

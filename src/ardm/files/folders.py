@@ -31,10 +31,14 @@ from ardm.atomic import (
     whole_folder,
     write_whole,
 )
-from ardm.codec import frames
-from ardm.codec.container import Reader, name_fault, read_header
-from ardm.codec.frames import Archive, FrameInfo, PartCoder
-from ardm.codec.suits import suited
+from ardm.codec import archive as codec_archive
+from ardm.codec.archive import Archive
+from ardm.codec.binary import Reader
+from ardm.codec.header import read_header
+from ardm.codec.index import name_fault
+from ardm.codec.regions import PartCoder
+from ardm.codec.report import FrameInfo
+from ardm.codec.selection import suited
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, ModelMissing, out_of_memory
 from ardm.files.limits import (
@@ -242,7 +246,7 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
     folders = FOLDER * count_folders(ends if names is not None else ())
     coder = Patience(how.budget).coder(_coder(items, how))
     originals = Originals(items, how.strip) if isinstance(items, Items) else None
-    data, report = frames.compress_archive(
+    data, report = codec_archive.compress_archive(
         items,
         names,
         coder,
@@ -257,7 +261,7 @@ def make(found: Sequence[Found], target: Path | Sink, how: How) -> Done:
 
     def check(written: Path | BinaryIO) -> None:
         with written.open("rb") if isinstance(written, Path) else written as file:
-            decoded = frames.open_archive(file, UNLIMITED).items(how.engine.models, None, how.told("verifying"))
+            decoded = codec_archive.open_archive(file, UNLIMITED).items(how.engine.models, None, how.told("verifying"))
             wanted = [records[k].fingerprints if records else {fingerprint(items[k])} for k in range(len(items))]
             compare(f"{target if isinstance(target, Path) else 'the archive'} was not written", decoded, wanted)
 
@@ -324,7 +328,7 @@ def _legal(names: list[str]) -> list[str]:
 def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tuple[str, ...]:
     """What is worth knowing of the items of an archive."""
     notes = []
-    archive = frames.open_archive(data, UNLIMITED)
+    archive = codec_archive.open_archive(data, UNLIMITED)
     for number, record in sorted(records.items()):
         notes += [f"{paths[number]}: {note}" for note in record.notes]
         if record.dropped and archive.info(number).kind == record.kind:
@@ -363,7 +367,7 @@ def restore_archive(source: Path | BinaryIO, target: Path | Sink | None = None, 
     how, began = how or How(), time.perf_counter()
     with opened(source, None, how) as (file, before):
         refuse_foreign(file, is_ours(source))
-        archive = frames.open_archive(file, UNLIMITED)
+        archive = codec_archive.open_archive(file, UNLIMITED)
         infos = [archive.info(number) for number in range(len(archive))]
         admit(infos, how.budget, archive.file_bytes, how.format, _paths(archive))
 
@@ -544,7 +548,7 @@ def extract(
     with opened(source, None, how) as (file, _):
         if not holds_items(file, is_ours(source)):
             raise ArdmError("this is no archive but holds one file; ardm decompress restores it")
-        archive = frames.open_archive(file, UNLIMITED)
+        archive = codec_archive.open_archive(file, UNLIMITED)
         items = list[tuple[int, FrameInfo]]()
         for text in wanted:
             with _tried(failed):
@@ -649,7 +653,7 @@ def check_archive(source: Path | BinaryIO, how: How) -> Done:
     began, size, failed = time.perf_counter(), 0, list[Exception]()
     with opened(source, None, how) as (file, _):
         refuse_foreign(file, is_ours(source))
-        archive = frames.open_archive(file, UNLIMITED)
+        archive = codec_archive.open_archive(file, UNLIMITED)
         infos = dict[int, FrameInfo]()
         for number in range(len(archive)):
             with _tried(failed), _named(archive, number):

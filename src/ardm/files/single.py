@@ -30,10 +30,11 @@ import numpy as np
 
 from ardm import formats
 from ardm.atomic import reason, reasons, refuse_source, refuse_target, remove, write_whole
-from ardm.codec import frames
-from ardm.codec.container import MAGIC
-from ardm.codec.engine import Engine as Engine  # by this name others know it
-from ardm.codec.frames import FrameInfo, PartCoder, Report
+from ardm.codec import decode, encode, regions
+from ardm.codec.header import MAGIC
+from ardm.codec.regions import PartCoder
+from ardm.codec.report import FrameInfo, Report
+from ardm.codec.selection import Engine as Engine  # by this name others know it
 from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.files.limits import SOURCE, UNLIMITED, Budget, Patience, admitted, amount, ballast, mebibytes, memory
@@ -99,7 +100,7 @@ class How:
         if self.taken is not None:
             self.taken.add(target.resolve())
 
-    def told(self, what: str) -> frames.Progress | None:
+    def told(self, what: str) -> regions.Progress | None:
         """Progress of one phase."""
         return None if self.progress is None else partial(self.progress, what)
 
@@ -454,7 +455,7 @@ class Compressing:
         for loaded in load(file, self._how, self._name):
             coder = self._patience.coder(self._how.engine.coder(loaded.content))
             original = loaded.data if loaded.original else None
-            data, report = frames.compress(loaded.content, coder, original, self._how.told("encoding"))
+            data, report = encode.compress(loaded.content, coder, original, self._how.told("encoding"))
             raw = ballast(report.raw_bytes, len(data), self._written, self._how.budget)
             if raw and loaded.content.kind == Kind.BYTES:
                 yield from self._weighed(loaded, raw)
@@ -464,7 +465,7 @@ class Compressing:
 
     def _weighed(self, loaded: Loaded, raw: int) -> Iterator[bytes]:
         """Bytes of which the first are stored as they are, lest a reader take so dense a file for an attack."""
-        for part, pack in ((loaded.data[:raw], frames.plain), (loaded.data[raw:], frames.compress)):
+        for part, pack in ((loaded.data[:raw], encode.plain), (loaded.data[raw:], encode.compress)):
             if part:
                 data, report = pack(Content.of_bytes(part))
                 self._take(replace(loaded, content=Content.of_bytes(part), data=part), report, "")
@@ -498,7 +499,7 @@ class Compressing:
         """Decode the frames written since the last comparison; ArdmError unless they are what was read."""
         expected, self._expected = self._expected, []
         with written.open("rb") if isinstance(written, Path) else written as file:
-            decoded = frames.frames(file, self._how.engine.models, UNLIMITED, self._how.told("verifying"))
+            decoded = decode.frames(file, self._how.engine.models, UNLIMITED, self._how.told("verifying"))
             compare(failure, decoded, expected)
 
     @property
@@ -548,7 +549,7 @@ def decompress_file(source: Path | BinaryIO, target: Path | Sink | None = None, 
 
     target: a file, whose ending says its format, a folder or a stream; by default the source's name without .ardm.
     A source that is a stream can be sought.
-    Raises CodecError as `frames.decompress`, ArdmError where the target is there, or cannot be written or hold it.
+    Raises CodecError as `decode.decompress`, ArdmError where the target is there, or cannot be written or hold it.
     """
     how, began = how or How(), time.perf_counter()
     with opened(source, None, how) as (file, before):
@@ -565,7 +566,7 @@ def decompress_file(source: Path | BinaryIO, target: Path | Sink | None = None, 
 
         def contents() -> Iterator[Content]:
             file.seek(at)
-            return frames.frames(file, how.engine.models, UNLIMITED, how.told("decoding"))
+            return decode.frames(file, how.engine.models, UNLIMITED, how.told("decoding"))
 
         if isinstance(target, Path):
             with reasons(f"cannot write {target}"):
@@ -661,7 +662,7 @@ def check_file(source: Path | BinaryIO, how: How) -> Done:
     with opened(source, None, how) as (file, _):
         infos = admitted(file, how.budget, is_ours(source))
         size = 0
-        for content in frames.frames(file, how.engine.models, UNLIMITED, how.told("testing")):
+        for content in decode.frames(file, how.engine.models, UNLIMITED, how.told("testing")):
             size += content.raw_bytes
     seconds = time.perf_counter() - began
     info = overview(infos)

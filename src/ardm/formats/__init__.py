@@ -22,7 +22,7 @@ from dataclasses import replace
 from io import BytesIO
 from types import MappingProxyType
 
-from ardm.codec.container import MAX_ABOUT
+from ardm.codec.index import MAX_ABOUT
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import bmp, flac, npy, png, ppm, tiff, wav, webp

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ardm.codec import flacstream
-from ardm.codec.flacstream import SEEK, Broken, Head, Ints
+from ardm.codec import flac_decode, flac_encode, flac_stream
+from ardm.codec.flac_stream import SEEK, Broken, Head, Ints
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.formats import wav
@@ -53,7 +53,7 @@ def read(data: bytes, strip: bool) -> Read:
 
 def _decoded(data: bytes) -> tuple[Head, list[tuple[int, bytes]], Ints]:
     """The first block, the others, and the samples (C, n), of which the stream has exactly as many."""
-    (first, *blocks), at = flacstream.parts(data)
+    (first, *blocks), at = flac_stream.parts(data)
     head = Head.of(first[1])
     if head.bits not in (8, 16):
         raise Kept(f"only 8 and 16 bits are read; it has {head.bits}")
@@ -67,11 +67,11 @@ def _decoded(data: bytes) -> tuple[Head, list[tuple[int, bytes]], Ints]:
     if head.total:
         admit(head.channels, 1, head.total)
     most = head.total or min(MAX_SAMPLES, ALLOWED.get()) // head.channels
-    x = flacstream.decode(data, at, head, most)
+    x = flac_decode.decode(data, at, head, most)
     admit(head.channels, 1, x.shape[1])
     if head.total and head.total != x.shape[1]:
         raise Kept(f"it ends early: it has {x.shape[1]} samples, and its first block says {head.total}")
-    if head.md5 not in (bytes(16), hashlib.md5(flacstream.raw(x, head.bits), usedforsecurity=False).digest()):
+    if head.md5 not in (bytes(16), hashlib.md5(flac_stream.raw(x, head.bits), usedforsecurity=False).digest()):
         raise Kept("it is damaged: its checksum does not agree")
     return head, blocks, x
 
@@ -82,8 +82,8 @@ def _decoded(data: bytes) -> tuple[Head, list[tuple[int, bytes]], Ints]:
 def _targets(table: bytes) -> bytes:
     """A seek table with the blocks that it leads to, and no offsets."""
     points = [sample for sample, _, _ in _POINT.iter_unpack(table)]
-    blocks = sorted({sample // flacstream.BLOCK for sample in points if sample != _UNUSED})
-    found = [_POINT.pack(block * flacstream.BLOCK, 0, 0) for block in blocks]
+    blocks = sorted({sample // flac_encode.BLOCK for sample in points if sample != _UNUSED})
+    found = [_POINT.pack(block * flac_encode.BLOCK, 0, 0) for block in blocks]
     return b"".join(found) + _POINT.pack(_UNUSED, 0, 0) * (len(points) - len(found))
 
 
@@ -105,13 +105,13 @@ def render(content: Content) -> bytes:
         said = f"{len(x)} channels, {content.rate} samples a second"
         raise ArdmError(f"flac holds up to 8 channels at 1 to 65535 samples a second, or tens up to 655350; got {said}")
     data = _stream(x, content.rate)
-    (first, *_), at = flacstream.parts(data)
+    (first, *_), at = flac_stream.parts(data)
     entries = content.about.get("flac", b"") if content.origin == "flac" else b""
-    size, begins, start = int.from_bytes(first[1][:2], "big"), list[int](), bytearray(flacstream.joined([first]))
-    last = len(flacstream.MAGIC)
+    size, begins, start = int.from_bytes(first[1][:2], "big"), list[int](), bytearray(flac_stream.joined([first]))
+    last = len(flac_stream.MAGIC)
     for kind, body in _blocks(entries):  # one after the other: files that others made may have millions
         if kind == SEEK:
-            begins = begins or flacstream.places(data, at, -(-x.shape[2] // size))
+            begins = begins or flac_stream.places(data, at, -(-x.shape[2] // size))
             body = _led(body, begins, size, x.shape[2])
         start[last] &= 127
         last = len(start)
@@ -122,7 +122,7 @@ def render(content: Content) -> bytes:
 def _stream(x: Samples, rate: int) -> bytes:
     """Samples as a file, by libFLAC where it is there and takes them."""
     wide = x.itemsize > 1
-    if (package := flacstream.library()) is not None:
+    if (package := flac_stream.library()) is not None:
         file = io.BytesIO()
         signed = wav.signed(x) if wide else ((x[:, 0].T.astype(np.int16) - 128) << 8).astype(np.int16)
         try:
@@ -130,7 +130,7 @@ def _stream(x: Samples, rate: int) -> bytes:
             return file.getvalue()
         except (RuntimeError, ValueError):  # soundfile.LibsndfileError is a RuntimeError
             pass
-    return flacstream.encode(x[:, 0].astype(np.int64) - (1 << 15 if wide else 1 << 7), rate, 16 if wide else 8)
+    return flac_encode.encode(x[:, 0].astype(np.int64) - (1 << 15 if wide else 1 << 7), rate, 16 if wide else 8)
 
 
 def _blocks(entries: bytes) -> Iterator[tuple[int, bytes]]:
