@@ -19,9 +19,9 @@ from ardm.codec.walk import Ask, Walker, in_step
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.exact import model as exact
+from ardm.exact.ask import AskedSites
 from ardm.exact.frequencies import Rows
 from ardm.exact.model import CodecModel, Runner
-from ardm.exact.operations import Asked
 from ardm.exact.reference import Arbiter
 
 BATCH = 64
@@ -67,7 +67,7 @@ class ModelCoder:
     """
 
     def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
-        model.when(calls, 1, 1)
+        model.order(calls, 1, 1)
         self.model, self._calls, self._run, self._threads = model, calls, run, threads
         self._stop = Event()
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
@@ -278,7 +278,7 @@ class ModelCoder:
         if self._stop.is_set():
             raise InterruptedError("nobody waits for this any more")
 
-    def _ask(self, value: Ints, depth: Ints, asked: Asked) -> Rows:
+    def _ask(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
         self._go_on()
         return self._run(value, depth, asked)
 

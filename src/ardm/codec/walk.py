@@ -13,13 +13,13 @@ import numpy as np
 
 from ardm.ans import Ints, intervals
 from ardm.codec.header import Shape
+from ardm.exact.ask import AskedSites
 from ardm.exact.frequencies import Rows
 from ardm.exact.model import CodecModel, Runner
-from ardm.exact.operations import Asked
 
 PIXELS = 1 << 17
 """Pixels of states that a network is given at once, at most, unless a single state has more."""
-Ask = tuple[Ints, Ints, Asked]
+Ask = tuple[Ints, Ints, AskedSites]
 """What a network is asked: values, what is known of them, and where."""
 Result = TypeVar("Result")
 
@@ -42,7 +42,7 @@ class Walker:
         self.run, self.shape = run, shape
         S, self.base = model.program.digits, model.program.base
         self.place = np.array([self.base ** (S - 1 - d) for d in range(S)], dtype=np.int64)
-        when = model.when(calls, *shape[1:])
+        when = model.order(calls, *shape[1:]).when
         alone = planes != shape[0]
         self._writes = range(shape[0]) if alone else None
         coded = np.zeros(shape, dtype=np.bool_)
@@ -115,9 +115,9 @@ class Walker:
         area = self.shape[1] * self.shape[2]
         return [site] if self._writes is None else [site % area + c * area for c in self._writes]
 
-    def _asked(self, lane: Ints, site: Ints) -> Asked:
+    def _asked(self, lane: Ints, site: Ints) -> AskedSites:
         _, h, w = self.shape
-        return Asked(lane, site // (h * w), site // w % h, site % w)
+        return AskedSites(lane, site // (h * w), site // w % h, site % w)
 
 
 def in_step(
