@@ -50,3 +50,11 @@ def test_the_map_of_the_method_names_real_functions():
     for found in code("docs/method.md", r"(\w+)\.([\w.]+)"):
         if found[1] in modules and not (found[1] == "digits" and found[2].islower()):
             assert found[2] in modules[found[1]], found[0]
+
+
+def test_the_tree_is_complete():
+    """Every module at the top of the package and every wing has a caption on the page."""
+    named = " ".join(found[0] for found in code("docs/architecture.md", r"[\w./]+"))
+    modules = [path.name for path in SOURCE.glob("*.py") if path.stem != "__main__"]
+    wings = [f"{path.parent.name}/" for path in SOURCE.glob("*/__init__.py")]
+    assert [name for name in modules + wings if name not in named] == []
