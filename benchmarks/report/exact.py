@@ -209,5 +209,5 @@ def _over_masks(model: nn.Module, x: Tensor, weight: Callable[[int], float]) -> 
         state: Partial = model.digits.truncate(x, (~hidden).long())
         sites = Sites.where(hidden)
         logp = model(state).log_prob(sites, sites.of(x))
-        total = total.index_add(0, sites.lane, -logp * weight(sum(bits)))
+        total = total.index_add(0, sites.batch_index, -logp * weight(sum(bits)))
     return total

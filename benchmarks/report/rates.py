@@ -131,8 +131,8 @@ def symmetry(result: Result, model: Model, x: Tensor, known: int, repeats: int =
             place = (sites.of(rank) - known) * 4 // hidden
             for own, quarter in ((first, 0), (last, 3)):
                 chosen = place == quarter
-                total = nats.new_zeros(len(part)).index_add(0, sites.lane[chosen], nats[chosen])
-                own.append(total / torch.bincount(sites.lane[chosen], minlength=len(part)))
+                total = nats.new_zeros(len(part)).index_add(0, sites.batch_index[chosen], nats[chosen])
+                own.append(total / torch.bincount(sites.batch_index[chosen], minlength=len(part)))
             apart.append(first[-1] - last[-1])
     gap = torch.cat(apart)
     result.add(f"first quarter of what is hidden, {known} known", float(torch.cat(first).mean()), unit="bits/symbol")
