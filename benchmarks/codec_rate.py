@@ -24,8 +24,8 @@ from ardm.bench.compare import Comparison, at_levels, markdown, measure
 from ardm.bench.machine import facts
 from ardm.bench.plot import draw
 from ardm.bundle import LETTERS
+from ardm.codec.engine import Engine
 from ardm.content import Content, Kind
-from ardm.files.single import Engine
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 TITLES = {

@@ -25,8 +25,8 @@ from ardm.bench.machine import forget_peak
 from ardm.cli import bench as cli_bench
 from ardm.cli import console
 from ardm.codec import frames
+from ardm.codec.engine import Engine
 from ardm.content import Content, Kind
-from ardm.files.single import Engine
 from test_baselines import image, text
 from test_frames import Small
 

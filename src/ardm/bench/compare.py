@@ -25,9 +25,9 @@ from ardm.bench.machine import forget_peak, peak_memory
 from ardm.codec import frames
 from ardm.codec.coder import ModelCoder
 from ardm.codec.container import Form
+from ardm.codec.engine import Engine
 from ardm.content import Content, Samples
 from ardm.errors import ModelMissing
-from ardm.files.single import Engine
 
 NOTHING = "–"
 """A cell without a number."""
