@@ -2,7 +2,10 @@
 
 import ast
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -36,6 +39,25 @@ def defined(path):
 def test_files_exist(page):
     for found in code(page, r"([\w./-]+(?:\.(?:py|md|toml|yml)|/))(?::[\w.]+)?"):
         assert (SOURCE / found[1]).exists() or (ROOT / found[1]).exists(), found[0]
+
+
+def resolves(name):
+    """Whether a dotted name is a module, or an attribute of one."""
+    module, _, rest = name.partition(".")
+    found = import_module(module)
+    while rest:
+        part, _, rest = rest.partition(".")
+        module = f"{module}.{part}"
+        if not hasattr(found, part) and (not isinstance(found, ModuleType) or find_spec(module) is None):
+            return False
+        found = getattr(found, part) if hasattr(found, part) else import_module(module)
+    return True
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_dotted_names_exist(page):
+    for name in set(re.findall(r"(?<![\w./-])ardm(?:\.[A-Za-z_]\w*)+", page.read_text())):
+        assert resolves(name), name
 
 
 @pytest.mark.parametrize("page", PAGES)
