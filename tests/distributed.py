@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from ardm.errors import ArdmError
-from ardm.train.recipe import Recipe, from_values
+from ardm.settings import from_values
+from ardm.train.recipe import Recipe
 from ardm.train.sharding import own
 from ardm.train.trainer import Trainer
 

@@ -19,8 +19,8 @@ from PIL import Image
 
 from ardm import formats
 from ardm.cli import demo
-from ardm.cli.app import app
 from ardm.cli import files as cli_codec
+from ardm.cli.app import app
 from ardm.errors import CodecError, ModelMissing
 from ardm.export import convert as export
 from ardm.files import folders as archives

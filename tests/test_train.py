@@ -148,7 +148,8 @@ def test_the_model_folder_holds_the_average_and_its_recipe(folder, tmp_path):
 
 KILLED = """
 import os, sys, json
-from ardm.train.recipe import Recipe, from_values
+from ardm.settings import from_values
+from ardm.train.recipe import Recipe
 from ardm.train.trainer import Trainer
 trainer = Trainer(from_values(Recipe, json.load(open(sys.argv[1]))), sys.argv[2], resume=len(sys.argv) > 3, cpu=True)
 for progress in trainer:

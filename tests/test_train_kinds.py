@@ -14,8 +14,9 @@ from ardm.errors import ArdmError
 from ardm.models.build import ModelConfig, preset
 from ardm.models.causal import CausalModel
 from ardm.orders import OrderConfig
+from ardm.settings import from_values
 from ardm.train.log import Log
-from ardm.train.recipe import DataConfig, Recipe, TrainConfig, from_values
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer, fitted, objective_of
 
 

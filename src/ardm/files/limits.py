@@ -18,8 +18,7 @@ from ardm.codec.container import MAGIC, MAX_ABOUT, Limits, foreign
 from ardm.codec.frames import FrameInfo, PartCoder
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
-from ardm.formats.claims import Claim
-from ardm.formats.common import MAX_SAMPLES
+from ardm.formats import MAX_SAMPLES, Claim
 
 MEMORY, PIXELS = 2 << 30, 1 << 28
 """Bytes that one file may need, by estimate, and pixels of one picture: what is not lifted by an option."""
