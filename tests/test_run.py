@@ -19,8 +19,9 @@ from ardm.cli.app import app
 from ardm.data import Dataset
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
-from ardm.models.bodies import NO_LABEL
-from ardm.models.build import ModelConfig, build, preset
+from ardm.models.build import build
+from ardm.models.config import ModelConfig, preset
+from ardm.models.context import NO_LABEL
 from ardm.orders import OrderConfig
 from ardm.train.log import Log
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig, load_recipe
