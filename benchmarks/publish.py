@@ -1,6 +1,6 @@
-"""Turn a finished run into a model folder with a card: figures are measured here, on the test set, once.
+"""Turn a finished run into a model folder with a card; measures its figures on the test set, once.
 
-A codec model is exported first (ardm export RUN/model --out ASSETS/NAME); its figures are those of its integers.
+Export a codec model first (ardm export RUN/model --out ASSETS/NAME); its figures are those of the integer model.
 
 python benchmarks/publish.py runs/cifar10-codec src/ardm/assets --data data --items 10000 --minutes "75 on one core"
 """
@@ -18,7 +18,7 @@ import torch
 
 from ardm import api, data, likelihood
 from ardm.bundle import load
-from ardm.codec import coder as codec
+from ardm.codec import registry
 from ardm.exact.model import NAME
 from ardm.export.convert import cost
 
@@ -40,26 +40,26 @@ CARD = """# {name}
 
 {table}
 
-No test image was used in training or in choosing anything. Not for images unlike small photographs; samples have local
-texture and little global composition.
+No test image was used for training or for any choice. The model is not for images unlike small photographs; its samples have
+local texture and little global composition.
 """
 
 
 def codec_figures(bundle, x, items):
-    """Code length of the codec model by level, and what exactness costs over the network in floats."""
-    codec_model, figures = codec.model(bundle.name), {}
+    """Code length of the codec model at each level, and the cost of exactness over the float network."""
+    codec_model, figures = registry.model(bundle.name), {}
     for calls in bundle.order.calls:
         part = x[: items if calls == bundle.order.calls[0] else min(items, 200)]
         found = cost(bundle, codec_model, part, calls)
         figures[f"codec model, {calls} calls"] = Figure(found.exact, found.exact_error, len(part))
         if calls == bundle.order.calls[0]:
             figures[f"the network in floats, {calls} calls"] = Figure(found.model, found.exact_error, len(part))
-            figures["what exactness costs"] = Figure(found.bits_per_dim, found.error, len(part))
+            figures["cost of exactness"] = Figure(found.bits_per_dim, found.error, len(part))
     return figures
 
 
 class Figure(NamedTuple):
-    """Bits per dimension, standard error, number of images."""
+    """A figure: bits per dimension, standard error, number of images."""
 
     bits: float
     error: float
@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--items", type=int, default=10000)
     parser.add_argument("--minutes", default="")
     parser.add_argument("--summary", default="")
-    parser.add_argument("--command", default="", help="how it was trained, if not by one command")
+    parser.add_argument("--command", default="", help="the training command, if it was not a single one")
     options = parser.parse_args()
     bundle = load(options.run / "model" if (options.run / "model").is_dir() else options.run)
     x = data.load("cifar10", options.data, "test").items.long()
@@ -109,7 +109,7 @@ def main():
         print(f"{name}: {estimate}", flush=True)
     print(f"{time.perf_counter() - began:.0f} seconds")
     recipe = bundle.card["recipe"]
-    recipe["data"]["folder"] = "data"  # where it lay here is nobody's business
+    recipe["data"]["folder"] = "data"  # drop the local path
     card = {
         **bundle.card,
         "summary": options.summary,
@@ -118,7 +118,7 @@ def main():
         "command": options.command or f"ardm train {bundle.name} data.folder=FOLDER train.steps={bundle.card['steps']}",
         "figures": {k: [round(e.bits, 4), round(e.error, 4), e.images] for k, e in figures.items()},
     }
-    made = codec.model(bundle.name) if bundle.order.fixed else None
+    made = registry.model(bundle.name) if bundle.order.fixed else None
     folder = dataclasses.replace(bundle, card=card).save(options.assets / bundle.name)
     if made is not None:
         dataclasses.replace(made, card=card).save(folder / NAME)

@@ -19,13 +19,15 @@ from typer.testing import CliRunner
 
 from ardm import data
 from ardm.bench import compare as bench
-from ardm.bench.classical import Absent, Codec
+from ardm.bench.codec import Absent, Codec
 from ardm.bench.compare import Comparison, Row
+from ardm.bench.machine import forget_peak
 from ardm.cli import bench as cli_bench
 from ardm.cli import console
-from ardm.codec import frames
+from ardm.codec import archive as codec_archive
+from ardm.codec import encode
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
-from ardm.files.single import Engine
 from test_baselines import image, text
 from test_frames import Small
 
@@ -71,7 +73,7 @@ def test_figures_are_those_of_the_files(ardm):
     for level in (2, 7):
         own = rows[f"ardm -{level}"]
         bare = [Content(Kind.IMAGE, item.samples) for item in items]
-        assert own["sizes"] == [len(frames.compress(item, Small(calls=level))[0]) for item in bare]
+        assert own["sizes"] == [len(encode.compress(item, Small(calls=level))[0]) for item in bare]
         assert own["calls"] == level
         assert own["ours"]
         assert "ardm" in own["version"]
@@ -111,19 +113,19 @@ def test_all_nine_levels(ardm):
 
 def test_without_a_model_that_fits(ardm, monkeypatch):
     save("0.bin", text(300))
-    for coder, why in ((None, "no model is for this kind"), (Small(refuse="it is too dull"), "it is too dull")):
+    for coder, why in ((None, "no model codes this kind"), (Small(refuse="it is too dull"), "it is too dull")):
         monkeypatch.setattr(Engine, "coder", lambda self, content, coder=coder: coder)
         result = ardm("0.bin", "--json")
         assert why in result.stderr
         own = [row for row in json.loads(result.stdout)["rows"] if row["ours"]]
         assert [row["name"] for row in own] == ["ardm, no model"]
-        assert own[0]["sizes"] == [len(frames.compress(text(300))[0])]
+        assert own[0]["sizes"] == [len(encode.compress(text(300))[0])]
 
 
 def test_all_in_one_file(ardm):
     items = [save(f"{i}.png", image(seed=i)) for i in range(4)]
     found, rows = record(ardm, ".", "--levels", "3", "--items")
-    archive, _ = frames.compress_archive([Content(Kind.IMAGE, i.samples) for i in items], coder=Small(calls=3))
+    archive, _ = codec_archive.compress_archive([Content(Kind.IMAGE, i.samples) for i in items], coder=Small(calls=3))
     own = rows["ardm -3"]["together"]
     assert own["bytes"] == len(archive)
     assert own["bits_per_sample"] == pytest.approx(8 * len(archive) / found["samples"])
@@ -267,7 +269,7 @@ def test_a_codec_that_lies_is_no_winner(ardm, monkeypatch):
     assert result.stderr == "ardm: not measured, though it should have been: liar\n"
     found = json.loads(result.stdout)
     assert found["best_classical"] is None
-    assert "gave back other samples" in found["rows"][1]["why"]
+    assert "decoded other samples" in found["rows"][1]["why"]
     assert found["rows"][0]["to_best_classical"] is None
 
 
@@ -388,7 +390,7 @@ def test_the_title_counts():
     assert Comparison([image()], [], {}).title.startswith("1 picture, ")
 
 
-@pytest.mark.skipif(not bench.forget_peak(), reason="this system cannot tell")
+@pytest.mark.skipif(not forget_peak(), reason="this system cannot tell")
 def test_peak_memory_is_that_of_the_row():
     def hungry(size):
         def encode(content):

@@ -1,9 +1,9 @@
-"""Any-order generative models of discrete data, and the lossless codecs that fall out of them.
+"""Any-order generative models of discrete data, and lossless codecs built on them.
 
-bundle = ardm.load("cifar10-any-order")      # a model, bundled or a folder of your own
-ardm.sample(bundle, items=16, calls=50)      # in any order, under any budget of network calls
-ardm.fill(bundle, x, known)                  # complete what is not known
-ardm.score(bundle, x)                        # a bound with its standard error, or exact along a plan
+model = ardm.load("cifar10-any-order")       # a bundled model, or a folder of your own
+x = ardm.sample(model, items=16, calls=50)   # in any order, with any budget of network calls
+ardm.fill(model, x, known)                   # keep what is known, draw the rest
+ardm.score(model, x)                         # a bound with its standard error, or exact along a plan
 data = ardm.compress(x, "cifar10-codec")     # bytes; ardm.decompress(data) gives every value back
 """
 
