@@ -432,7 +432,7 @@ TABLE = {
         (lambda: ardm.fill("a/b", X, X), r"ardm\.load"),
     ],
     "huggingface": [(lambda: ardm.huggingface(torch.nn.Identity(), 1, 2), "vocabulary")],
-    "load": [(lambda: ardm.load("no-such-model"), "no model in floats"), (lambda: ardm.load(3), "got int")],
+    "load": [(lambda: ardm.load("no-such-model"), "no float model"), (lambda: ardm.load(3), "got int")],
     "load_recipe": [(lambda: ardm.load_recipe("no-such-recipe"), "no-such-recipe")],
     "make_plan": [(lambda: ardm.make_plan(BUNDLE, 0), "at least 1"), (lambda: ardm.make_plan(BUNDLE, 2), "generator")],
     "preset": [(lambda: ardm.preset("huge"), "unknown preset 'huge'")],
