@@ -142,7 +142,9 @@ class Bundle:
         try:
             json.dumps(dict(self.card))
         except (TypeError, ValueError) as error:
-            raise ArdmError(f"the card cannot be saved: {error}; use strings, numbers, lists and dictionaries") from None
+            raise ArdmError(
+                f"the card cannot be saved: {error}; use strings, numbers, lists and dictionaries"
+            ) from None
         with replacing(folder.resolve(), OWN) as new:
             save_file(
                 {k: v.detach().cpu().contiguous().clone() for k, v in self.model.state_dict().items()},
@@ -237,7 +239,9 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         why = (str(error).splitlines() or ["no reason given"])[0]
-        raise ArdmError(f"there is no folder {name!r}, and the hub does not have it or cannot be reached: {why}") from None
+        raise ArdmError(
+            f"there is no folder {name!r}, and the hub does not have it or cannot be reached: {why}"
+        ) from None
 
 
 def _read(folder: Path) -> Bundle:
