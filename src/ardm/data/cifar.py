@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ardm.atomic import write_bytes
 from ardm.data.checks import known
 from ardm.data.dataset import Dataset
 from ardm.data.files import Folder
@@ -97,13 +96,7 @@ def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> 
     source = tar.extractfile(member) if member.isreg() else None
     if source is None or member.size > _BYTES:
         raise tarfile.TarError(f"{member.name} is not a file of at most {_BYTES} bytes")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
-        part.replace(target)  # atomic: another process never sees half a file
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(target, source.read(), force=True)  # another process never sees half a file
 
 
 def _records(path: Path, verify: bool) -> Bytes:

@@ -21,7 +21,8 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ardm.bundle import arrays, replacing
+from ardm.atomic import replacing
+from ardm.bundle import arrays
 from ardm.errors import ArdmError
 from ardm.schedule import LossCurve
 from ardm.train import sharding

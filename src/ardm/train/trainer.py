@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from ardm import data
-from ardm.bundle import OWN, Bundle, alone, fit_weights, load, recover
+from ardm.atomic import alone, recover
+from ardm.bundle import OWN, Bundle, fit_weights, load
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
 from ardm.model import Model
