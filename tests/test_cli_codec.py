@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from ardm import formats
 from ardm.cli import console
 from ardm.cli.app import app
-from ardm.cli.files import aliased
+from ardm.cli.arguments import aliased
 from ardm.codec import coder as codec
 from ardm.codec import frames
 from ardm.codec.container import Form, Header, varint

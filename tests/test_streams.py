@@ -18,8 +18,8 @@ import typer
 from PIL import Image
 
 from ardm import formats
+from ardm.cli import compress as compressing
 from ardm.cli import demo
-from ardm.cli import files as cli_codec
 from ardm.cli.app import app
 from ardm.codec import frames
 from ardm.errors import CodecError, ModelMissing
@@ -588,7 +588,7 @@ def test_all_frames_are_reported(tmp_path, run, monkeypatch):
 
 def test_what_is_kept_as_several_frames_shows_its_whole_size(tmp_path, run, monkeypatch):
     monkeypatch.setattr(
-        cli_codec, "FileOptions", lambda *rest, **named: replace(FileOptions(*rest, **named), chunk=1000)
+        compressing, "FileOptions", lambda *rest, **named: replace(FileOptions(*rest, **named), chunk=1000)
     )
     source = write(tmp_path / "x", os.urandom(6500))
     packed = f"{source}.ardm"
