@@ -139,7 +139,7 @@ class Terminal:
     def __init__(self, force: bool) -> None:
         self._out, self._care = sys.stdout.buffer, sys.stdout.isatty() and not force
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         """Write all of it; raises ArdmError for binary data on a terminal."""
         if self._care and not _readable(bytes(data[:4096])):
             raise ArdmError("binary data is not written to a terminal; name a file with -o, or use -f")

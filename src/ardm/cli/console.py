@@ -181,9 +181,10 @@ def plainly() -> Iterator[None]:
     """Escape control characters in usage errors, which quote arguments."""
     try:
         yield
-    except Exception as error:
+    except Exception as caught:
+        error: Any = caught
         if hasattr(error, "format_message") and isinstance(message := getattr(error, "message", None), str):
-            error.message = plain(message)  # type: ignore[attr-defined]
+            error.message = plain(message)
         raise
 
 
