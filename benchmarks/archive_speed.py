@@ -1,9 +1,9 @@
-"""What archives take: a mix of small pictures made and restored, and many small files restored.
+"""Time of archives: archive and decode a mix of small images, and archive and restore many small files.
 
-    python benchmarks/archive_speed.py [PICTURES] [FILES]
+    python benchmarks/archive_speed.py [IMAGES] [FILES]
 
-Sides are 16 to 96 pixels, formats PNG, WebP, JPEG and BMP, every fifth picture grey.  Processor seconds are of all
-threads; where other programs run beside it, they tell more than those of the clock.
+Images are 16 to 96 pixels wide and high, in PNG, WebP, JPEG and BMP; every fifth is grey.  CPU seconds count all
+threads; if other programs run at the same time, they are more reliable than wall time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMATS = ("png", "webp", "png", "jpg", "bmp")
 
 
 def mix(folder: Path, count: int) -> None:
-    """Pieces of the photographs that the package ships."""
+    """Crop pieces of the bundled photographs into files."""
     rng = np.random.default_rng(0)
     photos = [Image.open(DEMO / f"{name}.png").convert("RGB") for name in ("astronaut", "chelsea", "coffee")]
     for k in range(count):
@@ -45,14 +45,14 @@ def mix(folder: Path, count: int) -> None:
 
 
 def took(what: str, work: Callable[[], object]) -> None:
-    """Print what a piece of work took."""
+    """Run some work and print its wall and CPU time."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    print(f"{what}: {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of processors", flush=True)
+    print(f"{what}: {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of CPU time", flush=True)
 
 
 def main(pictures: int = 203, files: int = 1500) -> None:
-    """Both measurements, in a folder that is gone afterwards."""
+    """Run both measurements in a temporary folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "in").mkdir()

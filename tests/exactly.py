@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from ardm.exact import machine_layers, machine_lines  # noqa: F401 (register their operations)
+from ardm.exact.ask import AskedSites
 from ardm.exact.backend import BUILDERS, Machine, Step, strict
-from ardm.exact.operations import OPERATIONS, Asked, bound, made
+from ardm.exact.operations import OPERATIONS, bound, made
 from ardm.exact.program import Op, Program
 from ardm.exact.reference import Arbiter
 
@@ -14,7 +15,7 @@ CONTAINERS = ("float32", "float64", "int64")
 
 def asked(rng, shape, count):
     """Random sites of maps (B, C, H, W)."""
-    return Asked(*(rng.integers(0, n, count) for n in shape))
+    return AskedSites(*(rng.integers(0, n, count) for n in shape))
 
 
 def within(rng, lo, hi, *shape, axis=1):
@@ -71,7 +72,7 @@ class Bench:
     def __call__(self, values, sites=None, containers=CONTAINERS):
         """The result by definition, after everything was compared with it."""
         none = np.zeros(len(values[0]) if self.flags[0] else 0, dtype=np.int64)
-        sites = sites or Asked(none, none, none, none)
+        sites = sites or AskedSites(none, none, none, none)
         found = OPERATIONS[self.op.name].run(self.program, self.op, list(values), sites)
         assert found.dtype == np.int64
         axes = (0, *range(2, found.ndim))
@@ -86,7 +87,7 @@ class Bench:
         """The result in one container."""
         machine = bare(self.program, container, self.bounds)
         dtype = machine.dtype(self.made.peak)
-        step = Step(*(torch.from_numpy(a) for a in (sites.lane, sites.channel, sites.y, sites.x)))
+        step = Step(*(torch.from_numpy(a) for a in (sites.batch_index, sites.channel, sites.y, sites.x)))
         given = {}
         for i, value in enumerate(values):
             given[f"in{i}"] = torch.from_numpy(value).to(machine.stored(f"in{i}"))

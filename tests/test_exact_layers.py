@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from ardm.ans import EXP
 from ardm.errors import ArdmError
+from ardm.exact.ask import AskedSites
 from ardm.exact.backend import Machine
-from ardm.exact.operations import Asked, bound, inputs
+from ardm.exact.operations import bound, inputs
 from ardm.exact.operations import given as begins
 from ardm.exact.program import Op, Program
 from ardm.exact.reference import Arbiter
@@ -300,7 +301,7 @@ def test_tables_of_rows(seed, bits):
     each = rng.integers(-(1 << bits), 1 << bits, (2, 4))
     bench = Bench("channel", [ends(4, 1 << bits)], {"table": each}, rows=True)
     (x,) = bench.values(rng, 6)
-    sites = Asked(*[rng.integers(0, 2, 6)] * 4)
+    sites = AskedSites(*[rng.integers(0, 2, 6)] * 4)
     assert (bench([x], sites) == x + each[sites.channel]).all()
 
 
@@ -308,7 +309,7 @@ def test_what_a_table_adds_is_held_wide_enough():
     low = np.array([-(1 << 24)])
     x = np.full((1, 1, 1, 1), low)
     assert Bench("position", [(low, low)], {"table": [[(1 << 25) - 1]]}, size=(1, 1))([x]).item() == (1 << 24) - 1
-    sites = Asked(*[np.zeros(1, dtype=np.int64)] * 4)
+    sites = AskedSites(*[np.zeros(1, dtype=np.int64)] * 4)
     bench = Bench("channel", [(low, low)], {"table": [[(1 << 25) - 1]]}, rows=True, C=1)
     assert bench([x[:, :, 0, 0]], sites).item() == (1 << 24) - 1
 
@@ -479,9 +480,9 @@ def test_random_programs_are_the_same_in_every_container(seed, sizes, length):
     depth[:, 0, 0, 0] = 0
     unit = base ** (S - depth)
     value = rng.integers(0, K, depth.shape) // unit * unit
-    sites = Asked(*np.nonzero(depth < S))
+    sites = AskedSites(*np.nonzero(depth < S))
     every = same(program, value, depth, sites)
-    one = Machine(program)(value[1:2], depth[1:2], Asked(*np.nonzero(depth[1:2] < S)))
+    one = Machine(program)(value[1:2], depth[1:2], AskedSites(*np.nonzero(depth[1:2] < S)))
     for alone, among in zip(table_of(one), every, strict=True):
-        assert (alone == among[sites.lane == 1]).all()
+        assert (alone == among[sites.batch_index == 1]).all()
     Arbiter(Program.parse(program.plain(), program.tensors))

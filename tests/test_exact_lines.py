@@ -8,20 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ardm.errors import ArdmError
+from ardm.exact.ask import AskedSites
 from ardm.exact.backend import Machine
 from ardm.exact.frequencies import IMPOSSIBLE
 from ardm.exact.lines import MODULUS, SPREAD, STEP
-from ardm.exact.operations import Asked
 from ardm.exact.program import Op, Program
 from ardm.exact.reference import Arbiter, rows
 from exactly import Bench, asked, ends, same, table_of
 
 SEEDS = st.integers(0, 2**32 - 1)
-NONE = Asked(*[np.zeros(0, dtype=np.int64)] * 4)
+NONE = AskedSites(*[np.zeros(0, dtype=np.int64)] * 4)
 
 
 def everywhere(B, C, H, W):
-    return Asked(*(a.ravel() for a in np.meshgrid(*map(np.arange, (B, C, H, W)), indexing="ij")))
+    return AskedSites(*(a.ravel() for a in np.meshgrid(*map(np.arange, (B, C, H, W)), indexing="ij")))
 
 
 # --- taps and lines ---------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def test_taps_by_the_page(seed, left, right, P, H, W, bits):
     sites = everywhere(2, 2, H, W)
     found = bench([x], sites).reshape(len(sites), P, -1)
     places = [-i for i in range(1, left + 1)] + list(range(1, right + 1))
-    for n, (b, y, z) in enumerate(zip(sites.lane, sites.y, sites.x, strict=True)):
+    for n, (b, y, z) in enumerate(zip(sites.batch_index, sites.y, sites.x, strict=True)):
         for p, (k, at) in itertools.product(range(P), enumerate(places)):
             assert found[n, p, k] == (x[b, p, y, z + at] if 0 <= z + at < W else 0)
 
@@ -53,7 +53,7 @@ def test_line_by_the_page(seed, wide, P, H, W, bits):
     sites = asked(rng, (2, 2, H, W), 9)
     found = bench([x], sites).reshape(9, P, wide)
     whole = np.concatenate([x, np.zeros((2, P, H, wide), dtype=np.int64)], axis=3)
-    assert (found == whole[sites.lane, :, sites.y, :wide]).all()
+    assert (found == whole[sites.batch_index, :, sites.y, :wide]).all()
 
 
 def test_the_bounds_of_what_may_lie_outside():
@@ -310,13 +310,13 @@ def test_random_programs_are_the_same_in_every_container(seed, kind, C, W):
     depth = rng.integers(0, 2, (3, C, 2, W))
     depth[:, 0, 0, 0] = 0
     value = rng.integers(0, made.classes, depth.shape) * depth
-    sites = Asked(*np.nonzero(depth == 0))
+    sites = AskedSites(*np.nonzero(depth == 0))
     (every,) = same(made, value, depth, sites)
     if kind == "table":
         limits = size[np.minimum(sites.x, len(size) - 1)]
         assert ((every > 0) == (np.arange(made.classes) < limits[:, None])).all()
-    (one,) = table_of(Machine(made)(value[1:2], depth[1:2], Asked(*np.nonzero(depth[1:2] == 0))))
-    assert (one == every[sites.lane == 1]).all()
+    (one,) = table_of(Machine(made)(value[1:2], depth[1:2], AskedSites(*np.nonzero(depth[1:2] == 0))))
+    assert (one == every[sites.batch_index == 1]).all()
     dirty = np.where(depth == 0, rng.integers(0, made.classes, depth.shape), value)
     clean = table_of(Arbiter(made)(dirty * depth, depth, sites))[0]
     assert (clean == every).all(), "what is hidden changes nothing"

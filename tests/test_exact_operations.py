@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from ardm.ans import EXP, TOTAL
 from ardm.errors import ArdmError
+from ardm.exact.ask import AskedSites
 from ardm.exact.backend import Machine
 from ardm.exact.frequencies import RADIX, Blocks, Mixture, Softmax, mixture_weights, radices
-from ardm.exact.operations import Asked, certify, made
+from ardm.exact.operations import certify, made
 from ardm.exact.program import Op, Program
 from ardm.exact.reference import Arbiter, rows
 from ardm.exact.sigmoid import FINE, REACH, REST, SIGMOID, UNITY
@@ -123,7 +124,7 @@ def test_windows_are_read_row_by_row_plane_after_plane(seed, radius, step, H, W)
     found = bench([x], sites)
     axis = range(-radius * step, radius * step + 1, step)
     for n in range(7):
-        b, y0, x0 = sites.lane[n], sites.y[n], sites.x[n]
+        b, y0, x0 = sites.batch_index[n], sites.y[n], sites.x[n]
         slow = [
             int(x[b, p, y0 + dy, x0 + dx]) if 0 <= y0 + dy < H and 0 <= x0 + dx < W else 0
             for p in range(2) for dy in axis for dx in axis
@@ -136,7 +137,7 @@ def test_at_and_pick():
     bench = Bench("at", [ends(3, 1 << 30)])
     (x,) = bench.values(rng, 2, 4, 5)
     sites = asked(rng, (2, 2, 4, 5), 9)
-    assert (bench([x], sites) == x[sites.lane, :, sites.y, sites.x]).all()
+    assert (bench([x], sites) == x[sites.batch_index, :, sites.y, sites.x]).all()
     bench = Bench("pick", [ends(2, 1 << 30)], rows=True)
     (x,) = bench.values(rng, 9)
     assert bench([x], sites)[:, 0].tolist() == [int(row[c]) for row, c in zip(x, sites.channel, strict=True)]
@@ -536,7 +537,7 @@ def test_a_mixture_is_asked_the_same_in_every_container(seed):
     program = Program(ops, tensors, 2, K, K)
     depth = rng.integers(0, 2, (3, 2, 4, 5))
     value = rng.integers(0, K, depth.shape) * depth
-    for table in same(program, value, depth, Asked(*np.nonzero(depth == 0))):
+    for table in same(program, value, depth, AskedSites(*np.nonzero(depth == 0))):
         valid(table)
 
 
@@ -583,4 +584,4 @@ def test_programs_survive_being_written():
         Program.parse(program.plain(), {**program.tensors, "w": np.zeros(3)})
     assert isinstance(Arbiter(again), Arbiter)
     assert made([0], [1], True).planes == 1
-    assert len(Asked(*[np.zeros(2, dtype=np.int64)] * 4)) == 2
+    assert len(AskedSites(*[np.zeros(2, dtype=np.int64)] * 4)) == 2

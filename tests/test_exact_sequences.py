@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from ardm.ans import GRID
 from ardm.digits import Digits
 from ardm.errors import ArdmError
+from ardm.exact.ask import AskedSites
 from ardm.exact.backend import Machine
-from ardm.exact.operations import Asked
 from ardm.export.builder import Layers, Value, gelu, logistic, swish, unsupported, watched
 from ardm.export.convert import Precision
 from exactly import same, table_of
@@ -207,10 +207,10 @@ NETS = {
 def divergence(model, program):
     """Mean KL in bits."""
     value, depth = random_state(9, 3)
-    sites = Asked(*np.nonzero(depth.numpy() == 0))
+    sites = AskedSites(*np.nonzero(depth.numpy() == 0))
     found = table_of(Machine(program)(value.numpy(), depth.numpy(), sites))[0] / 2.0**24
     with torch.no_grad():
-        p = model(value[:, 0, 0], depth[:, 0, 0]).softmax(2)[sites.lane, sites.x].numpy()
+        p = model(value[:, 0, 0], depth[:, 0, 0]).softmax(2)[sites.batch_index, sites.x].numpy()
     return (p * np.log2(p / found)).sum(1).mean()
 
 
@@ -222,12 +222,12 @@ def test_sequences_are_close_and_the_same_everywhere(name):
     assert 0 <= divergence(model, fine) < 2e-4
     assert divergence(model, fine) < divergence(model, rough) < 2e-3
     value, depth = (x.numpy() for x in random_state())
-    sites = Asked(*np.nonzero(depth == 0))
+    sites = AskedSites(*np.nonzero(depth == 0))
     every = same(rough, value, depth, sites)[0]
-    same(fine, value[:2], depth[:2], Asked(*np.nonzero(depth[:2] == 0)))
+    same(fine, value[:2], depth[:2], AskedSites(*np.nonzero(depth[:2] == 0)))
     for n in range(len(value)):
-        alone = Machine(rough)(value[n : n + 1], depth[n : n + 1], Asked(*np.nonzero(depth[n : n + 1] == 0)))
-        assert (table_of(alone)[0] == every[sites.lane == n]).all()
+        alone = Machine(rough)(value[n : n + 1], depth[n : n + 1], AskedSites(*np.nonzero(depth[n : n + 1] == 0)))
+        assert (table_of(alone)[0] == every[sites.batch_index == n]).all()
 
 
 def test_convolutions_serve_any_length():
@@ -236,7 +236,7 @@ def test_convolutions_serve_any_length():
     for length in (1, 3, 100):
         depth = rng.integers(0, 2, (2, 1, 1, length))
         value = rng.integers(0, K, depth.shape) * depth
-        same(program, value, depth, Asked(*np.nonzero(depth == 0)))
+        same(program, value, depth, AskedSites(*np.nonzero(depth == 0)))
 
 
 # --- foreign networks -------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import torch
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.exact.ask import AskedSites
 from ardm.exact.backend import Machine
 from ardm.exact.frequencies import RADIX
-from ardm.exact.operations import Asked
 from ardm.exact.reference import Arbiter
 from ardm.export.convert import Precision
 from ardm.export.unet import unet
@@ -83,7 +83,7 @@ def states_of(model, count=7, seed=5):
 
 
 def asked_of(depth, S):
-    return Asked(*np.nonzero(depth < S))
+    return AskedSites(*np.nonzero(depth < S))
 
 
 def probabilities(rows, base):
@@ -136,7 +136,7 @@ def test_it_is_the_same_in_every_container_and_batch(name):
     for n in (0, 3, 6):
         alone = Machine(program)(value[n : n + 1], depth[n : n + 1], asked_of(depth[n : n + 1], program.digits))
         for one, all_ in zip(table_of(alone), every, strict=True):
-            assert (one == all_[sites.lane == n]).all()
+            assert (one == all_[sites.batch_index == n]).all()
 
 
 @pytest.mark.parametrize("name", ["all", "two levels", "embedding and time"])

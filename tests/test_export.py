@@ -14,9 +14,10 @@ from torch import nn
 from ardm.bundle import Bundle
 from ardm.codec import coder as codec
 from ardm.errors import ArdmError
+from ardm.exact.ask import AskedSites
 from ardm.exact.backend import EXACT, Machine, groups, small
 from ardm.exact.model import fingerprint
-from ardm.exact.operations import Asked, Bound, certify
+from ardm.exact.operations import Bound, certify
 from ardm.exact.reference import Arbiter
 from ardm.export.convert import SINGLE, Precision, coding_order, cost, export, measured, unsupported
 from ardm.export.quantise import PAIR, faked, matrix, narrow, scales, watching
@@ -126,7 +127,7 @@ def test_what_is_not_known_changes_nothing(name):
     value = rng.integers(0, program.classes, depth.shape)
     known = np.where(depth > 0, value // unit * unit, 0)
     lane, channel, y, x = np.nonzero(depth < S)
-    asked = Asked(lane, channel, y, x)
+    asked = AskedSites(lane, channel, y, x)
     run = Machine(program, "float32")
     whole = run(known, depth, asked)
     for k in range(0, len(asked), 37):
@@ -145,7 +146,7 @@ def test_saturated_pictures_stay_within_every_bound():
     for pattern in ((x + y) % 2, x % 2, (x // 3 + y // 3) % 2, (x > 4) * 1):
         value = np.broadcast_to(pattern * 255, (1, 3, 9, 9)).copy()
         depth = np.broadcast_to((x * 7 + y * 3) % 4 > 0, value.shape).astype(np.int64)
-        asked = Asked(*np.nonzero(depth == 0))
+        asked = AskedSites(*np.nonzero(depth == 0))
         tables = []
         for run in (Arbiter(made.program), Machine(made.program, "float32"), Machine(made.program, "int64")):
             rows = run(value * depth, depth, asked)

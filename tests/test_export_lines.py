@@ -9,10 +9,10 @@ import torch
 from ardm.bundle import Bundle
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
+from ardm.exact.ask import AskedSites
 from ardm.exact.backend import Machine
 from ardm.exact.model import NAME, fingerprint
 from ardm.exact.model import load as load_codec
-from ardm.exact.operations import Asked
 from ardm.exact.program import Program
 from ardm.exact.reference import Arbiter
 from ardm.export.convert import coding_order, export, unsupported
@@ -69,7 +69,7 @@ def test_distributions_are_those_of_the_floats(name):
     kl = {}
     for bits in (6, 12):
         program = exported(name, precision=(bits, bits)).codec.program
-        q = distribution(Arbiter(program)(x * depth, depth, Asked(*asked)), K)
+        q = distribution(Arbiter(program)(x * depth, depth, AskedSites(*asked)), K)
         assert (q[p == 0] == 0).all()
         kl[bits] = (np.where(p > 0, p * np.log2(np.maximum(p, 1e-300) / np.where(p > 0, q, 1)), 0)).sum(1).mean()
     if name == "8 bits":  # its order is left to right: calibration has not seen some of these states
@@ -86,11 +86,11 @@ def test_distributions_are_those_of_the_floats(name):
 def test_every_container_and_batch_gives_the_same(name):
     program = codec(name).program
     x, depth = states(name)
-    sites = Asked(*np.nonzero(depth == 0))
+    sites = AskedSites(*np.nonzero(depth == 0))
     every = same(program, x * depth, depth, sites)
     assert (every[0].sum(1) == 1 << 24).all()
-    one = Machine(program)(x[1:2] * depth[1:2], depth[1:2], Asked(*np.nonzero(depth[1:2] == 0)))
-    assert np.array_equal(one.table(0, np.zeros(_count(one), dtype=np.int64)), every[0][sites.lane == 1])
+    one = Machine(program)(x[1:2] * depth[1:2], depth[1:2], AskedSites(*np.nonzero(depth[1:2] == 0)))
+    assert np.array_equal(one.table(0, np.zeros(_count(one), dtype=np.int64)), every[0][sites.batch_index == 1])
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -102,7 +102,7 @@ def test_extremes_are_the_same_in_every_container(name):
     for hidden in (0, len(high) // 2, len(high) - 1):
         depth = np.ones_like(x)
         depth[..., hidden] = 0
-        same(program, x * depth, depth, Asked(*np.nonzero(depth == 0)))
+        same(program, x * depth, depth, AskedSites(*np.nonzero(depth == 0)))
 
 
 @pytest.mark.parametrize("name", ["text", "8 bits", "table"])
@@ -174,14 +174,14 @@ def test_a_file_with_a_schema_that_is_none(schema, tmp_path, monkeypatch):
 def test_what_is_hidden_changes_nothing_and_what_is_known_does(name):
     """Symbols are those of another item as long as the digits told before are."""
     made, x, y = coder(name), items(name, 1, 16, 5).numpy(), items(name, 1, 16, 6).numpy()
-    when = made.model.when(made.calls, 1, x.shape[1])[0, 0, 0]
+    when = made.model.order(made.calls, 1, x.shape[1]).when[0, 0, 0]
     walker = made._walker((1, 1, x.shape[1]), 1, (1, x.shape[1]))
     tables = {}
     for step in range(made.calls):
         mixed = np.where(when < step, x[0], y[0])
         for key, item in (("x", x[0]), ("mixed", mixed)):
             depth = (when < step).astype(int)[None, None, None]
-            asked = Asked(*np.nonzero((when == step)[None, None, None]))
+            asked = AskedSites(*np.nonzero((when == step)[None, None, None]))
             rows = made._run((item * depth), depth, asked)
             tables[key] = rows.table(0, np.zeros(_count(rows), dtype=np.int64))
         assert np.array_equal(tables["x"], tables["mixed"])
@@ -198,7 +198,7 @@ def test_impossible_values_of_a_column_have_no_frequency():
     program, limits = codec("table").program, SCHEMA.columns
     x, depth = states("table", 16)
     depth = depth * (np.arange(16)[:, None, None, None] % 3 > 0)
-    sites = Asked(*np.nonzero(depth == 0))
+    sites = AskedSites(*np.nonzero(depth == 0))
     (found,) = same(program, x * depth, depth, sites)
     allowed = np.arange(program.classes) < np.array(limits)[sites.x][:, None]
     assert ((found > 0) == allowed).all()
@@ -213,10 +213,10 @@ def test_orders_that_are_coded_along():
     assert coding_order(bundle("table")) == OrderConfig("raster", (4, 2, 1))
     made = codec("table")
     assert made.default == 4
-    assert made.when(4, 1, 9)[0, 0, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
-    assert made.when(1, 1, 4).max() == 0
-    with pytest.raises(ArdmError, match="codes in 1, 2, 4 network calls; 3 is none"):
-        made.when(3, 1, 4)
+    assert made.order(4, 1, 9).when[0, 0, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+    assert made.order(1, 1, 4).when.max() == 0
+    with pytest.raises(ArdmError, match="codes in 1, 2, 4 network calls, not in 3"):
+        made.order(3, 1, 4)
 
 
 @pytest.mark.parametrize("changes", [{"labels": 3}, {"time": True}], ids=str)
@@ -249,7 +249,7 @@ def test_items_of_any_length(name):
 
 def _blank(length):
     none = np.zeros((1, 1, 1, length), dtype=np.int64)
-    return none, none, Asked(*[np.zeros(1, dtype=np.int64)] * 4)
+    return none, none, AskedSites(*[np.zeros(1, dtype=np.int64)] * 4)
 
 
 def test_programs_are_read_back_as_they_were():

@@ -45,7 +45,7 @@ from ardm.files.pack import make_archive
 from ardm.files.paths import Found
 from ardm.files.restore import check_file, decompress_file
 from ardm.files.unpack import restore_archive
-from ardm.formats.claims import Claim, claim
+from ardm.formats import Claim, claim
 from bundles import exact
 from test_files import info
 from test_frames import Small
@@ -137,7 +137,8 @@ def test_what_is_read_by_default_is_restored_by_default(format, bits, channels, 
     for row in (True, False):
 
         def made(n, row=row):
-            return Claim(format, channels, *((1, n) if row else (n, n)), bits)
+            shape = (1, n) if row else (n, n)
+            return Claim(format, channels, *shape, bits, format not in ("wav", "flac", "npy"))
 
         def size(found):
             return found.raw_bytes * density
@@ -191,10 +192,10 @@ def test_models_take_no_more_time_than_decoding_may():
 
 
 def unread(monkeypatch, format):
-    def read(data, strip):
+    def read(*_):
         raise AssertionError("it was read")
 
-    monkeypatch.setattr(formats._MODULES[format], "read", read)
+    monkeypatch.setattr(formats, "FORMATS", {**formats.FORMATS, format: replace(formats.FORMATS[format], read=read)})
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -444,7 +445,9 @@ def fails(error):
 def test_short_memory_while_reading_is_no_damage(format, error, tmp_path, monkeypatch):
     (tmp_path / "x").write_bytes(file_of(format))
     monkeypatch.setattr(Engine, "coder", lambda self, content: None)
-    monkeypatch.setattr(formats._MODULES[format], "read", fails(error))
+    monkeypatch.setattr(
+        formats, "FORMATS", {**formats.FORMATS, format: replace(formats.FORMATS[format], read=fails(error))}
+    )
     for arguments in (["compress", tmp_path / "x"], ["compress", "--archive", tmp_path / "a.ardm", tmp_path / "x"]):
         result = run(*arguments)
         assert result.exit_code == 1
@@ -457,7 +460,9 @@ def test_short_memory_while_reading_is_no_damage(format, error, tmp_path, monkey
 def test_short_memory_while_writing_is_no_damage(format, tmp_path, monkeypatch):
     (tmp_path / "x.ardm").write_bytes(frames.compress(formats.read(file_of(format)).content)[0])
     (tmp_path / "a.ardm").write_bytes(compress_archive([formats.read(file_of(format)).content], ["x"])[0])
-    monkeypatch.setattr(formats._MODULES[format], "render", fails(MemoryError()))
+    monkeypatch.setattr(
+        formats, "FORMATS", {**formats.FORMATS, format: replace(formats.FORMATS[format], render=fails(MemoryError()))}
+    )
     for arguments in (
         ["decompress", "x.ardm"],
         ["decompress", "-o", "y", "a.ardm"],

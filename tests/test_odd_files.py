@@ -231,7 +231,7 @@ def test_an_alpha_that_a_webp_says_is_not_used():
     data[at] &= 0xEF
     one = parse(bytes(data), FileOptions())
     assert one.content.kind == Kind.BYTES
-    assert "says that it is not used" in one.notes[0]
+    assert "says that it has none" in one.notes[0]
 
 
 @pytest.mark.parametrize("interlaced", [False, True])

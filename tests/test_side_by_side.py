@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ardm.codec import coder as codec
-from ardm.exact.operations import Asked
+from ardm.exact.ask import AskedSites
 from bundles import coder
 from test_codec import MODELS, both_ways, jobs, pictures
 
@@ -52,8 +52,11 @@ def test_nothing_or_much_can_be_asked():
     few = list(asks(made))
     many = (
         *few[0][:2],
-        Asked(
-            *(np.resize(x, codec.PIXELS // 64) for x in (few[0][2].lane, few[0][2].channel, few[0][2].y, few[0][2].x))
+        AskedSites(
+            *(
+                np.resize(x, codec.PIXELS // 64)
+                for x in (few[0][2].batch_index, few[0][2].channel, few[0][2].y, few[0][2].x)
+            )
         ),
     )
     assert made._run.together([]) == []

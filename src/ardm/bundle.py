@@ -35,7 +35,7 @@ from ardm.orders import OrderConfig
 from ardm.precise import settled
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
-from ardm.train.recipe import from_values
+from ardm.settings import from_values
 
 FORMAT = 1
 OWN = ("model.safetensors", "curve.safetensors", "config.json")
@@ -185,7 +185,7 @@ class Bundle:
                 f"this model cannot be saved: its configuration (trunk {config.trunk!r}) does not build its network "
                 f"{type(getattr(own.body, 'net', own.body)).__name__}, so that ardm.load could not read it. Save the "
                 "weights of a network of your own with torch.save(network.state_dict(), path), and wrap it anew; or give "
-                "it a trunk of its own in ardm.zoo.BODIES"
+                "it a trunk of its own in ardm.models.build.BODIES"
             )
 
 

@@ -17,8 +17,10 @@ from rich.text import Text
 
 from ardm import formats
 from ardm.atomic import reasons, refuse_source, refuse_target, write_whole
-from ardm.bench.classical import Absent, Codec, classical, cut, others
-from ardm.bench.compare import PEAK, Comparison, Row, at_levels, bare, facts, markdown, measure, plain
+from ardm.bench.classical import classical, cut, others
+from ardm.bench.codec import Absent, Codec
+from ardm.bench.compare import PEAK, Comparison, Row, at_levels, bare, markdown, measure, plain
+from ardm.bench.machine import facts
 from ardm.bench.plot import ENDINGS, draw
 from ardm.cli.console import console, dump, fail, guard, note, say, show
 from ardm.cli.options import CodecModel, bytes_of

@@ -30,9 +30,9 @@ from ardm.codec import tables as tablecoder
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact import model as exact
+from ardm.exact.ask import AskedSites
 from ardm.exact.frequencies import Rows
 from ardm.exact.model import CodecModel, Runner
-from ardm.exact.operations import Asked
 from ardm.exact.reference import Arbiter
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ SIDE_BY_SIDE = 1 << 15
 """Pixels of items that are decoded side by side, at most, unless a single one has more."""
 
 Shape = tuple[int, int, int]
-Ask = tuple[Ints, Ints, Asked]
+Ask = tuple[Ints, Ints, AskedSites]
 """What a network is asked: values, what is known of them, and where."""
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -200,7 +200,7 @@ class Walker:
         self.run, self.shape = run, shape
         S, self.base = model.program.digits, model.program.base
         self.place = np.array([self.base ** (S - 1 - d) for d in range(S)], dtype=np.int64)
-        when = model.when(calls, *shape[1:])
+        when = model.order(calls, *shape[1:]).when
         alone = planes != shape[0]
         self._writes = range(shape[0]) if alone else None
         coded = np.zeros(shape, dtype=np.bool_)
@@ -273,9 +273,9 @@ class Walker:
         area = self.shape[1] * self.shape[2]
         return [site] if self._writes is None else [site % area + c * area for c in self._writes]
 
-    def _asked(self, lane: Ints, site: Ints) -> Asked:
+    def _asked(self, lane: Ints, site: Ints) -> AskedSites:
         _, h, w = self.shape
-        return Asked(lane, site // (h * w), site // w % h, site % w)
+        return AskedSites(lane, site // (h * w), site // w % h, site % w)
 
 
 def in_step(
@@ -342,7 +342,7 @@ class ModelCoder:
     """
 
     def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
-        model.when(calls, 1, 1)
+        model.order(calls, 1, 1)
         self.model, self._calls, self._run, self._threads = model, calls, run, threads
         self._stop = Event()
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
@@ -552,7 +552,7 @@ class ModelCoder:
         if self._stop.is_set():
             raise InterruptedError("nobody waits for this any more")
 
-    def _ask(self, value: Ints, depth: Ints, asked: Asked) -> Rows:
+    def _ask(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
         self._go_on()
         return self._run(value, depth, asked)
 

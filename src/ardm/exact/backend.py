@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from ardm.ans import Ints
 from ardm.errors import ArdmError
+from ardm.exact.ask import AskedSites
 from ardm.exact.frequencies import Rows
-from ardm.exact.operations import HEADS, Asked, Bound, cells, certify, inputs
+from ardm.exact.operations import HEADS, Bound, cells, certify, inputs
 from ardm.exact.program import Op, Program
 from ardm.exact.reference import rows
 
@@ -38,10 +39,10 @@ EXACT = {torch.float32: 1 << 24, torch.float64: 1 << 53, torch.int64: 1 << 62}
 class Step:
     """What the operations of one call share: the asked sites, on the device, and what was prepared of the maps.
 
-    lane, channel, y, x: (N,) int64.  kept: by the name of an operation, for as long as the maps do not change.
+    batch_index, channel, y, x: (N,) int64.  kept: by the name of an operation, for as long as the maps do not change.
     """
 
-    lane: Tensor
+    batch_index: Tensor
     channel: Tensor
     y: Tensor
     x: Tensor
@@ -120,7 +121,7 @@ class Machine:
         """What a value can be."""
         return self.bounds[name]
 
-    def __call__(self, value: Ints, depth: Ints, asked: Asked) -> Rows:
+    def __call__(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
         """The frequencies at N sites of items of which the first `depth` digits are known: (B, C, H, W) int64 each.
 
         Maps are computed once, rows for a chunk of sites at a time.
@@ -134,16 +135,16 @@ class Machine:
             kept: dict[str, Any] = {}
             found = [self._rows(maps, asked[a : a + CHUNK], kept) for a in range(0, max(len(asked), 1), CHUNK)]
         given = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        at = (asked.lane, asked.channel, asked.y, asked.x)
+        at = (asked.batch_index, asked.channel, asked.y, asked.x)
         return rows(self.program, self.program.ops[-1], given, value[at], depth[at])
 
-    def together(self, asks: Sequence[tuple[Ints, Ints, Asked]]) -> list[Rows]:
+    def together(self, asks: Sequence[tuple[Ints, Ints, AskedSites]]) -> list[Rows]:
         """Of each of several calls what it gives, for items of different sizes: their rows go through the network together.
 
         That is faster than call by call where each asks for a few sites.
         """
         found: list[Rows] = []
-        few: list[tuple[Ints, Ints, Asked]] = []
+        few: list[tuple[Ints, Ints, AskedSites]] = []
         for ask in asks:
             if not self._apart or len(ask[2]) >= CHUNK:
                 found += [*self._side_by_side(few), self(*ask)]
@@ -155,7 +156,7 @@ class Machine:
                 few = []
         return found + self._side_by_side(few)
 
-    def _side_by_side(self, asks: Sequence[tuple[Ints, Ints, Asked]]) -> list[Rows]:
+    def _side_by_side(self, asks: Sequence[tuple[Ints, Ints, AskedSites]]) -> list[Rows]:
         if len(asks) < 2:
             return [self(*ask) for ask in asks]
         none = torch.empty(0, dtype=torch.int64, device=self.device)
@@ -164,7 +165,7 @@ class Machine:
         with strict():
             for value, depth, asked in asks:
                 maps = self._inputs(value, depth)
-                sites = torch.from_numpy(np.stack([asked.lane, asked.channel, asked.y, asked.x])).to(self.device)
+                sites = torch.from_numpy(np.stack([asked.batch_index, asked.channel, asked.y, asked.x])).to(self.device)
                 at = Step(sites[0], sites[1], sites[2], sites[3])
                 for op, dtype, run in self._runs:
                     rowed = self.bounds[op.out].rows
@@ -185,7 +186,7 @@ class Machine:
         split = zip(*(np.split(x, ends) for x in given), strict=True)
         found = []
         for (value, depth, asked), mine in zip(asks, split, strict=True):
-            where = (asked.lane, asked.channel, asked.y, asked.x)
+            where = (asked.batch_index, asked.channel, asked.y, asked.x)
             found.append(rows(self.program, head, list(mine), value[where], depth[where]))
         return found
 
@@ -197,9 +198,9 @@ class Machine:
             return {"value": (2 * v - (self.program.classes - 1)).mul_(d).to(dtype), "depth": d.to(dtype)}
         return {k: torch.from_numpy(a).to(self.device, dtype) for k, a in inputs(self.program, value, depth).items()}
 
-    def _rows(self, maps: dict[str, Tensor], asked: Asked, kept: dict[str, Any]) -> list[Ints]:
+    def _rows(self, maps: dict[str, Tensor], asked: AskedSites, kept: dict[str, Any]) -> list[Ints]:
         """What the head is given, at some of the sites."""
-        sites = torch.from_numpy(np.stack([asked.lane, asked.channel, asked.y, asked.x])).to(self.device)
+        sites = torch.from_numpy(np.stack([asked.batch_index, asked.channel, asked.y, asked.x])).to(self.device)
         step = Step(sites[0], sites[1], sites[2], sites[3], kept)
         values = dict(maps)
         for op, dtype, run in self._runs:
@@ -344,7 +345,7 @@ def _window(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
         if op.out not in step.kept:
             step.kept[op.out] = prepared(given[0])
         flat, offset, stride = step.kept[op.out]
-        corner = step.lane * stride[0] + step.y * stride[1] + step.x
+        corner = step.batch_index * stride[0] + step.y * stride[1] + step.x
         return flat.take(corner[:, None] + offset)
 
     return run
@@ -352,7 +353,7 @@ def _window(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
 
 @builder("at")
 def _at(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
-    return lambda step, given: given[0].permute(0, 2, 3, 1)[step.lane, step.y, step.x]
+    return lambda step, given: given[0].permute(0, 2, 3, 1)[step.batch_index, step.y, step.x]
 
 
 @builder("pick")
@@ -371,7 +372,7 @@ def _nearby(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
         weights.append((machine.tensor(op, f"weight{i}", held), n[f"rise{i}"]))
 
     def run(step: Step, given: list[Tensor]) -> Tensor:
-        total = torch.zeros(len(step.lane), 2 * C, dtype=torch.int64, device=machine.device)
+        total = torch.zeros(len(step.batch_index), 2 * C, dtype=torch.int64, device=machine.device)
         for window, (weight, rise) in zip(given, weights, strict=True):
             sums = window.to(weight.dtype).view(len(window), 2 * C, -1) @ weight
             total += sums.long().bitwise_left_shift_(rise)
@@ -502,7 +503,7 @@ def _linear(machine: Machine, op: Op, dtype: torch.dtype) -> Run:
     each = [_product(machine, op, *parts, dtype) for parts in zip(weight, bias, shift, strict=True)]
 
     def run(step: Step, given: list[Tensor]) -> Tensor:
-        out = given[0].new_empty(len(step.lane), weight.shape[2], dtype=made)
+        out = given[0].new_empty(len(step.batch_index), weight.shape[2], dtype=made)
         order = step.channel.argsort(stable=True)
         for product, mine in zip(each, order.split(step.channel.bincount(minlength=len(each)).tolist()), strict=True):
             out[mine] = clamp(op, product(given[0][mine])).to(made)

@@ -48,8 +48,8 @@ from typing import Any
 import numpy as np
 
 from ardm.ans import EXP, Ints
+from ardm.exact.ask import AskedSites
 from ardm.exact.operations import (
-    Asked,
     Bound,
     clamp,
     clamped,
@@ -117,7 +117,7 @@ def _conv_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("conv", _conv_bound)
-def _conv(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _conv(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     a = given[0]
     weight, bias, shift = (program.tensor(op, role) for role in ("weight", "bias", "shift"))
     each = weight.reshape(a.shape[1], -1, len(bias))  # a plane's taps one after the other
@@ -133,7 +133,7 @@ def _pool_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("pool", _pool_bound)
-def _pool(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _pool(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     def sums(a: Ints) -> Ints:
         H, W = a.shape[2:]
         a = np.pad(a, ((0, 0), (0, 0), (0, H % 2), (0, W % 2)))
@@ -151,7 +151,7 @@ def _grow_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("grow", _grow_bound)
-def _grow(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _grow(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     a, like = given
     (h, w), (H, W) = a.shape[2:], like.shape[2:]
     return a[:, :, (np.arange(H) * h // H)[:, None], np.arange(W) * w // W]
@@ -168,7 +168,7 @@ def _gate_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("gate", _gate_bound)
-def _gate(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _gate(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return clamp(op, given[0] * given[1] >> op.integers["by"])
 
 
@@ -194,7 +194,7 @@ def _norm_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("norm", _norm_bound)
-def _norm(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _norm(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     n = op.integers
     x = grouped(given[0], n["groups"])
     axes = (2,) if n["each"] else (2, 3)
@@ -233,7 +233,7 @@ def _attention_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("attention", _attention_bound)
-def _attention(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _attention(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     n = op.integers
     q, k, v = (grouped(a, n["heads"]) for a in given)  # (B, heads, planes, places)
     s = np.swapaxes(q, 2, 3) @ k >> n["by"]
@@ -259,7 +259,7 @@ def _rotary_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("rotary", _rotary_bound)
-def _rotary(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _rotary(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     heads, by = op.integers["heads"], op.integers["by"]
     cos, sin = program.tensor(op, "cos"), program.tensor(op, "sin")
     a, b = np.moveaxis(given[0].reshape(len(given[0]), heads, 2, *cos.shape), 2, 0)
@@ -285,7 +285,7 @@ def _known_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("known", _known_bound)
-def _known(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _known(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     """The last block may be cut short at K: there `value` is the first value of the block itself."""
     value, depth = given
     K, block = program.classes, blocks(program)[given[1]]
@@ -302,7 +302,7 @@ def _embed_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("embed", _embed_bound)
-def _embed(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _embed(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     table = program.tensor(op, "table")
     rows = table[np.clip(given[0], 0, len(table) - 1)]  # (B, P, H, W, E), or (N, P, E)
     if rows.ndim == 3:
@@ -320,7 +320,7 @@ def _position_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("position", _position_bound)
-def _position(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _position(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return given[0] + program.tensor(op, "table").reshape(given[0].shape[1:])
 
 
@@ -333,7 +333,7 @@ def _count_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("count", _count_bound)
-def _count(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _count(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     table = program.tensor(op, "table")
     rows: Ints = table[np.clip(given[0].sum((1, 2, 3)), 0, len(table) - 1)]
     return rows[:, :, None, None]
@@ -348,7 +348,7 @@ def _channel_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("channel", _channel_bound)
-def _channel(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _channel(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return given[0] + program.tensor(op, "table")[asked.channel]
 
 
@@ -382,7 +382,7 @@ def near_sums(weight: Any, prior: int, near: list[Any], channels: int) -> tuple[
 
 
 @operation("centre", _centre_bound)
-def _centre(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _centre(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     n = op.integers
     W, F, _ = near_sums(program.tensor(op, "weight"), n["prior"], given, program.channels)
     return clamp(op, ((F << n["fraction"]) + W // 2) // W)
@@ -403,7 +403,7 @@ def _spread_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("spread", _spread_bound)
-def _spread(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _spread(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     n = op.integers
     centre, *near = given
     W, _, Q = near_sums(program.tensor(op, "weight"), n["prior"], near, program.channels)

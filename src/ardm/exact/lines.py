@@ -15,8 +15,9 @@ from __future__ import annotations
 import numpy as np
 
 from ardm.ans import Ints
+from ardm.exact.ask import AskedSites
 from ardm.exact.frequencies import IMPOSSIBLE
-from ardm.exact.operations import Asked, Bound, expect, integer, largest, made, many, mapwise, operation, rowwise
+from ardm.exact.operations import Bound, expect, integer, largest, made, many, mapwise, operation, rowwise
 from ardm.exact.program import Op, Program
 
 STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
@@ -36,11 +37,11 @@ def _seen(a: Bound, cells: int) -> Bound:
     return made(np.repeat(lo, cells), np.repeat(hi, cells), True)
 
 
-def read(a: Ints, asked: Asked, columns: Ints) -> Ints:
+def read(a: Ints, asked: AskedSites, columns: Ints) -> Ints:
     """A map (B, P, H, W) at columns (N, n) of the rows of the sites: (N, P · n); 0 outside."""
     W = a.shape[3]
     inside = (columns >= 0) & (columns < W)
-    found = a[asked.lane[:, None], :, asked.y[:, None], np.clip(columns, 0, max(W - 1, 0))] * inside[:, :, None]
+    found = a[asked.batch_index[:, None], :, asked.y[:, None], np.clip(columns, 0, max(W - 1, 0))] * inside[:, :, None]
     return np.swapaxes(found, 1, 2).reshape(len(found), a.shape[1] * columns.shape[1])
 
 
@@ -53,7 +54,7 @@ def _taps_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("taps", _taps_bound)
-def _taps(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _taps(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return read(given[0], asked, asked.x[:, None] + np.array(offsets(op)))
 
 
@@ -63,7 +64,7 @@ def _line_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("line", _line_bound)
-def _line(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _line(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     wide = np.arange(op.integers["wide"])
     return read(given[0], asked, np.broadcast_to(wide, (len(asked), len(wide))))
 
@@ -85,7 +86,7 @@ def _hash_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("hash", _hash_bound)
-def _hash(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _hash(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     bits, found = op.integers["bits"], []
     for k, context in enumerate(contexts(program, op)):
         h = np.zeros(len(given[0]), dtype=np.int64)
@@ -114,7 +115,7 @@ def _segment_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("segment", _segment_bound)
-def _segment(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _segment(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     columns = segments(program, op)
     columns = columns[np.minimum(asked.x, len(columns) - 1)]
     return np.where(columns < 0, IMPOSSIBLE, np.take_along_axis(given[0], np.maximum(columns, 0), axis=1))

@@ -18,7 +18,7 @@ def _read(step: Step, name: str, a: Tensor, left: int, right: int, columns: Tens
         step.kept[name] = F.pad(a, (left, right)).contiguous()
     padded = step.kept[name]
     P, H, W = padded.shape[1:]
-    corner = (step.lane * (P * H) + step.y) * W
+    corner = (step.batch_index * (P * H) + step.y) * W
     plane = torch.arange(P, device=padded.device) * (H * W)
     index = corner[:, None, None] + plane[:, None] + (columns + left)[:, None]
     return padded.reshape(-1).take(index).flatten(1)

@@ -31,8 +31,10 @@ from safetensors.numpy import save
 
 from ardm.ans import Ints
 from ardm.errors import ArdmError, cause, out_of_memory
+from ardm.exact.ask import AskedSites
 from ardm.exact.frequencies import Rows
-from ardm.exact.operations import Asked, Bound
+from ardm.exact.operations import Bound
+from ardm.exact.order import Order
 from ardm.exact.program import Arrays, Program, digest
 from ardm.exact.stores import claims, elements
 from ardm.schema import Schema
@@ -53,7 +55,7 @@ ROWS = 1 << 10
 MAX_OPS = 1 << 12
 """Operations of a program."""
 
-Runner = Callable[[Ints, Ints, Asked], Rows]
+Runner = Callable[[Ints, Ints, AskedSites], Rows]
 """value, depth (B, C, H, W) and the asked sites → their frequencies."""
 
 
@@ -132,14 +134,12 @@ class CodecModel:
         """(H, W) of the items; (0, 0): any size."""
         return self.program.size
 
-    def when(self, calls: int, height: int, width: int) -> Ints:
-        """The order over an item: (S, C, H, W).  Raises ArdmError for a number of calls that the model has not."""
+    def order(self, calls: int, height: int, width: int) -> Order:
+        """The order of an item.  Raises ArdmError for a number of calls that the model does not have."""
         if calls not in self.orders:
             known = ", ".join(map(str, sorted(self.orders)))
-            raise ArdmError(f"model {self.name} codes in {known} network calls; {calls} is none of them")
-        cell = self.orders[calls]
-        y, x = np.arange(height) % cell.shape[2], np.arange(width) % cell.shape[3]
-        return cell[:, :, y[:, None], x]
+            raise ArdmError(f"model {self.name} codes in {known} network calls, not in {calls}")
+        return Order.repeat(self.orders[calls], self.program.base, height, width)
 
     def save(self, path: str | Path) -> None:
         """Write the file."""
@@ -213,25 +213,21 @@ def refuse_room(model: CodecModel, bounds: Mapping[str, Bound]) -> None:
 
 
 def fingerprint(model: CodecModel, run: Runner) -> str:
-    """SHA-256 of the frequencies in the middle of coding a fixed item: 64 hex digits, the same from every machine."""
+    """SHA-256 of the frequencies at three steps of coding a fixed item: 64 hex digits, the same on every machine."""
     program = model.program
     H, W = model.size if max(model.size) else (24, 40)
-    when = model.when(model.default, H, W)
+    order = model.order(model.default, H, W)
     c, y, x = np.mgrid[: program.channels, :H, :W]
     pattern = (y * 7 + x * 5 + c * 31 + (y * x * (3 + c)) % 23 * 4 + (x > W // 2) * (y % 3) * 40) % program.classes
-    digest_ = hashlib.sha256()
-    for step in sorted({model.default // 4, model.default // 2, model.default - 1}):
-        depth = (when < step).sum(0)
-        place = np.array([program.base ** (program.digits - d) for d in range(program.digits + 1)])[depth]
-        value = pattern // place * place
-        channel, row, column = np.nonzero((when == step).any(0))
-        asked = Asked(np.zeros(len(row), dtype=np.int64), channel, row, column)[:64]
-        if not len(asked):
-            continue
-        rows = run(value[None], depth[None], asked)
-        prefix = np.zeros(len(asked), dtype=np.int64)
+    hashed = hashlib.sha256()
+    steps = {model.default // 4, model.default // 2, model.default - 1}
+    for reveal in (reveal for reveal in order if reveal.step in steps):
+        value, depth = order.before(reveal.step, pattern[None])
+        sites = order.sites(reveal, 1)[:64]
+        rows = run(value, depth, sites)
+        prefix = np.zeros(len(sites), dtype=np.int64)
         for stage, radix in enumerate(rows.radices):
             table = rows.table(stage, prefix)
-            digest_.update(np.ascontiguousarray(table, dtype="<i8").tobytes())
+            hashed.update(np.ascontiguousarray(table, dtype="<i8").tobytes())
             prefix = prefix * radix + table.argmax(axis=1)
-    return digest_.hexdigest()
+    return hashed.hexdigest()

@@ -36,6 +36,7 @@ import numpy as np
 
 from ardm.ans import Ints
 from ardm.errors import ArdmError
+from ardm.exact.ask import AskedSites
 from ardm.exact.program import Op, Program
 
 
@@ -63,27 +64,11 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The asked sites: the item, channel, row and column of each, (N,) int64."""
-
-    lane: Ints
-    channel: Ints
-    y: Ints
-    x: Ints
-
-    def __getitem__(self, rows: slice) -> Asked:
-        return Asked(self.lane[rows], self.channel[rows], self.y[rows], self.x[rows])
-
-    def __len__(self) -> int:
-        return len(self.lane)
-
-
-@dataclass(frozen=True)
 class Operation:
     """bound(program, op, bounds of its inputs); run(program, op, its inputs, the asked sites) in int64."""
 
     bound: Callable[[Program, Op, list[Bound]], Bound]
-    run: Callable[[Program, Op, list[Ints], Asked], Ints]
+    run: Callable[[Program, Op, list[Ints], AskedSites], Ints]
 
 
 OPERATIONS: dict[str, Operation] = {}
@@ -93,7 +78,7 @@ OPERATIONS: dict[str, Operation] = {}
 def operation(name: str, bound: Callable[[Program, Op, list[Bound]], Bound]) -> Callable[[Any], Any]:
     """Register the definition of an operation."""
 
-    def register(run: Callable[[Program, Op, list[Ints], Asked], Ints]) -> Any:
+    def register(run: Callable[[Program, Op, list[Ints], AskedSites], Ints]) -> Any:
         OPERATIONS[name] = Operation(bound, run)
         return run
 
@@ -191,7 +176,7 @@ def _product_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("product", _product_bound)
-def _product(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _product(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return given[0] * given[1]
 
 
@@ -202,7 +187,7 @@ def _add_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("add", _add_bound)
-def _add(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _add(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return given[0] + given[1]
 
 
@@ -215,7 +200,7 @@ def _less_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("less", _less_bound)
-def _less(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _less(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return given[0] - given[1]
 
 
@@ -226,7 +211,7 @@ def _concat_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("concat", _concat_bound)
-def _concat(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _concat(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return np.concatenate(given, axis=1)
 
 
@@ -236,7 +221,7 @@ def _shift_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("shift", _shift_bound)
-def _shift(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _shift(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return clamp(op, given[0] >> op.integers["by"])
 
 
@@ -250,7 +235,7 @@ def _table_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("table", _table_bound)
-def _table(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _table(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     table = program.tensor(op, "table")
     found: Ints = table[np.clip(given[0] - op.integers["low"], 0, len(table) - 1)]
     return found
@@ -279,7 +264,7 @@ def shifted(a: Ints, dy: int, dx: int) -> Ints:
 
 
 @operation("box", _box_bound)
-def _box(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _box(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     half = op.integers["side"] // 2
     out = np.zeros_like(given[0])
     for dy in range(-half, half + 1):
@@ -303,13 +288,13 @@ def _window_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("window", _window_bound)
-def _window(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _window(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     H, W = given[0].shape[2:]
     out = []
     for dy, dx in cells(op.integers["radius"], op.integers["step"]):
         y, x = asked.y + dy, asked.x + dx
         inside = (y >= 0) & (y < H) & (x >= 0) & (x < W)
-        cell = given[0][asked.lane, :, np.clip(y, 0, H - 1), np.clip(x, 0, W - 1)]
+        cell = given[0][asked.batch_index, :, np.clip(y, 0, H - 1), np.clip(x, 0, W - 1)]
         out.append(np.where(inside[:, None], cell, 0))
     return np.stack(out, axis=2).reshape(len(asked), -1)
 
@@ -320,8 +305,8 @@ def _at_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("at", _at_bound)
-def _at(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
-    return given[0][asked.lane, :, asked.y, asked.x]
+def _at(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
+    return given[0][asked.batch_index, :, asked.y, asked.x]
 
 
 def _pick_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
@@ -331,7 +316,7 @@ def _pick_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("pick", _pick_bound)
-def _pick(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _pick(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return np.take_along_axis(given[0], asked.channel[:, None], axis=1)
 
 
@@ -354,7 +339,7 @@ def halves(window: Ints, channels: int) -> tuple[Ints, Ints]:
 
 
 @operation("nearby", _nearby_bound)
-def _nearby(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _nearby(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     value = np.zeros((len(asked), program.channels), dtype=np.int64)
     known = np.zeros_like(value)
     for i, window in enumerate(given):
@@ -384,7 +369,7 @@ def _contrast_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("contrast", _contrast_bound)
-def _contrast(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _contrast(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     n, by, limit = op.integers, op.integers["by"], op.integers["limit"]
     v, k = halves(given[0], program.channels)
     v = (v << n["fraction"]) - given[1][:, :, None] * k + ((1 << by) >> 1) >> by
@@ -420,7 +405,7 @@ def _linear_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
 
 
 @operation("linear", _linear_bound)
-def _linear(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _linear(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     weight, bias, shift = (program.tensor(op, role) for role in ("weight", "bias", "shift"))
     if weight.ndim == 2:
         return clamp(op, given[0] @ weight + bias >> shift)
@@ -463,7 +448,7 @@ def _softmax_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     return made(given[0].lo, given[0].hi, True)
 
 
-def _head(program: Program, op: Op, given: list[Ints], asked: Asked) -> Ints:
+def _head(program: Program, op: Op, given: list[Ints], asked: AskedSites) -> Ints:
     return given[0]
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from ardm.ans import Ints
 from ardm.exact import layers, lines  # noqa: F401 (register their operations)
+from ardm.exact.ask import AskedSites
 from ardm.exact.frequencies import IMPOSSIBLE, Blocks, Mixture, Rows, Softmax, mixture_weights
-from ardm.exact.operations import OPERATIONS, Asked, certify, inputs
+from ardm.exact.operations import OPERATIONS, certify, inputs
 from ardm.exact.program import Op, Program
 
 
@@ -22,14 +23,14 @@ class Arbiter:
     def __init__(self, program: Program) -> None:
         self.program, self.bounds = program, certify(program)
 
-    def __call__(self, value: Ints, depth: Ints, asked: Asked) -> Rows:
+    def __call__(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
         """The frequencies at the asked sites of items of which the first `depth` digits are known: (B, C, H, W) each."""
         values: dict[str, Ints] = dict(inputs(self.program, value, depth))
         for op in self.program.ops:
             given = [values[name] for name in op.inputs]
             values[op.out] = OPERATIONS[op.name].run(self.program, op, given, asked)
         head = self.program.ops[-1]
-        at = (asked.lane, asked.channel, asked.y, asked.x)
+        at = (asked.batch_index, asked.channel, asked.y, asked.x)
         return rows(self.program, head, [values[name] for name in head.inputs], value[at], depth[at])
 
 

@@ -180,7 +180,7 @@ def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = N
     """The code length of items (N, C, H, W) by the codec model, and by the model it was made of."""
     coder = ModelCoder(codec, calls or codec.default, machine(codec), 0)
     shape = items.shape[1:]
-    plan = Plan(torch.from_numpy(codec.when(coder.calls, *shape[1:])).long()[None])
+    plan = Plan(torch.from_numpy(codec.order(coder.calls, *shape[1:]).when).long()[None])
     D = math.prod(shape)
     floats = [likelihood.exact(bundle.model, plan, x.long()[None]).nats.item() / math.log(2) / D for x in items]
     letters = np.frombuffer(codec.alphabet, np.uint8) if codec.alphabet else np.arange(codec.program.classes)

@@ -18,8 +18,7 @@ from ardm.codec.container import MAGIC, MAX_ABOUT, Limits, foreign
 from ardm.codec.frames import FrameInfo, PartCoder
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
-from ardm.formats.claims import Claim
-from ardm.formats.common import MAX_SAMPLES
+from ardm.formats import MAX_SAMPLES, Claim
 
 MEMORY, PIXELS = 2 << 30, 1 << 28
 """Default limits: estimated bytes of memory for one file, and pixels of one picture."""
