@@ -190,8 +190,8 @@ class Bench:
     repeat: int
 
     def walker(self, run: Runner) -> walk.Walker:
-        C, h, w = self.batch.shape[1:]
-        return walk.Walker(self.model, self.calls, run, (C, h, w), C, (h, w))
+        h, w = self.batch.shape[2:]
+        return walk.Walker(self.model.order(self.calls, h, w), run)
 
     def streams(self) -> list[bytes]:
         out = []

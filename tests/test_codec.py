@@ -187,7 +187,7 @@ def test_a_plane_on_its_own_is_the_leading_channel_and_the_others_equal_it():
     assert made.model.lead == 1
     symbols = next(iter(made.encode(jobs(grey))))[0]
     walker = made.walker((3, 8, 8), 1, (8, 8))
-    sites = np.concatenate([site for _, _, site in walker.steps])
+    sites = np.concatenate([reveal.site for reveal in walker.order])
     assert sorted(sites) == list(range(64, 128))
     assert symbols.bits > 0
 
