@@ -11,8 +11,8 @@ import ardm
 from ardm.codec import coder as codec
 from ardm.codec import frames
 from ardm.content import Content, Kind
+from ardm.exact.certificate import certify
 from ardm.exact.model import fingerprint
-from ardm.exact.operations import certify
 from ardm.export.convert import SINGLE
 from ardm.formats import read
 from ardm.media.pictures import read_image

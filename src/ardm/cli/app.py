@@ -260,7 +260,7 @@ def models(
     with guard():
         from ardm.bundle import bundled
         from ardm.codec import coder as codec
-        from ardm.exact.operations import certify
+        from ardm.exact.certificate import certify
         from ardm.train.recipe import shipped
 
         named: list[str | Path] = [*codec.bundled(), *(folders or [])]

@@ -30,13 +30,13 @@ from ardm.codec import tables as tablecoder
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact import model as exact
-from ardm.exact.ask import AskedSites
+from ardm.exact.ask import Ask, AskedSites, Memory, Runner
 from ardm.exact.frequencies import Rows
-from ardm.exact.model import CodecModel, Runner
-from ardm.exact.reference import Arbiter
+from ardm.exact.model import CodecModel
+from ardm.exact.reference import Reference
 
 if TYPE_CHECKING:
-    from ardm.exact.backend import Machine
+    from ardm.exact.backend import Backend
 
 LEVELS = {1: 8, 2: 11, 3: 14, 4: 20, 5: 26, 6: 36, 7: 50, 8: 70, 9: 98}
 """Network calls of an item, by level: more calls are smaller and slower."""
@@ -56,8 +56,6 @@ SIDE_BY_SIDE = 1 << 15
 """Pixels of items that are decoded side by side, at most, unless a single one has more."""
 
 Shape = tuple[int, int, int]
-Ask = tuple[Ints, Ints, AskedSites]
-"""What a network is asked: values, what is known of them, and where."""
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 DEFAULT_MODEL = "cifar10-codec"
@@ -171,12 +169,13 @@ def _machine(identity: str, held: _Held, backend: str, device: str) -> Runner:
     )
 
 
-def _made(model: CodecModel, backend: str, device: str) -> Arbiter | Machine:
+def _made(model: CodecModel, backend: str, device: str) -> Reference | Backend:
     if backend == "numpy":
-        return Arbiter(model.program)
-    from ardm.exact.backend import Machine, pick
+        return Reference(model.program)
+    from ardm.exact.backend import Backend
+    from ardm.exact.device import pick
 
-    return Machine(model.program, backend, pick(device))
+    return Backend(model.program, backend, pick(device))
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
@@ -195,9 +194,16 @@ class Walker:
     """
 
     def __init__(
-        self, model: CodecModel, calls: int, run: Runner, shape: Shape, planes: int, inside: tuple[int, int]
+        self,
+        model: CodecModel,
+        calls: int,
+        run: Callable[[Ask], Rows],
+        memory: Callable[[tuple[int, ...]], Memory],
+        shape: Shape,
+        planes: int,
+        inside: tuple[int, int],
     ) -> None:
-        self.run, self.shape = run, shape
+        self.run, self.memory, self.shape = run, memory, shape
         S, self.base = model.program.digits, model.program.base
         self.place = np.array([self.base ** (S - 1 - d) for d in range(S)], dtype=np.int64)
         when = model.order(calls, *shape[1:]).when
@@ -237,7 +243,7 @@ class Walker:
         site = np.concatenate([np.tile(s, n) for _, _, s in steps])
         told = states.reshape(len(states), size)[lane, site] // self.place[digit] % self.base
         unit = np.append(self.base * self.place, 1)[depth]  # what is not known of a value
-        rows = self.run(states // unit * unit, depth, self._asked(lane, site))
+        rows = self.run(Ask(states // unit * unit, depth, self._asked(lane, site)))
         start, width = _stages(rows, told)
         begin = 0
         for _, _, s in steps:
@@ -248,16 +254,17 @@ class Walker:
 
     def decode(self, decoders: Sequence[Told]) -> Ints:
         """Items (n, M, h, w), each told by its decoder.  Raises CodecError where a stream ends."""
-        return in_step([self.decoding(decoders)], lambda asks: [self.run(*ask) for ask in asks])[0]
+        return in_step([self.decoding(decoders)], lambda asks: [self.run(ask) for ask in asks])[0]
 
     def decoding(self, decoders: Sequence[Told]) -> Generator[Ask, Rows, Ints]:
         """As decode, for who asks the network: yields what it is asked, and is sent what it says."""
         n, size = len(decoders), math.prod(self.shape)
         value = np.zeros((n, *self.shape), dtype=np.int64)
-        depth = np.zeros_like(value)
+        depth, memory = np.zeros_like(value), self.memory(value.shape)
         flat, known = value.reshape(n, size), depth.reshape(n, size)
         for _, digit, site in self.steps:
-            rows = yield value, depth, self._asked(np.repeat(np.arange(n), len(site)), np.tile(site, n))
+            sites = self._asked(np.repeat(np.arange(n), len(site)), np.tile(site, n))
+            rows = yield Ask(value, depth, sites, memory)
             told = np.zeros(n * len(site), dtype=np.int64)
             for stage, radix in enumerate(rows.radices):
                 table = rows.table(stage, told).reshape(n, len(site), radix)
@@ -347,8 +354,8 @@ class ModelCoder:
         self._stop = Event()
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
         self._batch = BATCH
-        if max(model.size) and isinstance(getattr(run, "bounds", None), dict):  # else areas say how many go together
-            self._batch = max(1, min(BATCH, exact.ROOM // max(1, exact.room(model, run.bounds))))  # type: ignore[attr-defined]
+        if max(model.size):  # else areas say how many go together
+            self._batch = max(1, min(BATCH, exact.ROOM // max(1, exact.room(model, run.bounds))))
         self._letters = np.frombuffer(model.alphabet, np.uint8)
         self._values = np.full(256, -1, dtype=np.int64)
         self._values[self._letters] = np.arange(len(self._letters))
@@ -475,7 +482,9 @@ class ModelCoder:
         if found is None:
             if len(self._walkers) >= 16:
                 self._walkers.clear()
-            found = self._walkers[key] = Walker(self.model, self.calls, self._ask, shape, planes, inside)
+            found = self._walkers[key] = Walker(
+                self.model, self.calls, self._ask, self._run.memory, shape, planes, inside
+            )
         return found
 
     def _batches(
@@ -507,7 +516,7 @@ class ModelCoder:
         return max((min(h, tall or h) * min(w, wide or w) for _, h, w in shapes), default=0)
 
     def _cores(self) -> int:
-        if self._threads or isinstance(self._run, Arbiter):
+        if self._threads or isinstance(self._run, Reference):
             return self._threads or 1
         from torch import get_num_threads
 
@@ -521,9 +530,9 @@ class ModelCoder:
         What ends this early, such as Ctrl-C, ends the work of the other threads, too.
         """
         self._stop.clear()
-        if isinstance(self._run, Arbiter):
+        if isinstance(self._run, Reference):
             return [work(batch) for batch in batches]
-        from ardm.exact.backend import threads
+        from ardm.exact.device import threads
 
         at_once = min(cores, len(batches))
         within = cores // at_once if self._threads else min(cores // at_once, sites // FEW)
@@ -540,21 +549,17 @@ class ModelCoder:
                 pool.shutdown(cancel_futures=True)
 
     def _ask_all(self, asks: Sequence[Ask]) -> Sequence[Rows]:
-        together = getattr(self._run, "together", None)
-        if together is None or len(asks) < 2:
-            return [self._ask(*ask) for ask in asks]
         self._go_on()
-        found: Sequence[Rows] = together(asks)
-        return found
+        return self._run.together(asks)
 
     def _go_on(self) -> None:
         """Unless nobody waits for it any more."""
         if self._stop.is_set():
             raise InterruptedError("nobody waits for this any more")
 
-    def _ask(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
+    def _ask(self, ask: Ask) -> Rows:
         self._go_on()
-        return self._run(value, depth, asked)
+        return self._run(ask)
 
 
 class TableCoder(ModelCoder):
