@@ -261,7 +261,7 @@ def models(
     with guard():
         from ardm.bundle import bundled
         from ardm.codec import registry
-        from ardm.exact.operations import certify
+        from ardm.exact.certificate import certify
         from ardm.train.recipe import shipped
 
         named: list[str | Path] = [*registry.bundled(), *(folders or [])]

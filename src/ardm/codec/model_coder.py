@@ -24,14 +24,14 @@ import numpy as np
 from ardm.ans import PRECISION, Decoder, Encoder, Ints
 from ardm.codec.header import Shape
 from ardm.codec.regions import parts_of
-from ardm.codec.walk import Ask, Walker, in_step
+from ardm.codec.walk import Walker, in_step
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.exact import model as exact
-from ardm.exact.ask import AskedSites
+from ardm.exact.ask import Ask, Runner
 from ardm.exact.frequencies import Rows
-from ardm.exact.model import CodecModel, Runner
-from ardm.exact.reference import Arbiter
+from ardm.exact.model import CodecModel
+from ardm.exact.reference import Reference
 
 BATCH = 64
 """The most items that are decoded together."""
@@ -83,8 +83,8 @@ class ModelCoder:
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
         self._measured: dict[tuple[Shape, bytes], Symbols] = {}
         self._batch = BATCH
-        if max(model.size) and isinstance(getattr(run, "bounds", None), dict):  # else areas limit the batch
-            self._batch = max(1, min(BATCH, exact.ROOM // max(1, exact.room(model, run.bounds))))  # type: ignore[attr-defined]
+        if max(model.size):  # else areas limit the batch
+            self._batch = max(1, min(BATCH, exact.ROOM // max(1, exact.room(model, run.bounds))))
         self._letters = np.frombuffer(model.alphabet, np.uint8)
         self._values = np.full(256, -1, dtype=np.int64)
         self._values[self._letters] = np.arange(len(self._letters))
@@ -182,7 +182,7 @@ class ModelCoder:
                 self._walkers.clear()
             order = self.model.order(self.calls, *shape[1:])
             order = order if planes == shape[0] else order.alone(self.model.lead)
-            found = self._walkers[key] = Walker(order.inside(*inside), self._ask)
+            found = self._walkers[key] = Walker(order.inside(*inside), self._ask, self._run.memory)
         return found
 
     # --- batches of jobs ----------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ class ModelCoder:
         return max((min(h, tall or h) * min(w, wide or w) for _, h, w in shapes), default=0)
 
     def _cores(self) -> int:
-        if self._threads or isinstance(self._run, Arbiter):
+        if self._threads or isinstance(self._run, Reference):
             return self._threads or 1
         from torch import get_num_threads
 
@@ -286,9 +286,9 @@ class ModelCoder:
         An exception, such as Ctrl-C, stops the other threads too.
         """
         self._stop.clear()
-        if isinstance(self._run, Arbiter):
+        if isinstance(self._run, Reference):
             return [work(batch) for batch in batches]
-        from ardm.exact.backend import threads
+        from ardm.exact.device import threads
 
         at_once = min(cores, len(batches))
         within = cores // at_once if self._threads else min(cores // at_once, sites // FEW)
@@ -305,16 +305,12 @@ class ModelCoder:
                 pool.shutdown(cancel_futures=True)
 
     def _ask_all(self, asks: Sequence[Ask]) -> Sequence[Rows]:
-        together = getattr(self._run, "together", None)
-        if together is None or len(asks) < 2:
-            return [self._ask(*ask) for ask in asks]
         self._refuse_stopped()
-        found: Sequence[Rows] = together(asks)
-        return found
+        return self._run.together(asks)
 
-    def _ask(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
+    def _ask(self, ask: Ask) -> Rows:
         self._refuse_stopped()
-        return self._run(value, depth, asked)
+        return self._run(ask)
 
     def _refuse_stopped(self) -> None:
         """Raise InterruptedError after another thread failed: no one reads the result any more."""

@@ -19,8 +19,9 @@ from ardm.codec.model_coder import ModelCoder
 from ardm.codec.table_coder import TableCoder
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact import model as exact
-from ardm.exact.model import CodecModel, Runner
-from ardm.exact.reference import Arbiter
+from ardm.exact.ask import Runner
+from ardm.exact.model import CodecModel
+from ardm.exact.reference import Reference
 
 DEFAULT_MODEL = "cifar10-codec"
 """The bundled model of pictures."""
@@ -135,10 +136,11 @@ def _machine(identity: str, argument: _Model, backend: str, device: str) -> Runn
 
 def _made(model: CodecModel, backend: str, device: str) -> Runner:
     if backend == "numpy":
-        return Arbiter(model.program)
-    from ardm.exact.backend import Machine, pick
+        return Reference(model.program)
+    from ardm.exact.backend import Backend
+    from ardm.exact.device import pick
 
-    return Machine(model.program, backend, pick(device))
+    return Backend(model.program, backend, pick(device))
 
 
 # --- coders -----------------------------------------------------------------------------------------------------------

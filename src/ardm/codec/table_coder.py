@@ -15,7 +15,8 @@ from ardm.codec.header import Shape
 from ardm.codec.model_coder import ModelCoder, Symbols
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
-from ardm.exact.model import CodecModel, Runner
+from ardm.exact.ask import Runner
+from ardm.exact.model import CodecModel
 
 
 class TableCoder(ModelCoder):

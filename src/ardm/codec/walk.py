@@ -1,7 +1,7 @@
 """The walk in integers: the loop of `ardm.walk` for integer networks, which compute the same on every machine.
 
-    Walker(order, run).encode(items)    → the intervals of each item's symbols
-    Walker(order, run).decode(sources)  → items, each from its source of symbols
+    Walker(order, run, memory).encode(items)    → the intervals of each item's symbols
+    Walker(order, run, memory).decode(sources)  → items, each from its source of symbols
 
 The decoder takes one step of the order at a time: it asks the network at the sites of the step, in all items of a batch
 at once, and each item's source supplies its symbols.  The encoder knows all digits, so it asks for many steps at once;
@@ -19,16 +19,13 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ardm.ans import Ints, intervals
-from ardm.exact.ask import AskedSites
+from ardm.exact.ask import Ask, AskedSites, Memory
 from ardm.exact.frequencies import Rows
-from ardm.exact.model import Runner
 from ardm.exact.order import Order, Reveal
 
 PIXELS = 1 << 17
 """The most pixels of states in one call of the encoder, unless a single state has more."""
 
-Ask = tuple[Ints, Ints, AskedSites]
-"""What a network is asked: values, how many of their digits are known, and the sites."""
 Result = TypeVar("Result")
 
 
@@ -39,10 +36,10 @@ class SymbolSource(Protocol):
 
 
 class Walker:
-    """An order and a network over items (n, C, H, W) of the order's shape."""
+    """An order and a network over items (n, C, H, W) of the order's shape; run, memory: of a `Runner`."""
 
-    def __init__(self, order: Order, run: Runner) -> None:
-        self.order, self.run = order, run
+    def __init__(self, order: Order, run: Callable[[Ask], Rows], memory: Callable[[tuple[int, ...]], Memory]) -> None:
+        self.order, self.run, self.memory = order, run, memory
 
     def encode(self, items: Ints) -> list[tuple[Ints, Ints]]:
         """The intervals of each item's symbols, start and width, in the order in which a decoder pops them."""
@@ -62,7 +59,7 @@ class Walker:
         n = len(items)
         value, depth = map(np.concatenate, zip(*(self.order.before(r.step, items) for r in reveals), strict=True))
         symbols = np.concatenate([self.order.digits(items, reveal).reshape(-1) for reveal in reveals])
-        rows = self.run(value, depth, _joined([self.order.sites(reveal, n) for reveal in reveals], n))
+        rows = self.run(Ask(value, depth, _joined([self.order.sites(reveal, n) for reveal in reveals], n)))
         start, width = symbol_intervals(rows, symbols)
         begin = 0
         for reveal in reveals:
@@ -73,15 +70,15 @@ class Walker:
 
     def decode(self, sources: Sequence[SymbolSource]) -> Ints:
         """Items (n, C, H, W), one from each source.  Raises CodecError where a stream ends early."""
-        return in_step([self.decoding(sources)], lambda asks: [self.run(*ask) for ask in asks])[0]
+        return in_step([self.decoding(sources)], lambda asks: [self.run(ask) for ask in asks])[0]
 
     def decoding(self, sources: Sequence[SymbolSource]) -> Generator[Ask, Rows, Ints]:
         """Decode, but let the caller ask the network: yields each ask, and is sent the answer."""
         n = len(sources)
         value = np.zeros((n, *self.order.shape), dtype=np.int64)
-        depth = np.zeros_like(value)
+        depth, memory = np.zeros_like(value), self.memory(value.shape)
         for reveal in self.order:
-            rows = yield value, depth, self.order.sites(reveal, n)
+            rows = yield Ask(value, depth, self.order.sites(reveal, n), memory)
             symbols = np.zeros((n, len(reveal)), dtype=np.int64)
             for stage, radix in enumerate(rows.radices):
                 table = rows.table(stage, symbols.reshape(-1)).reshape(n, len(reveal), radix)
