@@ -24,7 +24,7 @@ from ardm.bench.compare import Comparison, at_levels, markdown, measure
 from ardm.bench.machine import facts
 from ardm.bench.plot import draw
 from ardm.bundle import LETTERS
-from ardm.codec.engine import Engine
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"

@@ -5,7 +5,8 @@ import functools
 import torch
 
 from ardm.bundle import Bundle
-from ardm.codec.coder import ModelCoder, machine
+from ardm.codec.model_coder import ModelCoder
+from ardm.codec.registry import machine
 from ardm.export.convert import Precision, export
 from ardm.models.build import ModelConfig, build
 from ardm.orders import OrderConfig, image_plan

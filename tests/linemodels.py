@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ardm.bundle import LETTERS, Bundle
-from ardm.codec.coder import coder as coder_of
+from ardm.codec.registry import coder as coder_of
 from ardm.export.convert import Precision, export
 from ardm.models.build import ModelConfig, build
 from ardm.orders import OrderConfig

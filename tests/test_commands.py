@@ -13,7 +13,7 @@ from ardm.cli import console, progress
 from ardm.cli.app import app
 from ardm.cli.options import complete_any, complete_codec, complete_model, complete_recipe
 from ardm.cli.progress import Bar
-from ardm.codec import coder as codec
+from ardm.codec import registry
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
@@ -70,8 +70,8 @@ def test_completion_names_models_recipes_and_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cifar-run" / "model").mkdir(parents=True)
     assert complete_model("cifar") == ["cifar10-any-order", "cifar10-codec", "cifar-run/"]
-    assert complete_codec("") == [*codec.bundled(), "cifar-run/"]
-    assert set(codec.bundled()) <= set(complete_any(""))
+    assert complete_codec("") == [*registry.bundled(), "cifar-run/"]
+    assert set(registry.bundled()) <= set(complete_any(""))
     assert complete_model("cifar-run/") == ["cifar-run/model/"]
     assert complete_model("none/at/all") == []
     assert "paper/cifar10" in complete_recipe("paper/")

@@ -420,7 +420,19 @@ STATE = textwrap.dedent("""
 
 
 def test_importing_changes_no_global_state():
-    rooms = ["digits", "plan", "heads", "model", "nets", "source", "walk", "objective", "models.build", "orders", "likelihood"]
+    rooms = [
+        "digits",
+        "plan",
+        "heads",
+        "model",
+        "nets",
+        "source",
+        "walk",
+        "objective",
+        "models.build",
+        "orders",
+        "likelihood",
+    ]
     names = ["ardm", *(f"ardm.{room}" for room in rooms)]
     done = subprocess.run(
         [sys.executable, "-c", STATE, *names], capture_output=True, text=True, timeout=120, check=False

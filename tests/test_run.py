@@ -147,7 +147,7 @@ def test_the_command_says_when_best_and_last_part_and_that_a_codec_is_of_other_w
 ):
     from types import SimpleNamespace
 
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
 
     path = tmp_path / "r.yaml"
     path.write_text(json.dumps(recipe(folder, steps=4).to_dict()))
@@ -157,7 +157,7 @@ def test_the_command_says_when_best_and_last_part_and_that_a_codec_is_of_other_w
     assert "validation was best" not in first.stderr
     (tmp_path / "run" / "model" / "codec.safetensors").write_bytes(b"of step 4")
     of = load(tmp_path / "run" / "model").identity
-    monkeypatch.setattr(codec, "model", lambda _: SimpleNamespace(card={"of": of}))
+    monkeypatch.setattr(registry, "model", lambda _: SimpleNamespace(card={"of": of}))
     scripted.update({6: 1.0, 8: 1.5})
     second = CliRunner().invoke(app, [*go, "train.steps=8", "--resume"])
     assert second.exit_code == 0, second.output

@@ -25,8 +25,8 @@ from ardm.bench.plot import ENDINGS, draw
 from ardm.cli.console import console, dump, fail, guard, note, say, show
 from ardm.cli.options import CodecModel, bytes_of
 from ardm.cli.progress import Bar
-from ardm.codec.coder import model as known_model
-from ardm.codec.engine import Engine
+from ardm.codec.registry import model as known_model
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import PIXELS, Budget, amount, mebibytes, storing

@@ -28,7 +28,7 @@ from ardm.cli.options import (
     bytes_of,
 )
 from ardm.cli.progress import Bar
-from ardm.codec.engine import Engine
+from ardm.codec.selection import Engine
 from ardm.files.compress import compress_file
 from ardm.files.limits import PIXELS, Budget
 from ardm.files.options import FileOptions

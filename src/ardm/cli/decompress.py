@@ -31,7 +31,7 @@ from ardm.cli.options import (
     bytes_of,
 )
 from ardm.cli.progress import Bar
-from ardm.codec.engine import Engine
+from ardm.codec.selection import Engine
 from ardm.files.extract import check_archive, is_archive
 from ardm.files.extract import extract as extract_items
 from ardm.files.limits import PIXELS

@@ -21,13 +21,13 @@ def models(
     """List models and recipes."""
     with guard():
         from ardm.bundle import bundled
-        from ardm.codec import coder as codec
-        from ardm.exact.operations import certify
+        from ardm.codec import registry
+        from ardm.exact.certificate import certify
         from ardm.train.recipe import shipped
 
-        named: list[str | Path] = [*codec.bundled(), *(folders or [])]
+        named: list[str | Path] = [*registry.bundled(), *(folders or [])]
         for name in named:
-            found = codec.model(name)
+            found = registry.model(name)
             program = found.program
             peak = max(bound.peak for bound in certify(program).values())
             size = "x".join(map(str, program.size)) if max(found.size) else "any size"

@@ -74,10 +74,10 @@ def train(
 def _note_stale_codec(folder: Path) -> None:
     """Note where the codec model beside a model was exported from other weights."""
     from ardm.bundle import load
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
     from ardm.exact.model import NAME
 
-    if (folder / NAME).is_file() and codec.model(folder).card.get("of", "") != load(folder).identity:
+    if (folder / NAME).is_file() and registry.model(folder).card.get("of", "") != load(folder).identity:
         note(
             f"{folder / NAME} was exported from other weights than the model beside it now has: files made with it stay "
             "readable; export again for a codec model of these weights"
