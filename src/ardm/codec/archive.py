@@ -79,7 +79,8 @@ def compress_archive(
 class _Packing:
     """Items on their way into an archive; what is stored without a model is kept for a second pass without one.
 
-    restored, original_bytes: of the items, and of the files they came from.  refused: why the first item that the model refused was refused.
+    restored, original_bytes: of the items, and of the files they came from.
+    refused: the reason of the first item that the model refuses; "" if it refuses none.
     """
 
     def __init__(
