@@ -16,7 +16,8 @@ from ardm.codec import sampling
 from ardm.content import Content, Kind
 from ardm.data.base import place
 from ardm.exact.model import NAME
-from ardm.models.build import build, preset
+from ardm.models.build import build
+from ardm.models.config import preset
 from ardm.schedule import Schedule
 from ardm.schema import learn
 from linemodels import SCHEMA, bundle, items, sound

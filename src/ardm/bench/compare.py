@@ -29,9 +29,9 @@ from ardm.codec.encode import compress
 from ardm.codec.header import Form
 from ardm.codec.model_coder import ModelCoder
 from ardm.codec.regions import PartCoder
+from ardm.codec.selection import Engine
 from ardm.content import Content, Samples
 from ardm.errors import ModelMissing
-from ardm.files.single import Engine
 
 NOTHING = "–"
 """A cell without a number."""

@@ -13,7 +13,8 @@ from ardm.codec.archive import Archive, open_archive
 from ardm.codec.describe import describe
 from ardm.codec.report import FrameInfo
 from ardm.files.limits import UNLIMITED, refuse_foreign
-from ardm.files.single import described, is_ours, overview
+from ardm.files.paths import is_ours
+from ardm.files.results import described, overview
 
 
 def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:
