@@ -1,9 +1,9 @@
-"""What archives take: a mix of small pictures made and restored, and many small files restored.
+"""Time of archives: archive and decode a mix of small images, and archive and restore many small files.
 
-    python benchmarks/archive_speed.py [PICTURES] [FILES]
+    python benchmarks/archive_speed.py [IMAGES] [FILES]
 
-Sides are 16 to 96 pixels, formats PNG, WebP, JPEG and BMP, every fifth picture grey.  Processor seconds are of all
-threads; where other programs run beside it, they tell more than those of the clock.
+Images are 16 to 96 pixels wide and high, in PNG, WebP, JPEG and BMP; every fifth is grey.  CPU seconds count all
+threads; if other programs run at the same time, they are more reliable than wall time.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ardm.files import folders as archives
-from ardm.files import paths as places
-from ardm.files.single import How
+from ardm.files.extract import check_archive
+from ardm.files.options import FileOptions
+from ardm.files.pack import make_archive
+from ardm.files.paths import walk
+from ardm.files.unpack import restore_archive
 
 DEMO = Path(str(resources.files("ardm") / "assets" / "demo"))
 FORMATS = ("png", "webp", "png", "jpg", "bmp")
 
 
 def mix(folder: Path, count: int) -> None:
-    """Pieces of the photographs that the package ships."""
+    """Crop pieces of the bundled photographs into files."""
     rng = np.random.default_rng(0)
     photos = [Image.open(DEMO / f"{name}.png").convert("RGB") for name in ("astronaut", "chelsea", "coffee")]
     for k in range(count):
@@ -43,29 +45,29 @@ def mix(folder: Path, count: int) -> None:
 
 
 def took(what: str, work: Callable[[], object]) -> None:
-    """Print what a piece of work took."""
+    """Run some work and print its wall and CPU time."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    print(f"{what}: {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of processors", flush=True)
+    print(f"{what}: {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of CPU time", flush=True)
 
 
 def main(pictures: int = 203, files: int = 1500) -> None:
-    """Both measurements, in a folder that is gone afterwards."""
+    """Run both measurements in a temporary folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "in").mkdir()
         mix(folder / "in", pictures)
-        found = list(places.walk([folder / "in"], entries=True))
-        took(f"{pictures} pictures archived", lambda: archives.make(found, folder / "p.ardm", How(verify=False)))
-        took("decoded", lambda: archives.check_archive(folder / "p.ardm", How()))
+        found = list(walk([folder / "in"], entries=True))
+        took(f"{pictures} pictures archived", lambda: make_archive(found, folder / "p.ardm", FileOptions(verify=False)))
+        took("decoded", lambda: check_archive(folder / "p.ardm", FileOptions()))
         for k in range(files):
             path = folder / "many" / str(k % 20) / f"{k}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(np.random.default_rng(k).bytes(400))
-        found = list(places.walk([folder / "many"]))
-        took(f"{files} files archived", lambda: archives.make(found, folder / "m.ardm", How()))
-        took("decoded", lambda: archives.check_archive(folder / "m.ardm", How()))
-        took("restored", lambda: archives.restore_archive(folder / "m.ardm"))
+        found = list(walk([folder / "many"]))
+        took(f"{files} files archived", lambda: make_archive(found, folder / "m.ardm", FileOptions()))
+        took("decoded", lambda: check_archive(folder / "m.ardm", FileOptions()))
+        took("restored", lambda: restore_archive(folder / "m.ardm"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What context across tile borders is worth: one walk over a whole picture, against tiles that know nothing of each other.
+"""The value of context across tile borders: code an image whole, and as independent tiles.
 
 python benchmarks/borders.py PICTURE... [--model cifar10-codec] [--crop 192]
 """
@@ -13,21 +13,21 @@ from ardm.codec import coder as codec
 
 
 def pixels(path: Path, crop: int) -> np.ndarray:
-    """(3, h, w) uint8, of the middle of a picture."""
+    """The middle of an image, (3, h, w) uint8."""
     x = np.asarray(Image.open(path).convert("RGB"))
     y, left = (max(0, (n - crop) // 2) for n in x.shape[:2])
     return np.ascontiguousarray(np.moveaxis(x[y : y + crop, left : left + crop], 2, 0))
 
 
 def tiles(x: np.ndarray, side: int) -> list[list[np.ndarray]]:
-    """Jobs of one tile each."""
+    """One job per tile."""
     _, H, W = x.shape
     corners = [(y, left) for y in range(0, H, side) for left in range(0, W, side)]
     return [[np.ascontiguousarray(x[:, y : y + side, left : left + side])] for y, left in corners]
 
 
 def main() -> None:
-    """Print a table."""
+    """Print bits per dimension for each image and tile size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--model", default=None)

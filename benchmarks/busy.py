@@ -1,9 +1,10 @@
-"""How much longer commands take beside another busy process: idle against busy, one after the other, as a table.
+"""Slowdown of commands beside a busy process: a table of times on an idle and on a busy machine.
 
-    python benchmarks/busy.py                  # a few minutes on two cores that have nothing else to do
+    python benchmarks/busy.py                  # a few minutes on two otherwise idle cores
     python benchmarks/busy.py --rounds 5 --limit 2
 
-One core is taken by a loop in Python.  Rounds alternate, and the ratio is that of medians.  Exits with 1 beyond --limit.
+A Python loop occupies one core.  Rounds alternate, and the ratio is that of the medians.  Exits with 1 if a ratio exceeds
+--limit.
 """
 
 import argparse
@@ -24,7 +25,7 @@ VARIABLES = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT", "OMP_NUM_THRE
 
 @contextmanager
 def busy(seconds=600):
-    """A core taken, and given back whatever happens."""
+    """Keep one core busy inside the `with` block."""
     code = f"import time; end = time.time() + {seconds}\nwhile time.time() < end: pass"
     loop = subprocess.Popen([sys.executable, "-c", code])
     try:
@@ -36,7 +37,7 @@ def busy(seconds=600):
 
 
 def prepare(folder, tiles):
-    """Tiles of the demonstration as files."""
+    """Write tiles of the demo image as files; return their paths."""
     with Image.open(Path(str(resources.files("ardm") / "assets" / "demo" / "tiles.png"))) as image:
         for k in range(tiles):
             x, y = 32 * k % image.width, 32 * (32 * k // image.width)
@@ -55,8 +56,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tiles", type=int, default=4)
     parser.add_argument("--limit", type=float, default=2.0)
-    parser.add_argument("--keep", action="store_true", help="leave OMP_NUM_THREADS and its like as they are")
-    parser.add_argument("--demo", action="store_true", help="the whole demonstration too")
+    parser.add_argument("--keep", action="store_true", help="keep OMP_NUM_THREADS and similar variables")
+    parser.add_argument("--demo", action="store_true", help="also run the whole demo")
     options = parser.parse_args()
     environment = {k: v for k, v in os.environ.items() if options.keep or k not in VARIABLES}
     worst = 0.0
@@ -73,7 +74,7 @@ def main():
             commands["demo"] = ["demo", "--out", out]
         print(f"{'':12}  {'idle s':>8}  {'busy s':>8}  {'ratio':>6}", flush=True)
         for name, command in commands.items():
-            seconds(command, environment)  # files are read, caches are warm
+            seconds(command, environment)  # warm the caches
             idle, beside = [], []
             for _ in range(options.rounds):
                 idle.append(seconds(command, environment))

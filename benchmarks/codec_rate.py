@@ -1,11 +1,12 @@
-"""Every level of the bundled codecs on test items, each a file of its own, beside the classical codecs: README, report.
+"""Compare every level of the bundled codecs with the classical codecs on test items, one file each (README and report).
 
     python benchmarks/codec_rate.py --data data --items 300
     python benchmarks/codec_rate.py --set fsdd --data data --items 60 --together
 
-All in one run on the same items; every file is decoded again and compared; headers are included.  zstd's dictionaries
-are trained on training items.  Writes docs/pictures/rate.png (or rate-SET.png), and beside it a JSON file: machine, versions, date, and
-the size of every file.  `ardm bench` does the same for any files.  Needs pip install ".[bench]".
+One run measures everything on the same items, headers included, and decodes and compares every file.  zstd's
+dictionaries are trained on training items.  Writes docs/pictures/rate.png (or rate-SET.png) and a JSON file with
+machine, versions, date and the size of every file.  `ardm bench` does the same for any files.  Needs pip install
+".[bench]".
 """
 
 import argparse
@@ -19,11 +20,12 @@ import numpy as np
 
 from ardm import data
 from ardm.bench.classical import classical
-from ardm.bench.compare import Comparison, at_levels, facts, markdown, measure
+from ardm.bench.compare import Comparison, at_levels, markdown, measure
+from ardm.bench.machine import facts
 from ardm.bench.plot import draw
 from ardm.bundle import LETTERS
+from ardm.codec.engine import Engine
 from ardm.content import Content, Kind
-from ardm.files.single import Engine
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 TITLES = {
@@ -37,13 +39,15 @@ TITLES = {
 
 
 def spread(items, number):
-    """As many as asked for, evenly spread over all; of CIFAR-10 the first, as ever."""
+    """`number` items, evenly spread over all."""
     return [items[k * len(items) // number] for k in range(min(number, len(items)))]
 
 
 def drawn(items, number):
-    """As many as asked for at random, always the same: the digits of fsdd come sorted by digit, speaker and take, so that
-    evenly spread ones may all be of some speakers."""
+    """`number` random items, always the same ones.
+
+    fsdd is sorted by digit, speaker and take, so evenly spread items might cover only some speakers.
+    """
     chosen = random.Random(0).sample(range(len(items)), min(number, len(items)))
     return [items[k] for k in sorted(chosen)]
 
@@ -88,17 +92,17 @@ def compare(options):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=list(TITLES), default="cifar10")
-    parser.add_argument("--data", required=True, help="folder of the data set, in its published layout")
+    parser.add_argument("--data", required=True, help="folder of the data set in its published layout")
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument(
-        "--training", type=int, default=5000, help="training items for zstd's dictionaries, PPMd's priming"
+        "--training", type=int, default=5000, help="training items for zstd dictionaries and PPMd priming"
     )
-    parser.add_argument("--model", help="a bundled model, or the folder of one")
+    parser.add_argument("--model", help="bundled model, or folder of a model")
     parser.add_argument("--levels", default="1,2,3,4,5,6,7,8,9")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--together", action="store_true", help="also all pictures in one file")
+    parser.add_argument("--together", action="store_true", help="also measure all items in one file")
     parser.add_argument("--out", type=Path, default=PICTURES, help="folder for rate.png and rate.json")
     options = parser.parse_args(arguments)
     compared = compare(options)

@@ -1,12 +1,12 @@
-"""Speed of the codec in ratios within one run: what is network, what is exactness, what a batch and more cores bring.
+"""Speed of the codec as ratios within one run: share of the network, cost of exactness, gain of batches and cores.
 
-    python benchmarks/codec_speed.py                              # bundled model, the tiles that the package ships
+    python benchmarks/codec_speed.py                              # bundled model, bundled tiles
     python benchmarks/codec_speed.py pictures/ --json > speed.json
 
-What is compared is run in turns, and the fastest of `--repeat` runs counts.  Beside every time stands the peak memory of
-the whole process while it was taken (the high-water mark of its resident set, put back before; Linux only).  Pictures
-are a folder, or an .npy file (N, C, H, W) of bytes; they are cut into tiles, and repeated until there are enough.  A
-symbol is one stage of a digit: a value in 0..255 takes two.  With one core at hand nothing is said of more cores.
+Alternatives run in turns, and the fastest of `--repeat` runs counts.  Each time comes with the peak memory of the whole
+process during that run (the high-water mark of its resident set, reset before; Linux only).  Images come from a folder
+or an .npy file (N, C, H, W) of bytes; they are cut into tiles, repeated until there are enough.  A symbol is one stage
+of a digit: a value in 0..255 takes two.  On a single core the comparison of cores is skipped.
 """
 
 import argparse
@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ardm import ans, bundle
-from ardm.bench.compare import facts, forget_peak, markdown, peak_memory, seconds
+from ardm.bench.compare import markdown, seconds
+from ardm.bench.machine import facts, forget_peak, peak_memory
 from ardm.codec import coder as codec
 from ardm.digits import Partial, Sites
 from ardm.exact.ask import Ask, Runner
@@ -44,7 +45,7 @@ Work = Callable[[], object]
 
 @dataclass
 class Taken:
-    """The fastest of some runs in seconds, and the most memory of any in bytes, if it is known."""
+    """Time of the fastest run in seconds, and peak memory over all runs in bytes, if known."""
 
     seconds: float = float("inf")
     peak: int | None = None
@@ -59,7 +60,7 @@ class Taken:
 
 @dataclass
 class Line:
-    """A figure, its goal ("≥ 0.9"), and the times that it comes from."""
+    """A figure, its goal ("≥ 0.9"), and the times it was computed from."""
 
     name: str
     value: float
@@ -76,7 +77,7 @@ class Line:
 
 
 def in_turns(repeat: int, **works: Work) -> dict[str, Taken]:
-    """Each work once to wake it up, then all in turns."""
+    """Run each work once to warm up, then all in turns."""
     taken = {name: Taken() for name in works}
     for work in works.values():
         work()
@@ -86,11 +87,11 @@ def in_turns(repeat: int, **works: Work) -> dict[str, Taken]:
     return taken
 
 
-# --- what is coded ----------------------------------------------------------------------------------------------------
+# --- data -------------------------------------------------------------------------------------------------------------
 
 
 def tiles(source: Path | None, model: CodecModel, size: int, count: int) -> Tiles:
-    """(count, C, h, w): tiles of the model's own size or the given one, repeated if there are too few."""
+    """(count, C, h, w): tiles of the model's size, or of `size`, repeated if there are too few."""
     C, K = model.program.channels, model.program.classes
     h, w = model.size if max(model.size) else (size, size)
     if source is not None and source.suffix == ".npy":
@@ -106,7 +107,9 @@ def tiles(source: Path | None, model: CodecModel, size: int, count: int) -> Tile
         for x in range(0, picture.shape[2] - w + 1, w)
     ]
     if not found:
-        raise SystemExit(f"no picture in {source} holds a tile of {w}x{h} pixels")
+        raise SystemExit(
+            f"no image in {source} is as large as a tile of {w}x{h} pixels; give larger images or a smaller --tile"
+        )
     kind = np.uint8 if K <= 256 else np.uint16
     return np.stack([found[i % len(found)] for i in range(count)]).astype(kind)
 
@@ -119,11 +122,11 @@ def pixels(file: Path, channels: int) -> Tiles:
     return planes
 
 
-# --- watching ---------------------------------------------------------------------------------------------------------
+# --- timing -----------------------------------------------------------------------------------------------------------
 
 
 class Watch:
-    """A runner, its rows and decoders, whose time is taken; what they were asked is kept if `keep`."""
+    """Time a runner, its rows and decoders; keep the states, sites and tables if `keep`."""
 
     def __init__(self, run: Runner, keep: bool = False) -> None:
         self.run, self.keep = run, keep
@@ -173,12 +176,12 @@ class Popped:
         return symbols
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------
+# --- measurements -----------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Bench:
-    """A codec model with a number of calls, a batch (n, C, h, w), and how often each thing is run."""
+    """The measurements of a codec model at a number of calls, on a batch (n, C, h, w), each repeated `repeat` times."""
 
     model: CodecModel
     run: Runner
@@ -199,7 +202,7 @@ class Bench:
         return out
 
     def shares(self) -> list[Line]:
-        """Where the time of decoding goes."""
+        """Shares of decoding time: network, frequencies, entropy decoder."""
         streams, kept, best = self.streams(), Taken(), None
         for _ in range(self.repeat + 1):
             watch = Watch(self.run)
@@ -214,17 +217,17 @@ class Bench:
         return lines
 
     def entropy(self) -> list[Line]:
-        """Symbols a second through `ans`, with the frequencies of a real decoding."""
+        """Symbols per second of `ans`, with the frequencies of a real decoding."""
         watch = Watch(self.run, keep=True)
         (stream, *_), few = self.streams(), self.walker(watch)
         few.decode(watch.decoders([stream]))
         again = ans.Decoder(stream)
-        told = [(table, again.pop(table)) for table in watch.tables]
-        pieces = [ans.intervals(table, symbols) for table, symbols in told]
+        coded = [(table, again.pop(table)) for table in watch.tables]
+        pieces = [ans.intervals(table, symbols) for table, symbols in coded]
         sizes = Counter(table.shape[1] for table in watch.tables)
         usual = max(sizes, key=sizes.__getitem__)
-        rows = np.concatenate([table for table, _ in told if table.shape[1] == usual])
-        those = np.concatenate([symbols for table, symbols in told if table.shape[1] == usual])
+        rows = np.concatenate([table for table, _ in coded if table.shape[1] == usual])
+        those = np.concatenate([symbols for table, symbols in coded if table.shape[1] == usual])
         often = 1 + (1 << 16) // len(rows)
         rows, those = np.tile(rows, (often, 1)), np.tile(those, often)
 
@@ -239,7 +242,7 @@ class Bench:
                 decoder.pop(table)
             decoder.close(0)
 
-        python: ans.Backend = "python"  # ans.BACKEND is constriction, where that is installed
+        python: ans.Backend = "python"  # ans.BACKEND is constriction if that is installed
         lines = []
         for what, given, tables in (
             ("in the codec's steps", tuple(map(np.concatenate, zip(*pieces, strict=True))), watch.tables),
@@ -255,9 +258,11 @@ class Bench:
         return lines
 
     def exactness(self, floats: bundle.Bundle) -> list[Line]:
-        """Integers against the float32 network that they were made from, on the same states and sites."""
+        """The integer network against the float32 network it was made from, on the same states and sites."""
         if floats.config.shape[0] != self.batch.shape[1]:
-            raise SystemExit("the float network codes another number of channels; name its bundle with --float")
+            raise SystemExit(
+                "the float network has another number of channels; name the matching bundle with --float, or --float none"
+            )
         small = Bench(self.model, self.run, self.calls, self.batch[:16], self.repeat)
         watch = Watch(self.run, keep=True)
         small.walker(watch).decode([ans.Decoder(stream) for stream in small.streams()])
@@ -293,7 +298,7 @@ class Bench:
         return lines
 
     def coding(self, cores: int) -> list[Line]:
-        """Encoding against decoding, a batch against single tiles, all cores against one."""
+        """Encoding against decoding, batches against single tiles, all cores against one."""
         jobs = [[tile] for tile in self.batch]
         shapes = [tile.shape for tile in self.batch]
 
@@ -312,7 +317,7 @@ class Bench:
         one, every = made(1), made(cores)
         streams = encode(one, jobs)
         few = streams[:: max(1, len(streams) // 8)]
-        many = streams * cores  # a batch for each core
+        many = streams * cores  # one batch per core
         taken = in_turns(
             self.repeat,
             encoding=lambda: encode(one, jobs),
@@ -323,8 +328,8 @@ class Bench:
         decoding = {"decoding": taken["decoding"], f"decoding {len(few)} singly": single}
         lines = [
             Line("encoding / decoding", ratio(taken, "encoding", "decoding"), "", "≤ 0.5", dict(taken)),
-            Line("tiles decoded a second, one at a time", len(few) / single.seconds, "tiles/s"),
-            Line(f"tiles decoded a second, {n} at once", n / taken["decoding"].seconds, "tiles/s"),
+            Line("tiles decoded per second, one at a time", len(few) / single.seconds, "tiles/s"),
+            Line(f"tiles decoded per second, {n} at once", n / taken["decoding"].seconds, "tiles/s"),
             Line(
                 "the latter / the former",
                 single.seconds / len(few) * n / taken["decoding"].seconds,
@@ -343,7 +348,7 @@ def ratio(taken: dict[str, Taken], above: str, below: str) -> float:
     return taken[above].seconds / taken[below].seconds
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def shown(line: Line) -> list[str]:
@@ -358,16 +363,16 @@ def shown(line: Line) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", nargs="?", type=Path, help="a folder, or an .npy file (N, C, H, W) of bytes")
-    parser.add_argument("--model", default=codec.DEFAULT_MODEL, help="a bundled codec model, or the folder of one")
-    parser.add_argument(
-        "--float", default=codec.DEFAULT_MODEL, help="the bundle of floats that it was made of, or none"
-    )
-    parser.add_argument("--calls", type=int, help="network calls of a tile (default: the model's)")
+    parser.add_argument("pictures", nargs="?", type=Path, help="folder, or .npy file (N, C, H, W) of bytes")
+    parser.add_argument("--model", default=codec.DEFAULT_MODEL, help="bundled codec model, or folder of a codec model")
+    parser.add_argument("--float", default=codec.DEFAULT_MODEL, help="float bundle it was made from, or none")
+    parser.add_argument("--calls", type=int, help="network calls per tile (default: the model's)")
     parser.add_argument("--backend", default="auto", choices=codec.BACKENDS)
-    parser.add_argument("--batch", type=int, default=codec.BATCH, help="tiles that are decoded at once")
-    parser.add_argument("--tile", type=int, default=32, help="pixels of a tile's side, if the model leaves that open")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads of all that is not about cores")
+    parser.add_argument("--batch", type=int, default=codec.BATCH, help="tiles decoded at once")
+    parser.add_argument(
+        "--tile", type=int, default=32, help="side of a tile in pixels, for models without a fixed size"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads, except when comparing cores")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

@@ -1,11 +1,11 @@
-"""What reading, checking, storing and writing a file of each format takes at its peak: the numbers of `admission.HELD`.
+"""Peak memory of reading, checking, storing and writing a file of each format: the numbers of `limits.HELD`.
 
-    python benchmarks/peaks.py [--reading] [MEGABYTES ...]        (Linux; by default 4 and 10 of samples, minutes)
+    python benchmarks/peaks.py [--reading] [MEGABYTES ...]        (Linux; default: 4 and 10 MB of samples; takes minutes)
 
-Each row is one file of noise (n) or of slopes (s), whose samples take `raw` bytes.  `held` is the peak of the process above
-where it stood, less READ for each byte of the file and less BASE, for each byte of raw: what HELD must cover.
+Each row is one file of noise (n) or of slopes (s), whose samples take `raw` bytes.  `held` is what HELD must cover: the peak
+growth of the process minus READ per byte of the file and minus BASE, per byte of raw.
 
---reading: of slopes only, one kind of each format, and nothing is stored: seconds.
+--reading: only slopes and one kind per format, without storing; takes seconds.
 """
 
 from __future__ import annotations
@@ -25,33 +25,35 @@ from ardm import formats
 from ardm.codec import frames
 from ardm.content import Content, Kind
 from ardm.files.limits import BASE, HELD, READ, UNLIMITED
-from ardm.files.single import How, fingerprint, parse, rendered
+from ardm.files.load import fingerprint, parse
+from ardm.files.options import FileOptions
+from ardm.files.restore import rendered
 
 KINDS = [("png", 1, 1), ("png", 4, 1), ("png", 8, 1), ("png", 8, 3), ("png", 8, 4), ("png", 16, 1), ("png", 16, 4),
          ("webp", 8, 3), ("webp", 8, 4), ("bmp", 1, 1), ("bmp", 8, 1), ("bmp", 8, 3), ("ppm", 8, 1), ("ppm", 16, 3),
          ("tiff", 1, 1), ("tiff", 8, 3), ("tiff", 16, 3), ("wav", 8, 2), ("wav", 16, 2), ("flac", 8, 2), ("flac", 16, 2),
          ("npy", 8, 3), ("npy", 16, 1)]  # fmt: skip
-"""Format, bits of a sample, channels."""
+"""Format, bits per sample, channels."""
 
 
 def status(field: str) -> int:
-    """VmRSS or VmHWM, in bytes."""
+    """VmRSS or VmHWM of this process, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
 
 
 def peak(work: Callable[[], Any]) -> int:
-    """Bytes by which the process grew at most while it did some work."""
+    """Peak growth of the process during some work, in bytes."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = status("VmRSS")
     work()
     return status("VmHWM") - before
 
 
 def made(format: str, bits: int, channels: int, side: int, noise: bool) -> bytes:
-    """A file."""
+    """The bytes of a file of noise or slopes."""
     if noise:
         x = np.random.default_rng(0).integers(0, 1 << bits, (channels, side, side))
     else:
@@ -67,8 +69,8 @@ def made(format: str, bits: int, channels: int, side: int, noise: bool) -> bytes
 
 
 def through(data: bytes, reading: bool) -> None:
-    """All that becomes of a file: read, checked, stored, decoded again, written; reading: only the first two."""
-    loaded = parse(data, How(), "")
+    """Read, check, store, decode and write a file; `reading`: only read and check it."""
+    loaded = parse(data, FileOptions(), "")
     if reading:
         return
     packed, _ = frames.compress(loaded.content, None, loaded.data)
@@ -80,11 +82,11 @@ def through(data: bytes, reading: bool) -> None:
 
 
 def _none(identity: str, calls: int) -> Any:
-    raise AssertionError("nothing is coded here")
+    raise AssertionError("no model is needed here")
 
 
 def measured(sizes: list[int], reading: bool) -> Iterator[tuple[str, int, int, str, int, int, int]]:
-    """Format, bits, channels, n or s, bytes of samples and of the file, peak."""
+    """Yield format, bits, channels, n or s, bytes of samples and of the file, peak."""
     kinds = list({(format, bits < 8): (format, bits, channels) for format, bits, channels in KINDS}.values())
     for (format, bits, channels), size, noise in product(kinds if reading else KINDS, sizes, (True, False)):
         if noise and reading:

@@ -1,6 +1,6 @@
-"""Turn a finished run into a model folder with a card: figures are measured here, on the test set, once.
+"""Turn a finished run into a model folder with a card; measures its figures on the test set, once.
 
-A codec model is exported first (ardm export RUN/model --out ASSETS/NAME); its figures are those of its integers.
+Export a codec model first (ardm export RUN/model --out ASSETS/NAME); its figures are those of the integer model.
 
 python benchmarks/publish.py runs/cifar10-codec src/ardm/assets --data data --items 10000 --minutes "75 on one core"
 """
@@ -40,13 +40,13 @@ CARD = """# {name}
 
 {table}
 
-No test image was used in training or in choosing anything. Not for images unlike small photographs; samples have local
-texture and little global composition.
+No test image was used for training or for any choice. The model is not for images unlike small photographs; its samples have
+local texture and little global composition.
 """
 
 
 def codec_figures(bundle, x, items):
-    """Code length of the codec model by level, and what exactness costs over the network in floats."""
+    """Code length of the codec model at each level, and the cost of exactness over the float network."""
     codec_model, figures = codec.model(bundle.name), {}
     for calls in bundle.order.calls:
         part = x[: items if calls == bundle.order.calls[0] else min(items, 200)]
@@ -54,12 +54,12 @@ def codec_figures(bundle, x, items):
         figures[f"codec model, {calls} calls"] = Figure(found.exact, found.exact_error, len(part))
         if calls == bundle.order.calls[0]:
             figures[f"the network in floats, {calls} calls"] = Figure(found.model, found.exact_error, len(part))
-            figures["what exactness costs"] = Figure(found.bits_per_dim, found.error, len(part))
+            figures["cost of exactness"] = Figure(found.bits_per_dim, found.error, len(part))
     return figures
 
 
 class Figure(NamedTuple):
-    """Bits per dimension, standard error, number of images."""
+    """A figure: bits per dimension, standard error, number of images."""
 
     bits: float
     error: float
@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--items", type=int, default=10000)
     parser.add_argument("--minutes", default="")
     parser.add_argument("--summary", default="")
-    parser.add_argument("--command", default="", help="how it was trained, if not by one command")
+    parser.add_argument("--command", default="", help="the training command, if it was not a single one")
     options = parser.parse_args()
     bundle = load(options.run / "model" if (options.run / "model").is_dir() else options.run)
     x = data.load("cifar10", options.data, "test").items.long()
@@ -109,7 +109,7 @@ def main():
         print(f"{name}: {estimate}", flush=True)
     print(f"{time.perf_counter() - began:.0f} seconds")
     recipe = bundle.card["recipe"]
-    recipe["data"]["folder"] = "data"  # where it lay here is nobody's business
+    recipe["data"]["folder"] = "data"  # drop the local path
     card = {
         **bundle.card,
         "summary": options.summary,

@@ -1,8 +1,8 @@
-"""Speed of training steps, sampling and the planner, and what the head over all positions would cost.
+"""Speed of training steps, sampling and the planner, and the cost of a head at all positions.
 
     python benchmarks/speed.py
 
-Prints a table and writes a plot.  Ratios within one run are what counts: absolute figures depend on the machine.
+Prints a table and writes a plot.  Compare ratios within one run: absolute figures depend on the machine.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from ardm.schedule import LossCurve, joint, optimal
 
 
 def seconds(work, least=3):
-    """The fastest of at least three runs."""
+    """Time of the fastest of `least` runs, after a warm-up."""
     work()
     times = []
     while len(times) < least:
@@ -61,7 +61,7 @@ def training(rows):
 
 
 def heads(rows):
-    """Why the head runs at asked sites only: the 256-way softmax over all positions beside the rest of the network."""
+    """Why the head runs only at requested sites: cost of a 256-way softmax at all positions, relative to the network."""
     model = build(preset("tiny", head="values"))
     state = model.digits.blank(8, (3, 32, 32))
     every, few = (Sites.where(torch.rand(8, 3, 32, 32) < share) for share in (2.0, 0.02))

@@ -1,12 +1,12 @@
-"""A masked language model: how likely text is, what each further known letter is worth, and where calls are best spent.
+"""A masked language model: likelihood of text, value of each further known letter, and the best use of few network calls.
 
     python examples/masked_lm.py                     # a minute on one core
-    python examples/masked_lm.py --network ardm      # the network of the preset text-tiny, not that of transformers
+    python examples/masked_lm.py --network ardm      # the text-tiny preset instead of a transformers network
 
-Trains a tiny masked language model of 27 letters on five chapters of Alice, measures its bits per character (a bound over
-all orders, and exact along one), its loss per step, plans budgets of network calls, and samples with them.  The network is
-a ModernBERT of Hugging Face if transformers is installed (pip install transformers).  A trained one of your own
-goes through the same steps: replace `network` by ardm.huggingface(AutoModelForMaskedLM.from_pretrained(NAME), …).
+Trains a tiny masked language model of 27 letters on five chapters of Alice, measures bits per character (a bound over
+all orders, and exactly along one) and the loss per step, plans budgets of network calls, and samples with them.  The
+network is a ModernBERT of Hugging Face if transformers is installed (pip install transformers).  For a pretrained
+model, replace `network` by ardm.huggingface(AutoModelForMaskedLM.from_pretrained(NAME), …).
 """
 
 import argparse
@@ -29,13 +29,13 @@ MASK = K
 
 
 def letters(path: Path) -> torch.Tensor:
-    """The letters of a text as numbers 0..26; what is no letter is a space, and never two of them."""
+    """The letters of a text as numbers 0..26; each run of other characters becomes one space."""
     text = re.sub("[^a-z]+", " ", path.read_text().lower())
     return torch.tensor([LETTERS.index(letter) for letter in text])
 
 
 def network(kind: str) -> ardm.Model:
-    """An any-order model of D letters."""
+    """An untrained any-order model of D letters."""
     if kind == "ardm":
         return ardm.build(ardm.preset("text-tiny", shape=(D,), classes=K, width=128, blocks=2, heads=4), seed=0)
     from transformers import ModernBertConfig, ModernBertForMaskedLM
@@ -57,7 +57,8 @@ def network(kind: str) -> ardm.Model:
     return ardm.huggingface(ModernBertForMaskedLM(config), MASK, length=D, vocabulary=K)
 
 
-def told(items: torch.Tensor) -> list[str]:
+def texts(items: torch.Tensor) -> list[str]:
+    """Items (B, D) as strings."""
     return ["".join(LETTERS[i] for i in item) for item in items.tolist()]
 
 
@@ -65,46 +66,46 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 default = "huggingface" if find_spec("transformers") else "ardm"
 parser.add_argument("--network", choices=("huggingface", "ardm"), default=default)
 parser.add_argument("--text", type=Path, default=Path(__file__).parent / "data" / "alice.txt")
-parser.add_argument("--steps", type=int, default=300, help="of training")
-asked = parser.parse_args()
+parser.add_argument("--steps", type=int, default=300, help="training steps")
+options = parser.parse_args()
 began = time.perf_counter()
 generator = torch.Generator().manual_seed(0)
 
-text = letters(asked.text)
+text = letters(options.text)
 split = len(text) * 9 // 10
 seen, held = text[:split], text[split:].unfold(0, D, D)[:100]
-model = network(asked.network)
-print(f"{asked.network}: {sum(p.numel() for p in model.parameters()):,} parameters, {split:,} letters to learn from")
+model = network(options.network)
+print(f"{options.network}: {sum(p.numel() for p in model.parameters()):,} parameters, {split:,} training letters")
 
-# Train: one random step of one random order an item; the mean of what is scored is the bound (docs/any-order.md).
+# Train: one random step of one random order per item; the mean loss is the bound (docs/any-order.md).
 optimiser = torch.optim.AdamW(model.parameters(), 3e-3, betas=(0.9, 0.99))
-for step in range(asked.steps):
+for step in range(options.steps):
     at = torch.randint(len(seen) - D, (64,), generator=generator)
     x = seen[at[:, None] + torch.arange(D)]
     loss = objective.bound_step(model, x, objective.draw(len(x), 1, (D,), generator)).nats.mean()
     for group in optimiser.param_groups:
-        group["lr"] = 3e-3 * min(1, (step + 1) / 50) * (1 - step / asked.steps)
+        group["lr"] = 3e-3 * min(1, (step + 1) / 50) * (1 - step / options.steps)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimiser.step()
-    if (step + 1) % max(1, asked.steps // 4) == 0:
-        print(f"step {step + 1:5}: {float(loss.detach()) / D / math.log(2):.3f} bits a letter in this batch")
+    if (step + 1) % max(1, options.steps // 4) == 0:
+        print(f"step {step + 1:5}: {float(loss.detach()) / D / math.log(2):.3f} bits per letter in this batch")
 model.eval().requires_grad_(False)
 
-# How likely is held-out text?  A bound on −log p over all orders; and −log p along one order, which is exact.
+# How likely is held-out text?  A bound on −log p over all orders, and the exact −log p along single orders.
 print(f"\nany order      {likelihood.bound(model, held, 8, generator)}")
 print(f"left to right  {likelihood.exact(model, plan.raster(1, (D,)), held)}")
 orders = [plan.shuffled(1, (D,), generator) for _ in range(4)]
 print(f"one random     {likelihood.exact(model, orders[0], held)}")
-print(f"four of them   {likelihood.mixture(model, orders, held)}")
+print(f"four random    {likelihood.mixture(model, orders, held)}")
 
-# What is one more letter worth?  The loss per step: mean nats of a hidden letter when so many are known.
+# What is one more known letter worth?  The loss per step: mean nats of a hidden letter, by number of known letters.
 curve = likelihood.curve(model, held, 40, generator).monotone()
 print("\nknown letters   " + "".join(f"{t:6}" for t in range(0, D, 6)))
-print("bits a letter   " + "".join(f"{curve[0, t] / math.log(2):6.2f}" for t in range(0, D, 6)))
+print("bits per letter " + "".join(f"{curve[0, t] / math.log(2):6.2f}" for t in range(0, D, 6)))
 
-# Where are few calls best spent?  Dynamic programming over that curve; beside it even steps, and D3PM with as many.
+# Where are few calls best spent?  Dynamic programming over that curve, compared with even steps and with D3PM.
 print("\ncalls   planned   even   D3PM   measured on the plan   known before each call")
 for calls in (1, 2, 4, 8, 16, D):
     best = Schedule.joint(curve, calls)
@@ -116,15 +117,15 @@ for calls in (1, 2, 4, 8, 16, D):
         f"{measured.bits_per_dim:11.3f} ± {measured.bits_per_dim_error:.3f}      {starts}"
     )
 
-# Sample with a budget, and complete what is partly known.
+# Sample with a budget, and fill in hidden letters.
 for calls in (4, D):
     starts = Schedule.joint(curve, calls).flat()
     drawn = sample(model, plan.shuffled(1, (D,), generator).coarsen(starts), model.digits.blank(3, (D,)), generator)
-    print(f"\n{calls} calls:", *told(drawn), sep="\n  ")
+    print(f"\n{calls} calls:", *texts(drawn), sep="\n  ")
 given = "alice ______ the rabbit ________"
 x = torch.tensor([[max(0, LETTERS.find(letter)) for letter in given]] * 3)
 known = torch.tensor([[int(letter != "_") for letter in given]] * 3)
 start = model.digits.truncate(x, known)
 filled = sample(model, plan.shuffled(1, (D,), generator).given(known[:1]), start, generator)
-print(f"\n{given}", *told(filled), sep="\n  ")
+print(f"\n{given}", *texts(filled), sep="\n  ")
 print(f"\n{time.perf_counter() - began:.0f} seconds")

@@ -1,10 +1,10 @@
-"""From a folder of small pictures to a codec of their own, restored files and samples, through the Python API.
+"""From a folder of small images to a codec for them, restored files and samples, through the Python API.
 
     python examples/own_images.py                        # tiles of the bundled photographs; a minute on one core
     python examples/own_images.py FOLDER --steps 5000    # PNG, WebP, TIFF, … of one size
 
-What is made goes to the folder own-images, or to that of --out.  The command line does the same: ardm train
-laptop/images, ardm export, ardm compress -m, ardm sample.
+Results go to the folder own-images, or to --out.  The command line does the same: ardm train laptop/images, ardm export,
+ardm compress -m, ardm sample.
 """
 
 import argparse
@@ -19,10 +19,12 @@ from PIL import Image
 
 import ardm
 from ardm.codec import coder as codec
+from ardm.codec.engine import Engine
 from ardm.export.convert import export
-from ardm.files import folders as archives
-from ardm.files import paths as places
-from ardm.files.single import Engine, How
+from ardm.files.options import FileOptions
+from ardm.files.pack import make_archive
+from ardm.files.paths import walk
+from ardm.files.unpack import restore_archive
 from ardm.media.pictures import sheet, to_image
 from ardm.train.trainer import Trainer
 
@@ -30,7 +32,7 @@ SIDE = 16
 
 
 def cut(folder: Path) -> None:
-    """The bundled photographs as PNG files of SIDE x SIDE."""
+    """Cut the bundled photographs into PNG files of SIDE x SIDE."""
     folder.mkdir(parents=True)
     demo = resources.files("ardm") / "assets" / "demo"
     for name in ("astronaut", "chelsea", "coffee", "tiles"):
@@ -41,32 +43,34 @@ def cut(folder: Path) -> None:
 
 
 def pixels(path: Path) -> np.ndarray:
-    """What is compared: the samples of a picture."""
+    """The samples of an image."""
     with Image.open(path) as picture:
         return np.asarray(picture)
 
 
 def classical(path: Path, **options: object) -> int:
-    """Bytes of its samples in another format, without profile, EXIF and text."""
+    """Size in bytes of the samples in another format, without profile, EXIF and text."""
     held = io.BytesIO()
     Image.fromarray(pixels(path)).save(held, **options)
     return held.tell()
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("folder", nargs="?", type=Path, help="pictures of one size (default: tiles of bundled ones)")
-parser.add_argument("--steps", type=int, default=400, help="of training")
-parser.add_argument("--out", type=Path, default=Path("own-images"), help="a new folder for all that is made")
-asked = parser.parse_args()
-out = asked.out
+parser.add_argument(
+    "folder", nargs="?", type=Path, help="folder of images of one size (default: tiles of bundled photographs)"
+)
+parser.add_argument("--steps", type=int, default=400, help="training steps")
+parser.add_argument("--out", type=Path, default=Path("own-images"), help="new folder for all results")
+options = parser.parse_args()
+out = options.out
 if out.exists():
     parser.error(f"{out} exists: name another folder with --out, or delete it")
 began = time.perf_counter()
-pictures = asked.folder or out / "pictures"
-if asked.folder is None:
+pictures = options.folder or out / "pictures"
+if options.folder is None:
     cut(pictures)
 
-# Train.  Any setting of a recipe can be changed; here, a small network for a few steps, in 50 or 18 network calls.
+# Train.  Override any setting of the recipe: here a small network, few steps, and levels of 50 or 18 network calls.
 recipe = ardm.load_recipe(
     "laptop/images",
     [
@@ -77,39 +81,39 @@ recipe = ardm.load_recipe(
         "order.cell=16",
         "train.batch=32",
         "train.warmup=30",
-        f"train.steps={asked.steps}",
-        f"train.valid_every={max(1, asked.steps // 4)}",
+        f"train.steps={options.steps}",
+        f"train.valid_every={max(1, options.steps // 4)}",
     ],
 )
 trainer = Trainer(recipe, out / "run", cpu=True)
 print(
-    f"{len(trainer.train_set)} pictures {tuple(trainer.train_set.shape)} to learn from, {len(trainer.valid_set)} others"
+    f"{len(trainer.train_set)} training images {tuple(trainer.train_set.shape)}, {len(trainer.valid_set)} for validation"
 )
 for progress in trainer:
     if progress.valid is not None:
-        print(f"step {progress.step:5}: {progress.valid:.3f} ± {progress.error:.3f} bits/dim on the others")
+        print(f"step {progress.step:5}: {progress.valid:.3f} ± {progress.error:.3f} bits/dim on validation images")
 model = ardm.load(out / "run" / "model")
 
-# Export: the same network in integers, so that files decode on every machine.
+# Export: convert the network to integers, so that files decode on every machine.
 made = export(model, trainer.train_set.items)
 integers = out / "codec.safetensors"
 made.codec.save(integers)
-print(f"in integers: {integers.stat().st_size:,} bytes, at a cost of {made.cost.bits_per_dim:+.4f} bits/dim")
+print(f"in integers: {integers.stat().st_size:,} bytes; exactness costs {made.cost.bits_per_dim:+.4f} bits/dim")
 
-# Compress the folder into one archive, restore it, compare; profiles and EXIF are dropped, as from the others below.
-done = archives.make(list(places.walk([pictures])), out / "pictures.ardm", How(Engine(integers), strip=True))
-archives.restore_archive(out / "pictures.ardm", out / "restored", How(Engine(folders=(integers,))))
+# Compress the folder into one archive, restore it, compare.  Profiles and EXIF are dropped, as for PNG and WebP below.
+done = make_archive(list(walk([pictures])), out / "pictures.ardm", FileOptions(Engine(integers), strip=True))
+restore_archive(out / "pictures.ardm", out / "restored", FileOptions(Engine(folders=(integers,))))
 originals = sorted(pictures.rglob("*.png"))
 restored = {path.relative_to(out / "restored" / pictures.name): path for path in (out / "restored").rglob("*.png")}
 same = all(np.array_equal(pixels(path), pixels(restored[path.relative_to(pictures)])) for path in originals)
 print(f"{done.what}: {done.target_bytes:,} bytes as one archive; restored pixel for pixel: {same}")
-for name, options in {
+for name, settings in {
     "PNG": {"format": "PNG", "optimize": True},
-    "WebP without loss": {"format": "WEBP", "lossless": True, "method": 6, "exact": True},
+    "lossless WebP": {"format": "WEBP", "lossless": True, "method": 6, "exact": True},
 }.items():
-    print(f"   as {name}, a file each: {sum(classical(path, **options) for path in originals):,} bytes")
+    print(f"   as {name}, one file each: {sum(classical(path, **settings) for path in originals):,} bytes")
 
-# Paint new ones: decode random bits.
+# Sample new images: decode random bits.
 drawn = torch.from_numpy(codec.sample(integers, 16, size=tuple(trainer.train_set.shape[1:]), seed=1))
 sheet([to_image(x, 256, 4) for x in drawn]).save(out / "samples.png")
 print(f"wrote {out / 'samples.png'}; {time.perf_counter() - began:.0f} seconds")

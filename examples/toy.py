@@ -1,9 +1,9 @@
-"""The whole method on four coins: bring a network, train it, score exactly, plan few calls, sample, compress.
+"""The whole method on four ternary sites: bring a network, train it, score exactly, plan few calls, sample, compress.
 
     python examples/toy.py        # half a minute on a laptop
 
-Four sites of three values that depend on each other.  The network is our own, ten lines; the library needs only that
-`network(state)` gives a prediction that can be asked at sites.
+The four sites depend on each other.  The network is our own, ten lines; the library only requires that
+`network(state)` returns a prediction that can be evaluated at sites.
 """
 
 import itertools
@@ -25,7 +25,7 @@ torch.manual_seed(0)
 
 
 class Logits:
-    """A prediction from plain logits (B, D, K)."""
+    """A prediction made of plain logits (B, D, K)."""
 
     def __init__(self, logits):
         self.logits = logits
@@ -38,11 +38,11 @@ class Logits:
 
 
 class Network(nn.Module):
-    """Any network will do: what is known, and where, in; logits at every site out.  No causal structure is needed."""
+    """Any network: known values and their positions in, logits at every site out.  It need not be causal."""
 
     def __init__(self):
         super().__init__()
-        self.digits = Digits(K, base=K)  # one digit a value: the order-agnostic ARDM
+        self.digits = Digits(K, base=K)  # one digit per value: the order-agnostic ARDM
         self.layers = nn.Sequential(nn.Linear(2 * D, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, D * K))
 
     def forward(self, state, context=None):
@@ -50,7 +50,7 @@ class Network(nn.Module):
 
 
 def data(n):
-    """A chain: each value is its left neighbour, changed one time in four."""
+    """A chain: each value copies its left neighbour with probability 3/4 and is drawn anew otherwise."""
     x = torch.randint(K, (n, D), generator=generator)
     for i in range(1, D):
         keep = torch.rand(n, generator=generator) < 0.75
@@ -75,7 +75,7 @@ print(f"bound, any order       {likelihood.bound(network, x, 4, generator)}")
 plan = shuffled(1, (D,), generator)
 print(f"one random order       {likelihood.exact(network, plan, x)}")
 everything = torch.tensor(list(itertools.product(range(K), repeat=D)))
-print(f"sum over all {K**D} data   {likelihood.exact(network, plan, everything).nats.neg().exp().sum():.6f}")
+print(f"sum over all {K**D} items  {likelihood.exact(network, plan, everything).nats.neg().exp().sum():.6f}")
 
 curve = likelihood.curve(network, x, 4, generator).monotone()
 for calls in range(1, D + 1):

@@ -85,7 +85,7 @@ def frequencies(folder, batch):
     import torch
 
     from ardm.digits import Sites
-    from ardm.source import _frequencies
+    from ardm.source import integer_frequencies
     from bundles import tiny
 
     bundle = tiny(width=64, blocks=2, scale=2.0)
@@ -94,7 +94,7 @@ def frequencies(folder, batch):
     found = []
     for part in x.split(batch):
         state = bundle.model.digits.truncate(part, (torch.arange(64).view(8, 8) % 2).expand_as(part))
-        found.append(_frequencies(bundle.model(state)[Sites.where(state.depth == 0)]))
+        found.append(integer_frequencies(bundle.model(state)[Sites.where(state.depth == 0)]))
     np.save(folder / "frequencies.npy", np.concatenate(found))
 
 

@@ -26,7 +26,7 @@ def enumerated(model, x, steps):
         depth = 1 - torch.tensor(mask).expand_as(x)
         sites = Sites.where(depth == 0)
         logp = model(model.digits.truncate(x, depth)).log_prob(sites, model.digits.read(x, depth, sites))
-        sums = torch.zeros_like(nats).index_add(0, sites.lane, -logp.detach())
+        sums = torch.zeros_like(nats).index_add(0, sites.batch_index, -logp.detach())
         losses[D - hidden] += sums / hidden / math.comb(D, hidden)
         for i in range(1, steps + 1):
             nats += sums / i * (i / steps) ** hidden * (1 - i / steps) ** (D - hidden)

@@ -12,7 +12,7 @@ import ardm
 
 ROOT = Path(ardm.__file__).parent
 FLOORS = {
-    1: "errors inputs precise flacstream nets schedule digits ans schema content stored container exact suits sharding",
+    1: "errors settings inputs precise flacstream nets schedule digits ans schema content stored container exact suits sharding",
     2: "heads model plan sizes bodies linebodies causal frames",
     3: "zoo adapters objective walk source orders planning",
     4: "train likelihood codec tablecoder config data datasets bundle export quantise finetune formats engine admission places files memory archives whole export_layers export_unet export_lines",

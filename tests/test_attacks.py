@@ -19,8 +19,10 @@ from ardm.codec import frames
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.model import NAME, load
-from ardm.files.paths import safe_names
-from ardm.files.single import How, compress_file, decompress_file
+from ardm.files.compress import compress_file
+from ardm.files.names import safe_names
+from ardm.files.options import FileOptions
+from ardm.files.restore import decompress_file
 from bundles import exact
 
 
@@ -48,7 +50,7 @@ def png(*chunks, end=b""):
 def test_everything_comes_back_before_the_source_goes(data, tmp_path):
     source = tmp_path / "x.bin"
     source.write_bytes(data)
-    assert compress_file(source, None, How(keep=False)).removed
+    assert compress_file(source, None, FileOptions(keep=False)).removed
     decompress_file(tmp_path / "x.bin.ardm", source)
     assert source.read_bytes() == data
 

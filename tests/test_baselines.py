@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ardm.bench import classical as baselines
-from ardm.bench.classical import UNTRAINED, Absent, Changed, Codec, classical, cut, others, raw, unraw
+from ardm.bench import general, samples
+from ardm.bench import sound as sound_codecs
+from ardm.bench.classical import classical, cut, others
+from ardm.bench.codec import Absent, Changed, Codec
+from ardm.bench.general import UNTRAINED
+from ardm.bench.samples import raw, unraw
 from ardm.codec.container import Form
 from ardm.content import Content, Kind
 
@@ -133,7 +137,7 @@ def test_a_missing_library_is_told(monkeypatch, module, package, gone):
 
 
 def test_a_missing_program_is_told(monkeypatch):
-    monkeypatch.setattr(baselines.shutil, "which", lambda program: None)
+    monkeypatch.setattr(sound_codecs.shutil, "which", lambda program: None)
     assert Absent("FLAC -8ep", "not installed (the program flac)") in classical([sound()])
 
 
@@ -167,8 +171,8 @@ def test_raw_and_back(content):
     assert len(data) == content.raw_bytes
     np.testing.assert_array_equal(unraw(data, Form.of(content)), content.samples)
     if content.kind == Kind.AUDIO:
-        y = baselines.signed(content.samples)
-        np.testing.assert_array_equal(baselines.unsigned(y, Form.of(content)), content.samples)
+        y = samples.signed(content.samples)
+        np.testing.assert_array_equal(samples.unsigned(y, Form.of(content)), content.samples)
 
 
 def test_raw_pictures_are_as_in_a_ppm_file():
@@ -262,7 +266,7 @@ def test_what_the_decoder_needs_besides_is_counted_apart():
         if isinstance(codec, Codec) and not name.endswith(LEARNING):
             assert codec.shared == 0, name
     assert learned["zstd -22, prefixed"].shared == learned["PPMd, primed"].shared == of_others
-    assert 0 < learned["zstd -22, trained"].shared <= baselines.DICTIONARY
+    assert 0 < learned["zstd -22, trained"].shared <= general.DICTIONARY
 
 
 def test_nothing_that_is_measured_is_learned_from():

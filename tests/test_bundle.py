@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ardm.bundle import Bundle, bundled, load, replacing
+from ardm.atomic import replacing
+from ardm.bundle import Bundle, bundled, load
 from ardm.errors import ArdmError
 from ardm.models.build import PRESETS, ModelConfig, build, preset
 from ardm.orders import OrderConfig

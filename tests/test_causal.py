@@ -210,7 +210,7 @@ def test_hidden_values_change_nothing_and_groups_may_be_asked(name):
     sites = Sites.where(depth == 0)
     whole = model(one)[sites]
     assert torch.equal(whole, model(two)[sites])
-    alone = [model(Partial(one.value[b : b + 1], depth[b : b + 1]))[Sites(torch.tensor([i]), 5)] for b, i in zip(sites.lane, sites.position, strict=True)]  # fmt: skip
+    alone = [model(Partial(one.value[b : b + 1], depth[b : b + 1]))[Sites(torch.tensor([i]), 5)] for b, i in zip(sites.batch_index, sites.position, strict=True)]  # fmt: skip
     torch.testing.assert_close(torch.cat(alone), whole, rtol=1e-9, atol=1e-11)
     assert whole[5:8].std(0).max() > 1e-3, "the target is seen"
     assert name == "rotary" or whole[:5].std(0).max() > 1e-3, "even where nothing is known; rotary ones are relative"

@@ -19,13 +19,14 @@ from typer.testing import CliRunner
 
 from ardm import data
 from ardm.bench import compare as bench
-from ardm.bench.classical import Absent, Codec
+from ardm.bench.codec import Absent, Codec
 from ardm.bench.compare import Comparison, Row
+from ardm.bench.machine import forget_peak
 from ardm.cli import bench as cli_bench
 from ardm.cli import console
 from ardm.codec import frames
+from ardm.codec.engine import Engine
 from ardm.content import Content, Kind
-from ardm.files.single import Engine
 from test_baselines import image, text
 from test_frames import Small
 
@@ -111,7 +112,7 @@ def test_all_nine_levels(ardm):
 
 def test_without_a_model_that_fits(ardm, monkeypatch):
     save("0.bin", text(300))
-    for coder, why in ((None, "no model is for this kind"), (Small(refuse="it is too dull"), "it is too dull")):
+    for coder, why in ((None, "no model codes this kind"), (Small(refuse="it is too dull"), "it is too dull")):
         monkeypatch.setattr(Engine, "coder", lambda self, content, coder=coder: coder)
         result = ardm("0.bin", "--json")
         assert why in result.stderr
@@ -267,7 +268,7 @@ def test_a_codec_that_lies_is_no_winner(ardm, monkeypatch):
     assert result.stderr == "ardm: not measured, though it should have been: liar\n"
     found = json.loads(result.stdout)
     assert found["best_classical"] is None
-    assert "gave back other samples" in found["rows"][1]["why"]
+    assert "decoded other samples" in found["rows"][1]["why"]
     assert found["rows"][0]["to_best_classical"] is None
 
 
@@ -388,7 +389,7 @@ def test_the_title_counts():
     assert Comparison([image()], [], {}).title.startswith("1 picture, ")
 
 
-@pytest.mark.skipif(not bench.forget_peak(), reason="this system cannot tell")
+@pytest.mark.skipif(not forget_peak(), reason="this system cannot tell")
 def test_peak_memory_is_that_of_the_row():
     def hungry(size):
         def encode(content):

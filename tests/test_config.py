@@ -8,7 +8,8 @@ import pytest
 
 from ardm.errors import ArdmError
 from ardm.models.build import PRESETS, ModelConfig, build, preset
-from ardm.train.recipe import Recipe, from_values, load_recipe, shipped
+from ardm.settings import from_values
+from ardm.train.recipe import Recipe, load_recipe, shipped
 
 
 def recipe_file(text):
@@ -45,13 +46,13 @@ def test_presets_are_settings_that_can_be_overridden():
         ("labels=3", r"did you mean 'model\.labels' or 'data\.labels'\?"),
         ("train.preset=tiny", r"did you mean 'model\.preset'\?"),
         ("train.accumulate=0", r"train\.accumulate must be at least 1"),
-        ("train.label_dropout=1", r"train\.label_dropout is a share"),
+        ("train.label_dropout=1", r"train\.label_dropout must lie in \[0, 1\)"),
         ("modle.width=3", "unknown setting modle; did you mean 'model'"),
         ("model.preset=locla", "did you mean 'local'"),
         ("train.batch=many", r"train\.batch must be of type int; got 'many'"),
         ("train.batch=true", r"train\.batch must be of type int; got True"),
         ("train.batch=0", r"train\.batch must be at least 1"),
-        ("train.decay=cosin", "constant, linear or cosine"),
+        ("train.decay=cosin", "one of constant, linear, cosine"),
         ("train.batch.size=3", "is a value, not a section"),
         ("train=3", "must hold settings"),
         ("train.batch", "key=value"),

@@ -282,7 +282,7 @@ def test_sites_know_their_item_and_place():
     mask = torch.tensor([[[True, False], [False, True]], [[False, False], [True, False]]])
     sites = Sites.where(mask)
     assert (len(sites), sites.sites) == (3, 4)
-    assert sites.lane.tolist() == [0, 0, 1]
+    assert sites.batch_index.tolist() == [0, 0, 1]
     assert sites.position.tolist() == [0, 3, 2]
     assert sites.of(torch.arange(8).view(2, 2, 2)).tolist() == [0, 3, 6]
 

@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
+from ardm.features import Features
 from ardm.heads import ChainHead, DigitHead, MixtureHead, ValueHead
 from toys import HEADS, WIDTH, WILD, generator, letters, randomise
 
@@ -16,12 +17,17 @@ CASES = [(h, a) for h in HEADS for a in ALPHABETS] + [(h, a) for h in ("digits",
 def features_of(rows, seed=0, dtype=torch.double):
     g = generator(seed)
     h = torch.randn(rows, WIDTH, generator=g, dtype=dtype)
-    return h, torch.rand(rows, generator=g, dtype=dtype) * 2 - 1, torch.rand(rows, generator=g, dtype=dtype) + 0.02
+    loc = torch.rand(rows, generator=g, dtype=dtype) * 2 - 1
+    return Features(h, loc, torch.rand(rows, generator=g, dtype=dtype) + 0.02)
+
+
+def tensors(features):
+    return features.hidden, features.loc, features.scale
 
 
 def same(features, rows):
     """One row of features, repeated."""
-    return tuple(f[:1].expand(rows, *f.shape[1:]) for f in features)
+    return Features(*(f[:1].expand(rows, *f.shape[1:]) for f in tensors(features)))
 
 
 def at_depth(alphabet, d):
@@ -65,8 +71,8 @@ def test_gradients_are_right(head):
     alphabet = Digits(7, 3)
     module = randomise(HEADS[head](alphabet, WIDTH))
     value, depth, digit = at_depth(alphabet, 1)
-    inputs = tuple(f.requires_grad_() for f in features_of(7))
-    assert torch.autograd.gradcheck(lambda *f: module.log_prob(f, value, depth, digit), inputs)
+    inputs = tuple(f.requires_grad_() for f in tensors(features_of(7)))
+    assert torch.autograd.gradcheck(lambda *f: module.log_prob(Features(*f), value, depth, digit), inputs)
 
 
 @pytest.mark.parametrize(("head", "alphabet"), [(h, a) for h, a in CASES if h != "digits"])
@@ -78,7 +84,7 @@ def test_the_chain_over_digits_is_the_mass_of_the_value(head, alphabet):
     for d in range(len(alphabet)):
         total += module.log_prob(features, *at_depth(alphabet, d))
     if head == "values":
-        expected = module.out(features[0])[0].log_softmax(-1)
+        expected = module.out(features.hidden)[0].log_softmax(-1)
     else:
         whole = MixtureHead(Digits(alphabet.classes, alphabet.classes), WIDTH, 2).double()
         whole.load_state_dict(module.state_dict())
@@ -100,7 +106,7 @@ def test_the_value_head_of_one_digit_is_a_softmax():
     head = randomise(ValueHead(Digits(5, 5), WIDTH))
     h = features_of(4)
     zero = torch.zeros(4, dtype=torch.long)
-    torch.testing.assert_close(head.logits(h, zero, zero), head.out(h[0]))
+    torch.testing.assert_close(head.logits(h, zero, zero), head.out(h.hidden))
 
 
 # --- the mixture ------------------------------------------------------------------------------------------------------
@@ -135,7 +141,7 @@ def test_masses_sum_to_one_whatever_the_network_says(bias, centre, spread):
         head.out.bias[4:] = bias
     zero = torch.zeros(1, dtype=torch.long)
     for dtype, error in ((torch.double, 1e-11), (torch.float, 2e-5)):
-        features = (
+        features = Features(
             torch.zeros(1, WIDTH, dtype=dtype),
             torch.tensor([centre], dtype=dtype),
             torch.tensor([spread], dtype=dtype),
@@ -147,7 +153,7 @@ def test_masses_sum_to_one_whatever_the_network_says(bias, centre, spread):
 def test_far_tails_keep_their_digits():
     """log-mass of a value 1e5 scales away, where the difference of sigmoids is 0 − 0; known in closed form there."""
     head = MixtureHead(Digits(256, 256), WIDTH, 1).double()
-    features = (
+    features = Features(
         torch.zeros(1, WIDTH, dtype=torch.double),
         torch.tensor([-1.0], dtype=torch.double),
         torch.tensor([0.02], dtype=torch.double),
@@ -182,7 +188,7 @@ def test_mixture_gradients_are_finite_at_extremes(dtype, bias, centre, digits):
     for d in range(len(digits)):
         state = digits.truncate(x, torch.full_like(x, d))
         digit = digits.read(x, state.depth, Sites.where(x >= 0))
-        logp = head.log_prob((h, mean, spread), state.value[0], state.depth[0], digit)
+        logp = head.log_prob(Features(h, mean, spread), state.value[0], state.depth[0], digit)
         assert logp.isfinite().all()
         logp.sum().backward()
     assert all(t.grad.isfinite().all() for t in (h, mean, spread, head.out.weight, head.out.bias))
@@ -234,13 +240,13 @@ def test_a_wide_mixture_is_drawn_by_its_cdf_as_by_its_list(classes, base):
     with torch.no_grad():
         head.out.weight.normal_(generator=g)
     n = 50
-    features = (
+    features = Features(
         torch.randn(n, 4, generator=g, dtype=torch.double),
         torch.zeros(n).double(),
         torch.full((n,), 0.1).double(),
     )
     value, depth = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
-    assert head.wide
+    assert head.by_quantile
     p = head.logits(features, value, depth).softmax(-1).cumsum(-1)
     for u in (0.0, 1e-9, 0.3, 0.5, 0.999, 1 - 1e-12):
         digit = head.quantile(features, value, depth, torch.full((n,), u, dtype=torch.double))
@@ -256,7 +262,7 @@ def test_a_wide_mixture_is_drawn_by_its_cdf_as_by_its_list(classes, base):
 def test_a_chain_is_one_distribution_over_all_values_and_is_drawn_as_it_is_scored(classes):
     alphabet = Digits(classes, classes)
     head = randomise(ChainHead(alphabet, WIDTH), scale=2.0)
-    assert head.wide == (classes > 1024)
+    assert head.by_quantile == (classes > 1024)
     features = same(features_of(1, seed=2), classes)
     value, depth, digit = at_depth(alphabet, 0)
     logits = head.logits(features, value, depth)
@@ -279,11 +285,11 @@ def test_a_new_chain_of_a_square_is_flat_and_learns_its_high_and_low_parts():
     torch.testing.assert_close(nats, torch.full((256,), -torch.tensor(256.0).log()))
     randomise(head)
     assert torch.autograd.gradcheck(
-        lambda *f: head.log_prob(f, value[:9], depth[:9], digit[::29]),
-        tuple(f.requires_grad_() for f in features_of(9)),
+        lambda *f: head.log_prob(Features(*f), value[:9], depth[:9], digit[::29]),
+        tuple(f.requires_grad_() for f in tensors(features_of(9))),
     )
 
 
 def test_a_chain_has_no_stages():
-    with pytest.raises(ArdmError, match="tells values whole: leave base at 0"):
+    with pytest.raises(ArdmError, match="reveals whole values: leave base at 0"):
         ChainHead(Digits(256, 16), WIDTH)

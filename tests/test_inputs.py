@@ -12,7 +12,7 @@ from ardm import inputs, likelihood, objective, walk
 from ardm import plan as plans
 from ardm.errors import ArdmError
 from ardm.schedule import LossCurve
-from ardm.train.recipe import from_values
+from ardm.settings import from_values
 from bundles import BAYER, exact
 from toys import generator, some_data, toy
 

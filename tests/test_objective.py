@@ -301,7 +301,7 @@ def test_continuous_time_masked_diffusion_is_the_same_loss():
         sites = Sites.where(state.depth == 0)
         with torch.no_grad():
             logp = model(state).log_prob(sites, model.digits.read(x, state.depth, sites)) if k else torch.zeros(0)
-        total = torch.zeros(3, dtype=torch.double).index_add(0, sites.lane, -logp.double())
+        total = torch.zeros(3, dtype=torch.double).index_add(0, sites.batch_index, -logp.double())
         t = (nodes + 1) / 2
         loss += total * float((weights / 2 * t ** (k - 1.0) * (1 - t) ** (D - k)).sum() if k else 0)
     torch.testing.assert_close(loss, mean_bound(model, x), rtol=0, atol=1e-10)

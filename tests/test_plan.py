@@ -70,7 +70,7 @@ def test_a_shared_plan_is_that_plan_for_each_item(stages):
         a, b = shared.select(k, state, None), own.select(k, state, None)
         assert torch.equal(a.index, b.index)
         assert a.sites == b.sites == 5
-        assert torch.equal(shared.group(k), a.index[a.lane == 0])
+        assert torch.equal(shared.group(k), a.index[a.batch_index == 0])
 
 
 # --- the laws of coarsen, given, only ---------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_select_counts_sites_of_other_items():
     p = plan.shuffled(1, (2, 2), generator(3), batch=2)
     sites = p.select(0, Partial(*[torch.zeros(2, 2, 2, dtype=torch.long)] * 2), None)
     assert isinstance(sites, Sites)
-    assert sites.lane.tolist() == [0, 1]
+    assert sites.batch_index.tolist() == [0, 1]
     assert [int(p.when[i, 0].flatten()[j]) for i, j in enumerate(sites.position.tolist())] == [0, 0]
 
 

@@ -56,8 +56,8 @@ def steps_of(plan, depth, stages):
         assert len(sites) > 0, f"step {k} reveals nothing in any item"
         assert len(sites.index.unique()) == len(sites)
         seen = seen.flatten().index_add(0, sites.index, torch.ones_like(sites.index)).view_as(seen)
-        for lane in sites.lane.unique().tolist():
-            rows[lane].append(int((sites.lane == lane).sum()))
+        for lane in sites.batch_index.unique().tolist():
+            rows[lane].append(int((sites.batch_index == lane).sum()))
     assert (seen == stages).all()
     return rows
 

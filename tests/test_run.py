@@ -87,7 +87,7 @@ def scripted(monkeypatch):
 def test_the_model_is_the_best_by_validation_and_the_last_lies_beside_it(folder, tmp_path, scripted):
     averages, trainer = {}, Trainer(recipe(folder), tmp_path / "run", cpu=True)
     for progress in trainer:
-        averages[progress.step] = {k: v.clone() for k, v in trainer.average.items()}
+        averages[progress.step] = {k: v.clone() for k, v in trainer.average.tensors.items()}
     assert same(weights(tmp_path / "run" / "model"), averages[4])
     assert same(weights(tmp_path / "run" / "model-last"), averages[8])
     best, last = (load(tmp_path / "run" / name) for name in ("model", "model-last"))
@@ -473,8 +473,8 @@ def test_the_environment_changes_nothing_that_the_recipe_says(folder, tmp_path, 
         monkeypatch.setenv(name, value)
     with fresh():
         two, seen = run(made, tmp_path / "two")
-        assert two.objective is not None
-        assert type(two.objective) is type(one.objective), "not compiled"
+        assert two.module is not None
+        assert type(two.module) is type(one.module), "not compiled"
     assert [(p.loss, p.norm, p.valid) for p in seen] == [(p.loss, p.norm, p.valid) for p in steps]
     assert same(one.model.state_dict(), two.model.state_dict())
 
@@ -677,6 +677,6 @@ def test_labels_that_nobody_would_learn_are_refused(of_labels, tmp_path):
     with pytest.raises(ArdmError, match=r"set data\.labels=true, or model\.labels=0"):
         Trainer(label_recipe(source={"labels": False}), tmp_path / "run", cpu=True)
     of_labels["valid"] = replace(of_labels["valid"], labels=None)
-    with pytest.raises(ArdmError, match=r"validate on data that have, or set train\.label_dropout"):
+    with pytest.raises(ArdmError, match=r"validate on data with labels, or set train\.label_dropout"):
         Trainer(label_recipe(label_dropout=0.0), tmp_path / "run", cpu=True)
     assert run(label_recipe(), tmp_path / "run")[1][-1].valid is not None

@@ -12,7 +12,7 @@ from ardm.errors import ArdmError
 from ardm.source import Decode, Draw, Encode
 from ardm.walk import last, score, walk
 from test_walk import ALPHABETS, CASES, KINDS, every_kind
-from toys import generator, some_data, toy
+from toys import asked, generator, some_data, toy
 
 LN2 = math.log(2)
 
@@ -95,7 +95,7 @@ def test_random_bits_of_a_confident_plan_too():
 def test_encoding_needs_data_and_refuses_the_impossible():
     source = Encode()
     with pytest.raises(ArdmError, match="truth"):
-        source(torch.zeros(1, 2), torch.zeros(1).long(), None)
+        source(*asked(torch.zeros(1, 2)), None)
     with pytest.raises(ArdmError, match="symbol 1 cannot be coded"):
-        source(torch.tensor([[0.0, -math.inf]]), torch.zeros(1).long(), torch.tensor([1]))
+        source(*asked(torch.tensor([[0.0, -math.inf]])), torch.tensor([1]))
     assert len(source.finish()) == 5

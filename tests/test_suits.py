@@ -11,8 +11,8 @@ from ardm.codec.engine import Engine
 from ardm.codec.suits import DRAWINGS, LETTERS, PICTURES, TEXT, TEXT_MOST, suited
 from ardm.content import Content, Kind
 from ardm.errors import ModelMissing
-from ardm.files import folders as archives
-from ardm.files.single import How
+from ardm.files import pack as packing
+from ardm.files.options import FileOptions
 from linemodels import codec as model_of
 from linemodels import sound
 
@@ -140,15 +140,15 @@ def test_levels_stand_for_calls(tiny):
 
 
 def test_an_archive_takes_the_model_that_suits_most_bytes(tiny):
-    how = How(engine=Engine(backend="float32", device="cpu", threads=1))
+    how = FileOptions(engine=Engine(backend="float32", device="cpu", threads=1))
     letters, words = Content.of_bytes(b"the cat sat "), Content.of_bytes(b"The cat sat. " * 5)
     heard = Content(Kind.AUDIO, sound(1, 300), "wav", rate=8000)
     blank = image(3, 400, 400)
-    assert archives._coder([letters, words], how).model.name == "tiny bytes"
-    assert archives._coder([letters, heard, words], how).model.name == "tiny sound"
-    assert archives._coder([heard] + [words] * 12, how).model.name == "tiny bytes"
-    assert archives._coder([blank, words], how).model.name == "tiny bytes", "the next, where the first is not there"
-    assert archives._coder([blank], how) is None
-    assert archives._coder([Content.of_bytes(b"\xff" * 50)], how) is None
+    assert packing._coder([letters, words], how).model.name == "tiny bytes"
+    assert packing._coder([letters, heard, words], how).model.name == "tiny sound"
+    assert packing._coder([heard] + [words] * 12, how).model.name == "tiny bytes"
+    assert packing._coder([blank, words], how).model.name == "tiny bytes", "the next, where the first is not there"
+    assert packing._coder([blank], how) is None
+    assert packing._coder([Content.of_bytes(b"\xff" * 50)], how) is None
     many = [words] * 60 + [heard] * 1000
-    assert archives._coder(many, how).model.name == "tiny sound"
+    assert packing._coder(many, how).model.name == "tiny sound"

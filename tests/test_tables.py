@@ -11,6 +11,7 @@ from ardm import likelihood, objective
 from ardm import plan as plans
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
+from ardm.features import Features
 from ardm.heads import ColumnHead
 from ardm.models.build import ModelConfig, build, preset
 from ardm.nets.table import ColumnOutput, Direct
@@ -136,7 +137,7 @@ def test_outputs_of_single_sites_are_those_of_their_columns():
 
 def test_the_head_needs_positions():
     head = ColumnHead(Digits(5, 5), COLUMNS)
-    features = torch.zeros(2, 5), torch.zeros(2), torch.ones(2)
+    features = Features.plain(torch.zeros(2, 5))
     zero = torch.zeros(2, dtype=torch.long)
     assert head.logits(features, zero, zero, torch.tensor([0, 2])).isfinite().sum(1).tolist() == [2, 3]
     with pytest.raises(ArdmError, match="position"):

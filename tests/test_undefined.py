@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 import ardm
+from ardm import faults
 from ardm import plan as plans
-from ardm import walk as walking
 from ardm.digits import Digits
 from ardm.errors import ArdmError
+from ardm.faults import Faults, undefined
+from ardm.features import Features
 from ardm.heads import ChainHead, MixtureHead
 from ardm.likelihood import (
     Estimate,
@@ -28,9 +30,9 @@ from ardm.model import Model
 from ardm.models.build import ModelConfig
 from ardm.plan import Confident
 from ardm.schedule import LossCurve, absorbing_cost, continuous_cost, cost, optimal
-from ardm.source import Decode, Draw, Encode, Faults, Score, undefined
+from ardm.source import Decode, Draw, Encode, Score
 from ardm.walk import last, sample, score, walk
-from toys import generator
+from toys import asked, generator
 
 D, K = 6, 4
 SHAPE = (D,)
@@ -165,14 +167,14 @@ def test_wide_families_that_draw_by_their_own_cdf_refuse_too(make, value):
     head = make(alphabet)
     for layer in (m for m in head.modules() if isinstance(m, nn.Linear)):
         nn.init.ones_(layer.weight)
-    assert head.wide
+    assert head.by_quantile
 
     class Body(nn.Module):
         def forward(self, state, context=None):
-            def features(lane, position):
-                h = torch.ones(len(lane), 3)
+            def features(batch_index, position):
+                h = torch.ones(len(batch_index), 3)
                 h[position == 2] = value
-                return h, torch.zeros(len(lane)), torch.ones(len(lane))
+                return Features.plain(h)
 
             return features
 
@@ -195,14 +197,14 @@ def test_decoding_refuses_as_encoding_does():
 def test_sources_refuse_those_who_ask_them_directly(value):
     logits = torch.zeros(3, K)
     logits[1] = value
-    lane, told = torch.zeros(3, dtype=torch.long), torch.zeros(3, dtype=torch.long)
+    target = torch.zeros(3, dtype=torch.long)
     assert undefined(logits).tolist() == [False, True, False]
     for source in (Draw(generator()), Draw(generator(), 0), Draw(generator(), 0.3), Score(1)):
         with pytest.raises(ArdmError, match="1 of 3 sites"):
-            source(logits, lane, told)
+            source(*asked(logits, target), target)
     for source in (Encode(), Decode(Encode().finish())):
         with pytest.raises(ArdmError):
-            source(logits, lane, told)
+            source(*asked(logits, target), target)
 
 
 def test_a_gpu_is_not_waited_for_at_each_step(monkeypatch):
@@ -214,11 +216,9 @@ def test_a_gpu_is_not_waited_for_at_each_step(monkeypatch):
             looks.append(len(self._seen))
             super().refuse(excused)
 
-    monkeypatch.setattr(walking, "Faults", Counting)
-    watch = walking._watch
-    monkeypatch.setattr(walking, "_watch", lambda faults, bad, step, wait: watch(faults, bad, step, wait=False))
-    monkeypatch.setattr(walking, "PATIENCE", 4)
-    monkeypatch.setattr("ardm.source._refuse", lambda bad: None)
+    monkeypatch.setattr(faults, "Faults", Counting)
+    monkeypatch.setattr(faults, "readable", lambda x: False)
+    monkeypatch.setattr(faults, "PATIENCE", 4)
     assert sample(broken(0.0), RASTER, blank(broken(0.0)), generator()).shape == (2, D)
     assert looks == [4, 2]
     for value in BAD.values():
@@ -243,16 +243,15 @@ def test_small_temperatures_go_to_the_most_likely(temperature, dtype):
     logits = torch.tensor(
         [[0.0, 3.0, 2.5, -torch.inf], [-60.0, -50.0, -torch.inf, -70.0], [5.0, 1e4, 2e4, 0.0]], dtype=dtype
     )
-    drawn = Draw(generator(), temperature)(logits.repeat(50, 1), torch.zeros(150, dtype=torch.long), None)
+    drawn = Draw(generator(), temperature)(*asked(logits.repeat(50, 1)), None)
     assert (drawn.view(50, 3) == torch.tensor([1, 1, 2])).all()
 
 
 def test_ties_share_a_small_temperature_and_a_large_one_is_uniform():
     logits = torch.tensor([[1.0, 1.0, 0.0, -torch.inf]]).expand(20_000, -1)
-    lane = torch.zeros(20_000, dtype=torch.long)
-    cold = Draw(generator(), 1e-310)(logits, lane, None).bincount(minlength=4) / 20_000
+    cold = Draw(generator(), 1e-310)(*asked(logits), None).bincount(minlength=4) / 20_000
     torch.testing.assert_close(cold, torch.tensor([0.5, 0.5, 0.0, 0.0]), atol=0.02, rtol=0)
-    hot = Draw(generator(), 1e300)(logits, lane, None).bincount(minlength=4) / 20_000
+    hot = Draw(generator(), 1e300)(*asked(logits), None).bincount(minlength=4) / 20_000
     torch.testing.assert_close(hot, torch.tensor([1.0, 1.0, 1.0, 0.0]) / 3, atol=0.02, rtol=0)
 
 

@@ -1,5 +1,6 @@
 """The one loop: chance and the data agree, probabilities sum to one, and only what has been told is seen."""
 
+import inspect
 import itertools
 import math
 
@@ -9,6 +10,7 @@ import torch
 
 from ardm import api, likelihood, objective, source
 from ardm import plan as plans
+from ardm import walk as walking
 from ardm.digits import Digits, Maps, Partial
 from ardm.errors import ArdmError
 from ardm.plan import Confident, Plan
@@ -17,8 +19,10 @@ from ardm.walk import last, sample, score, walk
 from toys import (
     HEADS,
     WILD,
+    Fixed,
     Spy,
     all_data,
+    asked,
     everywhere,
     floor_maps,
     generator,
@@ -83,9 +87,9 @@ def test_what_was_drawn_can_be_scored(head, alphabet, kind):
     plan = every_kind(alphabet, 4, 6)[kind]
     chance, ledger = Draw(generator(1)), Score(6)
 
-    def both(logits, lane, told):
-        assert told is None
-        return ledger(logits, lane, chance(logits, lane, told))
+    def both(prediction, sites, target):
+        assert target is None
+        return ledger(prediction, sites, chance(prediction, sites, target))
 
     blank = alphabet.blank(6, shape)
     x = last(walk(model, plan, both, blank), blank)
@@ -119,6 +123,56 @@ def test_floor_maps_walk_like_digits(head):
     plan, x = plans.unstaged(2, (4,), generator(0)), some_data(digits, (4,), 5)
     torch.testing.assert_close(score(a, plan, x), score(b, plan, x), rtol=0, atol=1e-12)
     assert torch.equal(*(sample(m, plan, m.digits.blank(9, (4,)), generator(2)) for m in (a, b)))
+
+
+def test_the_loop_knows_no_special_source():
+    text = inspect.getsource(walking)
+    loop = inspect.getsource(walk)
+    assert "isinstance" not in text
+    for word in ("Draw", "Score", "Encode", "Decode", "temperature", "quantile", "logits"):
+        assert word not in loop
+
+
+def test_scoring_never_asks_for_logits():
+    """A table of 65,536 classes for each site of 16-bit sound would cost more than the network."""
+
+    class Answer:
+        def __getitem__(self, sites):
+            raise AssertionError("asked for logits")
+
+        def log_prob(self, sites, digit):
+            return torch.full((len(sites),), -math.log(65536), dtype=torch.double)
+
+    class Uniform:
+        digits = Digits(65536, 65536)
+
+        def __call__(self, state, context=None):
+            return Answer()
+
+    x = some_data(Uniform.digits, (5,), 2)
+    torch.testing.assert_close(
+        score(Uniform(), plans.raster(1, (5,)), x), torch.full((2,), 5 * math.log(65536)).double()
+    )
+
+
+def test_sources_of_ones_own_are_watched_too():
+    """Whatever a source asks for, a site without a distribution is an error that names the step."""
+
+    class Broken:
+        digits = Digits(3, 3)
+
+        def __call__(self, state, context=None):
+            late = (state.depth.sum(1) >= 2)[:, None]
+            return Fixed(torch.where(late, math.nan, torch.zeros(2, 3)))
+
+    plan, blank = plans.raster(1, (4,)), Digits(3, 3).blank(2, (4,))
+    x = some_data(Digits(3, 3), (4,), 2)
+    for own in (
+        lambda prediction, sites, target: prediction[sites].argmax(-1),
+        lambda prediction, sites, target: prediction.log_prob(sites, target).long().clamp(0, 0) + target,
+    ):
+        with pytest.raises(ArdmError, match=r"2 of 2 sites in step 2\b"):
+            list(walk(Broken(), plan, own, blank, truth=x))
 
 
 # --- what the network is shown ----------------------------------------------------------------------------------------
@@ -332,8 +386,8 @@ def test_parallel_steps_are_independent_given_what_is_known():
 def shares(monkeypatch, logits, low, high, n=200_000):
     """How often Draw takes each symbol when its uniform numbers fill [low, high) evenly: (b,) fractions."""
     grid = (low + (torch.arange(n, dtype=torch.double) + 0.5) / n * (high - low)).clamp(max=1 - 2.0**-53)
-    monkeypatch.setattr(source.torch, "rand", lambda *size, **kwargs: grid.view(-1, 1))
-    drawn = Draw(generator())(logits.expand(n, -1), torch.zeros(n), None)
+    monkeypatch.setattr(source.torch, "rand", lambda *size, **kwargs: grid)
+    drawn = Draw(generator())(*asked(logits.expand(n, -1)), None)
     monkeypatch.undo()
     return drawn.bincount(minlength=logits.shape[-1]) / n
 
@@ -364,27 +418,24 @@ def test_impossible_symbols_are_never_drawn(monkeypatch):
         seen = shares(monkeypatch, logits, low, high)
         assert seen[[0, 2, 4]].sum() == 0
     for u in (0.0, 1 - 2.0**-53):
-        monkeypatch.setattr(
-            source.torch, "rand", lambda *size, u=u, **kwargs: torch.full((1, 1), u, dtype=torch.double)
-        )
-        assert int(Draw(generator())(logits, torch.zeros(1), None)) == (1 if u == 0 else 3)
+        monkeypatch.setattr(source.torch, "rand", lambda *size, u=u, **kwargs: torch.full((1,), u, dtype=torch.double))
+        assert int(Draw(generator())(*asked(logits), None)) == (1 if u == 0 else 3)
 
 
 def test_draws_follow_the_distribution():
     logits = torch.tensor([0.0, -1.0, -2.0, -5.0, -9.0, 0.5])
     n = 1_000_000
-    drawn = Draw(generator(0))(logits.expand(n, -1), torch.zeros(n), None).bincount(minlength=6)
+    drawn = Draw(generator(0))(*asked(logits.expand(n, -1)), None).bincount(minlength=6)
     p = logits.double().softmax(-1) * n
     assert float(((drawn - p).square() / p).sum()) < 20  # chi-square, 5 degrees of freedom: p ≈ 1e-3
 
 
 def test_temperature_sharpens_and_zero_takes_the_most_likely():
     logits = torch.tensor([[0.0, 1.0, 1.0, -torch.inf]]).expand(100_000, -1)
-    lane = torch.zeros(100_000)
-    half = Draw(generator(0), 0.5)(logits, lane, None).bincount(minlength=4) / 1e5
+    half = Draw(generator(0), 0.5)(*asked(logits), None).bincount(minlength=4) / 1e5
     expected = (torch.tensor([0.0, 2.0, 2.0, -torch.inf])).softmax(-1)
     torch.testing.assert_close(half, expected, rtol=0, atol=0.01)
-    assert (Draw(generator(0), 0)(logits, lane, None) == 1).all()
+    assert (Draw(generator(0), 0)(*asked(logits), None) == 1).all()
     with pytest.raises(ArdmError, match="temperature"):
         Draw(generator(), -1.0)
 
@@ -393,11 +444,11 @@ def test_scores_are_added_up_in_float64():
     logits = torch.tensor([[0.0, 0.0]], dtype=torch.float32)
     ledger = Score(2)
     for _ in range(1000):
-        assert ledger(logits, torch.tensor([1]), torch.tensor([0])).tolist() == [0]
+        assert ledger(*asked(logits, torch.tensor([1])), torch.tensor([0])).tolist() == [0]
     assert ledger.nats[0] == 0
     assert float(ledger.nats[1]) == pytest.approx(1000 * math.log(2), rel=1e-13)
     with pytest.raises(ArdmError, match="truth"):
-        ledger(logits, torch.tensor([0]), None)
+        ledger(*asked(logits), None)
 
 
 def test_a_seed_is_a_sample():
@@ -439,7 +490,7 @@ def test_a_model_that_writes_into_the_state_is_named(field):
 
     digits = Digits(3, 3)
     plan, start = plans.raster(1, (2,)), digits.blank(1, (2,))
-    with pytest.raises(ArdmError, match="wrote into the state that it was shown in step 0: let it work on clones"):
+    with pytest.raises(ArdmError, match="wrote into the state that it was given in step 0: let it work on clones"):
         sample(Writes(toy(digits, (2,))), plan, start, generator())
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from ardm import plan as plans
 from ardm.digits import Maps, Sites
+from ardm.features import Features
 from ardm.heads import DigitHead, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.models.build import ModelConfig, build
@@ -38,9 +39,9 @@ class Body(nn.Module):
         rows = self.second(h).view(-1, WIDTH + 2)
         D = math.prod(state.shape)
 
-        def features(lane, position):
-            row = rows[lane * D + position]
-            return row[:, :WIDTH], row[:, WIDTH].tanh(), row[:, WIDTH + 1].sigmoid() + 0.1
+        def features(batch_index, position):
+            row = rows[batch_index * D + position]
+            return Features(row[:, :WIDTH], row[:, WIDTH].tanh(), row[:, WIDTH + 1].sigmoid() + 0.1)
 
         return features
 
@@ -118,6 +119,24 @@ def pairs(plan, x):
     """Each plan of a batch with each item: a plan of P·B items, and x to go with it."""
     P, B = len(plan.when), len(x)
     return plans.Plan(plan.when.repeat_interleave(B, 0)), x.repeat(P, *[1] * (x.ndim - 1))
+
+
+class Fixed:
+    """A prediction that gives these logits, whatever the sites."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    def __getitem__(self, sites):
+        return self.logits
+
+    def log_prob(self, sites, digit):
+        return self.logits.double().log_softmax(-1).gather(1, digit[:, None])[:, 0]
+
+
+def asked(logits, batch_index=None):
+    """A prediction of logits (N, b), and the sites to ask it at: one an item, or of the items batch_index (N,)."""
+    return Fixed(logits), Sites(torch.arange(len(logits)) if batch_index is None else batch_index, 1)
 
 
 class Spy:

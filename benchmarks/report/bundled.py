@@ -1,4 +1,4 @@
-"""Claims about one trained model, measured on the models in the package: no training, CIFAR-10 test pictures."""
+"""Claims about one trained model, measured on the bundled models and CIFAR-10 test images, without training."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ardm.orders import RANKS
 from ardm.plan import image, shuffled
 
 RATES = Path(__file__).parents[2] / "docs" / "pictures" / "rate.json"
-"""What benchmarks/codec_rate.py measured: every level beside the classical codecs."""
+"""Results of benchmarks/codec_rate.py: every level and the classical codecs."""
 
 
 def pictures(setting: Setting, items: int) -> Tensor:
-    """The first test pictures."""
+    """The first test images."""
     return data.load("cifar10", setting.data / "cifar10", "test").items[: setting.items(items)].long()
 
 
 def curve(setting: Setting) -> Result:
-    """C4, C5, C6, C24: the loss curve of the any-order model, and what every budget costs."""
+    """C4, C5, C6, C24: the loss curve of the any-order model, and the cost of every budget."""
     result, bundle = Result("bundled-curve"), load("cifar10-any-order")
     x = pictures(setting, 32)
     measured = held_out(bundle.model, x, 1, chunk=4, subset=256)
@@ -69,7 +69,7 @@ def orders(setting: Setting) -> Result:
 
 
 def filling(setting: Setting) -> Result:
-    """C23: any part of a picture as what is known: nothing of it changes, and it makes the rest cheaper."""
+    """C23: any part of an image can be known: it never changes, and it makes the rest cheaper."""
     result, bundle = Result("bundled-filling"), load("cifar10-any-order")
     x = pictures(setting, 16)
     D = math.prod(x.shape[1:])
@@ -95,7 +95,7 @@ def filling(setting: Setting) -> Result:
 
 
 def _masks(form: tuple[int, ...]) -> dict[str, Tensor]:
-    """What is known, (B, C, H, W) bool: at random, a half, all but a square, two channels of three."""
+    """Masks of known sites, (B, C, H, W) bool: a random half, the left half, all but a square, two of three channels."""
     _, _, H, W = form
     random = torch.rand(form, generator=seeded(52)) < 0.5
     left, frame, channels = (torch.zeros(form, dtype=torch.bool) for _ in range(3))
@@ -107,7 +107,7 @@ def _masks(form: tuple[int, ...]) -> dict[str, Tensor]:
 
 
 def coding(setting: Setting) -> Result:
-    """C17, C18, C20: files of the bundled codec against its code length, by level, and beside classical codecs."""
+    """C17, C18, C20: files of the bundled codec against its code length, its levels, and classical codecs."""
     result = Result("bundled-coding")
     bundle = load("cifar10-codec")
     x = pictures(setting, 12)
@@ -132,7 +132,7 @@ def coding(setting: Setting) -> Result:
 
 
 def rates(setting: Setting) -> Result:
-    """What benchmarks/codec_rate.py measured of every kind of data: each level beside the classical codecs."""
+    """Results of benchmarks/codec_rate.py for every kind of data: each level and the classical codecs."""
     result = Result("coding")
     for path in sorted(RATES.parent.glob("rate*.json")):
         result.tables[path.stem] = _rows(path)
@@ -158,5 +158,5 @@ def _rows(path: Path) -> dict[str, Any]:
 
 
 def rounded_rate(value: float | None) -> float | None:
-    """Four digits after the point, if there is one."""
+    """The value rounded to four decimals; None stays None."""
     return None if value is None else round(value, 4)

@@ -1,7 +1,7 @@
-"""What every result of the report shares: a record with its circumstances, and runs that are trained once.
+"""Shared by all results of the report: the record of a result with its circumstances, and runs that are trained once.
 
-A result is one JSON file of figures.  Every figure has a value, a standard error where it is a mean of a sample, a
-unit, and whether it is a bound; every result says the command, seed, versions, machine, time and training budget.
+A result is one JSON file of figures.  Each figure has a value, a standard error if it is a mean over a sample, a unit,
+and whether it is a bound; each result records command, seed, versions, machine, time and training budget.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ardm.train.trainer import Trainer
 RESULTS = Path(__file__).parent / "results"
 SEED = 0
 QUICK = ("train.steps=4", "train.batch=4", "train.valid_items=4")
-"""Changes of any recipe for a smoke test."""
+"""Overrides of any recipe for a smoke test."""
 
 
 @dataclass
 class Setting:
-    """Where a measurement finds its data, keeps its runs, and what it was asked to do.
+    """Folders and options of a measurement.
 
-    quick: a smoke test of the script: a few steps and items, for the tests of this package.
+    data: folder of the data sets.  runs: folder of the runs.  quick: smoke test with a few steps and items.
     """
 
     data: Path
@@ -46,13 +46,13 @@ class Setting:
     log: Callable[[str], None] = print
 
     def items(self, wanted: int) -> int:
-        """How many items to measure on."""
+        """The number of items to measure on: `wanted`, or at most 8 in a smoke test."""
         return min(wanted, 8) if self.quick else wanted
 
 
 @dataclass
 class Result:
-    """The figures of one measurement; `save` adds the circumstances."""
+    """Figures of one measurement; `save` adds the circumstances."""
 
     name: str
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Result:
     def add(
         self, key: str, value: float, error: float | None = None, unit: str = "", bound: bool = False, note: str = ""
     ) -> None:
-        """One figure.  error: standard error of the value, None where it is not a mean over a sample."""
+        """Add one figure.  error: standard error of the value, None if it is not a mean over a sample."""
         entry: dict[str, Any] = {"value": rounded(value), "unit": unit, "is_bound": bound}
         if error is not None and math.isfinite(error):
             entry["error"] = rounded(error, 3)
@@ -73,14 +73,14 @@ class Result:
         self.figures[key] = entry
 
     def estimate(self, key: str, found: likelihood.Estimate, note: str = "", nats: bool = False) -> None:
-        """A figure from an `Estimate`, in bits per dimension, or in nats an item."""
+        """Add a figure from an `Estimate`, in bits per dimension or nats per item."""
         scale = found.sites * math.log(2) if nats else 1.0
         unit = "nats/item" if nats else "bits/dim"
         said = "; ".join(p for p in (found.estimator, f"{len(found.nats):,} items", note) if p)
         self.add(key, found.bits_per_dim * scale, found.bits_per_dim_error * scale, unit, found.is_bound, said)
 
     def save(self, command: str, folder: Path = RESULTS) -> Path:
-        """Write it whole or not at all."""
+        """Write the result atomically to FOLDER/NAME.json; return the path."""
         values = {
             "name": self.name,
             "command": command,
@@ -103,19 +103,19 @@ class Result:
 
 
 def full(result: Result, found: likelihood.Estimate) -> None:
-    """Add `full calls`, and `items`: bits a dimension of every item, for comparisons with results on the same items."""
+    """Add `full calls`, and `items`: bits per dimension of every item, for paired comparisons on the same items."""
     result.estimate("full calls", found)
     bits = found.nats / found.sites / math.log(2)
     result.tables["items"] = [rounded(b, 5) for b in bits.tolist()]
 
 
 def rounded(value: float, digits: int = 6) -> float:
-    """A float of so many significant digits: what is measured here is not known better."""
+    """The value rounded to `digits` significant digits."""
     return float(f"{float(value):.{digits}g}")
 
 
 def machine() -> dict[str, Any]:
-    """The processor and how much of it was used."""
+    """The processor, its cores and the threads used."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -126,20 +126,20 @@ def machine() -> dict[str, Any]:
 
 
 def seeded(*key: int) -> torch.Generator:
-    """A generator that depends on the key alone."""
+    """A generator whose seed depends only on SEED and the key."""
     return torch.Generator().manual_seed(hash((SEED, *key)) % 2**31)
 
 
 def trained(
     setting: Setting, result: Result, recipe: str, data: str, changes: Sequence[str] = (), small: Sequence[str] = ()
 ) -> Bundle:
-    """The averaged model of the run of a result, trained now unless it is already; the result is told its budget.
+    """Return the averaged model of a result's run; train it if necessary, and set the result's budget.
 
-    data: its folder in that of the setting.  changes: of the recipe.  small: more of them for a smoke test.
-    A run that was broken off goes on from its checkpoint.  Raises ArdmError where the folder holds another run.
+    data: the data set's folder within `setting.data`.  changes: overrides of the recipe.  small: further ones for a
+    smoke test.  An interrupted run is resumed.  Raises ArdmError if the run folder has other settings.
     """
     run, chosen = result.name, [*changes, *((*QUICK, *small) if setting.quick else ())]
-    told = load_recipe(recipe, [f"data.folder={setting.data / data}", *chosen])
+    settings = load_recipe(recipe, [f"data.folder={setting.data / data}", *chosen])
     folder = setting.runs / run
     done = folder / "budget.json"
     if not done.is_file():
@@ -147,19 +147,19 @@ def trained(
             json.loads((folder / "spent.json").read_text())["seconds"] if (folder / "spent.json").is_file() else 0.0
         )
         began, busy = time.time(), time.process_time()
-        trainer = Trainer(told, folder, resume=(folder / "checkpoint" / "state.json").is_file(), cpu=True)
+        trainer = Trainer(settings, folder, resume=(folder / "checkpoint" / "state.json").is_file(), cpu=True)
         with Log(trainer) as log:
             for progress in trainer:
                 line = log(progress)
                 if line:
                     setting.log(f"{run}: {line}")
-                if progress.step % told.train.save_every == 0:
+                if progress.step % settings.train.save_every == 0:
                     (folder / "spent.json").write_text(json.dumps({"seconds": before + time.process_time() - busy}))
         budget = {
             "recipe": recipe,
             "overrides": chosen,
-            "steps": told.train.steps,
-            "batch": told.train.batch,
+            "steps": settings.train.steps,
+            "batch": settings.train.batch,
             "parameters": sum(p.numel() for p in trainer.model.parameters()),
             "processor_seconds": round(before + time.process_time() - busy, 1),
             "wall_seconds_last": round(time.time() - began, 1),
@@ -167,8 +167,8 @@ def trained(
         done.write_text(json.dumps(budget, indent=1) + "\n")
     budget = json.loads(done.read_text())
     spent = json.loads((folder / "recipe.json").read_text())["train"]
-    if budget["overrides"] != chosen or spent != json.loads(json.dumps(asdict(told.train))):
-        raise ArdmError(f"{folder} holds a run of other settings; remove it, or give another folder")
+    if budget["overrides"] != chosen or spent != json.loads(json.dumps(asdict(settings.train))):
+        raise ArdmError(f"{folder} has a run with other settings; delete it, or name another folder with --runs")
     result.budget = budget
     bundle = load(folder / "model")
     bundle.model.eval()
@@ -176,15 +176,15 @@ def trained(
 
 
 def joined(parts: Sequence[likelihood.Estimate]) -> likelihood.Estimate:
-    """One estimate of all items."""
+    """Join the estimates of parts into one over all items."""
     return likelihood.Estimate.joined(parts)
 
 
 def read(folder: Path = RESULTS) -> dict[str, Mapping[str, Any]]:
-    """All results there are, by name."""
+    """All saved results, by name."""
     return {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
 
 
 def evenly(items: torch.Tensor, count: int) -> torch.Tensor:
-    """`count` of the items as int64, evenly spread over all."""
+    """`count` items as int64, evenly spread over all."""
     return items[torch.arange(count) * len(items) // count].long()

@@ -1,9 +1,9 @@
 """The classic order-agnostic benchmark: exact log-likelihood of small binary sets, in nats.
 
-One network a set, of any order: a perceptron, or a U-Net where the columns are pixels or squares of a board.  Along fixed
-random orders of D steps the chain rule is exact: the mean over orders of −log p(x | order), and −log of the mean over
-orders of p(x | order), which is what EoNADE calls an ensemble.
-Settings were chosen on the validation set (`CHOSEN`), and the test set was then measured.
+One any-order network per set: a perceptron, or a U-Net if the columns are pixels or squares of a board.  Along fixed
+random orders of D steps the chain rule is exact.  We report the mean over orders of −log p(x | order), and −log of the
+mean over orders of p(x | order), which EoNADE calls an ensemble.  Settings were chosen on the validation set (`CHOSEN`)
+before the test set was measured.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ CHOSEN: dict[str, tuple[str, ...]] = {
     "nips": (*SPARSE, "train.weight_decay=10", "train.steps=900"),
     "ocr_letters": (),
 }
-"""Overrides of the recipes laptop/density and, of PICTURES, laptop/density-pictures, by validation."""
+"""Overrides of laptop/density (for PICTURES: laptop/density-pictures), chosen by validation."""
 PICTURES = ("connect4", "ocr_letters")
 ALL = 1 << 30
 ROWS = {"adult": 2000, "connect4": 64, "dna": ALL, "mushrooms": ALL, "nips": 320, "ocr_letters": 64}
 MANY = {"adult": 160, "connect4": 16, "dna": 320, "mushrooms": 160, "nips": 16, "ocr_letters": 16}
-"""Test items of the ensembles of 16 and of 128 orders, evenly spread over the set, as many as time allowed."""
+"""Test items for the ensembles of 16 and of 128 orders, evenly spread over the set; limited by computing time."""
 EARLIER = {
     "adult": "13.66",
     "connect4": "not kept",
@@ -39,22 +39,19 @@ EARLIER = {
     "mushrooms": "11.44",
     "nips": "277.78, then 274.14",
 }
-"""Ensembles of 16 orders of runs before, whose settings were other and whose test figures were looked at."""
+"""Test figures (16 orders) of earlier runs with other settings."""
 SMALL = ("model.width=64", "model.embedding=4", "train.steps=1500", "train.weight_decay=1")
 MEDIUM = ("model.width=128", "train.steps=4000")
 OTHERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("nltcs", "plants", "baudio", "jester", "bnetflix", "accidents", "pumsb_star"), MEDIUM),
     **dict.fromkeys(("moviereview", "bbc", "voting"), SMALL),
 }
-"""The other sets at hand, with settings that nobody searched for: smaller networks for those of few items."""
+"""The other sets, without a search for settings: smaller networks for sets of few items."""
 
 
 @torch.no_grad()
 def along_orders(model: torch.nn.Module, x: Tensor, orders: int, seed: int, chunk: int = 512) -> Tensor:
-    """(orders, B) nats: −log p(x | order) for fixed random orders, each in D steps, `chunk` network inputs a call.
-
-    The numbers of `likelihood.exact` along `plan.shuffled`; in larger chunks.
-    """
+    """(orders, B) nats: −log p(x | order) for fixed random orders of D steps, with `chunk` network inputs per call."""
     shape, rows = tuple(x.shape[1:]), []
     generator = torch.Generator().manual_seed(seed)
     for _ in range(orders):
@@ -64,22 +61,22 @@ def along_orders(model: torch.nn.Module, x: Tensor, orders: int, seed: int, chun
 
 
 def mixed(nats: Tensor) -> Tensor:
-    """(B,): −log of the mean over orders (the first axis) of exp(−nats)."""
+    """(B,) nats: −log of the mean of exp(−nats) over orders (the first axis)."""
     return math.log(len(nats)) - torch.logsumexp(-nats, 0)
 
 
 def add(result: Result, key: str, nats: Tensor, note: str, bound: bool) -> None:
-    """The mean over items of nats (B,)."""
+    """Add the mean over items of nats (B,)."""
     error = float(nats.std()) / math.sqrt(len(nats))
     result.add(key, float(nats.mean()), error, "nats/item", bound, f"{len(nats):,} test items; {note}")
 
 
 def ensemble(result: Result, key: str, whole: likelihood.Estimate, nats: Tensor, own: Tensor | None = None) -> None:
-    """−log of the mean likelihood over the orders of nats (orders, B), or of `own` (B,), for all items.
+    """Add −log of the mean likelihood over the orders of nats (orders, B), or the mean of `own` (B,), for all items.
 
-    Exact where nats are of all items.  Otherwise the mean of `whole`, over random orders, less what `own` gains over
-    the mean of the orders on the few: the error takes the two as independent, and knows nothing of which orders were
-    drawn.
+    Exact if nats covers all items.  Otherwise the mean of `whole` over random orders, minus the gain of `own` over the
+    mean of the orders on the few items.  The error treats the two as independent and does not include the choice of
+    orders.
     """
     bound = own is None
     orders = f"the mean likelihood over {len(nats)} fixed orders" if bound else f"the first of {len(nats)} fixed orders"
@@ -89,13 +86,15 @@ def ensemble(result: Result, key: str, whole: likelihood.Estimate, nats: Tensor,
         return
     gain = nats.mean(0) - own
     error = math.sqrt(float(whole.nats.var()) / len(whole.nats) + float(gain.var()) / len(gain))
-    said = f"{len(whole.nats):,} test items; their mean over random orders less what is gained on {len(gain)} of them; {orders}"
+    said = (
+        f"{len(whole.nats):,} test items; their mean over random orders minus the gain on {len(gain)} of them; {orders}"
+    )
     result.add(key, float(whole.nats.mean() - gain.mean()), error, "nats/item", bound, said)
     result.figures[key]["gain_error"] = rounded(float(gain.std()) / math.sqrt(len(gain)), 2)
 
 
 def measure(setting: Setting, name: str) -> Result:
-    """Train and measure one set."""
+    """Train on one set and measure."""
     result = Result(f"density-{name}")
     recipe = "laptop/density-pictures" if name in PICTURES else "laptop/density"
     bundle = trained(setting, result, recipe, "debd", (f"data.set={name}", *{**CHOSEN, **OTHERS}[name]))
@@ -122,6 +121,6 @@ def measure(setting: Setting, name: str) -> Result:
     result.notes.append("choices were made on the validation set")
     if name in EARLIER:
         result.notes.append(
-            f"test figures of earlier runs, with other settings that the validation set rejected: {EARLIER[name]} (16 orders)"
+            f"test figures of earlier runs, with settings that validation rejected: {EARLIER[name]} (16 orders)"
         )
     return result

@@ -1,4 +1,4 @@
-"""Claims that are identities: enumerated on networks so small that every order, step and mask can be looked at."""
+"""Claims that are identities, checked by enumeration on networks so small that every order, step and mask is covered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ardm.walk import score
 
 
 def arbitrary(config: ModelConfig, seed: int = 0) -> nn.Module:
-    """A network nobody trained, with no weight at zero, in float64."""
+    """An untrained network in float64 with random non-zero weights."""
     model = build(config, seed).double().eval()
     generator = torch.Generator().manual_seed(seed)
     for p in model.parameters():
@@ -30,12 +30,12 @@ def arbitrary(config: ModelConfig, seed: int = 0) -> nn.Module:
 
 
 def orders(D: int) -> Iterator[tuple[int, ...]]:
-    """All of them, as ranks."""
+    """All orders of D sites, as ranks."""
     return itertools.permutations(range(D))
 
 
 def _bound(model: nn.Module, x: Tensor) -> Tensor:
-    """(B,): the mean of `bound_step` over every stage, step and order."""
+    """(B,) nats: the mean of `bound_step` over every stage, step and order."""
     D, S = x.shape[1], len(model.digits)
     nats = []
     for rank, stage, known in itertools.product(orders(D), range(S), range(D)):
@@ -45,7 +45,7 @@ def _bound(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def _mean_over_plans(model: nn.Module, x: Tensor) -> Tensor:
-    """(B,): the mean over orders, a new one for each stage, of −log p(x | order), walked step by step."""
+    """(B,) nats: the mean over orders, a new one for each stage, of −log p(x | order), walked step by step."""
     D, S = x.shape[1], len(model.digits)
     nats = []
     for ranks in itertools.product(orders(D), repeat=S):
@@ -69,7 +69,7 @@ def objective_is_unbiased(setting: Setting) -> Result:
 
 
 def leak(setting: Setting) -> Result:
-    """C2: what is hidden changes nothing, bit for bit, in every kind of network, and none of them is causal."""
+    """C2: hidden values change no output bit in any kind of network, none of which is causal."""
     result = Result("leak")
     kinds = {
         "transformer": preset("text-tiny", shape=(16,), classes=27),
@@ -98,7 +98,7 @@ def leak(setting: Setting) -> Result:
 
 
 def step_time(setting: Setting) -> Result:
-    """C3: the calls of a network in one training step, for several D and S, and the time of a step against S."""
+    """C3: network calls per training step for several D and S, and the time of a step against S."""
     result = Result("step-time")
     models = {}
     for base in (0, 16, 4, 2):
@@ -132,7 +132,7 @@ def step_time(setting: Setting) -> Result:
 
 
 def planner_is_optimal(setting: Setting) -> Result:
-    """C6, first half: the planner against every schedule there is."""
+    """C6, first half: the planner against every possible schedule."""
     result = Result("planner")
     generator = np.random.default_rng(0)
     D, worst, schedules, better = 12, 0.0, 0, []
@@ -150,7 +150,7 @@ def planner_is_optimal(setting: Setting) -> Result:
 
 
 def parametrisations(setting: Setting) -> Result:
-    """C15, first half: the digits of the data parametrisation multiply back to its softmax."""
+    """C15, first half: the digit probabilities of the data parametrisation multiply back to its softmax."""
     result = Result("parametrisation")
     for K, base in ((256, 4), (256, 2), (100, 3)):
         digits = Digits(K, base)
@@ -169,7 +169,7 @@ def parametrisations(setting: Setting) -> Result:
 
 
 def continuous_time(setting: Setting) -> Result:
-    """C21: the weights of continuous-time absorbing diffusion are those of the any-order bound: a Beta integral."""
+    """C21: the weights of continuous-time absorbing diffusion, a Beta integral, equal those of the any-order bound."""
     result = Result("continuous-time")
     nodes, weights = np.polynomial.legendre.leggauss(64)
     u, w = (nodes + 1) / 2, weights / 2
@@ -200,7 +200,7 @@ def continuous_time(setting: Setting) -> Result:
 
 
 def _over_masks(model: nn.Module, x: Tensor, weight: Callable[[int], float]) -> Tensor:
-    """(B,): the sum over all masks of weight(number hidden) · −log p of what is hidden."""
+    """(B,) nats: the sum over all masks of weight(number hidden) · −log p of the hidden sites."""
     D, total = x.shape[1], torch.zeros(len(x), dtype=torch.double)
     for bits in itertools.product((0, 1), repeat=D):
         hidden = torch.tensor(bits, dtype=torch.bool).expand(len(x), D)
@@ -209,5 +209,5 @@ def _over_masks(model: nn.Module, x: Tensor, weight: Callable[[int], float]) -> 
         state: Partial = model.digits.truncate(x, (~hidden).long())
         sites = Sites.where(hidden)
         logp = model(state).log_prob(sites, sites.of(x))
-        total = total.index_add(0, sites.lane, -logp * weight(sum(bits)))
+        total = total.index_add(0, sites.batch_index, -logp * weight(sum(bits)))
     return total

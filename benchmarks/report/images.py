@@ -1,4 +1,4 @@
-"""CIFAR-10 with one body of local windows and one budget: stages, output families and the auxiliary term."""
+"""CIFAR-10 with one body, local windows, and one budget: stages, output families and the auxiliary term."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MODELS: dict[str, tuple[str, ...]] = {
 }
 """Overrides of laptop/compare-images."""
 PRICED = ("any-order", "absorbing", "upscale-4", "any-order-mixture", "upscale-4-mixture")
-"""Those whose losses are measured step by step, for small numbers of calls."""
+"""Models whose loss curve is measured, for small numbers of calls."""
 ITEMS = 40
 
 
 def measure(setting: Setting, name: str) -> Result:
-    """Train and measure one of them."""
+    """Train and measure one model."""
     result = Result(f"images-{name}")
     small = ("model.width=16", "model.blocks=1")
     bundle = trained(setting, result, "laptop/compare-images", "cifar10", MODELS[name], small)

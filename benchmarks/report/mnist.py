@@ -1,7 +1,7 @@
-"""Binarised MNIST: one small convolutional network of any order, trained on a fresh binarisation of each batch.
+"""Binarised MNIST: one small any-order convolutional network, trained on a new binarisation of each batch.
 
-Measured on one fixed Bernoulli sample of the test images (`data.mnist(…, binarize="stochastic")`), which is not the
-file of Salakhutdinov and Murray that papers use: close to their figures, not the same digit for digit.
+Measured on a fixed Bernoulli sample of the test images (`data.mnist(…, binarize="stochastic")`).  Papers use another
+sample, the file of Salakhutdinov and Murray, so figures are close but not directly comparable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ardm import data, likelihood
 
 
 def measure(setting: Setting) -> Result:
-    """Train and measure."""
+    """Train and measure the model."""
     result = Result("binarized-mnist")
     small = ("model.width=8",)
     model = trained(setting, result, "laptop/binarized-mnist", "mnist", (), small).model

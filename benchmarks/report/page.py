@@ -1,6 +1,6 @@
-"""Build docs/report.md and its pictures from the results alone: python benchmarks/report/page.py
+"""Build docs/report.md and its plots from the results: python benchmarks/report/page.py
 
-Nothing is measured here.  What has no result yet is said to be not reached, with the command that measures it.
+It measures nothing.  A claim without results is listed as not reached, with the command that measures it.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ OURS = {
 }
 COLOURS = {"planned": "#0b6e4f", "split": "#7fb069", "uniform": "#c1666b", "absorbing": "#4b5d8f"}
 CURVES = {
-    "text": ("text-any-order", "Text, 27 letters", "bits a character"),
-    "pictures": ("pictures-any-order", "MNIST at 14×14", "bits a pixel"),
-    "images": ("bundled-curve", "CIFAR-10, the bundled any-order model", "bits a dimension"),
-    "images-4": ("images-upscale-4-mixture", "CIFAR-10, upscaling by 4", "bits a dimension"),
-    "speech": ("speech-any-order", "Speech, 16 bits", "bits a sample"),
-    "speech-4": ("speech-upscale-4", "Speech, upscaling by 4", "bits a sample"),
+    "text": ("text-any-order", "Text, 27 letters", "bits per character"),
+    "pictures": ("pictures-any-order", "MNIST at 14×14", "bits per pixel"),
+    "images": ("bundled-curve", "CIFAR-10, the bundled any-order model", "bits per dimension"),
+    "images-4": ("images-upscale-4-mixture", "CIFAR-10, upscaling by 4", "bits per dimension"),
+    "speech": ("speech-any-order", "Speech, 16 bits", "bits per sample"),
+    "speech-4": ("speech-upscale-4", "Speech, upscaling by 4", "bits per sample"),
 }
-"""Result, title and unit of the pictures of rates and losses."""
+"""Result, title and unit of the plots of rates and losses."""
 
 INTRODUCTION = """# The paper's claims in miniature
 
-This page is generated: `python benchmarks/report/run.py all --data FOLDER --runs FOLDER` measures, `python
-benchmarks/report/page.py` writes it from the results. **These are miniatures.** The paper trains for one to two weeks on
-four to eight TPUs; here every network is small and trained for minutes on a processor core that it had to share. Such
-runs rank ways of doing a thing; they do not converge, and their figures are not to be read beside the paper's as if they
-did. Where a gap between two ways is smaller than what longer training would move, the verdict says little either way.
+After this page you know which of the paper's claims hold for small models trained on a CPU, with the figures and commands.
 
-Figures are of test sets; choices were made on validation data. Where a run was repeated with more steps, its test set was
-looked at again. After ± stands the standard
-error of the mean over items. A *bound* is an upper bound on −log p, in the mean over random orders; *exact* is along one
-order. Seeds, versions, commands and times are in `benchmarks/report/results/`, and in the last table.
+This page is generated: `python benchmarks/report/run.py all --data FOLDER --runs FOLDER` measures, and `python
+benchmarks/report/page.py` writes the page from the results. **These are miniatures.** The paper trains for one to two weeks on
+four to eight TPUs; here every network is small and was trained for minutes on a shared CPU core. Such runs rank methods; they do
+not converge, and their figures are not comparable to the paper's. If the gap between two methods is smaller than what longer training
+would change, the verdict says little either way.
+
+All figures are for test sets; choices were made on validation data. If a run was repeated with more steps, its test set was measured
+again. The ± is the standard error of the mean over items. A *bound* is an upper bound on −log p, averaged over random orders;
+*exact* is along one order. Seeds, versions, commands and times are in `benchmarks/report/results/` and in the last table.
 """
 
 
@@ -60,7 +61,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def figure(results: Results, name: str, key: str, digits: int = 3) -> str:
-    """A figure, or a dash."""
+    """A figure as text, or a dash if it is missing."""
     return shown(results, name, key, digits) if key in results.get(name, {}).get("figures", {}) else "–"
 
 
@@ -68,7 +69,7 @@ def figure(results: Results, name: str, key: str, digits: int = 3) -> str:
 
 
 def claims(results: Results) -> str:
-    """Every claim with its verdict, what that rests on, and the command."""
+    """Every claim with its verdict, figures and command."""
     rows = []
     for claim in CLAIMS:
         verdict, why = claim.verdict(results)
@@ -86,22 +87,23 @@ def claims(results: Results) -> str:
 
 
 def density(results: Results) -> str:
-    """The classic benchmark beside the literature."""
+    """The density benchmark, compared with the literature."""
     have = [s for s in SETS if f"density-{s}" in results]
     text = (
         "## The classic order-agnostic benchmark\n\nMean negative log-likelihood of the test items in nats; less is better. "
-        "One small network a set: a perceptron (`laptop/density`), or for connect4 and ocr_letters, whose columns are squares "
-        "and pixels, a U-Net (`laptop/density-pictures`). The mean over random orders is a bound, measured on every test item. "
-        "*1 order* and ensembles, −log of the mean likelihood over fixed random orders, are exact on the items they were "
-        "measured on. Where those are all test items the figure is theirs; elsewhere what is gained on a few (below) is taken "
-        "off the mean of all, and the error says nothing of which orders were drawn. The figures of the literature were "
-        "written down from memory of Germain et al. 2015 and Uria et al. 2016: check them before quoting them.\n\n"
+        "Each set has one small network: a perceptron (`laptop/density`), or for connect4 and ocr_letters, whose columns are "
+        "squares and pixels, a U-Net (`laptop/density-pictures`). The mean over random orders is a bound, measured on every "
+        "test item. *1 order* and the ensembles (−log of the mean likelihood over fixed random orders) are exact on the items "
+        "they were measured on. If those are all test items, the figure is theirs; otherwise it is the mean over random orders "
+        "of all items minus the gain measured on a few (below), and the error does not include the choice of orders. The "
+        "literature's figures were written down from memory of Germain et al. 2015 and Uria et al. 2016: check them before "
+        "quoting them.\n\n"
     )
     rows = [[name, *(f"{DENSITY[name][s]:.2f}" for s in SETS)] for name in DENSITY]
     for name, key in OURS.items():
         rows.append([f"**ardm, {name}**", *(figure(results, f"density-{s}", key, 2) for s in SETS)])
     best = [f"{min(DENSITY[n][s] for n in ANY_ORDER):.2f}" for s in SETS]
-    rows.append(["best published of any or many orders", *best])
+    rows.append(["best published, any or many orders", *best])
     text += markdown(("", *SETS), rows)
     best_of = {s: min(DENSITY[n][s] for n in ANY_ORDER) for s in have}
     for orders in (16, 128):
@@ -110,50 +112,50 @@ def density(results: Results) -> str:
         ahead = [s for s in have if round(ours[s]["value"], 2) < best_of[s]]
         near = [s for s in ahead if best_of[s] - ours[s]["value"] < 2 * ours[s].get("error", 0.0)]
         text += (
-            f"\n{orders} orders: better than the best published of any order on {', '.join(ahead) or 'none'}; not on "
-            f"{', '.join(s for s in have if s not in ahead) or 'none'}. By less than two standard errors of ours: "
+            f"\n{orders} orders: better than the best published any-order figure on {', '.join(ahead) or 'none'}; worse on "
+            f"{', '.join(s for s in have if s not in ahead) or 'none'}. Better by less than two of our standard errors: "
             f"{', '.join(near) or 'none'}."
         )
         few = {s: f["gain_error"] for s, f in ours.items() if "gain_error" in f}
         if few:
-            text += f" Standard error of what {orders} orders gain, where it was measured on a few items: "
+            text += f" Standard error of the gain of {orders} orders where it was measured on a few items: "
             text += ", ".join(f"{s} {e:.2g}" for s, e in few.items()) + "."
     text += (
-        "\n\nThe aim was to be better than the best of any order on all six. EoNADE's are 16 orders, the like of ours. Not "
-        f"measured: {', '.join(s for s in SETS if s not in have) or 'none'}. Settings were chosen on validation items; but the "
-        "test sets were not looked at once only. Earlier runs with settings that validation rejected (16 orders): "
+        "\n\nThe aim was to beat the best any-order figure on all six sets. EoNADE's 16 orders correspond to ours. Not "
+        f"measured: {', '.join(s for s in SETS if s not in have) or 'none'}. Settings were chosen on validation items, but the "
+        "test sets were measured more than once. Earlier runs, with settings that validation rejected (16 orders): "
         f"{'; '.join(f'{s} {found}' for s, found in EARLIER.items())}.\n"
     )
     if have:
-        text += "\n![Negative log-likelihood of the density sets beside the literature](pictures/report/density.png)\n"
+        text += "\n![Negative log-likelihood of the density sets, compared with the literature](pictures/report/density.png)\n"
     text += _others(results) + "\n### Binarised MNIST\n\n"
     rows = [[name, f"{nats:.2f}"] for name, nats in MNIST.items()]
     for key in ("random orders", "1 order", "16 orders"):
         rows.append([f"**ardm, {key}**", figure(results, "binarized-mnist", key, 2)])
-    text += markdown(("nats an image", ""), rows)
+    text += markdown(("nats per image", ""), rows)
     if "binarized-mnist" not in results:
         text += "\nNot measured: `run.py binarized-mnist`; the aim is below 82 nats.\n"
     else:
         ours = {key: results["binarized-mnist"]["figures"][key] for key in ("random orders", "16 orders")}
         said = [
-            f"{key} {'reach it' if f['value'] < 82 else 'miss it'} by {abs(82 - f['value']):.2f} ± {f['error']:.2f}"
+            f"{key} {'beat it' if f['value'] < 82 else 'miss it'} by {abs(82 - f['value']):.2f} ± {f['error']:.2f}"
             for key, f in ours.items()
         ]
         text += f"\nThe aim was below 82 nats: {', '.join(said)}.\n"
     text += (
-        '\nOurs is on a fixed Bernoulli sample of the test images that `data.mnist(binarize="stochastic")` draws, trained '
-        "on a new sample for every batch; the literature's is on one fixed file, of which this is not a copy. The mean over random orders is of all 10,000 test images; what "
-        "fixed orders gain over it was measured on 8 of them.\n"
+        '\nOurs is measured on a fixed Bernoulli sample of the test images, drawn by `data.mnist(binarize="stochastic")`, and '
+        "trained on a new sample for every batch. The literature uses one fixed file, a different sample. The mean over random "
+        "orders covers all 10,000 test images; the gain of fixed orders over it was measured on 8 of them.\n"
     )
     return text
 
 
 def _others(results: Results) -> str:
-    """The sets beside the six, where they were measured."""
+    """The other sets that were measured."""
     names = [name for name in OTHERS if f"density-{name}" in results]
     if not names:
         return ""
-    text = "\n### The other sets\n\nNats an item as above, with settings that nobody searched for.\n\n"
+    text = "\n### The other sets\n\nNats per item as above, without a search for settings.\n\n"
     shown_of = ("mean over random orders", "16 orders")
     rows = [[n, *(figure(results, f"density-{n}", OURS[o], 2) for o in shown_of)] for n in names]
     return text + markdown(("", *(f"ardm, {name}" for name in shown_of)), rows)
@@ -162,7 +164,7 @@ def _others(results: Results) -> str:
 def comparison(
     results: Results, title: str, unit: str, kind: str, names: Mapping[str, str], calls: Sequence[int], extra: str
 ) -> str:
-    """One modality: ways to learn it with the same body and budget, at full and small numbers of calls."""
+    """One modality: several training objectives with the same body and budget, at full and small numbers of calls."""
     rows = []
     for name, paper in names.items():
         key = f"{kind}-{name}"
@@ -184,27 +186,27 @@ def comparison(
         rows.append([name, shown(results, key, whole), bound, *cells, paper, spent])
     head = ("", "full calls", "", *(f"{n} calls" for n in calls), "paper", "steps × batch, processor")
     priced = (
-        "Small numbers of calls are priced on losses per step, measured at 24 steps a stage; full calls are drawn at random. "
+        "Small numbers of calls are priced on losses per step, measured at 24 steps per stage; full calls are measured at random steps. "
         "The row `absorbing` is absorbing diffusion throughout: 1,000 steps for full calls, its own random steps for few."
     )
     return f"## {title}\n\n{extra}\n\n" + markdown(head, rows) + f"\n{unit} {priced}\n"
 
 
 AIMS = {"rate": 3.6, "rate-text27": 1.93, "rate-fsdd": 7.5}
-"""What single items were to reach on two cores, in bits a sample, header included."""
+"""Targets for single items on two cores, in bits per sample, header included."""
 DEFAULT = "ardm -7"
-"""The level that is taken where none is asked for."""
+"""The default level."""
 
 
 def coding(results: Results) -> str:
-    """Compression of every kind of data beside classical codecs."""
+    """Compression of every kind of data, compared with classical codecs."""
     text = "## Compression\n\n"
     if "coding" not in results:
         return text + "Not measured: `run.py coding`. README.md has the table of `benchmarks/codec_rate.py`.\n"
     text += (
-        "Bits a sample (a character, a value of a picture), header included, by `benchmarks/codec_rate.py`. *Together*: for "
-        "ours one archive in which each item is read alone; for the others one solid stream, which is not. PPMd and raw LZMA "
-        "have no header, no check and no length: they are streams, not files.\n"
+        "Bits per sample (a character, a value of an image), header included, from `benchmarks/codec_rate.py`. *Together*: for "
+        "`ardm` one archive in which each item can be read alone; for the others one solid stream, in which none can. PPMd and "
+        "raw LZMA have no header, checksum or length: they are streams, not files.\n"
     )
     for key, found in results["coding"]["tables"].items():
         about = found["about"]
@@ -222,24 +224,22 @@ def coding(results: Results) -> str:
             missed = ours["bits"] - AIMS[key]
             verdict = "reached" if missed < 0 else f"missed by {missed:.3f}"
             bare = f", {ours['headerless']:.3f} without headers" if ours["headerless"] else ""
-            aim = f" Aim: below {AIMS[key]} for each as a file; {verdict} ({ours['bits']:.3f}{bare})."
+            aim = f" Aim: below {AIMS[key]} as separate files; {verdict} ({ours['bits']:.3f}{bare})."
         text += f"\n### {about['data']}\n\nMeasured {about['date']}.{aim}\n\n"
-        text += markdown(("", "each a file", "together"), rows)
+        text += markdown(("", "separate files", "together"), rows)
     paper = ", ".join(f"{name} {bits}" for name, bits in CODING.items())
     return text + f"\nThe paper, single images of the whole CIFAR-10 test set: {paper}.\n"
 
 
 def circumstances(results: Results) -> str:
-    """Seeds, versions, times and hardware of every figure."""
+    """Seed, version, time and hardware of every result."""
     rows = []
     for name, found in results.items():
         budget, machine = found["budget"], found["machine"]
         training, wall = "none", "–"
         if "processor_seconds" in budget:
             training = f"{budget['processor_seconds'] / 60:.1f} min"
-            whole = (
-                budget["wall_seconds_last"] >= budget["processor_seconds"]
-            )  # else it was broken off and gone on with
+            whole = budget["wall_seconds_last"] >= budget["processor_seconds"]  # otherwise the run was resumed
             wall = f"{budget['wall_seconds_last'] / 60:.1f} min" if whole else "–"
         parameters = f"{budget['parameters']:,}" if "parameters" in budget else "–"
         versions = found["versions"]
@@ -260,8 +260,8 @@ def circumstances(results: Results) -> str:
         "machine",
     )
     said = (
-        "## Circumstances\n\nThe machine was shared: wall times are longer than one thread would need. Measuring counts the "
-        "training too where it happened in the same call. `coding` copies what `benchmarks/codec_rate.py --set NAME` measured.\n\n"
+        "## Circumstances\n\nThe machine was shared, so wall times exceed what one thread needs. Measuring times include the training if "
+        "the same call did both. `coding` copies the results of `benchmarks/codec_rate.py --set NAME`.\n\n"
     )
     return said + markdown(head, rows)
 
@@ -305,49 +305,49 @@ def page(results: Results) -> str:
         comparison(
             results,
             "Text",
-            "Bits a character of 128-character items of 27-letter text (public-domain books); the paper's are of text8.",
+            "Bits per character of 128-character items of 27-letter text (public-domain books); the paper's figures are for text8.",
             "text",
             text_names,
             (5, 10, 20, 50),
             "`laptop/compare-text`: the same Transformer, steps, batch and rate; any order (OA-ARDM), one order, causal in "
-            "any order (as XLNet), 27 letters as three digits, absorbing diffusion of 1000 steps. Small numbers of calls: schedules planned on "
-            "losses of validation items, priced on those of test items.",
+            "any order (as in XLNet), 27 letters as three digits, absorbing diffusion of 1000 steps. Small numbers of calls: "
+            "schedules planned on losses of validation items, priced on those of test items.",
         )
         + _pictures(results, ("text",)),
         comparison(
             results,
             "Speech",
-            "Bits a sample of windows of 512 samples of the Free Spoken Digits, 8 kHz; the paper's are of SC09, 16 kHz.",
+            "Bits per sample of windows of 512 samples of the Free Spoken Digits, 8 kHz; the paper's figures are for SC09, 16 kHz.",
             "speech",
             speech_names,
             (50, 100, 200, 400),
-            "`laptop/compare-speech`: the same WaveNet. `any-order`, `one-order` and `absorbing` tell a mixture of ten "
-            "logistics; `upscale-256`, `-16`, `-4` a softmax of digits. Two controls take upscaling and output family apart: "
-            "`-chain` tells values whole as two softmaxes of 256, high byte and low byte given it, and "
-            "`upscale-256-mixture` the mixture digit by digit. There is no causal WaveNet of any order.",
+            "`laptop/compare-speech`: the same WaveNet. `any-order`, `one-order` and `absorbing` predict a mixture of ten "
+            "logistics; `upscale-256`, `-16`, `-4` a softmax over digits. Two controls separate upscaling from the output "
+            "family: `-chain` predicts whole values as two softmaxes of 256, the high byte and the low byte given it, and "
+            "`upscale-256-mixture` predicts the mixture digit by digit. There is no causal any-order WaveNet.",
         )
         + _pictures(results, ("speech", "speech-4")),
         comparison(
             results,
             "Images",
-            "Bits a dimension of CIFAR-10 test pictures.",
+            "Bits per dimension of CIFAR-10 test images.",
             "images",
             image_names,
             (20, 50, 100, 400),
-            "`laptop/compare-images`: the same windows and perceptron. `any-order` tells a softmax of 256 values, "
-            "`upscale-N` a softmax of digits (direct), `-values` blocks of a softmax of values (data), `-mixture` a "
-            "mixture of logistics, `-ce` the auxiliary term with weight 0.1, `absorbing` diffusion of 1000 steps. Windows see "
-            "both sides, so that there is no single-order network with this body: for that, see small pictures below.",
+            "`laptop/compare-images`: the same windows and perceptron. `any-order` predicts a softmax over 256 values, "
+            "`upscale-N` a softmax over digits (direct), `-values` blocks of a softmax over values (data), `-mixture` a "
+            "mixture of logistics; `-ce` adds the auxiliary term with weight 0.1; `absorbing` is diffusion of 1000 steps. "
+            "Windows see both sides of a site, so this body has no single-order network: for that, see small images below.",
         )
         + _pictures(results, ("images", "images-4")),
         comparison(
             results,
-            "Small pictures",
-            "Bits a pixel of MNIST test pictures at 14×14, 8 bits.",
+            "Small images",
+            "Bits per pixel of MNIST test images at 14×14, 8 bits.",
             "pictures",
             picture_names,
             (5, 10, 20, 50),
-            "`laptop/compare-pictures`: the same Transformer over pixels in the five ways of the text table.",
+            "`laptop/compare-pictures`: the same Transformer over pixels with the five objectives of the text table.",
         )
         + _pictures(results, ("pictures",)),
         coding(results),
@@ -369,7 +369,7 @@ def _pictures(results: Results, keys: Sequence[str]) -> str:
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Every picture that there are results for."""
+    """Draw every plot that has results."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -392,11 +392,11 @@ def _axes(ax: Any, title: str) -> None:
 
 
 def _rates(found: Mapping[str, Any], title: str, unit: str, path: Path) -> Path:
-    """Left: rate against calls, by how they were placed.  Right: losses by step, with where 20 planned calls go."""
+    """Left: rate against calls, by kind of schedule.  Right: losses by step, measured and fitted."""
     from matplotlib import pyplot as plt
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), constrained_layout=True)
-    rates, labels = found["tables"]["rates"], {"planned": "planned", "split": "planned, an even split over the stages"}
+    rates, labels = found["tables"]["rates"], {"planned": "planned", "split": "planned, split evenly over the stages"}
     for kind in ("absorbing", "uniform", "split", "planned"):
         if rates[kind][0] is None or (kind == "split" and found["tables"]["stages"] == 1):
             continue
@@ -417,7 +417,7 @@ def _rates(found: Mapping[str, Any], title: str, unit: str, path: Path) -> Path:
         right.plot(at, row["bits"], "o", color="#4b5d8f", markersize=4, label=None if s else "measured, in bins")
         right.plot(at, row["fitted"], color="#0b6e4f", label=None if s else "not increasing")
         offset += sites
-    right.set_xlabel("symbols known, stage after stage" if len(found["tables"]["losses"]) > 1 else "symbols known")
+    right.set_xlabel("known symbols, stage after stage" if len(found["tables"]["losses"]) > 1 else "known symbols")
     right.set_ylabel("bits for one more symbol")
     right.legend(frameon=False, fontsize=9)
     _axes(right, "Loss per step, held out")
@@ -427,7 +427,7 @@ def _rates(found: Mapping[str, Any], title: str, unit: str, path: Path) -> Path:
 
 
 def _bars(results: Results, path: Path) -> Path:
-    """Each set on an axis of its own: the literature, and ours by number of orders."""
+    """One panel per set: the literature, and ours by number of orders."""
     from matplotlib import pyplot as plt
 
     fig, panels = plt.subplots(2, 3, figsize=(10.5, 6), constrained_layout=True)

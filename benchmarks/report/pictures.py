@@ -1,7 +1,7 @@
-"""Small pictures (MNIST at 14×14, 8 bits) with one body and one budget: any order, one, causal in any, digits, absorbing.
+"""Small images (MNIST at 14×14, 8 bits), one body and one budget: any order, one order, causal, digits, absorbing.
 
-The windows that the CIFAR-10 runs of `images` learn with see both sides of a site, so that no order of their own can be
-forced on them; a Transformer over pixels can be had in all five ways.
+The windows of `images` see both sides of a site, so they cannot be restricted to one order; a Transformer over pixels
+supports all five objectives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ITEMS = 64
 
 
 def measure(setting: Setting, name: str) -> Result:
-    """Train and measure one of them."""
+    """Train and measure one model."""
     result = Result(f"pictures-{name}")
     small = ("model.width=16", "model.blocks=1")
     bundle = trained(setting, result, "laptop/compare-pictures", "mnist", MODELS[name], small)

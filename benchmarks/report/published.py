@@ -1,8 +1,8 @@
-"""Figures of the literature that stand beside ours, with where they are from.
+"""Figures of the literature, with their sources.
 
-DENSITY and MNIST: mean negative log-likelihood in nats an item on the test sets, as in table 4 and 6 of Germain et al.
-2015 (MADE, ICML) and tables 2 and 4 of Uria et al. 2016 (NADE, JMLR 17).  They were written down from memory, the
-tables themselves not being at hand here: check them before quoting them elsewhere.
+DENSITY and MNIST: mean negative log-likelihood in nats per item on the test sets, from tables 4 and 6 of Germain et al.
+2015 (MADE, ICML) and tables 2 and 4 of Uria et al. 2016 (NADE, JMLR 17).  They were written down from memory, without
+access to the tables: check them before quoting them.
 """
 
 DENSITY = {
@@ -20,7 +20,7 @@ DENSITY = {
     },
 }  # fmt: skip
 ANY_ORDER = ("EoNADE, 16 orders", "MADE, mask sampling")
-"""Those of them that answer in any order, or in many: what ours is to be compared with."""
+"""The models of any order, or of many: the ones to compare with."""
 
 MNIST = {
     "NADE, one fixed order": 88.33,
@@ -30,13 +30,13 @@ MNIST = {
 
 TEXT = {"any order": 1.43, "any order, 20 calls": 1.51, "causal, any order": 1.64, "absorbing, 1000 steps": 1.45,
         "absorbing, 20 steps": 1.56, "one order": 1.35}  # fmt: skip
-"""Paper, table 1: bits a character of text8, in 250 calls unless said."""
+"""Paper, table 1: bits per character of text8, in 250 calls unless stated."""
 IMAGES = {"any order": 2.69, "50 calls": 2.74, "upscale 4": 2.64, "upscale 4, 4 × 50 calls": 2.68,
           "absorbing, 1000 steps": 4.40}  # fmt: skip
-"""Paper, table 2: bits a dimension of CIFAR-10."""
+"""Paper, table 2: bits per dimension of CIFAR-10."""
 AUDIO = {"one order": 7.77, "any order": 7.93, "upscale 256": 6.36, "upscale 16": 6.30, "upscale 4": 6.29,
          "upscale 4, 8 × 50 calls": 6.32}  # fmt: skip
-"""Paper, tables 4 and 7: bits a sample of SC09."""
+"""Paper, tables 4 and 7: bits per sample of SC09."""
 CODING = {"any order, 500 calls": 2.73, "upscale 4, 500 calls": 2.71, "any order, 100 calls": 2.75,
           "upscale 4, 100 calls": 2.76, "FLIF": 4.19, "IDF++": 3.26}  # fmt: skip
-"""Paper, table 3: bits a dimension of single CIFAR-10 images."""
+"""Paper, table 3: bits per dimension of single CIFAR-10 images."""

@@ -1,4 +1,4 @@
-"""Rate against number of calls, for any model of any order: planned, uniform and absorbing, on held-out losses."""
+"""Rate against number of calls for any-order models, on held-out losses: planned, uniform and absorbing schedules."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BINS = 16
 def held_out(
     model: Model, x: Tensor, passes: int, seed: int = 11, chunk: int = 32, grid: int = 24, subset: int | None = None
 ) -> LossCurve:
-    """The loss curve of a model on items that it was not trained on, all of them asked at the same steps."""
+    """The loss curve of a model on held-out items, all evaluated at the same steps."""
     return likelihood.curve(model, x, passes, seeded(seed), chunk=chunk, grid=grid, subset=subset)
 
 
 def budgets(stages: int, sites: int, most: int = 18) -> list[int]:
-    """Numbers of calls from S to 512, evenly spaced on a logarithmic scale with round ones among them, and all S · D."""
+    """Numbers of calls from S to 512, evenly spaced on a log scale, with some round numbers, and S · D."""
     D = stages * sites
     top = min(D, 512)
     grid = {round(stages * (top / stages) ** (k / most)) for k in range(most + 1)} | {5, 10, 20, 50, 100, 200, 400}
@@ -35,10 +35,10 @@ def budgets(stages: int, sites: int, most: int = 18) -> list[int]:
 
 
 def table(result: Result, bundle: Bundle, curve: LossCurve, plan: LossCurve) -> None:
-    """Add `rates`: bits a dimension by number of calls.  Schedules come from the losses `plan`, prices from `curve`.
+    """Add `rates`: bits per dimension by number of calls, planned on the losses `plan` and priced on `curve`.
 
-    planned: the stages share the budget; split: evenly (the paper's); uniform; absorbing (one stage only); best: planned
-    on the very losses that are the prices, which no plan made beforehand can beat.
+    planned: the stages share the budget.  split: every stage gets the same (the paper's way).  uniform, absorbing (one
+    stage only).  best: planned on `curve` itself, a lower limit for any plan made beforehand.
     """
     S, D = len(bundle.model.digits), math.prod(bundle.model.shape)
     fit, price = plan.monotone(), curve.monotone()
@@ -48,7 +48,7 @@ def table(result: Result, bundle: Bundle, curve: LossCurve, plan: LossCurve) -> 
     for calls in budgets(S, D):
         rows["calls"].append(calls)
         made = {"uniform": Schedule.uniform(S, D, calls)}
-        made["planned"] = Schedule.joint(fit, calls) if calls < S * D else made["uniform"]  # one call a symbol
+        made["planned"] = Schedule.joint(fit, calls) if calls < S * D else made["uniform"]  # one call per symbol
         made["split"] = Schedule.optimal(fit, calls) if calls < S * D and S > 1 else made["planned"]
         made["best"] = Schedule.joint(price, calls) if calls < S * D else made["uniform"]
         for name, own in made.items():
@@ -58,7 +58,7 @@ def table(result: Result, bundle: Bundle, curve: LossCurve, plan: LossCurve) -> 
     result.tables["sites"], result.tables["stages"] = D, S
     full = math.fsum(price.ravel()) * scale
     result.add(
-        "sum of held-out losses", full, unit="bits/dim", bound=True, note="one call a symbol, from the fitted curve"
+        "sum of held-out losses", full, unit="bits/dim", bound=True, note="one call per symbol, from the fitted curve"
     )
     if S == 1:
         for steps in (20, 1000, 10000):
@@ -67,7 +67,7 @@ def table(result: Result, bundle: Bundle, curve: LossCurve, plan: LossCurve) -> 
 
 
 def shape(result: Result, curve: LossCurve) -> None:
-    """Add `losses`: L_t in bits by stage and step, in bins, as measured and as fitted; and how far it ever rises."""
+    """Add `losses`: L_t in bits by stage and step, in bins, measured and fitted; and its largest rise."""
     S, D = curve.stages, curve.sites
     mean, fit = curve.mean(), curve.monotone()
     edges = np.unique(np.linspace(0, D, min(BINS, D) + 1).astype(int))
@@ -92,16 +92,16 @@ def shape(result: Result, curve: LossCurve) -> None:
     gap = np.where(np.isfinite(mean), mean - fit, 0.0)
     residual = math.sqrt(float((weight * gap**2).sum() / weight.sum())) / math.log(2)
     level = float((weight * np.where(np.isfinite(mean), mean, 0.0)).sum() / weight.sum()) / math.log(2)
-    result.add("greatest rise from one bin of L_t to the next", worst, unit="bits", note=f"{BINS} bins a stage")
+    result.add("greatest rise from one bin of L_t to the next", worst, unit="bits", note=f"{BINS} bins per stage")
     result.add(
-        "isotonic residual, root mean square", residual, unit="bits", note=f"of losses of {level:.2f} bits in the mean"
+        "isotonic residual, root mean square", residual, unit="bits", note=f"for losses of {level:.2f} bits on average"
     )
 
 
 def policies(
     result: Result, bundle: Bundle, plan: LossCurve, x: Tensor, calls: Sequence[int], passes: int, chunk: int = 32
 ) -> None:
-    """Add the measured bound under the planned schedule of so many calls, beside what the planner expects of it."""
+    """Add the measured bound under the planned schedule of each number of calls."""
     fit = plan.monotone()
     S, D = len(bundle.model.digits), math.prod(bundle.model.shape)
     for n in calls:
@@ -114,9 +114,9 @@ def policies(
 
 @torch.no_grad()
 def symmetry(result: Result, model: Model, x: Tensor, known: int, repeats: int = 4, chunk: int = 32) -> None:
-    """C5: with `known` symbols told in a random order, is the next one as costly as the last one?  All predicted at once.
+    """C5: of the symbols predicted at once with `known` symbols known, does the next one cost as much as the last one?
 
-    Adds the mean −log p of the first and of the last quarter of the hidden ranks: k at once cost k · L_t.
+    Adds the mean −log p of the first and of the last quarter of the hidden ranks; k at once cost k · L_t if they agree.
     """
     D = math.prod(x.shape[1:])
     hidden = D - known
@@ -131,8 +131,8 @@ def symmetry(result: Result, model: Model, x: Tensor, known: int, repeats: int =
             place = (sites.of(rank) - known) * 4 // hidden
             for own, quarter in ((first, 0), (last, 3)):
                 chosen = place == quarter
-                total = nats.new_zeros(len(part)).index_add(0, sites.lane[chosen], nats[chosen])
-                own.append(total / torch.bincount(sites.lane[chosen], minlength=len(part)))
+                total = nats.new_zeros(len(part)).index_add(0, sites.batch_index[chosen], nats[chosen])
+                own.append(total / torch.bincount(sites.batch_index[chosen], minlength=len(part)))
             apart.append(first[-1] - last[-1])
     gap = torch.cat(apart)
     result.add(f"first quarter of what is hidden, {known} known", float(torch.cat(first).mean()), unit="bits/symbol")

@@ -1,8 +1,9 @@
 """Measure results of the report: python benchmarks/report/run.py NAME… --data FOLDER --runs FOLDER
 
-Trains what a result needs, with shipped recipes, unless the runs folder has it already (a broken run goes on), and
-writes results/NAME.json.  A result that is there is skipped without --again.  NAME may be a group: exact, bundled,
-density, density-others, text, speech, images, pictures, mnist, all.  --data holds the data sets in folders as `FOLDERS` below says.
+Trains the models that a result needs with shipped recipes, unless the runs folder has them (an interrupted run is
+resumed), and writes results/NAME.json.  Existing results are skipped without --again.  NAME may be a group: exact,
+bundled, density, density-others, text, speech, images, pictures, mnist, all.  The folder --data has one subfolder per
+data set, named as in `FOLDERS` below.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--runs", type=Path, default=Path("runs/report"))
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--again", action="store_true", help="measure what is there already once more")
-    parser.add_argument("--quick", action="store_true", help="a few steps and items: whether the script works")
+    parser.add_argument("--again", action="store_true", help="measure existing results again")
+    parser.add_argument("--quick", action="store_true", help="smoke test with a few steps and items")
     options = parser.parse_args(arguments)
     setting = Setting(options.data, options.runs, options.quick, partial(print, flush=True))
     failed: list[str] = []
@@ -78,11 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = ALL if wanted == "all" else GROUPS.get(wanted) or {wanted: ALL[wanted]}
         for name, measure in chosen.items():
             if (options.results / f"{name}.json").is_file() and not options.again:
-                setting.log(f"{name}: there already")
+                setting.log(f"{name}: exists; use --again to measure it again")
                 continue
             try:
                 result = measure(setting)
-            except Exception:  # the others may still be measured
+            except Exception:  # measure the others anyway
                 setting.log(f"{name}: {traceback.format_exc()}")
                 failed.append(name)
                 continue

@@ -1,8 +1,8 @@
-"""Sixteen-bit speech with one body and one budget: one order, any order, upscaling; output families kept apart.
+"""16-bit speech with one body and one budget: one order, any order, upscaling, and two output families.
 
-The paper's step from 7.93 to 6.36 bits changes two things at once: digits instead of values, and softmax instead of a
-mixture of logistics.  Two controls take them apart: `any-order-chain` has the softmaxes of 256, high byte, then low
-byte given it, of values that are told whole, without stages; `upscale-256-mixture` has stages with the same mixture.
+The paper's step from 7.93 to 6.36 bits changes two things at once: digits instead of values, and a softmax instead of a
+mixture of logistics.  Two controls separate them: `any-order-chain` predicts whole values without stages, as softmaxes
+of 256 for the high byte and then the low byte given it; `upscale-256-mixture` has stages with the same mixture.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ ITEMS = 150
 
 
 def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
-    """Windows evenly spread over the clips, so that every digit and speaker may be among them."""
+    """Windows evenly spread over the clips, to cover digits and speakers."""
     every = data.load("fsdd", setting.data / "fsdd", split, length=length).items
     return evenly(every, setting.items(ITEMS))
 
 
 def measure(setting: Setting, name: str) -> Result:
-    """Train and measure one of them."""
+    """Train and measure one model."""
     result = Result(f"speech-{name}")
     small = ("model.width=16", "model.blocks=2")
     bundle = trained(setting, result, "laptop/compare-speech", "fsdd", MODELS[name], small)

@@ -1,4 +1,4 @@
-"""One body, one budget, five ways to learn 27-letter text: any order (OA-ARDM), one, causal in any, digits, absorbing."""
+"""27-letter text, one body and one budget, five objectives: any order (OA-ARDM), one order, causal, digits, absorbing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MODELS: dict[str, tuple[str, ...]] = {
     "upscale-3": ("model.base=3", "model.head=digits"),
     "absorbing": ("train.objective=absorbing", "train.diffusion_steps=1000"),
 }
-"""Overrides of laptop/compare-text; steps, batch, rate and everything else are the same."""
+"""Overrides of laptop/compare-text; everything else is the same."""
 ITEMS = 192
 CALLS = (5, 10, 20)
 
 
 def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
-    """Items evenly spread over the text, so that every book is among them."""
+    """Items evenly spread over the text, to cover every book."""
     x = data.load("text", setting.data / "text27", split, alphabet="27", length=length).items
     return evenly(x, setting.items(ITEMS))
 
@@ -34,9 +34,9 @@ def spread_items(setting: Setting, length: int, split: str) -> torch.Tensor:
 def compare(
     setting: Setting, result: Result, bundle: Bundle, x: Tensor, valid: Tensor, passes: int, calls: Sequence[int]
 ) -> None:
-    """Add what is known of one way to learn: full calls, and where any order is allowed small numbers of `calls`.
+    """Add the figures of one model: full calls and, if it is an any-order model, small numbers of `calls`.
 
-    x: test items; valid: others, on whose losses the schedules are planned.  passes: random orders an item and stage.
+    x: test items.  valid: items on whose losses schedules are planned.  passes: random orders per item and stage.
     """
     model = bundle.model
     if bundle.config.causal == "single":
@@ -65,7 +65,7 @@ def compare(
 
 
 def measure(setting: Setting, name: str) -> Result:
-    """Train and measure one of them."""
+    """Train and measure one model."""
     result = Result(f"text-{name}")
     small = ("model.width=16", "model.blocks=1")
     bundle = trained(setting, result, "laptop/compare-text", "text27", MODELS[name], small)

@@ -1,9 +1,9 @@
-"""Any-order generative models of discrete data, and the lossless codecs that fall out of them.
+"""Any-order generative models of discrete data, and lossless codecs built on them.
 
-bundle = ardm.load("cifar10-any-order")      # a model, bundled or a folder of your own
-ardm.sample(bundle, items=16, calls=50)      # in any order, under any budget of network calls
-ardm.fill(bundle, x, known)                  # complete what is not known
-ardm.score(bundle, x)                        # a bound with its standard error, or exact along a plan
+model = ardm.load("cifar10-any-order")       # a bundled model, or a folder of your own
+x = ardm.sample(model, items=16, calls=50)   # in any order, with any budget of network calls
+ardm.fill(model, x, known)                   # keep what is known, draw the rest
+ardm.score(model, x)                         # a bound with its standard error, or exact along a plan
 data = ardm.compress(x, "cifar10-codec")     # bytes; ardm.decompress(data) gives every value back
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __version__ = version("ardm")
 
-_ROOMS = {
+_MODULES = {
     "models.wrap": "huggingface wrap",
     "api": "fill make_plan sample score",
     "bundle": "Bundle load",
@@ -45,7 +45,7 @@ _ROOMS = {
     "models.config": "ModelConfig preset",
     "models.build": "build",
 }
-_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "ArdmError",
@@ -77,7 +77,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Names are looked up when they are first used, so that what needs no network starts without PyTorch."""
+    """Import a public name on first use, so that commands that need no model do not import PyTorch."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"ardm.{_HOME[name]}"), name)

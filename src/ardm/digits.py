@@ -92,7 +92,7 @@ class Sites:
         return Sites(mask.flatten().nonzero()[:, 0], mask.shape[1:].numel())
 
     @property
-    def lane(self) -> Tensor:
+    def batch_index(self) -> Tensor:
         """(N,): the item each site belongs to."""
         return self.index // self.sites
 

@@ -1,9 +1,8 @@
-"""Output families: features at the asked sites → next-digit logits, and log-probabilities of told digits.
+"""Output distributions: softmax, digits, columns, two-part softmax, logistic mixture.
 
-Three families, one contract: `logits` gives all b digits (N, b), for drawing and coding; `log_prob` gives one (N,),
-for training and scoring, and for the mixture needs two cdf values instead of K classes.  A fourth, for tables, knows
-how many values each column can take; a fifth is a softmax of very many classes in two parts.
-All of them compute in float32 at least, whatever the dtype of features and weights: see `precise`.
+One contract: `logits` lists all b digits (N, b), for drawing and coding; `log_prob` gives one (N,), for training and
+scoring, and takes a mixture two cdf values instead of K classes; `quantile` inverts the cdf.
+Every head computes in float32 or better, whatever the dtype of features and weights: see `precise`.
 """
 
 from __future__ import annotations
@@ -17,43 +16,61 @@ from torch.nn import functional as F
 
 from ardm.digits import Alphabet, Digits
 from ardm.errors import ArdmError
+from ardm.features import Features
 from ardm.precise import full, wide, widened
+
+MANY = 1 << 10
+"""With more digits than this, a mixture or a chain is drawn by its quantile function instead of from a list."""
+
+
+def inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
+    """(N,): the first class of logits (N, b) at which the cdf passes u (N,) in [0, 1); −1 where there is no distribution.
+
+    In float64.  A class of probability 0 is never returned.
+    """
+    cdf = logits.double().softmax(-1).cumsum(-1)
+    total = cdf[:, -1]
+    found = torch.searchsorted(cdf, (u * total)[:, None], right=True)[:, 0]
+    return found.clamp(max=cdf.shape[-1] - 1).masked_fill(total.isnan(), -1)
 
 
 class Head(nn.Module):
-    """The contract.  A head is given features (N, F), a centre and a spread (N,), and the state at the sites (N,).
+    """The contract: features of N sites, the state there and their positions in, distributions of the next digits out.
 
-    position: (N,), where the sites lie in their items, for families that differ from site to site (`placed`).
+    value, depth: (N,), what is known.  position: (N,), the sites within their items, for heads that differ by site.
     """
 
-    placed = False
-    wide = False
-    """Whether so many digits may follow that drawing one goes by `quantile`, without listing them."""
+    by_quantile = False
+    """Whether there are so many digits that drawing should use `quantile` and list none."""
 
     def __init__(self, alphabet: Alphabet) -> None:
         super().__init__()
         self.alphabet = alphabet
 
-    def logits(
-        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
-    ) -> Tensor:
-        """(N, b) logits of the next digit; −inf where no value follows."""
-        raise NotImplementedError  # abstract: one of the three families below
+    def logits(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
+        """(N, b): logits of the next digit; −inf where no value follows."""
+        raise NotImplementedError
 
     def log_prob(
         self,
-        features: tuple[Tensor, Tensor, Tensor],
+        features: Features,
         value: Tensor,
         depth: Tensor,
         digit: Tensor,
         position: Tensor | None = None,
     ) -> Tensor:
-        """(N,) log-probability in nats of the told digit."""
+        """(N,): log-probability in nats of the next digit (N,)."""
         return widened(self.logits(features, value, depth, position)).log_softmax(-1).gather(1, digit[:, None])[:, 0]
+
+    def quantile(
+        self, features: Features, value: Tensor, depth: Tensor, u: Tensor, position: Tensor | None = None
+    ) -> Tensor:
+        """(N,): the first digit at which the cdf passes u (N,) in [0, 1); −1 where there is no distribution."""
+        return inverse_cdf(self.logits(features, value, depth, position), u)
 
 
 def _output(width: int, outputs: int) -> nn.Module:
-    """A linear layer that is zero at the start; of width 0, none: the features are the outputs."""
+    """A linear layer initialised to zero; none for width 0, where the features are the outputs."""
     if not width:
         return nn.Identity()
     out = nn.Linear(width, outputs)
@@ -65,19 +82,17 @@ def _output(width: int, outputs: int) -> nn.Module:
 class DigitHead(Head):
     """The direct parametrisation: a softmax over the b digits of each stage, S·b outputs (section 3.2).
 
-    width: F, of the features; 0: they are the outputs themselves.
+    width: F, the number of features; 0: the features are the outputs.
     """
 
     def __init__(self, alphabet: Alphabet, width: int) -> None:
         super().__init__(alphabet)
         self.out = _output(width, len(alphabet) * alphabet.base)
 
-    def logits(
-        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
-    ) -> Tensor:
-        """The slice of the current stage."""
+    def logits(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
+        """The b logits of the current stage."""
         S, b = len(self.alphabet), self.alphabet.base
-        all_stages = full(self.out, features[0]).view(-1, S, b)
+        all_stages = full(self.out, features.hidden).view(-1, S, b)
         here = all_stages.gather(1, depth.clamp(max=S - 1)[:, None, None].expand(-1, 1, b))[:, 0]
         return here.masked_fill(~self.alphabet.possible(value, depth), -torch.inf)
 
@@ -85,127 +100,119 @@ class DigitHead(Head):
 class ValueHead(Head):
     """The data parametrisation: a softmax θ over the K values; digits are sums of blocks of it (section 3.2).
 
-    width: F, of the features; 0: they are θ themselves.  Within a block of values none of which can be, all logits are
-    −inf, and every told digit has the log-probability −inf.
+    width: F, the number of features; 0: the features are θ.  In a block of impossible values all logits and all
+    log-probabilities are −inf.
     """
 
     def __init__(self, alphabet: Alphabet, width: int) -> None:
         super().__init__(alphabet)
         self.out = _output(width, alphabet.classes)
 
-    def logits(
-        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
-    ) -> Tensor:
+    def logits(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
         """Block log-sum-exp of θ."""
         return self.alphabet.children(self._theta(features, value, position), value, depth)
 
     def log_prob(
         self,
-        features: tuple[Tensor, Tensor, Tensor],
+        features: Features,
         value: Tensor,
         depth: Tensor,
         digit: Tensor,
         position: Tensor | None = None,
     ) -> Tensor:
-        """As of `logits`; −inf in a block that cannot be."""
+        """(N,): log-probability in nats of the next digit; −inf in a block of impossible values."""
         theta = self._theta(features, value, position)
         logits = self.alphabet.children(theta, value, depth)
-        told = logits.log_softmax(-1).gather(1, digit[:, None])[:, 0]
+        logp = logits.log_softmax(-1).gather(1, digit[:, None])[:, 0]
         if len(self.alphabet) == 1:
-            return told
-        nowhere = (logits.detach().amax(-1) == -torch.inf) & theta.detach().amax(-1).isfinite()
-        return told.masked_fill(nowhere, -torch.inf)
+            return logp
+        impossible = (logits.detach().amax(-1) == -torch.inf) & theta.detach().amax(-1).isfinite()
+        return logp.masked_fill(impossible, -torch.inf)
 
-    def _theta(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, position: Tensor | None) -> Tensor:
-        """(N, K) log-weights of the values."""
-        return full(self.out, features[0])
+    def _theta(self, features: Features, value: Tensor, position: Tensor | None) -> Tensor:
+        """(N, K): log-weights of the values."""
+        return full(self.out, features.hidden)
 
 
 class ColumnHead(ValueHead):
-    """The data parametrisation where site d takes only the values 0..limits[d]−1: the others have no probability.
+    """The data parametrisation for tables: site d takes only the values 0..limits[d]−1, the others have probability 0.
 
-    The features are θ (N, K) themselves, since the weights of a column are its own; what they say beyond its limit is
-    not looked at.
+    The features are θ (N, K), since every column has its own output weights; entries beyond its limit are ignored.
     """
 
     limits: Tensor
-    placed = True
 
     def __init__(self, alphabet: Alphabet, limits: Sequence[int]) -> None:
         super().__init__(alphabet, 0)
         self.register_buffer("limits", torch.tensor(limits), persistent=False)
 
-    def _theta(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, position: Tensor | None) -> Tensor:
-        """Log-weights of the values that the column has; −inf of the others."""
+    def _theta(self, features: Features, value: Tensor, position: Tensor | None) -> Tensor:
+        """(N, K): log-weights of the values of the column; −inf for the others."""
         if position is None:
-            raise ArdmError("the columns of a table differ: say the position of each site")
-        theta = widened(features[0])
+            raise ArdmError("the columns of a table have different values: give the position of each site")
+        theta = widened(features.hidden)
         limit = self.limits[position][:, None]
         beyond = torch.arange(theta.shape[1], device=theta.device) >= limit
-        beyond &= value[:, None] < limit  # after a digit that cannot be, which cost ∞, any digit does
+        beyond &= value[:, None] < limit  # after an impossible digit, which cost +∞, any digit will do
         return theta.masked_fill(beyond, -torch.inf)
 
 
-WIDE = 1 << 10
-"""Digits beyond which a mixture or a chain is not listed to draw from it."""
-
-
 class ChainHead(Head):
-    """A softmax of the high part of a value, then one of the low part given it: 2·√K outputs where K were too many.
+    """A softmax over the high part of a value, then one over the low part given it: 2·√K outputs instead of K.
 
-    Values v = high · r + low with r = ⌈√K⌉ are told whole, so that there is no stage to refine: for 16-bit sound it is
-    the control that has the upscaling ARDM's softmaxes of 256 without its stages.
-    width: F, of the features.
+    A value v = high · r + low, r = ⌈√K⌉, is revealed whole, in one stage.  For 16-bit sound this is the control
+    experiment: the softmaxes of 256 of the upscaling ARDM without its stages.
+    width: F, the number of features.  Raises ArdmError where values have several digits.
     """
 
     def __init__(self, alphabet: Alphabet, width: int) -> None:
         super().__init__(alphabet)
         if len(alphabet) > 1:
-            raise ArdmError("head chain tells values whole: leave base at 0, or take head digits")
+            raise ArdmError("head chain reveals whole values: leave base at 0, or use head digits")
         self.root = math.isqrt(alphabet.classes - 1) + 1
-        self.wide = alphabet.base > WIDE
+        self.by_quantile = alphabet.base > MANY
         self.high, self.low = _output(width, self.root), _output(width, self.root)
         self.given = nn.Embedding(self.root, width)
 
     def _high(self, h: Tensor) -> Tensor:
-        """(N, r) log-probabilities of the high part."""
+        """(N, r): log-probabilities of the high part."""
         beyond = torch.arange(self.root, device=h.device) * self.root >= self.alphabet.classes
         return full(self.high, h).masked_fill(beyond, -torch.inf).log_softmax(-1)
 
     def _low(self, h: Tensor, high: Tensor) -> Tensor:
-        """(…, r) log-probabilities of the low part given high parts (…)."""
+        """(…, r): log-probabilities of the low part given high parts (…)."""
         beyond = high[..., None] * self.root + torch.arange(self.root, device=h.device) >= self.alphabet.classes
         return full(self.low, F.silu(widened(h) + self.given(high))).masked_fill(beyond, -torch.inf).log_softmax(-1)
 
-    def logits(
-        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
-    ) -> Tensor:
-        """(N, K) log-probabilities of all values: r² evaluations a site, so drawing from many goes by `quantile`."""
-        h, used = features[0], -(-self.alphabet.classes // self.root)
+    def logits(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
+        """(N, K): log-probabilities of all values, r² evaluations a site; `quantile` needs 2·r."""
+        h, used = features.hidden, -(-self.alphabet.classes // self.root)
         every = torch.arange(used, device=h.device).expand(len(h), -1)
         both = self._high(h)[:, :used, None] + self._low(h[:, None], every)
         return both.flatten(1)[:, : self.alphabet.classes]
 
     def log_prob(
         self,
-        features: tuple[Tensor, Tensor, Tensor],
+        features: Features,
         value: Tensor,
         depth: Tensor,
         digit: Tensor,
         position: Tensor | None = None,
     ) -> Tensor:
-        """Two softmaxes of r."""
-        h, high = features[0], digit // self.root
+        """(N,): log-probability in nats of a value, from two softmaxes of r."""
+        h, high = features.hidden, digit // self.root
         first = self._high(h).gather(1, high[:, None])
         return (first + self._low(h, high).gather(1, (digit % self.root)[:, None]))[:, 0]
 
-    def quantile(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, u: Tensor) -> Tensor:
-        """(N,) values: the first whose cdf passes u (N,) in [0, 1), −1 where there is none; in float64."""
-        h, parts = features[0], list[Tensor]()
+    def quantile(
+        self, features: Features, value: Tensor, depth: Tensor, u: Tensor, position: Tensor | None = None
+    ) -> Tensor:
+        """(N,): the first value at which the cdf passes u; −1 where there is no distribution.  In float64."""
+        h, parts = features.hidden, list[Tensor]()
         for part in range(2):
             p = (self._low(h, parts[0]) if part else self._high(h)).double().exp()
             cdf = p.cumsum(-1)
-            last = p.shape[1] - 1 - (p > 0).flip(-1).int().argmax(-1)  # what u passes by rounding is the last there is
+            last = p.shape[1] - 1 - (p > 0).flip(-1).int().argmax(-1)  # rounding may let u pass them all
             found = (cdf <= u[:, None]).sum(-1).minimum(last)
             mass = p.gather(1, found[:, None])[:, 0]
             u = ((u - cdf.gather(1, found[:, None])[:, 0] + mass) / mass).clamp(0.0, 1.0)
@@ -214,15 +221,15 @@ class ChainHead(Head):
 
 
 BEYOND = 1e6
-"""A cdf edge beyond every value at every scale, in units of the range: finite, so that gradients are."""
+"""A cdf edge beyond all values, in units of their range; finite, so that gradients are finite."""
 
 
 class MixtureHead(Head):
     """A mixture of M discretised logistics (the paper's audio models): 3·M outputs, any K.
 
-    Means are centre + spread · output, scales spread · exp(output): the neighbours' mean and spread when the trunk
-    gives them.  The mass of values a..b−1 is the difference of the cdf at the block's edges, with open tails at 0 and
-    K−1.  With L(z) = log σ(z):   log(σ(zb) − σ(za)) = L(zb) + L(−za) + log(1 − exp(za − zb)),   which never cancels.
+    Means are loc + scale · output, and widths scale · exp(output), with the loc and scale of the features.  The mass of
+    values a..b−1 is the difference of the cdf at the edges of the block, with open tails at 0 and K−1.  With
+    L(z) = log σ(z):   log(σ(zb) − σ(za)) = L(zb) + L(−za) + log(1 − exp(za − zb)),   which never cancels.
     """
 
     places: Tensor
@@ -230,58 +237,57 @@ class MixtureHead(Head):
     def __init__(self, alphabet: Alphabet, width: int, components: int) -> None:
         super().__init__(alphabet)
         if not isinstance(alphabet, Digits):
-            raise ArdmError("a logistic mixture needs values that are ordered: use Digits, or another output family")
+            raise ArdmError("a logistic mixture needs values that are ordered: use Digits, or another head")
         self.digits, self.components = alphabet, components
-        self.wide = alphabet.base > WIDE
+        self.by_quantile = alphabet.base > MANY
         self.out = nn.Linear(width, 3 * components)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
         places = torch.linspace(-1.5, 1.5, components) if components > 1 else torch.zeros(1)
         self.register_buffer("places", places, persistent=False)
 
-    def _mixture(self, features: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        h, centre, spread = features
-        weight, mean, scale = full(self.out, h).view(len(h), 3, self.components).unbind(1)
-        centre, spread = centre.to(mean.dtype), spread.to(mean.dtype)
-        centre = centre if centre.ndim == 2 else centre[:, None]  # one for each component, or for all
-        mean = centre + spread[:, None] * (mean + self.places)
-        inverse = torch.exp(-(scale - 0.5).clamp(-7.0, 7.0)) / spread[:, None]
+    def _mixture(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-weights, means and inverse widths of the components, each (N, M)."""
+        h = features.hidden
+        weight, mean, width = full(self.out, h).view(len(h), 3, self.components).unbind(1)
+        loc, scale = features.loc.to(mean.dtype), features.scale.to(mean.dtype)[:, None]
+        loc = loc if loc.ndim == 2 else loc[:, None]  # one for each component, or one for all
+        mean = loc + scale * (mean + self.places)
+        inverse = torch.exp(-(width - 0.5).clamp(-7.0, 7.0)) / scale
         return weight.log_softmax(-1), mean, inverse
 
     def _edge(self, value: Tensor) -> Tensor:
-        """The cdf edge below a value, values being mapped to 2x/(K−1) − 1; open tails at both ends."""
+        """The cdf edge below a value, on the scale 2x/(K−1) − 1; open tails at both ends."""
         K = self.digits.classes
         edge = (2 * value - K).to(wide(self.out.weight.dtype)) / (K - 1)
         return torch.where(value <= 0, -BEYOND, torch.where(value >= K, BEYOND, edge))
 
     def _mass(self, mixture: tuple[Tensor, Tensor, Tensor], low: Tensor, high: Tensor) -> Tensor:
-        """log-mass of values low..high−1, each (N, j): (N, j); −inf where the block is empty."""
+        """(N, j): log-mass of the values low..high−1, each (N, j); −inf where the block is empty."""
         weight, mean, inverse = (t[:, None] for t in mixture)
         za = (self._edge(low)[..., None] - mean) * inverse
         zb = (self._edge(high)[..., None] - mean) * inverse
         empty = low >= self.digits.classes
         gap = torch.where(empty[..., None], 1.0, zb - za)
-        gap = gap.clamp(min=torch.finfo(gap.dtype).tiny)  # a mean so far off that both edges round to one number
+        gap = gap.clamp(min=torch.finfo(gap.dtype).tiny)  # a distant mean rounds both edges to one number
         log_mass = F.logsigmoid(zb) + F.logsigmoid(-za) + torch.log(-torch.expm1(-gap))
         return torch.logsumexp(weight + log_mass, -1).masked_fill(empty, -torch.inf)
 
-    def logits(
-        self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, position: Tensor | None = None
-    ) -> Tensor:
-        """Log-masses of the b child blocks."""
+    def logits(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
+        """(N, b): log-masses of the b child blocks."""
         place = self.digits.place(depth)[:, None]
         low = value[:, None] + torch.arange(self.digits.base, device=value.device) * place
         return self._mass(self._mixture(features), low, low + place)
 
     def log_prob(
         self,
-        features: tuple[Tensor, Tensor, Tensor],
+        features: Features,
         value: Tensor,
         depth: Tensor,
         digit: Tensor,
         position: Tensor | None = None,
     ) -> Tensor:
-        """log-mass of the child less log-mass of the current block: two or four cdf values a component."""
+        """(N,): log-mass of the child block less that of the current block, from two or four cdf values a component."""
         place = self.digits.place(depth)
         mixture = self._mixture(features)
         low = value + digit * place
@@ -290,10 +296,12 @@ class MixtureHead(Head):
             return child
         return child - self._mass(mixture, value[:, None], (value + place * self.digits.base)[:, None])[:, 0]
 
-    def quantile(self, features: tuple[Tensor, Tensor, Tensor], value: Tensor, depth: Tensor, u: Tensor) -> Tensor:
-        """(N,) digits: the first whose cdf in the current block passes u (N,) in [0, 1), −1 where there is none.
+    def quantile(
+        self, features: Features, value: Tensor, depth: Tensor, u: Tensor, position: Tensor | None = None
+    ) -> Tensor:
+        """(N,): the first digit at which the cdf within the current block passes u; −1 where there is no distribution.
 
-        In float64, by bisection.
+        By bisection in float64.
         """
         weight, mean, inverse = (t.double() for t in self._mixture(features))
         place, weight = self.digits.place(depth), weight.exp()

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.faults import Faults
 from ardm.inputs import columns, depths, integers, items, number
 from ardm.inputs import context as side_of
 from ardm.inputs import generator as random_of
@@ -33,7 +34,6 @@ from ardm.model import AnyModel, ScoresAll
 from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
 from ardm.schedule import LossCurve
-from ardm.source import Faults
 from ardm.walk import score
 
 Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], tuple[Scored, "Tensor | int"]]
@@ -467,10 +467,10 @@ def _teacher_forced(
         prediction = model(model.digits.truncate(data, depth), None if context is None else context[items])
         logp = prediction.log_prob(sites, model.digits.read(data, depth, sites)).double()
         bad = logp.isnan()
-        nats = nats.index_add(0, items[sites.lane], -logp.masked_fill(bad, 0.0))
+        nats = nats.index_add(0, items[sites.batch_index], -logp.masked_fill(bad, 0.0))
         none = steps.new_zeros(len(steps))
-        lacking = none.index_add(0, sites.lane, bad.long())
-        faults.see(lacking, none.index_add(0, sites.lane, torch.ones_like(sites.lane)), steps, items)
+        lacking = none.index_add(0, sites.batch_index, bad.long())
+        faults.see(lacking, none.index_add(0, sites.batch_index, torch.ones_like(sites.batch_index)), steps, items)
     return _settled(nats[None], faults)[0]
 
 

@@ -1,46 +1,61 @@
-"""The contract between the core and a network: a partly known state in, a prediction to ask out.
+"""The contract: a state in, a prediction out that is asked at sites.
 
     prediction = model(state)
     prediction[sites]                    # (N, b) logits of the next digits, for drawing and coding
-    prediction.log_prob(sites, digit)    # (N,) nats of told digits, for training and scoring
+    prediction.log_prob(sites, digit)    # (N,) nats of known digits, for training and scoring
 
-The core knows nothing else of networks.  The head, and whatever of the trunk can be, runs at the asked sites only.
+This is all that the method knows about networks.  The head, and as much of the network as possible, runs at the asked
+sites only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from ardm.digits import Alphabet, Partial, Sites
+from ardm.features import Features, FeaturesAt
 from ardm.heads import Head
 from ardm.precise import widened
 
-Features = tuple[Tensor, Tensor, Tensor]
-"""What a head is given: features (N, F), a centre (N,) and a spread (N,) of the values near each site."""
 
+class PredictionLike(Protocol):
+    """What plans, sources and losses ask of a prediction: two methods."""
 
-class Asks(Protocol):
-    """A prediction, whoever makes it."""
-
-    def __getitem__(self, sites: Sites) -> Tensor: ...
+    def __getitem__(self, sites: Sites) -> Tensor:
+        """(N, b): logits of the next digits."""
 
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
-        """(N,): log-probability in nats of the told next digits."""
+        """(N,): log-probabilities in nats of the next digits (N,)."""
+
+
+class QuantilePrediction(PredictionLike, Protocol):
+    """A prediction that can also invert its cdf, without listing all digits."""
+
+    @property
+    def by_quantile(self) -> bool:
+        """Whether drawing should use `quantile`, because there are too many digits to list."""
+
+    def quantile(self, sites: Sites, u: Tensor) -> Tensor:
+        """(N,): the digits at which the cdf passes u (N,) in [0, 1); −1 where there is no distribution."""
+
+
+def has_quantile(prediction: PredictionLike) -> TypeGuard[QuantilePrediction]:
+    """Whether drawing should use the `quantile` of a prediction; False for one that has none."""
+    return bool(getattr(prediction, "by_quantile", False))
 
 
 class AnyModel(Protocol):
-    """What the walk, the objective and the codec ask of a model."""
+    """What the walk, the losses and the codec ask of a model."""
 
     @property
     def digits(self) -> Alphabet:
         """How values are refined."""
 
-    def __call__(self, state: Partial, context: Tensor | None = None) -> Asks:  # noqa: D102
-        ...
+    def __call__(self, state: Partial, context: Tensor | None = None) -> PredictionLike:
+        """The prediction for a state."""
 
 
 class ScoresAll(Protocol):
@@ -51,51 +66,53 @@ class ScoresAll(Protocol):
         """How values are refined."""
 
     def nats(self, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        """(B, D): −log p of each site given those of smaller rank, in nats."""
+        """(B, D): −log p in nats of each site given the sites of smaller rank."""
 
 
 class Prediction:
-    """What comes next, everywhere: ask it at sites.  Undefined at complete sites, so those are never asked."""
+    """The distributions of the next digits, computed at the sites that are asked.
 
-    def __init__(self, features: Callable[[Tensor, Tensor], Features], state: Partial, head: Head) -> None:
+    A complete site has no next digit: never ask there.
+    """
+
+    def __init__(self, features: FeaturesAt, state: Partial, head: Head) -> None:
         self._features, self._state, self._head = features, state, head
 
-    def _at(self, sites: Sites) -> tuple[Features, Tensor, Tensor, Tensor | None]:
+    def _at(self, sites: Sites) -> tuple[Features, Tensor, Tensor, Tensor]:
+        """Features, value, depth and position at the sites."""
         position = sites.position
         value, depth = sites.of(self._state.value), sites.of(self._state.depth)
-        return self._features(sites.lane, position), value, depth, position if self._head.placed else None
+        return self._features(sites.batch_index, position), value, depth, position
 
     def __getitem__(self, sites: Sites) -> Tensor:
         """(N, b): logits of the next digits; −inf where no value follows."""
         features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):  # heads keep full precision in mixed runs
-            if position is None:
-                return widened(self._head.logits(features, value, depth))
             return widened(self._head.logits(features, value, depth, position))
 
-    @property
-    def wide(self) -> bool:
-        """Whether drawing goes by `quantile`, since listing all digits would be a waste."""
-        return self._head.wide
-
-    def quantile(self, sites: Sites, u: Tensor) -> Tensor:
-        """(N,): the digits at which the cdf passes u (N,); of wide heads."""
-        features, value, depth, _ = self._at(sites)
-        with torch.autocast(sites.index.device.type, enabled=False):
-            return self._head.quantile(features, value, depth, u)  # type: ignore[operator]
-
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
-        """(N,): log-probability in nats of the next digits (N,)."""
+        """(N,): log-probabilities in nats of the next digits (N,)."""
         features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):
             return widened(self._head.log_prob(features, value, depth, digit, position))
 
+    @property
+    def by_quantile(self) -> bool:
+        """Whether drawing should use `quantile`, because there are too many digits to list."""
+        return self._head.by_quantile
+
+    def quantile(self, sites: Sites, u: Tensor) -> Tensor:
+        """(N,): the digits at which the cdf passes u (N,) in [0, 1); −1 where there is no distribution."""
+        features, value, depth, position = self._at(sites)
+        with torch.autocast(sites.index.device.type, enabled=False):
+            return self._head.quantile(features, value, depth, u, position)
+
 
 class Model(nn.Module):
-    """A body (state, context → features at the sites asked) and a head (features → digits).
+    """A body (state, context → features at sites) and a head (features → distributions of digits).
 
-    body: a module called with (state, context) that returns a function (lane (N,), position (N,)) → Features.
-    shape: of the items it is made for.
+    shape: of one item.  body: a module called with (state, context) that returns a function
+    (batch_index (N,), position (N,)) → `Features`.
     """
 
     def __init__(self, digits: Alphabet, shape: tuple[int, ...], body: nn.Module, head: Head) -> None:
@@ -103,5 +120,5 @@ class Model(nn.Module):
         self.digits, self.shape, self.body, self.head = digits, shape, body, head
 
     def forward(self, state: Partial, context: Tensor | None = None) -> Prediction:
-        """state: (B, *shape); context: whatever the body takes, passed through untouched."""
+        """The prediction for a state (B, *shape); the body gets the context unchanged."""
         return Prediction(self.body(state, context), state, self.head)

@@ -231,5 +231,5 @@ def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Ten
     """
     prediction = model(model.digits.truncate(x, depth), side(context, len(x), x.device, lazy=True))
     logp = prediction.log_prob(sites, model.digits.read(x, depth, sites)).double()
-    undefined = sites.lane.new_zeros(len(x)).index_add(0, sites.lane, logp.detach().isnan().long())
-    return logp.new_zeros(len(x)).index_add(0, sites.lane, -logp), undefined
+    undefined = sites.batch_index.new_zeros(len(x)).index_add(0, sites.batch_index, logp.detach().isnan().long())
+    return logp.new_zeros(len(x)).index_add(0, sites.batch_index, -logp), undefined

@@ -25,6 +25,7 @@ from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import counted, depths, integers, mask
 from ardm.inputs import generator as random_of
+from ardm.model import PredictionLike
 
 GIVEN = -1
 """A digit that is known before the walk begins."""
@@ -32,18 +33,12 @@ NEVER = 2**31 - 1
 """A digit that is never revealed: what lies outside an image costs no step and no bit."""
 
 
-class Asked(Protocol):
-    """A prediction: next-digit logits (N, b) at the sites asked."""
-
-    def __getitem__(self, sites: Sites) -> Tensor: ...
-
-
 class AnyPlan(Protocol):
     """What a walk asks of a plan; `Plan` and `Confident` both answer it."""
 
     def __len__(self) -> int: ...
 
-    def select(self, k: int, state: Partial, prediction: Asked) -> Sites:
+    def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
         """The sites that step k reveals."""
 
 
@@ -112,7 +107,7 @@ class Plan:
             raise ArdmError("group is for shared plans; this one has a plan for each item: use select")
         return self._groups[k]
 
-    def select(self, k: int, state: Partial, prediction: Asked) -> Sites:
+    def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
         """The sites that step k reveals, item by item, positions ascending.
 
         Raises ArdmError at step 0 where the state is not what the plan takes for given.
@@ -275,7 +270,7 @@ class Confident:
                     "the plan does not begin where the state ends; use plan.given(state.depth) of one for nothing known"
                 )
 
-    def select(self, k: int, state: Partial, prediction: Asked) -> Sites:
+    def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
         """The next sites of least entropy (Shannon, of the next digit); asks the prediction at every hidden site.
 
         Raises ArdmError at step 0 where the state is not the one that turns were made for.

@@ -1,11 +1,11 @@
-"""Who tells the next symbols, given their logits: chance, the data while nats are counted, or bits.
+"""Who supplies the next digits: chance, the data, or a bit stream.
 
-A source is called with logits (N, b), lane (N,) = the item of each symbol, and, if the data are known, told (N,); it
-returns the symbols (N,).
+A source is called with a prediction, the N sites that a step reveals and, if the data are known, their digits there,
+target (N,); it returns digits (N,).  It asks the prediction for what it needs: logits, log-probabilities or quantiles.
 
-`Encode` and `Decode` make a codec of any model at once, with one caveat: a float network gives slightly other numbers
-with another library, processor, batch or number of threads, and one frequency that differs destroys the rest of a stream.
-So streams are for the process that wrote them.  Files are coded by networks in integers (`codec`).
+`Encode` and `Decode` turn any model into a codec, within one process.  A float network gives slightly different numbers
+with another library, processor, batch size or number of threads, and one different frequency destroys the rest of a
+stream.  Files are therefore coded by integer networks (`codec`).
 """
 
 from __future__ import annotations
@@ -20,161 +20,114 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ardm.ans import PRECISION, Decoder, Encoder, Ints, frequencies, intervals, quantise
+from ardm.digits import Sites
 from ardm.errors import ArdmError
-from ardm.inputs import generator as random_of
-
-
-def undefined(logits: Tensor) -> Tensor:
-    """(N,) bool: rows of logits (N, b) that are no distribution: NaN or +inf among them, or −inf and nothing else."""
-    return ~logits.amax(-1).isfinite()
-
-
-def no_distribution(sites: int, asked: int, where: str = "") -> ArdmError:
-    """The error of `sites` of the `asked` sites whose logits are no distribution."""
-    return ArdmError(
-        f"the model gives no distribution at {sites} of {asked} sites{where}: its logits are NaN or +inf, or −inf for "
-        "every value; check weights and inputs, and whether half precision overflows"
-    )
-
-
-class Faults:
-    """Sites without a distribution, counted where the model runs, so that no step waits for a GPU; told by `refuse`."""
-
-    def __init__(self) -> None:
-        self._seen: list[tuple[Tensor, Tensor | int, Tensor | int, Tensor | None]] = []
-
-    def see(self, sites: Tensor, asked: Tensor | int, step: Tensor | int, item: Tensor | None = None) -> None:
-        """sites, asked, step: (R,), or () and numbers: how many sites lack one, of how many, in which step (−1: in all).
-
-        item: (R,), which item each row is of, where some items may be excused.
-        """
-        self._seen.append((sites, asked, step, item))
-
-    def refuse(self, excused: Tensor | None = None) -> None:
-        """Raise ArdmError if there were any, in items that are not excused (B,) bool; forget what was seen. Waits once."""
-        seen, self._seen = self._seen, []
-        if not seen:
-            return
-        counts = [
-            sites if excused is None or item is None else torch.where(excused[item], 0, sites)
-            for sites, _, _, item in seen
-        ]
-        bad = torch.cat([c.reshape(-1) for c in counts]).cpu()
-        if not bad.any():
-            return
-        asked, step = (
-            torch.cat([torch.as_tensor(row[k], device="cpu").reshape(-1).expand(row[0].numel()) for row in seen])
-            for k in (1, 2)
-        )
-        first = int(step[bad > 0].min())
-        here = step == first
-        raise no_distribution(int(bad[here].sum()), int(asked[here].sum()), f" in step {first}" if first >= 0 else "")
+from ardm.faults import refuse, undefined
+from ardm.heads import inverse_cdf
+from ardm.inputs import generator as generator_of
+from ardm.model import PredictionLike, has_quantile
 
 
 class Source(Protocol):
-    """Anything that tells symbols."""
+    """Anything that supplies digits."""
 
-    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:  # noqa: D102
-        ...
+    def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
+        """(N,): the digits of the sites."""
 
 
 class Draw:
-    """Chance.  Sampling is decompressing random bits.
+    """Chance.  Sampling is decoding random bits.
 
-    Inverse-cdf in float64: float32 Gumbel noise never reaches the tail (it cannot exceed about 16.6), so that rare
-    symbols are drawn too rarely; float64 sums keep every probability above 1e-15.
-    temperature: logits are divided by it; 0 takes the most likely symbol, to which the draws go as it falls.
-    Raises ArdmError for a temperature that is negative, infinite or NaN, and for logits that are no distribution.
+    Draws by the inverse cdf in float64.  Float32 Gumbel noise never exceeds about 16.6, so that it draws rare symbols too
+    rarely; float64 sums keep every probability above 1e-15.
+    temperature: divides the logits; 0 takes the most likely digit.
+    Raises ArdmError for a temperature that is negative, infinite or NaN, and where there is no distribution.
     """
 
     def __init__(self, generator: torch.Generator, temperature: float = 1.0) -> None:
         try:
-            found = math.nan if isinstance(temperature, (str, bytes)) else float(temperature)
+            number = math.nan if isinstance(temperature, (str, bytes)) else float(temperature)
         except (TypeError, ValueError, OverflowError, RuntimeError):
-            found = math.nan
-        if not 0 <= found < math.inf:  # NaN is not, either
+            number = math.nan
+        if not 0 <= number < math.inf:  # also refuses NaN
             raise ArdmError(
                 f"temperature must be a finite number, 0 (the most likely symbol) or more; got {temperature!r}"
             )
-        self.generator, self.temperature = random_of(generator), found
+        self.generator, self.temperature = generator_of(generator), number
 
-    def uniform(self, count: int) -> Tensor:
-        """(count,) float64 in [0, 1), for families that draw by their own cdf."""
-        return torch.rand(count, dtype=torch.double, generator=self.generator, device=self.generator.device)
+    def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
+        """(N,): digits; impossible ones (−inf) are never drawn."""
+        if self.temperature == 1 and has_quantile(prediction):
+            found = prediction.quantile(sites, self._uniform(sites))
+        else:
+            logits = prediction[sites]
+            if self.temperature == 0:
+                refuse(undefined(logits))
+                return logits.argmax(-1)
+            found = inverse_cdf(self._scaled(logits), self._uniform(sites))
+        refuse(found < 0)
+        return found
 
-    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
-        """(N,) symbols; impossible ones (−inf) are never drawn."""
-        _refuse(undefined(logits))
-        if self.temperature == 0:
-            return logits.argmax(-1)
+    def _uniform(self, sites: Sites) -> Tensor:
+        """(N,): float64 numbers in [0, 1)."""
+        there = self.generator.device
+        return torch.rand(len(sites), dtype=torch.double, generator=self.generator, device=there).to(sites.index.device)
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        """Logits divided by the temperature.  The largest becomes 0, so that no temperature is too small to divide by."""
         scaled = logits.double()
-        if self.temperature != 1:  # the largest stays 0, so that no temperature is too small to divide by
-            scaled = (scaled - scaled.amax(-1, keepdim=True)) / max(self.temperature, sys.float_info.min)
-        p = scaled.softmax(-1)
-        cdf = p.cumsum(-1)
-        u = torch.rand(len(p), 1, dtype=torch.double, generator=self.generator, device=self.generator.device)
-        drawn = torch.searchsorted(cdf, u.to(p.device) * cdf[:, -1:], right=True)[:, 0]
-        return drawn.clamp(max=p.shape[-1] - 1)
-
-
-def _refuse(bad: Tensor) -> None:
-    """For those who ask a source themselves, at no wait for a GPU; a walk names the step."""
-    if bad.device.type == "cpu" and bad.any():
-        raise no_distribution(int(bad.sum()), len(bad))
+        if self.temperature == 1:
+            return scaled
+        return (scaled - scaled.amax(-1, keepdim=True)) / max(self.temperature, sys.float_info.min)
 
 
 class Score:
-    """The data, while nats are counted: likelihood is compressing without writing.
+    """The data, adding up their nats: likelihood is encoding without writing.
 
-    What the model calls impossible costs +∞.  After that an item may ask for digits of a value that cannot be, to which
-    no digit may follow: they cost no more.
+    An impossible digit costs +∞.
     """
 
     def __init__(self, batch: int, device: torch.device | str | None = None) -> None:
         self.nats = torch.zeros(batch, dtype=torch.double, device=device)
 
-    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
-        """Returns told, and adds −log p(told) to `nats` (B,)."""
-        if told is None:
-            raise ArdmError("Score needs the data: give truth to the walk")
-        excused = self.excused(logits, lane)
-        _refuse(undefined(logits) & ~excused)
-        logp = logits.double().log_softmax(-1).gather(1, told[:, None])[:, 0].masked_fill(excused, 0.0)
-        self.nats = self.nats.index_add(0, lane, -logp)
-        return told
-
-    def excused(self, logits: Tensor, lane: Tensor) -> Tensor:
-        """(N,) bool: rows of −inf alone, in items that cost +∞ already."""
-        return (logits.amax(-1) == -torch.inf) & (self.nats[lane] == torch.inf)
+    def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
+        """Return target, and add −log p(target) to `nats` (B,)."""
+        if target is None:
+            raise ArdmError("Score needs the data: pass truth to the walk")
+        logp = prediction.log_prob(sites, target).double()
+        refuse(logp.isnan())
+        self.nats = self.nats.index_add(0, sites.batch_index, -logp)
+        return target
 
 
-def _frequencies(logits: Tensor) -> Ints:
+def integer_frequencies(logits: Tensor) -> Ints:
+    """(N, b): the frequencies with which the entropy coder codes."""
     return frequencies(quantise(logits.cpu().numpy()))
 
 
 class Encode:
-    """The data, while bits are written.  All symbols go to one stream, in the order in which they are told.
+    """The data, while a bit stream is written: one stream for all items, in the order of the walk.
 
-    bits: −log2 of the probability of what was told, as coded.
+    bits: −log2 of the coded probability of everything so far.
     """
 
     def __init__(self) -> None:
         self.bits = 0.0
         self._pieces: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
 
-    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
-        """Returns told, and remembers its pieces; raises ArdmError for a symbol that the model calls impossible."""
-        if told is None:
-            raise ArdmError("Encode needs the data: give truth to the walk")
-        start, width = intervals(_frequencies(logits), told.cpu().numpy())
+    def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
+        """Return target, and remember its intervals; raise ArdmError for a digit that the model calls impossible."""
+        if target is None:
+            raise ArdmError("Encode needs the data: pass truth to the walk")
+        start, width = intervals(integer_frequencies(prediction[sites]), target.cpu().numpy())
         if not width.all():
-            raise ArdmError(f"symbol {int(told[width.argmin()])} cannot be coded: the model calls it impossible")
+            raise ArdmError(f"symbol {int(target[width.argmin()])} cannot be coded: the model calls it impossible")
         self._pieces.append((start.astype(np.int32), width.astype(np.int32)))
         self.bits += float(PRECISION * len(width) - np.log2(width).sum())
-        return told
+        return target
 
     def finish(self, crc: int = 0) -> bytes:
-        """The stream; crc: 32 bits that the decoder finds at its end."""
+        """The stream.  crc: 32 bits that the decoder finds at its end."""
         encoder = Encoder()
         for start, width in self._pieces:
             encoder.push(start, width)
@@ -182,15 +135,16 @@ class Encode:
 
 
 class Decode:
-    """A bit stream, symbol after symbol; the inverse of Encode."""
+    """A bit stream, read symbol by symbol: the inverse of `Encode`."""
 
     def __init__(self, stream: bytes) -> None:
         self._decoder = Decoder(stream)
 
-    def __call__(self, logits: Tensor, lane: Tensor, told: Tensor | None) -> Tensor:
-        """(N,) symbols; raises CodecError where the stream ends."""
-        return torch.from_numpy(self._decoder.pop(_frequencies(logits))).to(logits.device)
+    def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
+        """(N,): digits; raises CodecError where the stream ends too early."""
+        symbols = self._decoder.pop(integer_frequencies(prediction[sites]))
+        return torch.from_numpy(symbols).to(sites.index.device)
 
     def finish(self) -> int:
-        """The 32 bits that the encoder was given; raises CodecError unless the stream ends here."""
+        """The 32 bits given to the encoder; raises CodecError unless the stream ends here."""
         return self._decoder.close()

@@ -1,55 +1,48 @@
-"""A side-by-side of codecs on the same items: sizes, rates, seconds and memory, as rows and as a table.
+"""Compare codecs on the same items: sizes, rates, seconds and memory, as rows and as a table.
 
     rows = [measure(codec, items) for codec in (*classical(items), ours("ardm -5", coder))]
     compared = Comparison(items, rows, facts())              .table() for people, .record() for JSON
 
-Read me first: peak memory is that of the whole process, so classical codecs are to be measured before a model of ours
-is made, which loads PyTorch.  Only Linux can tell it row by row.  Seconds depend on what else the machine does.
+Peak memory is that of the whole process, so measure the classical codecs before making one of our models, which loads
+PyTorch.  Only Linux can measure it row by row.  Seconds depend on what else the machine does.
 
-NumPy, no torch.
+NumPy, no PyTorch.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from ardm.bench.classical import Absent, Codec, Coding, same
+from ardm.bench.codec import Absent, Codec, Coding, same
+from ardm.bench.machine import forget_peak, peak_memory
 from ardm.codec import frames
 from ardm.codec.coder import ModelCoder
 from ardm.codec.container import Form
+from ardm.codec.engine import Engine
 from ardm.content import Content, Samples
 from ardm.errors import ModelMissing
-from ardm.files.single import Engine
 
 NOTHING = "–"
 """A cell without a number."""
 PEAK = "Peak memory: the most that the whole process held while a row was measured, libraries and models included."
-"""What the figure is."""
-_STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+"""Explains the figure."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a codec came to on all items, each coded alone, decoded and compared; or why there is nothing.
+    """One codec on all items, each coded alone, decoded and compared; or the reason why it was not measured.
 
-    calls, shared: as of a Codec.  sizes: bytes of each item's file.  framing: bytes of them, in all, that hold no
-    samples.  encoding, decoding: seconds an item.  peak, held: bytes of memory, at most and before, if they are known.
-    together: one file of all items, if it was asked for and can be; its seconds are those of all.
-    why: why nothing was measured.  failed: it should have been possible.
+    calls, shared: as in Codec.  sizes: bytes of each item's file.  framing: total bytes of them that hold no samples.
+    encoding, decoding: seconds an item.  peak, held: peak memory and memory before, in bytes; None if unknown.
+    together: all items in one file, if requested and possible, with the seconds for all of them.
+    why: the reason why nothing was measured.  failed: whether that is an error.
     """
 
     name: str
@@ -69,7 +62,7 @@ class Row:
 
     @property
     def bytes(self) -> int:
-        """Of all items."""
+        """Total size of all items."""
         return sum(self.sizes)
 
     @property
@@ -79,11 +72,11 @@ class Row:
 
 
 def ours(name: str, coder: frames.PartCoder[Any] | None) -> Codec:
-    """The codec of this package with a model and a number of calls; None: without a model, everything is stored."""
+    """Our codec with a model at a number of calls; None: without a model, by classical methods alone."""
 
     def models(identity: str, calls: int) -> frames.PartCoder[Any]:
         if coder is None or not coder.identity.startswith(identity) or coder.calls != calls:
-            raise ModelMissing(f"{name} wrote a file of another model, {identity}, with {calls} calls")
+            raise ModelMissing(f"{name} wrote a file for another model, {identity}, with {calls} calls")
         return coder
 
     def encode(content: Content) -> bytes:
@@ -111,16 +104,16 @@ def ours(name: str, coder: frames.PartCoder[Any] | None) -> Codec:
 
 
 def weights(coder: frames.PartCoder[Any]) -> int:
-    """Bytes of what a decoder must have of a model; 0 where nobody knows."""
+    """Bytes of the model that a decoder needs; 0 if unknown."""
     return sum(t.nbytes for t in coder.model.program.tensors.values()) if isinstance(coder, ModelCoder) else 0
 
 
 def at_levels(engine: Engine, levels: Sequence[int], item: Content) -> tuple[list[Codec], str]:
-    """Our codec at each level, of the model that an engine has for an item; or once, without a model, and why."""
+    """Our codec at each level with the engine's model for the item; or once without a model, and the reason."""
     made = []
     for level in levels:
         coder = replace(engine, level=level).coder(item)
-        refused = "no model is for this kind" if coder is None else coder.refuses(item)
+        refused = "no model codes this kind" if coder is None else coder.refuses(item)
         if refused:
             return [ours("ardm, no model", None)], refused
         made.append(ours(f"ardm -{level}", coder))
@@ -128,7 +121,7 @@ def at_levels(engine: Engine, levels: Sequence[int], item: Content) -> tuple[lis
 
 
 def bare(item: Content) -> Content:
-    """An item without what its file carries beside the samples, which no codec here is asked to keep."""
+    """The item without metadata, which no codec here has to keep."""
     return replace(item, about={}, origin="")
 
 
@@ -139,10 +132,10 @@ def measure(
     together: bool = False,
     done: Callable[[], object] = lambda: None,
 ) -> Row:
-    """One row.
+    """Measure one codec; an error in it becomes the reason of its row.
 
-    items: of one kind, bare.  own: it is a codec of ours.  together: also all items in one file.  done: called after
-    each item.  What goes wrong in a codec is its row's reason, and no error.
+    items: of one kind, bare.  own: whether the codec is ours.  together: also code all items as one file.
+    done: called after each item.
     """
     if isinstance(codec, Absent):
         return Row(codec.name, why=codec.why, ours=own)
@@ -151,13 +144,13 @@ def measure(
     if why:
         return replace(row, why=why)
     try:
-        codec.compress([_small(items[0])])  # what is loaded or compiled once is no matter of an item's time
+        codec.compress([_small(items[0])])  # warm up: loading and compiling do not count
         known = not codec.outside and forget_peak()
         held = peak_memory() if known else None
         coding = codec.compress(items, done)
         peak = peak_memory() if known else None
         whole = codec.together(items) if together else None
-    except Exception as error:  # of one codec; it says nothing about the others
+    except Exception as error:  # one codec failed; go on with the others
         return replace(row, why=f"failed: {str(error) or type(error).__name__}", failed=True)
     count = len(items)
     return replace(
@@ -173,7 +166,7 @@ def measure(
 
 
 def _small(item: Content) -> Content:
-    """A corner of an item: enough to wake a codec up."""
+    """A corner of an item, for warming up."""
     x = item.samples
     side = 32 if x.shape[1] > 1 else 1024
     return replace(item, samples=x[:, :side, :side])
@@ -184,7 +177,7 @@ def _small(item: Content) -> Content:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows on items, and what else is to be known.  facts: see `facts`."""
+    """The rows for some items.  facts: see `machine.facts`."""
 
     items: Sequence[Content]
     rows: Sequence[Row]
@@ -192,12 +185,12 @@ class Comparison:
 
     @property
     def samples(self) -> int:
-        """Of all items, at least 1."""
+        """Samples of all items, at least 1."""
         return max(1, sum(item.samples.size for item in self.items))
 
     @property
     def raw_bytes(self) -> int:
-        """What the samples take."""
+        """Bytes of the samples."""
         return sum(item.raw_bytes for item in self.items)
 
     @property
@@ -207,7 +200,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """What was measured."""
+        """A line about the items."""
         kinds = {"bytes": "item", "image": "picture", "audio": "sound", "array": "array"}
         noun = kinds[self.items[0].kind.name.lower()] + "s" * (len(self.items) != 1)
         return (
@@ -215,20 +208,20 @@ class Comparison:
         )
 
     def rate(self, size: float) -> float:
-        """Bytes in all as bits a sample."""
+        """Convert total bytes to bits a sample."""
         return 8 * size / self.samples
 
     def error(self, row: Row) -> float:
-        """The standard error of a row's mean rate over items; nan for a single one."""
+        """Standard error of a row's mean rate over items, in bits a sample; nan for a single item."""
         rates = [8 * s / max(1, item.samples.size) for s, item in zip(row.sizes, self.items, strict=True)]
         return float(np.std(rates, ddof=1) / math.sqrt(len(rates))) if len(rates) > 1 else math.nan
 
     def to_best(self, row: Row) -> float:
-        """Size divided by that of the smallest classical codec: below 1 is smaller; nan if there is none."""
+        """Size relative to the smallest classical codec: below 1 is smaller; nan if there is none."""
         return row.bytes / self.best.bytes if self.best and self.best.bytes else math.nan
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Heads and cells; a row without numbers has its reason in the second cell, and no more."""
+        """Headings and cells; a row that was not measured has two cells, its name and the reason."""
         shared, whole = any(row.shared for row in self.rows), any(row.together is not None for row in self.rows)
         heads = ["codec", "bytes", "bits/sample", "headerless", "to best classical", "encode", "decode", "peak memory"]
         heads += ["shared data"] * shared + ["all in one", "encode", "decode"] * whole
@@ -257,11 +250,11 @@ class Comparison:
         return cells
 
     def versions(self) -> list[str]:
-        """Of everything that was measured."""
+        """The versions of all measured codecs."""
         return list(dict.fromkeys(row.version for row in self.rows if row.measured and row.version))
 
     def record(self) -> dict[str, Any]:
-        """Everything, as JSON holds it: nan is null."""
+        """All figures for JSON; nan becomes null."""
         return {
             "kind": self.items[0].kind.name.lower(),
             "items": len(self.items),
@@ -298,7 +291,7 @@ class Comparison:
 
 
 def seconds(time: float) -> str:
-    """A duration in three digits."""
+    """Format a duration with three digits."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if time >= size:
             return f"{time / size:.3g} {unit}" if time < 999.5 * size else f"{time / size:.0f} {unit}"
@@ -306,14 +299,14 @@ def seconds(time: float) -> str:
 
 
 def markdown(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A table; short rows are filled up."""
+    """Format a Markdown table; short rows are padded."""
     rule = ["---", *["---:"] * (len(heads) - 1)]
     rows = [heads, rule, *([*row, *[""] * (len(heads) - len(row))] for row in cells)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 def plain(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A table in columns of spaces; a reason may run across."""
+    """Format a table with aligned columns; a reason may span several."""
     full = [row for row in (heads, *cells) if len(row) == len(heads)]
     widths = [max(len(row[i]) for row in full) for i in range(len(heads))]
     widths[0] = max(len(row[0]) for row in (heads, *cells))
@@ -324,60 +317,3 @@ def plain(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
         else:
             lines.append("  ".join([f"{row[0]:{widths[0]}}", *map(str.rjust, row[1:], widths[1:])]))
     return "\n".join(lines)
-
-
-# --- the machine ------------------------------------------------------------------------------------------------------
-
-
-def facts(threads: int = 0) -> dict[str, Any]:
-    """Date, machine and versions, for whoever reads figures later.  threads: those that codecs may use; 0: all."""
-    return {
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "threads": threads or os.cpu_count(),
-            "system": f"{platform.system()} {platform.release()}",
-        },
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in ("ardm", "numpy", "torch")}},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def forget_peak() -> bool:
-    """Give back what is free, and have the system measure peak memory anew; whether it can."""
-    gc.collect()
-    with suppress(OSError, TypeError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # of glibc
-    try:
-        _REFERENCES.write_text("5")
-    except OSError:
-        return False
-    return peak_memory() is not None
-
-
-def peak_memory() -> int | None:
-    """The most memory that this process has held since it was last forgotten, in bytes; None where nobody knows."""
-    try:
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    return None

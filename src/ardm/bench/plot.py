@@ -1,4 +1,4 @@
-"""A picture of a comparison: bits a sample against seconds, our levels as a line beside the classical codecs."""
+"""Plot a comparison: bits a sample against seconds; our levels are a line beside the classical codecs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OURS, THEIRS, TEXT, GRID = "#c2410c", "#33608c", "#333333", "#e4e4e4"
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, bottom, right, top, in points."""
 _LINE = 10.5
-"""Points between two labels, one above the other."""
+"""Points between two lines of labels."""
 
 
 def draw(compared: Comparison, path: Path) -> None:
-    """Two panels, time to encode and to decode an item (logarithmic), with one scale of rates."""
+    """Save two panels with a common scale of rates: logarithmic time to encode and to decode an item."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def draw(compared: Comparison, path: Path) -> None:
             axes.set_xlabel(f"time to {what} an item", color=TEXT)
         panels[0].set_ylabel("bits a sample, headers included: lower is smaller", color=TEXT)
         figure.suptitle(textwrap.fill(compared.title, 110), fontsize=10, color=TEXT)
-        figure.canvas.draw()  # fixes the layout that labels are placed in
+        figure.canvas.draw()  # fixes the layout before labels are placed
         for axes, what in zip(panels, ("encode", "decode"), strict=True):
             _label(axes, compared, rows, [_time(row, what) for row in rows])
         figure.savefig(path, dpi=figure.dpi)
@@ -56,7 +56,7 @@ def _points(axes: Any, compared: Comparison, rows: Sequence[Row], times: Sequenc
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda t, place: seconds(t))
     low, high = min(times), max(times)
-    axes.set_xlim(low / 2, high * 8)  # room for the last labels, which stand to the right of their points
+    axes.set_xlim(low / 2, high * 8)  # room for labels to the right of the last points
     axes.margins(y=0.08)
     axes.grid(color=GRID, lw=0.7, zorder=0)
     axes.set_axisbelow(True)
@@ -65,7 +65,7 @@ def _points(axes: Any, compared: Comparison, rows: Sequence[Row], times: Sequenc
 
 
 def _label(axes: Any, compared: Comparison, rows: Sequence[Row], times: Sequence[float]) -> None:
-    """Each name beside its point; names that would lie on one another or on a point are moved apart."""
+    """Write each name beside its point, and move names that would overlap another name or a point."""
     from matplotlib.patheffects import withStroke
 
     scale = 72 / axes.figure.dpi
@@ -110,7 +110,7 @@ def _box(x: float, y: float, width: float) -> Box:
 
 
 def _free(x: float, y: float, width: float, inside: tuple[float, float], taken: Sequence[Box]) -> tuple[float, float]:
-    """The nearest place for a label, in points from its point: to the right, the left, above or below."""
+    """The nearest free offset for a label, in points: to the right, to the left, above or below."""
     steps = [sign * k * _LINE / 4 for k in range(40) for sign in (1, -1)]
     places = [(dx, dy) for dy in steps for dx in (7.0, -7.0 - width, -width / 2)]
     for dx, dy in sorted(places, key=lambda place: abs(place[1]) + (0 if place[0] > 0 else 6)):

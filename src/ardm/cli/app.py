@@ -180,7 +180,8 @@ def _in_classes_of(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> torch.Te
 
 def _source(bundle: Bundle, name: str, folder: Path | None, changes: list[str]) -> DataConfig:
     """The data of the model's recipe, or of another name, with changes."""
-    from ardm.train.recipe import DataConfig, Recipe, from_values, override
+    from ardm.settings import from_values, override
+    from ardm.train.recipe import DataConfig, Recipe
 
     known = bundle.card.get("recipe")
     values: dict[str, Any] = {} if name or not isinstance(known, dict) else dict(known.get("data", {}))

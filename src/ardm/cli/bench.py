@@ -17,17 +17,19 @@ from rich.text import Text
 
 from ardm import formats
 from ardm.atomic import reasons, refuse_source, refuse_target, write_whole
-from ardm.bench.classical import Absent, Codec, classical, cut, others
-from ardm.bench.compare import PEAK, Comparison, Row, at_levels, bare, facts, markdown, measure, plain
+from ardm.bench.classical import classical, cut, others
+from ardm.bench.codec import Absent, Codec
+from ardm.bench.compare import PEAK, Comparison, Row, at_levels, bare, markdown, measure, plain
+from ardm.bench.machine import facts
 from ardm.bench.plot import ENDINGS, draw
 from ardm.cli.batch import bytes_of
 from ardm.cli.console import console, dump, errors, fail, guard, live, note, say, show
 from ardm.codec.coder import model as known_model
+from ardm.codec.engine import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import PIXELS, Budget, amount, mebibytes, storing
 from ardm.files.paths import ENDING
-from ardm.files.single import Engine
 
 LEVELS = range(1, 10)
 SHARED = "Shared data: bytes that both sides need besides, once for all files: a dictionary, other files, a model."

@@ -124,7 +124,8 @@ def _items(bundle: Bundle, changes: list[str], count: int, shown: bool) -> Tenso
     import torch
 
     from ardm import api, data
-    from ardm.train.recipe import Recipe, from_values, override
+    from ardm.settings import from_values, override
+    from ardm.train.recipe import Recipe
 
     known = bundle.card.get("recipe")
     if not isinstance(known, dict):

@@ -12,7 +12,8 @@ from ardm.cli.console import say
 from ardm.codec import frames
 from ardm.codec.frames import FrameInfo
 from ardm.files.limits import UNLIMITED, refuse_foreign
-from ardm.files.single import described, is_ours, overview
+from ardm.files.paths import is_ours
+from ardm.files.results import described, overview
 
 
 def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,10 @@ from torch import Tensor
 
 from ardm.data.base import Dataset, Files, Folder, counted, files_in, survey
 from ardm.errors import ArdmError, out_of_memory
-from ardm.formats import flac, wav
-from ardm.formats.common import Kept, Read
+from ardm.formats import ENDINGS, FORMATS, MAX_SAMPLES, KeepBytes
 
 CLASSES = 1 << 16
-_READERS: dict[str, Callable[[bytes, bool], Read]] = {".wav": wav.read, ".flac": flac.read}
+_ENDINGS = FORMATS["wav"].endings + FORMATS["flac"].endings
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
     Raises ArdmError, naming the file, for what cannot be read or has other samples.
     """
     try:
-        content = _READERS[path.suffix.lower()](path.read_bytes(), True).content
-    except Kept as reason:
+        content = FORMATS[ENDINGS[path.suffix.lower()]].read(path.read_bytes(), True, MAX_SAMPLES).content
+    except KeepBytes as reason:
         raise ArdmError(f"{path} cannot be read as sound: {reason}") from None
     except OSError as error:
         raise ArdmError(f"cannot read {path}: {error}") from error
@@ -124,6 +123,6 @@ def sounds(
 def sound_clips(folder: Folder, split: str | None = None, rate: int | None = None) -> Clips:
     """The whole clips of `sounds`."""
     root = Path(folder).expanduser()
-    paths = files_in(root, _READERS, "sounds", split)
+    paths = files_in(root, _ENDINGS, "sounds", split)
     clips, own = read_clips(paths, rate)
-    return Clips(clips, own, [], survey(root, paths, lambda path: path.suffix.lower() in _READERS, "sounds"))
+    return Clips(clips, own, [], survey(root, paths, lambda path: path.suffix.lower() in _ENDINGS, "sounds"))

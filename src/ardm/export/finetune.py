@@ -17,7 +17,8 @@ from ardm.errors import ArdmError
 from ardm.export.convert import Fixed, Precision, Scales, measured
 from ardm.export.quantise import faked
 from ardm.model import Model
-from ardm.train.recipe import Recipe, from_values, override
+from ardm.settings import from_values, override
+from ardm.train.recipe import Recipe
 from ardm.train.trainer import Progress, Trainer
 
 NAME = "scales.safetensors"

@@ -1,16 +1,18 @@
-"""Files of the world to contents and back: every sample comes back as it was, or the file byte for byte.
+"""Files of other formats to contents and back: every sample comes back, or the whole file byte for byte.
 
-    bmp, ppm, wav, npy, tiff (uncompressed, one page)   byte for byte, whatever stands around the samples: `ranges`
-    png   1 to 16 bits, palettes; chunks as they came   webp  lossless ones; profile, EXIF, XMP
-    flac  8 and 16 bits; tags, pictures, seek tables    all others, and what cannot be read exactly: bytes
+    bmp, ppm, wav, npy, tiff (uncompressed, one page)   byte for byte, with all bytes around the samples: `ranges`
+    png   1 to 16 bits, palettes; all chunks in order   webp  lossless; profile, EXIF, XMP
+    flac  8 and 16 bits; tags, pictures, seek tables    anything else, and what cannot be decoded exactly: bytes
 
-PNG, WebP and FLAC are written anew.  Their readers account for every byte: it is a sample, or kept, or follows from the
-rest (lengths, checksums, how samples were compressed or interlaced), or the file is kept as it is.
+PNG, WebP and FLAC files are written anew.  Their readers account for every byte: it is a sample, or is kept, or follows
+from the rest (lengths, checksums, the choices of the compressor, interlacing); otherwise the file is kept byte for byte.
 
-What is kept beside the samples stands in about: "icc", "exif", "xmp" as they are in all formats; "palette", "alpha",
-"depth" (of pictures with 1, 2 or 4 bits); "png", "webp", "flac" what only that format knows; "head", "gaps" and "tail",
-the bytes around the samples where they are not what everyone writes.  Samples are what one sees, but for those of a
-palette, which are its indices: see `shown`.  An orientation is kept and never applied.  NumPy and Pillow, no torch.
+about holds what is kept beside the samples: "icc", "exif" and "xmp" unchanged, for all formats; "palette", "alpha" and
+"depth" (pictures of 1, 2 or 4 bits); "png", "webp" and "flac" for that format alone; "head", "gaps" and "tail" for bytes
+around the samples that differ from a freshly written file.  Samples are what one sees, except palette indices (`shown`).
+EXIF orientation is kept and never applied.  NumPy and Pillow; no PyTorch.
+
+A new format is one module here, which defines FORMAT, and its name at the end of `content.ORIGINS`.
 """
 
 from __future__ import annotations
@@ -19,24 +21,29 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from io import BytesIO
 from types import MappingProxyType
+from typing import BinaryIO
 
 from ardm.codec.container import MAX_ABOUT
-from ardm.content import Content, Kind
+from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, out_of_memory
-from ardm.formats import bmp, flac, npy, png, ppm, tiff, wav, webp
-from ardm.formats.claims import Claim, claim
-from ardm.formats.common import ALLOWED, MAX_SAMPLES, Kept, Read, guarded, image, kept, shown
+from ardm.formats import npy, tiff
+from ardm.formats.claims import Claim, claim_at
+from ardm.formats.common import MAX_SAMPLES, FileFormat, KeepBytes, Read, guarded, image, kept, shown
 from ardm.formats.npy import items, joined
 
 __all__ = [
     "BYTE_FOR_BYTE",
     "ENDINGS",
+    "FORMATS",
     "MAX_SAMPLES",
     "PACKED",
     "Claim",
+    "FileFormat",
     "Gate",
+    "KeepBytes",
     "Read",
     "claim",
     "items",
@@ -47,75 +54,75 @@ __all__ = [
     "sniff",
 ]
 
-ENDINGS: Mapping[str, str] = MappingProxyType(
-    {
-        ".png": "png", ".webp": "webp", ".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff", ".ppm": "ppm", ".pgm": "ppm",
-        ".pnm": "ppm", ".wav": "wav", ".flac": "flac", ".npy": "npy",
-    }
-)  # fmt: skip
-"""Formats by the endings of names."""
-
-PACKED = ("jpeg", "gif")
-"""Formats that are known, and never read."""
-Gate = Callable[[Claim, int], str]
-"""From what a file claims and its size: why it is not read, or ""."""
-
-_STARTS = (
-    (rb"\x89PNG\r\n\x1a\n", "png"),
-    (rb"RIFF....WEBP", "webp"),
-    (rb"BM.{4}\0\0\0\0.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "bmp"),
-    (rb"II[*+]\0|MM\0[*+]", "tiff"),
-    (rb"P[1-7]\s\s*[#0-9W]|P[Ff]\s\s*[0-9]", "ppm"),
-    (rb"(RIFF|RIFX|RF64)....WAVE", "wav"),
-    (rb"fLaC", "flac"),
-    (rb"\x93NUMPY", "npy"),
-    (rb"\xff\xd8\xff", "jpeg"),
-    (rb"GIF8[79]a", "gif"),
+FORMATS: Mapping[str, FileFormat] = MappingProxyType(
+    {name: import_module(f"ardm.formats.{name}").FORMAT for name in ORIGINS if name}
 )
-_MODULES = {"png": png, "webp": webp, "bmp": bmp, "tiff": tiff, "ppm": ppm, "wav": wav, "flac": flac, "npy": npy}
-BYTE_FOR_BYTE = ("bmp", "ppm", "wav", "npy", "tiff")
-"""Formats whose files come back as they were; of the others the samples, and all that is kept besides."""
+"""All formats by name."""
+ENDINGS: Mapping[str, str] = MappingProxyType(
+    {end: format.name for format in FORMATS.values() for end in format.endings}
+)
+"""Names of formats by the endings of file names."""
+BYTE_FOR_BYTE = tuple(name for name, format in FORMATS.items() if format.byte_for_byte)
+"""Formats whose files come back unchanged; of the others the samples and all metadata come back."""
+PACKED = ("jpeg", "gif")
+"""Formats that are recognised but never decoded."""
+Gate = Callable[[Claim, int], str]
+"""Decides from a file's claim and size whether to decode it: the reason not to, or ""."""
+
+_STARTS = {
+    **{name: format.start for name, format in FORMATS.items()},
+    "jpeg": rb"\xff\xd8\xff",
+    "gif": rb"GIF8[79]a",
+}
 _DEFAULT = {Kind.IMAGE: "png", Kind.AUDIO: "wav", Kind.ARRAY: "npy"}
 _SOUNDS = ("wav", "flac")
 _WORDS = {Kind.IMAGE: "a picture", Kind.AUDIO: "sound", Kind.ARRAY: "an array"}
 
 
 def sniff(head: bytes) -> str:
-    """The format of a file by its first 64 bytes: one that contents come in, "jpeg", "gif", or "" if none is known."""
-    return next((name for start, name in _STARTS if re.match(start, head, re.DOTALL)), "")
+    """Recognise a format by the first 64 bytes of a file: a key of FORMATS, "jpeg", "gif", or "" if unknown."""
+    return next((name for name, start in _STARTS.items() if re.match(start, head, re.DOTALL)), "")
+
+
+def claim(file: BinaryIO, format: str, end: int | None = None) -> Claim | None:
+    """The size that a file of this format claims in its header; None if there is no telling.
+
+    end: the length of the file, if only its beginning is at hand.  The position of `file` is restored.
+    """
+    return claim_at(file, FORMATS[format].claim, end) if format in FORMATS else None
 
 
 def read(data: bytes, name: str = "", strip: bool = False, gate: Gate | None = None) -> Read:
-    """A file as a content; strip: without what it carries besides samples.  Raises nothing for what the data are.
+    """A file to a content; strip: drop all but the samples.  Any bytes will do: what is not decoded is kept.
 
-    name: of the file; where its ending says something else than its bytes, a note says so.
-    gate: asked before anything is decoded; what it refuses is kept byte for byte.
-    MemoryError is not what the data are, and is raised.
+    name: of the file; a note says if its ending contradicts its bytes.
+    gate: called before anything is decoded; a file that it refuses is kept byte for byte.
+    Raises MemoryError alone.
     """
     looks = sniff(data[:64])
     if looks in PACKED:
         return kept(data, f"{looks.upper()} pictures are already compressed")
     if not looks:
-        said = next((format for ending, format in ENDINGS.items() if name.lower().endswith(ending)), "")
-        return kept(data, f"not the {said.upper()} file that its name says") if said and data else _plain(data)
+        expected = next((format for ending, format in ENDINGS.items() if name.lower().endswith(ending)), "")
+        if expected and data:
+            return kept(data, f"not the {expected.upper()} file that its name says")
+        return Read(Content.of_bytes(data))
     claimed = None if gate is None else claim(BytesIO(data), looks)
     if gate is not None and claimed is not None and (refusal := gate(claimed, len(data))):
         return kept(data, f"{looks.upper()}: {refusal}")
-    allowed = ALLOWED.set(MAX_SAMPLES if gate is None else _allowed(claimed, gate, len(data)))
+    most = MAX_SAMPLES if gate is None else _most(claimed, gate, len(data))
     try:
         with guarded():
-            found = _MODULES[looks].read(data, strip)
-    except Kept as why:
+            found = FORMATS[looks].read(data, strip, most)
+    except KeepBytes as why:
         return kept(data, f"{looks.upper()}: {why}")
-    finally:
-        ALLOWED.reset(allowed)
     if sum(len(key) + len(value) + 16 for key, value in found.content.about.items()) > MAX_ABOUT:
         return kept(data, f"{looks.upper()}: it carries more than {MAX_ABOUT} bytes besides its samples")
     return found
 
 
-def _allowed(claimed: Claim | None, gate: Gate, size: int) -> int:
-    """Samples that a reader may allocate for a file of this size: those it claims, or, if it does not say, all that pass."""
+def _most(claimed: Claim | None, gate: Gate, size: int) -> int:
+    """Samples that a reader may allocate: those claimed, or if the claim is open, as many as the gate lets pass."""
     if claimed is None:
         return 0
     if not claimed.open:
@@ -125,36 +132,37 @@ def _allowed(claimed: Claim | None, gate: Gate, size: int) -> int:
     return passed * claimed.channels
 
 
-def _plain(data: bytes) -> Read:
-    return Read(Content.of_bytes(data))
-
-
 def render(content: Content, format: str = "") -> bytes:
-    """A content as a file; format: by default that in which it came, or PNG, WAV or .npy.
+    """A content to a file; format: by default the one it came in, or PNG, WAV or .npy.
 
-    Raises ArdmError where the format cannot hold it, saying why.
+    Raises ArdmError, with the reason, if the format cannot hold it.
     """
     if content.kind == Kind.BYTES:
         if format in ("", content.origin):
             return content.samples.tobytes()
         raise ArdmError(f"these are plain bytes, which cannot be written as {format}")
     format = format or content.origin or _DEFAULT[content.kind]
-    if format not in _MODULES:
-        raise ArdmError(f"format must be one of {', '.join(_MODULES)}; got {format!r}")
+    if format not in FORMATS:
+        raise ArdmError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
     if content.kind == Kind.ARRAY and format != "npy":
         content = npy.picture(content)
     if format != "npy" and (content.kind == Kind.AUDIO) != (format in _SOUNDS):
         raise ArdmError(f"{format} cannot hold {_WORDS[content.kind]}")
     try:
-        if "palette" in content.about and format not in ("png", content.origin):
-            rest = {key: value for key, value in content.about.items() if key in ("icc", "exif", "xmp")}
-            content = image(shown(content), "", rest)
-        if content.origin == "tiff" and format != "tiff" and "head" in content.about:
-            content = replace(content, about={**content.about, **tiff.carried(tiff.render(content))})
-        return _MODULES[format].render(content)
+        return FORMATS[format].render(_translated(content, format))
     except ArdmError:
         raise
-    except Exception as error:  # about blocks come from files that others made
+    except Exception as error:  # the about blocks come from files that others made
         if out_of_memory(error):
             raise MemoryError from error
-        raise ArdmError(f"this cannot be written as {format}: what it keeps besides samples is damaged") from error
+        raise ArdmError(f"this cannot be written as {format}: the metadata it keeps is damaged") from error
+
+
+def _translated(content: Content, format: str) -> Content:
+    """Expand a palette, and take profile and XMP out of a TIFF, for formats that cannot hold them as they are."""
+    if "palette" in content.about and format not in ("png", content.origin):
+        rest = {key: value for key, value in content.about.items() if key in ("icc", "exif", "xmp")}
+        content = image(shown(content), "", rest)
+    if content.origin == "tiff" and format != "tiff" and "head" in content.about:
+        content = replace(content, about={**content.about, **tiff.carried(tiff.FORMAT.render(content))})
+    return content

@@ -1,6 +1,6 @@
-"""BMP of 1, 4, 8, 24 and 32 bits, uncompressed; byte for byte.
+"""BMP: uncompressed, 1, 4, 8, 24 or 32 bits, byte for byte.
 
-The fourth byte of 32 bits is an alpha unless it is zero everywhere; then there are three planes.
+The fourth byte of 32 bits is alpha, unless it is zero everywhere; then the picture has three channels.
 """
 
 from __future__ import annotations
@@ -8,14 +8,26 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
 from ardm.formats import ranges
-from ardm.formats.common import Kept, admit, image, indices, narrow, pack, pixels, planes, unpack, widen
+from ardm.formats.claims import Claim, Part
+from ardm.formats.common import (
+    MAX_SAMPLES,
+    KeepBytes,
+    admit,
+    image,
+    indices,
+    narrow,
+    pack,
+    pixels,
+    planes,
+    unpack,
+    widen,
+)
 
 _RAMP = bytes(value for grey in range(256) for value in (grey, grey, grey, 0))
 _MASKS = struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)
@@ -28,7 +40,7 @@ def _stride(width: int, bits: int) -> int:
 
 @dataclass(frozen=True)
 class _Placed:
-    """What a header says; top: whether the first row is at the top; palette: RGB, three bytes a colour, of 1 to 8 bits."""
+    """The header.  top: whether the first row is the top one.  palette: RGB, three bytes a colour, up to 8 bits."""
 
     height: int
     width: int
@@ -52,14 +64,14 @@ class _Placed:
         return image(x if self.top else x[:, ::-1], "bmp", about)
 
     def _indexed(self, index: Samples) -> tuple[Samples, dict[str, bytes]]:
-        """Samples (1, H, W) and what about says of them."""
+        """Samples (1, H, W) and the entries of about that describe them."""
         bits = self.bits
         ramp = bytes(255 * k // ((1 << bits) - 1) for k in range(1 << bits) for _ in range(3))
         about = {"depth": bytes([bits])} if bits < 8 else {}
         if self.palette == ramp:
             return widen(index[None], bits), about
         if index.max() >= len(self.palette) // 3:
-            raise Kept("it has pixels without a colour")
+            raise KeepBytes("it has pixels without a colour")
         return index[None], {**about, "palette": self.palette}
 
     def encode(self, content: Content) -> bytes:
@@ -77,36 +89,36 @@ class _Placed:
         return np.pad(rows, ((0, 0), (0, _stride(self.width, self.bits) - rows.shape[1]))).tobytes()
 
 
-class _Format:
+class _Layout:
     origin = "bmp"
 
-    def describe(self, data: bytes) -> _Placed:
+    def describe(self, data: bytes, most: int = MAX_SAMPLES) -> _Placed:
         begin = struct.unpack_from("<I", data, 10)[0]
         head = data[:begin]
         size, width, height, _, bits, method = struct.unpack_from("<IiiHHI", head, 14)
         if size < 40:
-            raise Kept("its header is of a kind that is not read")
+            raise KeepBytes("its header has an unsupported version")
         if method == 3 and bits == 32:
             masks = head[54:70] if size > 52 else head[54:66] + bytes(4)
             if masks[:12] != _MASKS or masks[12:] not in (b"", bytes(4), b"\0\0\0\xff"):
-                raise Kept("its colours are arranged in a way that is not read")
+                raise KeepBytes("its channels have an unsupported order")
         elif method or bits not in (1, 4, 8, 24, 32):
-            raise Kept(
-                f"only uncompressed ones of 1, 4, 8, 24 and 32 bits are read; it has {bits} bits, method {method}"
+            raise KeepBytes(
+                f"only uncompressed files of 1, 4, 8, 24 and 32 bits are read; it has {bits} bits, method {method}"
             )
-        admit(max(1, bits // 8), abs(height), width)
+        admit(max(1, bits // 8), abs(height), width, most)
         if begin < 54:
-            raise Kept("it ends early")
+            raise KeepBytes("it ends early")
         return _Placed(abs(height), width, bits, height < 0, begin, _palette(head, bits) if bits <= 8 else b"")
 
     def size(self, content: Content) -> int:
         _, height, width = content.shape
         return height * _stride(width, _bits(content))
 
-    def anew(self, content: Content) -> tuple[bytes, bytes]:
+    def fresh(self, content: Content) -> tuple[bytes, bytes]:
         channels, height, width = content.shape
         if content.wide or channels not in (1, 3, 4) or max(height, width) >= 1 << 31:
-            raise ArdmError(f"bmp holds grey, RGB or RGBA of 8 bits; the picture has {channels} planes, "
+            raise ArdmError(f"bmp holds grey, RGB or RGBA of 8 bits; the picture has {channels} channels, "
                             f"{content.samples.dtype}")  # fmt: skip
         about, bits = _own(content), 8 * channels if channels > 1 else _depth(content)
         table = _RAMP if bits == 8 else b"\0\0\0\0\xff\xff\xff\0" if bits == 1 else b""
@@ -127,26 +139,31 @@ def _palette(head: bytes, bits: int) -> bytes:
     count = struct.unpack_from("<I", head, 46)[0] or 1 << bits
     table = head[14 + size : 14 + size + 4 * count]
     if count > 1 << bits or len(table) < 4 * count:
-        raise Kept("its palette is damaged")
+        raise KeepBytes("its palette is damaged")
     return np.frombuffer(table, np.uint8).reshape(-1, 4)[:, 2::-1].tobytes()
 
 
 def _own(content: Content) -> Mapping[str, bytes]:
-    """What BMP takes of about: two bits are written as eight."""
+    """The entries of about that BMP can hold: 2 bits are written as 8."""
     return {} if content.about.get("depth") == b"\2" else content.about
 
 
 def _depth(content: Content) -> int:
-    """Bits of a pixel of one plane."""
+    """Bits of a pixel of one channel."""
     return _own(content)["depth"][0] if "depth" in _own(content) else 8
 
 
 def _bits(content: Content) -> int:
-    """Bits of a pixel: by the header where it was kept, since pixels of 32 bits may show three planes."""
+    """Bits of a pixel: from the header if it was kept, because pixels of 32 bits may have three channels."""
     if content.origin == "bmp" and "head" in content.about:
         return int(struct.unpack_from("<H", content.about["head"], 28)[0])
     return _depth(content) if content.shape[0] == 1 else 8 * content.shape[0]
 
 
-read = partial(ranges.read, _Format())
-render = partial(ranges.render, _Format())
+def _claim(part: Part) -> Claim:
+    width, height, _, bits = struct.unpack("<iiHH", part(18, 12))
+    return Claim("bmp", max(1, bits // 8), abs(height), abs(width), min(bits, 8))
+
+
+_START = rb"BM.{4}\0\0\0\0.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"
+FORMAT = ranges.file_format(_Layout(), (".bmp",), _START, _claim)

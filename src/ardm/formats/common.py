@@ -1,15 +1,15 @@
-"""What the readers and writers of all formats share: what reading gives, reasons to keep a file as it is, palettes.
+"""Shared by all formats: the description of a format, the result of reading, palettes and packed bits.
 
-Samples of pictures are what one sees: grey, grey and alpha, RGB or RGBA, 0 black.  Only where about has a "palette"
-(RGB, three bytes a colour; "alpha", a byte each, for the first of them) are they its indices, one plane; `shown` makes
-colours of them.  Indices take half the bytes of colours, with a model of photographs too: it knows nothing of palettes.
+The samples of a picture are what one sees: grey, grey and alpha, RGB or RGBA, with 0 for black.  One exception: if about
+has a "palette" (RGB, three bytes a colour; "alpha", one byte each for the first colours), the samples are one plane of
+indices into it, and `shown` looks the colours up.  Indices compress to half the bytes of colours, even with a model of
+photographs, which knows nothing of palettes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,37 +18,35 @@ from numpy.typing import NDArray
 
 from ardm.content import MAX_CHANNELS, Content, Kind, Samples
 from ardm.errors import ArdmError, out_of_memory
+from ardm.formats.claims import ClaimReader
 
 MAX_SAMPLES = 1 << 30
-"""Samples of a file that is read as a picture, sound or array; larger ones are kept byte for byte."""
-
-ALLOWED: ContextVar[int] = ContextVar("ALLOWED", default=MAX_SAMPLES)
-"""Samples that a reader may allocate: less than MAX_SAMPLES while a file is read under limits."""
+"""Most samples of a file that is decoded; a larger file is kept byte for byte."""
 
 
-class Kept(Exception):  # noqa: N818
-    """Why a file is kept byte for byte, in a few words."""
+class KeepBytes(Exception):  # noqa: N818
+    """The file cannot be decoded exactly, so it is kept byte for byte; the message is the reason in a few words."""
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Whatever a parser stumbles over is the file's fault: Kept.  Memory that is not there never is."""
+    """Turn whatever a parser raises into KeepBytes: the file is damaged.  Running out of memory stays MemoryError."""
     try:
         yield
-    except Kept:
+    except KeepBytes:
         raise
     except Exception as error:
         if out_of_memory(error):
             raise MemoryError from error
-        raise Kept("it is damaged") from error
+        raise KeepBytes("it is damaged") from error
 
 
 @dataclass(frozen=True)
 class Read:
     """A file as a content.
 
-    notes: what a person should know, short sentences.
-    dropped: what restoring will not bring back; if there is anything, the source should not be deleted.
+    notes: short sentences for the user.
+    dropped: what restoring will not bring back; the source should not be deleted if there is anything.
     """
 
     content: Content
@@ -56,22 +54,43 @@ class Read:
     dropped: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class FileFormat:
+    """A file format.  Its module defines one as FORMAT; its name is one of `content.ORIGINS`.
+
+    endings: of file names.
+    start: a regular expression that matches the first bytes (up to 64) of a file.
+    claim: reads the size from the header, before anything is allocated.
+    read: (file, strip, most samples) to a content; raises KeepBytes.  strip: drop what is not a sample.
+    render: a content to a file; raises ArdmError where the format cannot hold it.
+    byte_for_byte: whether files come back with every byte; otherwise the samples and all metadata come back.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    start: bytes
+    claim: ClaimReader
+    read: Callable[[bytes, bool, int], Read]
+    render: Callable[[Content], bytes]
+    byte_for_byte: bool = False
+
+
 def kept(data: bytes, why: str) -> Read:
-    """A file that stays as it is."""
+    """A file kept as its bytes."""
     return Read(Content.of_bytes(data), (f"{why}: kept byte for byte",))
 
 
-def admit(channels: int, height: int, width: int) -> None:
-    """Kept for a size that is not read; called before anything is allocated for it."""
+def admit(channels: int, height: int, width: int, most: int = MAX_SAMPLES) -> None:
+    """Raise KeepBytes for a size that is not decoded; call it before allocating.  most: samples, after the claim."""
     if min(channels, height, width) < 1:
-        raise Kept("it has no samples")
+        raise KeepBytes("it has no samples")
     if channels > MAX_CHANNELS:
-        raise Kept(f"it has {channels} channels, more than {MAX_CHANNELS}")
+        raise KeepBytes(f"it has {channels} channels, more than {MAX_CHANNELS}")
     samples = channels * height * width
     if samples > MAX_SAMPLES:
-        raise Kept(f"it claims {samples} samples, more than {MAX_SAMPLES}")
-    if samples > ALLOWED.get():
-        raise Kept("its header is not where it should be")
+        raise KeepBytes(f"it claims {samples} samples, more than {MAX_SAMPLES}")
+    if samples > most:
+        raise KeepBytes("its header is not where it should be")
 
 
 def image(samples: Samples, origin: str, about: Mapping[str, bytes]) -> Content:
@@ -93,7 +112,7 @@ def pixels(x: Samples) -> NDArray[Any]:
 
 
 def colours(about: Mapping[str, bytes]) -> NDArray[np.uint8]:
-    """The palette in about as (n, 1), (n, 3) or (n, 4): grey, RGB or RGBA, whichever is enough."""
+    """The palette in about as (n, 1), (n, 3) or (n, 4): grey, RGB or RGBA, the fewest channels that hold it."""
     table = np.frombuffer(about["palette"], np.uint8).reshape(-1, 3)
     alpha = np.frombuffer(about.get("alpha", b""), np.uint8)[: len(table)]
     if (alpha < 255).any():
@@ -103,14 +122,14 @@ def colours(about: Mapping[str, bytes]) -> NDArray[np.uint8]:
 
 
 def shown(content: Content) -> Samples:
-    """The samples of a picture as one sees them: those of a palette as grey, RGB or RGBA (C, H, W), others as they are."""
+    """The samples as one sees them, (C, H, W): indices become grey, RGB or RGBA; all others stay as they are."""
     if content.kind != Kind.IMAGE or "palette" not in content.about:
         return content.samples
     return np.ascontiguousarray(colours(content.about).T[:, indices(content.samples, content.about)])
 
 
 def indices(x: Samples, about: Mapping[str, bytes]) -> NDArray[np.uint8]:
-    """The plane of samples that stand for colours; raises ArdmError where there is no such colour."""
+    """The plane of palette indices (H, W); raises ArdmError for an index beyond the palette."""
     if len(x) != 1 or x.itemsize > 1 or x.max() >= len(about["palette"]) // 3:
         raise ArdmError("the picture has samples that are not in its palette")
     return x[0]
@@ -120,7 +139,7 @@ def indices(x: Samples, about: Mapping[str, bytes]) -> NDArray[np.uint8]:
 
 
 def widen(x: NDArray[np.uint8], depth: int) -> NDArray[np.uint8]:
-    """Greys of 1, 2 or 4 bits as those of 8."""
+    """Scale greys of 1, 2 or 4 bits to 8."""
     return x * np.uint8(255 // ((1 << depth) - 1))
 
 
@@ -133,7 +152,7 @@ def narrow(x: Samples, depth: int) -> NDArray[np.uint8]:
 
 
 def pack(x: NDArray[np.uint8], depth: int) -> NDArray[np.uint8]:
-    """Numbers (H, W) of `depth` bits as rows of whole bytes, the first in the highest bits."""
+    """Pack numbers (H, W) of `depth` bits into rows of whole bytes, the first number in the highest bits."""
     if depth == 8:
         return x
     bits = (x[..., None] >> np.arange(depth - 1, -1, -1, dtype=np.uint8)) & 1

@@ -1,9 +1,9 @@
-"""FLAC of 8 and 16 bits: the samples, and all metadata blocks but the stream's own as they came.
+"""FLAC of 8 and 16 bits: the samples, and all metadata blocks except STREAMINFO.
 
-about "flac": those blocks, one after the other.  The first block and the frames are made anew, and so are the offsets
-of a seek table, which keeps the samples that it leads to, rounded down to whole blocks.
+about "flac": those blocks in order.  STREAMINFO and the frames are written anew.  So are the offsets of a seek table,
+which keeps its target samples, rounded down to whole blocks.
 
-Reading is `flacstream`, which accounts for every bit.  Writing is libFLAC's where the package soundfile has it.
+`codec.flacstream` reads and accounts for every bit.  libFLAC (package soundfile) writes where it is installed.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from ardm.codec.flacstream import SEEK, Broken, Head, Ints
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.formats import wav
-from ardm.formats.common import ALLOWED, MAX_SAMPLES, Kept, Read, admit
+from ardm.formats.claims import Claim, Part
+from ardm.formats.common import MAX_SAMPLES, FileFormat, KeepBytes, Read, admit
 
 _PADDING = 1
-_POINT = struct.Struct(
-    ">QQH"
-)  # of a seek table: first sample of a frame, its byte from the first frame on, its samples
+_POINT = struct.Struct(">QQH")
+"""A seek point: first sample of a frame, its byte offset from the first frame, number of its samples."""
 _UNUSED = (1 << 64) - 1
-"""The sample of a point that is none."""
+"""The first sample of a placeholder point."""
 
 
 def _writable(rate: int) -> bool:
-    """Whether encoders take it."""
+    """Whether encoders accept the rate."""
     return 1 <= rate <= 65535 or (65535 < rate <= 655350 and rate % 10 == 0)
 
 
-def read(data: bytes, strip: bool) -> Read:
-    """Sound; strip drops tags and pictures."""
+def read(data: bytes, strip: bool, most: int = MAX_SAMPLES) -> Read:
+    """A file to sound of at most `most` samples; strip drops tags and pictures."""
     try:
-        head, blocks, x = _decoded(data)
+        head, blocks, x = _decoded(data, most)
     except Broken as why:
-        raise Kept(str(why)) from None
+        raise KeepBytes(str(why)) from None
     samples = wav.unsigned(x.T) if head.bits == 16 else (x[:, None] + 128).astype(np.uint8)
     kept = [(kind, _targets(body) if kind == SEEK else body) for kind, body in blocks]
     entries = b"".join(struct.pack(">I", kind << 24 | len(body)) + body for kind, body in kept)
@@ -51,28 +51,27 @@ def read(data: bytes, strip: bool) -> Read:
     return Read(content, (), ("tags",) if strip and tagged else ())
 
 
-def _decoded(data: bytes) -> tuple[Head, list[tuple[int, bytes]], Ints]:
-    """The first block, the others, and the samples (C, n), of which the stream has exactly as many."""
+def _decoded(data: bytes, most: int) -> tuple[Head, list[tuple[int, bytes]], Ints]:
+    """STREAMINFO, the other blocks, and the samples (C, n); KeepBytes unless the stream holds exactly n."""
     (first, *blocks), at = flacstream.parts(data)
     head = Head.of(first[1])
     if head.bits not in (8, 16):
-        raise Kept(f"only 8 and 16 bits are read; it has {head.bits}")
+        raise KeepBytes(f"only 8 and 16 bits are read; it has {head.bits}")
     if not _writable(head.rate):
-        raise Kept(f"it has {head.rate} samples a second, which cannot be written again")
+        raise KeepBytes(f"it has {head.rate} samples a second, which encoders do not accept")
     tables = [body for kind, body in blocks if kind == SEEK]
     if len(tables) > 1:
-        raise Kept(f"it has {len(tables)} seek tables, and one is allowed")
+        raise KeepBytes(f"it has {len(tables)} seek tables, and only one is allowed")
     if any(len(table) % _POINT.size for table in tables):
-        raise Kept("its seek table is damaged")
+        raise KeepBytes("its seek table is damaged")
     if head.total:
-        admit(head.channels, 1, head.total)
-    most = head.total or min(MAX_SAMPLES, ALLOWED.get()) // head.channels
-    x = flacstream.decode(data, at, head, most)
-    admit(head.channels, 1, x.shape[1])
+        admit(head.channels, 1, head.total, most)
+    x = flacstream.decode(data, at, head, head.total or min(MAX_SAMPLES, most) // head.channels)
+    admit(head.channels, 1, x.shape[1], most)
     if head.total and head.total != x.shape[1]:
-        raise Kept(f"it ends early: it has {x.shape[1]} samples, and its first block says {head.total}")
+        raise KeepBytes(f"it ends early: it has {x.shape[1]} samples, and its first block says {head.total}")
     if head.md5 not in (bytes(16), hashlib.md5(flacstream.raw(x, head.bits), usedforsecurity=False).digest()):
-        raise Kept("it is damaged: its checksum does not agree")
+        raise KeepBytes("it is damaged: its checksum does not agree")
     return head, blocks, x
 
 
@@ -80,15 +79,15 @@ def _decoded(data: bytes) -> tuple[Head, list[tuple[int, bytes]], Ints]:
 
 
 def _targets(table: bytes) -> bytes:
-    """A seek table with the blocks that it leads to, and no offsets."""
+    """Keep the target blocks of a seek table, and set its offsets to zero."""
     points = [sample for sample, _, _ in _POINT.iter_unpack(table)]
     blocks = sorted({sample // flacstream.BLOCK for sample in points if sample != _UNUSED})
     found = [_POINT.pack(block * flacstream.BLOCK, 0, 0) for block in blocks]
     return b"".join(found) + _POINT.pack(_UNUSED, 0, 0) * (len(points) - len(found))
 
 
-def _led(table: bytes, begins: list[int], size: int, length: int) -> bytes:
-    """A seek table with offsets in a stream of so many samples, whose blocks of `size` begin there."""
+def _seek_table(table: bytes, begins: list[int], size: int, length: int) -> bytes:
+    """Fill in the offsets for a stream of `length` samples whose blocks of `size` begin at the bytes `begins`."""
     points = sorted({sample // size for sample, _, _ in _POINT.iter_unpack(table) if sample < length})
     points = points[: bisect_right(points, len(begins) - 1)]
     found = [_POINT.pack(k * size, begins[k] - begins[0], min(size, length - k * size)) for k in points]
@@ -98,8 +97,8 @@ def _led(table: bytes, begins: list[int], size: int, length: int) -> bytes:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def render(content: Content) -> bytes:
-    """The file; ArdmError for more than eight channels, and for rates that FLAC lacks."""
+def _render(content: Content) -> bytes:
+    """Write a file; ArdmError above eight channels, and for rates that FLAC does not have."""
     x = content.samples
     if len(x) > 8 or not _writable(content.rate) or not x.shape[2]:
         said = f"{len(x)} channels, {content.rate} samples a second"
@@ -109,10 +108,10 @@ def render(content: Content) -> bytes:
     entries = content.about.get("flac", b"") if content.origin == "flac" else b""
     size, begins, start = int.from_bytes(first[1][:2], "big"), list[int](), bytearray(flacstream.joined([first]))
     last = len(flacstream.MAGIC)
-    for kind, body in _blocks(entries):  # one after the other: files that others made may have millions
+    for kind, body in _blocks(entries):  # lazily: a hostile file may have millions
         if kind == SEEK:
             begins = begins or flacstream.places(data, at, -(-x.shape[2] // size))
-            body = _led(body, begins, size, x.shape[2])
+            body = _seek_table(body, begins, size, x.shape[2])
         start[last] &= 127
         last = len(start)
         start += struct.pack(">I", (128 | kind) << 24 | len(body)) + body
@@ -120,7 +119,7 @@ def render(content: Content) -> bytes:
 
 
 def _stream(x: Samples, rate: int) -> bytes:
-    """Samples as a file, by libFLAC where it is there and takes them."""
+    """Encode the samples, with libFLAC if it is installed and accepts them."""
     wide = x.itemsize > 1
     if (package := flacstream.library()) is not None:
         file = io.BytesIO()
@@ -134,9 +133,18 @@ def _stream(x: Samples, rate: int) -> bytes:
 
 
 def _blocks(entries: bytes) -> Iterator[tuple[int, bytes]]:
-    """Metadata blocks that read has put together."""
+    """Parse the metadata blocks of about "flac"."""
     at = 0
     while at < len(entries):
         field = struct.unpack_from(">I", entries, at)[0]
         yield field >> 24 & 127, entries[at + 4 : at + 4 + (field & 0xFFFFFF)]
         at += 4 + (field & 0xFFFFFF)
+
+
+def _claim(part: Part) -> Claim:
+    fields = int.from_bytes(part(18, 8), "big")
+    length = fields & (1 << 36) - 1
+    return Claim("flac", (fields >> 41 & 7) + 1, 1, length, (fields >> 36 & 31) + 1, picture=False, open=length == 0)
+
+
+FORMAT = FileFormat("flac", (".flac",), rb"fLaC", _claim, read, _render)

@@ -1,7 +1,7 @@
-"""NumPy arrays of integers, as planes where they look like pictures, else as their bytes; byte for byte.
+"""NumPy arrays of integers (.npy), byte for byte: as planes if they look like pictures, otherwise as bytes.
 
-A layout says type, shape and axes, "<u2 480,640 HW" or "<i4 10,3 C": HW, HWC and CHW are planes; C and F are bytes in
-the order of the file, of each number the lowest first.  An "F" before HW, HWC or CHW: the file has its first axis last.
+A layout gives type, shape and axes, as in "<u2 480,640 HW" or "<i4 10,3 C".  HW, HWC and CHW are planes.  C and F are
+bytes in the order of the file, each number with its lowest byte first.  "F" before HW, HWC or CHW marks Fortran order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from tokenize import TokenError
 
@@ -22,15 +21,17 @@ from numpy.lib import format as npy
 from ardm.content import MAX_LAYOUT, Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.formats import ranges, wav
-from ardm.formats.common import MAX_SAMPLES, Kept, guarded, image, pixels
+from ardm.formats.claims import Claim, Part
+from ardm.formats.common import MAX_SAMPLES, FileFormat, KeepBytes, Read, guarded, image, pixels
 
 _TYPE = re.compile(r"\|[bui]1|[<>][ui][248]")
-_SIDE = 8  # least side of what is taken for a picture
+_SIDE = 8
+"""Least side of an array that looks like a picture."""
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """type: as NumPy writes it.  axes: see the head of this module."""
+class _Array:
+    """The layout of an array.  type: as NumPy writes it.  axes: see the module; empty for bytes."""
 
     type: str
     shape: tuple[int, ...]
@@ -38,8 +39,8 @@ class _Layout:
     axes: str
 
     @classmethod
-    def of(cls, type: str, shape: tuple[int, ...], fortran: bool) -> _Layout:
-        """Planes where it looks like a picture."""
+    def of(cls, type: str, shape: tuple[int, ...], fortran: bool) -> _Array:
+        """Choose the axes: planes if it looks like a picture."""
         axes = ""
         if type[1:] in ("u1", "u2"):
             axes = next((a for a, hw in (("HW", shape), ("HWC", shape[:2]), ("CHW", shape[1:])) if len(a) == len(shape)
@@ -47,8 +48,8 @@ class _Layout:
         return cls(type, shape, fortran, axes)
 
     @classmethod
-    def parse(cls, text: str) -> _Layout:
-        """From a content; raises ArdmError."""
+    def parse(cls, text: str) -> _Array:
+        """Parse the layout of a content; raises ArdmError."""
         match = re.fullmatch(r"(\S{3}) (\.|\d{1,18}(?:,\d{1,18})*) (C|F|F?(?:HW|HWC|CHW))", text)
         if not match or not _TYPE.fullmatch(match[1]):
             raise ArdmError(f"the layout of an array must say type, shape and axes; got {text!r}")
@@ -62,16 +63,16 @@ class _Layout:
 
     @property
     def _own(self) -> np.dtype:
-        """The type of the file; truth values as numbers, which may be any."""
+        """The dtype of the file; bool as uint8, because a file may hold any byte."""
         return np.dtype("u1" if self.type == "|b1" else self.type)
 
     @property
     def little(self) -> np.dtype:
-        """The type, with the lowest byte first."""
+        """The dtype, little-endian."""
         return self._own.newbyteorder("<")
 
     def samples(self, raw: bytes | memoryview) -> Samples:
-        """From the bytes of a file."""
+        """The bytes of a file to samples."""
         x = np.frombuffer(raw, self._own).astype(self.little)
         if not self.axes:
             return x.view(np.uint8).reshape(1, 1, -1)
@@ -93,7 +94,7 @@ class _Layout:
 
 
 def _header(type: str, shape: tuple[int, ...], fortran: bool) -> bytes:
-    """What np.save writes before such an array; by hand, so that it never changes."""
+    """The header that np.save writes; written here so that it never changes."""
     text = f"{{'descr': {type!r}, 'fortran_order': {fortran}, 'shape': {shape}, }}"
     if shape:
         text = text.ljust(len(text) + 21 - len(str(shape[-1 if fortran else 0])))  # room for longer arrays
@@ -102,33 +103,33 @@ def _header(type: str, shape: tuple[int, ...], fortran: bool) -> bytes:
 
 
 def _parse(data: bytes) -> tuple[str, tuple[int, ...], bool, int]:
-    """Type, shape, whether the first axis is last, and where the array begins; Kept for what is not read."""
+    """Type, shape, Fortran order, and where the array begins; KeepBytes if it is not supported."""
     file = io.BytesIO(data)
     try:
         version = npy.read_magic(file)
         reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
             shape, fortran, dtype = reader(file)
     except (ValueError, KeyError, SyntaxError, TokenError, RecursionError, MemoryError):
-        # so Python's parser says, too, that a header is nested too deeply; it has ten thousand letters at most
-        raise Kept("its header cannot be read") from None
+        # Python's parser raises the last two for headers nested too deeply; NumPy limits them to 10,000 characters
+        raise KeepBytes("its header cannot be read") from None
     if not all(type(n) is int and 0 <= n < 10**18 for n in shape):
-        raise Kept(f"its shape is {shape}")
+        raise KeepBytes(f"its shape is {shape}")
     if not _TYPE.fullmatch(dtype.str):
-        raise Kept(f"only arrays of integers are read; it has {dtype}")
+        raise KeepBytes(f"only arrays of integers are read; it has {dtype}")
     if prod(shape) * dtype.itemsize > MAX_SAMPLES:
-        raise Kept(f"it claims {prod(shape) * dtype.itemsize} bytes, more than {MAX_SAMPLES}")
+        raise KeepBytes(f"it claims {prod(shape) * dtype.itemsize} bytes, more than {MAX_SAMPLES}")
     if prod(shape) * dtype.itemsize + file.tell() > len(data):
-        raise Kept("it ends early")
+        raise KeepBytes("it ends early")
     return dtype.str, shape, fortran, file.tell()
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """What a header says."""
+    """The header."""
 
-    layout: _Layout
+    layout: _Array
     begin: int
 
     @property
@@ -144,31 +145,35 @@ class _Placed:
         return self.layout.raw(content.samples)
 
 
-class _Format:
+class _Layout:
     origin = "npy"
 
-    def describe(self, data: bytes) -> _Placed:
+    def describe(self, data: bytes, most: int = MAX_SAMPLES) -> _Placed:
         type, shape, fortran, begin = _parse(data)
-        layout = _Layout.of(type, shape, fortran)
+        layout = _Array.of(type, shape, fortran)
         if len(str(layout)) > MAX_LAYOUT:
-            raise Kept(f"it has {len(shape)} axes")
+            raise KeepBytes(f"it has {len(shape)} axes")
         return _Placed(layout, begin)
 
     def size(self, content: Content) -> int:
         return content.raw_bytes
 
-    def anew(self, content: Content) -> tuple[bytes, bytes]:
-        layout = _Layout.parse(content.layout)
+    def fresh(self, content: Content) -> tuple[bytes, bytes]:
+        layout = _Array.parse(content.layout)
         return _header(layout.type, layout.shape, layout.fortran), b""
 
 
-read = partial(ranges.read, _Format())
+_LAYOUT = _Layout()
 
 
-def render(content: Content) -> bytes:
-    """The file of an array; pictures become (H, W) or (H, W, C), sound (L, C)."""
+def _read(data: bytes, strip: bool, most: int) -> Read:
+    return ranges.read(_LAYOUT, data, strip, most)
+
+
+def _render(content: Content) -> bytes:
+    """Write a file: arrays as they came, pictures as (H, W) or (H, W, C), sound as (L, C)."""
     if content.kind == Kind.ARRAY:
-        return ranges.render(_Format(), content)
+        return ranges.render(_LAYOUT, content)
     x = pixels(content.samples)
     if content.kind == Kind.AUDIO:
         x = wav.signed(content.samples).astype("<i2") if content.wide else content.samples[:, 0].T
@@ -176,28 +181,28 @@ def render(content: Content) -> bytes:
 
 
 def picture(content: Content) -> Content:
-    """An array that looks like a picture as one; raises ArdmError for others."""
-    if not _Layout.parse(content.layout).axes:
-        raise ArdmError(f"the array {content.layout} is no picture; it can be written as npy only")
+    """Turn an array that looks like a picture into one; raises ArdmError for others."""
+    if not _Array.parse(content.layout).axes:
+        raise ArdmError(f"the array {content.layout} is not a picture; it can be written as npy only")
     return image(content.samples, "", {})
 
 
-# --- many small arrays in one -----------------------------------------------------------------------------------------
+# --- many arrays in one file ------------------------------------------------------------------------------------------
 
 
 def items(data: bytes) -> list[Content] | None:
-    """The rows of a .npy file of integers (N, ...), each a content; None for other files.
+    """Split a .npy file of integers (N, ...) into its N rows; None for other files.
 
-    Those that np.save would write otherwise are others too: `joined` gives back what np.save writes.
+    A file that np.save would write differently counts as another file, because `joined` writes what np.save writes.
     """
     try:
         with guarded():
             type, shape, fortran, begin = _parse(data)
-    except Kept:
+    except KeepBytes:
         return None
     if len(shape) < 2 or not prod(shape) or fortran or data[:begin] != _header(type, shape, fortran):
         return None
-    layout = _Layout.of(type, shape[1:], False)
+    layout = _Array.of(type, shape[1:], False)
     size = prod(shape[1:]) * layout.little.itemsize
     if len(data) != begin + shape[0] * size or len(str(layout)) > MAX_LAYOUT:
         return None
@@ -210,8 +215,24 @@ def joined(items: Sequence[Content]) -> bytes:
     layouts = {content.layout for content in items}
     if len(layouts) != 1 or any(content.kind != Kind.ARRAY for content in items):
         raise ArdmError(f"only arrays of one layout make one array; got {len(items)} items of {len(layouts)} layouts")
-    layout = _Layout.parse(layouts.pop())
+    layout = _Array.parse(layouts.pop())
     if layout.fortran:
-        raise ArdmError("arrays whose first axis is last cannot be joined")
+        raise ArdmError("arrays in Fortran order cannot be joined")
     head = _header(layout.type, (len(items), *layout.shape), False)
     return b"".join((head, *(layout.raw(content.samples) for content in items)))
+
+
+_TYPE_CLAIM = re.compile(rb"'descr':\s*'[<>|=]?[a-zA-Z](\d{1,3})'")
+_SHAPE_CLAIM = re.compile(rb"'shape':\s*\(([\d,\sL]*)\)")
+
+
+def _claim(part: Part) -> Claim | None:
+    text = part(0, 1 << 16)
+    kind, shape = _TYPE_CLAIM.search(text), _SHAPE_CLAIM.search(text)
+    if kind is None or shape is None:
+        return None
+    numbers, size = (int(n) for n in re.findall(rb"\d{1,20}", shape[1])), int(kind[1])
+    return Claim("npy", 1, 1, prod(numbers), 8 * size, picture=False, sample_bytes=size)
+
+
+FORMAT = FileFormat("npy", (".npy",), rb"\x93NUMPY", _claim, _read, _render, byte_for_byte=True)

@@ -1,10 +1,10 @@
-"""PNG of every depth and colour type; chunks are kept as they came, and where.
+"""PNG of every depth and colour type, with all its chunks in their order.
 
-Pillow gives eight of sixteen bits, so it is asked only to undo filters: all of PNG's work on bytes at a distance of one
-pixel, hence the high bytes of samples are a picture of eight bits, filters included, and the low bytes are another.
+Pillow reads only 8 of 16 bits, so it is used only to undo the filters.  PNG filters work on bytes one pixel apart; hence
+the high bytes of 16-bit samples are an 8-bit picture, filters included, and the low bytes are another one.
 
-about "png": chunks in their order, name 4 | length 4 | body; those of others hold their places: "=icc" (body: the name
-of the profile), "=exi", "=xmp", "=plt", "=alp", "=dat".  It is left out where the order is the usual one.
+about "png": the chunks in order, name 4 | length 4 | body.  Placeholders stand for what about holds under a name of its
+own: "=icc" (body: the name of the profile), "=exi", "=xmp", "=plt", "=alp", "=dat".  Absent if the order is the usual one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from PIL.PngImagePlugin import PngImageFile
 from ardm.codec.container import MAX_ABOUT
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
-from ardm.formats.common import Kept, Read, admit, image, indices, narrow, pack, pixels, planes, widen
+from ardm.formats.claims import Claim, Part
+from ardm.formats.common import FileFormat, KeepBytes, Read, admit, image, indices, narrow, pack, pixels, planes, widen
 
 Chunk: TypeAlias = tuple[bytes, bytes]
 
-_MOST = 1 << 16
-"""Chunks of a file, at most; those of samples alone are as many in a file of half a gigabyte."""
+_MAX_CHUNKS = 1 << 16
+"""Most chunks of a file; half a gigabyte of samples alone has as many."""
 _START = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -36,21 +37,21 @@ _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), 
 _XMP = b"XML:com.adobe.xmp\0\0\0\0\0"
 _PROFILE = b"ICC Profile"
 _WORDS = {b"=icc": "colour profile", b"=exi": "EXIF", b"=xmp": "XMP", b"tEXt": "text", b"zTXt": "text", b"iTXt": "text"}
-_LEVEL = {True: 9, False: 6}  # of deflate, by whether there is little
+_LEVEL = {True: 9, False: 6}  # of deflate; True: a small picture
 
 
 def _chunks(data: bytes) -> tuple[list[Chunk], bytes]:
-    """All chunks, and what follows the last; Kept for a file that is damaged."""
+    """All chunks, and the bytes after the last; KeepBytes for a damaged file."""
     at, chunks, beside = len(_START), list[Chunk](), 0
     while not chunks or chunks[-1][0] != b"IEND":
-        if beside > MAX_ABOUT or len(chunks) > _MOST:
-            raise Kept(f"it carries more than {MAX_ABOUT} bytes, or {_MOST} chunks, besides its samples")
+        if beside > MAX_ABOUT or len(chunks) > _MAX_CHUNKS:
+            raise KeepBytes(f"it carries more than {MAX_ABOUT} bytes, or {_MAX_CHUNKS} chunks, besides its samples")
         if at + 12 > len(data):
-            raise Kept("it ends early")
+            raise KeepBytes("it ends early")
         size, name = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + size]
         if data[at + 8 + size : at + 12 + size] != struct.pack(">I", zlib.crc32(name + body)):
-            raise Kept("it is damaged, or ends early")
+            raise KeepBytes("it is damaged, or ends early")
         chunks.append((name, body))
         beside += 0 if name == b"IDAT" else 12 + size
         at += 12 + size
@@ -65,7 +66,7 @@ def _write(name: bytes, body: bytes) -> bytes:
 
 
 def _passes(height: int, width: int, interlaced: int) -> list[tuple[int, int]]:
-    """Heights and widths of the pictures that are stored one after the other."""
+    """Height and width of each stored picture: one, or the passes of an interlaced file."""
     if not interlaced:
         return [(height, width)]
     sizes = [(-(-(height - y) // dy), -(-(width - x) // dx)) for y, x, dy, dx in _ADAM7]
@@ -76,17 +77,17 @@ def _inflate(data: bytes, size: int) -> bytes:
     unpacker = zlib.decompressobj()
     raw = unpacker.decompress(data, size + 1)
     if len(raw) != size or not unpacker.eof or unpacker.unused_data:
-        raise Kept("its samples are not as many as its header says")
+        raise KeepBytes("its samples are not as many as its header says")
     return raw
 
 
 def _samples(data: bytes, height: int, width: int, depth: int, colour: int, interlaced: int) -> NDArray[Any]:
-    """Numbers (H, W) or (H, W, C) from the body of IDAT."""
+    """Decode the body of IDAT to numbers (H, W) or (H, W, C)."""
     channels = _CHANNELS[colour]
     sizes = [(h, 1 + (w * channels * depth + 7) // 8) for h, w in _passes(height, width, interlaced)]
     size = sum(h * row for h, row in sizes)
-    if size > 1040 * len(data) + 1024:  # more than deflate can hold
-        raise Kept("its samples are not as many as its header says")
+    if size > 1040 * len(data) + 1024:  # deflate cannot expand any further
+        raise KeepBytes("its samples are not as many as its header says")
     raw = _inflate(data, size)
     if depth < 8:
         _refuse_ends(raw, _passes(height, width, interlaced), depth)
@@ -104,30 +105,30 @@ def _samples(data: bytes, height: int, width: int, depth: int, colour: int, inte
 
 
 def _refuse_ends(raw: bytes, passes: Sequence[tuple[int, int]], depth: int) -> None:
-    """Kept where the bits that fill up rows are not zero: they are no samples, and are written as zeros."""
+    """KeepBytes if padding bits at the ends of rows are not zero: they are not samples, and we write zeros."""
     at = 0
     for height, width in passes:
         row = (width * depth + 7) // 8
-        whole = 8 * row // depth  # samples of a row with those bits
+        whole = 8 * row // depth  # samples of a row, counting the padding
         if whole > width:
             part = raw[at : at + height * (1 + row)]
             if _unfilter(part, height, whole, depth, 0, 0)[:, width:].any():
-                raise Kept("its rows end in bits that are not zero")
+                raise KeepBytes("its rows end in bits that are not zero")
         at += height * (1 + row)
 
 
 def _unfilter(raw: bytes, height: int, width: int, depth: int, colour: int, interlaced: int) -> NDArray[np.uint8]:
-    """By Pillow: numbers of at most eight bits; those of fewer as if they were of a palette, else it scales them."""
+    """Undo the filters with Pillow, up to 8 bits; below 8 bits as palette indices, since Pillow scales greys."""
     indexed = depth < 8 or colour == 3
     head = struct.pack(">IIBBBBB", width, height, depth, 3 if indexed else colour, 0, 0, interlaced)
     file = [_START, _write(b"IHDR", head), _write(b"PLTE", bytes(3 << depth)) if indexed else b""]
     file += [_write(b"IDAT", zlib.compress(raw, 0)), _write(b"IEND", b"")]
-    with PngImageFile(io.BytesIO(b"".join(file))) as picture:  # not by Image.open, whose limit is a global variable
+    with PngImageFile(io.BytesIO(b"".join(file))) as picture:  # Image.open has a global limit
         return np.array(picture)
 
 
 def _filter(rows: NDArray[np.uint8], pixel: int) -> Iterator[bytes]:
-    """Rows of bytes with the filter that leaves least of each; pixel: bytes of one."""
+    """Filter each row with the filter of the smallest residue; pixel: bytes of a pixel."""
     step = max(1, (1 << 20) // rows.shape[1])
     for at in range(0, len(rows), step):
         x = rows[at : at + step].astype(np.int16)
@@ -146,30 +147,30 @@ def _filter(rows: NDArray[np.uint8], pixel: int) -> Iterator[bytes]:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def read(data: bytes, strip: bool) -> Read:
-    """A picture; strip leaves palette and transparency only."""
+def _read(data: bytes, strip: bool, most: int) -> Read:
+    """A file to a picture; strip leaves palette and transparency only."""
     chunks, tail = _chunks(data)
     names = [name for name, _ in chunks]
     first = names.index(b"IDAT") if b"IDAT" in names else 0
     body = [body for name, body in chunks if name == b"IDAT"]
     if names[0] != b"IHDR" or len(chunks[0][1]) != 13 or not first:
-        raise Kept("its header cannot be read")
+        raise KeepBytes("its header cannot be read")
     width, height, depth, colour, method, filters, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
     if b"acTL" in names:
-        raise Kept("an animation")
+        raise KeepBytes("it is an animation")
     strange = {name for name in names if not name[0] & 32} - {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
     if not all(re.fullmatch(rb"[A-Za-z]{4}", name) for name in names) or chunks[-1][1]:
-        raise Kept("its chunks are not named as chunks are")
+        raise KeepBytes("its chunks have invalid names")
     if depth not in _DEPTHS.get(colour, ()) or method or filters or interlaced > 1 or strange:
-        raise Kept("it is of a kind that is not known")
+        raise KeepBytes("its depth, colour type, method or critical chunks are not supported")
     if names[first : first + len(body)] != [b"IDAT"] * len(body) or names.count(b"PLTE") > 1:
-        raise Kept("its chunks are out of order")
-    admit(_CHANNELS[colour], height, width)
+        raise KeepBytes("its chunks are out of order")
+    admit(_CHANNELS[colour], height, width, most)
     about: dict[str, bytes] = {}
     others = list(_others([*chunks[1:first], (b"=dat", b""), *chunks[first + len(body) : -1]], about, colour))
     x = planes(_samples(b"".join(body), height, width, depth, colour, interlaced))
     if colour == 3 and x.max() >= len(about["palette"]) // 3:
-        raise Kept("it has pixels without a colour")
+        raise KeepBytes("it has pixels without a colour")
     if depth < 8:
         x = x if colour == 3 else widen(x, depth)
         about["depth"] = bytes([depth])
@@ -188,7 +189,7 @@ def read(data: bytes, strip: bool) -> Read:
 
 
 def _others(chunks: Sequence[Chunk], about: dict[str, bytes], colour: int) -> Iterator[Chunk]:
-    """Chunks as they are kept; what about has a name for goes there."""
+    """The chunks for about "png"; profile, EXIF, XMP, palette and alpha go into about under their own names."""
     names: set[bytes] = set()
     for name, body in chunks:
         profile, _, packed = body.partition(b"\0")
@@ -205,7 +206,7 @@ def _others(chunks: Sequence[Chunk], about: dict[str, bytes], colour: int) -> It
             yield b"=xmp", b""
         elif name == b"PLTE" and colour == 3:
             if not body or len(body) % 3 or len(body) > 768:
-                raise Kept("its palette is damaged")
+                raise KeepBytes("its palette is damaged")
             about["palette"] = body
             yield b"=plt", b""
         elif name == b"tRNS" and colour == 3 and "alpha" not in about:
@@ -214,11 +215,11 @@ def _others(chunks: Sequence[Chunk], about: dict[str, bytes], colour: int) -> It
         else:
             yield name, body
     if colour == 3 and "palette" not in about:
-        raise Kept("it has no palette")
+        raise KeepBytes("it has no palette")
 
 
 def _profile(packed: bytes) -> bytes:
-    """A colour profile, or nothing where it cannot be read; then the chunk is kept as it is."""
+    """The colour profile; b"" if it cannot be read, and then the chunk is kept as it is."""
     unpacker = zlib.decompressobj()
     try:
         icc = unpacker.decompress(packed[1:], 1 << 24)
@@ -235,7 +236,7 @@ def _usual(about: Any) -> list[Chunk]:
 
 
 def _entries(data: bytes) -> Iterator[Chunk]:
-    """The chunks in about "png"."""
+    """Parse the chunks of about "png"."""
     at = 0
     while at < len(data):
         name, size = struct.unpack_from(">4sI", data, at)
@@ -243,12 +244,12 @@ def _entries(data: bytes) -> Iterator[Chunk]:
         at += 8 + size
 
 
-def render(content: Content) -> bytes:
-    """The file; ArdmError for more than four planes."""
+def _render(content: Content) -> bytes:
+    """Write a file; ArdmError above four channels."""
     x, about = content.samples, content.about
     channels, height, width = content.shape
     if channels > 4 or max(height, width) >= 1 << 31:
-        raise ArdmError(f"png holds up to four planes; the picture has shape {content.shape}")
+        raise ArdmError(f"png holds up to four channels; the picture has shape {content.shape}")
     others = list(_entries(about["png"])) if "png" in about and content.origin == "png" else _usual(about)
     depth = about["depth"][0] if "depth" in about else 8 * x.itemsize
     rows: NDArray[np.uint8]
@@ -259,7 +260,7 @@ def render(content: Content) -> bytes:
     else:
         colour, rows = (0, 4, 2, 6)[channels - 1], _bytes(x)
     packer = zlib.compressobj(_LEVEL[rows.size < 1 << 20])
-    plain = colour == 3 or depth < 8  # filters do not help numbers that mean nothing
+    plain = colour == 3 or depth < 8  # filters do not help indices and packed bits
     filtered = [np.pad(rows, ((0, 0), (1, 0))).tobytes()] if plain else _filter(rows, channels * depth // 8)
     packed = b"".join([*(packer.compress(part) for part in filtered), packer.flush()])
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
@@ -270,7 +271,7 @@ def render(content: Content) -> bytes:
 
 
 def _bytes(x: Samples) -> NDArray[np.uint8]:
-    """Samples (C, H, W) as rows of bytes, the highest first."""
+    """Samples (C, H, W) to rows of bytes, high bytes first."""
     y = pixels(x).astype(">u2" if x.itemsize > 1 else "u1")
     return y.reshape(len(y), -1).view(np.uint8)
 
@@ -290,3 +291,11 @@ def _placed(name: bytes, body: bytes, about: Any, packed: bytes) -> Iterator[byt
         yield _write(b"tRNS", about["alpha"])
     elif name[:1] != b"=":
         yield _write(name, body)
+
+
+def _claim(part: Part) -> Claim:
+    width, height, depth, colour = struct.unpack(">IIBB", part(16, 10))
+    return Claim("png", _CHANNELS.get(colour, 4), height, width, depth)
+
+
+FORMAT = FileFormat("png", (".png",), re.escape(_START), _claim, _read, _render)

@@ -1,27 +1,28 @@
-"""PGM and PPM, binary, of 8 or 16 bits; byte for byte."""
+"""PGM and PPM: binary, 8 or 16 bits, byte for byte."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from ardm.content import Content
 from ardm.errors import ArdmError
 from ardm.formats import ranges
-from ardm.formats.common import Kept, admit, image, pixels, planes
+from ardm.formats.claims import Claim, Part
+from ardm.formats.common import MAX_SAMPLES, KeepBytes, admit, image, pixels, planes
 
 _SPACE = rb"(?:\s|#[^\n]*\n)"
-_HEAD = re.compile(
-    rb"P([56])%b+(\d{1,9})%b+(\d{1,9})%b+(\d{1,5})\s" % ((_SPACE,) * 3)
-)  # the last: one white space, after which samples begin
+_HEAD = re.compile(rb"P([56])%b+(\d{1,9})%b+(\d{1,9})%b+(\d{1,5})\s" % ((_SPACE,) * 3))
+"""The samples begin after the one white space at the end."""
+_CLAIM = re.compile(rb"P([56])%b+(\d{1,20})%b+(\d{1,20})%b+(\d{1,20})\s" % ((_SPACE,) * 3))
+"""The same, with numbers too large to be read."""
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """What a header says; size: of a sample in bytes."""
+    """The header.  size: bytes of a sample."""
 
     shape: tuple[int, int, int]
     size: int
@@ -44,32 +45,39 @@ class _Placed:
         return pixels(content.samples).astype(">u2" if self.size == 2 else "u1").tobytes()
 
 
-class _Format:
+class _Layout:
     origin = "ppm"
 
-    def describe(self, data: bytes) -> _Placed:
+    def describe(self, data: bytes, most: int = MAX_SAMPLES) -> _Placed:
         match = _HEAD.match(data[: 1 << 16])
         if data[1:2] not in b"56":
-            raise Kept("only P5 and P6 are read")
+            raise KeepBytes("only P5 and P6 are read")
         if not match:
-            raise Kept("its header cannot be read")
+            raise KeepBytes("its header cannot be read")
         kind, width, height, top = (int(group) for group in match.groups())
         if top not in (255, 65535):
-            raise Kept(f"its samples go up to {top}; only 255 and 65535 are read")
+            raise KeepBytes(f"its samples go up to {top}; only 255 and 65535 are read")
         channels = 3 if kind == 6 else 1
-        admit(channels, height, width)
+        admit(channels, height, width, most)
         return _Placed((channels, height, width), 1 if top == 255 else 2, match.end())
 
     def size(self, content: Content) -> int:
         return content.samples.nbytes
 
-    def anew(self, content: Content) -> tuple[bytes, bytes]:
+    def fresh(self, content: Content) -> tuple[bytes, bytes]:
         channels, height, width = content.shape
         if channels not in (1, 3):
-            raise ArdmError(f"ppm holds grey or RGB, without alpha; the picture has {channels} planes")
+            raise ArdmError(f"ppm holds grey or RGB, without alpha; the picture has {channels} channels")
         top = 65535 if content.wide else 255
         return b"P%d\n%d %d\n%d\n" % (6 if channels == 3 else 5, width, height, top), b""
 
 
-read = partial(ranges.read, _Format())
-render = partial(ranges.render, _Format())
+def _claim(part: Part) -> Claim | None:
+    match = _CLAIM.match(part(0, 1 << 16))
+    if match is None:
+        return None
+    kind, width, height, top = (int(group) for group in match.groups())
+    return Claim("ppm", 3 if kind == 6 else 1, height, width, 8 if top < 256 else 16)
+
+
+FORMAT = ranges.file_format(_Layout(), (".ppm", ".pgm", ".pnm"), rb"P[1-7]\s\s*[#0-9W]|P[Ff]\s\s*[0-9]", _claim)

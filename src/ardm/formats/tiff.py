@@ -1,7 +1,7 @@
-"""TIFF of one page, uncompressed: grey, RGB or a palette, with or without alpha, of 1, 4, 8 or 16 bits; byte for byte.
+"""TIFF: one uncompressed page of 1, 4, 8 or 16 bits, grey, RGB or palette, with or without alpha; byte for byte.
 
-The strips are the samples; directories, tags and everything else stay where they are.  Compressed, tiled and planar
-files, and those of several pages, are kept as they are.  A picture of another format is written in one strip, with its
+The strips are the samples; directories, tags and everything else stay in place.  Compressed, tiled and planar files, and
+files of several pages, are kept byte for byte.  A picture that came in another format is written as one strip, with its
 profile, EXIF and XMP.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,26 +18,27 @@ from numpy.typing import NDArray
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
 from ardm.formats import ranges
-from ardm.formats.common import Kept, admit, image, indices, narrow, pack, pixels, unpack, widen
+from ardm.formats.claims import Claim, Part
+from ardm.formats.common import MAX_SAMPLES, KeepBytes, admit, image, indices, narrow, pack, pixels, unpack, widen
 
 Tags: TypeAlias = dict[int, tuple[int, memoryview]]
-"""By number: type and bytes, which are looked at only where they are asked for: tags may share them."""
+"""By number: type and bytes.  The bytes are parsed on demand, since several tags may share them."""
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 (_WIDTH, _HEIGHT, _BITS, _METHOD, _MEANING, _FILL, _STRIPS, _CHANNELS, _ROWS, _COUNTS, _PLANAR, _COLOURS, _TILES, _SUB,
  _EXTRA, _FORMAT) = (256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 320, 324, 330, 338, 339)  # fmt: skip
 _SAMPLES = {_WIDTH, _HEIGHT, _BITS, _METHOD, _MEANING, _FILL, _STRIPS, _CHANNELS, _ROWS, _COUNTS, _PLANAR, 317, _COLOURS,
             322, 323, _TILES, 325, _SUB, _EXTRA, _FORMAT, 288, 289}  # fmt: skip
-"""Tags that say how samples are stored."""
+"""Tags that describe how the samples are stored."""
 _XMP, _ICC = 700, 34675
 _STARTS = {b"II*\0": "<", b"MM\0*": ">"}
 
 
 def _directory(data: bytes) -> tuple[str, Tags, list[bytes], int]:
-    """The order of bytes; the first directory, its entries as they stand; where the next one is.  Raises Kept."""
+    """Byte order, tags and raw entries of the first directory, and the offset of the next.  Raises KeepBytes."""
     order = _STARTS.get(data[:4], "")
     if not order:
-        raise Kept("only ordinary ones are read, no BigTIFF")
+        raise KeepBytes("BigTIFF and other variants are not read")
     view = memoryview(data)
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
@@ -50,27 +50,27 @@ def _directory(data: bytes) -> tuple[str, Tags, list[bytes], int]:
         (begin,) = struct.unpack_from(order + "I", entry, 8)
         value = memoryview(entry)[8 : 8 + size] if size <= 4 else view[begin : begin + size]
         if kind not in _SIZES or len(value) < size or tag in tags:
-            raise Kept("its tags are damaged")
+            raise KeepBytes("its tags are damaged")
         tags[tag] = kind, value
     return order, tags, entries, struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]
 
 
 def _numbers(tags: Tags, tag: int, order: str, *default: int) -> tuple[int, ...]:
-    """The value of a tag of integers."""
+    """The values of a tag of integers."""
     if tag not in tags:
         return default
     kind, body = tags[tag]
     if kind not in (1, 3, 4) or not body:
-        raise Kept("its tags are damaged")
+        raise KeepBytes("its tags are damaged")
     return struct.unpack(f"{order}{len(body) // _SIZES[kind]}{'BHI'[kind // 2]}", body)
 
 
-# --- files as they are ------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """What tags say; inverted: 0 is white; palette: RGB, three bytes a colour."""
+    """The tags.  inverted: 0 is white.  palette: RGB, three bytes a colour."""
 
     height: int
     width: int
@@ -95,14 +95,14 @@ class _Placed:
             x = y.astype("<u2" if self.bits == 16 else "u1").transpose(2, 0, 1)
         if self.palette:
             if x.max() >= len(self.palette) // 3:
-                raise Kept("it has pixels without a colour")
+                raise KeepBytes("it has pixels without a colour")
             about["palette"] = self.palette
         elif self.bits < 8:
             x = widen(x, self.bits)
         return image(self._seen(x), "tiff", about)
 
     def _seen(self, x: Samples) -> Samples:
-        """Its own inverse: 0 is black."""
+        """Make 0 black; its own inverse."""
         return np.concatenate([~x[:1], x[1:]]) if self.inverted else x
 
     def encode(self, content: Content) -> bytes:
@@ -116,38 +116,38 @@ class _Placed:
         return rows.astype(self._dtype).tobytes()
 
 
-class _Format:
+class _Layout:
     origin = "tiff"
 
-    def describe(self, data: bytes) -> _Placed:
+    def describe(self, data: bytes, most: int = MAX_SAMPLES) -> _Placed:
         order, tags, _, more = _directory(data)
         if more or _SUB in tags:
-            raise Kept("it holds several pictures")
+            raise KeepBytes("it holds several pictures")
 
         def one(tag: int, default: int) -> int:
             return _numbers(tags, tag, order, default)[0]
 
         if one(_METHOD, 1) != 1:
-            raise Kept(f"it is compressed already (method {one(_METHOD, 1)})")
+            raise KeepBytes(f"it is compressed already (method {one(_METHOD, 1)})")
         height, width, channels, bits = (
             one(_HEIGHT, 0),
             one(_WIDTH, 0),
             one(_CHANNELS, 1),
             _numbers(tags, _BITS, order, 1),
         )
-        admit(channels, height, width)
+        admit(channels, height, width, most)
         if len(set(bits)) != 1 or len(bits) not in (1, channels) or bits[0] not in (1, 4, 8, 16):
-            raise Kept(f"only 1, 4, 8 and 16 bits are read; it has {', '.join(map(str, bits[:8]))}")
+            raise KeepBytes(f"only 1, 4, 8 and 16 bits are read; it has {', '.join(map(str, bits[:8]))}")
         if set(_numbers(tags, _FORMAT, order, 1)) != {1}:
-            raise Kept("its samples are no unsigned integers")
+            raise KeepBytes("its samples are not unsigned integers")
         if one(_FILL, 1) != 1 or _TILES in tags or (channels > 1 and one(_PLANAR, 1) != 1):
-            raise Kept("its samples are in tiles, planes or bits the other way round")
+            raise KeepBytes("its samples are in tiles, in planes, or have their bits reversed")
         meaning = one(_MEANING, -1)
         colours = {0: 1, 1: 1, 2: 3, 3: 1}.get(meaning)
         if colours is None or channels - colours not in (0, 1) or (meaning == 3 and channels > 1):
-            raise Kept("its colours are neither grey, RGB nor a palette")
+            raise KeepBytes("its colours are neither grey, RGB nor a palette")
         if bits[0] < 8 and channels > 1:
-            raise Kept("only pictures of one plane are read with fewer than 8 bits")
+            raise KeepBytes("only pictures of one channel are read with fewer than 8 bits")
         palette = _palette(tags, bits[0], order) if meaning == 3 else b""
         spans = _strips(tags, order, height, (width * channels * bits[0] + 7) // 8)
         return _Placed(height, width, channels, bits[0], order, meaning == 0, palette, spans)
@@ -156,39 +156,39 @@ class _Format:
         channels, height, width = content.shape
         return height * ((width * channels * _bits(content) + 7) // 8)
 
-    def anew(self, content: Content) -> tuple[bytes, bytes]:
-        return _anew(content, self.size(content))
+    def fresh(self, content: Content) -> tuple[bytes, bytes]:
+        return _fresh(content, self.size(content))
 
 
 def _strips(tags: Tags, order: str, height: int, stride: int) -> tuple[ranges.Span, ...]:
-    """Where the rows stand: each strip holds as many bytes as its rows take, whatever else it claims."""
+    """The ranges of the rows: a strip may claim more bytes than its rows take, never fewer."""
     begins, counts = _numbers(tags, _STRIPS, order), _numbers(tags, _COUNTS, order)
     rows = min(_numbers(tags, _ROWS, order, height)[0], height)
     if rows < 1 or not len(begins) == len(counts) == -(-height // rows):
-        raise Kept("its tags are damaged")
+        raise KeepBytes("its tags are damaged")
     sizes = [min(rows, height - k * rows) * stride for k in range(len(begins))]
     if any(count < size for count, size in zip(counts, sizes, strict=True)):
-        raise Kept("its strips are shorter than its rows")
+        raise KeepBytes("its strips are shorter than its rows")
     return tuple((begin, begin + size) for begin, size in zip(begins, sizes, strict=True))
 
 
 def _palette(tags: Tags, bits: int, order: str) -> bytes:
-    """RGB, three bytes a colour: 8 of 16 bits, of which the others repeat them, or as some write it are zero."""
+    """RGB, three bytes a colour: 8 of the 16 bits; the other 8 repeat them, or are zero as some programs write it."""
     table = np.array(_numbers(tags, _COLOURS, order), np.uint16)
     step = next((step for step in (257, 256) if table.size == 3 << bits and not (table % step).any()), 0)
     if not step or bits > 8:
-        raise Kept("its palette has more than 8 bits a colour")
+        raise KeepBytes("its palette has more than 8 bits a colour")
     return (table // step).astype(np.uint8).reshape(3, -1).T.tobytes()
 
 
-# --- files written anew -----------------------------------------------------------------------------------------------
+# --- writing a fresh file ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Ways:
-    """about "tiff" of files that the first versions of this module compressed: how they were stored.
+class _Storage:
+    """How samples are stored: about "tiff" in files compressed by the first versions of this module.
 
-    meaning: the photometric interpretation.  extra: what an alpha is.  step: between the colours of a palette.
+    meaning: the photometric interpretation.  extra: the kind of alpha.  step: between the colours of a palette.
     """
 
     meaning: int
@@ -197,8 +197,8 @@ class _Ways:
     step: int = 257
 
     @classmethod
-    def of(cls, content: Content) -> _Ways:
-        """What about says, or the usual ones."""
+    def of(cls, content: Content) -> _Storage:
+        """From about, or the defaults."""
         if content.origin == "tiff" and "tiff" in content.about:
             meaning, extra, big, _, step = content.about["tiff"]
             return cls(meaning, extra, ">" if big else "<", 256 + step)
@@ -206,19 +206,19 @@ class _Ways:
 
 
 def _bits(content: Content) -> int:
-    """Of a sample; greys of 2 bits are written as 8, and of 4 where they did not come as a TIFF."""
+    """Bits of a sample: greys of 2 bits are written as 8, and those of 4 bits too unless they came as a TIFF."""
     depth = content.about.get("depth", b"\0")[0]
     fits = (1, 4) if content.origin == "tiff" else (1,)
     return depth if depth in fits else 8 * content.samples.itemsize
 
 
-def _anew(content: Content, size: int) -> tuple[bytes, bytes]:
-    """The bytes before and after samples of `size` bytes; ArdmError for more than four planes, or four gigabytes."""
+def _fresh(content: Content, size: int) -> tuple[bytes, bytes]:
+    """The bytes before and after samples of `size` bytes; ArdmError above four channels or four gigabytes."""
     channels, height, width = content.shape
     if channels > 4 or size > 0xFFFFFFFF - (1 << 26):
-        raise ArdmError(f"tiff holds up to four planes and four gigabytes; the picture has shape {content.shape}")
-    ways, about = _Ways.of(content), content.about
-    head, entries, order = _exif(about, ways.order)
+        raise ArdmError(f"tiff holds up to four channels and four gigabytes; the picture has shape {content.shape}")
+    stored, about = _Storage.of(content), content.about
+    head, entries, order = _exif(about, stored.order)
     head += bytes(len(head) % 2)
     tags: dict[int, tuple[int, bytes]] = {}
 
@@ -229,18 +229,18 @@ def _anew(content: Content, size: int) -> tuple[bytes, bytes]:
         tags[tag] = 4, struct.pack(order + "I", value)
     short(_BITS, *[_bits(content)] * channels)
     short(_METHOD, 1)
-    short(_MEANING, ways.meaning)
+    short(_MEANING, stored.meaning)
     short(_CHANNELS, channels)
     if channels in (2, 4):
-        short(_EXTRA, ways.extra)
+        short(_EXTRA, stored.extra)
     if "palette" in about:
         colour = np.zeros((1 << _bits(content), 3), np.uint16)
         table = np.frombuffer(about["palette"], np.uint8).reshape(-1, 3)
         colour[: len(table)] = table
-        short(_COLOURS, *(int(value) * ways.step for value in colour.T.reshape(-1)))
+        short(_COLOURS, *(int(value) * stored.step for value in colour.T.reshape(-1)))
     tags.update({tag: (kind, about[key]) for tag, kind, key in ((_ICC, 7, "icc"), (_XMP, 1, "xmp")) if key in about})
     at = len(head) + size + size % 2
-    begin = at + 2 + 12 * (len(tags) + len(entries)) + 4  # of values that do not fit their entries
+    begin = at + 2 + 12 * (len(tags) + len(entries)) + 4  # values that do not fit into their entries
     after = b""
     for tag, (kind, body) in tags.items():
         place = body.ljust(4, b"\0") if len(body) <= 4 else struct.pack(order + "I", begin + len(after))
@@ -252,28 +252,43 @@ def _anew(content: Content, size: int) -> tuple[bytes, bytes]:
 
 
 def _exif(about: Mapping[str, bytes], order: str) -> tuple[bytes, dict[int, bytes], str]:
-    """How a file begins, entries for its directory, and the order of bytes.
+    """The beginning of the file, entries for its directory, and the byte order.
 
-    EXIF is a TIFF without a picture.  It stands as it is at the beginning of the file, where all that its entries point
-    to is in its place; only the directory is written once more, at the end, with the tags of the samples.
+    EXIF is a TIFF without a picture.  The file begins with it unchanged, so that everything its entries point to is in
+    place; the directory is written again at the end, together with the tags of the samples.
     """
     data = about.get("exif", b"").removeprefix(b"Exif\0\0")
     try:
         order, _, entries, _ = _directory(data)
-    except (Kept, struct.error):  # none, or of another program and damaged
+    except (KeepBytes, struct.error):  # none, or damaged by another program
         return (b"II*\0" if order == "<" else b"MM\0*") + bytes(4), {}, order
     kept = {struct.unpack_from(order + "H", entry)[0]: entry for entry in entries}
     return data, {tag: entry for tag, entry in kept.items() if tag not in (*_SAMPLES, _XMP, _ICC)}, order
 
 
 def carried(data: bytes) -> dict[str, bytes]:
-    """Profile and XMP of a TIFF, by their names in about, for other formats."""
+    """Profile and XMP of a TIFF by their names in about, for writing other formats."""
     try:
         tags = _directory(data)[1]
-    except (Kept, struct.error):
+    except (KeepBytes, struct.error):
         return {}
     return {name: tags[tag][1].tobytes() for tag, name in ((_ICC, "icc"), (_XMP, "xmp")) if tag in tags}
 
 
-read = partial(ranges.read, _Format())
-render = partial(ranges.render, _Format())
+def _claim(part: Part) -> Claim:
+    order = {b"II": "<", b"MM": ">"}[part(0, 2)]
+    (at,) = struct.unpack(order + "I", part(4, 4))
+    (count,) = struct.unpack(order + "H", part(at, 2))
+    found = {_WIDTH: 0, _HEIGHT: 0, _BITS: 1, _CHANNELS: 1}
+    for tag, kind, number, value in struct.iter_unpack(order + "HHI4s", part(at + 2, 12 * count)):
+        if tag not in found or kind not in (1, 3, 4):
+            continue
+        letter, size = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4)}[kind]
+        if number * size > 4:
+            (begin,) = struct.unpack(order + "I", value)
+            value = part(begin, size)
+        (found[tag],) = struct.unpack_from(order + letter, value)
+    return Claim("tiff", found[_CHANNELS], found[_HEIGHT], found[_WIDTH], found[_BITS])
+
+
+FORMAT = ranges.file_format(_Layout(), (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", _claim)

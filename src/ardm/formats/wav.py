@@ -1,10 +1,9 @@
-"""WAV files of 8 or 16 bits, integers: the chunks around the samples as they came; byte for byte."""
+"""WAV: integers of 8 or 16 bits, byte for byte, with all chunks around the samples."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +11,15 @@ from numpy.typing import NDArray
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.formats import ranges
-from ardm.formats.common import Kept, admit
+from ardm.formats.claims import MAX_HOPS, Claim, Part
+from ardm.formats.common import MAX_SAMPLES, KeepBytes, admit
 
-_PCM = bytes.fromhex("0100000000001000800000aa00389b71")  # the subformat of extensible headers
+_PCM = bytes.fromhex("0100000000001000800000aa00389b71")
+"""The subformat of extensible headers."""
 
 
 def signed(x: Samples) -> NDArray[np.int16]:
-    """Samples (C, 1, L) of a content of two bytes as (L, C), signed."""
+    """16-bit samples (C, 1, L) of a content as signed (L, C)."""
     return (x[:, 0].T ^ np.uint16(0x8000)).astype("<u2").view("<i2").astype(np.int16)
 
 
@@ -29,7 +30,7 @@ def unsigned(x: NDArray[np.int16]) -> Samples:
 
 @dataclass(frozen=True)
 class _Placed:
-    """What the chunks say; size: of a sample in bytes."""
+    """The chunks.  size: bytes of a sample."""
 
     channels: int
     length: int
@@ -54,12 +55,12 @@ class _Placed:
         return signed(x).astype("<i2").tobytes() if content.wide else x[:, 0].T.tobytes()
 
 
-class _Format:
+class _Layout:
     origin = "wav"
 
-    def describe(self, data: bytes) -> _Placed:
+    def describe(self, data: bytes, most: int = MAX_SAMPLES) -> _Placed:
         if data[:4] != b"RIFF":
-            raise Kept(f"only RIFF is read; it is {data[:4].decode('latin-1')}")
+            raise KeepBytes(f"only RIFF is read; it is {data[:4].decode('latin-1')}")
         at, form = 12, b""
         while True:
             name, size = struct.unpack_from("<4sI", data, at) if at + 8 <= len(data) else (b"", 0)
@@ -69,20 +70,20 @@ class _Format:
                 form = data[at + 8 : at + 8 + size]
             at += 8 + size + size % 2
         if not name or len(form) < 16:
-            raise Kept("it has no samples")
+            raise KeepBytes("it has no samples")
         code, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", form)
         if code == 0xFFFE and form[24:40] == _PCM and struct.unpack_from("<H", form, 18)[0] == bits:
             code = 1
         if code != 1 or bits not in (8, 16) or block != channels * bits // 8:
-            raise Kept(f"only integers of 8 and 16 bits are read; it has format {code} of {bits} bits")
-        length = min(size, len(data) - at - 8) // block if block else 0  # recorders that were stopped claim too many
-        admit(channels, 1, length)
+            raise KeepBytes(f"only integers of 8 and 16 bits are read; it has format {code} of {bits} bits")
+        length = min(size, len(data) - at - 8) // block if block else 0  # interrupted recordings claim too many
+        admit(channels, 1, length, most)
         return _Placed(channels, length, bits // 8, rate, at + 8)
 
     def size(self, content: Content) -> int:
         return content.raw_bytes
 
-    def anew(self, content: Content) -> tuple[bytes, bytes]:
+    def fresh(self, content: Content) -> tuple[bytes, bytes]:
         channels, size, count = len(content.samples), content.samples.itemsize, content.raw_bytes
         if count > 0xFFFFFFFF - 64:
             raise ArdmError(f"wav holds up to four gigabytes; the samples take {count} bytes")
@@ -92,5 +93,17 @@ class _Format:
         return head + struct.pack("<4sI", b"data", count), pad
 
 
-read = partial(ranges.read, _Format())
-render = partial(ranges.render, _Format())
+def _claim(part: Part) -> Claim | None:
+    at, channels, bits = 12, 0, 8
+    for _ in range(MAX_HOPS):
+        name, size = struct.unpack("<4sI", part(at, 8))
+        if name == b"fmt ":
+            _, channels, _, _, _, bits = struct.unpack("<HHIIHH", part(at + 8, 16))
+        if name == b"data" and channels and bits >= 8:
+            size = min(size, part.end - at - 8)  # streams claim the largest number there is
+            return Claim("wav", channels, 1, size // (channels * bits // 8), bits, picture=False)
+        at += 8 + size + size % 2
+    return None
+
+
+FORMAT = ranges.file_format(_Layout(), (".wav",), rb"(RIFF|RIFX|RF64)....WAVE", _claim)

@@ -1,6 +1,6 @@
-"""WebP, still pictures that were compressed without loss.
+"""WebP: still, lossless pictures.
 
-The samples of a lossy one would take far more than its file.  about "webp": chunks that nobody knows, as they came.
+Lossy files are kept byte for byte, since their samples take far more space.  about "webp": unknown chunks, unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
-from ardm.formats.common import Kept, Read, admit, image, pixels, planes
+from ardm.formats.claims import MAX_HOPS, Claim, Part
+from ardm.formats.common import FileFormat, KeepBytes, Read, admit, image, pixels, planes
 
 _KNOWN = {b"ICCP": "icc", b"EXIF": "exif", b"XMP ": "xmp"}
 _FLAGS = {"icc": 0x20, "exif": 0x08, "xmp": 0x04}
@@ -24,21 +25,21 @@ _SIDE = 1 << 14
 
 
 def _limit() -> int:
-    """Pixels above which Pillow refuses to decode; here it cannot be asked to do it all the same."""
+    """Pixels above which Pillow refuses to decode WebP; there is no way around it."""
     return 2 * (Image.MAX_IMAGE_PIXELS or _SIDE * _SIDE)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and bodies; Kept unless they are all that the file has."""
+    """Names and bodies of all chunks; KeepBytes if the file holds anything else."""
     end = 8 + struct.unpack_from("<I", data, 4)[0]
     if end > len(data) or data[end:] not in (b"", bytes(end % 2)):
-        raise Kept("it ends early, or something follows it")
+        raise KeepBytes("it ends early, or something follows it")
     at = 12
     while at < end:
         name, size = struct.unpack_from("<4sI", data, at)
         after = at + 8 + size
         if after > end or data[after : after + size % 2] not in (b"", b"\0"):
-            raise Kept("its chunks do not fill it")
+            raise KeepBytes("its chunks do not fill it")
         yield name, data[at + 8 : after]
         at = after + size % 2
 
@@ -52,9 +53,9 @@ def _file(body: bytes) -> bytes:
 
 
 def _header(stream: bytes) -> tuple[int, int, bool]:
-    """Height, width, and whether there is an alpha."""
+    """Height, width, and whether there is alpha."""
     if len(stream) < 5 or stream[0] != 0x2F:
-        raise Kept("it is damaged")
+        raise KeepBytes("it is damaged")
     fields = int.from_bytes(stream[1:5], "little")
     return (fields >> 14 & 0x3FFF) + 1, (fields & 0x3FFF) + 1, bool(fields >> 28 & 1)
 
@@ -65,55 +66,57 @@ def _decode(stream: bytes) -> Samples:
 
 
 def _followed(stream: bytes, x: Samples) -> bool:
-    """Whether something follows a picture inside its stream, where no decoder looks.
+    """Whether extra bytes follow the picture inside its stream, where decoders do not look.
 
-    Decoders forgive it where bits of the last pixel are missing, and take them for 0: a picture that comes out the same
-    without its last byte may have used it all the same.  Then some bit of that byte matters, or the byte is no part of it.
+    Decoders read missing bits of the last pixel as 0, so a picture that decodes the same without its last byte may still
+    use that byte.  It does if flipping some bit of the byte changes the picture; otherwise the byte is extra.
     """
 
     def same(stream: bytes) -> bool:
         try:
             return np.array_equal(_decode(stream), x)
-        except OSError:  # what is missing, or is changed, was needed
+        except OSError:  # the missing or changed bits were needed
             return False
 
     if not same(stream[:-1]):
         return False
-    if stream[-1] == 0:  # as encoders fill up, too: one such byte says nothing
+    if stream[-1] == 0:  # one zero byte may be padding
         return same(stream[:-2])
     return all(same(stream[:-1] + bytes([stream[-1] ^ 1 << bit])) for bit in range(8))
 
 
 def _extended(about: Mapping[str, bytes], height: int, width: int, alpha: bool) -> bytes:
-    """The extended header of a picture with what it carries."""
+    """The extended header of a picture with this metadata."""
     flags = sum(flag for key, flag in _FLAGS.items() if key in about)
     sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     return bytes([flags | 0x10 * alpha, 0, 0, 0]) + sides
 
 
-def read(data: bytes, strip: bool) -> Read:
-    """A picture; strip leaves the samples."""
+def _read(data: bytes, strip: bool, most: int) -> Read:
+    """A file to a picture; strip leaves the samples only."""
     chunks = list(_chunks(data))
     names = [name for name, _ in chunks]
     if b"ANIM" in names or b"ANMF" in names:
-        raise Kept("an animation")
+        raise KeepBytes("it is an animation")
     if b"VP8 " in names:
-        raise Kept("it is compressed with loss already")
+        raise KeepBytes("it is lossy")
     if names.count(b"VP8L") != 1 or names.count(b"VP8X") != (len(names) > 1) or names[0] not in (b"VP8X", b"VP8L"):
-        raise Kept("its chunks are out of order")
+        raise KeepBytes("its chunks are out of order")
     stream = dict(chunks)[b"VP8L"]
     height, width, alpha = _header(stream)
-    admit(3 + alpha, height, width)
+    admit(3 + alpha, height, width, most)
     if height * width > _limit():
-        raise Kept(f"it has more than the {_limit()} pixels that Pillow reads")
-    stream = stream[:4] + bytes([stream[4] | 0x10]) + stream[5:]  # whether an alpha is used is a hint, and hides it
+        raise KeepBytes(f"it has more than the {_limit()} pixels that Pillow reads")
+    stream = (
+        stream[:4] + bytes([stream[4] | 0x10]) + stream[5:]
+    )  # the alpha bit is a hint, and decoders drop alpha without it
     x = _decode(stream)
     if x.shape != (4, height, width):
-        raise Kept("it is damaged")
+        raise KeepBytes("it is damaged")
     if _followed(stream, x):
-        raise Kept("something follows its samples")
+        raise KeepBytes("something follows its samples")
     if not alpha and (x[3] != 255).any():
-        raise Kept("it has an alpha, and says that it is not used")
+        raise KeepBytes("it has alpha but its header says that it has none")
     x = x if alpha else x[:3]
     about, rest = dict[str, bytes](), b""
     for name, body in chunks:
@@ -124,16 +127,18 @@ def read(data: bytes, strip: bool) -> Read:
     if rest:
         about["webp"] = rest
     if names[0] == b"VP8X" and chunks[0][1] != _extended(about, height, width, alpha):
-        raise Kept("its header does not agree with its chunks")
+        raise KeepBytes("its header does not agree with its chunks")
     return Read(image(x, "webp", {} if strip else about), (), tuple(_WORDS[key] for key in about) if strip else ())
 
 
-def render(content: Content) -> bytes:
-    """The file; ArdmError for 16 bits and for more than 16384 pixels a side.  Grey becomes RGB."""
+def _render(content: Content) -> bytes:
+    """Write a file; ArdmError for 16 bits and above 16,383 pixels a side.  Grey becomes RGB."""
     x = content.samples
     channels, height, width = content.shape
     if content.wide or channels > 4 or max(height, width) >= _SIDE:
-        raise ArdmError(f"webp holds 8 bits, up to four planes and 16383x16383; got shape {x.shape} of {x.dtype}")
+        raise ArdmError(
+            f"webp holds 8 bits, up to four channels and 16383x16383 pixels; got shape {x.shape} of {x.dtype}"
+        )
     if height * width > _limit():
         raise ArdmError(f"webp: Pillow reads up to {_limit()} pixels; the picture has {width}x{height}")
     colour = x if channels > 2 else np.concatenate([x[:1], x[:1], x])
@@ -141,9 +146,9 @@ def render(content: Content) -> bytes:
     Image.fromarray(pixels(colour)).save(out, "WEBP", lossless=True, exact=True, quality=80, method=4)
     stream = bytearray(dict(_chunks(out.getvalue()))[b"VP8L"])
     if len(colour) == 4:
-        stream[4] |= 0x10  # an alpha that is 255 everywhere is an alpha too
+        stream[4] |= 0x10  # alpha of 255 everywhere is alpha, too
     if not np.array_equal(_decode(bytes(stream)), colour):
-        raise ArdmError("the WebP library of this machine does not give back what it was given")
+        raise ArdmError("the WebP library of this machine is not lossless: it decodes another picture than it encoded")
     about = content.about
     rest = about.get("webp", b"") if content.origin == "webp" else b""
     parts = [_chunk(b"VP8L", bytes(stream))]
@@ -152,3 +157,17 @@ def render(content: Content) -> bytes:
         parts[1:1] = [_chunk(b"ICCP", about["icc"])] if "icc" in about else []
         parts += [_chunk(name, about[key]) for name, key in _KNOWN.items() if key != "icc" and key in about]
     return _file(b"".join([*parts, rest]))
+
+
+def _claim(part: Part) -> Claim | None:
+    at = 12
+    for _ in range(MAX_HOPS):
+        name, size = struct.unpack("<4sI", part(at, 8))
+        if name == b"VP8L":
+            fields = int.from_bytes(part(at + 9, 4), "little")
+            return Claim("webp", 3 + (fields >> 28 & 1), (fields >> 14 & 0x3FFF) + 1, (fields & 0x3FFF) + 1, 8)
+        at += 8 + size + size % 2
+    return None
+
+
+FORMAT = FileFormat("webp", (".webp",), rb"RIFF....WEBP", _claim, _read, _render)

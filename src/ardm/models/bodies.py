@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
+from ardm.features import Features, FeaturesAt
 from ardm.models.config import ModelConfig
 from ardm.nets import ColumnOutput, Local, PaperUNet, Table, Transformer, UNet, WaveNet
-from ardm.nets.local import Features
 from ardm.nets.wavenet import nearby
 from ardm.precise import full, wide, widened
 
@@ -114,7 +114,7 @@ class ImageBody(nn.Module):
             levels = config.classes - 1 if config.rounded else 0
             self.trunk = Local(C, config.width, config.blocks, config.radius, config.rings, width, levels)
 
-    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
         """Features at the sites asked."""
         K, S = self.config.classes, len(self.digits)
         like = next(self.trunk.parameters())
@@ -211,20 +211,20 @@ def leading(state: Partial) -> tuple[Tensor, Tensor]:
     return first, known.sum(1) > first
 
 
-def refuse_gaps(known: tuple[Tensor, Tensor], lane: Tensor, position: Tensor) -> None:
+def refuse_gaps(known: tuple[Tensor, Tensor], batch_index: Tensor, position: Tensor) -> None:
     """A model of a single order answers only where all that comes before is known, and nothing after: of `leading`."""
     first, after = known
-    early, late = position > first[lane], after[lane]
+    early, late = position > first[batch_index], after[batch_index]
     if not (early | late).any():
         return
     if early.any():
-        asked, gap = int(position[early][0]), int(first[lane][early][0])
+        asked, gap = int(position[early][0]), int(first[batch_index][early][0])
         raise ArdmError(
             f"a model of a single order was asked for site {asked}, but site {gap} before it is not known; "
             "walk along plan.raster, or take a model of any order"
         )
     raise ArdmError(
-        f"a model of a single order completes only what follows: site {int(first[lane][late][0])} is not known, but a site "
+        f"a model of a single order completes only what follows: site {int(first[batch_index][late][0])} is not known, but a site "
         "after it is, which it would not look at; leave unknown all that follows the first unknown site, or take a model "
         "of any order"
     )
@@ -259,7 +259,7 @@ class SequenceBody(Body):
         )
         self.output = ColumnOutput(config.limits, config.width) if config.columns else None
 
-    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
         """Features at the sites asked."""
         rows = self.rows(state)
         self.refuse_length(rows.shape[1])
@@ -268,21 +268,15 @@ class SequenceBody(Body):
         rows = shifted(rows, self.config.classes) if self.single else rows
         h = self.trunk(rows, state.depth.flatten(1), condition)
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def features(batch_index: Tensor, position: Tensor) -> Features:
             if before is not None:
-                refuse_gaps(before, lane, position)
-            out = self.trunk.read(h, lane, position)
+                refuse_gaps(before, batch_index, position)
+            out = self.trunk.read(h, batch_index, position)
             if self.output is not None:
                 out = self.output(out, position)
-            return plain(out)
+            return Features.plain(out)
 
         return features
-
-
-def plain(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Features with no hint of where a mixture lies: centre 0, spread 1."""
-    centre = features.new_zeros(len(features))
-    return features, centre, centre + 1
 
 
 class WaveBody(Body):
@@ -310,7 +304,7 @@ class WaveBody(Body):
             causal=self.single,
         )
 
-    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
         """Features at the sites asked."""
         like = self.trunk.end.weight
         condition = self.conditioned(state, context, like)
@@ -326,14 +320,14 @@ class WaveBody(Body):
             planes += [mean, (value - mean) / spread * (state.depth > 0), spread.log() / 5]
         h = self.trunk(torch.stack(planes, 1).to(wide(like.dtype)), self._embedded(state), condition)
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def features(batch_index: Tensor, position: Tensor) -> Features:
             if before is not None:
-                refuse_gaps(before, lane, position)
-            out = self.trunk.read(h, lane, position)
+                refuse_gaps(before, batch_index, position)
+            out = self.trunk.read(h, batch_index, position)
             if mean is None or spread is None:
-                return plain(out)
+                return Features.plain(out)
             dtype = wide(out.dtype)
-            return out, mean[lane, position].to(dtype), spread[lane, position].to(dtype)
+            return Features(out, mean[batch_index, position].to(dtype), spread[batch_index, position].to(dtype))
 
         return features
 
@@ -376,15 +370,15 @@ class TableBody(Body):
             config.direct,
         )
 
-    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
         """Log-weights (N, K) at the sites asked; those of values that a column cannot take mean nothing."""
         condition = self.conditioned(state, context, self.trunk.out.weight)
         every = widened(self.trunk(self.rows(state), state.depth.flatten(1), condition))
         value = torch.arange(self.config.classes, device=every.device)
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def features(batch_index: Tensor, position: Tensor) -> Features:
             column = torch.minimum(value, self.limit[position][:, None] - 1) + self.offset[position][:, None]
-            index = lane[:, None] * every.shape[1] + column
-            return plain(every.flatten().gather(0, index.flatten()).view_as(index))
+            index = batch_index[:, None] * every.shape[1] + column
+            return Features.plain(every.flatten().gather(0, index.flatten()).view_as(index))
 
         return features

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.features import Features, FeaturesAt
 from ardm.inputs import integers, items
 from ardm.model import Model, Prediction
-from ardm.models.bodies import Body, plain
+from ardm.models.bodies import Body
 from ardm.models.config import ModelConfig
 from ardm.nets import Transformer
-from ardm.nets.local import Features
 
 
 class PermutedBody(Body):
@@ -46,7 +46,7 @@ class PermutedBody(Body):
             split=True,
         )
 
-    def along(self, x: Tensor, rank: Tensor, context: Tensor | None = None) -> Features:
+    def along(self, x: Tensor, rank: Tensor, context: Tensor | None = None) -> FeaturesAt:
         """Features of every site given the sites of smaller rank: x (B, *shape), rank (B, D)."""
         self.refuse_length(rank.shape[1])
         condition = self.conditioned(Partial(x, torch.ones_like(x)), context, self.trunk.embedding.weight)
@@ -56,12 +56,12 @@ class PermutedBody(Body):
         place = torch.cat([start - 1, order[:, :-1]], 1)
         h = self.trunk(rows, None, condition, place, order)
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return plain(self.trunk.read(h, lane, rank[lane, position]))
+        def features(batch_index: Tensor, position: Tensor) -> Features:
+            return Features.plain(self.trunk.read(h, batch_index, rank[batch_index, position]))
 
         return features
 
-    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
         """Features of the sites asked given all that is known, in ascending order: a sequence for each site asked."""
         value, known = state.value.flatten(1), state.depth.flatten(1) > 0
         D = value.shape[1]
@@ -71,16 +71,17 @@ class PermutedBody(Body):
         order = torch.where(known, 0, 1).argsort(dim=1, stable=True)
         count, first = known.sum(1), first.gather(1, order)
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            number = count[lane]
+        def features(batch_index: Tensor, position: Tensor) -> Features:
+            number = count[batch_index]
             longest = int(number.max()) if len(number) else 0
-            places = first[lane, :longest]  # beyond what is known, anything: nothing that is read looks there
-            start = lane.new_zeros(len(lane), 1)
-            rows = torch.cat([start + self.config.classes, value[lane].gather(1, places)], 1)
+            places = first[batch_index, :longest]  # beyond what is known, anything: nothing that is read looks there
+            start = batch_index.new_zeros(len(batch_index), 1)
+            rows = torch.cat([start + self.config.classes, value[batch_index].gather(1, places)], 1)
             target = torch.cat([places, start], 1).scatter(1, number[:, None], position[:, None])
-            side = None if condition is None else condition[lane]
+            side = None if condition is None else condition[batch_index]
             h = self.trunk(rows, None, side, torch.cat([start - 1, places], 1), target)
-            return plain(self.trunk.read(h, torch.arange(len(lane), device=lane.device), number))
+            each = torch.arange(len(number), device=number.device)
+            return Features.plain(self.trunk.read(h, each, number))
 
         return features
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ardm.digits import Partial
 from ardm.errors import ArdmError
+from ardm.features import FeaturesAt
 from ardm.models.config import ModelConfig
 from ardm.nets import Taps, Window
-from ardm.nets.local import Features
 from ardm.precise import wide
 
 
@@ -45,7 +45,7 @@ class WindowBody(nn.Module):
             config.dropout,
         )  # fmt: skip
 
-    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
         """Features at the sites asked."""
         _refuse_context(context)
         symbols: Tensor = (state.value + 1) * (state.depth > 0)
@@ -60,7 +60,7 @@ class TapsBody(nn.Module):
         self.classes = config.classes
         self.trunk = Taps(config.classes, config.width, config.blocks, _reach(config, (32, 0)), config.components)
 
-    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
         """Features at the sites asked, and the centre of every component."""
         _refuse_context(context)
         dtype = wide(self.trunk.slow.dtype)

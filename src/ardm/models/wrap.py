@@ -22,11 +22,10 @@ from torch import Tensor, nn
 
 from ardm.digits import Digits, Partial, anywhere
 from ardm.errors import ArdmError, out_of_memory
+from ardm.features import Features, FeaturesAt
 from ardm.heads import DigitHead, ValueHead
 from ardm.inputs import device_of, number
 from ardm.model import Model
-
-Features = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 class Wrapped(nn.Module):
@@ -36,7 +35,7 @@ class Wrapped(nn.Module):
         super().__init__()
         self.net, self.outputs = net, outputs
 
-    def forward(self, state: Partial, context: Tensor | None = None) -> Features:
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
         """Logits at the sites asked."""
         given = (state.value, state.depth, *(() if context is None else (context,)))
         logits = self.net(*(v.clone() for v in given))  # a network may write into what it is given
@@ -47,10 +46,8 @@ class Wrapped(nn.Module):
         D = prod(state.shape)
         rows = logits.reshape(-1, self.outputs)
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            asked = rows[lane * D + position]
-            centre = asked.new_zeros(len(asked))
-            return asked, centre, centre + 1
+        def features(batch_index: Tensor, position: Tensor) -> Features:
+            return Features.plain(rows[batch_index * D + position])
 
         return features
 

@@ -8,17 +8,13 @@ and training wastes nothing.  Context is local: good likelihoods, no global comp
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ardm.features import Features, FeaturesAt
 from ardm.nets.neighbours import box_mean
 from ardm.precise import wide
-
-Features = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""(lane (N,), position (N,)) → features (N, F), centre (N,), spread (N,)."""
 
 FRACTION = 2
 """Bits after the point, in half grey levels, to which the neighbours' mean is rounded."""
@@ -94,7 +90,7 @@ class Local(nn.Module):
         """The same of the two coarser windows."""
         return _weights(self.far_squares)
 
-    def forward(self, value: Tensor, known: Tensor, condition: Tensor | None = None) -> Features:
+    def forward(self, value: Tensor, known: Tensor, condition: Tensor | None = None) -> FeaturesAt:
         """value in [−1, 1], known in [0, 1]: (B, C, H, W); condition (B, condition)."""
         C, H, W = value.shape[1:]
         maps = torch.cat([value * known, known], 1)
@@ -103,11 +99,11 @@ class Local(nn.Module):
             scales += [(box_mean(maps, cell), self.rings, cell) for cell in (3, 9)]
         grids = [self._grid(*scale) for scale in scales]
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def features(batch_index: Tensor, position: Tensor) -> Features:
             pixel, channel = position % (H * W), position // (H * W)
             y, x = pixel // W, pixel % W
             windows = [
-                rows[((lane * tall + y + pad) * wide + x + pad)[:, None] + offset]
+                rows[((batch_index * tall + y + pad) * wide + x + pad)[:, None] + offset]
                 for rows, offset, tall, wide, pad in grids
             ]
             mean = self._nearby(windows, C)
@@ -116,7 +112,8 @@ class Local(nn.Module):
             for cells in windows:
                 inputs += [(cells[..., :C] - mean[:, None] * cells[..., C:]) / UNIT, cells[..., C:]]
             h = torch.cat([i.flatten(1) for i in inputs], 1)
-            return self._perceptron(h, channel, lane, condition), centre[:, 0], torch.full_like(centre[:, 0], UNIT)
+            hidden = self._perceptron(h, channel, batch_index, condition)
+            return Features(hidden, centre[:, 0], torch.full_like(centre[:, 0], UNIT))
 
         return features
 
@@ -151,11 +148,11 @@ class Local(nn.Module):
             out = out.index_put((mine,), torch.addmm(bias[c], h[mine], first[c]))
         return out
 
-    def _perceptron(self, h: Tensor, channel: Tensor, lane: Tensor, condition: Tensor | None) -> Tensor:
+    def _perceptron(self, h: Tensor, channel: Tensor, batch_index: Tensor, condition: Tensor | None) -> Tensor:
         with torch.autocast(h.device.type, enabled=False):
             out = self._first(h, channel)
         if self.condition is not None and condition is not None:
-            out = out + self.condition(condition)[lane]
+            out = out + self.condition(condition)[batch_index]
         return F.relu(residual(out, self.blocks))
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ardm.nets.local import Features, residual
+from ardm.features import Features, FeaturesAt
+from ardm.nets.local import residual
 from ardm.nets.window import offsets
 from ardm.precise import full
 
@@ -59,7 +60,7 @@ class Taps(nn.Module):
             matrix[i, nearer] = -1.0
         return matrix
 
-    def forward(self, value: Tensor, known: Tensor) -> Features:
+    def forward(self, value: Tensor, known: Tensor) -> FeaturesAt:
         """value (B, D): 2x − (K − 1) where known, else 0; known (B, D): 0 or 1.  Float tensors."""
         left, right = self.reach
         padded, shown = F.pad(value, (left, right)), F.pad(known, (left, right))
@@ -67,14 +68,14 @@ class Taps(nn.Module):
         offset = torch.tensor(self.offsets, device=value.device) + left
         steps = self.steps().to(value)
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            index = (lane * wide + position)[:, None] + offset
+        def features(batch_index: Tensor, position: Tensor) -> Features:
+            index = (batch_index * wide + position)[:, None] + offset
             near = flat[index]
             with torch.autocast(near.device.type, enabled=False):
                 apart = near @ steps.T
                 centre = near @ self.filters.to(near.dtype).T / (self.classes - 1)
             scales = [(apart / 2**by).floor().clamp(-CLIP - 1, CLIP) / (CLIP + 1) for by in SHIFTS]
             h = residual(full(self.first, torch.cat([*scales, told[index]], 1)), self.blocks)
-            return F.relu(h), centre, torch.full_like(centre[:, 0], UNIT / (self.classes - 1))
+            return Features(F.relu(h), centre, torch.full_like(centre[:, 0], UNIT / (self.classes - 1)))
 
         return features

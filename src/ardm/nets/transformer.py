@@ -152,9 +152,9 @@ class Transformer(nn.Module):
             h = layer(h, turns, self.causal)
         return h
 
-    def read(self, h: Tensor, lane: Tensor, position: Tensor) -> Tensor:
+    def read(self, h: Tensor, batch_index: Tensor, position: Tensor) -> Tensor:
         """(N, width): the normalised stream at the places asked, in the precision of the parameters."""
-        rows = h.flatten(0, 1)[lane * h.shape[1] + position]
+        rows = h.flatten(0, 1)[batch_index * h.shape[1] + position]
         return self.norm(rows).to(self.embedding.weight.dtype)
 
     def _added(self, place: Tensor, target: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ardm.nets.local import Features
+from ardm.features import Features, FeaturesAt
 from ardm.nets.neighbours import neighbours
 from ardm.precise import full
 
@@ -150,7 +150,7 @@ class UNet(Residual):
         self.channel = nn.Parameter(torch.randn(channels, width) * 0.02)
         self.turn = nn.Linear(width, width)
 
-    def forward(self, planes: Tensor, value: Tensor, known: Tensor, condition: Tensor | None = None) -> Features:
+    def forward(self, planes: Tensor, value: Tensor, known: Tensor, condition: Tensor | None = None) -> FeaturesAt:
         """planes (B, P, H, W); value in [−1, 1] and known in [0, 1] (B, C, H, W) place the centre of a mixture."""
         B, _, H, W = planes.shape
         planes = planes.contiguous(memory_format=torch.channels_last)  # a tenth faster on processors
@@ -158,11 +158,11 @@ class UNet(Residual):
         rows = h.permute(0, 2, 3, 1).reshape(B * H * W, self.width).to(value.dtype)
         mean, spread = (m.flatten() for m in neighbours(value, known))
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def features(batch_index: Tensor, position: Tensor) -> Features:
             pixel, channel = position % (H * W), position // (H * W)
-            site = lane * (H * W * value.shape[1]) + position
-            out = F.silu(full(self.turn, F.silu(rows[lane * (H * W) + pixel] + self.channel[channel])))
-            return out, mean[site], spread[site]
+            site = batch_index * (H * W * value.shape[1]) + position
+            out = F.silu(full(self.turn, F.silu(rows[batch_index * (H * W) + pixel] + self.channel[channel])))
+            return Features(out, mean[site], spread[site])
 
         return features
 
@@ -188,7 +188,7 @@ class PaperUNet(Residual):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
 
-    def forward(self, shown: Tensor, masks: Tensor, condition: Tensor | None = None) -> Features:
+    def forward(self, shown: Tensor, masks: Tensor, condition: Tensor | None = None) -> FeaturesAt:
         """shown: (B, C, H, W) int64, the absorbing value where nothing is known; masks: (B, M, H, W), 1 where known."""
         B, C, H, W = shown.shape
         dtype, K = masks.dtype, self.classes
@@ -198,9 +198,7 @@ class PaperUNet(Residual):
         h = F.silu(self.through(h.to(self.input.weight.dtype), condition))
         out = full(self.output, h).view(B, C, K, H * W)
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            chosen = out[lane, position // (H * W), :, position % (H * W)]
-            centre = chosen.new_zeros(len(chosen))
-            return chosen, centre, centre + 1
+        def features(batch_index: Tensor, position: Tensor) -> Features:
+            return Features.plain(out[batch_index, position // (H * W), :, position % (H * W)])
 
         return features

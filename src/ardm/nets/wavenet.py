@@ -102,7 +102,7 @@ class WaveNet(nn.Module):
             total = total + skip
         return (total if len(self.layers) else h).transpose(1, 2) / math.sqrt(max(len(self.layers), 1))
 
-    def read(self, h: Tensor, lane: Tensor, position: Tensor) -> Tensor:
+    def read(self, h: Tensor, batch_index: Tensor, position: Tensor) -> Tensor:
         """(N, width): features at the places asked, in the precision of the parameters."""
-        rows = h.reshape(-1, self.width)[lane * h.shape[1] + position]
+        rows = h.reshape(-1, self.width)[batch_index * h.shape[1] + position]
         return F.relu(full(self.end, F.relu(rows)))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ardm.nets.local import Features, residual
+from ardm.features import Features, FeaturesAt
+from ardm.nets.local import residual
 from ardm.precise import widened
 
 STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
@@ -76,22 +77,21 @@ class Window(nn.Module):
         for block in self.blocks:
             nn.init.zeros_(block["down"].weight)  # type: ignore[index]
 
-    def forward(self, symbols: Tensor) -> Features:
+    def forward(self, symbols: Tensor) -> FeaturesAt:
         """symbols: (B, D) int64, 0 where nothing is known, else 1 + the value."""
         left, right = self.reach
         padded = F.pad(symbols, (left, right))
         wide, flat = padded.shape[1], padded.reshape(-1)
         offset = torch.tensor(self.offsets, device=symbols.device) + left
 
-        def features(lane: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            near = flat[(lane * wide + position)[:, None] + offset]
+        def features(batch_index: Tensor, position: Tensor) -> Features:
+            near = flat[(batch_index * wide + position)[:, None] + offset]
             read = [self.embedding(near).flatten(1)]
             if self.table is not None:
                 rows = self.table(buckets(near, self.contexts, self.bits))
                 shown = F.dropout(rows.new_ones(*rows.shape[:2], 1), self.dropout, self.training)
                 read.append((rows * shown).flatten(1))
             h = residual(widened(self.first(torch.cat(read, 1))), self.blocks)
-            none = h.new_zeros(len(h))
-            return F.relu(h), none, none + 1
+            return Features.plain(F.relu(h))
 
         return features

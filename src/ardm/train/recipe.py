@@ -1,33 +1,28 @@
-"""Recipes: typed, frozen configuration read from YAML, with `key=value` overrides and errors that suggest the key."""
+"""Recipes: everything that decides a training run, from a YAML file and "section.key=value" overrides."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import difflib
 import json
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from ardm.errors import ArdmError
 from ardm.models.build import PRESETS, ModelConfig
 from ardm.orders import OrderConfig
+from ardm.settings import NAMED, from_values, nearest, override
+from ardm.train import objectives
 
-T = TypeVar("T")
 RUN = "recipe.json"
 """The recipe of a run, in its folder."""
 STATE = "checkpoint/state.json"
-"""What the checkpoint of a run says beside its tensors, in the folder of the run; its "recipe" is that of the run."""
-SHOWN = 12
-"""Names that an error lists, at most."""
+"""The settings and counters of a checkpoint, in the folder of the run; its "recipe" is that of the run."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +30,27 @@ class DataConfig:
     """Where the items come from.
 
     name: images cifar10, mnist, fashion_mnist, binarized_mnist, omniglot, images; text text8, enwik8, text; sound fsdd,
-    sc09, sounds; tables density, table; any .npy array.  folder: where the files lie; a file itself for text, table and
-    array.
-    train, valid: names of splits.  download: fetch missing files, checked against published checksums.
-    flip, rotate: augmentation by mirror images and quarter turns.
+    sc09, sounds; tables density, table; any .npy array.
+    folder: the folder of the files; for text, table and array it may be the file itself.
+    train, valid: names of splits.
+    download: fetch missing files and check them against published checksums.
+    flip, rotate: augment images by mirroring and by quarter turns.
     labels: train with the class labels as context.
 
-    The others are options of some data sets, and an error for the rest; 0 and "" leave them as the data set has them.
-    length: characters or samples an item.  stride: from item to item of the training split, which overlap.
+    The remaining settings are options of some data sets and an error for the others.  0 and "" keep the default of the
+    data set.
+    length: characters or samples per item.
+    stride: distance between items of the training split, which overlap.
     alphabet: of text, "bytes" (256 classes) or "27" (a..z and space).
-    set: of density its name ("adult"), of omniglot the part ("all", "background", "evaluation", "small").
-    rate: samples a second that sounds must have.
-    binarize: of the MNISTs, "threshold", "stochastic" (one fixed sample) or "dynamic" (a sample for each batch).
-    size, channels: of images in a folder; size of omniglot (28 or 105) and the MNISTs (28, 14 or 7) too.  classes: of arrays.
+    set: the name of a density set ("adult"), or the part of omniglot ("all", "background", "evaluation", "small").
+    rate: samples per second that all sounds must have.
+    binarize: for MNIST and Fashion-MNIST, "threshold", "stochastic" (one fixed sample) or "dynamic" (a new sample for
+    each batch).
+    size: side of the images in a folder, of omniglot (28 or 105) and of the MNISTs (28, 14 or 7).
+    channels: of the images in a folder.
+    classes: of arrays.
     pixels: (C, H, W) of a density set that holds pictures, such as ocr_letters.
-    header: whether the first line of a table names its columns; null finds out.
+    header: whether the first line of a table names its columns; null detects it.
     verify: demand the published sizes and checksums; false accepts cut-down copies.
     """
 
@@ -79,20 +80,31 @@ class DataConfig:
 class TrainConfig:
     """How to optimise.
 
-    steps: optimiser steps.  batch: items of a pass, over all devices.  accumulate: passes of a step, whose loss is the
-    mean over the items of all of them, as of one batch that many times as large; steps, rates and logs count steps.  rate: peak learning rate after `warmup` steps, then
-    "constant", "linear" or "cosine" decay to `final` times the peak.  clip: of the gradient norm.  ema: decay of the
-    average of parameters that is evaluated and saved.  cross_entropy: weight of the auxiliary un-reweighted term.
-    subset: score at most this many hidden sites an item (0: all).  precision: "float32" or "bf16" (input layers and
-    mixtures stay in float32).  memory: steps after which an observation of L_t counts half.
-    valid_every, valid_items: validation.  save_every: checkpoints.  sample_every: samples in the kind of the data (0: none).  log_every: lines.
-    tensorboard: also write scalars and samples for it.  init: a model to continue from.
-    first_level: where an order has several levels of calls, the share of the items that train on the first.
-    objective: "steps" (a random step of any order, or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
-    "all" (every position at once: causal models, for which it is taken without being named).
-    label_dropout: with data.labels, the share of the items of a step that go without their label, so that the model
-    learns to answer without one, too; 0: it then refuses to.
-    shard: every process keeps but its share of parameters, moments and average (FSDP); of no effect with one process.
+    steps: optimiser steps.
+    batch: items per pass, over all devices.
+    accumulate: passes per step.  The loss of a step is the mean over the items of all its passes, as for one batch that
+    many times as large; steps, rates and logs count steps.
+    rate: peak learning rate, reached after `warmup` steps; then `decay` ("constant", "linear" or "cosine") to `final`
+    times the peak.
+    weight_decay, beta2: of AdamW.
+    clip: largest gradient norm.
+    ema: decay of the moving average of the parameters, which is what is evaluated and saved.
+    cross_entropy: weight of the auxiliary term that is not reweighted.
+    subset: score at most this many hidden sites per item (0: all).
+    precision: "float32" or "bf16" (input layers and mixtures stay in float32).
+    memory: number of steps after which an observation of L_t counts half.
+    valid_every, valid_items: steps between validations, and items in each.
+    save_every: steps between checkpoints.
+    sample_every: steps between samples (0: none).
+    log_every: steps between lines of the log.
+    tensorboard: also write scalars and samples for TensorBoard.
+    init: a model to start from.
+    first_level: for an order with several levels of calls, the fraction of items that train on the first.
+    objective: "steps" (one random step, of any order or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
+    "all" (every position at once; causal models always use it).
+    label_dropout: with data.labels, the fraction of items that train without their label, so that the model also
+    answers without one.  With 0 it refuses to.
+    shard: split parameters, moments and average over the processes (FSDP); no effect with one process.
     """
 
     steps: int = 20_000
@@ -125,36 +137,38 @@ class TrainConfig:
     label_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.decay not in ("constant", "linear", "cosine"):
-            raise ArdmError(f"train.decay must be constant, linear or cosine; got {self.decay!r}")
-        if self.precision not in ("float32", "bf16"):
-            raise ArdmError(f"train.precision must be float32 or bf16; got {self.precision!r}")
-        if self.objective not in ("steps", "absorbing", "all"):
-            raise ArdmError(f"train.objective must be steps, absorbing or all; got {self.objective!r}")
-        for name in (
-            "steps",
-            "batch",
-            "accumulate",
-            "diffusion_steps",
-            "valid_items",
-            "log_every",
-            "valid_every",
-            "save_every",
-            "memory",
-        ):
+        for name, allowed in {**CHOICES, "objective": objectives.names()}.items():
+            if getattr(self, name) not in allowed:
+                raise ArdmError(f"train.{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ArdmError(f"train.{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("warmup", "weight_decay", "cross_entropy", "subset", "seed", "sample_every", "final"):
+        for name in AMOUNTS:
             if not getattr(self, name) >= 0:
                 raise ArdmError(f"train.{name} must be 0 or more; got {getattr(self, name)}")
-        if not 0 <= self.beta2 < 1:
-            raise ArdmError(f"train.beta2 must lie in [0, 1); got {self.beta2}")
-        if not (0 <= self.ema < 1 and self.rate > 0 and self.clip > 0):
-            raise ArdmError("train.ema must lie in [0, 1), train.rate and train.clip above 0")
-        if not 0 <= self.label_dropout < 1:
-            raise ArdmError(f"train.label_dropout is a share in [0, 1); got {self.label_dropout}")
-        if not 0 < self.first_level <= 1:
-            raise ArdmError(f"train.first_level is a share in (0, 1]; got {self.first_level}")
+        for name, (inside, interval) in RANGES.items():
+            if not inside(getattr(self, name)):
+                raise ArdmError(f"train.{name} must lie in {interval}; got {getattr(self, name)}")
+
+
+CHOICES = {
+    "decay": ("constant", "linear", "cosine"),
+    "precision": ("float32", "bf16"),
+}
+COUNTS = (
+    *("steps", "batch", "accumulate", "diffusion_steps", "valid_items"),
+    *("log_every", "valid_every", "save_every", "memory"),
+)
+AMOUNTS = ("warmup", "weight_decay", "cross_entropy", "subset", "seed", "sample_every", "final")
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "beta2": (lambda value: 0 <= value < 1, "[0, 1)"),
+    "ema": (lambda value: 0 <= value < 1, "[0, 1)"),
+    "label_dropout": (lambda value: 0 <= value < 1, "[0, 1)"),
+    "first_level": (lambda value: 0 < value <= 1, "(0, 1]"),
+    "rate": (lambda value: value > 0, "(0, ∞)"),
+    "clip": (lambda value: value > 0, "(0, ∞)"),
+}
+"""Settings of TrainConfig: one of a few names, at least 1, at least 0, and in an interval."""
 
 
 @dataclass(frozen=True)
@@ -162,18 +176,18 @@ class Recipe:
     """A whole run: model, order (any, or a plan to specialise on), data and optimisation."""
 
     name: str = "unnamed"
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=ModelConfig, metadata={NAMED: {"preset": PRESETS}})
     order: OrderConfig = field(default_factory=OrderConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values that `from_values` reads back."""
+        """JSON values, which `settings.from_values` turns back into this recipe."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
 def shipped() -> list[str]:
-    """The names of the recipes in the package: "laptop/…", which take minutes to hours, and "paper/…"."""
+    """The recipes in the package: "laptop/…", which train in minutes to hours, and "paper/…"."""
     return sorted(
         f"{folder.name}/{p.name.removesuffix('.yaml')}"
         for folder in (resources.files("ardm") / "recipes").iterdir()
@@ -184,37 +198,36 @@ def shipped() -> list[str]:
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by shipped name, path of a YAML file or folder of a run, changed by "section.key=value" overrides.
+    """Load a recipe by shipped name, YAML file or folder of a run, and apply "section.key=value" overrides.
 
-    Raises ArdmError naming the file or key that is wrong, and the nearest key or recipe there is.
+    Raises ArdmError, naming the file or key that is wrong and the nearest key or recipe that exists.
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ArdmError(f"there is no recipe file {path}")
-        text = path.read_text()
+        values = _of_file(path)
     elif is_run(path):
-        return from_values(Recipe, override(_of_run(path), overrides))
+        values = _of_run(path)
     else:
-        text = (resources.files("ardm") / "recipes" / f"{_full(name_or_path)}.yaml").read_text()
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ArdmError(f"{name_or_path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ArdmError(
-            f"{name_or_path} must hold sections ({', '.join(_fields(Recipe))}), not a {type(values).__name__}"
-        )
+        values = yaml.safe_load((resources.files("ardm") / "recipes" / f"{_full(name_or_path)}.yaml").read_text())
     return from_values(Recipe, override(values, overrides))
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run: it has a recipe, or a checkpoint, which holds it too."""
+    """Whether a folder holds a run: its recipe, or a checkpoint, which contains the recipe too."""
     return (folder / RUN).is_file() or (folder / STATE).is_file()
 
 
+def _of_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ArdmError(f"there is no recipe file {path}")
+    try:
+        return _sections(path, yaml.safe_load(path.read_text()) or {})
+    except yaml.YAMLError as error:
+        raise ArdmError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
 def _of_run(folder: Path) -> dict[str, Any]:
-    """The recipe of a run; where it is missing or damaged, that of its checkpoint."""
+    """The recipe of a run, or that of its checkpoint if recipe.json is missing or damaged."""
     path = folder / RUN
     try:
         return _sections(path, json.loads(path.read_text()))
@@ -227,112 +240,16 @@ def _of_run(folder: Path) -> dict[str, Any]:
 
 def _sections(path: Path, values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise ArdmError(f"{path} must hold sections ({', '.join(_fields(Recipe))}), not a {type(values).__name__}")
+        names = ", ".join(f.name for f in dataclasses.fields(Recipe))
+        raise ArdmError(f"{path} must hold sections ({names}), not a {type(values).__name__}")
     return values
 
 
 def _full(name: str) -> str:
-    """The name of a shipped recipe, of which the folder may be left out."""
+    """The full name of a shipped recipe, whose folder may be left out."""
     names = shipped()
     found = [full for full in names if name in (full, full.partition("/")[2])]
     if not found:
-        raise ArdmError(
-            f"unknown recipe {name!r}{_nearest(name, names)}; a path must end in .yaml, or be the folder of a run"
-        )
+        hint = nearest(name, names)
+        raise ArdmError(f"unknown recipe {name!r}{hint}; a path must end in .yaml, or be the folder of a run")
     return found[0]
-
-
-def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Values changed by "section.key=value", the value being YAML.  Raises ArdmError naming what is not that."""
-    changed = copy.deepcopy(dict(values))
-    for item in overrides:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ArdmError(f"an override is written key=value, such as train.batch=32; got {item!r}")
-        try:
-            _put(changed, key.strip().split("."), yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise ArdmError(f"the value of {key} is not valid YAML: {value!r}") from None
-    return changed
-
-
-def from_values(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """A configuration dataclass from JSON or YAML values, checked by name and type, nested ones too."""
-    if not isinstance(values, Mapping):
-        raise ArdmError(f"{where or kind.__name__} must hold settings, not {values!r}")
-    values = dict(values)
-    if kind is ModelConfig and "preset" in values:
-        name = values.pop("preset")
-        if name not in PRESETS:
-            raise ArdmError(f"unknown {where}preset {name!r}{_nearest(str(name), list(PRESETS))}")
-        values = {**PRESETS[name], **values}
-    types = typing.get_type_hints(kind)
-    for key in values:
-        if key not in types:
-            raise ArdmError(f"unknown setting {where}{key}{_nearest_setting(where, key, list(types))}")
-    made = {
-        key: from_values(types[key], value or {}, f"{where}{key}.")
-        if dataclasses.is_dataclass(types[key])
-        else _typed(types[key], value, where + key)
-        for key, value in values.items()
-    }
-    return kind(**made)
-
-
-def _typed(wanted: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(wanted)
-    if origin is tuple:
-        items = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(_typed(typing.get_args(wanted)[0], v, where) for v in items)
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _typed(typing.get_args(wanted)[0], value, where)
-    if wanted is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML 1.1 reads 1e-3 as text
-        except ValueError:
-            pass
-    if wanted is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)  # YAML reads the name 27 as a number
-    if isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
-        return value
-    raise ArdmError(f"{where} must be of type {wanted.__name__}; got {value!r}")
-
-
-def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
-    for i, part in enumerate(path[:-1]):
-        inner = values.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise ArdmError(f"{'.'.join(path[: i + 1])} is a value, not a section")
-        values = inner
-    values[path[-1]] = value
-
-
-def _fields(kind: type) -> list[str]:
-    return [f.name for f in dataclasses.fields(kind)]
-
-
-def _nearest_setting(where: str, key: str, own: list[str]) -> str:
-    """Settings by their full names: of the same name in another section, else the nearest here, else the nearest there."""
-    sections = [f for f in dataclasses.fields(Recipe) if f.name in ("model", "order", "data", "train")]
-    types_ = typing.get_type_hints(Recipe)
-    every = {f"{s.name}.{name}": name for s in sections for name in _fields(types_[s.name])} | {
-        "model.preset": "preset"
-    }
-    same = [full for full, name in every.items() if name == key]
-    if same:
-        return f"; did you mean {' or '.join(map(repr, same))}?"
-    close = difflib.get_close_matches(key, own, 1, 0.6)
-    if close:
-        return f"; did you mean {where + close[0]!r}?"
-    close = difflib.get_close_matches(key, sorted(set(every.values())), 1, 0.7)
-    if close:
-        return f"; did you mean {' or '.join(repr(full) for full, name in every.items() if name == close[0])}?"
-    return _nearest(key, own)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1, 0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    more = f", … ({len(known)} in all)" if len(known) > SHOWN else ""
-    return f"; there are {', '.join(known[:SHOWN])}{more}"
