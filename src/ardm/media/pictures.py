@@ -17,7 +17,8 @@ from ardm.atomic import reasons, refuse_source
 from ardm.content import Kind
 from ardm.digits import Partial
 from ardm.errors import ArdmError, parsing
-from ardm.schedule import LossCurve, Schedule
+from ardm.losscurve import LossCurve
+from ardm.schedule import Schedule
 
 GREY = 118
 """How an unknown site is shown."""

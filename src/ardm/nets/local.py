@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ardm.features import Features, FeaturesAt
 from ardm.nets.neighbours import box_mean
 from ardm.nets.residual import ResidualPerceptron
-from ardm.precise import wide
+from ardm.precision import wide
 
 FRACTION = 2
 """Bits after the point, in half grey levels, to which the neighbours' mean is rounded."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ardm.features import Features, FeaturesAt
 from ardm.nets.residual import ResidualPerceptron
 from ardm.nets.window import offsets
-from ardm.precise import full
+from ardm.precision import full
 
 SHIFTS, CLIP = (0, 2, 4, 7), 127
 """Bits dropped from differences at each scale, and what is cut off beyond."""

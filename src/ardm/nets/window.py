@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
 from ardm.nets.residual import ResidualPerceptron
-from ardm.precise import widened
+from ardm.precision import widened
 
 STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
 """Of the hash: h ← (h · STEP + symbol + 1) mod 2^31 along a context, then the top bits of h · SPREAD mod 2^31."""
