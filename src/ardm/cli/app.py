@@ -214,7 +214,7 @@ def plan(
     with guard():
         from ardm import api
         from ardm.bundle import load
-        from ardm.media.pictures import plot_curve
+        from ardm.media.plots import plot_curve
 
         fresh(force, save, endings=(".json",))
         fresh(force, picture, endings=(".png", ".svg", ".pdf"))
