@@ -6,7 +6,8 @@ import torch
 
 from ardm.bundle import Bundle
 from ardm.codec.coder import ModelCoder, machine
-from ardm.export.convert import Precision, export
+from ardm.export.convert import export
+from ardm.export.precision import Precision
 from ardm.models.build import ModelConfig, build
 from ardm.orders import OrderConfig, image_plan
 from ardm.walk import sample

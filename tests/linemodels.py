@@ -7,7 +7,8 @@ import torch
 
 from ardm.bundle import LETTERS, Bundle
 from ardm.codec.coder import coder as coder_of
-from ardm.export.convert import Precision, export
+from ardm.export.convert import export
+from ardm.export.precision import Precision
 from ardm.models.build import ModelConfig, build
 from ardm.orders import OrderConfig
 from ardm.schema import Schema

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ardm.bundle import Bundle
-    from ardm.export.convert import Exported, Fixed, Precision
+    from ardm.export.calibrate import Scales
+    from ardm.export.convert import Exported
+    from ardm.export.precision import Precision
 
 Bits = Annotated[
     int, typer.Option(help="Bits of a weight, sign included; 0: the fewest that cost little.", min=0, max=16)
@@ -61,8 +63,9 @@ def export(
         from ardm.bundle import load
         from ardm.cli.files import use_threads
         from ardm.exact.model import NAME
-        from ardm.export.convert import Precision, unsupported
         from ardm.export.convert import export as make
+        from ardm.export.convert import unsupported
+        from ardm.export.precision import Precision
 
         use_threads(threads)
         settings = changes or []
@@ -83,7 +86,7 @@ def export(
         if activations and not weights:
             raise ArdmError("--activations goes with --weights")
         precision = Precision(weights, activations or weights) if weights else None
-        fixed: Fixed | None = None
+        fixed: dict[str, Scales] | None = None
         if finetune:
             precision = precision or Precision()
             bundle, fixed = _finetuned(
@@ -108,7 +111,7 @@ def export(
 
 def _finetuned(
     model: str, bundle: Bundle, folder: Path, changes: list[str], precision: Precision, resume: bool, quiet: bool
-) -> tuple[Bundle, Fixed]:
+) -> tuple[Bundle, dict[str, Scales]]:
     """The model of a run in the folder "finetune" beside the codec model, and its scales."""
     from ardm.bundle import load
     from ardm.cli.progress import follow
