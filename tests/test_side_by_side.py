@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ardm.codec import coder as codec
+from ardm.codec import model_coder, walk
 from ardm.exact.ask import Ask, AskedSites
 from bundles import coder
 from test_codec import MODELS, both_ways, jobs, pictures
@@ -23,15 +23,12 @@ def asks(made):
     """What is asked in the middle of items of several sizes: the sites of one step, where some are known."""
     rng = np.random.default_rng(0)
     for k, (h, w) in enumerate(SIZES):
-        walker = made._walker((made.planes, h, w), made.planes, (h, w))
-        digit = walker.steps[len(walker.steps) // 2][1][0]
-        when, step = walker._when, walker.steps[len(walker.steps) // 2][0][0]
-        depth = (when < step).sum(0)[None].repeat(1 + k % 2, 0)
-        unit = np.append(walker.base * walker.place, 1)[depth]
-        value = rng.integers(0, made.model.program.classes, depth.shape) // unit * unit
-        sites = np.flatnonzero(depth[0].reshape(-1) == digit)
-        lanes = np.repeat(np.arange(len(value)), len(sites))
-        yield Ask(value, depth, walker._asked(lanes, np.tile(sites, len(value))))
+        order = made.walker((made.planes, h, w), made.planes, (h, w)).order
+        middle = order.reveals[len(order.reveals) // 2]
+        depth = order.depth(middle.step)[None].repeat(1 + k % 2, 0)
+        value = order.truncate(rng.integers(0, made.model.program.classes, depth.shape), depth)
+        sites = np.flatnonzero(depth[0].reshape(-1) == middle.digit[0])
+        yield Ask(value, depth, order.sites(replace(middle, site=sites), len(value)))
 
 
 @pytest.mark.parametrize("container", ["float32", "float64", "int64"])
@@ -51,7 +48,7 @@ def test_rows_side_by_side_are_those_of_each_alone(name, container):
 def test_nothing_or_much_can_be_asked():
     made = coder()
     few = list(asks(made))
-    sites = AskedSites(*(np.resize(x, codec.PIXELS // 64) for x in few[0].sites.index))
+    sites = AskedSites(*(np.resize(x, walk.PIXELS // 64) for x in few[0].sites.index))
     many = replace(few[0], sites=sites)
     assert made._run.together([]) == []
     found = made._run.together([few[0], few[2], many, few[1]])
@@ -65,7 +62,7 @@ def test_nothing_or_much_can_be_asked():
 def test_bytes_do_not_depend_on_what_stands_beside(threads, pixels, monkeypatch):
     parts = mixed()
     alone = [both_ways(coder(), coder(), part)[0] for part in parts]
-    monkeypatch.setattr(codec, "SIDE_BY_SIDE", pixels)
+    monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", pixels)
     assert both_ways(coder(threads=threads), coder(threads=threads), *parts) == alone
 
 
@@ -108,12 +105,12 @@ def test_what_is_done_is_told_before_all_is(monkeypatch):
     """Progress: after a few batches, not after a hundred."""
     made, parts = coder(), pictures(40)
     streams = [(made.finish(job, 1), [part.shape]) for job, part in zip(made.encode(jobs(*parts)), parts, strict=True)]
-    monkeypatch.setattr(codec, "SIDE_BY_SIDE", 64)
+    monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", 64)
     works = []
     real = type(made)._decoded
     monkeypatch.setattr(type(made), "_decoded", lambda self, jobs: works.append(len(jobs)) or real(self, jobs))
     next(made.decode(streams))
-    assert len(works) <= codec.WAVE
+    assert len(works) <= model_coder.WAVE
 
 
 @pytest.mark.parametrize("threads", [1, 2])

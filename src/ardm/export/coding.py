@@ -13,7 +13,8 @@ from torch import Tensor
 from ardm import likelihood
 from ardm.ans import Ints
 from ardm.bundle import Bundle
-from ardm.codec.coder import ModelCoder, machine
+from ardm.codec.model_coder import ModelCoder
+from ardm.codec.registry import machine
 from ardm.exact.model import CodecModel
 from ardm.export.quantise import Floats
 from ardm.orders import OrderConfig, image_plan

@@ -50,7 +50,7 @@ def _exporter(model: Model) -> PerceptronExport:
             first_matrix(build, read.name, read.scale, w, b, features, bits.first)
             for w, b in zip(weight, bias, strict=True)
         ]
-        return Stem(build, affine(build, "stream", read.name, first), own, PLACED - FRACTION)
+        return Stem(build, affine(build, "stream", read.name, first), lambda o: (o, own), PLACED - FRACTION)
 
     return PerceptronExport(model, trunk.blocks, UNIT * (digits.classes - 1), stem)
 

@@ -17,6 +17,7 @@ import numpy as np
 from torch import nn
 
 from ardm.ans import GRID
+from ardm.errors import ArdmError
 from ardm.exact.program import Program
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples, Ranges, Scales, along_orders
@@ -42,15 +43,14 @@ class Stem:
     """A program up to its residual blocks.
 
     stream: the value that the blocks add to.  peak: the largest sum inside the blocks.
-    For mixtures: centre, one column that the means are relative to, with PLACED − rise bits after the point; more: what is
-    added to the outputs, if anything.
+    place: of mixtures, outputs → outputs, and the column that their means are relative to, with PLACED − rise bits after
+    the point.
     """
 
     build: Builder
     stream: str
-    centre: str = ""
+    place: Callable[[str], tuple[str, str]] | None = None
     rise: int = 0
-    more: str = ""
     peak: int = SINGLE
 
 
@@ -96,7 +96,9 @@ class PerceptronExport:
         a = build.op("shift", "features", [h], by=RESIDUAL, lo=0, hi=bits.top)
         o = _linear(build, "output", a, output_of(self.model), by, bits.first, 1 << 53, lo=-(1 << 22), hi=1 << 22)
         if isinstance(self.model.head, MixtureHead):
-            self._mixture(stem, o, self.model.head)
+            if stem.place is None:
+                raise ArdmError("a mixture needs a network that knows where its means lie: windows or taps")
+            self._mixture(build, self.model.head, *stem.place(o), stem.rise)
         else:
             build.op("values" if isinstance(self.model.head, ValueHead) else "softmax", "head", [o])
         return build.program()
@@ -107,18 +109,16 @@ class PerceptronExport:
             return np.full(output_of(self.model).out_features, float(GRID))
         return np.repeat([float(GRID), self.unit * 2**PLACED, float(GRID)], self.model.head.components)
 
-    def _mixture(self, stem: Stem, o: str, head: MixtureHead) -> None:
-        build, M, K = stem.build, head.components, head.digits.classes
-        if stem.more:
-            o = build.op("add", "placed", [o, stem.more])
+    def _mixture(self, build: Builder, head: MixtureHead, o: str, centre: str, rise: int) -> None:
+        M, K = head.components, head.digits.classes
         # the places of MixtureHead
         places = np.rint((np.linspace(-1.5, 1.5, M) if M > 1 else np.zeros(1)) * self.unit * 2**PLACED)
         fine = max(0, min(48, 30 - math.ceil(math.log2(math.exp(7.0) / self.unit))))
         clipped = np.clip(np.arange(-8 * GRID, 8 * GRID + 1) / GRID - 0.5, -7.0, 7.0)
         tensors = {"inverse": np.rint(np.exp(-clipped) / self.unit * 2.0**fine), "places": places}
         build.op(
-            "mixture", "head", [o, stem.centre], tensors,
-            components=M, fraction=PLACED, bits=fine, rise=stem.rise, limit=(2 * K) << PLACED,
+            "mixture", "head", [o, centre], tensors,
+            components=M, fraction=PLACED, bits=fine, rise=rise, limit=(2 * K) << PLACED,
         )  # fmt: skip
 
 

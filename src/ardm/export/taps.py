@@ -9,7 +9,6 @@ from ardm.export.calibrate import Examples
 from ardm.export.perceptron import PLACED, Make, PerceptronExport, Stem, affine, first_matrix
 from ardm.export.precision import Precision, digits_of, expected, trunk_of
 from ardm.export.quantise import Floats
-from ardm.heads import MixtureHead
 from ardm.model import Model
 from ardm.nets.taps import CLIP, SHIFTS, UNIT, Taps
 
@@ -28,11 +27,12 @@ def taps(model: Model, examples: Examples) -> Make:
         read, scale, near = _inputs(build, trunk)
         weight, bias = trunk.first.weight.detach().double().numpy().T, trunk.first.bias.detach().double().numpy()
         first = first_matrix(build, read, scale, weight, bias, features, bits.first)
-        stream = affine(build, "stream", read, first)
-        if not isinstance(model.head, MixtureHead):
-            return Stem(build, stream, peak=LOUD)
-        more = _predictors(build, trunk, near, digits.classes)
-        return Stem(build, stream, _nowhere(build, near), 0, more, LOUD)
+
+        def place(o: str) -> tuple[str, str]:
+            o = build.op("add", "placed", [o, _predictors(build, trunk, near, digits.classes)])
+            return o, _nowhere(build, near)
+
+        return Stem(build, affine(build, "stream", read, first), place, peak=LOUD)
 
     return PerceptronExport(model, trunk.blocks, UNIT, stem).maker(examples)
 
