@@ -69,7 +69,7 @@ MAKERS = "tensor as_tensor zeros ones full empty eye arange linspace logspace ra
 def unnamed(path):
     """Calls that make a tensor and name no device, but for parameters and buffers, which go where their module does."""
     tree = ast.parse(path.read_text())
-    modules = {"nets", "heads", "bodies"} & {path.parent.name, path.stem}
+    modules = {"nets", "heads", "models"} & {path.parent.name, path.stem}
     inside = {
         inner
         for node in ast.walk(tree)
