@@ -351,7 +351,7 @@ class Trainer:
             self.best = Best(self.step, bits, error, {k: v.clone() for k, v in average.items()}, curve)
 
     @property
-    def parted(self) -> str:
+    def best_note(self) -> str:
         """A sentence for a run whose best validation is not its last; empty otherwise."""
         if self.best is None or self.checked is None or self.checked[0] == self.best.step:
             return ""
