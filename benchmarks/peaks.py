@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ardm import formats
-from ardm.codec import frames
+from ardm.codec import decode, encode
 from ardm.content import Content, Kind
 from ardm.files.limits import BASE, HELD, READ, UNLIMITED
 from ardm.files.load import fingerprint, parse
@@ -73,10 +73,10 @@ def through(data: bytes, reading: bool) -> None:
     loaded = parse(data, FileOptions(), "")
     if reading:
         return
-    packed, _ = frames.compress(loaded.content, None, loaded.data)
+    packed, _ = encode.compress(loaded.content, None, loaded.data)
     loaded.fingerprints()
     del loaded
-    for content in frames.frames(io.BytesIO(packed), _none, UNLIMITED):
+    for content in decode.frames(io.BytesIO(packed), _none, UNLIMITED):
         fingerprint(content)
         rendered(content)
 

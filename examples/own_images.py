@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 import ardm
-from ardm.codec import coder as codec
-from ardm.codec.engine import Engine
+from ardm.codec import sampling
+from ardm.codec.selection import Engine
 from ardm.export.convert import export
 from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
@@ -114,7 +114,7 @@ for name, settings in {
     print(f"   as {name}, one file each: {sum(classical(path, **settings) for path in originals):,} bytes")
 
 # Sample new images: decode random bits.
-drawn = torch.from_numpy(codec.sample(integers, 16, size=tuple(trainer.train_set.shape[1:]), seed=1))
+drawn = torch.from_numpy(sampling.sample(integers, 16, size=tuple(trainer.train_set.shape[1:]), seed=1))
 sheet([to_image(x, 256, 4) for x in drawn]).save(out / "samples.png")
 print(f"wrote {out / 'samples.png'}; {time.perf_counter() - began:.0f} seconds")
 assert same

@@ -11,7 +11,8 @@ from ardm.bundle import Bundle
 from ardm.errors import ArdmError
 from ardm.media.pictures import save_gif, sheet, state_image, to_image
 from ardm.media.plots import plot_curve
-from ardm.models.build import build, preset
+from ardm.models.build import build
+from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
 from ardm.walk import score

@@ -23,10 +23,10 @@ from ardm import formats
 from ardm.cli import console
 from ardm.cli.app import app
 from ardm.cli.files import aliased
-from ardm.codec import coder as codec
-from ardm.codec import frames
-from ardm.codec.container import Form, Header, varint
-from ardm.codec.engine import Engine
+from ardm.codec import decode, encode, registry
+from ardm.codec.binary import varint
+from ardm.codec.header import Form, Header
+from ardm.codec.selection import Engine
 from ardm.content import Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact.model import NAME
@@ -47,7 +47,7 @@ def ardm(tmp_path, monkeypatch):
     write("notes.txt", TEXT)
 
     def coder(self, content):
-        calls = self.calls if self.level is None else codec.LEVELS[self.level]
+        calls = self.calls if self.level is None else registry.LEVELS[self.level]
         return Small(calls=calls or 7) if content.kind == Kind.IMAGE else None
 
     monkeypatch.setattr(Engine, "coder", coder)
@@ -304,8 +304,8 @@ def test_work_that_takes_long_is_not_begun(ardm, monkeypatch):
 
 def test_what_was_written_is_verified_unless_told_otherwise(ardm, monkeypatch):
     seen = []
-    real = frames.frames
-    monkeypatch.setattr(frames, "frames", lambda *rest: seen.append(1) or real(*rest))
+    real = decode.frames
+    monkeypatch.setattr(decode, "frames", lambda *rest: seen.append(1) or real(*rest))
     good(ardm("compress", "notes.txt"))
     assert seen == [1]
     good(ardm("compress", "-f", "--no-verify", "notes.txt"))
@@ -497,7 +497,7 @@ def test_usage(ardm):
             assert option in shown, (command, option)
     for command in ("compress", "decompress", "test", "list", "extract"):
         assert "3 a damaged file" in good(ardm(command, "--help")).stdout
-    for calls in codec.LEVELS.values():
+    for calls in registry.LEVELS.values():
         assert str(calls) in good(ardm("compress", "--help")).stdout
 
 
@@ -508,7 +508,7 @@ def test_levels_and_calls(ardm):
     for arguments, calls in {"-1": 8, "-9": 98, "--level=5": 26, "-K 13": 13, "--calls=14": 14, "-9f": 98}.items():
         good(ardm("compress", "-f", *arguments.split(), "photo.png"))
         assert json.loads(good(ardm("list", "--json", "photo.png.ardm")).stdout)[0]["calls"] == calls
-    assert list(codec.LEVELS) == list(range(1, 10))
+    assert list(registry.LEVELS) == list(range(1, 10))
 
 
 def test_models_that_are_not_there(tmp_path, monkeypatch):
@@ -643,7 +643,7 @@ def test_what_goes_wrong_is_one_line(ardm, monkeypatch, error, code, said):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(frames, "compress", fail)
+    monkeypatch.setattr(encode, "compress", fail)
     result = ardm("compress", "photo.png", "photo.png")
     assert result.exit_code == code
     assert result.stderr.count("\n") == 2
@@ -654,12 +654,12 @@ def test_what_goes_wrong_is_one_line(ardm, monkeypatch, error, code, said):
 
 
 def test_a_bug_is_a_line_too_and_the_others_are_done(ardm, monkeypatch):
-    real = frames.compress
+    real = encode.compress
 
     def broken(content, *rest):
         return 1 / 0 if content.kind == Kind.IMAGE else real(content, *rest)
 
-    monkeypatch.setattr(frames, "compress", broken)
+    monkeypatch.setattr(encode, "compress", broken)
     result = ardm("compress", "photo.png", "notes.txt")
     assert result.exit_code == 1
     assert re.fullmatch(
@@ -681,7 +681,7 @@ def test_a_bug_is_a_line_too_and_the_others_are_done(ardm, monkeypatch):
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "terminated")],
 )
 def test_signals_end_it_and_leave_nothing(ardm, monkeypatch, number, code, said):
-    def decode(*_):
+    def slow(*_):
         assert len(os.listdir()) == 3
         os.kill(os.getpid(), number)
         for _ in range(10**6):
@@ -690,7 +690,7 @@ def test_signals_end_it_and_leave_nothing(ardm, monkeypatch, number, code, said)
     before = signal.getsignal(number)
     if before == signal.SIG_IGN:
         pytest.skip("whoever started this, nohup for one, has it ignored")
-    monkeypatch.setattr(frames, "frames", decode)
+    monkeypatch.setattr(decode, "frames", slow)
     result = ardm("compress", "photo.png", "photo.png", "--rm")
     assert (result.exit_code, result.stderr) == (code, f"ardm: {said}\n")
     assert sorted(os.listdir()) == ["notes.txt", "photo.png"]

@@ -19,10 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ardm import formats
-from ardm.codec import frames
-from ardm.codec.container import Form, Header, name_fault
-from ardm.codec.engine import Engine
-from ardm.codec.frames import FrameInfo, describe
+from ardm.codec import archive as codec_archive
+from ardm.codec import decode, encode
+from ardm.codec.describe import describe
+from ardm.codec.header import Form, Header
+from ardm.codec.index import name_fault
+from ardm.codec.report import FrameInfo
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.files import extract as extracting
@@ -418,7 +421,7 @@ def test_existing_targets_are_refused_before_any_work(photo, tmp_path, monkeypat
     done = compress_file(photo)
     before = done.target.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(frames, "compress", None)
+        patch.setattr(encode, "compress", None)
         patch.setattr(restoring, "rendered", None)
         with pytest.raises(ArdmError, match=r"photo.png.ardm exists"):
             compress_file(photo)
@@ -466,7 +469,7 @@ def test_two_files_never_go_to_one_place(tmp_path):
 
 @pytest.mark.parametrize("fault", ["other pixels", "damage"])
 def test_what_does_not_decode_is_never_given_a_name(photo, tmp_path, monkeypatch, small, fault):
-    real = frames.compress
+    real = encode.compress
 
     def wrong(content, *rest):
         if fault == "other pixels":
@@ -474,7 +477,7 @@ def test_what_does_not_decode_is_never_given_a_name(photo, tmp_path, monkeypatch
         data, report = real(content, *rest)
         return data[:-7] + data[-6:], report
 
-    monkeypatch.setattr(frames, "compress", wrong)
+    monkeypatch.setattr(encode, "compress", wrong)
     with pytest.raises(ArdmError, match=r"was not written: it (decodes to something else|does not decode)"):
         compress_file(photo, options=FileOptions(keep=False))
     out = io.BytesIO()
@@ -514,7 +517,7 @@ def test_interruption_leaves_nothing(photo, tmp_path, monkeypatch, small):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(frames, "frames", interrupt)
+        patch.setattr(decode, "frames", interrupt)
         with pytest.raises(KeyboardInterrupt):
             compress_file(photo, options=FileOptions(keep=False))
     monkeypatch.setattr(restoring, "rendered", interrupt)
@@ -552,7 +555,7 @@ def test_the_source_stays_where_something_would_not_come_back(photo, tmp_path, m
     done = decompress_file(done.target, options=FileOptions(keep=False, format="ppm"))
     assert (done.removed, done.notes[-1]) == (
         False,
-        "it was not deleted: in another format (ppm) less may come back",
+        "it was not deleted: the format ppm may not hold all of it",
     )
     kept = compress_file(photo, tmp_path / "kept", options=FileOptions(keep=False, exact=True))
     assert kept.removed, "every byte is kept"
@@ -572,8 +575,8 @@ def test_the_source_stays_where_it_has_changed_or_is_a_link(photo, tmp_path, mon
     with pytest.raises(ArdmError, match="is a link; only ordinary files are deleted"):
         compress_file(link, options=FileOptions(keep=False))
     assert sorted(os.listdir(tmp_path)) == ["link.png", "photo.png"]
-    real = frames.frames
-    monkeypatch.setattr(frames, "frames", lambda *rest: (photo.write_bytes(b"new"), real(*rest))[1])
+    real = decode.frames
+    monkeypatch.setattr(decode, "frames", lambda *rest: (photo.write_bytes(b"new"), real(*rest))[1])
     with pytest.raises(ArdmError, match="changed in the meantime, and is kept"):
         compress_file(photo, options=FileOptions(keep=False))
     assert photo.read_bytes() == b"new"
@@ -755,7 +758,7 @@ def test_an_item_costs_its_own_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(extracting, "opened", lambda *_: Opened())
     extract(tmp_path / "a.ardm", ["in/07"], tmp_path / "y")
     assert (tmp_path / "y").read_bytes() == (tmp_path / "in" / "07").read_bytes()
-    archive = frames.open_archive(data)
+    archive = codec_archive.open_archive(data)
     start, each = archive.header_bytes, (len(data) - archive.header_bytes) // 20
     assert {at for at in file.seen if at >= start} == set(range(start + 7 * each, start + 8 * each))
 
@@ -807,7 +810,7 @@ def test_an_archive_is_whole_or_not_there(album, tmp_path, monkeypatch):
         make_archive(list(walk([album])), tmp_path / "b.ardm", FileOptions())
     monkeypatch.setattr(packing, "parse", real)
     monkeypatch.setattr(
-        frames, "compress_archive", lambda items, *_: [items[0], write(album / "empty", b"x"), items[0]]
+        codec_archive, "compress_archive", lambda items, *_: [items[0], write(album / "empty", b"x"), items[0]]
     )
     with pytest.raises(ArdmError, match="empty changed in the meantime"):
         make_archive(list(walk([album])), tmp_path / "c.ardm", FileOptions())
@@ -868,7 +871,7 @@ def test_pictures_are_read_for_models(tmp_path):
     Image.fromarray(np.full((3, 4), 999, np.uint16)).save(tmp_path / "deep.png")
     for name, said in {
         "deep.png": "16 bits a sample",
-        "x.txt": "is not a picture",
+        "x.txt": "is no picture that can be read",
         "none.png": "there is no file",
     }.items():
         if name == "x.txt":

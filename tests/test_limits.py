@@ -25,11 +25,13 @@ from typer.testing import CliRunner
 import ardm
 from ardm import formats
 from ardm.cli.app import app
+from ardm.codec import encode
 from ardm.codec import fallback as stored
-from ardm.codec import frames
-from ardm.codec.container import MAX_ABOUT, Form, Header, pack_lengths
-from ardm.codec.engine import Engine
-from ardm.codec.frames import compress_archive, describe
+from ardm.codec.archive import compress_archive
+from ardm.codec.describe import describe
+from ardm.codec.header import Form, Header
+from ardm.codec.index import MAX_ABOUT, pack_lengths
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.model import NAME
@@ -315,7 +317,7 @@ def test_streams_obey_the_same_limits(format, chunk, ample):
 def test_another_format_is_no_way_around_the_limits(tmp_path):
     """A picture that is kept byte for byte, and wanted as pixels."""
     data = file_of("png")
-    packed = frames.compress(Content.of_bytes(data, "png"))[0]
+    packed = encode.compress(Content.of_bytes(data, "png"))[0]
     (tmp_path / "x.ardm").write_bytes(packed)
     with pytest.raises(ArdmError, match="--max-pixels 144 reads it"):
         decompress_file(tmp_path / "x.ardm", tmp_path / "y.bmp", plain(pixels=143))
@@ -458,7 +460,7 @@ def test_short_memory_while_reading_is_no_damage(format, error, tmp_path, monkey
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_short_memory_while_writing_is_no_damage(format, tmp_path, monkeypatch):
-    (tmp_path / "x.ardm").write_bytes(frames.compress(formats.read(file_of(format)).content)[0])
+    (tmp_path / "x.ardm").write_bytes(encode.compress(formats.read(file_of(format)).content)[0])
     (tmp_path / "a.ardm").write_bytes(compress_archive([formats.read(file_of(format)).content], ["x"])[0])
     monkeypatch.setattr(
         formats, "FORMATS", {**formats.FORMATS, format: replace(formats.FORMATS[format], render=fails(MemoryError()))}
@@ -484,7 +486,7 @@ def test_short_memory_while_decoding_is_no_damage(command, where, tmp_path, monk
     slopes = np.add.outer(np.arange(99), np.arange(80)).astype("u1")[None]
     content = Content(Kind.IMAGE, slopes, "png", {"exif": b"x"})
     one = tmp_path / ("a.ardm" if command == "extract" else "x.ardm")
-    one.write_bytes(compress_archive([content], ["x"])[0] if command == "extract" else frames.compress(content)[0])
+    one.write_bytes(compress_archive([content], ["x"])[0] if command == "extract" else encode.compress(content)[0])
     assert describe(one.read_bytes())[0].methods.keys() & {"lzma", "filtered"}
     monkeypatch.setattr(*where, fails(MemoryError()))
     monkeypatch.chdir(tmp_path)
@@ -520,8 +522,8 @@ import ardm
 from ardm import formats
 import ardm.files.compress, ardm.files.extract, ardm.files.memory, ardm.files.unpack
 from ardm.cli import app as cli
-from ardm.codec import frames  # what is loaded is not what is asked
-from ardm.codec.engine import Engine
+
+from ardm.codec.selection import Engine
 Engine.coder = lambda self, content: None
 import numpy, PIL.PngImagePlugin
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -649,7 +651,7 @@ def hostile(tmp_path_factory):
 import json, resource, sys, time
 from pathlib import Path
 from ardm import exact
-from ardm.codec import coder as codec
+from ardm.codec import registry
 from ardm.errors import ArdmError
 import ardm.exact.reference
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -658,7 +660,7 @@ found = {}
 for path in Path(sys.argv[1]).iterdir():
     began = time.process_time()
     try:
-        codec.coder(path, backend="numpy")
+        registry.coder(path, backend="numpy")
         said = "nothing"
     except ArdmError as error:
         said = f"refused: {error}"

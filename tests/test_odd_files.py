@@ -17,8 +17,8 @@ import tifffile
 from PIL import Image
 
 from ardm import formats
-from ardm.codec import frames
-from ardm.codec.engine import Engine
+from ardm.codec import decode, encode
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.compress import compress_file
@@ -149,8 +149,8 @@ def through(data):
     """A file, compressed without a model and restored."""
     one = parse(data, FileOptions())
     original = one.data if one.original else None
-    compressed, _ = frames.compress(one.content, None, original)
-    return rendered(frames.decompress(compressed, lambda *_: None))
+    compressed, _ = encode.compress(one.content, None, original)
+    return rendered(decode.decompress(compressed, lambda *_: None))
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -19,8 +19,9 @@ from ardm.cli.app import app
 from ardm.data import Dataset
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
-from ardm.models.bodies import NO_LABEL
-from ardm.models.build import ModelConfig, build, preset
+from ardm.models.build import build
+from ardm.models.config import ModelConfig, preset
+from ardm.models.context import NO_LABEL
 from ardm.orders import OrderConfig
 from ardm.train.log import Log
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig, load_recipe
@@ -147,7 +148,7 @@ def test_the_command_says_when_best_and_last_part_and_that_a_codec_is_of_other_w
 ):
     from types import SimpleNamespace
 
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
 
     path = tmp_path / "r.yaml"
     path.write_text(json.dumps(recipe(folder, steps=4).to_dict()))
@@ -157,7 +158,7 @@ def test_the_command_says_when_best_and_last_part_and_that_a_codec_is_of_other_w
     assert "validation was best" not in first.stderr
     (tmp_path / "run" / "model" / "codec.safetensors").write_bytes(b"of step 4")
     of = load(tmp_path / "run" / "model").identity
-    monkeypatch.setattr(codec, "model", lambda _: SimpleNamespace(card={"of": of}))
+    monkeypatch.setattr(registry, "model", lambda _: SimpleNamespace(card={"of": of}))
     scripted.update({6: 1.0, 8: 1.5})
     second = CliRunner().invoke(app, [*go, "train.steps=8", "--resume"])
     assert second.exit_code == 0, second.output

@@ -21,7 +21,7 @@ from ardm import formats
 from ardm.cli import demo
 from ardm.cli import files as cli_codec
 from ardm.cli.app import app
-from ardm.codec import frames
+from ardm.codec import archive as codec_archive
 from ardm.errors import CodecError, ModelMissing
 from ardm.export import convert as export
 from ardm.files.compress import compress_file
@@ -472,7 +472,7 @@ def test_extract_takes_what_is_good(forty, run):
     assert shown.code == 3
     assert [line.split(": ")[0] for line in clean(shown.out)] == ["bad.ardm -> 0.txt", "bad.ardm -> 1.txt"]
     assert clean(shown.err) == [
-        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not agree"
+        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not match"
     ]
     for k in (0, 1):
         assert Path(f"{k}.txt").read_bytes() == Path(f"{k}.was").read_bytes()
@@ -482,7 +482,7 @@ def test_extract_takes_what_is_good(forty, run):
     assert shown.out == Path("5.was").read_bytes() + Path("6.was").read_bytes()
     assert clean(shown.err)[1:] == [
         "ardm: bad.ardm: the archive has items 0 to 39; got 77",
-        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not agree",
+        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not match",
     ]
     shown = run("extract", "bad.ardm", "none", "0", "2")
     assert shown.code == 1
@@ -509,7 +509,7 @@ def test_all_items_that_are_damaged_are_named(forty, run, broken):
     shown = run("test", "bad.ardm")
     assert (shown.code, shown.out) == (3, b"")
     assert clean(shown.err) == [
-        f"ardm: bad.ardm: item {k} ({k}.txt): damaged file: the checksum of its samples does not agree" for k in broken
+        f"ardm: bad.ardm: item {k} ({k}.txt): damaged file: the checksum of its samples does not match" for k in broken
     ]
     with pytest.raises(CodecError, match=f"item {broken[0]} "):
         check_archive(Path("bad.ardm"), FileOptions())
@@ -521,7 +521,7 @@ def test_a_model_that_is_missing_is_told_once(forty, run, monkeypatch):
     def missing(*_):
         raise ModelMissing("no such model")
 
-    monkeypatch.setattr(frames.Archive, "item", missing)
+    monkeypatch.setattr(codec_archive.Archive, "item", missing)
     shown = run("extract", "all.ardm", "0", "1", "2")
     assert (shown.code, clean(shown.err)) == (4, ["ardm: all.ardm: no such model"])
 
@@ -531,8 +531,8 @@ def test_a_model_that_is_missing_is_told_once(forty, run, monkeypatch):
 def test_cat_writes_nothing_of_an_archive_that_is_damaged(forty, run, monkeypatch, memory, stdin):
     """Whether it is held until all is verified, or decoded twice."""
     decoded = []
-    real = frames.Archive.items
-    monkeypatch.setattr(frames.Archive, "items", lambda *rest: decoded.append(1) or real(*rest))
+    real = codec_archive.Archive.items
+    monkeypatch.setattr(codec_archive.Archive, "items", lambda *rest: decoded.append(1) or real(*rest))
     good, bad = Path("all.ardm"), forty(38)
     for path, code in ((good, 0), (bad, 3)):
         if stdin:

@@ -24,8 +24,8 @@ from ardm.bench.machine import facts
 from ardm.bench.plot import ENDINGS, draw
 from ardm.cli.batch import bytes_of
 from ardm.cli.console import console, dump, errors, fail, guard, live, note, say, show
-from ardm.codec.coder import model as known_model
-from ardm.codec.engine import Engine
+from ardm.codec.registry import model as known_model
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import PIXELS, Budget, amount, mebibytes, storing

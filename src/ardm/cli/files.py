@@ -35,7 +35,7 @@ from ardm.cli.batch import (
 from ardm.cli.console import FAILED, dump, fail, guard, note, plainly, say, streams
 from ardm.cli.listing import record, table
 from ardm.cli.options import Threads
-from ardm.codec.engine import Engine
+from ardm.codec.selection import Engine
 from ardm.files.compress import compress_file
 from ardm.files.extract import check_archive, is_archive
 from ardm.files.extract import extract as extract_items

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ardm.atomic import refuse_source, write_whole
-from ardm.codec import frames
-from ardm.codec.frames import Report
+from ardm.codec import decode, encode
+from ardm.codec.report import Report
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import UNLIMITED, Patience, amount, ballast
@@ -75,7 +75,7 @@ class _Encoder:
         for loaded in load(file, self._options, self._name):
             coder = self._patience.coder(self._options.engine.coder(loaded.content))
             original = loaded.data if loaded.original else None
-            data, report = frames.compress(loaded.content, coder, original, self._options.phase("encoding"))
+            data, report = encode.compress(loaded.content, coder, original, self._options.phase("encoding"))
             raw = ballast(report.raw_bytes, len(data), self._written, self._options.budget)
             if raw and loaded.content.kind == Kind.BYTES:
                 yield from self._ballasted(loaded, raw)
@@ -85,7 +85,7 @@ class _Encoder:
 
     def _ballasted(self, loaded: Loaded, raw: int) -> Iterator[bytes]:
         """Store the first `raw` bytes as they are: a reader would take so dense a file for an attack."""
-        for part, pack in ((loaded.data[:raw], frames.plain), (loaded.data[raw:], frames.compress)):
+        for part, pack in ((loaded.data[:raw], encode.plain), (loaded.data[raw:], encode.compress)):
             if part:
                 data, report = pack(Content.of_bytes(part))
                 self._add(replace(loaded, content=Content.of_bytes(part), data=part), report, "")
@@ -120,4 +120,4 @@ class _Encoder:
         expected, self._expected = self._expected, []
         with written.open("rb") if isinstance(written, Path) else written as file:
             progress = self._options.phase("verifying")
-            compare(failure, frames.frames(file, self._options.engine.models, UNLIMITED, progress), expected)
+            compare(failure, decode.frames(file, self._options.engine.models, UNLIMITED, progress), expected)

@@ -9,9 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ardm.codec import frames
-from ardm.codec.container import Reader, read_header
-from ardm.codec.frames import Archive, FrameInfo
+from ardm.codec import archive as codec_archive
+from ardm.codec.archive import Archive
+from ardm.codec.binary import Reader
+from ardm.codec.header import read_header
+from ardm.codec.report import FrameInfo
 from ardm.errors import ArdmError, ModelMissing
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign
 from ardm.files.names import safe_names
@@ -50,7 +52,7 @@ def extract(
     with opened(source, None, options) as (file, _):
         if not is_archive(file, is_ours(source)):
             raise ArdmError("this is no archive but holds one file; ardm decompress restores it")
-        archive = frames.open_archive(file, UNLIMITED)
+        archive = codec_archive.open_archive(file, UNLIMITED)
         items = list[tuple[int, FrameInfo]]()
         for text in wanted:
             with _collected(failed):
@@ -81,7 +83,7 @@ def check_archive(source: Path | BinaryIO, options: FileOptions) -> FileResult:
     began, size, failed = time.perf_counter(), 0, list[Exception]()
     with opened(source, None, options) as (file, _):
         refuse_foreign(file, is_ours(source))
-        archive = frames.open_archive(file, UNLIMITED)
+        archive = codec_archive.open_archive(file, UNLIMITED)
         infos = dict[int, FrameInfo]()
         for number in range(len(archive)):
             with _collected(failed), _named(archive, number):

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-from ardm.codec import frames
-from ardm.codec.container import MAGIC, MAX_ABOUT, Limits, foreign
-from ardm.codec.frames import FrameInfo, PartCoder
+from ardm.codec.describe import describe
+from ardm.codec.header import MAGIC, Limits, foreign
+from ardm.codec.index import MAX_ABOUT
+from ardm.codec.regions import PartCoder
+from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.formats import MAX_SAMPLES, Claim
@@ -226,7 +228,7 @@ def admitted(file: BinaryIO, budget: Budget, ours: bool, format: str = "") -> li
     """
     refuse_foreign(file, ours)
     at = file.tell()
-    infos = frames.describe(file)
+    infos = describe(file)
     file.seek(at)
     if infos[0].items is None:
         admit(infos, budget, sum(info.file_bytes for info in infos), format)

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import numpy as np
 
 from ardm import formats
-from ardm.codec.container import MAGIC
-from ardm.codec.frames import Report
+from ardm.codec.header import MAGIC
+from ardm.codec.report import Report
 from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.files.limits import SOURCE, amount, mebibytes

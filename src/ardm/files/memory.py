@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ardm import formats
-from ardm.codec import frames
-from ardm.codec.coder import coder, maker
-from ardm.codec.engine import Engine
-from ardm.codec.frames import PartCoder
+from ardm.codec import decode, encode
+from ardm.codec.regions import PartCoder
+from ardm.codec.registry import coder, maker
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.exact.model import CodecModel
@@ -67,7 +67,7 @@ def compress(
     if isinstance(x, str):
         raise ArdmError(f"a str may be a name or text: give Path({_short(x)}) for the file, or {_short(x)}.encode()")
     if not isinstance(x, (Path, bytes, bytearray, memoryview)):
-        return frames.compress(Content(Kind.IMAGE, _image(x), "png"), coder(model, calls))[0]
+        return encode.compress(Content(Kind.IMAGE, _image(x), "png"), coder(model, calls))[0]
     engine = _Given(calls=calls, own=model) if isinstance(model, CodecModel) else Engine(model, calls)
     out = BytesIO()
     source = x if isinstance(x, Path) else BytesIO(bytes(x))
@@ -116,7 +116,7 @@ def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None)
         refuse_source(data)
         with reasons(f"cannot read {data}"):
             data = data.read_bytes()
-    content = frames.decompress(bytes(data), maker(names=() if model is None else [model]))
+    content = decode.decompress(bytes(data), maker(names=() if model is None else [model]))
     if content.kind == Kind.BYTES:
         return content.samples.tobytes()
     import torch

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from ardm.atomic import reasons, refuse_source, refuse_target, remove
-from ardm.codec import frames
-from ardm.codec.engine import Engine
+from ardm.codec import regions
+from ardm.codec.selection import Engine
 from ardm.errors import ArdmError
 from ardm.files.limits import Budget
 from ardm.files.paths import refuse_same
@@ -60,7 +60,7 @@ class FileOptions:
         if self.taken is not None:
             self.taken.add(target.resolve())
 
-    def phase(self, what: str) -> frames.Progress | None:
+    def phase(self, what: str) -> regions.Progress | None:
         """A callback for the progress of one phase."""
         return None if self.progress is None else partial(self.progress, what)
 

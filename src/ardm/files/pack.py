@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 
 from ardm import formats
 from ardm.atomic import reasons, refuse_source, refuse_target, write_whole
-from ardm.codec import frames
-from ardm.codec.container import name_fault
-from ardm.codec.frames import PartCoder
-from ardm.codec.suits import suited
+from ardm.codec import archive as codec_archive
+from ardm.codec.index import name_fault
+from ardm.codec.regions import PartCoder
+from ardm.codec.selection import suited
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, out_of_memory
 from ardm.files.limits import FOLDER, UNLIMITED, Patience, amount, count_folders, dense, mebibytes, storing
@@ -57,7 +57,7 @@ def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptio
     folders = FOLDER * count_folders(ends if names is not None else ())
     coder = Patience(options.budget).coder(_coder(items, options))
     originals = _Originals(items, options.strip) if isinstance(items, _Items) else None
-    data, report = frames.compress_archive(
+    data, report = codec_archive.compress_archive(
         items,
         names,
         coder,
@@ -73,7 +73,7 @@ def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptio
     def check(written: Path | BinaryIO) -> None:
         with written.open("rb") if isinstance(written, Path) else written as file:
             models, progress = options.engine.models, options.phase("verifying")
-            decoded = frames.open_archive(file, UNLIMITED).items(models, None, progress)
+            decoded = codec_archive.open_archive(file, UNLIMITED).items(models, None, progress)
             wanted = [records[k].fingerprints if records else {fingerprint(items[k])} for k in range(len(items))]
             compare(f"{target if isinstance(target, Path) else 'the archive'} was not written", decoded, wanted)
 
@@ -282,7 +282,7 @@ def _left_out(found: Sequence[Found], names: Sequence[str]) -> list[str]:
 def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tuple[str, ...]:
     """What the user should know of the items."""
     notes = []
-    archive = frames.open_archive(data, UNLIMITED)
+    archive = codec_archive.open_archive(data, UNLIMITED)
     for number, record in sorted(records.items()):
         notes += [f"{paths[number]}: {note}" for note in record.notes]
         if record.dropped and archive.info(number).kind == record.kind:

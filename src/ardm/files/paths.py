@@ -15,7 +15,7 @@ from typing import Any
 
 from ardm import formats
 from ardm.atomic import is_temporary, reason
-from ardm.codec.frames import FrameInfo
+from ardm.codec.report import FrameInfo
 from ardm.content import Kind
 from ardm.errors import ArdmError
 

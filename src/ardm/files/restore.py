@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from ardm import formats
 from ardm.atomic import reasons, write_whole
-from ardm.codec import frames
-from ardm.codec.frames import FrameInfo
+from ardm.codec import decode
+from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import UNLIMITED, Budget, admitted, memory
@@ -29,7 +29,7 @@ def decompress_file(
 
     target: a file, whose ending says its format, a folder or a stream; by default the source's name without .ardm.
     A source that is a stream must be seekable.
-    Raises CodecError as `frames.decompress`; ArdmError where the target exists, cannot be written or has another format.
+    Raises CodecError as `decode.decompress`; ArdmError where the target exists, cannot be written or has another format.
     """
     options, began = options or FileOptions(), time.perf_counter()
     with opened(source, None, options) as (file, before):
@@ -46,7 +46,7 @@ def decompress_file(
 
         def contents() -> Iterator[Content]:
             file.seek(at)
-            return frames.frames(file, options.engine.models, UNLIMITED, options.phase("decoding"))
+            return decode.frames(file, options.engine.models, UNLIMITED, options.phase("decoding"))
 
         if isinstance(target, Path):
             with reasons(f"cannot write {target}"):
@@ -71,7 +71,7 @@ def check_file(source: Path | BinaryIO, options: FileOptions) -> FileResult:
     with opened(source, None, options) as (file, _):
         infos = admitted(file, options.budget, is_ours(source))
         size = 0
-        for content in frames.frames(file, options.engine.models, UNLIMITED, options.phase("testing")):
+        for content in decode.frames(file, options.engine.models, UNLIMITED, options.phase("testing")):
             size += content.raw_bytes
     seconds = time.perf_counter() - began
     info = overview(infos)

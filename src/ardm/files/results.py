@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ardm.codec.frames import FrameInfo, PartCoder, Report
+from ardm.codec.regions import PartCoder
+from ardm.codec.report import FrameInfo, Report
 from ardm.content import Kind
 from ardm.errors import ArdmError, CodecError
 

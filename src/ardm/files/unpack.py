@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 from ardm import formats
 from ardm.atomic import make_folders, reasons, refuse_target, whole_folder
-from ardm.codec import frames
-from ardm.codec.frames import Archive, FrameInfo
+from ardm.codec import archive as codec_archive
+from ardm.codec.archive import Archive
+from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign
@@ -38,7 +39,7 @@ def restore_archive(
     options, began = options or FileOptions(), time.perf_counter()
     with opened(source, None, options) as (file, before):
         refuse_foreign(file, is_ours(source))
-        archive = frames.open_archive(file, UNLIMITED)
+        archive = codec_archive.open_archive(file, UNLIMITED)
         infos = [archive.info(number) for number in range(len(archive))]
         admit(infos, options.budget, archive.file_bytes, options.format, item_paths(archive))
 
