@@ -474,8 +474,8 @@ def test_the_environment_changes_nothing_that_the_recipe_says(folder, tmp_path, 
         monkeypatch.setenv(name, value)
     with fresh():
         two, seen = run(made, tmp_path / "two")
-        assert two.module is not None
-        assert type(two.module) is type(one.module), "not compiled"
+        assert two.update.module is not None
+        assert type(two.update.module) is type(one.update.module), "not compiled"
     assert [(p.loss, p.norm, p.valid) for p in seen] == [(p.loss, p.norm, p.valid) for p in steps]
     assert same(one.model.state_dict(), two.model.state_dict())
 

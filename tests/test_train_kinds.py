@@ -168,7 +168,7 @@ def test_intensities_are_drawn_anew_for_each_batch(tmp_path, monkeypatch):
     made = replace(recipe(".", batch=64), model=preset("density", width=16, blocks=1))
     monkeypatch.setattr(data, "of_config", lambda config, split: grey if split == "train" else fixed)
     trainer, seen = Trainer(made, tmp_path / "run", cpu=True), []
-    trainer.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    trainer.update.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     list(trainer)
     assert trainer.recipe.model.classes == 2
     x = torch.stack(seen).double()
