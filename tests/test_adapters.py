@@ -236,9 +236,9 @@ WRONG_LANGUAGE_MODELS = {
         "at most 8 tokens; length 7, with 2 around",
     ),
     "vocabulary": (lambda: ardm.huggingface(StandIn(), 4, 3, vocabulary="x"), "vocabulary must be a whole number"),
-    "a name": (lambda: ardm.huggingface("bert-base-uncased", 4, 3), "masked_lm must be a network.*got str"),
-    "no head": (lambda: ardm.huggingface(Headless(), 4, 3), "Headless returns no logits.*not AutoModel"),
-    "sentences": (lambda: ardm.huggingface(Sentences(), 4, 3), r"returns no logits of each token, \(1, 4, V\)"),
+    "a name": (lambda: ardm.huggingface("bert-base-uncased", 4, 3), "masked_lm must be a network.*got a str"),
+    "no head": (lambda: ardm.huggingface(Headless(), 4, 3), "returns no logits.*not AutoModel"),
+    "sentences": (lambda: ardm.huggingface(Sentences(), 4, 3), r"must return logits of shape \(1, 4, vocabulary\)"),
 }
 
 

@@ -20,7 +20,8 @@ from ardm.digits import Digits, Maps, anywhere
 from ardm.export.convert import Precision, export
 from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
-from ardm.models.wrap import huggingface, wrap
+from ardm.models.huggingface import huggingface
+from ardm.models.wrap import wrap
 from ardm.orders import OrderConfig
 from ardm.plan import Confident
 from ardm.source import Decode, Encode

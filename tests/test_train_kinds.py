@@ -36,7 +36,7 @@ def recipe(folder, size="text-tiny", model=None, order=None, **train):
     settings = {"steps": 12, "batch": 8, "warmup": 4, "rate": 5e-3, "valid_every": 6, "valid_items": 8, "save_every": 4}
     return Recipe(
         "tiny",
-        preset(size, **{"width": 16, "heads": 2, **(model or {})}),
+        preset(size, **{"width": 16, **({"heads": 2} if "text" in size else {}), **(model or {})}),
         order or OrderConfig(),
         DataConfig("array", str(folder), "train", "valid"),
         TrainConfig(**{**settings, **train}),

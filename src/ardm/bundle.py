@@ -28,13 +28,13 @@ from torch import Tensor
 from ardm.atomic import replacing
 from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.stores import Claims, claims
+from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models.build import build, outline
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
 from ardm.orders import OrderConfig
-from ardm.precise import settled
-from ardm.schedule import LossCurve
+from ardm.precision import settled
 from ardm.schema import Schema
 from ardm.settings import from_values
 

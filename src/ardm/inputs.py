@@ -193,18 +193,6 @@ def counted(known: Any, name: str = "depth") -> Tensor:
     return found if found.dtype in WHOLE else integers(found, name)
 
 
-def mask(known: Any, name: str = "mask") -> Tensor:
-    """A mask of bool, or of whole numbers 0 and 1, as bool."""
-    found = tensor(known, name)
-    if found.dtype == torch.bool:
-        return found
-    if found.dtype not in WHOLE or (found.numel() and not ((found == 0) | (found == 1)).all()):
-        raise ArdmError(
-            f"{name} must be a mask of bool, or of 0 and 1; got {found.dtype} with other values: compare it"
-        )
-    return found.bool()
-
-
 def context(given: Any, batch: int, device: torch.device | None = None, lazy: bool = False) -> Tensor | None:
     """Class labels (B,) int64 or vectors (B, V) of any integer or float type; a single label serves all items.
 

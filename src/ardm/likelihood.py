@@ -30,10 +30,10 @@ from ardm.faults import Faults
 from ardm.inputs import columns, depths, integers, items, number
 from ardm.inputs import context as side_of
 from ardm.inputs import generator as random_of
+from ardm.losscurve import LossCurve
 from ardm.model import AnyModel, ScoresAll
-from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, spread
+from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, policy_step, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
-from ardm.schedule import LossCurve
 from ardm.walk import score
 
 Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], tuple[Scored, "Tensor | int"]]
@@ -143,45 +143,11 @@ def policy_bound(
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
         key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
         rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
-        return _policy_step(model, data, first, group[rows].to(x.device), rank, known, side)
+        own = group[rows]
+        return policy_step(model, data, first, own.to(x.device), rank, known, side), first[own]
 
     name = f"any-order bound of a policy of {len(first)} call{'s' * (len(first) > 1)}"
     return _estimate(_each(nats, x, passes, given, context, chunk), x, name)
-
-
-def policy_step(
-    model: AnyModel,
-    x: Tensor,
-    starts: Tensor,
-    group: Tensor,
-    rank: Tensor,
-    given: Tensor | None = None,
-    context: Tensor | None = None,
-) -> Tensor:
-    """(B,) nats of one drawn group (B,) of a policy and one drawn order, rank (B, *shape); unbiased, draws nothing.
-
-    The group's width / (D − known) is the chance that a hidden site is in it, and 1 / len(starts) that of the group.
-    """
-    x = items(x, model)
-    return _policy_step(model, x, starts, group, rank, given, context)[0].nats
-
-
-def _policy_step(
-    model: AnyModel,
-    x: Tensor,
-    starts: Tensor,
-    group: Tensor,
-    rank: Tensor,
-    given: Tensor | None,
-    context: Tensor | None,
-) -> tuple[Scored, Tensor]:
-    """`policy_step` with all that was scored, and the step that each group begins with."""
-    D = math.prod(x.shape[1:])
-    ends = torch.cat([starts[1:], starts.new_tensor([len(model.digits) * D])]).to(x.device)
-    begin = starts.to(x.device)[group]
-    stage, known = begin // D, begin % D
-    scored = bound_step(model, x, Steps(stage, known, rank), given, context)
-    return replace(scored, nats=scored.sums * (ends[group] - begin) * len(starts) / (D - known)), begin
 
 
 def absorbing_bound(

@@ -14,7 +14,7 @@ bound it is unbiased for, and `causal_step`, the likelihood of an autoregressive
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -177,6 +177,29 @@ def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Ten
     sums, undefined = _score(model, x, depth, Sites.where(mask), context)
     count = mask.flatten(1).sum(1)
     return Scored(sums * len(plan), sums, count, count, undefined)
+
+
+def policy_step(
+    model: AnyModel,
+    x: Tensor,
+    starts: Tensor,
+    group: Tensor,
+    rank: Tensor,
+    given: Tensor | None = None,
+    context: Tensor | None = None,
+) -> Scored:
+    """Score one group of a policy in one order (section 3.1), all hidden sites instead of the group's own, by symmetry.
+
+    starts: (K,), where groups begin, as stage · D + sites known.  group: (B,), uniform over 0..K−1 for an unbiased bound.
+    rank: (B, *shape), a random order.  The weight is K times the chance that a hidden site is in the group.
+    """
+    x = items(x, model, lazy=True)
+    D = x[0].numel()
+    ends = torch.cat([starts[1:], starts.new_tensor([len(model.digits) * D])]).to(x.device)
+    begin = starts.to(x.device)[group]
+    stage, known = begin // D, begin % D
+    scored = bound_step(model, x, Steps(stage, known, rank), given, context)
+    return replace(scored, nats=scored.sums * (ends[group] - begin) * len(starts) / (D - known))
 
 
 def absorbing_step(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.inputs import counted, depths, integers, mask
+from ardm.inputs import counted, depths, integers
 from ardm.inputs import generator as random_of
 from ardm.model import PredictionLike
 
@@ -161,14 +161,6 @@ class Plan:
         when = when.clone()
         when[live] = renumber[when[live]]
         return Plan(when)
-
-    def only(self, inside: Tensor) -> Plan:
-        """The plan in which sites outside `inside` (1 or B, *shape) bool are never revealed; steps keep their number.
-
-        One item needs no batch.  Raises ArdmError for other shapes.
-        """
-        found = self._batched(mask(inside, "inside"), "inside").to(self.when.device)
-        return Plan(torch.where(found[:, None], self.when, NEVER))
 
     def _batched(self, found: Tensor, name: str) -> Tensor:
         """What is said of sites, (1 or B, *shape); of one item without a batch, too."""

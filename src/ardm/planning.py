@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ardm.errors import ArdmError
+from ardm.losscurve import Floats
 from ardm.orders import LINES, RANKS, OrderConfig
 from ardm.plan import GIVEN, Confident, Plan, shuffled
-from ardm.schedule import Floats, remaining
+from ardm.schedule import remaining
 
 Ints: TypeAlias = NDArray[np.int64]
 Left: TypeAlias = tuple[int, ...]

@@ -25,7 +25,7 @@ from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.exact.model import CodecModel, fingerprint
 from ardm.exact.program import Program
-from ardm.exact.reference import Arbiter
+from ardm.exact.reference import Reference
 from ardm.export.builder import Builder
 from ardm.export.builder import unsupported as obstacles
 from ardm.export.quantise import Floats, Matrix, matrix, scales, watching
@@ -35,6 +35,7 @@ from ardm.export.unet import unet
 from ardm.heads import ChainHead, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.local import FRACTION, UNIT, Local
+from ardm.nets.residual import ResidualBlock, ResidualPerceptron
 from ardm.nets.table import Table
 from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
@@ -148,7 +149,7 @@ def export(
             alphabet=bundle.alphabet,
             schema=bundle.schema,
         )
-        codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
+        codec = replace(codec, golden=fingerprint(codec, Reference(program)))
         made = Exported(codec, bits, cost(bundle, codec, items[half:]))
         if tried is not None:
             tried(made)
@@ -341,10 +342,16 @@ def _nearby(build: Builder, windows: list[str], trunk: Local, K: int) -> str:
     raise last
 
 
+def _residual(trunk: Trunk) -> list[ResidualBlock]:
+    """The residual blocks of a trunk."""
+    assert isinstance(trunk.blocks, ResidualPerceptron)
+    return trunk.blocks.blocks
+
+
 def local_scales(model: Model, trunk: Trunk, largest: Largest, precision: Precision) -> dict[nn.Linear, Scales]:
     """By linear layer: the scales of its inputs and of its outputs; the head's are those of its units."""
     top = (1 << precision.activations) - 1
-    blocks = [(block["up"], block["down"]) for block in trunk.blocks]  # type: ignore[index]
+    blocks = [(block.up, block.down) for block in _residual(trunk)]
     output: nn.Linear = model.head.out  # type: ignore[assignment]
     features = scales([largest(layer) for layer in [*(up for up, _ in blocks), output]], top)
     found = {output: Scales(features, _units(model))}
@@ -380,10 +387,10 @@ def _local(model: Model, trunk: Trunk, by: Mapping[nn.Linear, Scales], precision
         weight, bias = trunk.first.weight.double().numpy().T, trunk.first.bias.double().numpy() + 0.5 / features
         first = matrix(weight, bias, build.size(inputs), scale, make, precision.first, 4 * SINGLE)
         h, own = affine(build, "stream", inputs, first), near
-    for i, block in enumerate(trunk.blocks):
+    for i, block in enumerate(_residual(trunk)):
         a = build.op("shift", f"read{i}", [h], by=RESIDUAL, lo=0, hi=top)
-        u = _linear(build, f"up{i}", a, block["up"], by, precision.weights, (0, top), peak)  # type: ignore[index]
-        d = _linear(build, f"down{i}", u, block["down"], by, precision.weights, (), peak)  # type: ignore[index]
+        u = _linear(build, f"up{i}", a, block.up, by, precision.weights, (0, top), peak)
+        d = _linear(build, f"down{i}", u, block.down, by, precision.weights, (), peak)
         h = build.op("add", f"stream{i + 1}", [h, d])
     a = build.op("shift", "features", [h], by=RESIDUAL, lo=0, hi=top)
     return _head(build, model, a, own, by, precision.first)

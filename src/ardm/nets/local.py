@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
 from ardm.nets.neighbours import box_mean
-from ardm.precise import wide
+from ardm.nets.residual import ResidualPerceptron
+from ardm.precision import wide
 
 FRACTION = 2
 """Bits after the point, in half grey levels, to which the neighbours' mean is rounded."""
@@ -72,11 +73,7 @@ class Local(nn.Module):
         self.first = nn.Parameter(torch.randn(channels, inputs, width) * inputs**-0.5)
         self.bias = nn.Parameter(torch.zeros(channels, width))
         self.condition = nn.Linear(condition, width) if condition else None
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict({"up": nn.Linear(width, width), "down": nn.Linear(width, width)}) for _ in range(blocks)
-        )
-        for block in self.blocks:
-            nn.init.zeros_(block["down"].weight)  # type: ignore[index]
+        self.blocks = ResidualPerceptron(width, blocks)
         self.register_buffer("near_squares", _squares(radius), persistent=False)
         self.register_buffer("far_squares", _squares(rings), persistent=False)
 
@@ -153,12 +150,4 @@ class Local(nn.Module):
             out = self._first(h, channel)
         if self.condition is not None and condition is not None:
             out = out + self.condition(condition)[batch_index]
-        return F.relu(residual(out, self.blocks))
-
-
-def residual(h: Tensor, blocks: nn.ModuleList) -> Tensor:
-    """A residual perceptron on h (N, width): blocks run in the dtype of their weights, sums keep that of h."""
-    for block in blocks:
-        up, down = block["up"], block["down"]  # type: ignore[index]
-        h = h + down(F.relu(up(F.relu(h).to(up.weight.dtype)))).to(h.dtype)
-    return h
+        return F.relu(self.blocks(out))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ardm.nets.transformer import Perceptron, norm_of
-from ardm.precise import full, wide, widened
+from ardm.precision import full, wide, widened
 
 
 class Block(Perceptron):

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
-from ardm.nets.local import residual
+from ardm.nets.residual import ResidualPerceptron
 from ardm.nets.window import offsets
-from ardm.precise import full
+from ardm.precision import full
 
 SHIFTS, CLIP = (0, 2, 4, 7), 127
 """Bits dropped from differences at each scale, and what is cut off beyond."""
@@ -40,11 +40,7 @@ class Taps(nn.Module):
         with torch.no_grad():
             self.slow[:, 0] += 1.0 / SLOW  # at first: as the sample before
         self.first = nn.Linear(n * (len(SHIFTS) + 1), width)
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict({"up": nn.Linear(width, width), "down": nn.Linear(width, width)}) for _ in range(blocks)
-        )
-        for block in self.blocks:
-            nn.init.zeros_(block["down"].weight)  # type: ignore[index]
+        self.blocks = ResidualPerceptron(width, blocks)
 
     @property
     def filters(self) -> Tensor:
@@ -75,7 +71,7 @@ class Taps(nn.Module):
                 apart = near @ steps.T
                 centre = near @ self.filters.to(near.dtype).T / (self.classes - 1)
             scales = [(apart / 2**by).floor().clamp(-CLIP - 1, CLIP) / (CLIP + 1) for by in SHIFTS]
-            h = residual(full(self.first, torch.cat([*scales, told[index]], 1)), self.blocks)
+            h = self.blocks(full(self.first, torch.cat([*scales, told[index]], 1)))
             return Features(F.relu(h), centre, torch.full_like(centre[:, 0], UNIT / (self.classes - 1)))
 
         return features

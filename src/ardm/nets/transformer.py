@@ -18,12 +18,7 @@ BASE = 10_000.0
 EPSILON = 1e-6
 
 
-def rotary_angles(length: int, half: int) -> Tensor:
-    """(half, length) float64: by how much pair i is turned at each place, place · BASE^(−i / half)."""
-    return _angles(torch.arange(length, device="cpu"), half).T
-
-
-def _angles(place: Tensor, half: int) -> Tensor:
+def angles(place: Tensor, half: int) -> Tensor:
     """place (…) → (…, half) float64."""
     rate = BASE ** (-torch.arange(half, dtype=torch.double, device=place.device) / half)
     return place[..., None] * rate
@@ -39,7 +34,7 @@ def turned(x: Tensor, angle: Tensor) -> Tensor:
 
 def sinusoids(place: Tensor, width: int) -> Tensor:
     """(…, width) float64: sines, then cosines, of the angles of each place (…)."""
-    angle = _angles(place, width // 2)
+    angle = angles(place, width // 2)
     return torch.cat([angle.sin(), angle.cos()], -1)
 
 
@@ -170,8 +165,8 @@ class Transformer(nn.Module):
 
     def _turns(self, place: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Angles of queries and keys.  Split: every other pair of a query is turned to its target."""
-        keys = _angles(place, self.pairs)
+        keys = angles(place, self.pairs)
         if not self.split:
             return keys, keys
         even = torch.arange(self.pairs, device=place.device) % 2 == 0
-        return torch.where(even, _angles(target, self.pairs), keys), keys
+        return torch.where(even, angles(target, self.pairs), keys), keys

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
 from ardm.nets.neighbours import neighbours
-from ardm.precise import full
+from ardm.precision import full
 
 
 def _norm(channels: int) -> nn.GroupNorm:

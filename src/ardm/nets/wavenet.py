@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ardm.precise import full, widened
+from ardm.precision import full, widened
 
 BOXES = ((3, 1.0), (9, 1e-3), (33, 1e-6), (129, 1e-9))
 """Sides of the boxes of neighbours and their weights: the nearest known values decide."""

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
-from ardm.nets.local import residual
-from ardm.precise import widened
+from ardm.nets.residual import ResidualPerceptron
+from ardm.precision import widened
 
 STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
 """Of the hash: h ← (h · STEP + symbol + 1) mod 2^31 along a context, then the top bits of h · SPREAD mod 2^31."""
@@ -71,11 +71,7 @@ class Window(nn.Module):
         if self.table is not None:
             nn.init.normal_(self.table.weight, 0.0, 0.05)
         self.first = nn.Linear(len(self.offsets) * embedding + len(hashes) * row, width)
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict({"up": nn.Linear(width, width), "down": nn.Linear(width, width)}) for _ in range(blocks)
-        )
-        for block in self.blocks:
-            nn.init.zeros_(block["down"].weight)  # type: ignore[index]
+        self.blocks = ResidualPerceptron(width, blocks)
 
     def forward(self, symbols: Tensor) -> FeaturesAt:
         """symbols: (B, D) int64, 0 where nothing is known, else 1 + the value."""
@@ -91,7 +87,7 @@ class Window(nn.Module):
                 rows = self.table(buckets(near, self.contexts, self.bits))
                 shown = F.dropout(rows.new_ones(*rows.shape[:2], 1), self.dropout, self.training)
                 read.append((rows * shown).flatten(1))
-            h = residual(widened(self.first(torch.cat(read, 1))), self.blocks)
+            h = self.blocks(widened(self.first(torch.cat(read, 1))))
             return Features.plain(F.relu(h))
 
         return features

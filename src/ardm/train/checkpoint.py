@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ardm.atomic import replacing
 from ardm.bundle import arrays
 from ardm.errors import ArdmError
-from ardm.schedule import LossCurve
+from ardm.losscurve import LossCurve
 from ardm.train import sharding
 from ardm.train.recipe import Recipe
 

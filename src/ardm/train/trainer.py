@@ -28,12 +28,12 @@ from ardm.atomic import alone, recover
 from ardm.bundle import OWN, Bundle, fit_weights, load
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
+from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models.build import build
 from ardm.models.context import NO_LABEL
 from ardm.objective import spread
-from ardm.precise import settled
-from ardm.schedule import LossCurve
+from ardm.precision import settled
 from ardm.train import checkpoint, sharding
 from ardm.train.average import Average
 from ardm.train.batch import AUGMENT, DRAW, LABELS, VALIDATE, Batch, seeded
