@@ -14,7 +14,7 @@ from ardm.bundle import Bundle
 from ardm.cli.app import app
 from ardm.codec import sampling
 from ardm.content import Content, Kind
-from ardm.data.files import fraction
+from ardm.data.folders import fraction
 from ardm.exact.model import NAME
 from ardm.models.build import build
 from ardm.models.config import preset
