@@ -5,8 +5,8 @@
 
 One run measures everything on the same items, headers included, and decodes and compares every file.  zstd's
 dictionaries are trained on training items.  Writes docs/pictures/rate.png (or rate-SET.png) and a JSON file with
-machine, versions, date and the size of every file.  `ardm bench` does the same for any files.  Needs pip install
-".[bench]".
+machine, versions, date and the size of every file.  `ardm bench` does the same for any files.
+Needs pip install ".[bench]".
 """
 
 import argparse

@@ -8,7 +8,8 @@ import torch
 from ardm.bundle import LETTERS, Bundle
 from ardm.codec.registry import coder as coder_of
 from ardm.export.convert import Precision, export
-from ardm.models.build import ModelConfig, build
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig
 from ardm.schema import Schema
 from bundles import by_formula

@@ -18,7 +18,8 @@ from ardm.bundle import Bundle
 from ardm.codec.sampling import sample as sample_integers
 from ardm.digits import Digits, Maps, anywhere
 from ardm.export.convert import Precision, export
-from ardm.models.build import ModelConfig, build, preset
+from ardm.models.build import build
+from ardm.models.config import ModelConfig, preset
 from ardm.models.wrap import huggingface, wrap
 from ardm.orders import OrderConfig
 from ardm.plan import Confident

@@ -14,9 +14,10 @@ from ardm.bundle import Bundle
 from ardm.cli.app import app
 from ardm.codec import sampling
 from ardm.content import Content, Kind
-from ardm.data.base import place
+from ardm.data.files import fraction
 from ardm.exact.model import NAME
-from ardm.models.build import build, preset
+from ardm.models.build import build
+from ardm.models.config import preset
 from ardm.schedule import Schedule
 from ardm.schema import learn
 from linemodels import SCHEMA, bundle, items, sound
@@ -342,7 +343,7 @@ def test_eval_of_text(lines, tmp_path):
 
 def test_eval_of_sounds(lines, tmp_path):
     heard = Content(Kind.AUDIO, sound(1, 24 * 40)[:, 0][:, None] % 4096, "wav", rate=8000)
-    name = next(f"{n}.wav" for n in range(999) if place(f"{n}.wav") >= 0.95)  # of the test split
+    name = next(f"{n}.wav" for n in range(999) if fraction(f"{n}.wav") >= 0.95)  # of the test split
     (tmp_path / name).write_bytes(formats.render(heard))
     settings = ["data.name=sounds", f"data.folder={tmp_path}", "data.length=24"]
     assert "bits/dim" in run("eval", lines / "both sides", *settings, "--items", 2)

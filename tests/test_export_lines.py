@@ -17,7 +17,8 @@ from ardm.exact.program import Program
 from ardm.exact.reference import Reference
 from ardm.export.convert import coding_order, export, unsupported
 from ardm.export.sequences import table
-from ardm.models.build import ModelConfig, build
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig
 from bundles import by_formula
 from exactly import ask, same

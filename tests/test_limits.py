@@ -522,7 +522,7 @@ import ardm
 from ardm import formats
 import ardm.files.compress, ardm.files.extract, ardm.files.memory, ardm.files.unpack
 from ardm.cli import app as cli
-from ardm.codec import encode  # what is loaded is not what is asked
+
 from ardm.codec.selection import Engine
 Engine.coder = lambda self, content: None
 import numpy, PIL.PngImagePlugin

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from ardm.bundle import load
 from ardm.cli.app import app
-from ardm.models.build import preset
+from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer

@@ -19,8 +19,9 @@ from ardm.cli.app import app
 from ardm.data import Dataset
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
-from ardm.models.bodies import NO_LABEL
-from ardm.models.build import ModelConfig, build, preset
+from ardm.models.build import build
+from ardm.models.config import ModelConfig, preset
+from ardm.models.context import NO_LABEL
 from ardm.orders import OrderConfig
 from ardm.train.log import Log
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig, load_recipe
@@ -280,13 +281,13 @@ def test_a_kill_while_a_recipe_is_written_leaves_the_older_one(folder, tmp_path,
     trainer = Trainer(recipe(folder), tmp_path / "run", cpu=True)
     with Log(trainer):
         pass
-    before, write = (tmp_path / "run" / "recipe.json").read_bytes(), Path.write_text
+    before, write = (tmp_path / "run" / "recipe.json").read_bytes(), Path.write_bytes
 
-    def half(path, text, *rest):
-        write(path, text[: len(text) // 2], *rest)
+    def half(path, data):
+        write(path, data[: len(data) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
         Log(Trainer(recipe(folder, log_every=3), tmp_path / "run", cpu=True))
     assert (tmp_path / "run" / "recipe.json").read_bytes() == before

@@ -15,7 +15,7 @@ import torch
 
 from ardm.bundle import load
 from ardm.errors import ArdmError
-from ardm.models.build import preset
+from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.train.batch import seeded
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig

@@ -11,8 +11,8 @@ from ardm import data
 from ardm.bundle import load
 from ardm.data import Dataset
 from ardm.errors import ArdmError
-from ardm.models.build import ModelConfig, preset
 from ardm.models.causal import CausalModel
+from ardm.models.config import ModelConfig, preset
 from ardm.orders import OrderConfig
 from ardm.settings import from_values
 from ardm.train.log import Log

@@ -29,8 +29,9 @@ from ardm.atomic import replacing
 from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.stores import Claims, claims
 from ardm.model import Model
-from ardm.models.bodies import Condition
-from ardm.models.build import ModelConfig, build, outline
+from ardm.models.build import build, outline
+from ardm.models.config import ModelConfig
+from ardm.models.context import Condition
 from ardm.orders import OrderConfig
 from ardm.precise import settled
 from ardm.schedule import LossCurve

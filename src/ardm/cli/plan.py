@@ -52,7 +52,7 @@ def plan(
         from ardm import api
         from ardm.atomic import write_whole
         from ardm.bundle import load
-        from ardm.media.pictures import plot_curve
+        from ardm.media.plots import plot_curve
         from ardm.schedule import absorbing_cost, cost
 
         use_threads(threads)

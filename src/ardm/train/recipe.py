@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ardm.errors import ArdmError
-from ardm.models.build import PRESETS, ModelConfig
+from ardm.models.config import PRESETS, ModelConfig
 from ardm.orders import OrderConfig
 from ardm.settings import NAMED, from_values, nearest, override
 from ardm.train import objectives

@@ -29,8 +29,8 @@ from ardm.bundle import OWN, Bundle, fit_weights, load
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
 from ardm.model import Model
-from ardm.models.bodies import NO_LABEL
 from ardm.models.build import build
+from ardm.models.context import NO_LABEL
 from ardm.objective import Scored, spread
 from ardm.precise import settled
 from ardm.schedule import LossCurve
