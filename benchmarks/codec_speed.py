@@ -29,7 +29,7 @@ from PIL import Image
 from ardm import ans, bundle
 from ardm.bench.compare import markdown, seconds
 from ardm.bench.machine import facts, forget_peak, peak_memory
-from ardm.codec import coder as codec
+from ardm.codec import model_coder, registry, walk
 from ardm.digits import Partial, Sites
 from ardm.exact.ask import AskedSites
 from ardm.exact.backend import threads
@@ -189,9 +189,9 @@ class Bench:
     batch: Tiles
     repeat: int
 
-    def walker(self, run: Runner) -> codec.Walker:
+    def walker(self, run: Runner) -> walk.Walker:
         C, h, w = self.batch.shape[1:]
-        return codec.Walker(self.model, self.calls, run, (C, h, w), C, (h, w))
+        return walk.Walker(self.model, self.calls, run, (C, h, w), C, (h, w))
 
     def streams(self) -> list[bytes]:
         out = []
@@ -279,7 +279,7 @@ class Bench:
                 if full:
                     at = (asked.batch_index, asked.channel, asked.y, asked.x)
                     symbols = batch[at] // place[depth[at]] % self.model.program.base
-                    codec._stages(rows, symbols)
+                    walk.symbol_intervals(rows, symbols)
 
         def plain(full: bool) -> None:
             model = floats.model
@@ -303,13 +303,13 @@ class Bench:
         jobs = [[tile] for tile in self.batch]
         shapes = [tile.shape for tile in self.batch]
 
-        def made(number: int) -> codec.ModelCoder:
-            return codec.ModelCoder(self.model, self.calls, self.run, number)
+        def made(number: int) -> model_coder.ModelCoder:
+            return model_coder.ModelCoder(self.model, self.calls, self.run, number)
 
-        def encode(coder: codec.ModelCoder, jobs: list[list[Tiles]]) -> list[bytes]:
+        def encode(coder: model_coder.ModelCoder, jobs: list[list[Tiles]]) -> list[bytes]:
             return [coder.finish(parts, 0) for parts in coder.encode(jobs)]
 
-        def decode(coder: codec.ModelCoder, streams: list[bytes], each: bool = False) -> None:
+        def decode(coder: model_coder.ModelCoder, streams: list[bytes], each: bool = False) -> None:
             given = [(stream, [shape]) for stream, shape in zip(streams, shapes * len(streams), strict=False)]
             for some in [[job] for job in given] if each else [given]:
                 for (samples,), _ in coder.decode(some):
@@ -365,11 +365,13 @@ def shown(line: Line) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="?", type=Path, help="folder, or .npy file (N, C, H, W) of bytes")
-    parser.add_argument("--model", default=codec.DEFAULT_MODEL, help="bundled codec model, or folder of a codec model")
-    parser.add_argument("--float", default=codec.DEFAULT_MODEL, help="float bundle it was made from, or none")
+    parser.add_argument(
+        "--model", default=registry.DEFAULT_MODEL, help="bundled codec model, or folder of a codec model"
+    )
+    parser.add_argument("--float", default=registry.DEFAULT_MODEL, help="float bundle it was made from, or none")
     parser.add_argument("--calls", type=int, help="network calls per tile (default: the model's)")
-    parser.add_argument("--backend", default="auto", choices=codec.BACKENDS)
-    parser.add_argument("--batch", type=int, default=codec.BATCH, help="tiles decoded at once")
+    parser.add_argument("--backend", default="auto", choices=registry.BACKENDS)
+    parser.add_argument("--batch", type=int, default=model_coder.BATCH, help="tiles decoded at once")
     parser.add_argument(
         "--tile", type=int, default=32, help="side of a tile in pixels, for models without a fixed size"
     )
@@ -377,10 +379,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    model = codec.model(options.model)
+    model = registry.model(options.model)
     batch = tiles(options.pictures, model, options.tile, options.batch)
     made = Bench(
-        model, codec.machine(model, options.backend, "cpu"), options.calls or model.default, batch, options.repeat
+        model, registry.machine(model, options.backend, "cpu"), options.calls or model.default, batch, options.repeat
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with threads(options.threads):

@@ -15,7 +15,8 @@ import torch
 from ardm import api, objective
 from ardm.bundle import Bundle
 from ardm.digits import Sites
-from ardm.models.build import build, preset
+from ardm.models.build import build
+from ardm.models.config import preset
 from ardm.orders import OrderConfig, image_plan
 from ardm.schedule import LossCurve, joint, optimal
 

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from ardm.bundle import LETTERS, Bundle
-from ardm.codec.coder import coder as coder_of
+from ardm.codec.registry import coder as coder_of
 from ardm.export.convert import Precision, export
-from ardm.models.build import ModelConfig, build
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig
 from ardm.schema import Schema
 from bundles import by_formula

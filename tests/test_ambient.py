@@ -15,10 +15,11 @@ from ardm import plan as plans
 from ardm import walk as walking
 from ardm.api import make_plan
 from ardm.bundle import Bundle
-from ardm.codec.coder import sample as sample_integers
+from ardm.codec.sampling import sample as sample_integers
 from ardm.digits import Digits, Maps, anywhere
 from ardm.export.convert import Precision, export
-from ardm.models.build import ModelConfig, build, preset
+from ardm.models.build import build
+from ardm.models.config import ModelConfig, preset
 from ardm.models.wrap import huggingface, wrap
 from ardm.orders import OrderConfig
 from ardm.plan import Confident

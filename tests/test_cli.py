@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 from ardm import api, data, formats
 from ardm.bundle import Bundle
 from ardm.cli.app import app
-from ardm.codec import coder as codec
+from ardm.codec import sampling
 from ardm.content import Content, Kind
 from ardm.data.base import place
 from ardm.exact.model import NAME
-from ardm.models.build import build, preset
+from ardm.models.build import build
+from ardm.models.config import preset
 from ardm.schedule import Schedule
 from ardm.schema import learn
 from linemodels import SCHEMA, bundle, items, sound
@@ -303,7 +304,7 @@ def test_samples_of_sounds(lines, tmp_path):
 def test_a_codec_model_samples_what_it_decodes(lines, tmp_path):
     run("sample", lines / "codecs" / "text", "-n", 1, "-o", tmp_path / "a.txt", "--seed", 4, "--calls", 3)
     letters = np.frombuffer(line_model("text").alphabet, np.uint8)
-    drawn = letters[codec.sample(line_model("text"), 1, calls=3, seed=4)].tobytes()
+    drawn = letters[sampling.sample(line_model("text"), 1, calls=3, seed=4)].tobytes()
     assert (tmp_path / "a.txt").read_bytes() == drawn + b"\n"
 
 

@@ -1,13 +1,17 @@
 """Recipes: typed, checked, overridden; every shipped one is valid."""
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
+from ardm.digits import Digits
 from ardm.errors import ArdmError
-from ardm.models.build import PRESETS, ModelConfig, build, preset
+from ardm.models.build import BODIES, SHARED, build, outline
+from ardm.models.config import PRESETS, ModelConfig, preset
 from ardm.settings import from_values
 from ardm.train.recipe import Recipe, load_recipe, shipped
 
@@ -89,7 +93,6 @@ def test_a_file_that_is_no_recipe_is_refused(text):
 
 
 def test_building_is_seeded_and_leaves_the_global_generator_alone():
-    import torch
 
     before = torch.random.get_rng_state()
     config = preset("local-tiny", shape=(1, 8, 8))
@@ -102,13 +105,13 @@ def test_building_is_seeded_and_leaves_the_global_generator_alone():
 
 def test_the_paper_size_is_the_papers():
     """124 M parameters by the reference's count: 32 + 33 blocks of 256 channels and one attention block."""
-    import torch
 
     with torch.device("meta"):
-        from ardm.models.build import ImageBody, _head
+        from ardm.models.build import head_of
+        from ardm.models.images import PaperUNetBody
 
         config = preset("paper")
-        number = sum(p.numel() for m in (ImageBody(config), _head(config)) for p in m.parameters())
+        number = sum(p.numel() for m in (PaperUNetBody(config), head_of(config)) for p in m.parameters())
     assert number == pytest.approx(123.9e6, rel=1e-3)
 
 
@@ -129,6 +132,67 @@ def test_the_paper_size_is_the_papers():
 def test_impossible_models_are_refused(change, words):
     with pytest.raises(ArdmError, match=words):
         build(ModelConfig(**change))
+
+
+SOME = {
+    "levels": 2, "growth": 2, "attention": "all", "dropout": 0.1, "radius": 2, "rings": 1, "embedding": 3, "labels": 2,
+    "vector": 3, "time": True, "rounded": False, "heads": 2, "hidden": 5, "positions": "learned", "style": "classic",
+    "cycle": 2, "kernel": 5, "direct": True, "columns": (4,) * 8, "causal": "single", "reach": (4, 0), "hashes": (20,),
+    "bits": 6, "row": 4,
+}  # fmt: skip
+"""A value of each setting that is not its default."""
+BASE = {"width": 8, "blocks": 1, "classes": 4, "head": "values"}
+
+
+def test_every_setting_is_read_by_a_trunk():
+    names = {f.name for f in dataclasses.fields(ModelConfig)}
+    assert set(SOME) == names - set(SHARED)
+    assert set(SOME) == set().union(*(kind.reads for kind in BODIES.values()))
+
+
+@pytest.mark.parametrize("trunk", BODIES)
+def test_a_trunk_refuses_the_settings_of_others(trunk):
+    kind = BODIES[trunk]
+    shape = (1, 2, 4) if kind.axes == 3 else (8,)
+    base = ModelConfig(shape=shape, trunk=trunk, **{**BASE, "head": kind.heads[0]})
+    build(base)
+    for name, value in SOME.items():
+        changed = dataclasses.replace(base, **{name: value})
+        if name in kind.reads:
+            build(changed)
+            continue
+        for make in (build, outline):
+            with pytest.raises(
+                ArdmError, match=f"trunk {trunk} has no setting {name} .*; it has .*{kind.reads[-1]}.*is for"
+            ):
+                make(changed)
+
+
+@pytest.mark.parametrize("trunk", BODIES)
+def test_a_trunk_declares_all_that_it_reads(trunk):
+    """Making and calling a body looks up no setting that its kind does not name."""
+    seen, kind = set(), BODIES[trunk]
+
+    class Spied(ModelConfig):
+        def __getattribute__(self, name):
+            seen.add(name)
+            return super().__getattribute__(name)
+
+    shape = (1, 2, 4) if kind.axes == 3 else (8,)
+    own = {name: SOME[name] for name in kind.reads if name in ("labels", "reach", "hashes")}
+    for order in kind.causal:
+        body = kind.body(Spied(shape=shape, trunk=trunk, **BASE, causal=order, **own))
+        state = body.digits.blank(2, shape) if hasattr(body, "digits") else Digits(4, 4).blank(2, shape)
+        label = torch.tensor([0, 1]) if own.get("labels") else None
+        body(state, label)(torch.tensor([0]), torch.tensor([0]))
+    free = {"causal", "columns"}  # asked of every trunk: whether a single order, whether a table
+    assert (seen & set(SOME)) - free <= set(kind.reads)
+
+
+def test_settings_that_a_trunk_does_not_read_may_have_their_defaults():
+    """A saved configuration holds every setting."""
+    config = ModelConfig(shape=(5,), trunk="transformer", **BASE)
+    assert build(from_values(ModelConfig, dataclasses.asdict(config), "model.")).body.config == config
 
 
 def test_model_settings_from_a_newer_version_are_named():

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ardm.bundle import load
-from ardm.models.build import build, preset
+from ardm.models.build import build
+from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig, load_recipe, shipped
 from ardm.train.sharding import axis, blocks

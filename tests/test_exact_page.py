@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ardm.codec.coder import ModelCoder
+from ardm.codec.model_coder import ModelCoder
 from ardm.exact.backend import Machine
 from ardm.exact.model import NAME, CodecModel, fingerprint
 from ardm.exact.reference import Arbiter

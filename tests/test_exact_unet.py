@@ -15,7 +15,8 @@ from ardm.exact.frequencies import RADIX
 from ardm.exact.reference import Arbiter
 from ardm.export.convert import Precision
 from ardm.export.unet import unet
-from ardm.models.build import ModelConfig, build
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
 from exactly import CONTAINERS, same, table_of
 from toys import generator, tiny_image
 

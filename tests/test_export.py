@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ardm.bundle import Bundle
-from ardm.codec import coder as codec
+from ardm.codec import model_coder, registry
 from ardm.errors import ArdmError
 from ardm.exact.ask import AskedSites
 from ardm.exact.backend import EXACT, Machine, groups, small
@@ -63,7 +63,7 @@ def test_cost_is_measured_along_the_coding_order():
     made = exact((12, 12), **KINDS["mixture"])
     measured_cost = cost(bundle, made, items(bundle, 4))
     assert measured_cost.bits_per_dim == measured_cost.exact - measured_cost.model
-    coder = codec.ModelCoder(made, made.default, codec.machine(made, "float64", "cpu"), 1)
+    coder = model_coder.ModelCoder(made, made.default, registry.machine(made, "float64", "cpu"), 1)
     bits = [job[0].bits for job in coder.encode([[x.numpy()] for x in items(bundle, 4)])]
     assert math.isclose(measured_cost.exact, np.mean(bits) / 192, rel_tol=1e-12)
 
@@ -101,7 +101,7 @@ def test_a_u_net_becomes_a_codec(attention):
     made = export(bundle, items(bundle), Precision(10, 10))
     assert abs(made.cost.bits_per_dim) < 0.02
     coders = [
-        codec.ModelCoder(made.codec, made.codec.default, codec.machine(made.codec, backend, "cpu"), 1)
+        model_coder.ModelCoder(made.codec, made.codec.default, registry.machine(made.codec, backend, "cpu"), 1)
         for backend in ("float32", "int64")
     ]
     part = smooth(3, 11, 9).numpy()

@@ -17,7 +17,8 @@ from ardm.exact.program import Program
 from ardm.exact.reference import Arbiter
 from ardm.export.convert import coding_order, export, unsupported
 from ardm.export.sequences import table
-from ardm.models.build import ModelConfig, build
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig
 from bundles import by_formula
 from exactly import same
@@ -175,7 +176,7 @@ def test_what_is_hidden_changes_nothing_and_what_is_known_does(name):
     """Symbols are those of another item as long as the digits told before are."""
     made, x, y = coder(name), items(name, 1, 16, 5).numpy(), items(name, 1, 16, 6).numpy()
     when = made.model.order(made.calls, 1, x.shape[1]).when[0, 0, 0]
-    walker = made._walker((1, 1, x.shape[1]), 1, (1, x.shape[1]))
+    walker = made.walker((1, 1, x.shape[1]), 1, (1, x.shape[1]))
     tables = {}
     for step in range(made.calls):
         mixed = np.where(when < step, x[0], y[0])
@@ -242,7 +243,7 @@ def test_items_of_any_length(name):
     made = coder(name)
     for length in (1, 2, 7, 200):
         x = items(name, 1, length, 8).numpy()
-        walker = made._walker((1, 1, length), 1, (1, length))
+        walker = made.walker((1, 1, length), 1, (1, length))
         (pieces,) = walker.encode(x[None, None])
         assert len(pieces[0]) == length * len(made._run(*_blank(length)).radices)
 

@@ -441,7 +441,7 @@ TABLE = {
     "load": [(lambda: ardm.load("no-such-model"), "no model in floats"), (lambda: ardm.load(3), "got int")],
     "load_recipe": [(lambda: ardm.load_recipe("no-such-recipe"), "no-such-recipe")],
     "make_plan": [(lambda: ardm.make_plan(BUNDLE, 0), "at least 1"), (lambda: ardm.make_plan(BUNDLE, 2), "generator")],
-    "preset": [(lambda: ardm.preset("huge"), "unknown size 'huge'")],
+    "preset": [(lambda: ardm.preset("huge"), "unknown preset 'huge'")],
     "sample": [
         (lambda: ardm.sample(BUNDLE, 0), "items must be at least 1; got 0"),
         (lambda: ardm.sample(None, 1), "NoneType"),

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from ardm.bundle import load
 from ardm.cli.app import app
-from ardm.models.build import preset
+from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
@@ -152,12 +152,12 @@ def test_a_codec_of_an_earlier_state_is_not_sampled_for_the_model(tmp_path, monk
     from types import SimpleNamespace
 
     from ardm.cli import generate as cli_generate
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
 
     model = trained(tmp_path, 2)
     for of, expected in ((load(model).identity, False), ("0" * 16, False)):
         found = SimpleNamespace(kind="text", card={"of": of})
-        monkeypatch.setattr(codec, "model", lambda _, found=found: found)
+        monkeypatch.setattr(registry, "model", lambda _, found=found: found)
         assert cli_generate._better_coded(str(model), load(model), 1.0, "", None) is expected  # its items are arrays
     monkeypatch.setattr("ardm.bundle.Bundle.written", "text")
     assert not cli_generate._better_coded(str(model), load(model), 1.0, "", None)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from ardm.codec import coder as codec
+from ardm.codec import model_coder, walk
 from ardm.exact.ask import AskedSites
 from bundles import coder
 from test_codec import MODELS, both_ways, jobs, pictures
@@ -22,7 +22,7 @@ def asks(made):
     """What is asked in the middle of items of several sizes: the sites of one step, where some are known."""
     rng = np.random.default_rng(0)
     for k, (h, w) in enumerate(SIZES):
-        walker = made._walker((made.planes, h, w), made.planes, (h, w))
+        walker = made.walker((made.planes, h, w), made.planes, (h, w))
         digit = walker.steps[len(walker.steps) // 2][1][0]
         when, step = walker._when, walker.steps[len(walker.steps) // 2][0][0]
         depth = (when < step).sum(0)[None].repeat(1 + k % 2, 0)
@@ -54,7 +54,7 @@ def test_nothing_or_much_can_be_asked():
         *few[0][:2],
         AskedSites(
             *(
-                np.resize(x, codec.PIXELS // 64)
+                np.resize(x, walk.PIXELS // 64)
                 for x in (few[0][2].batch_index, few[0][2].channel, few[0][2].y, few[0][2].x)
             )
         ),
@@ -71,7 +71,7 @@ def test_nothing_or_much_can_be_asked():
 def test_bytes_do_not_depend_on_what_stands_beside(threads, pixels, monkeypatch):
     parts = mixed()
     alone = [both_ways(coder(), coder(), part)[0] for part in parts]
-    monkeypatch.setattr(codec, "SIDE_BY_SIDE", pixels)
+    monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", pixels)
     assert both_ways(coder(threads=threads), coder(threads=threads), *parts) == alone
 
 
@@ -114,12 +114,12 @@ def test_what_is_done_is_told_before_all_is(monkeypatch):
     """Progress: after a few batches, not after a hundred."""
     made, parts = coder(), pictures(40)
     streams = [(made.finish(job, 1), [part.shape]) for job, part in zip(made.encode(jobs(*parts)), parts, strict=True)]
-    monkeypatch.setattr(codec, "SIDE_BY_SIDE", 64)
+    monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", 64)
     works = []
     real = type(made)._decoded
     monkeypatch.setattr(type(made), "_decoded", lambda self, jobs: works.append(len(jobs)) or real(self, jobs))
     next(made.decode(streams))
-    assert len(works) <= codec.WAVE
+    assert len(works) <= model_coder.WAVE
 
 
 @pytest.mark.parametrize("threads", [1, 2])

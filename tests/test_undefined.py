@@ -27,7 +27,7 @@ from ardm.likelihood import (
     policy_bound,
 )
 from ardm.model import Model
-from ardm.models.build import ModelConfig
+from ardm.models.config import ModelConfig
 from ardm.plan import Confident
 from ardm.schedule import LossCurve, absorbing_cost, continuous_cost, cost, optimal
 from ardm.source import Decode, Draw, Encode, Score

@@ -71,7 +71,7 @@ def test_nothing_is_left_of_an_interruption_in_the_instant_of_creation(tmp_path,
         assert path.exists()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(whole, "_locked", interrupted)
+    monkeypatch.setattr(whole, "_lock", interrupted)
     with pytest.raises(KeyboardInterrupt):
         if folder:
             with whole_folder(tmp_path / "new"):
@@ -317,7 +317,7 @@ def test_only_what_was_read_is_deleted(tmp_path):
     with pytest.raises(ArdmError, match="is a link; only ordinary files are deleted"):
         remove(link, before)
     path.write_text("changed since")
-    with pytest.raises(ArdmError, match="was changed meanwhile, and is kept"):
+    with pytest.raises(ArdmError, match="changed in the meantime, and is kept"):
         remove(path, before)
     assert path.read_text() == "changed since"
     remove(path, path.stat())

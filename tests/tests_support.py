@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from ardm.bundle import Bundle
-from ardm.models.build import build, preset
+from ardm.models.build import build
+from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.schedule import LossCurve
 

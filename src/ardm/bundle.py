@@ -9,11 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import resources
@@ -28,20 +25,18 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ardm.atomic import _abandoned, _locked
+from ardm.atomic import replacing
 from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.stores import Claims, claims
 from ardm.model import Model
-from ardm.models.bodies import Condition
-from ardm.models.build import ModelConfig, build, outline
+from ardm.models.build import build, outline
+from ardm.models.config import ModelConfig
+from ardm.models.context import Condition
 from ardm.orders import OrderConfig
 from ardm.precise import settled
 from ardm.schedule import LossCurve
 from ardm.schema import Schema
 from ardm.settings import from_values
-
-if sys.platform != "win32":
-    import fcntl
 
 FORMAT = 1
 OWN = ("model.safetensors", "curve.safetensors", "config.json")
@@ -205,109 +200,6 @@ def _blueprint(config: ModelConfig) -> Model | None:
 
 def _shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in model.state_dict().items()}
-
-
-class replacing:  # noqa: N801 (used like a function)
-    """A new folder that takes the place of `folder` when the block ends without an error.
-
-    own: names that belong to it; whatever else lies in the old folder is moved over.  None: nothing is.
-    """
-
-    def __init__(self, folder: Path, own: Sequence[str] | None = None) -> None:
-        self.folder, self.own = folder, own
-
-    def __enter__(self) -> Path:
-        try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            recover(self.folder, self.own)
-            lock = None
-            while lock is None:  # again, if another process sweeps it in the instant before it is locked
-                self.new = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-new-", dir=self.folder.parent))
-                lock = _locked(self.new)
-            self.lock = lock
-            self.new.chmod(0o755)
-        except OSError as error:
-            raise ArdmError(f"cannot write {self.folder}: {error.strerror}") from None
-        return self.new
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            self._finish(kind is not None)
-        finally:
-            if self.lock >= 0:
-                os.close(self.lock)
-
-    def _finish(self, failed: bool) -> None:
-        if failed:
-            shutil.rmtree(self.new, ignore_errors=True)
-            return
-        for file in self.new.iterdir():
-            file.chmod(0o644)  # safetensors writes for the owner alone
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        old = self.folder.with_name(f".{self.folder.name}-old-{os.getpid()}")
-        if self.folder.exists():
-            self.folder.rename(old)
-        self.new.rename(self.folder)
-        _leave(old, self.folder, self.own)
-
-
-def _leave(old: Path, folder: Path, own: Sequence[str] | None) -> None:
-    """Move what is not `own` from an old folder to the new one, and remove the old one if nothing is left to move."""
-    if own is not None and old.is_dir():
-        foreign = [other for other in old.iterdir() if other.name not in own and not (folder / other.name).exists()]
-        try:
-            for other in foreign:
-                other.rename(folder / other.name)
-        except OSError:
-            return  # `_restore` tries again
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _restore(folder: Path, own: Sequence[str] | None) -> None:
-    """Put an older folder back where the newer one never came; else what it holds beside `own`."""
-    for old in sorted(folder.parent.glob(f".{folder.name}-old-*")):
-        if folder.exists():
-            _leave(old, folder, own)
-        else:
-            old.rename(folder)
-
-
-def recover(folder: Path, own: Sequence[str] | None = None) -> None:
-    """Finish what a kill left half done, and remove new folders that no process is writing any more."""
-    _restore(folder, own)
-    for new in sorted(folder.parent.glob(f".{folder.name}-new-*")):
-        _abandoned(str(new))
-
-
-_OURS = set[Path]()
-"""Folders that this process holds."""
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that ask for it so; within one process it may be asked for again.
-
-    Raises ArdmError where another process holds it.  Where a file system locks nothing, nothing is held.
-    """
-    folder = folder.resolve()
-    if sys.platform == "win32" or folder in _OURS or not folder.is_dir():
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise ArdmError(f"another process is training in {folder}; wait for it, or give another folder") from None
-    except OSError:
-        pass
-    _OURS.add(folder)
-    try:
-        yield
-    finally:
-        _OURS.discard(folder)
-        os.close(handle)
 
 
 def bundled() -> list[str]:

@@ -88,10 +88,10 @@ def train(
 def _note_other_codec(folder: Path) -> None:
     """A note where a codec model that was exported into the folder of a model is of other weights than lie there now."""
     from ardm.bundle import load
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
     from ardm.exact.model import NAME
 
-    if (folder / NAME).is_file() and codec.model(folder).card.get("of", "") != load(folder).identity:
+    if (folder / NAME).is_file() and registry.model(folder).card.get("of", "") != load(folder).identity:
         note(
             f"{folder / NAME} is of other weights than the model now beside it: files made with it stay readable; "
             "to have one of these weights, export it anew"
@@ -260,13 +260,13 @@ def models(
     """The codec models that files are made with, the bundled models, and the recipes that `ardm train` knows."""
     with guard():
         from ardm.bundle import bundled
-        from ardm.codec import coder as codec
+        from ardm.codec import registry
         from ardm.exact.operations import certify
         from ardm.train.recipe import shipped
 
-        named: list[str | Path] = [*codec.bundled(), *(folders or [])]
+        named: list[str | Path] = [*registry.bundled(), *(folders or [])]
         for name in named:
-            found = codec.model(name)
+            found = registry.model(name)
             program = found.program
             peak = max(bound.peak for bound in certify(program).values())
             size = "x".join(map(str, program.size)) if max(found.size) else "any size"

@@ -35,7 +35,8 @@ from ardm.cli.console import (
 from ardm.errors import ArdmError
 from ardm.files.limits import amount
 from ardm.files.paths import STREAM, Found
-from ardm.files.single import Done, Failures, Sink, Unwritten, read_up_to, write_all
+from ardm.files.results import Failures, FileResult
+from ardm.files.streams import Sink, Unwritten, read_up_to, write_all
 
 WORST = (DAMAGED, NO_MODEL, FAILED)
 """Exit codes of single files, the worst first."""
@@ -158,8 +159,8 @@ class Bar:
 def each(
     found: Sequence[Found],
     place: Place,
-    act: Callable[[Path | BinaryIO, Path | Sink | None], Done | list[Done] | None],
-    line: Callable[[Done], list[str]] | None,
+    act: Callable[[Path | BinaryIO, Path | Sink | None], FileResult | list[FileResult] | None],
+    line: Callable[[FileResult], list[str]] | None,
     bar: Bar,
     seekable: int = 0,
 ) -> None:

@@ -24,12 +24,12 @@ from ardm.bench.machine import facts
 from ardm.bench.plot import ENDINGS, draw
 from ardm.cli.batch import bytes_of
 from ardm.cli.console import console, dump, errors, fail, guard, live, note, say, show
-from ardm.codec.coder import model as known_model
+from ardm.codec.registry import model as known_model
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import PIXELS, Budget, amount, mebibytes, storing
 from ardm.files.paths import ENDING
-from ardm.files.single import Engine
 
 LEVELS = range(1, 10)
 SHARED = "Shared data: bytes that both sides need besides, once for all files: a dictionary, other files, a model."

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 
 from ardm.atomic import reason
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported, out_of_memory
-from ardm.files.single import Unwritten, write_all
+from ardm.files.streams import Unwritten, write_all
 
 
 class _Screen(Console):

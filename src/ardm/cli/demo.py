@@ -17,7 +17,9 @@ from ardm import api
 from ardm.bundle import Bundle, load
 from ardm.cli.console import say, show
 from ardm.errors import ArdmError
-from ardm.files.single import How, compress_file, decompress_file
+from ardm.files.compress import compress_file
+from ardm.files.options import FileOptions
+from ardm.files.restore import decompress_file
 from ardm.media.pictures import read_image, sheet, state_image, to_image
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
@@ -48,8 +50,10 @@ def code(path: Path, folder: Path) -> Row:
     """Compress a PNG file, restore it elsewhere, and compare every pixel."""
     began = time.perf_counter()
     packed, restored = folder / f"{path.name}.ardm", folder / f"restored-{path.name}"
-    done = compress_file(path, packed, How(force=True, strip=True))  # pixels against pixels: WebP drops profiles too
-    decompress_file(packed, restored, How(force=True))
+    done = compress_file(
+        path, packed, FileOptions(force=True, strip=True)
+    )  # pixels against pixels: WebP drops profiles too
+    decompress_file(packed, restored, FileOptions(force=True))
     x, again = read_image(path), read_image(restored)
     if not torch.equal(x, again):
         raise ArdmError(f"{path.name} came back changed: please report this")

@@ -35,20 +35,18 @@ from ardm.cli.batch import (
 from ardm.cli.console import FAILED, dump, fail, guard, note, plainly, say, streams
 from ardm.cli.listing import record, table
 from ardm.cli.options import Threads
-from ardm.files import folders as archives
-from ardm.files import paths as places
+from ardm.codec.selection import Engine
+from ardm.files.compress import compress_file
+from ardm.files.extract import check_archive, is_archive
+from ardm.files.extract import extract as extract_items
 from ardm.files.limits import PIXELS, Budget
-from ardm.files.paths import ENDING, STREAM, Found, LeftOut
-from ardm.files.single import (
-    Done,
-    Engine,
-    How,
-    Sink,
-    check_file,
-    compress_file,
-    decompress_file,
-    is_ours,
-)
+from ardm.files.options import FileOptions
+from ardm.files.pack import make_archive
+from ardm.files.paths import ENDING, STREAM, Found, LeftOut, is_ours, summary, walk
+from ardm.files.restore import check_file, decompress_file
+from ardm.files.results import FileResult
+from ardm.files.streams import Sink
+from ardm.files.unpack import restore_archive
 
 
 def _piped() -> list[str]:
@@ -231,7 +229,7 @@ def compress(
     with guard(), Bar(quiet) as bar:
         engine = Engine(model, calls, level, backend, device, threads)
         budget = _budget(memory, max_pixels, force, max_output)
-        how = How(engine, budget, force, keep, verify, strip, exact, progress=bar, taken=set())
+        how = FileOptions(engine, budget, force, keep, verify, strip, exact, progress=bar, taken=set())
         if archive is not None:
             _archive(files, source_of(archive, "--archive"), output is not None or stdout, how, verbose, bar)
             return
@@ -241,7 +239,7 @@ def compress(
             note("several files in one stream are kept byte for byte; --archive keeps them apart")
             how = replace(how, exact=True)
 
-        def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> FileResult:
             return compress_file(source, target, how)
 
         with _telling(left, bar):
@@ -278,12 +276,12 @@ def decompress(
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
         budget = _budget(memory, max_pixels, force, max_output)
-        how = How(engine, budget, force, keep, verify, format=format, progress=bar, taken=set())
+        how = FileOptions(engine, budget, force, keep, verify, format=format, progress=bar, taken=set())
         found, left = _found(files, recursive, packed=True)
         place = place_of(found, output, stdout, force, bar)
 
-        def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
-            act = archives.restore_archive if _holds_items(source) else decompress_file
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> FileResult:
+            act = restore_archive if _holds_items(source) else decompress_file
             return act(source, target, how)
 
         with _telling(left, bar):
@@ -330,12 +328,12 @@ def check(
     """
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
-        how = How(engine, _budget(memory, max_pixels, force, max_output), progress=bar)
+        how = FileOptions(engine, _budget(memory, max_pixels, force, max_output), progress=bar)
 
-        def one(source: Path | BinaryIO, target: Path | Sink | None) -> Done:
-            return (archives.check_archive if _holds_items(source) else check_file)(source, how)
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> FileResult:
+            return (check_archive if _holds_items(source) else check_file)(source, how)
 
-        def line(done: Done) -> list[str]:
+        def line(done: FileResult) -> list[str]:
             return [f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"]
 
         found, left = _found(files, recursive, packed=True)
@@ -365,14 +363,14 @@ def extract(
     """
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
-        how = How(
+        how = FileOptions(
             engine, _budget(memory, max_pixels, force, max_output), force, format=format, progress=bar, taken=set()
         )
         given = Found.named(source_of(archive, "ARCHIVE"))
         place = place_of([given] * len(items), output, stdout, force, bar)
 
-        def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[Done]:
-            return archives.extract(source, items, target, how)
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[FileResult]:
+            return extract_items(source, items, target, how)
 
         each([given], place, one, _restored, bar, seekable=bytes_of(memory))
 
@@ -410,7 +408,7 @@ def _found(files: Sequence[str], recursive: bool, packed: bool) -> tuple[list[Fo
     left: list[LeftOut] = []
     if not recursive:
         return [Found.named(source_of(text)) for text in files], left
-    found = list(places.walk(map(source_of, files), packed, left=left))
+    found = list(walk(map(source_of, files), packed, left=left))
     if not found:
         note("there is no file in these folders" if packed is False else f"no file in these folders ends in {ENDING}")
     return found, left
@@ -425,9 +423,9 @@ def _telling(left: Sequence[LeftOut], bar: Bar) -> Iterator[None]:
         bar.stop()
         failed = [one for one in left if one.failed]
         if failed:
-            fail(places.said_of(failed))
+            fail(summary(failed))
         if len(failed) < len(left) and not bar.quiet:
-            note(places.said_of([one for one in left if not one.failed]))
+            note(summary([one for one in left if not one.failed]))
     if failed:
         raise typer.Exit(FAILED)
 
@@ -447,13 +445,13 @@ def _budget(memory: str, pixels: int, force: bool, output: str) -> Budget:
 def _holds_items(source: Path | BinaryIO) -> bool:
     """Whether it is an archive."""
     if not isinstance(source, Path):
-        return archives.holds_items(source, ours=False)
+        return is_archive(source, ours=False)
     refuse_source(source)
     with reasons(f"cannot read {source}"), source.open("rb") as file:
-        return archives.holds_items(file, is_ours(source))
+        return is_archive(file, is_ours(source))
 
 
-def _archive(files: Sequence[str], target: Path, elsewhere: bool, how: How, verbose: bool, bar: Bar) -> None:
+def _archive(files: Sequence[str], target: Path, elsewhere: bool, how: FileOptions, verbose: bool, bar: Bar) -> None:
     """Everything in one file."""
     if elsewhere:
         raise typer.BadParameter("--archive names the file; leave out -o and -c", param_hint="--archive")
@@ -463,9 +461,9 @@ def _archive(files: Sequence[str], target: Path, elsewhere: bool, how: How, verb
     if target is not STREAM:
         sweep_before(target, set())
     left: list[LeftOut] = []
-    found = list(places.walk(map(source_of, files), entries=True, left=left))
+    found = list(walk(map(source_of, files), entries=True, left=left))
     with _telling(left, bar):
-        done = archives.make(found, standard_output(how.force, bar) if target is STREAM else target, how)
+        done = make_archive(found, standard_output(how.force, bar) if target is STREAM else target, how)
         bar.stop()
         if bar.quiet:
             return
@@ -478,7 +476,7 @@ def _archive(files: Sequence[str], target: Path, elsewhere: bool, how: How, verb
 # --- what is said -----------------------------------------------------------------------------------------------------
 
 
-def _compressed(done: Done, verbose: bool) -> list[str]:
+def _compressed(done: FileResult, verbose: bool) -> list[str]:
     report = done.report
     assert report is not None
     how = f"{report.calls} calls" if not report.stored else f"stored with {' and '.join(report.methods)}"
@@ -495,6 +493,6 @@ def _compressed(done: Done, verbose: bool) -> list[str]:
     return lines
 
 
-def _restored(done: Done, verbose: bool = False) -> list[str]:
+def _restored(done: FileResult, verbose: bool = False) -> list[str]:
     sizes = f", {done.source_bytes} -> {done.target_bytes} bytes" * verbose
     return [f"{name_of(done.source)} -> {done.target}: {done.what}{sizes}, {done.seconds:.1f} s"]

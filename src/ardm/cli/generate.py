@@ -92,10 +92,10 @@ def sample(
 
 def _codes(model: str) -> bool:
     """Whether a name is that of a codec model."""
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
     from ardm.exact.model import NAME
 
-    return model in codec.bundled() or Path(model).is_file() or (Path(model) / NAME).is_file()
+    return model in registry.bundled() or Path(model).is_file() or (Path(model) / NAME).is_file()
 
 
 def _better_coded(model: str, bundle: Bundle, temperature: float, order: str, label: int | None) -> bool:
@@ -104,9 +104,9 @@ def _better_coded(model: str, bundle: Bundle, temperature: float, order: str, la
     Not where the model was trained on since, or its items are arrays.
     """
     from ardm.cli.console import note
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
 
-    found = codec.model(model)
+    found = registry.model(model)
     if found.kind not in ("text", "audio") or (temperature, order, label) != (1.0, "", None):
         return False
     if found.card.get("of", bundle.identity) != bundle.identity:
@@ -125,13 +125,13 @@ def _sample_codec(
     scale: int,
     others: tuple[object, ...],
 ) -> None:
-    from ardm.codec import coder as codec
+    from ardm.codec import registry, sampling
 
     if others != (1.0, "", None, None):
         raise ArdmError("a codec model samples in its own order: leave --temperature, --order, --gif and --label out")
-    found = codec.model(model)
+    found = registry.model(model)
     target = _target(found.kind, out, force)
-    values = codec.sample(found, items, calls=calls, seed=seed)
+    values = sampling.sample(found, items, calls=calls, seed=seed)
     if found.kind == "image":
         import torch
 

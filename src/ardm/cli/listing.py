@@ -9,10 +9,12 @@ from typing import Any, BinaryIO
 
 from ardm.atomic import reasons, refuse_source
 from ardm.cli.console import say
-from ardm.codec import frames
-from ardm.codec.frames import FrameInfo
+from ardm.codec.archive import Archive, open_archive
+from ardm.codec.describe import describe
+from ardm.codec.report import FrameInfo
 from ardm.files.limits import UNLIMITED, refuse_foreign
-from ardm.files.single import described, is_ours, overview
+from ardm.files.paths import is_ours
+from ardm.files.results import described, overview
 
 
 def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:
@@ -27,12 +29,12 @@ def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:
 def _described(file: BinaryIO, ours: bool, verbose: bool) -> dict[str, Any]:
     refuse_foreign(file, ours)
     at = file.tell()
-    infos = frames.describe(file)
+    infos = describe(file)
     whole = overview(infos)
     facts = {**_facts(whole, len(infos)), "frames": len(infos), "items": whole.items}
     if verbose and whole.items is not None:
         file.seek(at)
-        archive = frames.open_archive(file, UNLIMITED)
+        archive = open_archive(file, UNLIMITED)
         names = archive.names or [None] * len(archive)
         facts["entries"] = [
             {"name": name, **_facts(archive.info(k)), **_entry(archive, k)} for k, name in enumerate(names)
@@ -42,7 +44,7 @@ def _described(file: BinaryIO, ours: bool, verbose: bool) -> dict[str, Any]:
     return facts
 
 
-def _entry(archive: frames.Archive, number: int) -> dict[str, Any]:
+def _entry(archive: Archive, number: int) -> dict[str, Any]:
     """What an item stands for, if it is no file."""
     entry, leads = archive.entry(number)
     return {"kind": entry, "size": "-", "target": os.fsdecode(leads)} if entry else {}

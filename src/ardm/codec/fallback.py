@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from ardm.codec import flacstream
-from ardm.codec.container import Method, Reader, deflate, inflate, varint
+from ardm.codec import flac_decode, flac_stream
+from ardm.codec.binary import Reader, deflate, inflate, varint
+from ardm.codec.header import Method
 from ardm.content import Kind, Samples
 from ardm.errors import CodecError, Unsupported
 
@@ -258,7 +259,7 @@ def _unfilter(codes: bytes, residue: bytes, out: Samples) -> None:
 
 def _flac(x: Samples) -> Iterator[bytes]:
     """Sound (c, 1, n) as a FLAC stream, if libFLAC is there to write it, and every installation reads the same of it."""
-    package = flacstream.library()
+    package = flac_stream.library()
     if package is None or x.shape[0] > 8:
         return
     file, wide = io.BytesIO(), x.itemsize > 1
@@ -275,7 +276,7 @@ def _flac(x: Samples) -> Iterator[bytes]:
 
 def _restore_flac(data: bytes, out: Samples) -> None:
     """The samples of a FLAC stream into out (c, 1, n), by libFLAC where it is there and sees nothing wrong."""
-    package, (c, h, n) = flacstream.library(), out.shape
+    package, (c, h, n) = flac_stream.library(), out.shape
     if h != 1:
         raise CodecError("damaged file: FLAC holds no planes of several rows")
     if package is not None:
@@ -297,14 +298,14 @@ def _restore_flac_plainly(data: bytes, out: Samples) -> None:
     """The same with NumPy alone; CodecError unless the stream holds those samples and nothing else."""
     wide = out.itemsize > 1
     try:
-        if data[:4] != flacstream.MAGIC:
-            raise flacstream.Broken("it is none")
-        ((_, first), *_), at = flacstream.parts(data)
-        head = flacstream.Head.of(first)
+        if data[:4] != flac_stream.MAGIC:
+            raise flac_stream.Broken("it is none")
+        ((_, first), *_), at = flac_stream.parts(data)
+        head = flac_stream.Head.of(first)
         if (head.channels, head.bits) != (out.shape[0], 16 if wide else 8) or head.total not in (0, out.shape[2]):
             raise CodecError("damaged file: its FLAC stream is not of the size that its header says")
-        x = flacstream.decode(data, at, head, out.shape[2])
-    except flacstream.Broken as why:
+        x = flac_decode.decode(data, at, head, out.shape[2])
+    except flac_stream.Broken as why:
         raise CodecError(f"damaged file: its FLAC stream cannot be decoded: {why}") from None
     if x.shape[1] != out.shape[2]:
         raise CodecError("damaged file: its FLAC stream ends early")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tarfile
 import zlib
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ardm.atomic import write_whole
 from ardm.data.base import Bytes, Dataset, Folder, check_md5, fetch, known, read_file
 from ardm.errors import ArdmError
 
@@ -97,13 +96,12 @@ def _cifar_unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Pat
     source = tar.extractfile(member) if member.isreg() else None
     if source is None or member.size > _CIFAR_BYTES:
         raise tarfile.TarError(f"{member.name} is not a file of at most {_CIFAR_BYTES} bytes")
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
-        part.replace(target)  # in one go: another process never sees half a file
-    finally:
-        part.unlink(missing_ok=True)
+    data = source.read()
+    write_whole(target, lambda new: _put(new, data), force=True)  # another process never sees half a file
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 def _cifar_records(path: Path, verify: bool) -> Bytes:

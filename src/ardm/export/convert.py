@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from ardm import likelihood
 from ardm.ans import GRID, Ints
 from ardm.bundle import Bundle
-from ardm.codec.coder import ModelCoder, machine
+from ardm.codec.model_coder import ModelCoder
+from ardm.codec.registry import machine
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.exact.model import CodecModel, fingerprint

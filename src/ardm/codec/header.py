@@ -1,63 +1,45 @@
-"""The bytes around what is coded, format 1: headers, indexes, directories, and the errors of files that are not ours.
+"""Frame and archive headers, and the limits of a reader.
 
     frame     magic 4 | version 1 | form | [model 4 | calls v] | CRC-8 1 | [about] | [piece length v] | body
     archive   magic 4 | version 1 | flags 1 | items v | [form] | [model 4 | calls v] | CRC-8 1 | [about] | index | items
     form      flags 1 | planes and origin 1 | dims | [span 1]
     body      piece, or lengths of pieces | CRC-32 4 | pieces | CRC-32 4
 
-docs/format.md says every field, what is inside a piece, and what each check covers.  v is a canonical LEB128 integer
+docs/format.md defines every field, the inside of a piece, and what each check covers.  v is a canonical LEB128 integer
 below 2^63; everything is little-endian.
 
-Read me first: nothing here is believed before it is checked, and nothing is allocated for a number that the bytes
-present could not hold.  Everything wrong with a file is a CodecError, and what a later version may allow, Unsupported.
+A reader checks every field before it uses it, and allocates nothing for a number that the bytes present could not
+hold.  Whatever is wrong with a file is a CodecError; what a later version may allow, Unsupported.
 
 NumPy, no torch.
 """
 
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from io import BytesIO
-from itertools import chain
 from math import prod
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ardm.codec.binary import Reader, crc8, varint
 from ardm.content import MAX_LAYOUT, ORIGINS, Content, Kind, misfit
-from ardm.errors import ArdmError, CodecError, Unsupported
+from ardm.errors import CodecError, Unsupported
 
 Shape: TypeAlias = tuple[int, int, int]
 """(channels, height, width)."""
 Box: TypeAlias = tuple[int, int, int, int]
 """Top, left, height, width of a region."""
-
 MAGIC = b"\x89ADM"
 VERSION = 1
 SPANS = range(5, 41)
 """Spans that a file may name: a region is a square of side 2^span, or a run of 2^span samples."""
 MODEL_SITES = 1 << 22
 """Sites a plane of a region that a model codes: what a coder must be able to hold at once."""
-MAX_ABOUT = 1 << 24
-"""Bytes of an about block, unpacked."""
-MAX_NAME = 4096
-"""Bytes of the name of an item."""
-MAX_ENTRIES = 4096
-"""Entries of an about block."""
-MAX_DIRECTORY = 1 << 26
-"""Bytes of an archive's directory, unpacked."""
-LEAST_PIECE = 5
-"""Bytes of the shortest piece: a method and a check, or a coder's state."""
-
 _ABOUT, _MODEL, _WIDE, _SPLIT, _LATER, _ARCHIVE = 4, 8, 16, 32, 64, 128  # flags of a form; the last: of an archive
-_ROWS = 1 << 16  # lengths packed at once; of these, whatever their width, the bits fill whole bytes
 _UNIFORM, _NAMES, _CODED = 1, 2, 4  # the other flags of an archive
-
 FOREIGN = (
     (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"RIFF", "a WebP image or a WAV file"),
     (b"\xff\x0a", "a JPEG XL image"), (b"\0\0\0\x0cJXL ", "a JPEG XL image"), (b"GIF8", "a GIF image"),
@@ -106,127 +88,6 @@ class Limits:
         else:
             return
         raise CodecError(f"this file claims {claim}, above the limit {limit}; raise the limit if it is to be decoded")
-
-
-# --- reading and writing the smallest things --------------------------------------------------------------------------
-
-
-def varint(n: int) -> bytes:
-    """LEB128, seven bits a byte, the lowest first."""
-    out = bytearray()
-    while n >= 128:
-        out.append(n & 127 | 128)
-        n >>= 7
-    return bytes(out) + bytes([n])
-
-
-def crc8(data: bytes) -> int:
-    """The remainder by x^8 + x^2 + x + 1: finds every burst of at most eight bits."""
-    state = 0
-    for byte in data:
-        state ^= byte
-        for _ in range(8):
-            state = state << 1 ^ (0x107 if state & 128 else 0)
-    return state
-
-
-def deflate(data: bytes) -> bytes:
-    """Raw deflate (RFC 1951), without the wrapping of zlib."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(data) + packer.flush()
-
-
-def inflate(data: bytes, limit: int, what: str) -> bytes:
-    """The inverse of deflate; CodecError unless data are exactly that, and at most `limit` bytes come out."""
-    unpacker = zlib.decompressobj(-15)
-    try:
-        raw = unpacker.decompress(data, limit + 1)
-    except zlib.error:
-        raise CodecError(f"damaged file: its {what} cannot be unpacked") from None
-    if len(raw) > limit:
-        raise CodecError(f"damaged file: its {what} unpacks to more than {limit} bytes")
-    if not unpacker.eof or unpacker.unused_data:
-        raise CodecError(f"damaged file: its {what} does not end where it should")
-    return raw
-
-
-class Reader:
-    """Bytes `at` to `end` of a file, taken from the front; CodecError where there are too few.
-
-    crc: CRC-32 of what was taken, begun with that of what came before.
-    """
-
-    def __init__(self, file: BinaryIO, at: int, end: int, crc: int = 0, whole: bool = True) -> None:
-        self.file, self.at, self.end, self.crc, self._whole = file, at, end, crc, whole
-
-    @classmethod
-    def open(cls, file: BinaryIO | bytes) -> Reader:
-        """All that is left of a file.  One that cannot be sought, a pipe, is read at once."""
-        if isinstance(file, (bytes, bytearray, memoryview)):
-            return cls(BytesIO(file), 0, len(file))
-        if not file.seekable():
-            return cls.open(file.read())
-        at = file.tell()
-        return cls(file, at, file.seek(0, 2))
-
-    @property
-    def left(self) -> int:
-        """Bytes that are left."""
-        return self.end - self.at
-
-    def take(self, count: int, what: str) -> bytes:
-        """The next `count` bytes."""
-        if count > self.left:
-            raise self.short(what)
-        self.file.seek(self.at)
-        data = self.file.read(count)
-        while len(data) < count:  # files without a buffer may give less than they have
-            more = self.file.read(count - len(data))
-            if not more:
-                raise self.short(what)
-            data += more
-        self.at += count
-        self.crc = zlib.crc32(data, self.crc)
-        return data
-
-    def byte(self, what: str) -> int:
-        """The next byte."""
-        return self.take(1, what)[0]
-
-    def varint(self, what: str) -> int:
-        """The next integer; refuses more than 63 bits, and zeros that lead."""
-        value = 0
-        for shift in range(0, 63, 7):
-            byte = self.byte(what)
-            value |= (byte & 127) << shift
-            if byte < 128:
-                if byte == 0 and shift:
-                    raise CodecError(f"damaged file: its {what} is not written in the shortest way")
-                return value
-        raise CodecError(f"damaged file: its {what} is out of range")
-
-    def part(self, length: int, what: str) -> Reader:
-        """A reader of the next `length` bytes, which are passed over here."""
-        if length > self.left:
-            raise self.short(what)
-        self.at += length
-        return Reader(self.file, self.at - length, self.at, whole=self._whole and not self.left)
-
-    def since(self, at: int) -> bytes:
-        """What was taken since the reader was there."""
-        self.file.seek(at)
-        return self.file.read(self.at - at)
-
-    def close(self, what: str) -> None:
-        """CodecError unless all bytes are taken."""
-        if self.left:
-            raise CodecError(f"damaged file: {self.left} bytes too many in its {what}")
-
-    def short(self, what: str) -> CodecError:
-        """The error of a file that has too few bytes."""
-        if self._whole:
-            return CodecError(f"truncated file: it ends in its {what}, at byte {self.end}")
-        return CodecError(f"damaged file: its {what} does not fit its place")
 
 
 # --- forms ------------------------------------------------------------------------------------------------------------
@@ -405,7 +266,7 @@ def read_header(file: Reader) -> Header:
     name = file.take(4, "header").hex() if model else ""
     calls = file.varint("number of calls") if model else 0
     if crc8(file.since(start)) != file.byte("header"):
-        raise CodecError("damaged header: its checksum does not agree")
+        raise CodecError("damaged header: its checksum does not match")
     contradiction = items is not None and (not items or (form is not None and form.model != model))
     if contradiction or (model and not calls):
         raise CodecError("damaged header: its fields contradict each other")
@@ -422,111 +283,3 @@ def foreign(data: bytes) -> str:
         if data.startswith(start):
             return f"not an ardm file: it looks like {name}"
     return "not an ardm file: it does not begin with 89 41 44 4D"
-
-
-# --- what stands between a header and its pieces ----------------------------------------------------------------------
-
-
-def pack_about(about: Mapping[str, bytes]) -> bytes:
-    """An about block: its length, and name and value of each entry, deflated; nothing if there is none."""
-    if not about:
-        return b""
-    entries = ((varint(len(name)), name.encode("ascii"), varint(len(value)), value) for name, value in about.items())
-    data = b"".join(chain.from_iterable(entries))
-    if len(data) > MAX_ABOUT:
-        raise ArdmError(f"{len(data)} bytes beside the samples are too many; the limit is {MAX_ABOUT}")
-    packed = deflate(data)
-    return varint(len(packed)) + packed
-
-
-def read_about(file: Reader) -> dict[str, bytes]:
-    """The inverse of pack_about, for a block that is there."""
-    packed = file.take(file.varint("about block"), "about block")
-    inner = Reader.open(inflate(packed, MAX_ABOUT, "about block"))
-    about: dict[str, bytes] = {}
-    while inner.left:
-        name = inner.take(inner.varint("about block"), "about block").decode("latin-1")
-        if not re.fullmatch(r"[a-z0-9-]{1,32}", name) or name in about:
-            raise CodecError(f"damaged file: its about block names {name[:40]!r}")
-        if len(about) == MAX_ENTRIES:
-            raise CodecError(f"damaged file: its about block has more than {MAX_ENTRIES} entries")
-        about[name] = inner.take(inner.varint("about block"), "about block")
-    if not about:
-        raise CodecError("damaged file: its about block is empty")
-    return about
-
-
-def pack_lengths(lengths: Sequence[int]) -> bytes:
-    """Lengths of pieces or items: the least of them, a width in bits, and what each has above it, the lowest bit first."""
-    least = min(lengths)
-    width = (max(lengths) - least).bit_length()
-    out = [varint(least), bytes([width])]
-    for at in range(0, len(lengths), _ROWS):
-        above = np.array(lengths[at : at + _ROWS], dtype=np.int64)[:, None] - least
-        out.append(np.packbits((above >> np.arange(width) & 1).astype(np.uint8), bitorder="little").tobytes())
-    return b"".join(out)
-
-
-def read_lengths(file: Reader, count: int, what: str) -> NDArray[np.int64]:
-    """The inverse of pack_lengths: (count,).  CodecError where pieces of that many bytes would not fit the file."""
-    if count * LEAST_PIECE > file.left:
-        raise file.short(what)
-    least, width = file.varint(what), file.byte(what)
-    if width > 62 or least > file.left:
-        raise CodecError(f"damaged file: its {what} is out of range")
-    lengths = np.full(count, least, dtype=np.int64)
-    for at in range(0, count, _ROWS):
-        here = lengths[at : at + _ROWS]
-        data = np.frombuffer(file.take((len(here) * width + 7) // 8, what), np.uint8)
-        bits = np.unpackbits(data, count=len(here) * width, bitorder="little").reshape(len(here), width)
-        above = bits @ (1 << np.arange(width, dtype=np.int64))
-        if above.max() > file.left:
-            raise CodecError(f"damaged file: its {what} is out of range")
-        here += above
-    total = (int((lengths >> 32).sum()) << 32) + int((lengths & 0xFFFFFFFF).sum())  # cannot overflow
-    if lengths.min() < LEAST_PIECE or total > file.left:
-        raise CodecError(f"truncated or damaged file: its {what} promises {total} bytes, and {file.left} are left")
-    return lengths
-
-
-def pack_directory(names: Sequence[str] | None, forms: Sequence[Form] | None) -> bytes:
-    """What an archive says of its items: names, each ended by a zero byte, then forms; a length, and deflated."""
-    data = b"".join(name.encode("utf-8") + b"\0" for name in names or ())
-    data += b"".join(form.write() for form in forms or ())
-    if len(data) > MAX_DIRECTORY:
-        raise ArdmError(f"names and forms of {len(data)} bytes are too many; make several archives")
-    packed = deflate(data)
-    return varint(len(packed)) + packed
-
-
-def read_directory(file: Reader, header: Header) -> tuple[tuple[str, ...] | None, tuple[Form, ...] | None]:
-    """The inverse of pack_directory; of what the header announces, at least one."""
-    packed, count = file.take(file.varint("directory"), "directory"), header.items or 0
-    data, names, forms = inflate(packed, MAX_DIRECTORY, "directory"), None, None
-    if header.names:
-        *texts, data = data.split(b"\0", count)
-        names = tuple(text.decode("utf-8", "replace") for text in texts)
-        if len(names) != count or name_fault(names):
-            raise CodecError(f"damaged file: {name_fault(names) or 'its directory has too few names'}")
-    inner = Reader.open(data)
-    if header.form is None:
-        forms = tuple(read_form(inner, inner.byte("directory")) for _ in range(count))
-        if any(form.model for form in forms) and not header.model:
-            raise CodecError("damaged file: an item is coded by a model, and none is named")
-    inner.close("directory")
-    return names, forms
-
-
-def name_fault(names: Sequence[str]) -> str:
-    """Why these are no names of items, in a sentence; empty if they are: different relative paths that stay inside."""
-    seen: set[str] = set()
-    for name in names:
-        if len(name.encode("utf-8", "replace")) > MAX_NAME:
-            return f"the name {name[:40]!r}… has more than {MAX_NAME} bytes"
-        steps = name.split("/")
-        if {"", ".", ".."} & set(steps) or re.search(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]|^[A-Za-z]:", name):
-            return f"{name!r} cannot be the name of an item; names are relative paths of plain steps"
-        if name in seen:
-            return f"two items are named {name!r}; names must differ"
-        seen.add(name)
-    return ""

@@ -1,163 +1,37 @@
-"""FLAC streams, read to the last bit and written plainly, wherever NumPy runs.
+"""FLAC frames to samples, with NumPy alone.
 
-    parts(data)                     metadata blocks, and where the frames begin
-    decode(data, at, head, most)    the samples of all frames
-    encode(x, rate, bits)           a stream: fixed predictors and one Rice code a block, no libFLAC
+    decode(data, at, head, most)  → the samples of all frames
 
-Nothing in a stream is believed.  Frames follow one another to the last byte; each agrees with its checksums, its number
-and its header; every bit belongs to a field, or is a zero that fills a byte.  What is not so is Broken, so that whoever
-writes a stream anew loses nothing.  Reading takes time in proportion to bytes and samples, whatever the bytes are.
+Nothing in a stream is trusted.  Frames follow one another up to the last byte; each matches its checksums, its number
+and its header; every bit belongs to a field, or is a zero that fills a byte.  Anything else is Broken, so that
+whoever writes a stream again loses nothing.  Time is proportional to bytes and samples, whatever the bytes are.
 
-Read me first: RFC 9639 says the fields.  Python walks the Rice codes of one frame; NumPy takes their low bits together,
-and undoes prediction for many blocks in step.
+Python walks the Rice codes of one frame; NumPy takes their low bits together, and undoes prediction for many blocks
+at once.
 
 NumPy, no torch.
 """
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-STREAM, SEEK = 0, 3
-"""Types of metadata blocks: of the stream as a whole, and its seek table."""
-MAGIC = b"fLaC"
-BLOCK = 4096
-"""Samples of a block that encode writes."""
+from ardm.codec.flac_stream import BITS, Broken, Head, Ints, coded_number, crc8, crc16
 
 _WINDOW, _WIDEST = 1 << 18, 1 << 21  # bytes looked at together, at first and at most: no frame is longer
 _BATCH = 1 << 21  # samples whose predictions are undone together
 _FRAME = 256  # samples that take as much memory as a frame does besides its own
-_BLOCKS = 1 << 12  # of metadata, in one file, at most: encoders write fewer than ten
 _FIXED = ((), (1,), (2, -1), (3, -3, 1), (4, -6, 4, -1))
-_BITS = (0, 8, 12, -1, 16, 20, 24, 32)  # of a frame; 0: those of the stream
 _RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
-
-Ints = NDArray[Any]
-
-
-class Broken(ValueError):  # noqa: N818
-    """Why bytes are no FLAC stream, in a few words."""
 
 
 class _Short(Exception):  # noqa: N818
     """A frame goes on beyond the bytes looked at."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """What the first metadata block says.  total: samples of a channel, 0 if unknown.  md5: of the samples, or zeros."""
-
-    rate: int
-    channels: int
-    bits: int
-    total: int
-    md5: bytes
-
-    @classmethod
-    def of(cls, body: bytes) -> Head:
-        """The fields of a block of type STREAM."""
-        if len(body) != 34:
-            raise Broken("its first block is damaged")
-        n = int.from_bytes(body[10:18], "big")
-        return cls(n >> 44, (n >> 41 & 7) + 1, (n >> 36 & 31) + 1, n & (1 << 36) - 1, body[18:34])
-
-
-def parts(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
-    """Types and bodies of the metadata blocks, and where the frames begin."""
-    found, at, last = list[tuple[int, bytes]](), 4, False
-    while not last:
-        size = int.from_bytes(data[at + 1 : at + 4], "big")
-        if at + 4 + size > len(data):
-            raise Broken("it ends early")
-        last, kind = data[at] > 127, data[at] & 127
-        if kind == 127 or (kind == STREAM) != (at == 4):
-            raise Broken("its metadata blocks are damaged")
-        if len(found) == _BLOCKS:
-            raise Broken(f"it has more than {_BLOCKS} metadata blocks")
-        found.append((kind, data[at + 4 : at + 4 + size]))
-        at += 4 + size
-    return found, at
-
-
-def joined(blocks: list[tuple[int, bytes]]) -> bytes:
-    """The inverse of parts: the beginning of a file, up to its frames."""
-    last = len(blocks) - 1
-    heads = ((128 * (k == last) | kind, len(body)) for k, (kind, body) in enumerate(blocks))
-    return MAGIC + b"".join(
-        bytes([kind]) + size.to_bytes(3, "big") + body for (kind, size), (_, body) in zip(heads, blocks, strict=True)
-    )
-
-
-def library() -> Any:
-    """The package soundfile, which writes shorter streams and reads faster; None where it or its library is missing."""
-    try:
-        import soundfile
-    except (ImportError, OSError):  # OSError: the package is there and its library is not
-        return None
-    return soundfile
-
-
-# --- checks -----------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _powers(bits: int) -> Ints:
-    """Remainders of x^0, x^1, … modulo the polynomial x¹⁶ + x¹⁵ + x² + 1, for so many bits."""
-    period = 32767
-    found, r = np.empty(period, np.uint16), 1
-    for k in range(period):
-        found[k] = r
-        r = r << 1 ^ (0x18005 if r & 0x8000 else 0)
-    return np.resize(found, bits)
-
-
-def crc16(ones: Ints, size: int) -> int:
-    """The CRC-16 of so many bits, of which some are 1; 0 over a whole frame, its own CRC-16 included."""
-    powers = _powers(max(1 << 18, 2 << size.bit_length()))
-    return int(np.bitwise_xor.reduce(powers[size + 15 - ones], initial=0))
-
-
-@cache
-def _table8() -> list[int]:
-    """Of the CRC-8 with x⁸ + x² + x + 1."""
-    found = []
-    for crc in range(256):
-        for _ in range(8):
-            crc = crc << 1 ^ (0x107 if crc & 0x80 else 0)
-        found.append(crc)
-    return found
-
-
-def crc8(data: bytes) -> int:
-    """The CRC-8 of a frame's header."""
-    table, crc = _table8(), 0
-    for byte in data:
-        crc = table[crc ^ byte]
-    return crc
-
-
-def coded_number(n: int) -> bytes:
-    """A number below 2^36 as frames write theirs: as UTF-8 does, and further."""
-    if n < 128:
-        return bytes([n])
-    tail = []
-    lead = 0x3F
-    while n > lead:
-        tail.append(0x80 | n & 0x3F)
-        n >>= 6
-        lead >>= 1
-    return bytes([~(2 * lead + 1) & 0xFF | n, *reversed(tail)])
-
-
-# --- frames -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -275,7 +149,7 @@ def _frame(window: _Window, at: int, head: Head, first: int, number: int) -> tup
         raise Broken("it is damaged")
     if (
         not size or rate == 15 or data[begin + 3] & 1 or n > 65535 or (hertz, mode + 1 if mode < 8 else 2) != (
-            head.rate, head.channels) or mode > 10 or (_BITS[depth] or head.bits) != head.bits
+            head.rate, head.channels) or mode > 10 or (BITS[depth] or head.bits) != head.bits
     ):  # fmt: skip
         raise Broken("its frames differ from its first block")
     p = 8 * (p + 1)
@@ -437,105 +311,3 @@ def decode(data: bytes, at: int, head: Head, most: int) -> NDArray[np.int16]:
     if waiting:
         done.append(_samples(waiting, head.bits))
     return np.concatenate(done, axis=1)
-
-
-def places(data: bytes, at: int, count: int) -> list[int]:
-    """Where each of `count` frames of blocks of one size begins, by their headers alone; fewer where one is not found."""
-    found = [at]
-    while len(found) < count:
-        number = coded_number(len(found))
-        at += 1
-        while (at := data.find(b"\xff\xf8", at)) >= 0:
-            if data[at + 4 : at + 4 + len(number)] == number:
-                size, rate = data[at + 2] >> 4, data[at + 2] & 15
-                end = at + 4 + len(number) + {6: 1, 7: 2}.get(size, 0) + {12: 1, 13: 2, 14: 2}.get(rate, 0)
-                if end < len(data) and crc8(data[at:end]) == data[end]:
-                    break
-            at += 1
-        if at < 0:
-            break
-        found.append(at)
-    return found
-
-
-def raw(x: Ints, bits: int) -> bytes:
-    """Samples (C, n) as the bytes of which a stream has the MD5."""
-    return np.ascontiguousarray(x.T).astype("<i2" if bits > 8 else "i1").tobytes()
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Writer:
-    """Bits, one a byte."""
-
-    chunks: list[Ints] = field(default_factory=list)
-
-    def put(self, value: int, n: int) -> None:
-        """The n low bits of a number."""
-        self.many(np.array([value]), n)
-
-    def many(self, values: Ints, n: int) -> None:
-        """The n low bits of each number."""
-        self.chunks.append((values[:, None] >> np.arange(n - 1, -1, -1) & 1).astype(np.uint8).ravel())
-
-    def rice(self, folded: Ints, low: int) -> None:
-        """Numbers, each as its high bits in zeros, a one, and `low` low bits."""
-        high = folded >> low
-        ends = np.cumsum(high + 1 + low)
-        out = np.zeros(int(ends[-1]), np.uint8)
-        out[ends - low - 1] = 1
-        for k in range(low):
-            out[ends - 1 - k] = folded >> k & 1
-        self.chunks.append(out)
-
-    def bits(self) -> Ints:
-        """All of them, filled to whole bytes."""
-        found = np.concatenate(self.chunks)
-        return np.concatenate([found, np.zeros(-len(found) % 8, np.uint8)])
-
-
-def encode(x: Ints, rate: int, bits: int) -> bytes:
-    """Samples x (C, n), signed, of 8 or 16 bits, as a FLAC file; 1 ≤ C ≤ 8, 1 ≤ n < 2^36, 1 ≤ rate < 2^20."""
-    C, n = x.shape
-    found = [_written(x[:, a : a + BLOCK].astype(np.int64), k, bits) for k, a in enumerate(range(0, n, BLOCK))]
-    fields = rate << 44 | C - 1 << 41 | bits - 1 << 36 | n
-    sizes = (min(map(len, found)).to_bytes(3, "big"), max(map(len, found)).to_bytes(3, "big"))
-    md5 = hashlib.md5(raw(x, bits), usedforsecurity=False).digest()
-    return joined([(STREAM, BLOCK.to_bytes(2, "big") * 2 + b"".join(sizes) + fields.to_bytes(8, "big") + md5)]) + (
-        b"".join(found)
-    )
-
-
-def _written(x: Ints, number: int, bits: int) -> bytes:
-    """A frame."""
-    C, n = x.shape
-    head = bytes([0xFF, 0xF8, 0x70, C - 1 << 4 | _BITS.index(bits) << 1]) + coded_number(number)
-    head += (n - 1).to_bytes(2, "big")
-    head += bytes([crc8(head)])
-    writer = _Writer([np.unpackbits(np.frombuffer(head, np.uint8))])
-    for channel in x:
-        _write_subframe(writer, channel, bits)
-    body = writer.bits()
-    return np.packbits(body).tobytes() + crc16(np.flatnonzero(body), len(body)).to_bytes(2, "big")
-
-
-def _write_subframe(writer: _Writer, x: Ints, bits: int) -> None:
-    """A channel, by the fixed predictor and the Rice code that are the shortest, or as it is."""
-    ways = []
-    left = x
-    for order in range(min(5, len(x))):
-        folded = left << 1 ^ left >> 63
-        low, size = min(((k, int((folded >> k).sum()) + len(left) * (k + 1)) for k in range(15)), key=lambda w: w[1])
-        ways.append((size + order * bits + 10, order, low, folded))
-        left = np.diff(left)
-    size, order, low, folded = min(ways, key=lambda w: w[0])
-    if size >= len(x) * bits:
-        writer.put(1 << 1, 8)
-        writer.many(x, bits)
-        return
-    writer.put(8 + order << 1, 8)
-    writer.many(x[:order], bits)
-    writer.put(low, 10)  # method and split 0
-    writer.rice(folded, low)
