@@ -10,8 +10,8 @@ import pytest
 import ardm
 from ardm.codec import decode, encode, model_coder, registry
 from ardm.content import Content, Kind
+from ardm.exact.certificate import certify
 from ardm.exact.model import fingerprint
-from ardm.exact.operations import certify
 from ardm.export.convert import SINGLE
 from ardm.formats import read
 from ardm.media.pictures import read_image

@@ -25,8 +25,8 @@ from ardm.bench.compare import Comparison, Row
 from ardm.bench.machine import forget_peak
 from ardm.cli import bench as cli_bench
 from ardm.cli import console
-from ardm.codec import archive as codec_archive
-from ardm.codec import encode
+from ardm.codec import archive as archives
+from ardm.codec import encode as encoding
 from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from test_baselines import image, text
@@ -80,7 +80,7 @@ def test_figures_are_those_of_the_files(ardm):
     for level in (2, 7):
         own = rows[f"ardm -{level}"]
         bare = [Content(Kind.IMAGE, item.samples) for item in items]
-        assert own["sizes"] == [len(encode.compress(item, Small(calls=level))[0]) for item in bare]
+        assert own["sizes"] == [len(encoding.compress(item, Small(calls=level))[0]) for item in bare]
         assert own["calls"] == level
         assert own["ours"]
         assert "ardm" in own["version"]
@@ -126,13 +126,13 @@ def test_without_a_model_that_fits(ardm, monkeypatch):
         assert why in result.stderr
         own = [row for row in json.loads(result.stdout)["rows"] if row["ours"]]
         assert [row["name"] for row in own] == ["ardm, no model"]
-        assert own[0]["sizes"] == [len(encode.compress(text(300))[0])]
+        assert own[0]["sizes"] == [len(encoding.compress(text(300))[0])]
 
 
 def test_all_in_one_file(ardm):
     items = [save(f"{i}.png", image(seed=i)) for i in range(4)]
     found, rows = record(ardm, ".", "--levels", "3", "--items")
-    archive, _ = codec_archive.compress_archive([Content(Kind.IMAGE, i.samples) for i in items], coder=Small(calls=3))
+    archive, _ = archives.compress_archive([Content(Kind.IMAGE, i.samples) for i in items], coder=Small(calls=3))
     own = rows["ardm -3"]["together"]
     assert own["bytes"] == len(archive)
     assert own["bits_per_sample"] == pytest.approx(8 * len(archive) / found["samples"])

@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 from ardm import formats
 from ardm.cli import console
 from ardm.cli.app import app
-from ardm.cli.files import aliased
-from ardm.codec import decode, encode, registry
+from ardm.cli.arguments import aliased
+from ardm.codec import decode as decoding
+from ardm.codec import encode, registry
 from ardm.codec.binary import varint
 from ardm.codec.header import Form, Header
 from ardm.codec.selection import Engine
@@ -304,8 +305,8 @@ def test_work_that_takes_long_is_not_begun(ardm, monkeypatch):
 
 def test_what_was_written_is_verified_unless_told_otherwise(ardm, monkeypatch):
     seen = []
-    real = decode.frames
-    monkeypatch.setattr(decode, "frames", lambda *rest: seen.append(1) or real(*rest))
+    real = decoding.frames
+    monkeypatch.setattr(decoding, "frames", lambda *rest: seen.append(1) or real(*rest))
     good(ardm("compress", "notes.txt"))
     assert seen == [1]
     good(ardm("compress", "-f", "--no-verify", "notes.txt"))
@@ -681,7 +682,7 @@ def test_a_bug_is_a_line_too_and_the_others_are_done(ardm, monkeypatch):
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "terminated")],
 )
 def test_signals_end_it_and_leave_nothing(ardm, monkeypatch, number, code, said):
-    def slow(*_):
+    def decode(*_):
         assert len(os.listdir()) == 3
         os.kill(os.getpid(), number)
         for _ in range(10**6):
@@ -690,7 +691,7 @@ def test_signals_end_it_and_leave_nothing(ardm, monkeypatch, number, code, said)
     before = signal.getsignal(number)
     if before == signal.SIG_IGN:
         pytest.skip("whoever started this, nohup for one, has it ignored")
-    monkeypatch.setattr(decode, "frames", slow)
+    monkeypatch.setattr(decoding, "frames", decode)
     result = ardm("compress", "photo.png", "photo.png", "--rm")
     assert (result.exit_code, result.stderr) == (code, f"ardm: {said}\n")
     assert sorted(os.listdir()) == ["notes.txt", "photo.png"]

@@ -187,7 +187,7 @@ def test_a_plane_on_its_own_is_the_leading_channel_and_the_others_equal_it():
     assert made.model.lead == 1
     symbols = next(iter(made.encode(jobs(grey))))[0]
     walker = made.walker((3, 8, 8), 1, (8, 8))
-    sites = np.concatenate([site for _, _, site in walker.steps])
+    sites = np.concatenate([reveal.site for reveal in walker.order])
     assert sorted(sites) == list(range(64, 128))
     assert symbols.bits > 0
 
@@ -271,22 +271,23 @@ def test_a_machine_that_computes_wrongly_is_not_used(monkeypatch):
     """auto falls back to what proves itself; what is named is refused."""
     from ardm.exact import backend as machines
 
-    right = machines.Machine.__call__
+    right = machines.Backend.__call__
 
-    def wrong(self, value, depth, asked):
+    def wrong(self, ask):
         if self.container == "float32":
-            value = value.copy()
-            value[..., 0] = np.where(depth[..., 0] > 0, value[..., 0] ^ 1, 0)
-        return right(self, value, depth, asked)
+            value = ask.value.copy()
+            value[..., 0] = np.where(ask.depth[..., 0] > 0, value[..., 0] ^ 1, 0)
+            ask = replace(ask, value=value)
+        return right(self, ask)
 
     model = exact(head="values")
-    monkeypatch.setattr(machines.Machine, "__call__", wrong)
+    monkeypatch.setattr(machines.Backend, "__call__", wrong)
     registry._machine.cache_clear()
     try:
         assert registry.machine(model, "auto", "cpu").container == "float64"
         with pytest.raises(ArdmError, match="float32 arithmetic on cpu"):
             registry.machine(model, "float32", "cpu")
-        monkeypatch.setattr(machines.Machine, "__call__", lambda *a: 1 / 0)
+        monkeypatch.setattr(machines.Backend, "__call__", lambda *a: 1 / 0)
     finally:
         registry._machine.cache_clear()
 

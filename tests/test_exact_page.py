@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ardm.codec.model_coder import ModelCoder
-from ardm.exact.backend import Machine
+from ardm.exact.backend import Backend
 from ardm.exact.model import NAME, CodecModel, fingerprint
-from ardm.exact.reference import Arbiter
+from ardm.exact.reference import Reference
 from ardm.export.convert import Precision
 from ardm.export.unet import unet
 from bundles import exact
@@ -28,7 +28,7 @@ def by_the_page(tmp_path, codec, samples):
     page = Model(tmp_path / NAME)
     assert page.identity == codec.identity
     assert page.golden() == page.about["golden"]
-    by = ModelCoder(codec, codec.default, Machine(codec.program), 1)
+    by = ModelCoder(codec, codec.default, Backend(codec.program), 1)
     compare(page, by, samples)
 
 
@@ -65,7 +65,7 @@ def test_unets(tmp_path, name):
     S, (C, H, W) = program.digits, model.shape
     calls = 3 * S
     codec = CodecModel(program, {calls: order_of(S, C, H, W, calls)}, calls)
-    codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
+    codec = replace(codec, golden=fingerprint(codec, Reference(program)))
     x = items_of(model, 2, 7).numpy().astype(np.uint8)
     by_the_page(tmp_path, codec, np.concatenate([x[0], x[1][:, :, :2]], axis=2)[:, : H - 1])
 

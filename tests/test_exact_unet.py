@@ -10,14 +10,14 @@ import torch
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.exact.ask import AskedSites
-from ardm.exact.backend import Machine
+from ardm.exact.backend import Backend
 from ardm.exact.frequencies import RADIX
-from ardm.exact.reference import Arbiter
+from ardm.exact.reference import Reference
 from ardm.export.convert import Precision
 from ardm.export.unet import unet
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
-from exactly import CONTAINERS, same, table_of
+from exactly import CONTAINERS, ask, same, table_of
 from toys import generator, tiny_image
 
 NETS = {
@@ -109,7 +109,7 @@ def divergence(name, precision):
     state = states_of(model)
     value, depth = state.value.numpy(), state.depth.numpy()
     sites = asked_of(depth, program.digits)
-    found = probabilities(Machine(program, "int64")(value, depth, sites), program.base)
+    found = probabilities(ask(Backend(program, "int64"), value, depth, sites), program.base)
     with torch.no_grad():
         logits = model(state)[Sites.where(state.depth < program.digits)]
     p = logits.softmax(1).numpy()
@@ -135,7 +135,7 @@ def test_it_is_the_same_in_every_container_and_batch(name):
     sites = asked_of(depth, program.digits)
     every = same(program, value, depth, sites)
     for n in (0, 3, 6):
-        alone = Machine(program)(value[n : n + 1], depth[n : n + 1], asked_of(depth[n : n + 1], program.digits))
+        alone = ask(Backend(program), value[n : n + 1], depth[n : n + 1], asked_of(depth[n : n + 1], program.digits))
         for one, all_ in zip(table_of(alone), every, strict=True):
             assert (one == all_[sites.batch_index == n]).all()
 
@@ -161,16 +161,16 @@ def test_what_is_masked_changes_nothing(name):
     assert (hidden != x).any()
     again = model.digits.truncate(hidden, depth)
     assert torch.equal(again.value, told.value)
-    run = Machine(program)
+    run = Backend(program)
     sites = asked_of(depth.numpy(), S)
-    tables = [table_of(run(state.value.numpy(), state.depth.numpy(), sites)) for state in (told, again)]
+    tables = [table_of(ask(run, state.value.numpy(), state.depth.numpy(), sites)) for state in (told, again)]
     for a, b in zip(*tables, strict=True):
         assert (a == b).all()
-    maps = Arbiter(program)
+    maps = Reference(program)
     changed = Partial(told.value, depth.clone())
     where = tuple(int(n) for n in (depth == S).nonzero()[0])
     changed.value[where] = (changed.value[where] + 1) % program.classes
-    after = table_of(maps(changed.value.numpy(), depth.numpy(), sites))
+    after = table_of(ask(maps, changed.value.numpy(), depth.numpy(), sites))
     assert any((a != b).any() for a, b in zip(tables[0], after, strict=True))  # and what is told, does
 
 

@@ -15,14 +15,18 @@ from ardm.bundle import Bundle
 from ardm.codec import model_coder, registry
 from ardm.errors import ArdmError
 from ardm.exact.ask import AskedSites
-from ardm.exact.backend import EXACT, Machine, groups, small
+from ardm.exact.backend import Backend
+from ardm.exact.bounds import Bound
+from ardm.exact.certificate import certify
+from ardm.exact.kernels.kernel import EXACT
+from ardm.exact.kernels.linear import byte_product, groups
 from ardm.exact.model import fingerprint
-from ardm.exact.operations import Bound, certify
-from ardm.exact.reference import Arbiter
+from ardm.exact.reference import Reference
 from ardm.export.convert import SINGLE, Precision, coding_order, cost, export, measured, unsupported
 from ardm.export.quantise import PAIR, faked, matrix, narrow, scales, watching
 from ardm.orders import OrderConfig
 from bundles import exact, liked, smooth, tiny
+from exactly import ask
 from toys import generator
 
 WIDE = {"width": 32, "blocks": 2, "radius": 2, "rings": 1, "scale": 0.7}
@@ -128,10 +132,10 @@ def test_what_is_not_known_changes_nothing(name):
     known = np.where(depth > 0, value // unit * unit, 0)
     lane, channel, y, x = np.nonzero(depth < S)
     asked = AskedSites(lane, channel, y, x)
-    run = Machine(program, "float32")
-    whole = run(known, depth, asked)
+    run = Backend(program, "float32")
+    whole = ask(run, known, depth, asked)
     for k in range(0, len(asked), 37):
-        alone = run(known, depth, asked[k : k + 1])
+        alone = ask(run, known, depth, asked[k : k + 1])
         prefix = np.zeros(1, dtype=np.int64)
         for stage, _ in enumerate(whole.radices):
             every = whole.table(stage, np.repeat(prefix, len(asked)))[k]
@@ -148,8 +152,8 @@ def test_saturated_pictures_stay_within_every_bound():
         depth = np.broadcast_to((x * 7 + y * 3) % 4 > 0, value.shape).astype(np.int64)
         asked = AskedSites(*np.nonzero(depth == 0))
         tables = []
-        for run in (Arbiter(made.program), Machine(made.program, "float32"), Machine(made.program, "int64")):
-            rows = run(value * depth, depth, asked)
+        for run in (Reference(made.program), Backend(made.program, "float32"), Backend(made.program, "int64")):
+            rows = ask(run, value * depth, depth, asked)
             tables.append([rows.table(0, np.zeros(len(asked), dtype=np.int64))])
             tables[-1].append(rows.table(1, np.full(len(asked), 7)))
         for other in tables[1:]:
@@ -227,15 +231,15 @@ def test_products_of_bytes_are_used_only_where_they_are_exact(monkeypatch):
     plain = Bound(np.zeros(64, dtype=np.int64), np.full(64, 255), True, 0)
     shift, bias = np.zeros(9, dtype=np.int64), np.arange(9)
     for weight in (np.full((64, 9), 127), np.tile([[127], [1]], (32, 9)), np.full((64, 9), -64)):
-        product = small(weight, bias, shift, plain, torch.device("cpu"))
+        product = byte_product(weight, bias, shift, plain, torch.device("cpu"))
         if product is not None:
             x = torch.randint(256, (50, 64), generator=generator(0))
             x[0], x[1] = 255, 0
             assert torch.equal(product(x.float()).long(), x @ torch.from_numpy(weight) + torch.from_numpy(bias))
     signed = Bound(np.full(64, -1), np.full(64, 255), True, 0)
-    assert small(np.ones((64, 9), dtype=np.int64), bias, shift, signed, torch.device("cpu")) is None
+    assert byte_product(np.ones((64, 9), dtype=np.int64), bias, shift, signed, torch.device("cpu")) is None
     wide = Bound(np.zeros(64, dtype=np.int64), np.full(64, 256), True, 0)
-    assert small(np.ones((64, 9), dtype=np.int64), bias, shift, wide, torch.device("cpu")) is None
+    assert byte_product(np.ones((64, 9), dtype=np.int64), bias, shift, wide, torch.device("cpu")) is None
     right = torch.ops.onednn.qlinear_pointwise
 
     def off_by_one(*arguments):
@@ -245,16 +249,16 @@ def test_products_of_bytes_are_used_only_where_they_are_exact(monkeypatch):
         qlinear_prepack, qlinear_pointwise = torch.ops.onednn.qlinear_prepack, staticmethod(off_by_one)
 
     monkeypatch.setattr(torch.ops, "onednn", Wrong)
-    assert small(np.ones((64, 9), dtype=np.int64), bias, shift, plain, torch.device("cpu")) is None
+    assert byte_product(np.ones((64, 9), dtype=np.int64), bias, shift, plain, torch.device("cpu")) is None
 
 
 def test_bytes_give_the_same_frequencies():
     made = exact((8, 8), **KINDS["mixture"])
     try:
-        run = Machine(made.program, "int8")
+        run = Backend(made.program, "int8")
     except ArdmError as error:
         pytest.skip(str(error))
-    assert run.bytes > 0
+    assert run.byte_products > 0
     assert fingerprint(made, run) == made.golden
 
 

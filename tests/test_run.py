@@ -281,13 +281,13 @@ def test_a_kill_while_a_recipe_is_written_leaves_the_older_one(folder, tmp_path,
     trainer = Trainer(recipe(folder), tmp_path / "run", cpu=True)
     with Log(trainer):
         pass
-    before, write = (tmp_path / "run" / "recipe.json").read_bytes(), Path.write_text
+    before, write = (tmp_path / "run" / "recipe.json").read_bytes(), Path.write_bytes
 
-    def half(path, text, *rest):
-        write(path, text[: len(text) // 2], *rest)
+    def half(path, data):
+        write(path, data[: len(data) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
         Log(Trainer(recipe(folder, log_every=3), tmp_path / "run", cpu=True))
     assert (tmp_path / "run" / "recipe.json").read_bytes() == before

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ardm.codec import registry, selection
+from ardm.codec import registry
+from ardm.codec.model_coder import ModelCoder
 from ardm.codec.selection import DRAWINGS, LETTERS, PICTURES, TEXT, TEXT_MOST, Engine, suited
 from ardm.content import Content, Kind
 from ardm.errors import ModelMissing
@@ -102,14 +103,14 @@ def tiny(monkeypatch):
 def test_the_model_that_takes_fewest_bits_codes(tiny, monkeypatch):
     engine = Engine(backend="float32", device="cpu", threads=1)
     content = Content.of_bytes(b"the cat sat on the mat")
-    bits = {name: selection._bits(engine._coder(name), content) for name in ("text27", "english")}
+    bits = {name: engine._coder(name).measure(content) for name in ("text27", "english")}
     assert engine.coder(content).model.name == ("tiny text" if bits["text27"] < bits["english"] else "tiny bytes")
-    monkeypatch.setattr(selection, "_bits", lambda coder, content: -coder.model.program.classes)
+    monkeypatch.setattr(ModelCoder, "measure", lambda coder, content: -coder.model.program.classes)
     assert engine.coder(content).model.name == "tiny bytes"
 
 
 def test_a_single_model_is_not_measured(tiny, monkeypatch):
-    monkeypatch.setattr(selection, "_bits", None)
+    monkeypatch.setattr(ModelCoder, "measure", None)
     engine = Engine(backend="float32", device="cpu", threads=1)
     assert engine.coder(Content.of_bytes(b"The cat.")).model.name == "tiny bytes"
     assert engine.coder(Content(Kind.AUDIO, sound(2, 9), "wav", rate=8000)).model.name == "tiny sound"

@@ -10,7 +10,7 @@ import torch
 import ardm.train
 from ardm import likelihood, objective
 from ardm.errors import ArdmError
-from ardm.models.build import ModelConfig, preset
+from ardm.models.config import ModelConfig, preset
 from ardm.orders import OrderConfig
 from ardm.train import objectives
 from ardm.train.objectives import Absorbing, AlongPlan, AnyOrder, Causal, Objective, choose

@@ -57,6 +57,15 @@ def write_whole(
             _place(new, path, force)
 
 
+def write_bytes(path: str | Path, data: bytes, force: bool = False) -> None:
+    """Write bytes to a file atomically.  Raises ArdmError as `write_whole` does."""
+
+    def write(new: Path) -> None:
+        new.write_bytes(data)
+
+    write_whole(path, write, force)
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Make a new folder, which gets its name when the block ends without an error.

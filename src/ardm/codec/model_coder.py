@@ -1,6 +1,13 @@
-"""A codec model as a coder: batches, tiles, threads.
+"""A codec model as a coder of parts: batches, tiles, threads.
 
-NumPy, no torch.
+    ModelCoder(model, calls, run, threads)  → a `PartCoder`
+
+A part (c, h, w) of a content is one item for a model of any size, and is cut into tiles for a model of fixed size.
+
+A plane on its own (a grey picture, alpha) is coded as the model's leading channel, while the network sees it in all
+channels.  What lies outside the part is never asked for and costs nothing.
+
+NumPy, no torch until a network runs.
 """
 
 from __future__ import annotations
@@ -8,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from threading import Event
 from typing import TypeVar
 
@@ -15,29 +23,31 @@ import numpy as np
 
 from ardm.ans import PRECISION, Decoder, Encoder, Ints
 from ardm.codec.header import Shape
-from ardm.codec.walk import Ask, Walker, in_step
+from ardm.codec.regions import parts_of
+from ardm.codec.walk import Walker, in_step
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.exact import model as exact
-from ardm.exact.ask import AskedSites
+from ardm.exact.ask import Ask, Runner
 from ardm.exact.frequencies import Rows
-from ardm.exact.model import CodecModel, Runner
-from ardm.exact.reference import Arbiter
+from ardm.exact.model import CodecModel
+from ardm.exact.reference import Reference
 
 BATCH = 64
-"""Items that are decoded together, at most."""
+"""The most items that are decoded together."""
 WAVE = 4
-"""Batches a core between two looks at what is done: progress is shown then."""
+"""Batches a core between two reports of progress."""
 FEW = 1 << 11
-"""Sites that a network call sees for each thread: for fewer, waking a thread takes as long as what it would do."""
+"""Sites of a network call per thread below which another thread does not pay."""
 SIDE_BY_SIDE = 1 << 15
-"""Pixels of items that are decoded side by side, at most, unless a single one has more."""
+"""The most pixels of items that are decoded side by side, unless a single one has more."""
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 def limits_of(model: CodecModel) -> tuple[int, ...]:
-    """The number of values of each column that a model of a table codes.  Raises ArdmError where it does not say so."""
+    """The number of values of each column of a table model.  Raises ArdmError where the model does not say."""
     if model.schema is not None:
         return model.schema.columns
     for op in model.program.ops:
@@ -48,7 +58,7 @@ def limits_of(model: CodecModel) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Symbols:
-    """A part as a model would code it: the pieces of its symbols."""
+    """A part as a model codes it: the interval of each symbol."""
 
     start: Ints
     width: Ints
@@ -60,10 +70,10 @@ class Symbols:
 
 
 class ModelCoder:
-    """A codec model with a number of calls, as `frames` asks for it (`PartCoder`).
+    """A codec model with a number of network calls, as a `PartCoder`.
 
-    threads: how many cores are used; 0: as many as PyTorch does, and one where an item is small.  Raises ArdmError for
-    calls that the model has not.
+    threads: cores to use; 0: as many as PyTorch does, but one for small items.  Raises ArdmError for a number of calls
+    that the model does not have.
     """
 
     def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
@@ -71,9 +81,10 @@ class ModelCoder:
         self.model, self._calls, self._run, self._threads = model, calls, run, threads
         self._stop = Event()
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
+        self._measured: dict[tuple[Shape, bytes], Symbols] = {}
         self._batch = BATCH
-        if max(model.size) and isinstance(getattr(run, "bounds", None), dict):  # else areas say how many go together
-            self._batch = max(1, min(BATCH, exact.ROOM // max(1, exact.room(model, run.bounds))))  # type: ignore[attr-defined]
+        if max(model.size):  # else areas limit the batch
+            self._batch = max(1, min(BATCH, exact.ROOM // max(1, exact.room(model, run.bounds))))
         self._letters = np.frombuffer(model.alphabet, np.uint8)
         self._values = np.full(256, -1, dtype=np.int64)
         self._values[self._letters] = np.arange(len(self._letters))
@@ -94,7 +105,7 @@ class ModelCoder:
         return self.model.program.channels
 
     def refuses(self, content: Content) -> str | None:
-        """Why this content cannot be coded; None if it can."""
+        """The reason this content cannot be coded; None if it can."""
         kinds = {
             "image": (Kind.IMAGE, Kind.ARRAY),
             "text": (Kind.BYTES,),
@@ -120,12 +131,33 @@ class ModelCoder:
         if self.model.kind == "table":
             limits = np.array(limits_of(self.model))
             if content.shape[2] != len(limits) or (content.samples >= limits).any():
-                return f"model {self.model.name} codes rows of {len(limits)} columns with values of their own"
+                return f"model {self.model.name} codes rows of {len(limits)} columns, each with values of its own"
         return None
 
+    def measure(self, content: Content) -> float:
+        """The bits of a content.  Keeps its symbols, so that encoding it next costs nothing."""
+        self.forget()
+        parts = parts_of(content, self.planes)
+        coded = [symbols for (symbols,) in self.encode([part] for part in parts)]
+        self._measured = {_key(part): symbols for part, symbols in zip(parts, coded, strict=True)}
+        return sum(symbols.bits for symbols in coded)
+
+    def forget(self) -> None:
+        """Drop the symbols that `measure` kept."""
+        self._measured = {}
+
     def encode(self, jobs: Iterable[Sequence[Samples]]) -> Iterator[list[Symbols]]:
-        """The parts of each job as symbols."""
-        return self._batches(jobs, lambda job: tuple(part.shape for part in job), self._encoded, _alike)
+        """The parts of each job as symbols; those measured a moment ago are not encoded again."""
+        rest, measured = iter(jobs), self._measured
+        self.forget()
+        if measured:
+            for job in rest:
+                known = [measured.get(_key(part)) for part in job]
+                if None in known:  # another content
+                    rest = chain([job], rest)
+                    break
+                yield [symbols for symbols in known if symbols is not None]
+        yield from self._batches(rest, lambda job: tuple(part.shape for part in job), self._encoded, _alike)
 
     def finish(self, coded: Sequence[Symbols], check: int) -> bytes:
         """The stream of some parts."""
@@ -138,24 +170,41 @@ class ModelCoder:
         """The parts of each job, and the check at the end of its stream.  Raises CodecError where a stream is damaged."""
         return self._batches(jobs, lambda job: tuple(job[1]), self._decoded, _in_turn)
 
+    def walker(self, shape: Shape, planes: int, inside: tuple[int, int]) -> Walker:
+        """The walker of items of this shape, of which the network sees all.
+
+        planes: M, or 1 for a plane on its own.  inside: height and width of what is coded.
+        """
+        key = (shape, planes, inside)
+        found = self._walkers.get(key)
+        if found is None:
+            if len(self._walkers) >= 16:
+                self._walkers.clear()
+            order = self.model.order(self.calls, *shape[1:])
+            order = order if planes == shape[0] else order.alone(self.model.lead)
+            found = self._walkers[key] = Walker(order.inside(*inside), self._ask, self._run.memory)
+        return found
+
+    # --- batches of jobs ----------------------------------------------------------------------------------------------
+
     def _encoded(self, jobs: list[Sequence[Samples]]) -> list[list[Symbols]]:
-        """Jobs of the same shapes."""
+        """Encode jobs of the same shapes."""
         parts = [self._symbols(np.stack([job[k] for job in jobs])) for k in range(len(jobs[0]))]
         return [list(job) for job in zip(*parts, strict=True)]
 
     def _symbols(self, part: Samples) -> list[Symbols]:
-        """part: (n, c, h, w)."""
+        """Encode parts (n, c, h, w)."""
         part = self._values[part] if self.model.alphabet else part
         pieces: list[list[tuple[Ints, Ints]]] = [[] for _ in part]
         for y, x, inside, walker in self._tiles(part.shape[1:]):
-            items = np.zeros((len(part), *walker.shape), dtype=np.int64)
+            items = np.zeros((len(part), *walker.order.shape), dtype=np.int64)
             items[:, :, : inside[0], : inside[1]] = part[:, :, y : y + inside[0], x : x + inside[1]]
             for mine, more in zip(pieces, walker.encode(items), strict=True):
                 mine.append(more)
         return [Symbols(*(np.concatenate(x) for x in zip(*mine, strict=True))) for mine in pieces]
 
     def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
-        """Jobs of any shapes, side by side."""
+        """Decode jobs of any shapes, side by side."""
         alike: dict[tuple[Shape, ...], list[int]] = {}
         for k, (_, shapes) in enumerate(jobs):
             alike.setdefault(tuple(shapes), []).append(k)
@@ -170,23 +219,22 @@ class ModelCoder:
     def _decoding(
         self, jobs: list[tuple[bytes, Sequence[Shape]]]
     ) -> Generator[Ask, Rows, list[tuple[list[Samples], int]]]:
-        """Jobs of the same shapes."""
+        """Decode jobs of the same shapes."""
         decoders = [Decoder(stream) for stream, _ in jobs]
         kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
         parts: list[list[Samples]] = [[] for _ in jobs]
         for c, h, w in jobs[0][1]:
             part = np.empty((len(jobs), c, h, w), dtype=kind)
             for y, x, (tall, wide), walker in self._tiles((c, h, w)):
-                items = (yield from walker.decoding(decoders))[
-                    :, :c, :tall, :wide
-                ]  # of a plane on its own all channels are equal
+                items = yield from walker.decoding(decoders)
+                items = items[:, :c, :tall, :wide]  # all channels of a plane on its own are equal
                 part[:, :, y : y + tall, x : x + wide] = self._letters[items] if self.model.alphabet else items
             for mine, samples in zip(parts, part, strict=True):
                 mine.append(samples)
         return [(mine, decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]
 
     def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[int, int, tuple[int, int], Walker]]:
-        """Top, left and size of the tiles of a part (c, h, w), and what walks them; a model of any size takes it whole."""
+        """Top, left, size and walker of the tiles of a part (c, h, w); a model of any size takes it as one."""
         c, h, w = shape
         tall, wide = self.model.size if max(self.model.size) else (h, w)
         for y in range(0, h, tall):
@@ -194,15 +242,7 @@ class ModelCoder:
                 inside = (min(tall, h - y), min(wide, w - x))
                 yield y, x, inside, self.walker((self.planes, tall, wide), c, inside)
 
-    def walker(self, shape: Shape, planes: int, inside: tuple[int, int]) -> Walker:
-        """The walker of items (c, h, w) of this shape; see `Walker`."""
-        key = (shape, planes, inside)
-        found = self._walkers.get(key)
-        if found is None:
-            if len(self._walkers) >= 16:
-                self._walkers.clear()
-            found = self._walkers[key] = Walker(self.model, self.calls, self._ask, shape, planes, inside)
-        return found
+    # --- batches on cores ---------------------------------------------------------------------------------------------
 
     def _batches(
         self,
@@ -211,7 +251,7 @@ class ModelCoder:
         work: Callable[[list[Job]], list[Result]],
         batches: Callable[[list[tuple[Shape, ...]], int, int], list[list[int]]],
     ) -> Iterator[Result]:
-        """work on batches of jobs, as many at once as there are cores; results in order."""
+        """Work on batches of jobs, one on each core at a time; yield results in order."""
         cores = self._cores()
         for ahead in _ahead(jobs, lambda job: sum(h * w for _, h, w in shapes(job)), cores):
             runs = batches([shapes(job) for job in ahead], cores, self._batch)
@@ -219,21 +259,20 @@ class ModelCoder:
             done, first = dict[int, Result](), 0
             for a in range(0, len(runs), WAVE * cores):
                 wave = runs[a : a + WAVE * cores]
-                for run, results in zip(
-                    wave, self._each(work, [[ahead[k] for k in run] for run in wave], cores, sites), strict=True
-                ):
-                    done.update(zip(run, results, strict=True))
+                results = self._each(work, [[ahead[k] for k in run] for run in wave], cores, sites)
+                for run, found in zip(wave, results, strict=True):
+                    done.update(zip(run, found, strict=True))
                 while first in done:
                     yield done.pop(first)
                     first += 1
 
     def _sites(self, shapes: tuple[Shape, ...]) -> int:
-        """Sites of a plane that a network call sees, in the largest of some parts."""
+        """Sites of a plane in a network call, for the largest of some parts."""
         tall, wide = self.model.size
         return max((min(h, tall or h) * min(w, wide or w) for _, h, w in shapes), default=0)
 
     def _cores(self) -> int:
-        if self._threads or isinstance(self._run, Arbiter):
+        if self._threads or isinstance(self._run, Reference):
             return self._threads or 1
         from torch import get_num_threads
 
@@ -242,14 +281,14 @@ class ModelCoder:
     def _each(
         self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], cores: int, sites: int
     ) -> list[list[Result]]:
-        """Of each batch, in order; sites: that a network call sees of the largest.
+        """The results of each batch, in order; sites: in a network call of the largest.
 
-        What ends this early, such as Ctrl-C, ends the work of the other threads, too.
+        An exception, such as Ctrl-C, stops the other threads too.
         """
         self._stop.clear()
-        if isinstance(self._run, Arbiter):
+        if isinstance(self._run, Reference):
             return [work(batch) for batch in batches]
-        from ardm.exact.backend import threads
+        from ardm.exact.device import threads
 
         at_once = min(cores, len(batches))
         within = cores // at_once if self._threads else min(cores // at_once, sites // FEW)
@@ -266,25 +305,27 @@ class ModelCoder:
                 pool.shutdown(cancel_futures=True)
 
     def _ask_all(self, asks: Sequence[Ask]) -> Sequence[Rows]:
-        together = getattr(self._run, "together", None)
-        if together is None or len(asks) < 2:
-            return [self._ask(*ask) for ask in asks]
-        self._go_on()
-        found: Sequence[Rows] = together(asks)
-        return found
+        self._refuse_stopped()
+        return self._run.together(asks)
 
-    def _go_on(self) -> None:
-        """Unless nobody waits for it any more."""
+    def _ask(self, ask: Ask) -> Rows:
+        self._refuse_stopped()
+        return self._run(ask)
+
+    def _refuse_stopped(self) -> None:
+        """Raise InterruptedError after another thread failed: no one reads the result any more."""
         if self._stop.is_set():
-            raise InterruptedError("nobody waits for this any more")
+            raise InterruptedError("another thread failed; its error says why")
 
-    def _ask(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
-        self._go_on()
-        return self._run(value, depth, asked)
+
+def _key(part: Samples) -> tuple[Shape, bytes]:
+    """What a part is known by."""
+    c, h, w = part.shape
+    return (c, h, w), part.tobytes()
 
 
 def _alike(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[list[int]]:
-    """Which jobs are worked on together: those of the same shapes, at most `batch`."""
+    """Batches of jobs of the same shapes, at most `batch` jobs each."""
     alike: dict[tuple[Shape, ...], list[int]] = {}
     for k, shape in enumerate(shapes):
         alike.setdefault(shape, []).append(k)
@@ -296,22 +337,22 @@ def _alike(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[list
 
 
 def _in_turn(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[list[int]]:
-    """Which jobs are worked on together: as they come, of whatever shapes, at most `batch`."""
+    """Batches of jobs in their order, of any shapes, at most `batch` jobs each."""
     areas = [sum(h * w for _, h, w in parts) for parts in shapes]
     most = min(SIDE_BY_SIDE, -(-sum(areas) // cores))
     runs: list[list[int]] = [[]]
-    held = 0
+    total = 0
     for k, area in enumerate(areas):
-        if runs[-1] and (held + area > most or len(runs[-1]) == batch):
+        if runs[-1] and (total + area > most or len(runs[-1]) == batch):
             runs.append([])
-            held = 0
+            total = 0
         runs[-1].append(k)
-        held += area
+        total += area
     return runs
 
 
 def _ahead(jobs: Iterable[Job], area: Callable[[Job], int], cores: int) -> Iterator[list[Job]]:
-    """Jobs in lists of what is worked on together."""
+    """Lists of jobs that are taken from `jobs` at once."""
     ahead: list[Job] = []
     total = 0
     for job in jobs:

@@ -1,4 +1,9 @@
-"""Codec models by name, and what runs them.
+"""Codec models by name, and the machines that run them.
+
+    model(name)                    → a `CodecModel`: bundled, or from a file or folder
+    machine(model, backend)        → its network, ready to run, after it has proved itself
+    coder(name, calls)             → a `PartCoder`
+    maker()(identity, calls)       → the `PartCoder` that a file names
 
 No torch until a network runs.
 """
@@ -9,41 +14,36 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ardm.codec.model_coder import ModelCoder
 from ardm.codec.table_coder import TableCoder
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact import model as exact
-from ardm.exact.model import CodecModel, Runner
-from ardm.exact.reference import Arbiter
-
-if TYPE_CHECKING:
-    from ardm.exact.backend import Machine
+from ardm.exact.ask import Runner
+from ardm.exact.model import CodecModel
+from ardm.exact.reference import Reference
 
 DEFAULT_MODEL = "cifar10-codec"
-"""The bundled model that codes pictures."""
+"""The bundled model of pictures."""
 LEVELS = {1: 8, 2: 11, 3: 14, 4: 20, 5: 26, 6: 36, 7: 50, 8: 70, 9: 98}
-"""Network calls of an item, by level: more calls are smaller and slower."""
+"""Network calls of an item by level: more calls make smaller files, slower."""
 DEFAULT_LEVEL = 7
 BACKENDS = ("auto", "int8", "float32", "float64", "int64", "numpy")
-"""What integers are held in: bytes and float32 where certified; "numpy" is the arbiter, in int64 without PyTorch."""
+"""Types that hold the integers: bytes and float32 where certified; "numpy" is the reference, int64 without PyTorch."""
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
 
 
 def bundled() -> dict[str, Path]:
-    """The codec models in the package: name → file."""
+    """The codec models in the package, from name to file."""
     assets = resources.files("ardm") / "assets"
     folders = sorted(Path(str(p)) for p in assets.iterdir()) if assets.is_dir() else []
     return {folder.name: folder / exact.NAME for folder in folders if (folder / exact.NAME).is_file()}
 
 
-@lru_cache(maxsize=8)
-def _read(path: Path, changed: int) -> CodecModel:
-    return exact.load(path)
-
-
 def model(name_or_path: str | Path | CodecModel) -> CodecModel:
-    """A codec model by the name of a bundled one, by its file, or by the folder that holds it.
+    """A codec model by the name of a bundled one, its file, or the folder that holds it.
 
     Raises ModelMissing where there is none, ArdmError where it is damaged.
     """
@@ -54,23 +54,30 @@ def model(name_or_path: str | Path | CodecModel) -> CodecModel:
     path = path / exact.NAME if path.is_dir() else path
     if not path.is_file():
         names = ", ".join(known) or "none"
-        hint = ""
-        if Path(name_or_path).is_dir():
-            inside = Path(name_or_path) / "model"
-            within = inside if not (path.parent / "config.json").is_file() and inside.is_dir() else Path(name_or_path)
-            hint = (
-                f"; did you mean {within}?"
-                if (within / exact.NAME).is_file()
-                else f"; `ardm export {within}` makes one"
-            )
-        raise ModelMissing(f"there is no codec model {str(name_or_path)!r}{hint} (bundled: {names})")
+        raise ModelMissing(f"there is no codec model {str(name_or_path)!r}{_hint(name_or_path)} (bundled: {names})")
     return _read(path, path.stat().st_mtime_ns)
 
 
-def calls_of(model: CodecModel, level: int) -> int:
-    """The number of network calls that a level 1..9 stands for: LEVELS where the model has all of them, else spread.
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int) -> CodecModel:
+    return exact.load(path)
 
-    7, the default, is the model's own choice; 1 its fewest and 9 its most.
+
+def _hint(given: str | Path) -> str:
+    """What may have been meant by a folder without a codec model."""
+    folder = Path(given)
+    if not folder.is_dir():
+        return ""
+    inside = folder / "model"
+    within = inside if not (folder / "config.json").is_file() and inside.is_dir() else folder
+    exported = (within / exact.NAME).is_file()
+    return f"; did you mean {within}?" if exported else f"; `ardm export {within}` makes one"
+
+
+def calls_of(model: CodecModel, level: int) -> int:
+    """The number of network calls of a level 1 to 9: that of LEVELS if the model has them all, else spread over its own.
+
+    7, the default, is the model's own choice; 1 is its fewest and 9 its most.
     """
     has = sorted(model.orders)
     if all(calls in model.orders for calls in LEVELS.values()):
@@ -81,32 +88,35 @@ def calls_of(model: CodecModel, level: int) -> int:
     return has[own + -(-(len(has) - 1 - own) * (level - DEFAULT_LEVEL) // (9 - DEFAULT_LEVEL))]
 
 
-def machine(model: CodecModel, backend: str = "auto", device: str = "auto") -> Runner:
-    """Something that runs a model's network, after it has reproduced the model's golden frequencies.
+# --- machines ---------------------------------------------------------------------------------------------------------
 
-    "auto" takes the fastest that proves itself.  Raises ArdmError for one that is named and fails, or is unknown.
+
+def machine(model: CodecModel, backend: str = "auto", device: str = "auto") -> Runner:
+    """A model's network, ready to run, after it has reproduced the model's golden frequencies.
+
+    "auto" takes the fastest backend that proves itself.  Raises ArdmError for a named one that fails, or is unknown.
     """
     if backend not in BACKENDS:
         raise ArdmError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
-    return _machine(model.identity, _Held(model), backend, device)
+    return _machine(model.identity, _Model(model), backend, device)
 
 
-class _Held:
-    """A model as an argument that a cache takes: equal to every other, for the identity stands beside it."""
+class _Model:
+    """A model as the argument of a cache: equal to any other, since its identity stands beside it."""
 
     def __init__(self, model: CodecModel) -> None:
         self.model = model
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
+        return isinstance(other, _Model)
 
     def __hash__(self) -> int:
         return 0
 
 
 @lru_cache(maxsize=8)
-def _machine(identity: str, held: _Held, backend: str, device: str) -> Runner:
-    model = held.model
+def _machine(identity: str, argument: _Model, backend: str, device: str) -> Runner:
+    model = argument.model
     tried = [backend] if backend != "auto" else ["int8", "float32", "float64", "numpy"]
     for name in tried:
         try:
@@ -124,12 +134,16 @@ def _machine(identity: str, held: _Held, backend: str, device: str) -> Runner:
     )
 
 
-def _made(model: CodecModel, backend: str, device: str) -> Arbiter | Machine:
+def _made(model: CodecModel, backend: str, device: str) -> Runner:
     if backend == "numpy":
-        return Arbiter(model.program)
-    from ardm.exact.backend import Machine, pick
+        return Reference(model.program)
+    from ardm.exact.backend import Backend
+    from ardm.exact.device import pick
 
-    return Machine(model.program, backend, pick(device))
+    return Backend(model.program, backend, pick(device))
+
+
+# --- coders -----------------------------------------------------------------------------------------------------------
 
 
 def coder(
@@ -141,7 +155,7 @@ def coder(
 ) -> ModelCoder:
     """A codec model, ready to code.
 
-    name: a bundled model, a folder or a file; by default the bundled one for pictures.  calls: one of the model's
+    name: a bundled model, a folder or a file; by default the bundled model of pictures.  calls: one of the model's
     numbers of network calls; by default its own choice.  Raises ModelMissing, ArdmError.
     """
     found = model(DEFAULT_MODEL if name is None else name)
@@ -151,7 +165,7 @@ def coder(
 def maker(
     backend: str = "auto", device: str = "auto", threads: int = 0, names: Sequence[str | Path | CodecModel] = ()
 ) -> Callable[[str, int], ModelCoder]:
-    """Finds the coder of a file by the first digits of its model's identity: among `names`, then the bundled ones."""
+    """A function that finds the coder of a file by the first digits of its model's identity: in `names`, then bundled."""
 
     @lru_cache(maxsize=8)
     def find(identity: str, calls: int) -> ModelCoder:

@@ -75,7 +75,8 @@ class Engine:
     def coder(self, content: Content) -> PartCoder[Any] | None:
         """The coder of a content; None: it is stored.  Raises ArdmError where the model that was named is missing.
 
-        Of several bundled models that suit the content, the one that needs the fewest bits.
+        Of several bundled models that suit the content, the one that needs the fewest bits; it keeps the symbols it has
+        encoded, so that coding the content next costs nothing.
         """
         if self.model is not None:
             return self._coder(self.model)
@@ -84,7 +85,13 @@ class Engine:
             with suppress(ModelMissing):
                 found.append(self._coder(name))
         able = [coder for coder in found if coder.refuses(content) is None]
-        return min(able, key=lambda coder: _bits(coder, content)) if len(able) > 1 else next(iter(able or found), None)
+        if len(able) < 2:
+            return next(iter(able or found), None)
+        best = min(able, key=lambda coder: coder.measure(content))
+        for other in able:
+            if other is not best:
+                other.forget()
+        return best
 
     def _coder(self, name: str | Path) -> ModelCoder:
         from ardm.codec import registry
@@ -109,8 +116,3 @@ class Engine:
 
         own = () if self.model is None or not Path(self.model).exists() else (Path(self.model),)
         return registry.maker(self.backend, self.device, self.threads, (*self.folders, *own))
-
-
-def _bits(coder: PartCoder[Any], content: Content) -> float:
-    """The bits of a content of one part, without a header."""
-    return float(sum(part.bits for part in next(iter(coder.encode([[content.samples]])))))

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from ardm.ans import GRID, Ints
 from ardm.digits import Digits
 from ardm.errors import ArdmError
-from ardm.exact import layers as _layers  # noqa: F401 (registers their operations)
-from ardm.exact.operations import bound, given
+from ardm.exact.certificate import input_bounds, operation_bound
 from ardm.exact.program import Op, Program
 from ardm.export.quantise import Floats, matrix, narrow
 
@@ -115,7 +114,7 @@ class Builder:
         self.ops: list[Op] = []
         self.tensors: dict[str, Ints] = {}
         self._program = Program((), self.tensors, channels, digits.classes, digits.base, size)
-        self.bounds = given(self._program)
+        self.bounds = input_bounds(self._program)
 
     def op(self, name: str, out: str, inputs: Sequence[str], tensors: Any = None, **integers: int) -> str:
         """Append an operation; returns the name of its result.  Raises ArdmError where its certificate fails."""
@@ -123,7 +122,7 @@ class Builder:
         self.tensors |= {names[role]: np.asarray(x, dtype=np.int64) for role, x in (tensors or {}).items()}
         op = Op(name, out, tuple(inputs), integers, names)
         try:
-            self.bounds[out] = bound(self._program, op, self.bounds)
+            self.bounds[out] = operation_bound(self._program, op, self.bounds)
         except ArdmError:
             for name in names.values():
                 del self.tensors[name]
@@ -351,22 +350,12 @@ class Layers(Builder):
         self.op("attention", out, [q.name, k.name, v.name], heads=heads, by=by, bits=bits, rise=rise)
         return Value(out, v.scale * 2.0**rise)
 
-    def rotary(self, out: str, a: Value, angle: Floats, heads: int) -> Value:
-        """The two halves of each head turned by angle (planes of a half, places)."""
-        by = 14
-        tensors = {"cos": np.rint(np.cos(angle) * 2**by), "sin": np.rint(np.sin(angle) * 2**by)}
-        return Value(self.op("rotary", out, [a.name], tensors, heads=heads, by=by), a.scale)
-
     # --- tables -------------------------------------------------------------------------------------------------------
 
     def embed(self, out: str, a: str, table: Floats, scale: float) -> Value:
         """A row of table (R, E) for the integer of every plane and place of a map."""
         self.op("embed", out, [a], {"table": np.rint(table * scale)})
         return Value(out, np.full(table.shape[1] * self.bounds[a].planes, scale))
-
-    def position(self, out: str, a: Value, table: Floats) -> Value:
-        """a + table (P, places)."""
-        return Value(self.op("position", out, [a.name], {"table": np.rint(table * a.scale[:, None])}), a.scale)
 
     def channel(self, out: str, a: Value, table: Floats) -> Value:
         """Rows a + table[channel of the site]; table (C, P)."""

@@ -25,7 +25,7 @@ from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.exact.model import CodecModel, fingerprint
 from ardm.exact.program import Program
-from ardm.exact.reference import Arbiter
+from ardm.exact.reference import Reference
 from ardm.export.builder import Builder
 from ardm.export.builder import unsupported as obstacles
 from ardm.export.quantise import Floats, Matrix, matrix, scales, watching
@@ -148,7 +148,7 @@ def export(
             alphabet=bundle.alphabet,
             schema=bundle.schema,
         )
-        codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
+        codec = replace(codec, golden=fingerprint(codec, Reference(program)))
         made = Exported(codec, bits, cost(bundle, codec, items[half:]))
         if tried is not None:
             tried(made)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ardm.ans import GRID
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
-from ardm.exact import lines as _lines  # noqa: F401 (registers their operations)
 from ardm.exact.program import Program
 from ardm.export.builder import Bits, Builder, Layers, Seen, Value, gelu, swish, watched
 from ardm.export.quantise import Floats

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ardm import api
-from ardm.atomic import write_whole
+from ardm.atomic import write_bytes, write_whole
 from ardm.bundle import Bundle
 from ardm.errors import ArdmError
 from ardm.media import pictures, samples
@@ -167,7 +167,4 @@ def _step(line: str) -> float:
 
 
 def _replace(path: Path, text: str) -> None:
-    def write(new: Path) -> None:
-        new.write_text(text)
-
-    write_whole(path, write, force=True)
+    write_bytes(path, text.encode(), force=True)

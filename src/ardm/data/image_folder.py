@@ -1,4 +1,4 @@
-"""Folders of images of one size."""
+"""Folders of images of one size, as integer tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ardm.data.base import Bytes, Dataset, Folder, files_in, survey
+from ardm.data.dataset import Dataset
+from ardm.data.files import Folder, files_in, survey
+from ardm.data.published import Bytes
 from ardm.errors import ArdmError, parsing
 
 _SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".bmp", ".gif", ".jpg", ".jpeg"}
@@ -26,15 +28,15 @@ def images(
 ) -> Dataset:
     """A folder of images of one size: items (N, C, H, W) uint8, 256 classes, no labels.
 
-    folder: searched with its subfolders, in the order of the relative paths; what is not an image (by its suffix) or
-    is hidden is passed over.
-    split: "train" (90 %), "valid" (5 %) or "test" (5 %), decided for each file by a hash of its relative path, so that
-    it stays where it is when others come or go; None takes all.
-    size: the size that all must have, H = W or (H, W); None takes that of the first.  Nothing is resized.
-    channels: 1 for grey, 3 for RGB (grey images and palettes are then converted, which loses nothing); None takes those
-    of the first, and refuses palettes.
-    Raises ArdmError for a missing folder, an empty split, and, naming the first such file, a broken image, another size
-    or other channels, an alpha channel, more than 8 bits a channel, more than one frame.
+    folder: searched with its subfolders, in the order of the relative paths; hidden files and files without a suffix of
+    images are passed over.
+    split: "train" (90 %), "valid" (5 %) or "test" (5 %); None takes all.  A stable hash of its relative path assigns each
+    file to a split, so that it stays there when other files come or go.
+    size: the size of all images, H = W or (H, W); None takes that of the first.  Nothing is resized.
+    channels: 1 for grey, 3 for RGB (grey images and palettes are then converted without loss); None takes those of the
+    first image, and refuses palettes.
+    Raises ArdmError for a missing folder, an empty split, and, naming the first such file, a damaged image, another
+    size, other channels, an alpha channel, more than 8 bits per channel, and more than one frame.
     """
     root = Path(folder).expanduser()
     if channels not in (None, 1, 3):
@@ -80,13 +82,13 @@ def _pixels(path: Path, channels: int | None) -> Bytes:
 
 
 def _deep(tiles: list[Any]) -> bool:
-    """Whether an image not yet loaded has 16 bits a channel: of RGB, Pillow would drop the low bytes without a word."""
+    """Whether an image that is not yet loaded has 16 bits per channel, of which Pillow would silently drop 8 for RGB."""
     ppm = any(tile[0].startswith("ppm") and isinstance(tile[3], tuple) and (tile[3][1] or 0) > 255 for tile in tiles)
     return ppm or re.search(";16[BLN]", str(tiles)) is not None
 
 
 def _refusal(image: Image.Image, deep: bool, frames: int, channels: int | None) -> str:
-    """Why an image is not taken, or an empty string."""
+    """Why an image is refused; empty if it is not."""
     mode = image.mode
     if frames > 1:
         return f"has {frames} frames: save each as an image of its own"

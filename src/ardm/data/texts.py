@@ -1,30 +1,18 @@
-"""Texts as items of some characters each: text8, enwik8, any text file or folder of them."""
+"""Texts as items of a fixed number of characters: text8, enwik8, and text files of your own."""
 
 from __future__ import annotations
 
-import os
 import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ardm.data.base import (
-    FEW,
-    SHARES,
-    Bytes,
-    Dataset,
-    Folder,
-    check_md5,
-    counted,
-    fetch,
-    files_in,
-    known,
-    splits,
-    survey,
-)
+from ardm.data.checks import known, positive
+from ardm.data.dataset import Dataset
+from ardm.data.files import FEW, SHARES, Folder, files_in, splits, survey
+from ardm.data.published import Bytes, check_md5, fetch, how_to_get, unpacking
 from ardm.errors import ArdmError
 
 ALPHABETS = {"bytes": 256, "27": 27}
@@ -51,12 +39,12 @@ def text8(
     Space is 0, a..z are 1..26.
     folder: holds `text8` or `text8.zip`, or is such a file.
     split: "train" or "fit" (the first 90 million characters), "valid" or "test" (5 million each).
-    length: characters an item; 250 is the paper's, and divides the splits.
-    stride: from item to item of train, which overlap: a view, nothing is copied.  None: a quarter of length.  The items
-    of the other splits are consecutive, so that each character counts once.
-    download: fetch the archive (31 MB) into folder.  verify: demand the published size and MD5; False accepts any text
-    of these characters, and takes 90, 5 and 5 % of it.
-    Raises ArdmError for an unknown split, missing or damaged files, other characters, a text too short for an item.
+    length: characters per item; the paper has 250, which divides the splits.
+    stride: distance between items of the training split, which overlap (a view, without copies); None: a quarter of
+    length.  The items of the other splits are consecutive, so that each character counts once.
+    download: fetch the archive (31 MB) into folder.
+    verify: demand the published size and MD5; False accepts any text of these characters, and splits it 90 : 5 : 5.
+    Raises ArdmError for an unknown split, missing or damaged files, other characters, and a text shorter than an item.
     """
     return _published("text8", "27", folder, split, length, stride, download, verify)
 
@@ -71,7 +59,7 @@ def enwik8(
 ) -> Dataset:
     """enwik8, the first 10⁸ bytes of a Wikipedia dump: items (N, length) uint8, 256 classes, no labels.
 
-    Everything as in `text8`; items of 256 bytes do not divide the splits, whose last, incomplete one is left out.
+    Everything as in `text8`; items of 256 bytes do not divide the splits, and the last, incomplete one is left out.
     """
     return _published("enwik8", "bytes", folder, split, length, stride, download, verify)
 
@@ -85,14 +73,14 @@ def text(
 ) -> Dataset:
     """Texts of your own: items (N, length) uint8, no labels.
 
-    folder: a file, or a folder that holds `train.txt`, `valid.txt` and `test.txt`, or else one whose files
-    (.txt, .text, .md, with those in subfolders, by their relative paths) follow one another.
-    split: "train" or "fit", "valid" or "test"; where they are not files of their own, the first 90 %, then 5 % and 5 %
-    of the bytes of each file.  None takes all.
-    length, stride: as in `text8`; items of a split may cross from one file into the next.
-    alphabet: "bytes", 256 classes, any encoding; or "27": space 0, a..z 1..26, and nothing else.
-    Raises ArdmError for missing files, an unknown split or alphabet, a text too short for an item, and, naming file,
-    position and byte, for what is not in the alphabet.
+    folder: a file; or a folder with `train.txt`, `valid.txt` and `test.txt`; or else a folder whose files (.txt, .text
+    and .md, also in subfolders, sorted by relative path) are joined.
+    split: "train" or "fit", "valid" or "test"; without such files, the first 90 %, the next 5 % and the last 5 % of the
+    bytes of each file.  None takes all.
+    length, stride: as in `text8`; an item may cross from one file into the next.
+    alphabet: "bytes" (256 classes, any encoding) or "27" (space 0, a..z 1..26, and nothing else).
+    Raises ArdmError for missing files, an unknown split or alphabet, a text shorter than an item, and, naming file,
+    position and byte, for a character outside of the alphabet.
     """
     known("alphabet", alphabet, ALPHABETS)
     chosen = None if split is None else splits("a text", split)
@@ -112,7 +100,7 @@ def text(
 
 
 def encode(path: Path, alphabet: str) -> Bytes:
-    """The characters of a file as classes: (n,) uint8.  Raises ArdmError for a missing file or other characters."""
+    """Read the characters of a file as classes (n,) uint8.  Raises ArdmError for a missing file or other characters."""
     try:
         return _classes(path, np.fromfile(path, np.uint8), alphabet)
     except OSError as error:
@@ -143,8 +131,8 @@ def _share(data: Bytes, split: str | None) -> Bytes:
 
 
 def _items(data: Bytes, classes: int, name: str, split: str | None, length: int, stride: int | None) -> Dataset:
-    """Items as windows of one buffer."""
-    counted(length=length, stride=stride)
+    """Items as windows into one buffer."""
+    positive(length=length, stride=stride)
     if len(data) < length:
         hint = f"; {FEW}" if split else ""
         raise ArdmError(
@@ -171,9 +159,7 @@ def _published(
         fetch(f"{_URL}{name}.zip", _ZIPPED[name], root)
         path = _find(root, name)
     if path is None:
-        raise ArdmError(
-            f"no {name} in {root}; set data.download=true (from Python: download=True), or put {name}.zip (from {_URL}) there"
-        )
+        raise ArdmError(f"no {name} in {root}; {how_to_get(f'{name}.zip', _URL, root)}")
     raw = _raw(path, name)
     if verify:
         if len(raw) != _BYTES:
@@ -189,14 +175,9 @@ def _find(root: Path, name: str) -> Path | None:
 
 
 def _raw(path: Path, name: str) -> Bytes:
-    """The bytes of the file, unpacked: at most 10⁸ of them, and one that shows that there are more."""
-    try:
+    """The bytes of the file, unpacked; one more than 10⁸ of them shows that there are more."""
+    with unpacking(path, f"read {name} from"):
         if not zipfile.is_zipfile(path):
             return np.fromfile(path, np.uint8, _BYTES + 1)
         with zipfile.ZipFile(path) as archive, archive.open(name) as member:
             return np.frombuffer(bytearray(member.read(_BYTES + 1)), np.uint8)
-    # of zipfile, RuntimeError says that a member is encrypted, NotImplementedError that its compression is not known
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise ArdmError(
-            f"cannot read {name} from {os.fspath(path)}: {error}; if it is damaged, delete it and fetch it again"
-        ) from error

@@ -1,4 +1,4 @@
-"""Rows of digits 0 and 1 in text files, and the binary density-estimation sets, which are published so."""
+"""Text files of digits 0 and 1, and the binary density-estimation sets, which are published in such files."""
 
 from __future__ import annotations
 
@@ -9,44 +9,48 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ardm.data.base import Bytes, Dataset, Folder, fetch, first_folder, known, read_file, splits
+from ardm.data.checks import known
+from ardm.data.dataset import Dataset
+from ardm.data.files import Folder, splits
+from ardm.data.published import ACCEPT, Bytes, fetch, first_folder, how_to_get, read_file
 from ardm.errors import ArdmError
 
 _MOST = 1 << 29
-"""Bytes of a file of bits; the largest of the published ones has 78 million."""
+"""The most bytes of a file; the largest published one has 78 million."""
 
 
 def read_bits(path: Path, separator: str, width: int | None = None, rows: int | None = None) -> Bytes:
-    """The digits of a text file as (rows, width) uint8: digits 0 and 1, one separator between two, a line for each row.
+    """Read the digits 0 and 1 of a text file as (rows, width) uint8: a line for each row, a separator between digits.
 
-    width, rows: how many there must be; None: as many as there are.
-    Raises ArdmError, naming the line, for anything else in the file or lines of another length.
+    width, rows: the numbers that are expected; None: any.
+    Raises ArdmError, naming the line, for anything else in the file and for lines of another length.
     """
-    data = (
-        read_file(path, _MOST).replace(b"\r\n", b"\n").replace(separator.encode() + b"\n", b"\n").rstrip(b"\n") + b"\n"
-    )
-    first = data.index(b"\n") + 1
-    if first < 2:
+    data = read_file(path, _MOST).replace(b"\r\n", b"\n").replace(separator.encode() + b"\n", b"\n")
+    data = data.rstrip(b"\n") + b"\n"
+    line = data.index(b"\n") + 1
+    if line < 2:
         raise ArdmError(f"{path} holds no digits")
-    if width is not None and first != 2 * width:
-        raise ArdmError(f"{path}: line 1 has {first // 2} values, expected {width}")
-    lines = data.count(b"\n")
-    cells = np.frombuffer(data, np.uint8)
-    marks = np.full(first, ord(separator), np.uint8)
-    marks[-1] = ord("\n")
-    if len(cells) != lines * first or (cells.reshape(-1, first)[:, 1::2] != marks[1::2]).any():
-        lengths = enumerate((len(line) + 1 for line in data.split(b"\n")[:-1]), 1)
-        line = next((n for n, length in lengths if length != first), 1)
-        raise ArdmError(f"{path}: line {line} is not {first // 2} digits 0 or 1 with {separator!r} between them")
-    bits = cells.reshape(-1, first)[:, ::2] - np.uint8(ord("0"))
+    if width is not None and line != 2 * width:
+        raise ArdmError(f"{path}: line 1 has {line // 2} values, expected {width}")
+    bits = _cells(path, data, line, separator)[:, ::2] - np.uint8(ord("0"))
     if bits.max() > 1:
-        line = int((bits > 1).any(1).argmax()) + 1
-        raise ArdmError(f"{path}: line {line} holds another value than 0 and 1")
+        number = int((bits > 1).any(1).argmax()) + 1
+        raise ArdmError(f"{path}: line {number} holds another value than 0 and 1")
     if rows is not None and len(bits) != rows:
-        raise ArdmError(
-            f"{path} has {len(bits)} rows, expected {rows}; set data.verify=false (from Python: verify=False) if it is meant to differ"
-        )
+        raise ArdmError(f"{path} has {len(bits)} rows, expected {rows}; {ACCEPT}")
     return np.ascontiguousarray(bits)
+
+
+def _cells(path: Path, data: bytes, line: int, separator: str) -> Bytes:
+    """The characters of a file as (rows, line), every second one being a separator or the end of its line."""
+    cells = np.frombuffer(data, np.uint8)
+    marks = np.full(line // 2, ord(separator), np.uint8)
+    marks[-1] = ord("\n")
+    if len(cells) == data.count(b"\n") * line and (cells.reshape(-1, line)[:, 1::2] == marks).all():
+        return cells.reshape(-1, line)
+    lengths = enumerate((len(text) + 1 for text in data.split(b"\n")[:-1]), 1)
+    number = next((n for n, length in lengths if length != line), 1)
+    raise ArdmError(f"{path}: line {number} is not {line // 2} digits 0 or 1 with {separator!r} between them")
 
 
 _URL = "https://raw.githubusercontent.com/UCLA-StarAI/Density-Estimation-Datasets/master/datasets/"
@@ -95,12 +99,15 @@ def density(
 
     folder: holds `NAME/NAME.train.data` and its companions, or has them in `datasets`, as the repository
     UCLA-StarAI/Density-Estimation-Datasets does: digits 0 or 1, commas between them, a line for each item.
-    split: "train" or "fit", "valid" or "test".  set: NAME, such as "adult", "connect4", "dna" or "nips".
+    split: "train" or "fit", "valid" or "test".
+    set: NAME, such as "adult", "connect4", "dna" or "nips".
     download: fetch the missing file into folder.
     verify: demand the published numbers of rows and columns (no checksums are published); False accepts any.
-    pixels: (C, H, W) of sets that are pictures, for networks of images: row by row, the C columns of a pixel together.
-    So ocr_letters is (1, 16, 8), and connect4 (3, 7, 6): its board by files, each square empty, of one or of the other.
-    Raises ArdmError for an unknown name or split, other pixels than columns, missing or damaged files, a failed download.
+    pixels: (C, H, W) of a set of pictures, for networks of images; the columns are the pixels row by row, the C values
+    of a pixel together.  ocr_letters is (1, 16, 8); connect4 is (3, 7, 6), the files of its board, each square empty or
+    of one of two players.
+    Raises ArdmError for an unknown name or split, pixels that do not match the columns, missing or damaged files, and a
+    failed download.
     """
     name = known("density-estimation set", set, _SETS)
     split = splits(name, split)
@@ -110,9 +117,7 @@ def density(
         fetch(_URL + file, None, root / name)
         home = root
     if home is None:
-        raise ArdmError(
-            f"no {file} in {root}; set data.download=true (from Python: download=True), or put it (from {_URL}) there"
-        )
+        raise ArdmError(f"no {file} in {root}; {how_to_get(file, _URL, root)}")
     width, *rows = _SETS[name]
     wanted = dict(zip(("train", "valid", "test"), rows, strict=True))[split] if verify else None
     bits = read_bits(home / file, ",", width if verify else None, wanted)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST from their IDX files, in grey or binarised, and the fixed binarised MNIST of Salakhutdinov."""
+"""MNIST and Fashion-MNIST from IDX files, grey or binarised, and the fixed binarised MNIST of Salakhutdinov."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ardm.data.base import Bytes, Dataset, Folder, check_md5, fetch, known, read_file, splits
-from ardm.data.bits import read_bits
+from ardm.data.binary import read_bits
+from ardm.data.checks import known
+from ardm.data.dataset import Dataset
+from ardm.data.files import Folder, splits
+from ardm.data.published import Bytes, check_md5, fetch, how_to_get, read_file
 from ardm.errors import ArdmError
 
 
 @dataclass(frozen=True)
 class _Idx:
-    """Four published files: {file: (MD5 of its .gz, MD5 unpacked)}, where they are had and where they may lie."""
+    """Four published files: where to get them, in which folders they may lie, and {file: (MD5 of its .gz, of itself)}."""
 
     title: str
     url: str
@@ -62,17 +65,19 @@ def mnist(
     """MNIST from its IDX files: items (N, 1, size, size) uint8, 256 classes of value, labels 0..9.
 
     folder: holds `train-images-idx3-ubyte` and its three companions, gzipped or not (`train-images.idx3-ubyte` will
-    do), or has them in `mnist` or `MNIST/raw`.
+    do), directly or in `mnist` or `MNIST/raw`.
     split: "train" (60,000), "test" (10,000), or the parts of train: "fit" (the first 50,000) and "valid" (10,000).
     download: fetch missing files (11 MB) into folder/mnist.
     verify: demand the published MD5s (of the unpacked files); False accepts any number of items.
-    binarize: two classes instead, ink 1.  "threshold": ink where the pixel is above 127.  "stochastic": ink with
-    probability pixel/255, one fixed sample: where float32 numbers in [0, 1) drawn item by item from NumPy's PCG64, of
-    seed 1 for fit, 2 for valid and 3 for test (train is fit, then valid), times 255 lie below the pixel.  "dynamic":
-    the grey items, marked for drawing anew in each batch by `binarize`.  Neither sample is that of `binarized_mnist`,
-    though the distribution is.
-    size: 28, or 14 or 7: means of squares of pixels, before any binarisation.
-    Raises ArdmError for an unknown split, binarisation or size, missing or damaged files, a failed download.
+    binarize: two classes instead, ink 1.
+        "threshold": ink where the pixel is above 127.
+        "stochastic": one fixed sample, ink with probability pixel/255: where 255 u < pixel, with u in [0, 1) drawn in
+        float32, item by item, from NumPy's PCG64 with seed 1 for fit, 2 for valid and 3 for test (train is fit, then
+        valid).
+        "dynamic": the grey items, from which `binarize` draws anew for each batch.
+        Both samples have the distribution of `binarized_mnist`, but are not the same sample.
+    size: 28, or 14 or 7: means over squares of pixels, taken before binarisation.
+    Raises ArdmError for an unknown split, binarisation or size, missing or damaged files, and a failed download.
     """
     return _idx_dataset(_MNIST, folder, split, download, verify, binarize, size)
 
@@ -85,9 +90,9 @@ def fashion_mnist(
     binarize: str | None = None,
     size: int = _SIDE,
 ) -> Dataset:
-    """Fashion-MNIST, whose files are named as those of `mnist`: items (N, 1, size, size) uint8, 256 classes, labels 0..9.
+    """Fashion-MNIST from its IDX files: items (N, 1, size, size) uint8, 256 classes, labels 0..9.
 
-    Everything as in `mnist`, but the folders are `fashion-mnist` and `FashionMNIST/raw` (30 MB).
+    Everything as in `mnist`, except for the folders `fashion-mnist` and `FashionMNIST/raw` (30 MB).
     """
     return _idx_dataset(_FASHION, folder, split, download, verify, binarize, size)
 
@@ -100,55 +105,58 @@ def _idx_dataset(
     if size not in _SIZES:
         raise ArdmError(f"size is {size}, expected one of {', '.join(map(str, _SIZES))}")
     known(f"split of {source.title}", split, ("train", "test", "fit", "valid"))
-    stem = "t10k" if split == "test" else "train"
-    root = Path(folder).expanduser()
-    images = _idx_array(source, root, f"{stem}-images-idx3-ubyte", download, verify)
-    labels = _idx_array(source, root, f"{stem}-labels-idx1-ubyte", download, verify)
-    if len(images) != len(labels) or images.shape[1:] != (_SIDE, _SIDE):
-        raise ArdmError(f"{source.title} in {root}: {len(labels)} labels, images {images.shape}; expected (N, 28, 28)")
+    images, labels = _idx_pair(source, Path(folder).expanduser(), split == "test", download, verify)
     if size != _SIDE:
         squares = images.reshape(len(images), size, _SIDE // size, size, _SIDE // size)
         images = (squares.mean((2, 4), dtype=np.float64) + 0.5).astype(np.uint8)
     cut = len(images) - len(images) // 6
     part = {"fit": slice(cut), "valid": slice(cut, None)}.get(str(split), slice(None))
-    targets = torch.from_numpy(labels[part].astype(np.int64))
-    name = source.title.lower().replace("-", "_")
     if binarize == "threshold":
         images = (images > 127).astype(np.uint8)
     elif binarize == "stochastic":
-        parts = ((images, 3),) if split == "test" else ((images[:cut], 1), (images[cut:], 2))
-        images = np.concatenate([_fixed(one, seed) for one, seed in parts])
-    whole = Dataset(torch.from_numpy(images[part, None].copy()), 256, f"{name}/{split}", targets)
-    return whole if binarize is None else replace(whole, classes=2, grey=binarize == "dynamic")
+        seeds = ((images, 3),) if split == "test" else ((images[:cut], 1), (images[cut:], 2))
+        images = np.concatenate([_sampled(some, seed) for some, seed in seeds])
+    name, targets = source.title.lower().replace("-", "_"), torch.from_numpy(labels[part].astype(np.int64))
+    made = Dataset(torch.from_numpy(images[part, None].copy()), 256, f"{name}/{split}", targets)
+    return made if binarize is None else replace(made, classes=2, grey=binarize == "dynamic")
 
 
-def _fixed(images: Bytes, seed: int) -> Bytes:
+def _idx_pair(source: _Idx, root: Path, test: bool, download: bool, verify: bool) -> tuple[Bytes, Bytes]:
+    """The images (N, 28, 28) and labels (N,) of the training or the test files."""
+    stem = "t10k" if test else "train"
+    images = _idx_array(source, root, f"{stem}-images-idx3-ubyte", download, verify)
+    labels = _idx_array(source, root, f"{stem}-labels-idx1-ubyte", download, verify)
+    if len(images) != len(labels) or images.shape[1:] != (_SIDE, _SIDE):
+        raise ArdmError(f"{source.title} in {root}: {len(labels)} labels, images {images.shape}; expected (N, 28, 28)")
+    return images, labels
+
+
+def _sampled(images: Bytes, seed: int) -> Bytes:
     """One Bernoulli sample of the intensities."""
     drawn = np.random.Generator(np.random.PCG64(seed)).random(images.shape, dtype=np.float32)
     return (drawn * np.float32(255) < images).astype(np.uint8)
 
 
 def binarize(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Values 0 and 1 of intensities 0..255: 1 with probability intensity/255, every one by itself.
+    """Draw 0 or 1 for each intensity 0..255, independently: 1 with probability intensity/255.
 
-    batch: integers of any shape; the result has its shape, type and device.  All draws come from the generator.  Drawn
-    anew for each batch of training, this is the usual "dynamic" binarisation.
+    batch: integers of any shape; the result has the same shape, type and device.  All draws come from the generator.
+    Drawn anew for each batch of training, this is the usual "dynamic" binarisation.
     """
     drawn = torch.rand(batch.shape, generator=generator, device=generator.device).to(batch.device)
     return (drawn * 255 < batch).to(batch.dtype)
 
 
 def _idx_array(source: _Idx, root: Path, stem: str, download: bool, verify: bool) -> Bytes:
-    """The array of one IDX file, which is fetched first if need be."""
+    """The array of one IDX file, which is downloaded first if need be."""
     path = _idx_path(source, root, stem)
     if path is None and download:
         fetch(f"{source.url}{stem}.gz", source.md5[stem][0], root / source.places[0])
         path = _idx_path(source, root, stem)
     if path is None:
-        raise ArdmError(
-            f"no {source.title} in {root}: expected {root / source.places[0] / stem}[.gz]; set data.download=true (from Python: download=True), or put "
-            f"{stem}.gz (from {source.url}) there"
-        )
+        home = root / source.places[0]
+        get = how_to_get(f"{stem}.gz", source.url, home)
+        raise ArdmError(f"no {source.title} in {root}: expected {home / stem}[.gz]; {get}")
     data = read_file(path, _IDX_BYTES)
     array = _idx_parse(path, data, 3 if "images" in stem else 1)
     if verify:
@@ -163,7 +171,7 @@ def _idx_path(source: _Idx, root: Path, stem: str) -> Path | None:
 
 
 def _idx_parse(path: Path, data: bytes, ndim: int) -> Bytes:
-    """Two zero bytes, the type (8: uint8), the number of axes, their lengths (big-endian, 4 bytes each), the values."""
+    """Parse two zero bytes, the type (8: uint8), the number of axes, their lengths (4 bytes, big-endian), and the values."""
     magic, header = data[:4], 4 + 4 * ndim
     if magic != bytes((0, 0, 8, ndim)):
         raise ArdmError(f"{path} begins with 0x{magic.hex()}, expected 0x0000080{ndim}: not an IDX file of {ndim} axes")
@@ -173,8 +181,6 @@ def _idx_parse(path: Path, data: bytes, ndim: int) -> Bytes:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-# --------------------------------------------------------------------------------------------------- binarised MNIST
-
 _AMAT_URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 _AMAT_ROWS = {"train": 50_000, "valid": 10_000, "test": 10_000}
 _AMAT_MD5 = {
@@ -182,19 +188,19 @@ _AMAT_MD5 = {
     "valid": "65e8099613162b3110a7618037011617",
     "test": "0fa539ed8cb008880a61be77f744f06a",
 }
-"""Of the first ten images, a byte a pixel: what the tests of the Fuel library pin."""
+"""Of the first ten images with one byte per pixel, as the tests of the Fuel library have them."""
 
 
 def binarized_mnist(folder: Folder, split: str | None, download: bool = False, verify: bool = True) -> Dataset:
-    """The fixed binarised MNIST of Salakhutdinov and Murray (2008), as Larochelle spread it: items (N, 1, 28, 28) uint8.
+    """The fixed binarised MNIST of Salakhutdinov and Murray (2008) in Larochelle's files: items (N, 1, 28, 28) uint8.
 
-    Two classes, ink 1, no labels.  Published figures in nats an image are mostly on this one sample.
-    folder: holds `binarized_mnist_train.amat` and its companions `_valid` and `_test`, gzipped or not, or has them in
-    `binarized_mnist`: 784 digits 0 or 1 a line, spaces between them.
+    Two classes, ink 1, no labels.  Most published figures in nats per image are on this sample.
+    folder: holds `binarized_mnist_train.amat` and its companions `_valid` and `_test`, gzipped or not, directly or in
+    `binarized_mnist`: 784 digits 0 or 1 per line, with spaces between them.
     split: "train" or "fit" (50,000), "valid" (10,000) or "test" (10,000).
     download: fetch the missing file into folder/binarized_mnist.
     verify: demand the number of lines and the first ten images of the published file; False accepts any lines.
-    Raises ArdmError for an unknown split, missing or damaged files, a failed download.
+    Raises ArdmError for an unknown split, missing or damaged files, and a failed download.
     """
     split = splits("binarised MNIST", split, _AMAT_ROWS)
     root, name = Path(folder).expanduser(), f"binarized_mnist_{split}.amat"
@@ -203,9 +209,7 @@ def binarized_mnist(folder: Folder, split: str | None, download: bool = False, v
         fetch(_AMAT_URL + name, None, root / "binarized_mnist")
     path = next((path for path in places if path.is_file()), None)
     if path is None:
-        raise ArdmError(
-            f"no {name} in {root}; set data.download=true (from Python: download=True), or put {name} (from {_AMAT_URL}) there"
-        )
+        raise ArdmError(f"no {name} in {root}; {how_to_get(name, _AMAT_URL, root / 'binarized_mnist')}")
     bits = read_bits(path, " ", 784, _AMAT_ROWS[split] if verify else None)
     if verify:
         check_md5(path, bits[:10].tobytes(), _AMAT_MD5[split])

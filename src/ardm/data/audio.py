@@ -1,4 +1,4 @@
-"""Sounds of 16 bits as windows of some samples each: folders of WAV and FLAC files; whole clips beside them."""
+"""Sounds of 16 bits, as windows of a fixed number of samples and as whole clips: folders of WAV and FLAC files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ardm.data.base import Dataset, Files, Folder, counted, files_in, survey
+from ardm.data.checks import positive
+from ardm.data.dataset import Dataset
+from ardm.data.files import Files, Folder, files_in, survey
 from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import ENDINGS, FORMATS, MAX_SAMPLES, KeepBytes
 
@@ -19,9 +21,9 @@ _ENDINGS = FORMATS["wav"].endings + FORMATS["flac"].endings
 
 @dataclass(frozen=True)
 class Clips:
-    """Whole clips of sound: each (L,) int32 in 0..65535, silence 32768, which is a sample of 16 bits plus 2¹⁵.
+    """Whole clips of sound, each (L,) int32 in 0..65535: a sample of 16 bits plus 2¹⁵, so that silence is 32768.
 
-    label: a class for each, or empty.  rate: samples a second.  files: of a folder of your own, which were read.
+    label: a class for each, or empty.  rate: samples per second.  files: for a folder of your own, the files read.
     """
 
     clips: list[Tensor]
@@ -31,9 +33,9 @@ class Clips:
 
 
 def read_sound(path: Path) -> tuple[Tensor, int]:
-    """The channels of a WAV or FLAC file of 16 bits, (C, L) int32 in 0..65535, and its rate.
+    """Read the channels (C, L) int32 in 0..65535 and the rate of a WAV or FLAC file of 16 bits.
 
-    Raises ArdmError, naming the file, for what cannot be read or has other samples.
+    Raises ArdmError, naming the file, if it cannot be read or has other samples.
     """
     try:
         content = FORMATS[ENDINGS[path.suffix.lower()]].read(path.read_bytes(), True, MAX_SAMPLES).content
@@ -51,12 +53,12 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
 
 
 def read_clips(paths: Sequence[Path], rate: int | None) -> tuple[list[Tensor], int]:
-    """Every channel of every file as a clip, and their rate, which must be the given one, or that of the first.
+    """Read every channel of every file as a clip; and their rate, which must be the given one, or that of the first.
 
-    Raises ArdmError, naming the first such file, for what cannot be read or has another rate.
+    Raises ArdmError, naming the first file that cannot be read or has another rate.
     """
     clips: list[Tensor] = []
-    counted(rate=rate)
+    positive(rate=rate)
     for path in paths:
         channels, own = read_sound(path)
         if rate is not None and own != rate:
@@ -68,8 +70,10 @@ def read_clips(paths: Sequence[Path], rate: int | None) -> tuple[list[Tensor], i
 
 
 def windows(clip: Tensor, length: int, stride: int) -> Tensor:
-    """Windows (n, length) of a clip (L,) from `stride` to `stride`, the last one shifted back so that it ends with the
-    clip: they cover it if stride <= length, nothing is padded.  A clip shorter than length has none."""
+    """Cut a clip (L,) into windows (n, length) at multiples of `stride`; the last one ends with the clip.
+
+    They cover the clip if stride <= length, and nothing is padded.  A clip shorter than length has none.
+    """
     if len(clip) < length:
         return clip.new_empty(0, length)
     some = clip.unfold(0, length, stride)
@@ -77,21 +81,16 @@ def windows(clip: Tensor, length: int, stride: int) -> Tensor:
 
 
 def cut(whole: Clips, name: str, length: int, stride: int | None, training: bool) -> Dataset:
-    """The windows of clips as items, which overlap in training; the others overlap at the end of a clip at most."""
-    counted(length=length, stride=stride)
+    """Cut clips into items.  Windows overlap for training; otherwise only the last two of a clip may."""
+    positive(length=length, stride=stride)
     step = (stride or max(1, length // 4)) if training else length
     parts = [windows(clip, length, step) for clip in whole.clips]
     items = torch.cat(parts)
     if not len(items):
         longest = max(len(clip) for clip in whole.clips)
         raise ArdmError(f"all {len(parts)} clips of {name} are shorter than length {length}; the longest has {longest}")
-    labels = (
-        torch.tensor(whole.label, device="cpu").repeat_interleave(
-            torch.tensor([len(part) for part in parts], device="cpu")
-        )
-        if whole.label
-        else None
-    )
+    counts = torch.tensor([len(part) for part in parts], device="cpu")
+    labels = torch.tensor(whole.label, device="cpu").repeat_interleave(counts) if whole.label else None
     dropped = sum(not len(part) for part in parts)
     return Dataset(items, CLASSES, name, labels, rate=whole.rate, dropped=dropped, files=whole.files)
 
@@ -105,15 +104,15 @@ def sounds(
 ) -> Dataset:
     """A folder of WAV and FLAC files of 16 bits: items (N, length) int32 in 0..65535, silence 32768, no labels.
 
-    folder: searched with its subfolders; every channel of a file is a clip of its own.
-    split: "train" or "fit" (90 %), "valid" (5 %) or "test" (5 %), decided for each file by a hash of its relative path,
-    as in `images`; None takes all.
-    length: samples an item.  stride: from item to item of train, a quarter of length by default, so that training holds
-    every sample four times; items of the other splits are consecutive, the last one of a clip shifted back to its end.
-    Clips shorter than length are left out; `dropped` counts them.
-    rate: samples a second that all must have; None takes that of the first.  Nothing is resampled.
-    Raises ArdmError for a missing folder, an empty split, clips all too short, and, naming the first such file, for one
-    that is broken or has another rate or other bits.
+    folder: searched with its subfolders; every channel of a file is a clip.
+    split: "train" or "fit" (90 %), "valid" (5 %) or "test" (5 %), by a stable hash of the relative path as in `images`;
+    None takes all.
+    length: samples per item.  Clips shorter than that are left out; `dropped` counts them.
+    stride: distance between items of the training split, by default a quarter of length, so that training holds every
+    sample four times.  Items of the other splits are consecutive, the last one of a clip shifted back to its end.
+    rate: samples per second that all files must have; None takes that of the first.  Nothing is resampled.
+    Raises ArdmError for a missing folder, an empty split, clips that are all too short, and, naming the first such file,
+    one that is damaged or has another rate or other bits.
     """
     root = Path(folder).expanduser()
     name = f"{root.resolve().name}/{split or 'all'}"
@@ -121,7 +120,7 @@ def sounds(
 
 
 def sound_clips(folder: Folder, split: str | None = None, rate: int | None = None) -> Clips:
-    """The whole clips of `sounds`."""
+    """Read the whole clips of `sounds`."""
     root = Path(folder).expanduser()
     paths = files_in(root, _ENDINGS, "sounds", split)
     clips, own = read_clips(paths, rate)
