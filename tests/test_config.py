@@ -46,14 +46,14 @@ def test_presets_are_settings_that_can_be_overridden():
         ("steps=3", r"unknown setting steps; did you mean 'train\.steps'\?"),
         ("stpes=3", r"unknown setting stpes; did you mean 'train\.steps'\?"),
         ("model.steps=3", r"unknown setting model\.steps; did you mean 'train\.steps'\?"),
-        ("train.widht=3", r"unknown setting train\.widht; did you mean 'model\.width'\?"),
+        ("train.widht=3", r"unknown setting train\.widht; did you mean 'model\.width'\?"),  # codespell:ignore widht
         ("batch.size=3", r"unknown setting batch; did you mean 'train\.batch'\?"),
         ("labels=3", r"did you mean 'model\.labels' or 'data\.labels'\?"),
         ("train.preset=tiny", r"did you mean 'model\.preset'\?"),
         ("train.accumulate=0", r"train\.accumulate must be at least 1"),
         ("train.label_dropout=1", r"train\.label_dropout must lie in \[0, 1\)"),
-        ("modle.width=3", "unknown setting modle; did you mean 'model'"),
-        ("model.preset=locla", "did you mean 'local'"),
+        ("modle.width=3", "unknown setting modle; did you mean 'model'"),  # codespell:ignore modle
+        ("model.preset=locla", "did you mean 'local'"),  # codespell:ignore locla
         ("model.preset=[local]", "unknown model.preset"),
         ("train.batch=many", r"train\.batch must be of type int; got 'many'"),
         ("train.batch=true", r"train\.batch must be of type int; got True"),

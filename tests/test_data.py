@@ -674,7 +674,7 @@ def test_load_suggests_the_nearest(tmp_path):
     with pytest.raises(ArdmError, match="unknown data set: 'cifar-10'; did you mean 'cifar10'"):
         load("cifar-10", tmp_path, "train")
     with pytest.raises(ArdmError, match="unknown option of 'images': 'chanels'; did you mean 'channels'"):
-        load("images", tmp_path, chanels=3)
+        load("images", tmp_path, chanels=3)  # codespell:ignore chanels
     with pytest.raises(ArdmError, match="unknown option of 'images': 'download'"):
         load("images", tmp_path, download=True)
 
