@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ardm.files import folders as archives
-from ardm.files import paths as places
-from ardm.files.single import How
+from ardm.files.extract import check_archive
+from ardm.files.options import FileOptions
+from ardm.files.pack import make_archive
+from ardm.files.paths import walk
+from ardm.files.unpack import restore_archive
 
 DEMO = Path(str(resources.files("ardm") / "assets" / "demo"))
 FORMATS = ("png", "webp", "png", "jpg", "bmp")
@@ -55,17 +57,17 @@ def main(pictures: int = 203, files: int = 1500) -> None:
         folder = Path(name)
         (folder / "in").mkdir()
         mix(folder / "in", pictures)
-        found = list(places.walk([folder / "in"], entries=True))
-        took(f"{pictures} images archived", lambda: archives.make(found, folder / "p.ardm", How(verify=False)))
-        took("decoded", lambda: archives.check_archive(folder / "p.ardm", How()))
+        found = list(walk([folder / "in"], entries=True))
+        took(f"{pictures} pictures archived", lambda: make_archive(found, folder / "p.ardm", FileOptions(verify=False)))
+        took("decoded", lambda: check_archive(folder / "p.ardm", FileOptions()))
         for k in range(files):
             path = folder / "many" / str(k % 20) / f"{k}.bin"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(np.random.default_rng(k).bytes(400))
-        found = list(places.walk([folder / "many"]))
-        took(f"{files} files archived", lambda: archives.make(found, folder / "m.ardm", How()))
-        took("decoded", lambda: archives.check_archive(folder / "m.ardm", How()))
-        took("restored", lambda: archives.restore_archive(folder / "m.ardm"))
+        found = list(walk([folder / "many"]))
+        took(f"{files} files archived", lambda: make_archive(found, folder / "m.ardm", FileOptions()))
+        took("decoded", lambda: check_archive(folder / "m.ardm", FileOptions()))
+        took("restored", lambda: restore_archive(folder / "m.ardm"))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ardm.codec import coder as codec
+from ardm.codec import registry
 
 
 def pixels(path: Path, crop: int) -> np.ndarray:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=192)
     parser.add_argument("--calls", type=int, default=None)
     options = parser.parse_args()
-    coder = codec.coder(options.model, options.calls)
+    coder = registry.coder(options.model, options.calls)
     sides = [n for n in (32, 64, 128) if n < options.crop]
     print("bits/dim".ljust(24), "whole".rjust(8), *(f"{n}x{n}".rjust(8) for n in sides))
     total = np.zeros(1 + len(sides))

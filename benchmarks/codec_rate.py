@@ -5,8 +5,8 @@
 
 One run measures everything on the same items, headers included, and decodes and compares every file.  zstd's
 dictionaries are trained on training items.  Writes docs/pictures/rate.png (or rate-SET.png) and a JSON file with
-machine, versions, date and the size of every file.  `ardm bench` does the same for any files.  Needs pip install
-".[bench]".
+machine, versions, date and the size of every file.  `ardm bench` does the same for any files.
+Needs pip install ".[bench]".
 """
 
 import argparse
@@ -24,8 +24,8 @@ from ardm.bench.compare import Comparison, at_levels, markdown, measure
 from ardm.bench.machine import facts
 from ardm.bench.plot import draw
 from ardm.bundle import LETTERS
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
-from ardm.files.single import Engine
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 TITLES = {

@@ -11,6 +11,7 @@ of a digit: a value in 0..255 takes two.  On a single core the comparison of cor
 
 import argparse
 import json
+import math
 import os
 import time
 from collections import Counter
@@ -29,17 +30,16 @@ from PIL import Image
 from ardm import ans, bundle
 from ardm.bench.compare import markdown, seconds
 from ardm.bench.machine import facts, forget_peak, peak_memory
-from ardm.codec import coder as codec
+from ardm.codec import model_coder, registry, walk
 from ardm.digits import Partial, Sites
-from ardm.exact.ask import AskedSites
-from ardm.exact.backend import threads
+from ardm.exact.ask import Ask, Runner
+from ardm.exact.device import threads
 from ardm.exact.frequencies import Rows
-from ardm.exact.model import CodecModel, Runner
+from ardm.exact.model import CodecModel
 
 DEMO = Path(str(resources.files("ardm") / "assets" / "demo" / "tiles.png"))
 Ints = NDArray[np.int64]
 Tiles = NDArray[Any]
-Call = tuple[Ints, Ints, AskedSites]
 Work = Callable[[], object]
 
 
@@ -131,14 +131,14 @@ class Watch:
     def __init__(self, run: Runner, keep: bool = False) -> None:
         self.run, self.keep = run, keep
         self.network, self.frequencies, self.entropy = 0.0, 0.0, 0.0
-        self.calls: list[Call] = []
+        self.calls: list[Ask] = []
         self.tables: list[Ints] = []
 
-    def __call__(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
+    def __call__(self, ask: Ask) -> Rows:
         if self.keep:
-            self.calls.append((value.copy(), depth.copy(), asked))
+            self.calls.append(Ask(ask.value.copy(), ask.depth.copy(), ask.sites))
         began = time.perf_counter()
-        rows = self.run(value, depth, asked)
+        rows = self.run(ask)
         self.network += time.perf_counter() - began
         return Watched(rows, self)
 
@@ -189,9 +189,9 @@ class Bench:
     batch: Tiles
     repeat: int
 
-    def walker(self, run: Runner) -> codec.Walker:
-        C, h, w = self.batch.shape[1:]
-        return codec.Walker(self.model, self.calls, run, (C, h, w), C, (h, w))
+    def walker(self, run: Callable[[Ask], Rows]) -> walk.Walker:
+        h, w = self.batch.shape[2:]
+        return walk.Walker(self.model.order(self.calls, h, w), run, self.run.memory)
 
     def streams(self) -> list[bytes]:
         out = []
@@ -267,19 +267,18 @@ class Bench:
         watch = Watch(self.run, keep=True)
         small.walker(watch).decode([ans.Decoder(stream) for stream in small.streams()])
         batch, states = small.batch.astype(np.int64), []
-        for value, depth, asked in watch.calls:
-            _, C, h, w = value.shape
-            index = ((asked.batch_index * C + asked.channel) * h + asked.y) * w + asked.x
-            states.append((Partial(*map(torch.from_numpy, (value, depth))), Sites(torch.from_numpy(index), C * h * w)))
-        place = small.walker(self.run).place
+        for ask in watch.calls:
+            index = np.ravel_multi_index(ask.sites.index, ask.value.shape)
+            state = Partial(*map(torch.from_numpy, (ask.value, ask.depth)))
+            states.append((state, Sites(torch.from_numpy(index), math.prod(ask.value.shape[1:]))))
+        place = small.walker(self.run).order.place
 
         def exact(full: bool) -> None:
-            for value, depth, asked in watch.calls:
-                rows = self.run(value, depth, asked)
+            for ask in watch.calls:
+                rows = self.run(ask)
                 if full:
-                    at = (asked.batch_index, asked.channel, asked.y, asked.x)
-                    symbols = batch[at] // place[depth[at]] % self.model.program.base
-                    codec._stages(rows, symbols)
+                    symbols = batch[ask.sites.index] // place[ask.state[1]] % self.model.program.base
+                    walk.symbol_intervals(rows, symbols)
 
         def plain(full: bool) -> None:
             model = floats.model
@@ -303,13 +302,13 @@ class Bench:
         jobs = [[tile] for tile in self.batch]
         shapes = [tile.shape for tile in self.batch]
 
-        def made(number: int) -> codec.ModelCoder:
-            return codec.ModelCoder(self.model, self.calls, self.run, number)
+        def made(number: int) -> model_coder.ModelCoder:
+            return model_coder.ModelCoder(self.model, self.calls, self.run, number)
 
-        def encode(coder: codec.ModelCoder, jobs: list[list[Tiles]]) -> list[bytes]:
+        def encode(coder: model_coder.ModelCoder, jobs: list[list[Tiles]]) -> list[bytes]:
             return [coder.finish(parts, 0) for parts in coder.encode(jobs)]
 
-        def decode(coder: codec.ModelCoder, streams: list[bytes], each: bool = False) -> None:
+        def decode(coder: model_coder.ModelCoder, streams: list[bytes], each: bool = False) -> None:
             given = [(stream, [shape]) for stream, shape in zip(streams, shapes * len(streams), strict=False)]
             for some in [[job] for job in given] if each else [given]:
                 for (samples,), _ in coder.decode(some):
@@ -365,11 +364,13 @@ def shown(line: Line) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="?", type=Path, help="folder, or .npy file (N, C, H, W) of bytes")
-    parser.add_argument("--model", default=codec.DEFAULT_MODEL, help="bundled codec model, or folder of a codec model")
-    parser.add_argument("--float", default=codec.DEFAULT_MODEL, help="float bundle it was made from, or none")
+    parser.add_argument(
+        "--model", default=registry.DEFAULT_MODEL, help="bundled codec model, or folder of a codec model"
+    )
+    parser.add_argument("--float", default=registry.DEFAULT_MODEL, help="float bundle it was made from, or none")
     parser.add_argument("--calls", type=int, help="network calls per tile (default: the model's)")
-    parser.add_argument("--backend", default="auto", choices=codec.BACKENDS)
-    parser.add_argument("--batch", type=int, default=codec.BATCH, help="tiles decoded at once")
+    parser.add_argument("--backend", default="auto", choices=registry.BACKENDS)
+    parser.add_argument("--batch", type=int, default=model_coder.BATCH, help="tiles decoded at once")
     parser.add_argument(
         "--tile", type=int, default=32, help="side of a tile in pixels, for models without a fixed size"
     )
@@ -377,10 +378,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    model = codec.model(options.model)
+    model = registry.model(options.model)
     batch = tiles(options.pictures, model, options.tile, options.batch)
     made = Bench(
-        model, codec.machine(model, options.backend, "cpu"), options.calls or model.default, batch, options.repeat
+        model, registry.machine(model, options.backend, "cpu"), options.calls or model.default, batch, options.repeat
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with threads(options.threads):

@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 
 from ardm import formats
-from ardm.codec import frames
+from ardm.codec import decode, encode
 from ardm.content import Content, Kind
 from ardm.files.limits import BASE, HELD, READ, UNLIMITED
-from ardm.files.single import How, fingerprint, parse, rendered
+from ardm.files.load import fingerprint, parse
+from ardm.files.options import FileOptions
+from ardm.files.restore import rendered
 
 KINDS = [("png", 1, 1), ("png", 4, 1), ("png", 8, 1), ("png", 8, 3), ("png", 8, 4), ("png", 16, 1), ("png", 16, 4),
          ("webp", 8, 3), ("webp", 8, 4), ("bmp", 1, 1), ("bmp", 8, 1), ("bmp", 8, 3), ("ppm", 8, 1), ("ppm", 16, 3),
@@ -68,13 +70,13 @@ def made(format: str, bits: int, channels: int, side: int, noise: bool) -> bytes
 
 def through(data: bytes, reading: bool) -> None:
     """Read, check, store, decode and write a file; `reading`: only read and check it."""
-    loaded = parse(data, How(), "")
+    loaded = parse(data, FileOptions(), "")
     if reading:
         return
-    packed, _ = frames.compress(loaded.content, None, loaded.data)
+    packed, _ = encode.compress(loaded.content, None, loaded.data)
     loaded.fingerprints()
     del loaded
-    for content in frames.frames(io.BytesIO(packed), _none, UNLIMITED):
+    for content in decode.frames(io.BytesIO(packed), _none, UNLIMITED):
         fingerprint(content)
         rendered(content)
 

@@ -18,9 +18,9 @@ import torch
 
 from ardm import api, data, likelihood
 from ardm.bundle import load
-from ardm.codec import coder as codec
+from ardm.codec import registry
 from ardm.exact.model import NAME
-from ardm.export.convert import cost
+from ardm.export.coding import cost
 
 CARD = """# {name}
 
@@ -47,7 +47,7 @@ local texture and little global composition.
 
 def codec_figures(bundle, x, items):
     """Code length of the codec model at each level, and the cost of exactness over the float network."""
-    codec_model, figures = codec.model(bundle.name), {}
+    codec_model, figures = registry.model(bundle.name), {}
     for calls in bundle.order.calls:
         part = x[: items if calls == bundle.order.calls[0] else min(items, 200)]
         found = cost(bundle, codec_model, part, calls)
@@ -118,7 +118,7 @@ def main():
         "command": options.command or f"ardm train {bundle.name} data.folder=FOLDER train.steps={bundle.card['steps']}",
         "figures": {k: [round(e.bits, 4), round(e.error, 4), e.images] for k, e in figures.items()},
     }
-    made = codec.model(bundle.name) if bundle.order.fixed else None
+    made = registry.model(bundle.name) if bundle.order.fixed else None
     folder = dataclasses.replace(bundle, card=card).save(options.assets / bundle.name)
     if made is not None:
         dataclasses.replace(made, card=card).save(folder / NAME)

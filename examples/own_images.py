@@ -18,11 +18,13 @@ import torch
 from PIL import Image
 
 import ardm
-from ardm.codec import coder as codec
+from ardm.codec import sampling
+from ardm.codec.selection import Engine
 from ardm.export.convert import export
-from ardm.files import folders as archives
-from ardm.files import paths as places
-from ardm.files.single import Engine, How
+from ardm.files.options import FileOptions
+from ardm.files.pack import make_archive
+from ardm.files.paths import walk
+from ardm.files.unpack import restore_archive
 from ardm.media.pictures import sheet, to_image
 from ardm.train.trainer import Trainer
 
@@ -99,8 +101,8 @@ made.codec.save(integers)
 print(f"in integers: {integers.stat().st_size:,} bytes; exactness costs {made.cost.bits_per_dim:+.4f} bits/dim")
 
 # Compress the folder into one archive, restore it, compare.  Profiles and EXIF are dropped, as for PNG and WebP below.
-done = archives.make(list(places.walk([pictures])), out / "pictures.ardm", How(Engine(integers), strip=True))
-archives.restore_archive(out / "pictures.ardm", out / "restored", How(Engine(folders=(integers,))))
+done = make_archive(list(walk([pictures])), out / "pictures.ardm", FileOptions(Engine(integers), strip=True))
+restore_archive(out / "pictures.ardm", out / "restored", FileOptions(Engine(folders=(integers,))))
 originals = sorted(pictures.rglob("*.png"))
 restored = {path.relative_to(out / "restored" / pictures.name): path for path in (out / "restored").rglob("*.png")}
 same = all(np.array_equal(pixels(path), pixels(restored[path.relative_to(pictures)])) for path in originals)
@@ -112,7 +114,7 @@ for name, settings in {
     print(f"   as {name}, one file each: {sum(classical(path, **settings) for path in originals):,} bytes")
 
 # Sample new images: decode random bits.
-drawn = torch.from_numpy(codec.sample(integers, 16, size=tuple(trainer.train_set.shape[1:]), seed=1))
+drawn = torch.from_numpy(sampling.sample(integers, 16, size=tuple(trainer.train_set.shape[1:]), seed=1))
 sheet([to_image(x, 256, 4) for x in drawn]).save(out / "samples.png")
 print(f"wrote {out / 'samples.png'}; {time.perf_counter() - began:.0f} seconds")
 assert same

@@ -5,9 +5,12 @@ import functools
 import torch
 
 from ardm.bundle import Bundle
-from ardm.codec.coder import ModelCoder, machine
-from ardm.export.convert import Precision, export
-from ardm.models.build import ModelConfig, build
+from ardm.codec.model_coder import ModelCoder
+from ardm.codec.registry import machine
+from ardm.export.convert import export
+from ardm.export.precision import Precision
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig, image_plan
 from ardm.walk import sample
 from toys import generator

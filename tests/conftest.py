@@ -1,4 +1,8 @@
-"""One thread: the networks here are tiny, and two processes of tests share two cores."""
+"""One thread a process: the networks are tiny, and pytest-xdist starts one worker for each core."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by PyTorch, here and in the processes that tests start
 
 import torch
 

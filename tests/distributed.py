@@ -13,7 +13,7 @@ from pathlib import Path
 from ardm.errors import ArdmError
 from ardm.settings import from_values
 from ardm.train.recipe import Recipe
-from ardm.train.sharding import own
+from ardm.train.sharding import local
 from ardm.train.trainer import Trainer
 
 
@@ -27,13 +27,13 @@ def run(job):
             trainer.save()
             break
     named = dict(trainer.model.named_parameters())
-    inner = getattr(trainer.optimiser, "optimizer", trainer.optimiser)
+    inner = getattr(trainer.update.optimiser, "optimizer", trainer.update.optimiser)
     moments = [slots["exp_avg"] for slots in inner.state.values()]
     return {
         "seen": seen,
-        "held": sum(own(p).numel() for p in named.values()),
-        "moments": sum(own(m).numel() for m in moments),
-        "average": sum(own(v).numel() for v in trainer.average.values()),
+        "held": sum(local(p).numel() for p in named.values()),
+        "moments": sum(local(m).numel() for m in moments),
+        "average": sum(local(v).numel() for v in trainer.average.tensors.values()),
         "all": sum(p.numel() for p in named.values()),
         "anyone": [trainer.anyone(trainer.accelerator.process_index == 1), trainer.anyone(False)],
     }

@@ -3,17 +3,20 @@
 import numpy as np
 import torch
 
-from ardm.exact import machine_layers, machine_lines  # noqa: F401 (register their operations)
-from ardm.exact.ask import AskedSites
-from ardm.exact.backend import BUILDERS, Machine, Step, strict
-from ardm.exact.operations import OPERATIONS, bound, made
+from ardm.exact.ask import Ask, AskedSites, Memory
+from ardm.exact.backend import Backend, prepare
+from ardm.exact.bounds import Bound
+from ardm.exact.certificate import operation_bound
+from ardm.exact.device import strict
+from ardm.exact.kernels.kernel import Context, Step
+from ardm.exact.operations import OPERATIONS
 from ardm.exact.program import Op, Program
-from ardm.exact.reference import Arbiter
+from ardm.exact.reference import Reference
 
 CONTAINERS = ("float32", "float64", "int64")
 
 
-def asked(rng, shape, count):
+def random_sites(rng, shape, count):
     """Random sites of maps (B, C, H, W)."""
     return AskedSites(*(rng.integers(0, n, count) for n in shape))
 
@@ -33,14 +36,6 @@ def ends(planes, size):
     return np.full(planes, -size), np.full(planes, size)
 
 
-def bare(program, container, bounds):
-    """A machine for single operations."""
-    machine = Machine.__new__(Machine)
-    machine.program, machine.container, machine.device = program, container, torch.device("cpu")
-    machine.bounds, machine.bytes = bounds, 0
-    return machine
-
-
 class Bench:
     """One operation: its bound, what it gives by definition, and that every container gives the same.
 
@@ -52,8 +47,10 @@ class Bench:
         self.op = Op(name, "out", tuple(f"in{i}" for i in range(len(ranges))), integers, {r: r for r in tensors})
         self.program = Program((self.op,), tensors, C, K, base or K, size)
         flags = rows if isinstance(rows, (list, tuple)) else [rows] * len(ranges)
-        self.bounds = {f"in{i}": made(*ends, flag) for i, (ends, flag) in enumerate(zip(ranges, flags, strict=True))}
-        self.bounds["out"] = bound(self.program, self.op, self.bounds)
+        self.bounds = {
+            f"in{i}": Bound.of(*ends, flag) for i, (ends, flag) in enumerate(zip(ranges, flags, strict=True))
+        }
+        self.bounds["out"] = operation_bound(self.program, self.op, self.bounds)
         self.ranges, self.flags = ranges, flags
 
     @property
@@ -85,16 +82,14 @@ class Bench:
 
     def run(self, container, values, sites):
         """The result in one container."""
-        machine = bare(self.program, container, self.bounds)
-        dtype = machine.dtype(self.made.peak)
-        step = Step(*(torch.from_numpy(a) for a in (sites.batch_index, sites.channel, sites.y, sites.x)))
+        context = Context(self.program, self.bounds, container, torch.device("cpu"))
         given = {}
         for i, value in enumerate(values):
-            given[f"in{i}"] = torch.from_numpy(value).to(machine.stored(f"in{i}"))
+            given[f"in{i}"] = torch.from_numpy(value).to(context.stored(f"in{i}"))
             assert np.array_equal(given[f"in{i}"].long().numpy(), value)
         with strict():
-            built = BUILDERS[self.op.name](machine, self.op, dtype)
-            return machine._run(self.op, dtype, built, step, given).long().numpy()
+            prepare(context, self.op)(Step.at(sites, context.device, Memory(None, ())), given)
+        return given["out"].long().numpy()
 
 
 def table_of(rows):
@@ -112,11 +107,16 @@ def _count(rows):
     return len(rows.weight if hasattr(rows, "weight") else rows.logits)
 
 
+def ask(runner, value, depth, sites):
+    """The rows of one ask without a memory."""
+    return runner(Ask(value, depth, sites))
+
+
 def same(program, value, depth, sites, containers=CONTAINERS):
-    """The tables of a program by the arbiter, after every container has given the same."""
-    expected = table_of(Arbiter(program)(value, depth, sites))
+    """The tables of a program by the reference, after every container has given the same."""
+    expected = table_of(ask(Reference(program), value, depth, sites))
     for container in containers:
-        found = table_of(Machine(program, container)(value, depth, sites))
+        found = table_of(ask(Backend(program, container), value, depth, sites))
         assert len(found) == len(expected)
         assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)), container
     return expected

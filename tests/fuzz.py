@@ -24,9 +24,11 @@ sys.path[:0] = [str(HERE), str(HERE / "golden")]
 import numpy as np  # noqa: E402
 from make import fingerprint  # noqa: E402
 
-from ardm.codec import coder as codec  # noqa: E402
-from ardm.codec import frames  # noqa: E402
-from ardm.codec.container import Limits, Reader, crc8, read_header  # noqa: E402
+from ardm.codec import encode, registry  # noqa: E402
+from ardm.codec.archive import compress_archive, open_archive  # noqa: E402
+from ardm.codec.binary import Reader, crc8  # noqa: E402
+from ardm.codec.decode import frames  # noqa: E402
+from ardm.codec.header import Limits, read_header  # noqa: E402
 from ardm.content import Content, Kind  # noqa: E402
 from ardm.errors import CodecError  # noqa: E402
 
@@ -45,21 +47,21 @@ def seeds(models):
     kind.pop("good-image-regions")  # large
     picture = next(iter(decode(kind["good-image-coded"], models)))
     small = [Content(Kind.IMAGE, np.ascontiguousarray(picture.samples[:, y : y + 8, :8]), "png") for y in (0, 8, 16)]
-    kind["small"] = frames.compress(small[0], coder)[0]
-    kind["small archive"] = frames.compress_archive(small, ["a", "b/c", "d"], coder)[0]
-    kind["small archive without names"] = frames.compress_archive(small, None, coder)[0]
+    kind["small"] = encode.compress(small[0], coder)[0]
+    kind["small archive"] = compress_archive(small, ["a", "b/c", "d"], coder)[0]
+    kind["small archive without names"] = compress_archive(small, None, coder)[0]
     return kind
 
 
 def decode(data, models):
     """Everything in a file, as it comes."""
     if len(data) > 5 and data[5] & 128:
-        archive = frames.open_archive(io.BytesIO(data), LIMITS)
+        archive = open_archive(io.BytesIO(data), LIMITS)
         for item in range(len(archive)):
             archive.info(item)
         yield from archive.items(models)
     else:
-        yield from frames.frames(data, models, LIMITS)
+        yield from frames(data, models, LIMITS)
 
 
 def end_of_header(data):
@@ -160,9 +162,9 @@ INDEX = {}
 
 def run(count, seed, told=None):
     """Break files `count` times; raises AssertionError with everything needed to repeat a mutation that does not pass."""
-    model = codec.model(HERE / "golden")
+    model = registry.model(HERE / "golden")
     INDEX.update(model=model.identity[:8], calls=model.default)
-    models = codec.maker("float32", "cpu", 1, [model])
+    models = registry.maker("float32", "cpu", 1, [model])
     files = seeds(models)
     wanted = {name: [fingerprint(c) for c in decode(data, models)] for name, data in files.items()}
     names, rng, outcomes = sorted(files), random.Random(seed), Counter()

@@ -21,7 +21,8 @@ from PIL import Image
 
 from ardm import formats
 from ardm.content import Kind
-from ardm.files.single import How, parse
+from ardm.files.load import parse
+from ardm.files.options import FileOptions
 from ardm.formats import shown
 
 try:
@@ -161,7 +162,7 @@ READERS = {"png": png, "webp": webp, "flac": flac}
 
 def passes(data):
     """Which way a file passes, "" if it does not: "bytes", "exact", or "agrees".  Raises what an independent reader does."""
-    found = parse(data, How())
+    found = parse(data, FileOptions())
     content = found.content
     if content.kind == Kind.BYTES:
         return "bytes" if content.samples.tobytes() == data else ""

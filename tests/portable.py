@@ -55,10 +55,10 @@ def bundled():
 
 def exact(model, folder, encode, backend, threads, batch):
     """Streams of the codec model, of those of other things in folders beside it, and of those in the package."""
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
 
     for name, parts in bundled().items():
-        coded(name, folder, encode, backend, threads, batch, parts, min(codec.model(name).orders))
+        coded(name, folder, encode, backend, threads, batch, parts, min(registry.model(name).orders))
     coded(model, folder, encode, backend, threads, batch, pictures())
     for kind in ("text", "sound", "table"):
         coded(Path(model) / kind, folder, encode, backend, threads, batch, lines(kind))
@@ -66,10 +66,10 @@ def exact(model, folder, encode, backend, threads, batch):
 
 def coded(model, folder, encode, backend, threads, batch, parts, calls=None):
     """Streams of a codec model."""
-    from ardm.codec import coder as codec
+    from ardm.codec import model_coder, registry
 
-    codec.BATCH = batch
-    made = codec.coder(model, calls, backend, "cpu", threads)
+    model_coder.BATCH = batch
+    made = registry.coder(model, calls, backend, "cpu", threads)
     if encode:
         for name, symbols in zip(parts, made.encode([part] for part in parts.values()), strict=True):
             (folder / name).write_bytes(made.finish(symbols, 7))

@@ -4,17 +4,20 @@ import torch
 
 from ardm import plan as plans
 from ardm.digits import Sites
-from ardm.models.build import ModelConfig, build
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
 from ardm.objective import Steps, bound_step, draw
 from ardm.walk import score
-from toys import everywhere, generator, randomise, some_data
+from toys import everywhere, generator, randomise, read_by, some_data
 
 SMALL = {"width": 8, "blocks": 2, "heads": 2, "hidden": 12, "components": 2, "cycle": 2}
 
 
 def small(trunk, shape=(5,), classes=5, base=0, head="values", seed=0, **changes):
     """A model of a sequence or table with random parameters, as small as may be, in float64."""
-    config = ModelConfig(shape=shape, classes=classes, base=base, head=head, trunk=trunk, **{**SMALL, **changes})
+    config = ModelConfig(
+        shape=shape, classes=classes, base=base, head=head, trunk=trunk, **{**read_by(trunk, **SMALL), **changes}
+    )
     return randomise(build(config), seed)
 
 

@@ -17,16 +17,24 @@ from PIL import Image
 import by_the_page
 from ardm import atomic as whole
 from ardm import formats
-from ardm.atomic import WINDOWS, Naming, make_folders, naming
-from ardm.codec import frames
+from ardm.atomic import make_folders
+from ardm.codec import describe
+from ardm.codec.archive import compress_archive, open_archive
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, Unsupported
-from ardm.files import folders as archives
-from ardm.files import paths as places
-from ardm.files.folders import extract, make, restore_archive
+from ardm.files import links as linking
+from ardm.files import names as naming_names
+from ardm.files import pack as packing
+from ardm.files import unpack as unpacking
+from ardm.files.extract import check_archive, extract
 from ardm.files.limits import Budget, count_folders
-from ardm.files.paths import Found, astray, leading_out, safe_names, said_of, walk
-from ardm.files.single import Engine, How
+from ardm.files.links import astray, leading_out
+from ardm.files.names import WINDOWS, Naming, naming, safe_names
+from ardm.files.options import FileOptions
+from ardm.files.pack import make_archive
+from ardm.files.paths import Found, summary, walk
+from ardm.files.unpack import restore_archive
 from test_cli_codec import ardm, good  # noqa: F401 (a fixture)
 from test_files import write
 from test_frames import Small, models
@@ -55,27 +63,27 @@ def everything(folder):
 
 
 def pack(folder, target, left=None):
-    return make(list(walk([folder], entries=True, left=left)), target, How())
+    return make_archive(list(walk([folder], entries=True, left=left)), target, FileOptions())
 
 
 def linked(**links):
     """An archive of files named a and d/b, and of links."""
     entries = [Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": os.fsencode(v)}) for v in links.values()]
     plain = [Content.of_bytes(b"a"), Content.of_bytes(b"b")]
-    return frames.compress_archive([*entries, *plain], [*links, "a", "d/b"])[0]
+    return compress_archive([*entries, *plain], [*links, "a", "d/b"])[0]
 
 
 def test_the_item_that_memory_is_too_short_for_is_named(tmp_path, monkeypatch):
     for name in ("in/a", "in/b"):
         write(tmp_path / name, b"x")
-    real = archives.parse
+    real = packing.parse
 
     def parse(data, how, name):
         if name == "b":
             raise MemoryError
         return real(data, how, name)
 
-    monkeypatch.setattr(archives, "parse", parse)
+    monkeypatch.setattr(packing, "parse", parse)
     with pytest.raises(ArdmError, match=r"cannot read .*in/b: out of memory; --bytes"):
         pack(tmp_path / "in", tmp_path / "x.ardm")
     assert os.listdir(tmp_path) == ["in"]
@@ -108,9 +116,9 @@ def test_names_that_a_system_takes_stay_as_they_are(tmp_path, usual):
 ])  # fmt: skip
 def test_what_a_file_system_does_not_take_is_renamed_and_said(tmp_path, monkeypatch, usual, here, found):
     names = ["CON", "a", "A", "x/aux.txt", "b.", "é", "e\u0301", "c?"]
-    data, _ = frames.compress_archive([Content.of_bytes(name.encode()) for name in names], names)
+    data, _ = compress_archive([Content.of_bytes(name.encode()) for name in names], names)
     asked = []
-    monkeypatch.setattr(archives, "naming", lambda folder: asked.append(list(folder.iterdir())) or here)
+    monkeypatch.setattr(unpacking, "naming", lambda folder: asked.append(list(folder.iterdir())) or here)
     done = restore_archive(write(tmp_path / "x.ardm", data))
     assert asked == [[]], "the new folder is asked, and only if it matters"
     assert everything(tmp_path / "x") == {
@@ -122,7 +130,7 @@ def test_what_a_file_system_does_not_take_is_renamed_and_said(tmp_path, monkeypa
         f"{old!r} was written as {new!r}" in done.notes for old, new in list(found.items())[:2] if len(found) < 3
     )
     asked.clear()
-    data, _ = frames.compress_archive([Content.of_bytes(b"")] * 2, ["plain", "d/plain"])
+    data, _ = compress_archive([Content.of_bytes(b"")] * 2, ["plain", "d/plain"])
     restore_archive(write(tmp_path / "y.ardm", data))
     assert asked == []
 
@@ -131,10 +139,10 @@ def test_what_a_file_system_does_not_take_is_renamed_and_said(tmp_path, monkeypa
 def test_an_archive_is_deleted_only_if_all_its_names_came_back(tmp_path, name, kept):
     """A name that is shortened stands in the archive alone."""
     names = [f"{k}{name}" for k in range(9)]
-    data, _ = frames.compress_archive([Content.of_bytes(b"data")] * 9, names)
-    done = restore_archive(write(tmp_path / "x.ardm", data), how=How(keep=False))
+    data, _ = compress_archive([Content.of_bytes(b"data")] * 9, names)
+    done = restore_archive(write(tmp_path / "x.ardm", data), options=FileOptions(keep=False))
     assert (tmp_path / "x.ardm").exists() == kept == (not done.removed)
-    said = "it was not deleted, as not all of it was restored as it was (9 under other names)"
+    said = "it was not deleted: not everything was restored as it was (9 under other names)"
     assert done.notes[4:] == (("5 more were written under other names", said) if kept else ())
 
 
@@ -180,8 +188,8 @@ def test_folders_share_their_names_and_files_do_not():
 @pytest.mark.parametrize("here", [EXACT, WINDOWS])
 def test_a_folder_is_numbered_once_however_many_items_it_holds(monkeypatch, below, here):
     """Beside many files that have its name, the search for a free one is not begun again by each item."""
-    asked, numbered = [], places._numbered
-    monkeypatch.setattr(places, "_numbered", lambda *a: asked.append(1) or numbered(*a))
+    asked, numbered = [], naming_names._numbered
+    monkeypatch.setattr(naming_names, "_numbered", lambda *a: asked.append(1) or numbered(*a))
     names = ["x", *(f"x ({k})" for k in range(2, 100)), *(below.format(k) for k in range(100))]
     assert safe_names(names, here)[99:] == [f"x (100){below.format(k)[1:]}" for k in range(100)]
     assert len(asked) == 99
@@ -191,15 +199,16 @@ def test_a_folder_is_numbered_once_however_many_items_it_holds(monkeypatch, belo
 def test_where_the_system_speaks_ascii_names_are_replaced_and_said(tmp_path):
     """The C locale: Python refuses to give é to the system, and takes arguments apart into bytes."""
     link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": "é中".encode()})
-    data, _ = frames.compress_archive([link, Content.of_bytes(b"data")], ["t/l", "t/é中"])
+    data, _ = compress_archive([link, Content.of_bytes(b"data")], ["t/l", "t/é中"])
     write(tmp_path / "x.ardm", data)
     script = """
 import sys
 from pathlib import Path
-from ardm.files.folders import extract, restore_archive
-from ardm.files.single import How
+from ardm.files.extract import extract
+from ardm.files.options import FileOptions
+from ardm.files.unpack import restore_archive
 assert sys.getfilesystemencoding() == "ascii"
-print(ascii(restore_archive(Path("x.ardm"), how=How(keep=False)).notes))
+print(ascii(restore_archive(Path("x.ardm"), options=FileOptions(keep=False)).notes))
 print(extract(Path("x.ardm"), [sys.argv[1]])[0].target, extract(Path("x.ardm"), ["t/\\u00e9\\u4e2d"], Path("y"))[0].target)
 """
     done = subprocess.run(
@@ -243,7 +252,7 @@ def test_empty_folders_and_links_come_back_as_what_they_are(tmp_path, monkeypatc
     assert bool(done.report.methods.get("coded")) == model
     assert done.notes == ()
     assert done.what == f"{9 + model} items"
-    back = restore_archive(tmp_path / "x.ardm", how=How(keep=False))
+    back = restore_archive(tmp_path / "x.ardm", options=FileOptions(keep=False))
     assert (back.notes, back.removed) == ((), True)
     found = everything(tmp_path / "x" / "in")
     assert found.keys() == before.keys()
@@ -274,15 +283,15 @@ def test_an_archive_of_what_has_no_bytes_is_one_of_nothing(tmp_path):
 def test_entries_are_as_the_page_says():
     """An item of kind 0 without samples, whose about block has the one entry `link` or `folder`."""
     about = {"link": b"../x"}
-    data, _ = frames.compress_archive([Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", about)], ["l"])
-    archive = frames.open_archive(data)
+    data, _ = compress_archive([Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", about)], ["l"])
+    archive = open_archive(data)
     assert archive.entry(0) == ("link", b"../x")
     item = archive.item(0, models())
     assert (item.kind, item.samples.size, dict(item.about)) == (Kind.BYTES, 0, about)
     _, [(form, kept, samples)] = by_the_page.read(data)
     assert (form["kind"], dict(kept), len(samples)) == (0, about, 0)
     full = Content(Kind.BYTES, np.zeros((1, 1, 3), "u1"), "", about)
-    assert frames.open_archive(frames.compress_archive([full])[0]).entry(0) == ("", b""), "a file, as it has bytes"
+    assert open_archive(compress_archive([full])[0]).entry(0) == ("", b""), "a file, as it has bytes"
 
 
 def test_links_are_never_followed_into_an_archive(tmp_path):
@@ -293,16 +302,16 @@ def test_links_are_never_followed_into_an_archive(tmp_path):
     (tmp_path / "in" / "loop").symlink_to(".")
     done = pack(tmp_path / "in", tmp_path / "x.ardm")
     assert b"secret" not in b"".join(
-        c.samples.tobytes() for c in frames.open_archive(tmp_path.joinpath("x.ardm").read_bytes()).items(models())
+        c.samples.tobytes() for c in open_archive(tmp_path.joinpath("x.ardm").read_bytes()).items(models())
     )
     assert done.notes == (
         "restoring leaves out links that lead out of the archive (1): in/far",
     )  # ../secret stays in x
-    back = restore_archive(tmp_path / "x.ardm", how=How(keep=False))
+    back = restore_archive(tmp_path / "x.ardm", options=FileOptions(keep=False))
     assert sorted(everything(tmp_path / "x")) == ["in", "in/loop", "in/out"]
     assert back.notes == (
         "links that lead out of the folder, in a circle or too far, or cannot be made, were left out (1): in/far",
-        "it was not deleted, as not all of it was restored as it was (1 left out)",
+        "it was not deleted: not everything was restored as it was (1 left out)",
     )
     assert not back.removed
 
@@ -322,17 +331,19 @@ def test_what_is_wrong_with_a_link_or_a_name_is_said(tmp_path):
     for name in ("a/same", "b/same"):
         write(tmp_path / name, b"x")
     found = [Found(tmp_path / name, Path("same"), tmp_path / name) for name in ("a/same", "b/same")]
-    assert make(found, tmp_path / "y.ardm", How()).notes == ("same: two items have this name; it is same (2) there",)
+    assert make_archive(found, tmp_path / "y.ardm", FileOptions()).notes == (
+        "same is called same (2) in the archive: two items have this name",
+    )
 
 
 def test_an_item_that_is_asked_for_twice_is_written_once(tmp_path, ardm):  # noqa: F811
-    data, _ = frames.compress_archive([Content.of_bytes(b"a"), Content.of_bytes(b"b")], ["d/a", "e/a"])
+    data, _ = compress_archive([Content.of_bytes(b"a"), Content.of_bytes(b"b")], ["d/a", "e/a"])
     write(tmp_path / "x.ardm", data)
     os.chdir(tmp_path)
     result = ardm("extract", "x.ardm", "0", "d/a", "1")
     assert result.exit_code == 1
-    assert "item 0 (d/a): it was written a moment ago, from the same item; ask for it once" in result.stderr
-    assert "a was written a moment ago, from another file" in result.stderr
+    assert "item 0 (d/a): this item was just written; name it once" in result.stderr
+    assert "a was just written from another file" in result.stderr
     assert Path("a").read_bytes() == b"a"
     assert good(ardm("extract", "-c", "x.ardm", "0", "0")).stdout == "aa"
 
@@ -360,7 +371,7 @@ def test_links_that_lead_out_are_not_made(tmp_path, links, out):
     data = linked(**links)
     inside = tmp_path / "inside"
     inside.mkdir()
-    done = restore_archive(write(inside / "x.ardm", data), how=How(keep=False))
+    done = restore_archive(write(inside / "x.ardm", data), options=FileOptions(keep=False))
     made = {str(p.relative_to(inside / "x")) for p in (inside / "x").rglob("*") if p.is_symlink()}
     assert made == links.keys() - set(out)
     root = os.path.realpath(inside / "x")
@@ -393,39 +404,39 @@ def test_links_to_what_has_another_name_are_told(links, after, out):
 def test_a_link_to_a_renamed_item_is_told_when_made_and_when_restored(tmp_path, usual):
     write(tmp_path / "d" / "a\\b", b"data")
     (tmp_path / "d" / "lnk").symlink_to("a\\b")
-    said = "links to what has another name there lead nowhere (1): d/lnk"
+    said = "links to renamed items lead nowhere (1): d/lnk"
     assert said in pack(tmp_path / "d", tmp_path / "x.ardm").notes
     link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": b"x" * 300})
-    data, _ = frames.compress_archive([link, Content.of_bytes(b"b")], ["d/lnk", "d/" + "x" * 300])
+    data, _ = compress_archive([link, Content.of_bytes(b"b")], ["d/lnk", "d/" + "x" * 300])
     assert said in restore_archive(write(tmp_path / "y.ardm", data)).notes
 
 
 def test_damage_to_an_index_is_never_taken_for_a_later_format():
     """Every bit of it; what a later format says has a checksum that agrees."""
     contents = [Content.of_bytes(b"a"), Content(Kind.IMAGE, np.zeros((3, 4, 5), "u1"), "png"), Content.of_bytes(b"bb")]
-    data, _ = frames.compress_archive(contents, ["a", "p", "b"])
-    header, index = 8, frames.open_archive(data).header_bytes
+    data, _ = compress_archive(contents, ["a", "p", "b"])
+    header, index = 8, open_archive(data).header_bytes
     assert data[5] == 0x82
     for bit in range(8 * header, 8 * index):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(CodecError, match=r"^(damaged|truncated)") as error:
-            frames.open_archive(bytes(damaged))
+            open_archive(bytes(damaged))
         assert not isinstance(error.value, Unsupported), bit
 
 
 @pytest.mark.parametrize("here", [EXACT, WINDOWS])
 def test_each_step_of_a_link_is_looked_at_for_itself(monkeypatch, here):
     """Not with all that came before it, which would take time as the square of a link's length."""
-    looked, folded = [], places._folded
-    monkeypatch.setattr(places, "_folded", lambda path, here: looked.append(len(path)) or folded(path, here))
+    looked, folded = [], linking.folded
+    monkeypatch.setattr(linking, "folded", lambda path, here: looked.append(len(path)) or folded(path, here))
     links = {f"l{k}": "a/" * 300 + "b" for k in range(10)}
     assert leading_out({**links, "x": "a/" * 300 + "../" * 301}, here) == ["x"]
     assert sum(looked) < 1e5
 
 
 def test_a_system_that_takes_a_link_elsewhere_than_its_text_says_has_the_last_word(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "leading_out", lambda links, here: [])
+    monkeypatch.setattr(unpacking, "leading_out", lambda links, here: [])
     done = restore_archive(write(tmp_path / "x.ardm", linked(l="../../x", m="a")))
     assert sorted(everything(tmp_path / "x")) == ["a", "d", "d/b", "m"]
     assert "left out (1): l" in done.notes[0]
@@ -436,7 +447,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
     (tmp_path / "aim").mkdir()
     about = {"link": os.fsencode(tmp_path / "aim")}
     link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", about)
-    data, _ = frames.compress_archive([link, Content.of_bytes(b"b")], ["d", "d/b"])
+    data, _ = compress_archive([link, Content.of_bytes(b"b")], ["d", "d/b"])
     restore_archive(write(tmp_path / "x.ardm", data))
     assert os.listdir(tmp_path / "aim") == []
     assert everything(tmp_path / "x") == {"d (2)": None, "d (2)/b": b"b"}
@@ -447,7 +458,7 @@ def test_where_no_links_can_be_made_they_are_left_out(tmp_path, monkeypatch):
         raise OSError("a required privilege is not held")
 
     monkeypatch.setattr(os, "symlink", refuse)
-    done = restore_archive(write(tmp_path / "x.ardm", linked(l="a")), how=How(keep=False))
+    done = restore_archive(write(tmp_path / "x.ardm", linked(l="a")), options=FileOptions(keep=False))
     assert done.notes[0].endswith("were left out (1): l")
     assert not done.removed
 
@@ -495,7 +506,7 @@ def test_what_an_archive_leaves_out_is_counted_and_named(odd, ardm):  # noqa: F8
     os.chdir(odd)
     result = ardm("compress", "--archive", "x.ardm", "in")
     assert result.exit_code == 1, "a file could not be read, and the archive is there all the same"
-    assert "ardm: 1 left out (1 x a file that may not be read): in/closed\n" in result.stderr
+    assert "ardm: 1 left out (1 x unreadable file): in/closed\n" in result.stderr
     note = "ardm: note: 3 left out (1 x left by an interrupted run, 1 x pipe, 1 x socket): "
     assert f"{note}in/.ardm-0123456789abcdef.png, in/pipe, in/plug\n" in result.stderr
     good(ardm("decompress", "x.ardm"))
@@ -510,7 +521,7 @@ def test_what_r_leaves_out_is_counted_and_named(odd, ardm):  # noqa: F811
     result = ardm("compress", "-r", "in")
     assert result.exit_code == 1
     assert Path("in/file.ardm").exists()
-    assert "ardm: 1 left out (1 x a file that may not be read): in/closed\n" in result.stderr
+    assert "ardm: 1 left out (1 x unreadable file): in/closed\n" in result.stderr
     assert "4 left out (1 x left by an interrupted run, 1 x link, 1 x pipe, 1 x socket): " in result.stderr
 
 
@@ -528,7 +539,7 @@ def test_a_folder_that_may_not_be_read_is_left_out_and_a_failure(tmp_path, monke
     left = []
     assert [one.path.name for one in walk([tmp_path / "in"], entries=True, left=left)] == ["a"]
     assert [one.failed for one in left] == [True]
-    assert "permission denied" in said_of(left)
+    assert "permission denied" in summary(left)
 
 
 def test_many_are_counted_and_few_are_named(tmp_path):
@@ -536,9 +547,9 @@ def test_many_are_counted_and_few_are_named(tmp_path):
         (tmp_path / f"{k}").symlink_to("x")
     left = []
     assert not list(walk([tmp_path], left=left))
-    assert said_of(left).startswith("9 left out (9 x link): ")
-    assert said_of(left).endswith("/4 and 4 more")
-    assert said_of([]) == ""
+    assert summary(left).startswith("9 left out (9 x link): ")
+    assert summary(left).endswith("/4 and 4 more")
+    assert summary([]) == ""
 
 
 # --- deep folders -----------------------------------------------------------------------------------------------------
@@ -558,7 +569,7 @@ def shallow(tmp_path):
 def test_deep_names_are_restored_or_refused_in_a_sentence(shallow, step):
     """More steps than functions may call themselves; of the second, more bytes than a path may have."""
     names = ["plain", step * 1020 + "x"]
-    data, _ = frames.compress_archive([Content.of_bytes(b"plain"), Content.of_bytes(b"deep")], names)
+    data, _ = compress_archive([Content.of_bytes(b"plain"), Content.of_bytes(b"deep")], names)
     packed = write(shallow / "p.ardm", data)
     if step == "a/":
         restore_archive(packed, shallow / "o")
@@ -578,7 +589,7 @@ def test_deep_folders_become_archives_and_are_swept(shallow):
     make_folders(deep, shallow)
     (deep / "x").write_bytes(b"deep")
     pack(shallow / "in", shallow / "x.ardm")
-    assert frames.describe((shallow / "x.ardm").read_bytes())[0].names == ("in/" + "a/" * 1020 + "x",)
+    assert describe.describe((shallow / "x.ardm").read_bytes())[0].names == ("in/" + "a/" * 1020 + "x",)
     os.rename(shallow / "in", shallow / ".ardm-0123456789abcdef")
     assert whole.sweep(shallow) == [shallow / ".ardm-0123456789abcdef"]
     assert os.listdir(shallow) == ["x.ardm"]
@@ -597,22 +608,22 @@ def test_folders_are_counted_once(names, folders):
     assert count_folders(reversed(names)) == folders
 
 
-@pytest.mark.parametrize("act", [restore_archive, lambda path, how: archives.check_archive(path, how)])
+@pytest.mark.parametrize("act", [restore_archive, lambda path, options: check_archive(path, options)])
 def test_folders_count_towards_what_an_archive_becomes(tmp_path, act):
     """A few bytes may name thousands of them, and each takes a block of the disk."""
     names = [f"{k}/" + "p/" * 200 + "x" for k in range(5)]
-    data, _ = frames.compress_archive([Content.of_bytes(b"")] * 5, names)
+    data, _ = compress_archive([Content.of_bytes(b"")] * 5, names)
     assert len(data) < 200
     path = write(tmp_path / "x.ardm", data)
     with pytest.raises(
         ArdmError, match=r"would become 3\.9 MiB with its 1005 folders, .* 1024 bytes; --max-output 4MiB "
     ):
-        act(path, how=How(budget=Budget(output=1 << 10)))
+        act(path, options=FileOptions(budget=Budget(output=1 << 10)))
     assert os.listdir(tmp_path) == ["x.ardm"]
-    act(path, how=How(budget=Budget(output=4 << 20)))
-    data, _ = frames.compress_archive([Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"folder": b""})], ["a/b"])
+    act(path, options=FileOptions(budget=Budget(output=4 << 20)))
+    data, _ = compress_archive([Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"folder": b""})], ["a/b"])
     with pytest.raises(ArdmError, match="with its 2 folders"):
-        act(write(tmp_path / "y.ardm", data), how=How(budget=Budget(output=8000)))
+        act(write(tmp_path / "y.ardm", data), options=FileOptions(budget=Budget(output=8000)))
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------
@@ -689,11 +700,11 @@ def test_what_the_disk_gives_back_is_compared(tmp_path, monkeypatch):
             return super().read(size)[:-1] + b"?"
 
     pack(many(tmp_path / "in", 5), tmp_path / "x.ardm")
-    monkeypatch.setattr(archives, "open", lambda path, mode: Lying(path, "x+"), raising=False)
+    monkeypatch.setattr(unpacking, "open", lambda path, mode: Lying(path, "x+"), raising=False)
     with pytest.raises(ArdmError, match="the disk gave back something else"):
         restore_archive(tmp_path / "x.ardm")
     assert not (tmp_path / "x").exists()
-    assert restore_archive(tmp_path / "x.ardm", how=How(verify=False)).notes == ()
+    assert restore_archive(tmp_path / "x.ardm", options=FileOptions(verify=False)).notes == ()
 
 
 def test_each_file_is_read_and_rendered_no_more_than_it_must_be(tmp_path, monkeypatch):
@@ -704,8 +715,8 @@ def test_each_file_is_read_and_rendered_no_more_than_it_must_be(tmp_path, monkey
             tmp_path / "in" / f"{k}.png"
         )
     parsed, made = [], []
-    parse, render = archives.parse, formats.render
-    monkeypatch.setattr(archives, "parse", lambda *a: parsed.append(1) or parse(*a))
+    parse, render = packing.parse, formats.render
+    monkeypatch.setattr(packing, "parse", lambda *a: parsed.append(1) or parse(*a))
     monkeypatch.setattr(formats, "render", lambda *a: made.append(1) or render(*a))
     pack(tmp_path / "in", tmp_path / "x.ardm")
     assert (len(parsed), len(made)) == (6, 6)
@@ -715,10 +726,10 @@ def test_each_file_is_read_and_rendered_no_more_than_it_must_be(tmp_path, monkey
 
 
 def test_what_is_kept_from_the_first_look_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "KEPT", 250)
+    monkeypatch.setattr(packing, "KEPT", 250)
     for k in range(6):
         write(tmp_path / "in" / f"{k}", bytes([k]) * 100)
-    parsed, parse = [], archives.parse
-    monkeypatch.setattr(archives, "parse", lambda *a: parsed.append(1) or parse(*a))
+    parsed, parse = [], packing.parse
+    monkeypatch.setattr(packing, "parse", lambda *a: parsed.append(1) or parse(*a))
     pack(tmp_path / "in", tmp_path / "x.ardm")
     assert len(parsed) == 6 + 4

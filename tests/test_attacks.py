@@ -15,12 +15,15 @@ from PIL import Image
 from safetensors.numpy import save
 
 from ardm import formats
-from ardm.codec import frames
+from ardm.codec import decode, encode, regions
+from ardm.codec.archive import compress_archive
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.model import NAME, load
-from ardm.files.paths import safe_names
-from ardm.files.single import How, compress_file, decompress_file
+from ardm.files.compress import compress_file
+from ardm.files.names import safe_names
+from ardm.files.options import FileOptions
+from ardm.files.restore import decompress_file
 from bundles import exact
 
 
@@ -48,7 +51,7 @@ def png(*chunks, end=b""):
 def test_everything_comes_back_before_the_source_goes(data, tmp_path):
     source = tmp_path / "x.bin"
     source.write_bytes(data)
-    assert compress_file(source, None, How(keep=False)).removed
+    assert compress_file(source, None, FileOptions(keep=False)).removed
     decompress_file(tmp_path / "x.bin.ardm", source)
     assert source.read_bytes() == data
 
@@ -66,7 +69,7 @@ def test_a_content_that_cannot_be_rebuilt_is_kept_byte_for_byte(tmp_path, monkey
 
 
 def archive(names):
-    return frames.compress_archive([Content.of_bytes(b"") for _ in names], names)[0]
+    return compress_archive([Content.of_bytes(b"") for _ in names], names)[0]
 
 
 def test_names_are_not_deep():
@@ -93,7 +96,7 @@ def test_what_is_stored_does_not_pile_up_behind_a_model(monkeypatch):
     """Regions without a job are handed out although no job came, and those behind a job before too much is held."""
     from bundles import coder
 
-    monkeypatch.setattr(frames, "WAITING", 1 << 16)
+    monkeypatch.setattr(regions, "WAITING", 1 << 16)
     loaded = []
 
     def contents():
@@ -102,7 +105,7 @@ def test_what_is_stored_does_not_pile_up_behind_a_model(monkeypatch):
             picture = Content(Kind.IMAGE, np.full((3, 8, 8), k, "u1") + np.arange(8, dtype="u1"), "png")
             yield picture if k % 20 == 0 else Content.of_bytes(bytes(range(256)) * 64)
 
-    ahead = [loaded[-1] - k for k, _ in enumerate(frames._encoded(contents(), coder()))]
+    ahead = [loaded[-1] - k for k, _ in enumerate(encode.encode_contents(contents(), coder()))]
     assert len(ahead) == 40
     assert max(ahead) <= 5
 
@@ -132,9 +135,9 @@ def test_models_that_are_made_to_do_harm(changes, tmp_path):
     (tmp_path / NAME).write_bytes(model(**changes))
     began = time.perf_counter()
     with pytest.raises(ArdmError):
-        from ardm.codec import coder as codec
+        from ardm.codec import registry
 
-        codec.coder(tmp_path, threads=1)
+        registry.coder(tmp_path, threads=1)
     assert time.perf_counter() - began < 10
 
 
@@ -172,9 +175,9 @@ def test_orders_of_floats_are_no_orders(tmp_path):
 
 def test_an_about_block_of_a_million_entries():
     about = {f"n{k}": b"" for k in range(5000)}
-    data = frames.compress(Content(Kind.IMAGE, np.zeros((1, 2, 2), "u1"), "png", about))[0]
+    data = encode.compress(Content(Kind.IMAGE, np.zeros((1, 2, 2), "u1"), "png", about))[0]
     with pytest.raises(CodecError, match="4096 entries"):
-        frames.decompress(data, lambda identity, calls: None)
+        decode.decompress(data, lambda identity, calls: None)
 
 
 def test_threads_without_number():

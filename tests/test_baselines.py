@@ -16,7 +16,7 @@ from ardm.bench.classical import classical, cut, others
 from ardm.bench.codec import Absent, Changed, Codec
 from ardm.bench.general import UNTRAINED
 from ardm.bench.samples import raw, unraw
-from ardm.codec.container import Form
+from ardm.codec.header import Form
 from ardm.content import Content, Kind
 
 WORDS = [b"the ", b"order ", b"of ", b"any ", b"thing ", b"is ", b"a ", b"permutation ", b"and ", b"so "]

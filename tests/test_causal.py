@@ -10,12 +10,13 @@ from ardm import likelihood
 from ardm import plan as plans
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.models.build import ModelConfig, build, preset
+from ardm.models.build import build
 from ardm.models.causal import CausalModel
+from ardm.models.config import ModelConfig, preset
 from ardm.objective import causal_step
 from ardm.walk import sample, score
 from sequences import gradients, small
-from toys import all_data, all_orders, generator, some_data
+from toys import all_data, all_orders, generator, only, some_data
 
 SINGLE = {
     "transformer": {"trunk": "transformer"},
@@ -77,10 +78,10 @@ def test_what_is_given_to_the_right_is_refused(name):
     assert torch.equal(ardm.fill(model, x, torch.ones(3, dtype=torch.bool), order="raster"), x)
     for known in ([False, False, True], [True, False, True]):
         depth = torch.tensor([known])
-        with pytest.raises(ArdmError, match=r"completes only what follows: site [01] is not known"):
+        with pytest.raises(ArdmError, match=r"ignores what follows, but a site after the unknown site [01] is known"):
             ardm.fill(model, x, depth, order="raster")
         start = model.digits.truncate(x, depth.long())
-        with pytest.raises(ArdmError, match="completes only what follows"):
+        with pytest.raises(ArdmError, match="ignores what follows"):
             likelihood.exact(model, plans.raster(1, (3,)).given(depth.long()), x, start)
     both = torch.tensor([[True, True, True], [True, False, False]])  # an item with nothing to tell is no obstacle
     assert torch.equal(ardm.fill(model, x.expand(2, 3), both, order="raster")[0], x[0])
@@ -129,7 +130,7 @@ def test_what_is_hidden_is_not_seen_and_gaps_are_refused(name):
         model(state)[Sites(torch.tensor([4]), 5)]
     depth[1, 4] = 1  # known, but after the site asked
     state = model.digits.truncate(x, depth)
-    with pytest.raises(ArdmError, match="completes only what follows: site 3 is not known"):
+    with pytest.raises(ArdmError, match="a site after the unknown site 3 is known"):
         model(state)[sites]
     torch.testing.assert_close(model(state)[Sites(sites.index[:1], 5)], a[:1])  # the item beside it is answered
     assert len(model(state)[Sites(torch.tensor([], dtype=torch.long), 5)]) == 0
@@ -183,7 +184,7 @@ def test_raster_is_what_the_walk_gives(name):
     assert along.sum(1).sub(ascending).abs().max() > 1e-3
     torch.testing.assert_close(
         along[:, 1],
-        likelihood.exact(model, plans.ranked(other, (5,)).only(torch.tensor([[0, 1, 0, 0, 0]]) > 0), x).nats,
+        likelihood.exact(model, only(plans.ranked(other, (5,)), torch.tensor([[0, 1, 0, 0, 0]]) > 0), x).nats,
     )
 
 
@@ -273,7 +274,7 @@ def test_a_new_one_is_ignorant_of_any_length():
     [
         ({"causal": "both"}, "causal must be one of"),
         ({"causal": "any", "trunk": "wavenet"}, "for trunk transformer; got 'wavenet'"),
-        ({"causal": "single", "shape": (1, 2, 2), "trunk": "unet"}, "for trunk transformer, wavenet"),
+        ({"causal": "single", "shape": (1, 2, 2), "trunk": "unet"}, "for trunk transformer or wavenet"),
         ({"causal": "single", "base": 2}, "whole values"),
         ({"causal": "any", "time": True}, "no time"),
         ({"causal": "any", "positions": "sinusoidal", "width": 10, "heads": 1}, "multiple of 4"),

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 import ardm
 from ardm import ans
-from ardm.codec import coder as codec
-from ardm.codec import frames
+from ardm.codec import decode, encode, model_coder, regions, registry, sampling, walk
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact.model import NAME, fingerprint
@@ -106,8 +105,8 @@ def test_files_of_any_kind(name, height, width, channels, seed):
     x = (smooth if seed % 2 else noise)(channels, height, width, seed=seed)
     made = coder(**MODELS[name])
     content = Content(Kind.IMAGE, x.numpy(), "png")
-    data, report = frames.compress(content, made)
-    assert frames.decompress(data, lambda identity, calls: made) == content
+    data, report = encode.compress(content, made)
+    assert decode.decompress(data, lambda identity, calls: made) == content
     assert len(data) == report.file_bytes <= x.numel() + 40
 
 
@@ -123,7 +122,7 @@ def test_every_backend_writes_the_same_bytes(name, backend):
 def test_however_many_are_coded_together(batch, monkeypatch):
     parts = pictures(9)
     alone = [both_ways(coder(), coder(), part)[0] for part in parts]
-    monkeypatch.setattr(codec, "BATCH", batch)
+    monkeypatch.setattr(model_coder, "BATCH", batch)
     assert both_ways(coder(threads=2), coder(threads=1), *parts) == alone
 
 
@@ -131,7 +130,7 @@ def test_however_many_steps_are_encoded_together(monkeypatch):
     parts = pictures(2)
     whole = both_ways(coder(), coder(), *parts)
     for pixels in (1, 64 * 3):
-        monkeypatch.setattr(codec, "PIXELS", pixels)
+        monkeypatch.setattr(walk, "PIXELS", pixels)
         assert both_ways(coder(), coder(), *parts) == whole
 
 
@@ -187,8 +186,8 @@ def test_a_plane_on_its_own_is_the_leading_channel_and_the_others_equal_it():
     (grey,) = pictures(1, 1)
     assert made.model.lead == 1
     symbols = next(iter(made.encode(jobs(grey))))[0]
-    walker = made._walker((3, 8, 8), 1, (8, 8))
-    sites = np.concatenate([site for _, _, site in walker.steps])
+    walker = made.walker((3, 8, 8), 1, (8, 8))
+    sites = np.concatenate([reveal.site for reveal in walker.order])
     assert sorted(sites) == list(range(64, 128))
     assert symbols.bits > 0
 
@@ -197,18 +196,18 @@ def test_an_alpha_plane_that_is_flat_costs_nearly_nothing():
     kind = (("head", "values"), ("scale", 2.0))
     rgb = liked(kind, 24, 24).numpy()
     made = coder(**dict(kind))
-    alone, report = frames.compress(Content(Kind.IMAGE, rgb, "png"), made)
+    alone, report = encode.compress(Content(Kind.IMAGE, rgb, "png"), made)
     assert not report.stored
     both = Content(Kind.IMAGE, np.concatenate([rgb, np.full((1, 24, 24), 255, np.uint8)]), "png")
-    data, report = frames.compress(both, made)
+    data, report = encode.compress(both, made)
     assert len(data) <= len(alone) + 3
-    assert frames.decompress(data, lambda i, c: made) == both
+    assert decode.decompress(data, lambda i, c: made) == both
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (1, 1, 2), (3, 32, 32), (4, 9, 7), (1, 40, 37), (15, 3, 3)])
 def test_noise_never_grows_by_much(shape):
     x = noise(*shape)
-    data, report = frames.compress(Content(Kind.IMAGE, x.numpy(), "png"), coder(scale=3.0))
+    data, report = encode.compress(Content(Kind.IMAGE, x.numpy(), "png"), coder(scale=3.0))
     assert len(data) <= x.numel() + 20
     assert report.stored
 
@@ -251,7 +250,7 @@ def test_saved_and_loaded(tmp_path):
     again = load_codec(tmp_path)
     assert again.identity == model.identity
     assert again.golden == model.golden
-    made = codec.coder(path, threads=1)
+    made = registry.coder(path, threads=1)
     assert both_ways(made, coder(), *pictures(2)) == both_ways(coder(), made, *pictures(2))
 
 
@@ -264,7 +263,7 @@ def test_one_changed_weight_is_another_model(tmp_path):
     assert other.identity != model.identity
     other.save(tmp_path / NAME)
     with pytest.raises(ArdmError, match="does not give the frequencies") as error:
-        codec.coder(tmp_path, threads=1)
+        registry.coder(tmp_path, threads=1)
     assert "--backend" in str(error.value)
 
 
@@ -272,33 +271,34 @@ def test_a_machine_that_computes_wrongly_is_not_used(monkeypatch):
     """auto falls back to what proves itself; what is named is refused."""
     from ardm.exact import backend as machines
 
-    right = machines.Machine.__call__
+    right = machines.Backend.__call__
 
-    def wrong(self, value, depth, asked):
+    def wrong(self, ask):
         if self.container == "float32":
-            value = value.copy()
-            value[..., 0] = np.where(depth[..., 0] > 0, value[..., 0] ^ 1, 0)
-        return right(self, value, depth, asked)
+            value = ask.value.copy()
+            value[..., 0] = np.where(ask.depth[..., 0] > 0, value[..., 0] ^ 1, 0)
+            ask = replace(ask, value=value)
+        return right(self, ask)
 
     model = exact(head="values")
-    monkeypatch.setattr(machines.Machine, "__call__", wrong)
-    codec._machine.cache_clear()
+    monkeypatch.setattr(machines.Backend, "__call__", wrong)
+    registry._machine.cache_clear()
     try:
-        assert codec.machine(model, "auto", "cpu").container == "float64"
+        assert registry.machine(model, "auto", "cpu").container == "float64"
         with pytest.raises(ArdmError, match="float32 arithmetic on cpu"):
-            codec.machine(model, "float32", "cpu")
-        monkeypatch.setattr(machines.Machine, "__call__", lambda *a: 1 / 0)
+            registry.machine(model, "float32", "cpu")
+        monkeypatch.setattr(machines.Backend, "__call__", lambda *a: 1 / 0)
     finally:
-        codec._machine.cache_clear()
+        registry._machine.cache_clear()
 
 
 def test_unknown_names():
     with pytest.raises(ArdmError, match="no backend 'tpu'"):
-        codec.machine(exact(), "tpu")
+        registry.machine(exact(), "tpu")
     with pytest.raises(ArdmError, match="no device 'abacus'"):
-        codec.machine(exact(), "float32", "abacus")
+        registry.machine(exact(), "float32", "abacus")
     with pytest.raises(ModelMissing, match="no codec model 'nothing'"):
-        codec.coder("nothing")
+        registry.coder("nothing")
 
 
 def test_a_file_finds_its_model(tmp_path):
@@ -327,16 +327,16 @@ def test_a_wrong_model_of_the_same_first_digits_never_passes():
     x = liked(kind, 24, 24)
     data = ardm.compress(x, exact(**dict(kind)))
 
-    class Liar(codec.ModelCoder):
+    class Liar(model_coder.ModelCoder):
         @property
         def identity(self):
             right = super().identity
             return right[:8] + "0" * 56
 
     model = exact(**dict(kind))
-    liar = Liar(model, model.default, codec.machine(model, "float32", "cpu"), 1)
+    liar = Liar(model, model.default, registry.machine(model, "float32", "cpu"), 1)
     with pytest.raises(CodecError, match="damaged"):
-        frames.decompress(data, lambda identity, calls: liar)
+        decode.decompress(data, lambda identity, calls: liar)
 
 
 def test_any_stream_ends():
@@ -374,7 +374,7 @@ def test_text_of_an_alphabet(calls, backend):
 def test_letters_take_the_bits_of_their_values():
     x = line_items("text", 1, 40).numpy()
     letters = np.frombuffer(line_model("text").alphabet, np.uint8)[x][None]
-    plain = codec.coder(replace(line_model("text"), alphabet=b""), None, "float32", "cpu", 1)
+    plain = registry.coder(replace(line_model("text"), alphabet=b""), None, "float32", "cpu", 1)
     (a,), (b,) = (
         next(iter(line_coder("text").encode(jobs(letters)))),
         next(iter(plain.encode(jobs(x[None].astype("u1"))))),
@@ -409,16 +409,16 @@ def test_sounds(name):
     assert made.refuses(content) is None
     for k in range(len(x)):
         both_ways(made, line_coder("sound", None, "float64"), x[k : k + 1])
-    data, _ = frames.compress(content, made)
-    assert frames.decompress(data, lambda identity, calls: made) == content
+    data, _ = encode.compress(content, made)
+    assert decode.decompress(data, lambda identity, calls: made) == content
 
 
 def test_a_sound_without_samples_and_a_text_without_letters():
     none = Content(Kind.AUDIO, np.zeros((2, 1, 0), "<u2"), "wav", rate=8000)
     for made, content in ((line_coder("sound"), none), (line_coder("text"), Content.of_bytes(b""))):
-        data, report = frames.compress(content, made)
+        data, report = encode.compress(content, made)
         assert report.stored
-        assert frames.decompress(data, lambda identity, calls, made=made: made) == content
+        assert decode.decompress(data, lambda identity, calls, made=made: made) == content
 
 
 def test_what_models_of_texts_and_sounds_refuse():
@@ -436,28 +436,28 @@ def test_what_models_of_texts_and_sounds_refuse():
 @pytest.mark.parametrize("kind", ["text", "sound"])
 def test_every_damaged_byte_of_a_text_and_a_sound_is_found(kind):
     made = line_coder("text" if kind == "text" else "both sides")
-    x = codec.sample(made.model, 1, (1, 60 if kind == "text" else 16))[0]
+    x = sampling.sample(made.model, 1, (1, 60 if kind == "text" else 16))[0]
     letters = np.frombuffer(line_model("text").alphabet, np.uint8)
     text = kind == "text" and Content.of_bytes(letters[x].tobytes())
     content = text or Content(Kind.AUDIO, x.astype("<u2"), "wav", rate=8000)
-    data, report = frames.compress(content, made)
+    data, report = encode.compress(content, made)
     assert report.methods["coded"]
     for place in range(len(data)):
         damaged = bytearray(data)
         damaged[place] ^= 1 << place % 8
         with pytest.raises(CodecError):
-            frames.decompress(bytes(damaged), lambda identity, calls: made)
+            decode.decompress(bytes(damaged), lambda identity, calls: made)
     for length in range(0, len(data), 3):
         with pytest.raises(CodecError):
-            frames.decompress(data[:length], lambda identity, calls: made)
+            decode.decompress(data[:length], lambda identity, calls: made)
 
 
 def test_texts_in_batches_and_regions(monkeypatch):
-    monkeypatch.setattr(frames, "CODED_RUN", 6)
+    monkeypatch.setattr(regions, "CODED_RUN", 6)
     made = line_coder("text")
     data = np.frombuffer(line_model("text").alphabet, np.uint8)[line_items("text", 1, 500).numpy()].tobytes()
-    file, report = frames.compress(Content.of_bytes(data), made)
-    assert frames.decompress(file, lambda identity, calls: made).samples.tobytes() == data
+    file, report = encode.compress(Content.of_bytes(data), made)
+    assert decode.decompress(file, lambda identity, calls: made).samples.tobytes() == data
     if not report.stored:
         assert report.regions == 8
 
@@ -466,7 +466,9 @@ def test_texts_in_batches_and_regions(monkeypatch):
 
 
 def levels(has, default):
-    return [codec.calls_of(replace(line_model("text"), orders=_orders(has), default=default), n) for n in range(1, 10)]
+    return [
+        registry.calls_of(replace(line_model("text"), orders=_orders(has), default=default), n) for n in range(1, 10)
+    ]
 
 
 def _orders(calls):
@@ -474,7 +476,7 @@ def _orders(calls):
 
 
 def test_levels_of_a_model_that_has_all_of_them():
-    assert levels([*codec.LEVELS.values(), 5, 200], 5) == list(codec.LEVELS.values())
+    assert levels([*registry.LEVELS.values(), 5, 200], 5) == list(registry.LEVELS.values())
 
 
 @pytest.mark.parametrize(
@@ -498,45 +500,45 @@ def test_levels_of_another_model(has):
 def test_samples_are_the_same_from_every_backend(name, monkeypatch):
     model, size = line_model(name), None if "columns" in str(name) else (1, 9)
     size = (3, 4) if name == "table" else (2, 3) if name == "classic" else size
-    found = [codec.sample(model, 3, size, seed=5)]
+    found = [sampling.sample(model, 3, size, seed=5)]
     for backend in ("float64", "int64", "numpy"):
-        right = codec.coder
+        right = registry.coder
         with monkeypatch.context() as patch:
-            patch.setattr(codec, "coder", lambda m, c, b=backend, right=right: right(m, c, b, "cpu", 1))
-            found.append(codec.sample(model, 3, size, seed=5))
+            patch.setattr(registry, "coder", lambda m, c, b=backend, right=right: right(m, c, b, "cpu", 1))
+            found.append(sampling.sample(model, 3, size, seed=5))
     assert all(np.array_equal(found[0], other) for other in found[1:])
     assert found[0].shape == (3, 1, *size)
-    assert not np.array_equal(found[0], codec.sample(model, 3, size, seed=6))
-    assert np.array_equal(found[0][1:], codec.sample(model, 2, size, seed=6)), "item k is that of seed + k"
+    assert not np.array_equal(found[0], sampling.sample(model, 3, size, seed=6))
+    assert np.array_equal(found[0][1:], sampling.sample(model, 2, size, seed=6)), "item k is that of seed + k"
     assert found[0].max() < model.program.classes
 
 
 def test_samples_have_the_size_of_their_kind(monkeypatch):
-    monkeypatch.setattr(codec, "BATCH", 2)
+    monkeypatch.setattr(model_coder, "BATCH", 2)
     limits = np.array(SCHEMA.columns)
-    rows = codec.sample(line_model("table"), 5)
+    rows = sampling.sample(line_model("table"), 5)
     assert rows.shape == (5, 1, 1, 4)
     assert (rows < limits).all()
-    few = codec.sample(line_model("table"), 5, calls=2)
+    few = sampling.sample(line_model("table"), 5, calls=2)
     assert few.shape == (5, 1, 1, 4), "whatever the period of the order"
     short = replace(line_model("table"), default=2)
-    short = replace(short, golden=fingerprint(short, codec._made(short, "numpy", "cpu")))
-    assert codec.sample(short, 2).shape == (2, 1, 1, 4)
-    assert codec.sample(line_model("classic"), 2).shape == (2, 1, 1, 3)
-    assert codec.sample(line_model("text"), 1).shape == (1, 1, 1, 256)
-    assert codec.sample(exact(**MODELS["grey"]), 3).shape == (3, 1, 32, 32)
+    short = replace(short, golden=fingerprint(short, registry._made(short, "numpy", "cpu")))
+    assert sampling.sample(short, 2).shape == (2, 1, 1, 4)
+    assert sampling.sample(line_model("classic"), 2).shape == (2, 1, 1, 3)
+    assert sampling.sample(line_model("text"), 1).shape == (1, 1, 1, 256)
+    assert sampling.sample(exact(**MODELS["grey"]), 3).shape == (3, 1, 32, 32)
     with pytest.raises(ArdmError, match="5 is none"):
-        codec.sample(line_model("text"), 1, calls=5)
+        sampling.sample(line_model("text"), 1, calls=5)
 
 
 def test_sampling_is_decoding():
     """The stream of what was drawn decodes to it, and drawing is decoding bits that chance has thrown."""
     made = line_coder("text")
-    x = codec.sample(made.model, 2, (1, 30), seed=3)
+    x = sampling.sample(made.model, 2, (1, 30), seed=3)
     letters = np.frombuffer(made.model.alphabet, np.uint8)[x]
     both_ways(made, made, *letters)
     stream = b"\1" + np.random.default_rng(0).bytes(400)
-    walker = made._walker((1, 1, 30), 1, (1, 30))
+    walker = made.walker((1, 1, 30), 1, (1, 30))
     drawn = walker.decode([ans.Decoder(stream)])
     assert drawn.shape == (1, 1, 1, 30)
 
@@ -544,23 +546,23 @@ def test_sampling_is_decoding():
 def test_chance_draws_symbols_as_often_as_their_frequencies_say():
     table = np.array([[1 << 22, 0, 1 << 23, (1 << 22) - 1, 1]])
     n = 20000
-    found = np.bincount(codec.Chance(1).pop(np.repeat(table, n, 0)), minlength=5)
+    found = np.bincount(sampling.Chance(1).pop(np.repeat(table, n, 0)), minlength=5)
     wanted = n * table[0] / 2**24
     assert found[1] == 0
     assert found[4] <= 1
     big = [0, 2, 3]
     assert ((found[big] - wanted[big]) ** 2 / wanted[big]).sum() < 14  # 0.1 % with 2 degrees of freedom
-    assert codec.Chance(0).pop(np.array([[0, 1 << 24, 0]] * 5)).tolist() == [1] * 5
-    assert np.array_equal(codec.Chance(7).pop(table), codec.Chance(7).pop(table))
-    assert codec.Chance(3).pop(np.repeat(table, 8, 0)).tolist() == [0, 0, 3, 2, 0, 2, 2, 0]
+    assert sampling.Chance(0).pop(np.array([[0, 1 << 24, 0]] * 5)).tolist() == [1] * 5
+    assert np.array_equal(sampling.Chance(7).pop(table), sampling.Chance(7).pop(table))
+    assert sampling.Chance(3).pop(np.repeat(table, 8, 0)).tolist() == [0, 0, 3, 2, 0, 2, 2, 0]
 
 
 def test_samples_are_distributed_as_the_model_says():
     """All values of a table of two columns, by the arbiter's own frequencies, against many draws."""
     model = line_model("table")
-    made = codec.coder(model, None, "numpy")
-    n, drawn = 1500, codec.sample(model, 1500, seed=11)[:, 0, 0]
-    walker = made._walker((1, 1, 4), 1, (1, 4))
+    made = registry.coder(model, None, "numpy")
+    n, drawn = 1500, sampling.sample(model, 1500, seed=11)[:, 0, 0]
+    walker = made.walker((1, 1, 4), 1, (1, 4))
     every = np.array([[a, b, c, 0] for a in range(2) for b in range(5) for c in range(3)])
     pieces = walker.encode(every[:, None, None])
     p = np.array([np.prod(width / 2**24) for _, width in pieces])

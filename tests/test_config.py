@@ -1,14 +1,19 @@
 """Recipes: typed, checked, overridden; every shipped one is valid."""
 
+import dataclasses
 import json
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 
+from ardm.digits import Digits
 from ardm.errors import ArdmError
-from ardm.models.build import PRESETS, ModelConfig, build, preset
-from ardm.settings import from_values
+from ardm.models.build import BODIES, SHARED, build, outline
+from ardm.models.config import PRESETS, ModelConfig, preset
+from ardm.settings import NAMED, from_values
 from ardm.train.recipe import Recipe, load_recipe, shipped
 
 
@@ -41,14 +46,15 @@ def test_presets_are_settings_that_can_be_overridden():
         ("steps=3", r"unknown setting steps; did you mean 'train\.steps'\?"),
         ("stpes=3", r"unknown setting stpes; did you mean 'train\.steps'\?"),
         ("model.steps=3", r"unknown setting model\.steps; did you mean 'train\.steps'\?"),
-        ("train.widht=3", r"unknown setting train\.widht; did you mean 'model\.width'\?"),
+        ("train.widht=3", r"unknown setting train\.widht; did you mean 'model\.width'\?"),  # codespell:ignore widht
         ("batch.size=3", r"unknown setting batch; did you mean 'train\.batch'\?"),
         ("labels=3", r"did you mean 'model\.labels' or 'data\.labels'\?"),
         ("train.preset=tiny", r"did you mean 'model\.preset'\?"),
         ("train.accumulate=0", r"train\.accumulate must be at least 1"),
         ("train.label_dropout=1", r"train\.label_dropout must lie in \[0, 1\)"),
-        ("modle.width=3", "unknown setting modle; did you mean 'model'"),
-        ("model.preset=locla", "did you mean 'local'"),
+        ("modle.width=3", "unknown setting modle; did you mean 'model'"),  # codespell:ignore modle
+        ("model.preset=locla", "did you mean 'local'"),  # codespell:ignore locla
+        ("model.preset=[local]", "unknown model.preset"),
         ("train.batch=many", r"train\.batch must be of type int; got 'many'"),
         ("train.batch=true", r"train\.batch must be of type int; got True"),
         ("train.batch=0", r"train\.batch must be at least 1"),
@@ -89,7 +95,6 @@ def test_a_file_that_is_no_recipe_is_refused(text):
 
 
 def test_building_is_seeded_and_leaves_the_global_generator_alone():
-    import torch
 
     before = torch.random.get_rng_state()
     config = preset("local-tiny", shape=(1, 8, 8))
@@ -102,13 +107,13 @@ def test_building_is_seeded_and_leaves_the_global_generator_alone():
 
 def test_the_paper_size_is_the_papers():
     """124 M parameters by the reference's count: 32 + 33 blocks of 256 channels and one attention block."""
-    import torch
 
     with torch.device("meta"):
-        from ardm.models.build import ImageBody, _head
+        from ardm.models.build import head_of
+        from ardm.models.images import PaperUNetBody
 
         config = preset("paper")
-        number = sum(p.numel() for m in (ImageBody(config), _head(config)) for p in m.parameters())
+        number = sum(p.numel() for m in (PaperUNetBody(config), head_of(config)) for p in m.parameters())
     assert number == pytest.approx(123.9e6, rel=1e-3)
 
 
@@ -131,7 +136,99 @@ def test_impossible_models_are_refused(change, words):
         build(ModelConfig(**change))
 
 
+SOME = {
+    "levels": 2, "growth": 2, "attention": "all", "dropout": 0.1, "radius": 2, "rings": 1, "embedding": 3, "labels": 2,
+    "vector": 3, "time": True, "rounded": False, "heads": 2, "hidden": 5, "positions": "learned", "style": "classic",
+    "cycle": 2, "kernel": 5, "direct": True, "columns": (4,) * 8, "causal": "single", "reach": (4, 0), "hashes": (20,),
+    "bits": 6, "row": 4,
+}  # fmt: skip
+"""A value of each setting that is not its default."""
+BASE = {"width": 8, "blocks": 1, "classes": 4, "head": "values"}
+
+
+def test_every_setting_is_read_by_a_trunk():
+    names = {f.name for f in dataclasses.fields(ModelConfig)}
+    assert set(SOME) == names - set(SHARED)
+    assert set(SOME) == set().union(*(kind.reads for kind in BODIES.values()))
+
+
+@pytest.mark.parametrize("trunk", BODIES)
+def test_a_trunk_refuses_the_settings_of_others(trunk):
+    kind = BODIES[trunk]
+    shape = (1, 2, 4) if kind.axes == 3 else (8,)
+    base = ModelConfig(shape=shape, trunk=trunk, **{**BASE, "head": kind.heads[0]})
+    build(base)
+    for name, value in SOME.items():
+        changed = dataclasses.replace(base, **{name: value})
+        if name in kind.reads:
+            build(changed)
+            continue
+        for make in (build, outline):
+            with pytest.raises(
+                ArdmError, match=f"trunk {trunk} has no setting {name} .*; it has .*{kind.reads[-1]}.*is for"
+            ):
+                make(changed)
+
+
+@pytest.mark.parametrize("trunk", BODIES)
+def test_a_trunk_declares_all_that_it_reads(trunk):
+    """Making and calling a body looks up no setting that its kind does not name."""
+    seen, kind = set(), BODIES[trunk]
+
+    class Spied(ModelConfig):
+        def __getattribute__(self, name):
+            seen.add(name)
+            return super().__getattribute__(name)
+
+    shape = (1, 2, 4) if kind.axes == 3 else (8,)
+    own = {name: SOME[name] for name in kind.reads if name in ("labels", "reach", "hashes")}
+    for order in kind.causal:
+        body = kind.body(Spied(shape=shape, trunk=trunk, **BASE, causal=order, **own))
+        state = body.digits.blank(2, shape) if hasattr(body, "digits") else Digits(4, 4).blank(2, shape)
+        label = torch.tensor([0, 1]) if own.get("labels") else None
+        body(state, label)(torch.tensor([0]), torch.tensor([0]))
+    free = {"causal", "columns"}  # asked of every trunk: whether a single order, whether a table
+    assert (seen & set(SOME)) - free <= set(kind.reads)
+
+
+def test_settings_that_a_trunk_does_not_read_may_have_their_defaults():
+    """A saved configuration holds every setting."""
+    config = ModelConfig(shape=(5,), trunk="transformer", **BASE)
+    assert build(from_values(ModelConfig, dataclasses.asdict(config), "model.")).body.config == config
+
+
 def test_model_settings_from_a_newer_version_are_named():
     with pytest.raises(ArdmError, match=r"unknown setting model\.depthwise"):
         from_values(ModelConfig, {"depthwise": True}, "model.")
     assert set(PRESETS) >= {"tiny", "small", "medium", "paper", "local"}
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+    names: tuple[str, ...] = ()
+    header: bool | None = None
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner, metadata={NAMED: {"kind": {"fast": {"rate": 2}}}})
+    count: int = 1
+
+
+def test_settings_make_any_dataclass():
+    assert from_values(Outer, {"inner": None}) == Outer()
+    assert from_values(Outer, {"inner": {"rate": "1e-3", "names": 27}, "count": 3}) == Outer(Inner(1e-3, ("27",)), 3)
+    assert from_values(Outer, {"inner": {"kind": "fast", "header": True}}) == Outer(Inner(2.0, (), True))
+    assert from_values(Outer, {"inner": {"rate": 1, "kind": "fast"}}).inner.rate == 1.0, "a name yields to settings"
+    for values, words in (
+        ({"iner": {}}, "unknown setting iner; did you mean 'inner'"),
+        ({"rate": 1}, r"unknown setting rate; did you mean 'inner\.rate'"),
+        ({"inner": {"cout": 1}}, r"unknown setting inner\.cout; there are rate, names, header"),
+        ({"inner": {"kind": "fats"}}, r"unknown inner\.kind 'fats'; did you mean 'fast'"),
+        ({"inner": 3}, "inner must hold settings, not 3"),
+        ([], r"a configuration must hold settings, not \[\]"),
+        ({"count": 1.5}, "count must be of type int; got 1.5"),
+    ):
+        with pytest.raises(ArdmError, match=words):
+            from_values(Outer, values)

@@ -8,29 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ardm.codec import container
-from ardm.codec.container import (
+from ardm.codec import index
+from ardm.codec.binary import Reader, crc8, deflate, inflate, varint
+from ardm.codec.header import MAGIC, MODEL_SITES, SPANS, Form, Header, foreign, read_form, read_header
+from ardm.codec.index import (
     LEAST_PIECE,
-    MAGIC,
-    MODEL_SITES,
-    SPANS,
-    Form,
-    Header,
-    Reader,
-    crc8,
-    deflate,
-    foreign,
-    inflate,
     name_fault,
     pack_about,
     pack_directory,
     pack_lengths,
     read_about,
     read_directory,
-    read_form,
-    read_header,
     read_lengths,
-    varint,
 )
 from ardm.content import ORIGINS, Content, Kind, misfit
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
@@ -263,7 +252,7 @@ COUNTED = HEAD + b"\x80\x02"
         (checked(HEAD + b"\x41\x13\x05\x05"), Unsupported, "flags 0x41"),
         (checked(HEAD + b"\x88\x01"), Unsupported, "flags 0x88"),
         (checked(HEAD + b"\x01\x93\x05\x05"), Unsupported, r"format \(9\)"),
-        (HEAD + b"\x01\x13\x05\x05\x00", CodecError, "checksum does not agree"),
+        (HEAD + b"\x01\x13\x05\x05\x00", CodecError, "checksum does not match"),
         (checked(HEAD + b"\x01\x10\x05\x05"), CodecError, "channels; got 0"),
         (checked(HEAD + b"\x01\x13\x00\x05"), CodecError, "at least one pixel"),
         (checked(HEAD + b"\x00\x02\x05"), CodecError, r"bytes are samples \(1, 1, L\)"),
@@ -336,7 +325,7 @@ def test_lengths(lengths, more):
 
 
 def test_many_lengths_take_no_more_room_than_they_need(monkeypatch):
-    monkeypatch.setattr(container, "_ROWS", 16)
+    monkeypatch.setattr(index, "_ROWS", 16)
     lengths = np.random.default_rng(0).integers(5, 4000, 999).tolist()
     data = pack_lengths(lengths)
     file = Reader.open(data + bytes(sum(lengths)))
@@ -392,12 +381,12 @@ def test_about_blocks_that_make_no_sense(data):
 def test_about_blocks_are_bounded(monkeypatch):
     assert pack_about({}) == b""
     data = pack_about({"icc": bytes(2000)})
-    monkeypatch.setattr(container, "MAX_ABOUT", 1000)
+    monkeypatch.setattr(index, "MAX_ABOUT", 1000)
     with pytest.raises(CodecError, match="more than 1000"):
         read_about(Reader.open(data))
     with pytest.raises(ArdmError, match="limit is 1000"):
         pack_about({"icc": bytes(2000)})
-    monkeypatch.setattr(container, "MAX_DIRECTORY", 1000)
+    monkeypatch.setattr(index, "MAX_DIRECTORY", 1000)
     with pytest.raises(ArdmError, match="several archives"):
         pack_directory(["a" * 2000], None)
 

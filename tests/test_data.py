@@ -23,8 +23,8 @@ from PIL import Image
 from ardm import data
 from ardm.data import Dataset, arrays, augment, batches, cifar10, fashion_mnist, images, load, mnist
 from ardm.data import cifar as cifar_module
-from ardm.data import idx as idx_module
-from ardm.data.base import SHARES, place
+from ardm.data import mnists as idx_module
+from ardm.data.folders import SHARES, fraction
 from ardm.errors import ArdmError
 from ardm.train.recipe import DataConfig
 
@@ -121,11 +121,11 @@ def test_cifar10_rows_then_columns(tmp_path):
 def test_cifar10_checks_size_and_md5(cifar, monkeypatch):
     with pytest.raises(ArdmError, match=r"data_batch_1\.bin has 12292 bytes, expected 30730000"):
         cifar10(cifar, "train")
-    monkeypatch.setattr(cifar_module, "_CIFAR_BYTES", 4 * 3073)
+    monkeypatch.setattr(cifar_module, "_BYTES", 4 * 3073)
     with pytest.raises(ArdmError, match=r"test_batch\.bin is not the published file: MD5 .*803d5f7f"):
         cifar10(cifar, "test")
     content = (cifar / "cifar-10-batches-bin" / "test_batch.bin").read_bytes()
-    monkeypatch.setitem(cifar_module._CIFAR_MD5, "test_batch.bin", hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(cifar_module._MD5, "test_batch.bin", hashlib.md5(content).hexdigest())
     assert len(cifar10(cifar, "test")) == 4
 
 
@@ -215,7 +215,7 @@ def test_cifar10_refuses_links_in_the_archive(tmp_path, kind):
 
 def test_cifar10_refuses_swollen_members(tmp_path, monkeypatch):
     tarball(tmp_path / "cifar-10-binary.tar.gz", {"cifar-10-batches-bin/data_batch_1.bin": bytes(200)})
-    monkeypatch.setattr(cifar_module, "_CIFAR_BYTES", 199)
+    monkeypatch.setattr(cifar_module, "_BYTES", 199)
     with pytest.raises(ArdmError, match="at most 199 bytes"):
         cifar10(tmp_path, "train", verify=False)
 
@@ -525,7 +525,7 @@ def test_images_missing(tmp_path):
 
 
 def split_of(key: str) -> str:
-    return next(split for split, (low, high) in SHARES.items() if low <= place(key) < high)
+    return next(split for split, (low, high) in SHARES.items() if low <= fraction(key) < high)
 
 
 def test_splits_of_images_are_disjoint_complete_and_stay(tmp_path):
@@ -548,8 +548,8 @@ def test_shares_and_pinned_places():
     assert abs(counts["valid"] - 200) < 60
     assert abs(counts["test"] - 200) < 60
     expected = int.from_bytes(hashlib.sha256(b"a/b.png").digest()[:6], "big") / 2**48
-    assert place("a/b.png") == expected
-    assert place("cafe\u0301.png") == place("caf\u00e9.png"), "one name on every file system"
+    assert fraction("a/b.png") == expected
+    assert fraction("cafe\u0301.png") == fraction("caf\u00e9.png"), "one name on every file system"
 
 
 # -------------------------------------------------------------------------------------------------------------- .npy
@@ -674,7 +674,7 @@ def test_load_suggests_the_nearest(tmp_path):
     with pytest.raises(ArdmError, match="unknown data set: 'cifar-10'; did you mean 'cifar10'"):
         load("cifar-10", tmp_path, "train")
     with pytest.raises(ArdmError, match="unknown option of 'images': 'chanels'; did you mean 'channels'"):
-        load("images", tmp_path, chanels=3)
+        load("images", tmp_path, chanels=3)  # codespell:ignore chanels
     with pytest.raises(ArdmError, match="unknown option of 'images': 'download'"):
         load("images", tmp_path, download=True)
 

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ardm import data
-from ardm.data import bits, chars, drawings, idx, speech
-from ardm.data.base import place, smallest
-from ardm.data.sounds import windows
+from ardm.data import binary, drawings, mnists, registry, speech, texts
+from ardm.data.audio import windows
+from ardm.data.dataset import smallest
+from ardm.data.folders import fraction
 from ardm.errors import ArdmError
 from ardm.schema import MAX_CATEGORIES, Schema, learn
 from ardm.train.recipe import DataConfig
@@ -117,8 +118,8 @@ def test_text_names_what_is_not_in_the_alphabet(tmp_path):
 def small_text8(monkeypatch):
     """A text8 of 2,000 characters, and that its MD5 is the published one."""
     raw = letters(2000)
-    monkeypatch.setattr(chars, "_BYTES", 2000)
-    monkeypatch.setitem(chars._MD5, "text8", hashlib.md5(raw).hexdigest())
+    monkeypatch.setattr(texts, "_BYTES", 2000)
+    monkeypatch.setitem(texts._MD5, "text8", hashlib.md5(raw).hexdigest())
     return raw
 
 
@@ -196,7 +197,7 @@ def test_bits_in_the_ways_they_are_written(tmp_path, end, trailing):
     values = np.random.default_rng(0).integers(0, 2, (9, 7))
     text = bit_text(values, ",", end)
     (tmp_path / "x").write_bytes(text if trailing else text.rstrip(b",\r\n"))
-    assert (bits.read_bits(tmp_path / "x", ",") == values).all()
+    assert (binary.read_bits(tmp_path / "x", ",") == values).all()
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,7 @@ def test_bits_in_the_ways_they_are_written(tmp_path, end, trailing):
 def test_bits_names_the_line(tmp_path, text, says):
     (tmp_path / "x").write_bytes(text)
     with pytest.raises(ArdmError, match=says):
-        bits.read_bits(tmp_path / "x", ",")
+        binary.read_bits(tmp_path / "x", ",")
 
 
 def test_density_reads_the_published_layout(tmp_path, monkeypatch):
@@ -238,7 +239,7 @@ def test_density_reads_the_published_layout(tmp_path, monkeypatch):
         data.load("density", tmp_path, "test", set="nltcs", verify=False, pixels=(1, 4, 5))
     with pytest.raises(ArdmError, match=r"has 5 rows, expected 2157; set data\.verify=false"):
         data.load("density", tmp_path, "valid", set="nltcs")
-    monkeypatch.setitem(bits._SETS, "nltcs", (15, 4, 5, 6))
+    monkeypatch.setitem(binary._SETS, "nltcs", (15, 4, 5, 6))
     with pytest.raises(ArdmError, match="line 1 has 16 values, expected 15"):
         data.load("density", tmp_path, "valid", set="nltcs")
     with pytest.raises(ArdmError, match="unknown density-estimation set: 'nltc'; did you mean 'nltcs'"):
@@ -271,10 +272,10 @@ def test_binarized_mnist(tmp_path, monkeypatch):
     assert (got.shape, got.classes, got.name) == ((1, 28, 28), 2, "binarized_mnist/test")
     with pytest.raises(ArdmError, match="has 12 rows, expected 10000"):
         data.load("binarized_mnist", tmp_path, "test")
-    monkeypatch.setitem(idx._AMAT_ROWS, "test", 12)
+    monkeypatch.setitem(mnists._AMAT_ROWS, "test", 12)
     with pytest.raises(ArdmError, match="not the published file"):
         data.load("binarized_mnist", tmp_path, "test")
-    monkeypatch.setitem(idx._AMAT_MD5, "test", hashlib.md5(rows[:10].astype(np.uint8).tobytes()).hexdigest())
+    monkeypatch.setitem(mnists._AMAT_MD5, "test", hashlib.md5(rows[:10].astype(np.uint8).tobytes()).hexdigest())
     assert len(data.load("binarized_mnist", tmp_path, "test")) == 12
     with pytest.raises(ArdmError, match=r"no binarized_mnist_train\.amat in"):
         data.load("binarized_mnist", tmp_path, "fit")
@@ -312,7 +313,7 @@ def test_a_threshold_and_a_fixed_sample(grey):
     same(whole.items, torch.cat(parts))
     assert data.load("fashion_mnist", grey, "test", verify=False, binarize="threshold").classes == 2
     with pytest.raises(ArdmError, match="unknown binarisation: 'treshold'; did you mean 'threshold'"):
-        data.load("mnist", grey, "fit", verify=False, binarize="treshold")
+        data.load("mnist", grey, "fit", verify=False, binarize="treshold")  # codespell:ignore treshold
 
 
 def test_binarize_draws_with_the_intensity_as_probability():
@@ -469,8 +470,8 @@ def test_sounds_are_split_by_path(tmp_path):
     for n in range(60):
         write_wav(tmp_path / f"{n}.wav", np.full(8, n, "<i2"))
     parts = {split: data.load("sounds", tmp_path, split, length=8) for split in ("train", "test")}
-    assert {int(x[0]) - 32768 for x in parts["train"].items} == {n for n in range(60) if place(f"{n}.wav") < 0.9}
-    assert {int(x[0]) - 32768 for x in parts["test"].items} == {n for n in range(60) if place(f"{n}.wav") >= 0.95}
+    assert {int(x[0]) - 32768 for x in parts["train"].items} == {n for n in range(60) if fraction(f"{n}.wav") < 0.9}
+    assert {int(x[0]) - 32768 for x in parts["test"].items} == {n for n in range(60) if fraction(f"{n}.wav") >= 0.95}
     same(data.load("sounds", tmp_path, "fit", length=8).items, parts["train"].items)
     assert len(data.load("sounds", tmp_path, "train", length=4)) == 5 * len(parts["train"]), "overlapping by default"
 
@@ -496,7 +497,7 @@ def test_flac(tmp_path, monkeypatch):
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(tmp_path / "a.flac", clip(300), 8000, subtype="PCM_16")
     assert (data.clips("sounds", tmp_path).clips[0].numpy() - 32768 == clip(300)).all()
-    monkeypatch.setattr("ardm.codec.flacstream.library", lambda: None)
+    monkeypatch.setattr("ardm.codec.flac_stream.library", lambda: None)
     assert (data.clips("sounds", tmp_path).clips[0].numpy() - 32768 == clip(300)).all()
 
 
@@ -834,16 +835,16 @@ def test_only_training_is_binarised_anew(grey):
 def test_every_option_of_a_recipe_is_of_some_reader():
     from inspect import signature
 
-    taken = {name for reader in data._READERS.values() for name in signature(reader).parameters}
-    assert set(data.OPTIONS) <= taken
-    assert set(data.OPTIONS) <= set(DataConfig.__dataclass_fields__)
+    taken = {name for reader in registry.READERS.values() for name in signature(reader).parameters}
+    assert set(registry.UNSET) <= taken
+    assert set(registry.UNSET) <= set(DataConfig.__dataclass_fields__)
     plain = {"name", "folder", "train", "valid", "download", "flip", "rotate", "labels"}
-    assert set(DataConfig.__dataclass_fields__) - plain == set(data.OPTIONS)
+    assert set(DataConfig.__dataclass_fields__) - plain == set(registry.UNSET)
 
 
 def test_errors_name_settings_that_the_command_line_has_too():
     """Not a keyword of Python alone: over the source of every reader."""
-    for path in sorted((Path(data.__file__).parent / "datasets").glob("*.py")):
+    for path in sorted(Path(data.__file__).parent.glob("*.py")):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             for keyword, setting in (("download=True", "data.download=true"), ("verify=False", "data.verify=false")):
                 told = line.lstrip().startswith(('f"', "raise", "get =")) and keyword in line

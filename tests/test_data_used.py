@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from ardm import data
 from ardm.cli import generate as cli_generate
 from ardm.cli.app import app
-from ardm.codec.tables import bare, pieces
+from ardm.codec.table_layout import bare, pieces
 from ardm.schema import Schema, learn
 
 

@@ -15,12 +15,11 @@ from torch.nn import functional as F
 from ardm.ans import EXP
 from ardm.errors import ArdmError
 from ardm.exact.ask import AskedSites
-from ardm.exact.backend import Machine
-from ardm.exact.operations import bound, inputs
-from ardm.exact.operations import given as begins
+from ardm.exact.backend import Backend
+from ardm.exact.certificate import input_bounds, operation_bound
 from ardm.exact.program import Op, Program
-from ardm.exact.reference import Arbiter
-from exactly import Bench, ends, same, table_of, within
+from ardm.exact.reference import Reference, inputs
+from exactly import Bench, ask, ends, same, table_of, within
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -235,33 +234,14 @@ def test_attention_is_attention():
 
 
 def test_attention_is_done_in_pieces(monkeypatch):
-    from ardm.exact import machine_layers
+    from ardm.exact.kernels.kernel import ROOM
 
-    monkeypatch.setitem(machine_layers.ROOM, "cpu", 100)
+    monkeypatch.setitem(ROOM, "cpu", 100)
     bench = Bench("attention", [ends(4, 99)] * 3, size=(5, 6), heads=2, by=4, bits=16, rise=2)
     bench(bench.values(np.random.default_rng(0), 3, 5, 6))
     tensors = {"weight": np.random.default_rng(1).integers(-9, 9, (36, 5)), "bias": [0] * 5, "shift": [0] * 5}
     conv = Bench("conv", [ends(4, 99)], tensors, tall=3, wide=3, step=1, top=1, left=1)
     conv(conv.values(np.random.default_rng(0), 3, 5, 6))
-
-
-@settings(max_examples=20, deadline=None)
-@given(SEEDS, st.sampled_from([1, 2]), st.integers(1, 2), st.sampled_from([7, 14]), st.sampled_from([8, 14, 30]))
-def test_rotary_by_the_page(seed, heads, half, bits, by):
-    rng = np.random.default_rng(seed)
-    W = 5
-    angle = rng.uniform(0, 7, (half, W))
-    cos, sin = np.rint(np.cos(angle) * 2**by), np.rint(np.sin(angle) * 2**by)
-    bench = Bench(
-        "rotary", [ends(2 * heads * half, 1 << bits)], {"cos": cos, "sin": sin}, size=(1, W), heads=heads, by=by
-    )
-    (x,) = bench.values(rng, 2, 1, W)
-    found = bench([x])
-    for b, h, e, i in itertools.product((0, 1), range(heads), range(half), range(W)):
-        a, c = (int(x[b, (h * 2 + side) * half + e, 0, i]) for side in (0, 1))
-        co, si = int(cos[e, i]), int(sin[e, i])
-        assert found[b, h * 2 * half + e, 0, i] == floor(a * co - c * si + 2**by // 2, 2**by)
-        assert found[b, (h * 2 + 1) * half + e, 0, i] == floor(a * si + c * co + 2**by // 2, 2**by)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -289,10 +269,6 @@ def test_tables_of_rows(seed, bits):
     found = bench([x])
     for b, c, y, z in np.ndindex(x.shape):
         assert found[b, c * 3 : c * 3 + 3, y, z].tolist() == table[clip(int(x[b, c, y, z]), 0, 6)].tolist()
-    where = rng.integers(-(1 << bits), 1 << bits, (2, 6))
-    bench = Bench("position", [ends(2, 1 << bits)], {"table": where}, size=(2, 3))
-    (x,) = bench.values(rng, 2, 2, 3)
-    assert (bench([x]) == x + where.reshape(2, 2, 3)).all()
     bench = Bench("count", [ends(2, 1)], {"table": table}, size=(2, 3))
     (x,) = bench.values(rng, 4, 2, 3)
     found = bench([x])
@@ -308,7 +284,6 @@ def test_tables_of_rows(seed, bits):
 def test_what_a_table_adds_is_held_wide_enough():
     low = np.array([-(1 << 24)])
     x = np.full((1, 1, 1, 1), low)
-    assert Bench("position", [(low, low)], {"table": [[(1 << 25) - 1]]}, size=(1, 1))([x]).item() == (1 << 24) - 1
     sites = AskedSites(*[np.zeros(1, dtype=np.int64)] * 4)
     bench = Bench("channel", [(low, low)], {"table": [[(1 << 25) - 1]]}, rows=True, C=1)
     assert bench([x[:, :, 0, 0]], sites).item() == (1 << 24) - 1
@@ -370,13 +345,11 @@ ATTENTION = {"heads": 1, "by": 0, "bits": 16, "rise": 0}
         ("attention", [ends(1, 9)] * 3, {}, {**ATTENTION, "bits": 4, "size": (5, 5)}, "too few bits"),
         ("attention", [ends(2, 9), ends(3, 9), ends(2, 9)], {}, {**ATTENTION, "size": (2, 2)}, "unequal size"),
         ("attention", [ends(1, 9)] * 3, {}, ATTENTION, "items of one size"),
-        ("rotary", [ends(2, 9)], {"cos": [[1]], "sin": [[1]]}, {"heads": 1, "by": 3, "size": (1, 2)}, "one angle"),
-        ("position", [ends(1, 9)], {"table": [[1, 2]]}, {"size": (1, 3)}, "one entry"),
         ("channel", [ends(1, 9)], {"table": [[1], [2]]}, {}, "takes rows"),
         ("known", [ends(2, 256), (np.zeros(2), np.ones(2))], {}, {}, "two maps"),
         ("embed", [ends(1, 9)], {"table": [1, 2]}, {}, "no table"),
         ("pool", [ends(1, 1 << 52)], {}, {}, "exact range"),
-        ("centre", [ends(6, 1)], {"weight": [1]}, {"prior": 1, "fraction": 0}, "knowledge"),
+        ("centre", [ends(6, 1)], {"weight": [1]}, {"prior": 1, "fraction": 0}, "depths"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(name, ranges, tensors, more, message):
@@ -393,7 +366,7 @@ class Chain:
     def __init__(self, rng, C, K, base, size):
         self.rng, self.tensors, self.ops = rng, {}, []
         self.program = Program((), self.tensors, C, K, base, size)
-        self.bounds = begins(self.program)
+        self.bounds = input_bounds(self.program)
         self.maps = ["value", "depth"]
 
     def add(self, name, inputs_, tensors=None, **integers):
@@ -401,7 +374,7 @@ class Chain:
         roles = {role: f"{out}.{role}" for role in tensors or {}}
         self.tensors |= {roles[role]: np.asarray(t, dtype=np.int64) for role, t in (tensors or {}).items()}
         op = Op(name, out, tuple(inputs_), integers, roles)
-        self.bounds[out] = bound(self.program, op, self.bounds)
+        self.bounds[out] = operation_bound(self.program, op, self.bounds)
         self.ops.append(op)
         return out
 
@@ -409,11 +382,8 @@ class Chain:
         """One more map."""
         rng = self.rng
         a = self.maps[rng.integers(len(self.maps))]
-        P, n = self.bounds[a].planes, math.prod(self.program.size)
-        size = int(self.bounds[a].size.max())
-        kind = rng.choice(
-            ["conv", "norm", "attention", "gate", "table", "pool", "rotary", "position", "shift", "concat"]
-        )
+        P = self.bounds[a].planes
+        kind = rng.choice(["conv", "norm", "attention", "gate", "table", "pool", "shift", "concat"])
         limits = {"lo": -(1 << int(rng.integers(3, 14))), "hi": 1 << int(rng.integers(3, 14))}
         if kind == "conv":
             tall, wide, half = (int(x) for x in rng.integers(1, 4, 3))
@@ -438,11 +408,6 @@ class Chain:
             made = self.add("gate", [a, a], by=int(rng.integers(0, 12)), **limits)
         elif kind == "table":
             made = self.add("table", [a], {"table": rng.integers(-300, 300, 64)}, low=-32)
-        elif kind == "rotary":
-            tensors = {"cos": rng.integers(-256, 257, (P // 2, n)), "sin": rng.integers(-256, 257, (P // 2, n))}
-            made = self.add("rotary", [a], tensors, heads=1, by=8, **limits)
-        elif kind == "position":
-            made = self.add("position", [a], {"table": rng.integers(-size, size + 1, (P, n))})
         elif kind == "shift":
             made = self.add("shift", [a], by=int(rng.integers(0, 9)), **limits)
         elif kind == "pool":
@@ -482,7 +447,7 @@ def test_random_programs_are_the_same_in_every_container(seed, sizes, length):
     value = rng.integers(0, K, depth.shape) // unit * unit
     sites = AskedSites(*np.nonzero(depth < S))
     every = same(program, value, depth, sites)
-    one = Machine(program)(value[1:2], depth[1:2], AskedSites(*np.nonzero(depth[1:2] < S)))
+    one = ask(Backend(program), value[1:2], depth[1:2], AskedSites(*np.nonzero(depth[1:2] < S)))
     for alone, among in zip(table_of(one), every, strict=True):
         assert (alone == among[sites.batch_index == 1]).all()
-    Arbiter(Program.parse(program.plain(), program.tensors))
+    Reference(Program.parse(program.plain(), program.tensors))

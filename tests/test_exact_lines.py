@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from ardm.errors import ArdmError
 from ardm.exact.ask import AskedSites
-from ardm.exact.backend import Machine
+from ardm.exact.backend import Backend
 from ardm.exact.frequencies import IMPOSSIBLE
-from ardm.exact.lines import MODULUS, SPREAD, STEP
+from ardm.exact.operations.heads import frequencies
+from ardm.exact.operations.sequences import MODULUS, SPREAD, STEP
 from ardm.exact.program import Op, Program
-from ardm.exact.reference import Arbiter, rows
-from exactly import Bench, asked, ends, same, table_of
+from ardm.exact.reference import Reference
+from exactly import Bench, ask, ends, random_sites, same, table_of
 
 SEEDS = st.integers(0, 2**32 - 1)
 NONE = AskedSites(*[np.zeros(0, dtype=np.int64)] * 4)
@@ -50,7 +51,7 @@ def test_line_by_the_page(seed, wide, P, H, W, bits):
     rng = np.random.default_rng(seed)
     bench = Bench("line", [(np.full(P, 1), np.full(P, 1 << bits))], wide=wide)
     (x,) = bench.values(rng, 2, H, W)
-    sites = asked(rng, (2, 2, H, W), 9)
+    sites = random_sites(rng, (2, 2, H, W), 9)
     found = bench([x], sites).reshape(9, P, wide)
     whole = np.concatenate([x, np.zeros((2, P, H, wide), dtype=np.int64)], axis=3)
     assert (found == whole[sites.batch_index, :, sites.y, :wide]).all()
@@ -136,7 +137,7 @@ def test_segment_by_the_page(seed, columns, most, bits):
     wide, P, W = most + int(rng.integers(0, 3)), int(size.sum()), columns + 2
     bench = Bench("segment", [ends(P, 1 << bits)], {"first": first, "size": size}, rows=True, wide=wide)
     (x,) = bench.values(rng, 20)
-    sites = asked(rng, (1, 2, 3, W), 20)
+    sites = random_sites(rng, (1, 2, 3, W), 20)
     found = bench([x], sites)
     for row, z in zip(range(20), sites.x, strict=True):
         c = min(z, columns - 1)
@@ -183,7 +184,7 @@ def head(K=4, name="values", base=None):
 def widths_of(logits):
     program = head(len(logits[0]))
     state = np.zeros(len(logits), dtype=np.int64)
-    return rows(program, program.ops[0], [np.array(logits)], state, state).table(0, state)
+    return frequencies(program, program.ops[0], [np.array(logits)], state, state).table(0, state)
 
 
 def test_an_impossible_logit_has_no_frequency():
@@ -211,7 +212,7 @@ def test_only_values_of_one_digit_know_what_cannot_be():
         program = head(4, name, base)
         state = np.zeros(1, dtype=np.int64)
         o = np.array([[0, IMPOSSIBLE, IMPOSSIBLE, IMPOSSIBLE]])
-        assert rows(program, program.ops[0], [o], state, state).table(0, state).min() >= 1
+        assert frequencies(program, program.ops[0], [o], state, state).table(0, state).min() >= 1
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -243,9 +244,9 @@ SYMBOLS = [(np.zeros(3), np.full(3, 255))]
         ("hash", [(np.zeros(1), np.full(1, 1 << 17))], {"contexts": [[0]]}, {"bits": 3, "rows": True}, "takes symbols"),
         ("hash", [ends(1, 1)], {"contexts": [[0]]}, {"bits": 3, "rows": True}, "takes symbols"),
         ("segment", [ends(3, 9)], {"first": [0], "size": [2]}, {"wide": 2}, "takes rows"),
-        ("segment", [ends(3, 9)], {"first": [0], "size": [3]}, {"wide": 2, "rows": True}, "that are none"),
-        ("segment", [ends(3, 9)], {"first": [0], "size": [0]}, {"wide": 2, "rows": True}, "that are none"),
-        ("segment", [ends(3, 9)], {"first": [-1], "size": [2]}, {"wide": 2, "rows": True}, "that are none"),
+        ("segment", [ends(3, 9)], {"first": [0], "size": [3]}, {"wide": 2, "rows": True}, "invalid segments"),
+        ("segment", [ends(3, 9)], {"first": [0], "size": [0]}, {"wide": 2, "rows": True}, "invalid segments"),
+        ("segment", [ends(3, 9)], {"first": [-1], "size": [2]}, {"wide": 2, "rows": True}, "invalid segments"),
         ("segment", [ends(3, 9)], {"first": [2], "size": [2]}, {"wide": 2, "rows": True}, "not there"),
         ("segment", [ends(3, 9)], {"first": [0, 1], "size": [1]}, {"wide": 2, "rows": True}, "one segment for each"),
         ("segment", [ends(3, 9)], {"first": [], "size": []}, {"wide": 2, "rows": True}, "one segment for each"),
@@ -315,8 +316,8 @@ def test_random_programs_are_the_same_in_every_container(seed, kind, C, W):
     if kind == "table":
         limits = size[np.minimum(sites.x, len(size) - 1)]
         assert ((every > 0) == (np.arange(made.classes) < limits[:, None])).all()
-    (one,) = table_of(Machine(made)(value[1:2], depth[1:2], AskedSites(*np.nonzero(depth[1:2] == 0))))
+    (one,) = table_of(ask(Backend(made), value[1:2], depth[1:2], AskedSites(*np.nonzero(depth[1:2] == 0))))
     assert (one == every[sites.batch_index == 1]).all()
     dirty = np.where(depth == 0, rng.integers(0, made.classes, depth.shape), value)
-    clean = table_of(Arbiter(made)(dirty * depth, depth, sites))[0]
+    clean = table_of(ask(Reference(made), dirty * depth, depth, sites))[0]
     assert (clean == every).all(), "what is hidden changes nothing"

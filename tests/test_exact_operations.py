@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from ardm.ans import EXP, TOTAL
 from ardm.errors import ArdmError
 from ardm.exact.ask import AskedSites
-from ardm.exact.backend import Machine
+from ardm.exact.backend import Backend
+from ardm.exact.bounds import Bound
+from ardm.exact.certificate import certify
 from ardm.exact.frequencies import RADIX, Blocks, Mixture, Softmax, mixture_weights, radices
-from ardm.exact.operations import certify, made
+from ardm.exact.operations.heads import frequencies
 from ardm.exact.program import Op, Program
-from ardm.exact.reference import Arbiter, rows
+from ardm.exact.reference import Reference, inputs
 from ardm.exact.sigmoid import FINE, REACH, REST, SIGMOID, UNITY
-from exactly import Bench, asked, ends, same, table_of, within
+from exactly import Bench, ask, ends, random_sites, same, table_of, within
 
 SEEDS = st.integers(0, 2**32 - 1)
 BITS = st.sampled_from([4, 11, 12, 23, 24, 25, 40])
@@ -120,7 +122,7 @@ def test_windows_are_read_row_by_row_plane_after_plane(seed, radius, step, H, W)
     rng = np.random.default_rng(seed)
     bench = Bench("window", [ends(2, 1 << 20)], radius=radius, step=step)
     (x,) = bench.values(rng, 2, H, W)
-    sites = asked(rng, (2, 2, H, W), 7)
+    sites = random_sites(rng, (2, 2, H, W), 7)
     found = bench([x], sites)
     axis = range(-radius * step, radius * step + 1, step)
     for n in range(7):
@@ -136,7 +138,7 @@ def test_at_and_pick():
     rng = np.random.default_rng(1)
     bench = Bench("at", [ends(3, 1 << 30)])
     (x,) = bench.values(rng, 2, 4, 5)
-    sites = asked(rng, (2, 2, 4, 5), 9)
+    sites = random_sites(rng, (2, 2, 4, 5), 9)
     assert (bench([x], sites) == x[sites.batch_index, :, sites.y, sites.x]).all()
     bench = Bench("pick", [ends(2, 1 << 30)], rows=True)
     (x,) = bench.values(rng, 9)
@@ -239,7 +241,7 @@ def test_linear_of_each_channel():
     shift = rng.integers(0, 9, (2, 3))
     bench = Bench("linear", [ends(6, 255)], {"weight": weight, "bias": bias, "shift": shift}, rows=True)
     (x,) = bench.values(rng, 20)
-    sites = asked(rng, (1, 2, 1, 1), 20)
+    sites = random_sites(rng, (1, 2, 1, 1), 20)
     found = bench([x], sites)
     for n, c in enumerate(sites.channel):
         assert (found[n] == (x[n] @ weight[c] + bias[c]) >> shift[c]).all()
@@ -366,7 +368,7 @@ def test_tables_of_values_are_valid_and_add_up(seed, sizes):
     known = rng.integers(0, K, N)
     place = base ** (S - 1 - depth)
     value = known // (place * base) * (place * base)
-    found = rows(program, head, [logits], value, depth)
+    found = frequencies(program, head, [logits], value, depth)
     table = found.table(0, np.zeros(N, dtype=np.int64))
     child = value[:, None] + np.arange(base) * place[:, None]
     valid(table, child < K)
@@ -403,7 +405,7 @@ def test_a_softmax_of_digits_takes_the_stage_of_the_site():
     o = rng.integers(-300, 300, (N, S * base))
     depth = np.arange(N) % 2
     value = np.where(depth == 1, rng.integers(0, 13, N) * base, 0)
-    found = rows(Program((), {}, 1, K, base), Op("softmax", "head", ("o",)), [o], value, depth)
+    found = frequencies(Program((), {}, 1, K, base), Op("softmax", "head", ("o",)), [o], value, depth)
     table = found.table(0, np.zeros(N, dtype=np.int64))
     valid(table, value[:, None] + np.arange(base) * np.where(depth, 1, base)[:, None] < K)
     p = np.exp(o.reshape(N, S, base)[np.arange(N), depth] / 32.0) * (table > 0)
@@ -550,11 +552,11 @@ def test_rows_do_not_depend_on_who_else_is_asked():
     rng = np.random.default_rng(9)
     depth = rng.integers(0, 2, (3, 1, 20, 20))
     value = rng.integers(0, 4, depth.shape) * depth
-    sites = asked(rng, depth.shape, 2500)
+    sites = random_sites(rng, depth.shape, 2500)
     every = same(program, value, depth, sites)[0]
-    few = table_of(Machine(program)(value, depth, sites[2000:2007]))[0]
+    few = table_of(ask(Backend(program), value, depth, sites[2000:2007]))[0]
     assert (few == every[2000:2007]).all()
-    none = table_of(Machine(program)(value, depth, sites[:0]))[0]
+    none = table_of(ask(Backend(program), value, depth, sites[:0]))[0]
     assert none.shape == (0, 4)
 
 
@@ -563,8 +565,6 @@ def test_inputs_say_what_is_known():
     K, base, S = 11, 3, 3
     program = Program((), {}, 1, K, base)
     assert program.digits == S
-    from ardm.exact.operations import inputs
-
     for depth in range(S + 1):
         block = base ** (S - depth)
         for value in range(0, K, block):
@@ -578,10 +578,10 @@ def test_programs_survive_being_written():
     program = minimal()
     again = Program.parse(program.plain(), program.tensors)
     assert again == program
-    with pytest.raises(ArdmError, match="arithmetic 2"):
+    with pytest.raises(ArdmError, match="version 2 of the arithmetic"):
         Program.parse({**program.plain(), "spec": 2}, program.tensors)
     with pytest.raises(ArdmError, match="integers only"):
         Program.parse(program.plain(), {**program.tensors, "w": np.zeros(3)})
-    assert isinstance(Arbiter(again), Arbiter)
-    assert made([0], [1], True).planes == 1
+    assert isinstance(Reference(again), Reference)
+    assert Bound.of([0], [1], True).planes == 1
     assert len(AskedSites(*[np.zeros(2, dtype=np.int64)] * 4)) == 2

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ardm.codec.coder import ModelCoder
-from ardm.exact.backend import Machine
+from ardm.codec.model_coder import ModelCoder
+from ardm.exact.backend import Backend
 from ardm.exact.model import NAME, CodecModel, fingerprint
-from ardm.exact.reference import Arbiter
-from ardm.export.convert import Precision
+from ardm.exact.reference import Reference
+from ardm.export.calibrate import Examples
+from ardm.export.precision import Precision
 from ardm.export.unet import unet
 from bundles import exact
 from exact_by_the_page import EXP, SIGMOID, Model
@@ -28,7 +29,7 @@ def by_the_page(tmp_path, codec, samples):
     page = Model(tmp_path / NAME)
     assert page.identity == codec.identity
     assert page.golden() == page.about["golden"]
-    by = ModelCoder(codec, codec.default, Machine(codec.program), 1)
+    by = ModelCoder(codec, codec.default, Backend(codec.program), 1)
     compare(page, by, samples)
 
 
@@ -61,11 +62,11 @@ def test_windows(tmp_path, changes, planes):
 @pytest.mark.parametrize("name", ["two levels", "two levels, all", "stages of a mixture", "embedding and time"])
 def test_unets(tmp_path, name):
     model = net(name)
-    program = unet(model, items_of(model, 8), Precision(8, 8))
+    program = unet(model, Examples(items_of(model, 8)))(Precision(8, 8))
     S, (C, H, W) = program.digits, model.shape
     calls = 3 * S
     codec = CodecModel(program, {calls: order_of(S, C, H, W, calls)}, calls)
-    codec = replace(codec, golden=fingerprint(codec, Arbiter(program)))
+    codec = replace(codec, golden=fingerprint(codec, Reference(program)))
     x = items_of(model, 2, 7).numpy().astype(np.uint8)
     by_the_page(tmp_path, codec, np.concatenate([x[0], x[1][:, :, :2]], axis=2)[:, : H - 1])
 

@@ -10,13 +10,15 @@ import torch
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.exact.ask import AskedSites
-from ardm.exact.backend import Machine
+from ardm.exact.backend import Backend
 from ardm.exact.frequencies import RADIX
-from ardm.exact.reference import Arbiter
-from ardm.export.convert import Precision
+from ardm.exact.reference import Reference
+from ardm.export.calibrate import Examples
+from ardm.export.precision import Precision
 from ardm.export.unet import unet
-from ardm.models.build import ModelConfig, build
-from exactly import CONTAINERS, same, table_of
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
+from exactly import CONTAINERS, ask, same, table_of
 from toys import generator, tiny_image
 
 NETS = {
@@ -69,7 +71,7 @@ def items_of(model, count=24, seed=0):
 @functools.cache
 def program_of(name, precision):
     model = net(name)
-    return unet(model, items_of(model), precision)
+    return unet(model, Examples(items_of(model)))(precision)
 
 
 def states_of(model, count=7, seed=5):
@@ -108,7 +110,7 @@ def divergence(name, precision):
     state = states_of(model)
     value, depth = state.value.numpy(), state.depth.numpy()
     sites = asked_of(depth, program.digits)
-    found = probabilities(Machine(program, "int64")(value, depth, sites), program.base)
+    found = probabilities(ask(Backend(program, "int64"), value, depth, sites), program.base)
     with torch.no_grad():
         logits = model(state)[Sites.where(state.depth < program.digits)]
     p = logits.softmax(1).numpy()
@@ -134,7 +136,7 @@ def test_it_is_the_same_in_every_container_and_batch(name):
     sites = asked_of(depth, program.digits)
     every = same(program, value, depth, sites)
     for n in (0, 3, 6):
-        alone = Machine(program)(value[n : n + 1], depth[n : n + 1], asked_of(depth[n : n + 1], program.digits))
+        alone = ask(Backend(program), value[n : n + 1], depth[n : n + 1], asked_of(depth[n : n + 1], program.digits))
         for one, all_ in zip(table_of(alone), every, strict=True):
             assert (one == all_[sites.batch_index == n]).all()
 
@@ -160,19 +162,19 @@ def test_what_is_masked_changes_nothing(name):
     assert (hidden != x).any()
     again = model.digits.truncate(hidden, depth)
     assert torch.equal(again.value, told.value)
-    run = Machine(program)
+    run = Backend(program)
     sites = asked_of(depth.numpy(), S)
-    tables = [table_of(run(state.value.numpy(), state.depth.numpy(), sites)) for state in (told, again)]
+    tables = [table_of(ask(run, state.value.numpy(), state.depth.numpy(), sites)) for state in (told, again)]
     for a, b in zip(*tables, strict=True):
         assert (a == b).all()
-    maps = Arbiter(program)
+    maps = Reference(program)
     changed = Partial(told.value, depth.clone())
     where = tuple(int(n) for n in (depth == S).nonzero()[0])
     changed.value[where] = (changed.value[where] + 1) % program.classes
-    after = table_of(maps(changed.value.numpy(), depth.numpy(), sites))
+    after = table_of(ask(maps, changed.value.numpy(), depth.numpy(), sites))
     assert any((a != b).any() for a, b in zip(tables[0], after, strict=True))  # and what is told, does
 
 
 def test_other_networks_are_refused():
-    with pytest.raises(ArdmError, match="Local is no U-Net"):
-        unet(tiny_image("local"), torch.zeros(2, 2, 3, 3).long(), Precision())
+    with pytest.raises(ArdmError, match="Local, which cannot be exported here: a UNet is needed"):
+        unet(tiny_image("local"), Examples(torch.zeros(2, 2, 3, 3).long()))

@@ -12,17 +12,26 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ardm.bundle import Bundle
-from ardm.codec import coder as codec
+from ardm.codec import model_coder, registry
 from ardm.errors import ArdmError
 from ardm.exact.ask import AskedSites
-from ardm.exact.backend import EXACT, Machine, groups, small
+from ardm.exact.backend import Backend
+from ardm.exact.bounds import Bound
+from ardm.exact.certificate import certify
+from ardm.exact.kernels.kernel import EXACT
+from ardm.exact.kernels.linear import byte_product, groups
 from ardm.exact.model import fingerprint
-from ardm.exact.operations import Bound, certify
-from ardm.exact.reference import Arbiter
-from ardm.export.convert import SINGLE, Precision, coding_order, cost, export, measured, unsupported
-from ardm.export.quantise import PAIR, faked, matrix, narrow, scales, watching
+from ardm.exact.reference import Reference
+from ardm.export.calibrate import watched
+from ardm.export.coding import coding_order, cost
+from ardm.export.convert import export, unsupported
+from ardm.export.local import measured
+from ardm.export.perceptron import SINGLE
+from ardm.export.precision import Precision
+from ardm.export.quantise import PAIR, faked, matrix, narrow, scales
 from ardm.orders import OrderConfig
 from bundles import exact, liked, smooth, tiny
+from exactly import ask
 from toys import generator
 
 WIDE = {"width": 32, "blocks": 2, "radius": 2, "rings": 1, "scale": 0.7}
@@ -63,7 +72,7 @@ def test_cost_is_measured_along_the_coding_order():
     made = exact((12, 12), **KINDS["mixture"])
     measured_cost = cost(bundle, made, items(bundle, 4))
     assert measured_cost.bits_per_dim == measured_cost.exact - measured_cost.model
-    coder = codec.ModelCoder(made, made.default, codec.machine(made, "float64", "cpu"), 1)
+    coder = model_coder.ModelCoder(made, made.default, registry.machine(made, "float64", "cpu"), 1)
     bits = [job[0].bits for job in coder.encode([[x.numpy()] for x in items(bundle, 4)])]
     assert math.isclose(measured_cost.exact, np.mean(bits) / 192, rel_tol=1e-12)
 
@@ -101,7 +110,7 @@ def test_a_u_net_becomes_a_codec(attention):
     made = export(bundle, items(bundle), Precision(10, 10))
     assert abs(made.cost.bits_per_dim) < 0.02
     coders = [
-        codec.ModelCoder(made.codec, made.codec.default, codec.machine(made.codec, backend, "cpu"), 1)
+        model_coder.ModelCoder(made.codec, made.codec.default, registry.machine(made.codec, backend, "cpu"), 1)
         for backend in ("float32", "int64")
     ]
     part = smooth(3, 11, 9).numpy()
@@ -128,10 +137,10 @@ def test_what_is_not_known_changes_nothing(name):
     known = np.where(depth > 0, value // unit * unit, 0)
     lane, channel, y, x = np.nonzero(depth < S)
     asked = AskedSites(lane, channel, y, x)
-    run = Machine(program, "float32")
-    whole = run(known, depth, asked)
+    run = Backend(program, "float32")
+    whole = ask(run, known, depth, asked)
     for k in range(0, len(asked), 37):
-        alone = run(known, depth, asked[k : k + 1])
+        alone = ask(run, known, depth, asked[k : k + 1])
         prefix = np.zeros(1, dtype=np.int64)
         for stage, _ in enumerate(whole.radices):
             every = whole.table(stage, np.repeat(prefix, len(asked)))[k]
@@ -148,8 +157,8 @@ def test_saturated_pictures_stay_within_every_bound():
         depth = np.broadcast_to((x * 7 + y * 3) % 4 > 0, value.shape).astype(np.int64)
         asked = AskedSites(*np.nonzero(depth == 0))
         tables = []
-        for run in (Arbiter(made.program), Machine(made.program, "float32"), Machine(made.program, "int64")):
-            rows = run(value * depth, depth, asked)
+        for run in (Reference(made.program), Backend(made.program, "float32"), Backend(made.program, "int64")):
+            rows = ask(run, value * depth, depth, asked)
             tables.append([rows.table(0, np.zeros(len(asked), dtype=np.int64))])
             tables[-1].append(rows.table(1, np.full(len(asked), 7)))
         for other in tables[1:]:
@@ -205,10 +214,11 @@ def test_tensors_are_held_in_the_smallest_type():
 
 def test_watching_sees_the_largest_input():
     layer = nn.Linear(3, 2)
-    with watching(nn.Sequential(layer)) as largest:
+    with watched(nn.Sequential(layer)) as ranges:
         layer(torch.tensor([[1.0, -5.0, 0.0]]))
         layer(torch.tensor([[[-2.0, 1.0, 0.0]]]))
-    assert list(largest(layer)) == [2.0, 5.0, 0.0]
+    assert list(ranges.columns(layer)) == [2.0, 5.0, 0.0]
+    assert ranges.given(layer) == 5.0
 
 
 def test_groups_are_exact_and_in_order():
@@ -227,15 +237,15 @@ def test_products_of_bytes_are_used_only_where_they_are_exact(monkeypatch):
     plain = Bound(np.zeros(64, dtype=np.int64), np.full(64, 255), True, 0)
     shift, bias = np.zeros(9, dtype=np.int64), np.arange(9)
     for weight in (np.full((64, 9), 127), np.tile([[127], [1]], (32, 9)), np.full((64, 9), -64)):
-        product = small(weight, bias, shift, plain, torch.device("cpu"))
+        product = byte_product(weight, bias, shift, plain, torch.device("cpu"))
         if product is not None:
             x = torch.randint(256, (50, 64), generator=generator(0))
             x[0], x[1] = 255, 0
             assert torch.equal(product(x.float()).long(), x @ torch.from_numpy(weight) + torch.from_numpy(bias))
     signed = Bound(np.full(64, -1), np.full(64, 255), True, 0)
-    assert small(np.ones((64, 9), dtype=np.int64), bias, shift, signed, torch.device("cpu")) is None
+    assert byte_product(np.ones((64, 9), dtype=np.int64), bias, shift, signed, torch.device("cpu")) is None
     wide = Bound(np.zeros(64, dtype=np.int64), np.full(64, 256), True, 0)
-    assert small(np.ones((64, 9), dtype=np.int64), bias, shift, wide, torch.device("cpu")) is None
+    assert byte_product(np.ones((64, 9), dtype=np.int64), bias, shift, wide, torch.device("cpu")) is None
     right = torch.ops.onednn.qlinear_pointwise
 
     def off_by_one(*arguments):
@@ -245,16 +255,16 @@ def test_products_of_bytes_are_used_only_where_they_are_exact(monkeypatch):
         qlinear_prepack, qlinear_pointwise = torch.ops.onednn.qlinear_prepack, staticmethod(off_by_one)
 
     monkeypatch.setattr(torch.ops, "onednn", Wrong)
-    assert small(np.ones((64, 9), dtype=np.int64), bias, shift, plain, torch.device("cpu")) is None
+    assert byte_product(np.ones((64, 9), dtype=np.int64), bias, shift, plain, torch.device("cpu")) is None
 
 
 def test_bytes_give_the_same_frequencies():
     made = exact((8, 8), **KINDS["mixture"])
     try:
-        run = Machine(made.program, "int8")
+        run = Backend(made.program, "int8")
     except ArdmError as error:
         pytest.skip(str(error))
-    assert run.bytes > 0
+    assert run.byte_products > 0
     assert fingerprint(made, run) == made.golden
 
 

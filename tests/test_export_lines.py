@@ -9,18 +9,21 @@ import torch
 from ardm.bundle import Bundle
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
-from ardm.exact.ask import AskedSites
-from ardm.exact.backend import Machine
+from ardm.exact.ask import Ask, AskedSites
+from ardm.exact.backend import Backend
 from ardm.exact.model import NAME, fingerprint
 from ardm.exact.model import load as load_codec
 from ardm.exact.program import Program
-from ardm.exact.reference import Arbiter
-from ardm.export.convert import coding_order, export, unsupported
-from ardm.export.sequences import table
-from ardm.models.build import ModelConfig, build
+from ardm.exact.reference import Reference
+from ardm.export.calibrate import Examples
+from ardm.export.coding import coding_order
+from ardm.export.convert import export, unsupported
+from ardm.export.table import table
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig
 from bundles import by_formula
-from exactly import same
+from exactly import ask, same
 from linemodels import SCHEMA, SIZES, bundle, codec, coder, exported, items
 from toys import generator, toy
 
@@ -69,7 +72,7 @@ def test_distributions_are_those_of_the_floats(name):
     kl = {}
     for bits in (6, 12):
         program = exported(name, precision=(bits, bits)).codec.program
-        q = distribution(Arbiter(program)(x * depth, depth, AskedSites(*asked)), K)
+        q = distribution(ask(Reference(program), x * depth, depth, AskedSites(*asked)), K)
         assert (q[p == 0] == 0).all()
         kl[bits] = (np.where(p > 0, p * np.log2(np.maximum(p, 1e-300) / np.where(p > 0, q, 1)), 0)).sum(1).mean()
     if name == "8 bits":  # its order is left to right: calibration has not seen some of these states
@@ -89,7 +92,7 @@ def test_every_container_and_batch_gives_the_same(name):
     sites = AskedSites(*np.nonzero(depth == 0))
     every = same(program, x * depth, depth, sites)
     assert (every[0].sum(1) == 1 << 24).all()
-    one = Machine(program)(x[1:2] * depth[1:2], depth[1:2], AskedSites(*np.nonzero(depth[1:2] == 0)))
+    one = ask(Backend(program), x[1:2] * depth[1:2], depth[1:2], AskedSites(*np.nonzero(depth[1:2] == 0)))
     assert np.array_equal(one.table(0, np.zeros(_count(one), dtype=np.int64)), every[0][sites.batch_index == 1])
 
 
@@ -113,7 +116,7 @@ def test_saved_and_loaded(name, tmp_path):
     assert (again.identity, again.golden, again.alphabet, again.schema) == (
         model.identity, model.golden, model.alphabet, model.schema,
     )  # fmt: skip
-    assert fingerprint(again, Machine(again.program)) == model.golden
+    assert fingerprint(again, Backend(again.program)) == model.golden
 
 
 def test_the_alphabet_and_the_schema_belong_to_the_identity():
@@ -175,14 +178,14 @@ def test_what_is_hidden_changes_nothing_and_what_is_known_does(name):
     """Symbols are those of another item as long as the digits told before are."""
     made, x, y = coder(name), items(name, 1, 16, 5).numpy(), items(name, 1, 16, 6).numpy()
     when = made.model.order(made.calls, 1, x.shape[1]).when[0, 0, 0]
-    walker = made._walker((1, 1, x.shape[1]), 1, (1, x.shape[1]))
+    walker = made.walker((1, 1, x.shape[1]), 1, (1, x.shape[1]))
     tables = {}
     for step in range(made.calls):
         mixed = np.where(when < step, x[0], y[0])
         for key, item in (("x", x[0]), ("mixed", mixed)):
             depth = (when < step).astype(int)[None, None, None]
             asked = AskedSites(*np.nonzero((when == step)[None, None, None]))
-            rows = made._run((item * depth), depth, asked)
+            rows = made._run(Ask(item * depth, depth, asked))
             tables[key] = rows.table(0, np.zeros(_count(rows), dtype=np.int64))
         assert np.array_equal(tables["x"], tables["mixed"])
         told = [(when == s).sum() * len(rows.radices) for s in range(step)]
@@ -232,7 +235,7 @@ def test_other_networks_are_no_tables():
     model.body.trunk = torch.nn.Identity()
     model.head.limits = torch.tensor([4])
     with pytest.raises(ArdmError, match="is no perceptron of a table"):
-        table(model, torch.zeros(4, 1, 1, 4).long(), None)
+        table(model, Examples(torch.zeros(4, 1, 1, 4).long()))
     assert unsupported(bundle("text")) == unsupported(bundle("sound")) == unsupported(bundle("table")) == []
 
 
@@ -242,7 +245,7 @@ def test_items_of_any_length(name):
     made = coder(name)
     for length in (1, 2, 7, 200):
         x = items(name, 1, length, 8).numpy()
-        walker = made._walker((1, 1, length), 1, (1, length))
+        walker = made.walker((1, 1, length), 1, (1, length))
         (pieces,) = walker.encode(x[None, None])
         assert len(pieces[0]) == length * len(made._run(*_blank(length)).radices)
 

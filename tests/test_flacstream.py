@@ -9,8 +9,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ardm.codec import flacstream
-from ardm.codec.flacstream import SEEK, STREAM, Broken, Head
+from ardm.codec import flac_decode, flac_encode, flac_stream
+from ardm.codec.flac_stream import SEEK, STREAM, Broken, Head
 from ardm.content import Content, Kind
 from ardm.formats import read, render
 
@@ -55,19 +55,19 @@ def seen(data):
 
 def heard(data):
     """The samples of a file, (C, n)."""
-    blocks, at = flacstream.parts(data)
-    return flacstream.decode(data, at, Head.of(blocks[0][1]), MOST)
+    blocks, at = flac_stream.parts(data)
+    return flac_decode.decode(data, at, Head.of(blocks[0][1]), MOST)
 
 
 def headed(data, total=None, md5=bytes(16), **more):
     """A file whose first block says something else."""
-    blocks, at = flacstream.parts(data)
+    blocks, at = flac_stream.parts(data)
     head = bytearray(blocks[0][1])
     if total is not None:
         fields = int.from_bytes(head[10:18], "big")
         head[10:18] = (fields >> 36 << 36 | total).to_bytes(8, "big")
     head[18:34] = md5
-    return flacstream.joined([(STREAM, bytes(head)), *more.get("blocks", blocks[1:])]) + data[at:]
+    return flac_stream.joined([(STREAM, bytes(head)), *more.get("blocks", blocks[1:])]) + data[at:]
 
 
 # --- against another program ------------------------------------------------------------------------------------------
@@ -82,12 +82,12 @@ def test_what_libflac_writes_is_read_and_what_is_written_libflac_reads(kind, cha
         x = samples(kind, channels, bits, length)
         data = theirs(x, bits, level)
         assert np.array_equal(heard(data), x)
-        mine = flacstream.encode(x, 44100, bits)
+        mine = flac_encode.encode(x, 44100, bits)
         assert np.array_equal(heard(mine), x)
         assert np.array_equal(seen(mine), x)
-        assert len(mine) <= x.size * bits // 8 + 60 * (1 + length // flacstream.BLOCK) + 20 * channels
-        md5 = hashlib.md5(flacstream.raw(x, bits), usedforsecurity=False).digest()
-        assert Head.of(flacstream.parts(data)[0][0][1]) == Head(44100, channels, bits, length, md5)
+        assert len(mine) <= x.size * bits // 8 + 60 * (1 + length // flac_encode.BLOCK) + 20 * channels
+        md5 = hashlib.md5(flac_stream.raw(x, bits), usedforsecurity=False).digest()
+        assert Head.of(flac_stream.parts(data)[0][0][1]) == Head(44100, channels, bits, length, md5)
 
 
 class Bits:
@@ -120,9 +120,9 @@ def crc16(data):
 
 def frame(body, size, number=0, varies=False, mode=0, sync=0xF8, extra=b""):
     """A frame of 16 bits around some subframes, its checks as they should be."""
-    head = bytes([0xFF, sync | varies, 0x70, mode << 4 | 4 << 1]) + flacstream.coded_number(number)
+    head = bytes([0xFF, sync | varies, 0x70, mode << 4 | 4 << 1]) + flac_stream.coded_number(number)
     head += (size - 1).to_bytes(2, "big")
-    head += bytes([flacstream.crc8(head)]) + body + extra
+    head += bytes([flac_stream.crc8(head)]) + body + extra
     return head + crc16(head).to_bytes(2, "big")
 
 
@@ -136,7 +136,7 @@ def verbatim(x):
 def stream(*frames, total=0, channels=1):
     fields = 44100 << 44 | channels - 1 << 41 | 15 << 36 | total
     head = struct.pack(">HH", 16, 65535) + bytes(6) + fields.to_bytes(8, "big") + bytes(16)
-    return flacstream.joined([(STREAM, head)]) + b"".join(frames)
+    return flac_stream.joined([(STREAM, head)]) + b"".join(frames)
 
 
 def odd_bodies():
@@ -216,7 +216,7 @@ def stays(data, why):
 def test_as_many_samples_as_the_stream_has():
     """80,000 samples of which the header says 40,000, and no MD5: half of the sound would be lost."""
     x = samples("tones", 1, 16, 80_000)
-    data = flacstream.encode(x, 8000, 16)
+    data = flac_encode.encode(x, 8000, 16)
     stays(headed(data, 40_000), "more samples")
     stays(headed(data, 79_999), "more samples")
     stays(headed(data, 80_001), "80000 samples")
@@ -230,7 +230,7 @@ def test_as_many_samples_as_the_stream_has():
 def test_a_stream_of_unknown_length_is_read_up_to_the_limits(monkeypatch):
     """Nobody says how many samples it has; those beyond what may be read are not decoded to find out."""
     x = samples("tones", 2, 16, 10_000)
-    data = headed(flacstream.encode(x, 8000, 16), 0)
+    data = headed(flac_encode.encode(x, 8000, 16), 0)
 
     def up_to(limit):
         return lambda claim, size: "too many" if claim.samples > limit else ""
@@ -238,7 +238,7 @@ def test_a_stream_of_unknown_length_is_read_up_to_the_limits(monkeypatch):
     content = read(data, gate=up_to(20_000)).content
     assert np.array_equal(content.samples[:, 0].astype(int) - 32768, x)
     made = []
-    monkeypatch.setattr(flacstream, "_samples", lambda *a: made.append(a))
+    monkeypatch.setattr(flac_decode, "_samples", lambda *a: made.append(a))
     for limit in (19_999, 3, 1, 0):
         found = read(data, gate=up_to(limit))
         assert (found.content.kind, made) == (Kind.BYTES, [])
@@ -248,11 +248,11 @@ def test_a_stream_of_unknown_length_is_read_up_to_the_limits(monkeypatch):
 def test_small_frames_do_not_wait_by_the_million(monkeypatch):
     """One sample takes eight bytes; a frame, which may have but one, hundreds."""
     waited = []
-    decoded = flacstream._samples
+    decoded = flac_decode._samples
     monkeypatch.setattr(
-        flacstream, "_samples", lambda several, bits: waited.append(len(several)) or decoded(several, bits)
+        flac_decode, "_samples", lambda several, bits: waited.append(len(several)) or decoded(several, bits)
     )
-    monkeypatch.setattr(flacstream, "_BATCH", 1 << 12)
+    monkeypatch.setattr(flac_decode, "_BATCH", 1 << 12)
     data = stream(*(frame(verbatim([k]), 1, k) for k in range(100)))
     assert heard(data).shape == (1, 100)
     assert max(waited) <= 16
@@ -261,8 +261,8 @@ def test_small_frames_do_not_wait_by_the_million(monkeypatch):
 def test_every_byte_of_the_frames_counts():
     """Whichever byte is another one, that is noticed, though no MD5 is there to tell."""
     x = samples("tones", 2, 16, 50)
-    data = headed(flacstream.encode(np.concatenate([x, x[::-1]], 1), 8000, 16))
-    at = flacstream.parts(data)[1]
+    data = headed(flac_encode.encode(np.concatenate([x, x[::-1]], 1), 8000, 16))
+    at = flac_stream.parts(data)[1]
     for k in range(at, len(data)):
         for bit in (1, 16, 128):
             stays(data[:k] + bytes([data[k] ^ bit]) + data[k + 1 :], "FLAC")
@@ -312,10 +312,10 @@ def test_bits_between_a_frame_and_its_check():
     "tail", [b"\xff\xf8" * 16_000, b"\xff\xf9" * 16_000, b"\xff" * 32_000, bytes(32_000), b"TAG" + bytes(125), b"\0"]
 )
 def test_what_follows_is_seen_at_once(tail):
-    data = flacstream.encode(samples("tones", 1, 16, 9000), 8000, 16)
+    data = flac_encode.encode(samples("tones", 1, 16, 9000), 8000, 16)
     began = time.process_time()
     stays(data + tail, "")
-    stays(data + data[flacstream.parts(data)[1] :] + tail, "numbered")
+    stays(data + data[flac_stream.parts(data)[1] :] + tail, "numbered")
     stays(data + data, "follows")
     assert time.process_time() - began < 2
     assert read(b"ID3\3\0\0\0\0\0\0" + data).content.kind == Kind.BYTES
@@ -346,11 +346,11 @@ def test_every_metadata_block_stays_as_it_is():
         (4, b"a second of these"),
         (1, b""),
     ]
-    data = headed(flacstream.encode(samples("tones", 2, 16, 999), 8000, 16), blocks=blocks)
+    data = headed(flac_encode.encode(samples("tones", 2, 16, 999), 8000, 16), blocks=blocks)
     found = read(data)
     assert (found.notes, found.dropped) == ((), ())
     again = render(found.content)
-    assert flacstream.parts(again)[0][1:] == blocks
+    assert flac_stream.parts(again)[0][1:] == blocks
     assert read(again).content == found.content
     stripped = read(data, strip=True)
     assert (stripped.dropped, dict(stripped.content.about)) == (("tags",), {})
@@ -358,17 +358,17 @@ def test_every_metadata_block_stays_as_it_is():
 
 @pytest.mark.parametrize("kind", [STREAM, 127])
 def test_blocks_that_may_not_be_there(kind):
-    data = flacstream.encode(samples("tones", 1, 16, 99), 8000, 16)
+    data = flac_encode.encode(samples("tones", 1, 16, 99), 8000, 16)
     stays(headed(data, blocks=[(kind, bytes(34))]), "metadata blocks")
-    first = flacstream.parts(data)[0][0][1]
-    stays(flacstream.joined([(STREAM, first + b"\0")]) + data[42:], "first block")
+    first = flac_stream.parts(data)[0][0][1]
+    stays(flac_stream.joined([(STREAM, first + b"\0")]) + data[42:], "first block")
     stays(headed(data, blocks=[(SEEK, bytes(17))]), "seek table")
     stays(headed(data, blocks=[(SEEK, b"")] * 2), "2 seek tables")
 
 
 def test_blocks_beyond_number_are_not_gathered():
     """Four bytes of a file would become 150 of memory, and as much time, each."""
-    data = flacstream.encode(samples("tones", 1, 16, 99), 8000, 16)
+    data = flac_encode.encode(samples("tones", 1, 16, 99), 8000, 16)
     many = (1, b"")
     assert read(headed(data, blocks=[many] * 4095)).content.kind == Kind.AUDIO
     stays(headed(data, blocks=[many] * 4096), "more than 4096 metadata blocks")
@@ -377,8 +377,8 @@ def test_blocks_beyond_number_are_not_gathered():
 def test_what_is_kept_of_many_blocks_is_written_in_little_memory_and_time(monkeypatch):
     """Files of ours that others made may hold what no reader lets in."""
     asked = []
-    places = flacstream.places
-    monkeypatch.setattr(flacstream, "places", lambda *a: asked.append(1) or places(*a))
+    places = flac_stream.places
+    monkeypatch.setattr(flac_stream, "places", lambda *a: asked.append(1) or places(*a))
     x = np.zeros((1, 1, 9000), np.uint16)
     few = len(render(Content(Kind.AUDIO, x, "flac", {}, 8000)))
     data = render(Content(Kind.AUDIO, x, "flac", {"flac": b"\3\0\0\0" * 3000}, 8000))
@@ -401,22 +401,22 @@ def test_a_seek_table_leads_to_the_same_samples(library, monkeypatch):
     if library and soundfile is None:
         pytest.skip("needs soundfile")
     if not library:
-        monkeypatch.setattr(flacstream, "library", lambda: None)
+        monkeypatch.setattr(flac_stream, "library", lambda: None)
     length = 40_000
     x = samples("tones", 2, 16, length)
     targets = [0, 4096, 12_288, 20_000, 39_999, (1 << 64) - 1, (1 << 64) - 1]
     table = b"".join(struct.pack(">QQH", t, 12345, 7) for t in targets)
-    data = headed(flacstream.encode(x, 8000, 16), blocks=[(SEEK, table), (1, bytes(3))])
+    data = headed(flac_encode.encode(x, 8000, 16), blocks=[(SEEK, table), (1, bytes(3))])
     found = read(data)
     assert read(data, strip=True).dropped == ()
     again = render(found.content)
     assert read(again).content == found.content
-    blocks, at = flacstream.parts(again)
+    blocks, at = flac_stream.parts(again)
     assert [kind for kind, _ in blocks] == [STREAM, SEEK, 1]
     points = list(struct.iter_unpack(">QQH", blocks[1][1]))
     assert [p[0] for p in points] == [0, 4096, 12_288, 16_384, 36_864, (1 << 64) - 1, (1 << 64) - 1]
     for sample, offset, size in points[:5]:
-        number = flacstream.coded_number(sample // 4096)
+        number = flac_stream.coded_number(sample // 4096)
         assert again[at + offset : at + offset + 2] == b"\xff\xf8"
         assert again[at + offset + 4 : at + offset + 4 + len(number)] == number
         assert size == min(4096, length - sample)
@@ -427,8 +427,8 @@ def test_a_seek_table_leads_to_the_same_samples(library, monkeypatch):
 
 
 def test_frames_are_numbered_as_the_specification_has_it():
-    assert flacstream.coded_number(127) == b"\x7f"
+    assert flac_stream.coded_number(127) == b"\x7f"
     for n in (128, 2047, 2048, 65535, 65536, 0x10FFFF):
         if not 0xD800 <= n < 0xE000:
-            assert flacstream.coded_number(n) == chr(n).encode()
-    assert flacstream.coded_number((1 << 36) - 1) == b"\xfe" + b"\xbf" * 6
+            assert flac_stream.coded_number(n) == chr(n).encode()
+    assert flac_stream.coded_number((1 << 36) - 1) == b"\xfe" + b"\xbf" * 6

@@ -15,10 +15,15 @@ from hypothesis import strategies as st
 
 import by_the_page
 from ardm import ans
-from ardm.codec import container, frames
+from ardm.codec import decode, encode, index, regions
 from ardm.codec import fallback as stored
-from ardm.codec.container import Form, Header, Limits, varint
-from ardm.codec.frames import compress, compress_archive, decompress, describe, open_archive
+from ardm.codec.archive import compress_archive, open_archive
+from ardm.codec.binary import Reader, varint
+from ardm.codec.decode import decompress
+from ardm.codec.describe import describe
+from ardm.codec.encode import compress
+from ardm.codec.header import MODEL_SITES, SPANS, Form, Header, Limits, Method, read_header
+from ardm.codec.pieces import Place, pieces_of
 from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
 
@@ -143,7 +148,7 @@ def coders(draw):
 @pytest.fixture
 def cut(monkeypatch):
     """Regions of 32, or 32×32, so that small contents have several."""
-    monkeypatch.setattr(frames, "_span", lambda content, model: 5)
+    monkeypatch.setattr(encode, "span_of", lambda content, model: 5)
 
 
 def bound(content, original=None):
@@ -167,7 +172,7 @@ def there_and_back(content, coder):
     assert (info.origin, info.rate, info.layout) == (content.origin, content.rate, content.layout)
     assert info.about == {name: len(value) for name, value in content.about.items()}
     assert (info.model, info.wide) == (report.model[:8], content.wide)
-    assert info.content_check is None if info.regions == 1 else info.content_check == frames._crc(content.samples)
+    assert info.content_check is None if info.regions == 1 else info.content_check == regions.crc_of(content.samples)
     return report
 
 
@@ -318,7 +323,7 @@ def test_frames_of_bytes_may_follow_one_another(cut):
     data = b"".join(compress(Content.of_bytes(text))[0] for text in texts)
     assert decompress(data, NONE).samples.tobytes() == b"".join(texts)
     assert decompress(io.BytesIO(data), NONE).samples.tobytes() == b"".join(texts)
-    assert [x.samples.tobytes() for x in frames.frames(data, NONE)] == texts
+    assert [x.samples.tobytes() for x in decode.frames(data, NONE)] == texts
     assert [info.samples for info in describe(data)] == [len(text) for text in texts]
     assert decompress(data, NONE, Limits(max_bytes=1398)).raw_bytes == 1398
     with pytest.raises(CodecError, match="max_bytes"):
@@ -335,7 +340,7 @@ def test_no_other_frames_may(cut):
                 look(data)
     with pytest.raises(CodecError):
         decompress(pixels + text, NONE)
-    with pytest.raises(CodecError, match="no frame"):
+    with pytest.raises(CodecError, match="not a frame"):
         decompress(text + b"garbage", NONE)
 
 
@@ -410,7 +415,7 @@ def test_items_of_several_regions(cut):
         archive = open_archive(io.BytesIO(data))
         assert list(archive.items(models(Small()))) == items
         assert archive.info(0).regions == 6
-        assert archive.info(0).content_check == frames._crc(items[0].samples)
+        assert archive.info(0).content_check == regions.crc_of(items[0].samples)
         assert report.regions == describe(data)[0].regions > 6
 
 
@@ -687,7 +692,7 @@ def test_regions_that_changed_places_are_found(cut):
     x[:, :, 32:64] = x[:, :, :32]
     data, report = compress(Content(Kind.IMAGE, x), Small(1))
     assert report.regions == 4
-    pieces = list(frames._pieces(*source(data), True)[0])
+    pieces = list(pieces_of(source(data))[0])
     a, b = (data[p.at : p.end] for p in pieces[:2])
     assert len(a) == len(b) != 0
     assert a != b  # the same samples, and other checks
@@ -697,9 +702,8 @@ def test_regions_that_changed_places_are_found(cut):
 
 
 def source(data):
-    reader = frames.Reader.open(data)
-    form = frames.read_header(reader).form
-    return form, reader
+    reader = Reader.open(data)
+    return Place(read_header(reader).form, 0, reader, b"", {}, frame=True)
 
 
 def test_a_piece_of_another_file_is_found():
@@ -731,7 +735,7 @@ def claims(form, calls=5):
     ],
 )
 def test_limits_are_kept_before_anything_is_made(monkeypatch, form, calls, said):
-    monkeypatch.setattr(frames, "_room", None)
+    monkeypatch.setattr(decode, "_allocate", None)
     with pytest.raises(CodecError, match=said):
         decompress(claims(form, calls), None)
     if form.span == 0 and form.kind != Kind.BYTES:
@@ -754,7 +758,7 @@ def test_limits_can_be_raised_and_lowered():
 
 
 def test_a_promise_of_regions_that_the_file_cannot_hold(monkeypatch):
-    monkeypatch.setattr(frames, "_room", None)
+    monkeypatch.setattr(decode, "_allocate", None)
     with pytest.raises(CodecError, match="truncated file"):
         decompress(claims(Form(Kind.IMAGE, (1, 1 << 13, 1 << 13), span=5)), NONE)
 
@@ -783,10 +787,10 @@ def framed(form, piece):
     [
         (False, b"\x07" + bytes(9), Unsupported, "method 7"),
         (False, b"\x0f" + bytes(9), Unsupported, "method 15"),
-        (False, b"\0" + bytes(9), CodecError, "do not suit"),
-        (False, b"\x11" + bytes(9), CodecError, "do not suit"),
+        (False, b"\0" + bytes(9), CodecError, "contradict its header"),
+        (False, b"\x11" + bytes(9), CodecError, "contradict its header"),
         (False, b"\x81\0" + bytes(9), CodecError, "shortest"),
-        (True, b"\0\0" + bytes(9), CodecError, "do not suit"),
+        (True, b"\0\0" + bytes(9), CodecError, "contradict its header"),
         (True, b"\0\x91\x22" + bytes(9), CodecError, "more parts than there are"),
         (True, b"\x01", CodecError, "truncated"),
         (True, b"", CodecError, "truncated"),
@@ -827,19 +831,19 @@ def test_the_examples_of_the_page_are_what_is_written(cut):
 
 
 def test_the_page_names_every_number_of_the_format():
-    for number, method in enumerate(container.Method):
+    for number, method in enumerate(Method):
         assert f"| {number} | {method.name.lower()} |" in PAGE
     for kind in Kind:
         assert f"| {int(kind)} | {kind.name.lower()} |" in PAGE
     for code, origin in enumerate(ORIGINS):
         assert f"{code} {origin or 'none'}" in " ".join(PAGE.split())
     for exponent, number in (
-        (22, stored.DICTIONARY), (22, container.MODEL_SITES), (24, container.MAX_ABOUT), (26, container.MAX_DIRECTORY),
+        (22, stored.DICTIONARY), (22, MODEL_SITES), (24, index.MAX_ABOUT), (26, index.MAX_DIRECTORY),
         (28, Limits().max_pixels), (31, Limits().max_bytes), (34, Limits().max_work),
     ):  # fmt: skip
         assert number == 1 << exponent
         assert f"2{str(exponent).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}" in PAGE
-    assert f"{container.SPANS[0]} to {container.SPANS[-1]}" in PAGE
+    assert f"{SPANS[0]} to {SPANS[-1]}" in PAGE
 
 
 def found(form, about, samples):

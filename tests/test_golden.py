@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ardm.codec import coder as codec
+from ardm.codec import registry
 from ardm.errors import CodecError, Unsupported
 from ardm.exact.model import load
 
@@ -67,5 +67,5 @@ def test_what_a_later_version_may_write_is_not_called_damaged(name):
 
 def test_the_golden_model_is_still_read():
     model = load(GOLDEN)
-    assert codec.machine(model, "float32", "cpu") is not None
+    assert registry.machine(model, "float32", "cpu") is not None
     assert json.loads((GOLDEN / "golden.json").read_text())

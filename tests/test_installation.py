@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ardm.codec import encode, flac_encode, flac_stream
 from ardm.codec import fallback as stored
-from ardm.codec import flacstream, frames
-from ardm.codec.container import Method, varint
+from ardm.codec.binary import varint
+from ardm.codec.header import Method
 from ardm.content import Content, Kind
 from ardm.formats import read, render
 
@@ -76,20 +77,21 @@ torch.set_num_threads(1)
 from pathlib import Path
 import numpy as np
 from ardm import formats
-from ardm.codec import coder as codec, frames, fallback as stored
-from ardm.codec.container import Method, Reader
-assert "soundfile" not in BLOCKED or stored.flacstream.library() is None
+from ardm.codec import fallback as stored, archive, decode, encode, registry
+from ardm.codec.binary import Reader
+from ardm.codec.header import Method
+assert "soundfile" not in BLOCKED or stored.flac_stream.library() is None
 golden, folder = map(Path, sys.argv[2:4])
-models = codec.maker("auto", "cpu", 1, [golden])
+models = registry.maker("auto", "cpu", 1, [golden])
 said = {}
 for path in [*sorted(golden.glob("*.ardm")), *sorted(folder.glob("*.ardm"))]:
     if path.name.startswith(("bad-", "unsupported-")):
         continue
     data = path.read_bytes()
-    found = frames.open_archive(data).items(models) if data[5] & 128 else frames.frames(data, models)
+    found = archive.open_archive(data).items(models) if data[5] & 128 else decode.frames(data, models)
     said[path.stem] = [hashlib.sha256(c.samples.tobytes()).hexdigest() for c in found]
 for path in sorted(folder.glob("*.flac.ardm")):
-    content = next(iter(frames.frames(path.read_bytes(), models)))
+    content = next(iter(decode.frames(path.read_bytes(), models)))
     assert formats.read(formats.render(content)).content == content
 for name, (method, payload, x) in pickle.loads((folder / "methods").read_bytes()).items():
     out = np.zeros_like(x)
@@ -113,7 +115,7 @@ def ways():
     few = np.tile(np.arange(3, dtype=np.uint8), (1, 1, 20))
     walk = rng.integers(-3, 4, (64, 64)).cumsum(0).cumsum(1).astype(np.uint8)[None]
     x = tone()
-    mine = flacstream.encode(x[:, 0].astype(int) - 32768, 44100, 16)
+    mine = flac_encode.encode(x[:, 0].astype(int) - 32768, 44100, 16)
     found = {
         "raw": (*stored.store(noise, Kind.BYTES), noise),
         "constant": (*stored.store(noise * 0 + 7, Kind.BYTES), noise * 0 + 7),
@@ -132,13 +134,13 @@ def test_a_plain_installation_decodes_everything(tmp_path, library):
     """Every golden file, sound out of FLAC files, and one of each method."""
     import pickle
 
-    if library and flacstream.library() is None:
+    if library and flac_stream.library() is None:
         pytest.skip("needs soundfile")
     made = ways()
     assert {method for method, _, _ in made.values()} == set(Method) - {Method.CODED}
     (tmp_path / "methods").write_bytes(pickle.dumps({k: (int(m), p, x) for k, (m, p, x) in made.items()}))
     sound = read(render(Content(Kind.AUDIO, tone(), rate=8000), "flac")).content
-    (tmp_path / "sound.flac.ardm").write_bytes(frames.compress(sound, None)[0])
+    (tmp_path / "sound.flac.ardm").write_bytes(encode.compress(sound, None)[0])
     blocked = foreign(closure(CORE if library else CORE - {"soundfile"}))
     blocked += [] if library else ["soundfile", "_soundfile", "_soundfile_data"]
     assert "pytest" in blocked

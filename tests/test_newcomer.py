@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from ardm.bundle import load
 from ardm.cli.app import app
-from ardm.models.build import preset
+from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
@@ -117,7 +117,7 @@ def test_only_pictures_are_filled(model, tmp_path):
     Image.new("L", (6, 6)).save(tmp_path / "p.png")
     result = ardm("fill", tmp_path / "p.png", "--box", "0,0,2,2", "-m", model, "-o", tmp_path / "f.png")
     assert result.exit_code == 1
-    assert "is a model of array: ardm fill completes pictures" in result.stderr.replace("\n", " ")
+    assert "is a model of array, and ardm fill completes pictures" in result.stderr.replace("\n", " ")
     result = ardm("fill", tmp_path / "p.png", "--box", "0,0,2,2", "-o", tmp_path / "f.json")
     assert result.exit_code == 1
     assert "ends in .png" in result.stderr
@@ -152,12 +152,12 @@ def test_a_codec_of_an_earlier_state_is_not_sampled_for_the_model(tmp_path, monk
     from types import SimpleNamespace
 
     from ardm.cli import generate as cli_generate
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
 
     model = trained(tmp_path, 2)
     for of, expected in ((load(model).identity, False), ("0" * 16, False)):
         found = SimpleNamespace(kind="text", card={"of": of})
-        monkeypatch.setattr(codec, "model", lambda _, found=found: found)
+        monkeypatch.setattr(registry, "model", lambda _, found=found: found)
         assert cli_generate._better_coded(str(model), load(model), 1.0, "", None) is expected  # its items are arrays
     monkeypatch.setattr("ardm.bundle.Bundle.written", "text")
     assert not cli_generate._better_coded(str(model), load(model), 1.0, "", None)

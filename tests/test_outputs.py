@@ -29,7 +29,7 @@ def test_text():
         (shown,) = text_of(np.frombuffer(whole[:cut], np.uint8)[None].astype(np.int64), b"")
         assert whole.decode().startswith(shown)
     assert text_of(np.zeros((2, 0), dtype=np.int64), b"") == ["", ""]
-    with pytest.raises(ArdmError, match="value 27 is no letter of an alphabet of 27"):
+    with pytest.raises(ArdmError, match="value 27 is not a letter of an alphabet of 27"):
         text_of(np.array([[27]]), LETTERS)
     with pytest.raises(ArdmError, match="value 256"):
         text_of(np.array([[256]]), b"")

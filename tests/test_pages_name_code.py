@@ -2,7 +2,10 @@
 
 import ast
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -38,6 +41,25 @@ def test_files_exist(page):
         assert (SOURCE / found[1]).exists() or (ROOT / found[1]).exists(), found[0]
 
 
+def resolves(name):
+    """Whether a dotted name is a module, or an attribute of one."""
+    module, _, rest = name.partition(".")
+    found = import_module(module)
+    while rest:
+        part, _, rest = rest.partition(".")
+        module = f"{module}.{part}"
+        if not hasattr(found, part) and (not isinstance(found, ModuleType) or find_spec(module) is None):
+            return False
+        found = getattr(found, part) if hasattr(found, part) else import_module(module)
+    return True
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_dotted_names_exist(page):
+    for name in set(re.findall(r"(?<![\w./-])ardm(?:\.[A-Za-z_]\w*)+", page.read_text())):
+        assert resolves(name), name
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_functions_exist(page):
     for found in code(page, r"([\w/]+\.py):([\w.]+)"):
@@ -50,3 +72,11 @@ def test_the_map_of_the_method_names_real_functions():
     for found in code("docs/method.md", r"(\w+)\.([\w.]+)"):
         if found[1] in modules and not (found[1] == "digits" and found[2].islower()):
             assert found[2] in modules[found[1]], found[0]
+
+
+def test_the_tree_is_complete():
+    """Every module at the top of the package and every wing has a caption on the page."""
+    named = " ".join(found[0] for found in code("docs/architecture.md", r"[\w./]+"))
+    modules = [path.name for path in SOURCE.glob("*.py") if path.stem != "__main__"]
+    wings = [f"{path.parent.name}/" for path in SOURCE.glob("*/__init__.py")]
+    assert [name for name in modules + wings if name not in named] == []

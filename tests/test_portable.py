@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ardm.codec import coder as codecs
+from ardm.codec import registry
 from ardm.exact.model import NAME
 from bundles import exact
 from linemodels import codec
@@ -80,7 +80,7 @@ def test_the_same_bytes(row, written):
     first = next(iter(written.values()))
     names = sorted(p.name for p in first.iterdir())
     assert len(names) == 8 + 3 * len(LINES) + 3 * len(bundled())
-    assert set(bundled()) == set(codecs.bundled())
+    assert set(bundled()) == set(registry.bundled())
     assert sorted(p.name for p in written[row].iterdir()) == names
     for name in names:
         assert (written[row] / name).read_bytes() == (first / name).read_bytes(), f"{row}: {name}"

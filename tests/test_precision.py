@@ -15,14 +15,15 @@ from ardm.api import score
 from ardm.bundle import load
 from ardm.digits import Digits, Sites
 from ardm.likelihood import bound, causal, curve, exact, mixture, policy_bound
-from ardm.models.build import BODIES, HEADS, PRESETS, ModelConfig, build, preset
+from ardm.models.build import BODIES, HEADS, build
+from ardm.models.config import PRESETS, ModelConfig, preset
 from ardm.objective import Steps, absorbing_step, bound_step, causal_step, draw, plan_step
 from ardm.orders import OrderConfig
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
 from ardm.walk import sample
 from bundles import smooth
-from toys import generator, randomise
+from toys import generator, randomise, read_by
 
 SMALL = {"width": 16, "blocks": 2, "heads": 2, "hidden": 24, "components": 3, "cycle": 2, "radius": 1, "rings": 1}
 OWN = {
@@ -40,7 +41,7 @@ def shape_of(trunk):
 def config_of(trunk, head, **changes):
     many = {"classes": 4000} if head in ("values", "digits", "chain") and trunk == "wavenet" else {}
     settings = {"classes": 64, **SMALL, **OWN.get(trunk, {}), **many, **changes}
-    return ModelConfig(shape=shape_of(trunk), trunk=trunk, head=head, **settings)
+    return ModelConfig(shape=shape_of(trunk), trunk=trunk, head=head, **read_by(trunk, **settings))
 
 
 def every():
@@ -48,7 +49,7 @@ def every():
     for trunk, kind in BODIES.items():
         for head, order in itertools.product(kind.heads, kind.causal):
             yield f"{trunk}-{head}-{order or 'any order'}", config_of(trunk, head, causal=order)
-        if kind.columns:
+        if "columns" in kind.reads:
             yield f"{trunk}-columns", config_of(trunk, "values", columns=(2, 64, 3, 40, 5, 6, 7, 20))
     for trunk in ("unet", "local", "transformer", "wavenet", "mlp"):
         base = {"classes": 64, "base": 4, "time": True}
@@ -241,7 +242,9 @@ def test_every_preset_trains_in_bf16(folder, tmp_path, size):
     given = PRESETS[size]
     own = {"width": 16, "blocks": min(given.get("blocks", 1), 2), "bits": 6, "row": 4, "heads": 0, "embedding": 4}
     config = replace(
-        preset(size), **own, **({"shape": (), "reach": (4, 0), "hashes": (20, 30)} if size == "window" else {})
+        preset(size),
+        **read_by(preset(size).trunk, **own),
+        **({"shape": (), "reach": (4, 0), "hashes": (20, 30)} if size == "window" else {}),
     )
     split = "lines" if config.shape == () else "pictures"
     config = config if split == "lines" else replace(config, shape=(1, 8, 8), classes=6)

@@ -19,8 +19,9 @@ from ardm.cli.app import app
 from ardm.data import Dataset
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
-from ardm.models.bodies import NO_LABEL
-from ardm.models.build import ModelConfig, build, preset
+from ardm.models.build import build
+from ardm.models.config import ModelConfig, preset
+from ardm.models.context import NO_LABEL
 from ardm.orders import OrderConfig
 from ardm.train.log import Log
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig, load_recipe
@@ -87,21 +88,21 @@ def scripted(monkeypatch):
 def test_the_model_is_the_best_by_validation_and_the_last_lies_beside_it(folder, tmp_path, scripted):
     averages, trainer = {}, Trainer(recipe(folder), tmp_path / "run", cpu=True)
     for progress in trainer:
-        averages[progress.step] = {k: v.clone() for k, v in trainer.average.items()}
+        averages[progress.step] = {k: v.clone() for k, v in trainer.average.tensors.items()}
     assert same(weights(tmp_path / "run" / "model"), averages[4])
     assert same(weights(tmp_path / "run" / "model-last"), averages[8])
     best, last = (load(tmp_path / "run" / name) for name in ("model", "model-last"))
     assert (best.card["steps"], last.card["steps"]) == (4, 8)
     assert (best.card["valid"], last.card["valid"]) == (pytest.approx(2.0), pytest.approx(2.125))
     assert best.curve.seen.sum() == 4 * 8, "its loss curve is that of its step"
-    assert "best at step 4 (2.0000)" in trainer.parted
-    assert "at step 8 it was 2.1250" in trainer.parted
+    assert "best at step 4 (2.0000)" in trainer.best_note
+    assert "at step 8 it was 2.1250" in trainer.best_note
 
 
 def test_where_the_last_is_the_best_nothing_is_said(folder, tmp_path, scripted):
     scripted[8] = 1.5
     trainer, _ = run(recipe(folder), tmp_path / "run")
-    assert trainer.parted == ""
+    assert trainer.best_note == ""
     assert same(weights(tmp_path / "run" / "model"), weights(tmp_path / "run" / "model-last"))
 
 
@@ -126,7 +127,7 @@ def test_the_best_survives_a_kill(folder, tmp_path, scripted, killed):
         assert same(weights(tmp_path / "whole" / name), weights(tmp_path / "parts" / name))
         assert load(tmp_path / "whole" / name).card == load(tmp_path / "parts" / name).card
     again = Trainer(made, tmp_path / "parts", resume=True, cpu=True)
-    assert again.parted == trainer.parted != ""
+    assert again.best_note == trainer.best_note != ""
 
 
 def test_a_future_that_a_kill_undid_leaves_no_model(folder, tmp_path, scripted):
@@ -147,7 +148,7 @@ def test_the_command_says_when_best_and_last_part_and_that_a_codec_is_of_other_w
 ):
     from types import SimpleNamespace
 
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
 
     path = tmp_path / "r.yaml"
     path.write_text(json.dumps(recipe(folder, steps=4).to_dict()))
@@ -157,7 +158,7 @@ def test_the_command_says_when_best_and_last_part_and_that_a_codec_is_of_other_w
     assert "validation was best" not in first.stderr
     (tmp_path / "run" / "model" / "codec.safetensors").write_bytes(b"of step 4")
     of = load(tmp_path / "run" / "model").identity
-    monkeypatch.setattr(codec, "model", lambda _: SimpleNamespace(card={"of": of}))
+    monkeypatch.setattr(registry, "model", lambda _: SimpleNamespace(card={"of": of}))
     scripted.update({6: 1.0, 8: 1.5})
     second = CliRunner().invoke(app, [*go, "train.steps=8", "--resume"])
     assert second.exit_code == 0, second.output
@@ -280,13 +281,13 @@ def test_a_kill_while_a_recipe_is_written_leaves_the_older_one(folder, tmp_path,
     trainer = Trainer(recipe(folder), tmp_path / "run", cpu=True)
     with Log(trainer):
         pass
-    before, write = (tmp_path / "run" / "recipe.json").read_bytes(), Path.write_text
+    before, write = (tmp_path / "run" / "recipe.json").read_bytes(), Path.write_bytes
 
-    def half(path, text, *rest):
-        write(path, text[: len(text) // 2], *rest)
+    def half(path, data):
+        write(path, data[: len(data) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
         Log(Trainer(recipe(folder, log_every=3), tmp_path / "run", cpu=True))
     assert (tmp_path / "run" / "recipe.json").read_bytes() == before
@@ -473,8 +474,8 @@ def test_the_environment_changes_nothing_that_the_recipe_says(folder, tmp_path, 
         monkeypatch.setenv(name, value)
     with fresh():
         two, seen = run(made, tmp_path / "two")
-        assert two.objective is not None
-        assert type(two.objective) is type(one.objective), "not compiled"
+        assert two.update.module is not None
+        assert type(two.update.module) is type(one.update.module), "not compiled"
     assert [(p.loss, p.norm, p.valid) for p in seen] == [(p.loss, p.norm, p.valid) for p in steps]
     assert same(one.model.state_dict(), two.model.state_dict())
 
@@ -677,6 +678,6 @@ def test_labels_that_nobody_would_learn_are_refused(of_labels, tmp_path):
     with pytest.raises(ArdmError, match=r"set data\.labels=true, or model\.labels=0"):
         Trainer(label_recipe(source={"labels": False}), tmp_path / "run", cpu=True)
     of_labels["valid"] = replace(of_labels["valid"], labels=None)
-    with pytest.raises(ArdmError, match=r"validate on data that have, or set train\.label_dropout"):
+    with pytest.raises(ArdmError, match=r"validate on data with labels, or set train\.label_dropout"):
         Trainer(label_recipe(label_dropout=0.0), tmp_path / "run", cpu=True)
     assert run(label_recipe(), tmp_path / "run")[1][-1].valid is not None

@@ -2,12 +2,13 @@
 
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ardm.codec import coder as codec
-from ardm.exact.ask import AskedSites
+from ardm.codec import model_coder, walk
+from ardm.exact.ask import Ask, AskedSites
 from bundles import coder
 from test_codec import MODELS, both_ways, jobs, pictures
 
@@ -22,15 +23,12 @@ def asks(made):
     """What is asked in the middle of items of several sizes: the sites of one step, where some are known."""
     rng = np.random.default_rng(0)
     for k, (h, w) in enumerate(SIZES):
-        walker = made._walker((made.planes, h, w), made.planes, (h, w))
-        digit = walker.steps[len(walker.steps) // 2][1][0]
-        when, step = walker._when, walker.steps[len(walker.steps) // 2][0][0]
-        depth = (when < step).sum(0)[None].repeat(1 + k % 2, 0)
-        unit = np.append(walker.base * walker.place, 1)[depth]
-        value = rng.integers(0, made.model.program.classes, depth.shape) // unit * unit
-        sites = np.flatnonzero(depth[0].reshape(-1) == digit)
-        lanes = np.repeat(np.arange(len(value)), len(sites))
-        yield value, depth, walker._asked(lanes, np.tile(sites, len(value)))
+        order = made.walker((made.planes, h, w), made.planes, (h, w)).order
+        middle = order.reveals[len(order.reveals) // 2]
+        depth = order.depth(middle.step)[None].repeat(1 + k % 2, 0)
+        value = order.truncate(rng.integers(0, made.model.program.classes, depth.shape), depth)
+        sites = np.flatnonzero(depth[0].reshape(-1) == middle.digit[0])
+        yield Ask(value, depth, order.sites(replace(middle, site=sites), len(value)))
 
 
 @pytest.mark.parametrize("container", ["float32", "float64", "int64"])
@@ -39,9 +37,9 @@ def test_rows_side_by_side_are_those_of_each_alone(name, container):
     made = coder(backend=container, **MODELS[name])
     together = made._run.together(list(asks(made)))
     for ask, found in zip(asks(made), together, strict=True):
-        alone = made._run(*ask)
+        alone = made._run(ask)
         assert found.radices == alone.radices
-        told = np.zeros(len(ask[2]), dtype=np.int64)
+        told = np.zeros(len(ask.sites), dtype=np.int64)
         for stage, radix in enumerate(alone.radices):
             assert np.array_equal(found.table(stage, told), alone.table(stage, told))
             told = told * radix + 1 % radix
@@ -50,20 +48,13 @@ def test_rows_side_by_side_are_those_of_each_alone(name, container):
 def test_nothing_or_much_can_be_asked():
     made = coder()
     few = list(asks(made))
-    many = (
-        *few[0][:2],
-        AskedSites(
-            *(
-                np.resize(x, codec.PIXELS // 64)
-                for x in (few[0][2].batch_index, few[0][2].channel, few[0][2].y, few[0][2].x)
-            )
-        ),
-    )
+    sites = AskedSites(*(np.resize(x, walk.PIXELS // 64) for x in few[0].sites.index))
+    many = replace(few[0], sites=sites)
     assert made._run.together([]) == []
     found = made._run.together([few[0], few[2], many, few[1]])
     for ask, one in zip([few[0], few[2], many, few[1]], found, strict=True):
-        told = np.zeros(len(ask[2]), dtype=np.int64)
-        assert np.array_equal(one.table(0, told), made._run(*ask).table(0, told))
+        told = np.zeros(len(ask.sites), dtype=np.int64)
+        assert np.array_equal(one.table(0, told), made._run(ask).table(0, told))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -71,7 +62,7 @@ def test_nothing_or_much_can_be_asked():
 def test_bytes_do_not_depend_on_what_stands_beside(threads, pixels, monkeypatch):
     parts = mixed()
     alone = [both_ways(coder(), coder(), part)[0] for part in parts]
-    monkeypatch.setattr(codec, "SIDE_BY_SIDE", pixels)
+    monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", pixels)
     assert both_ways(coder(threads=threads), coder(threads=threads), *parts) == alone
 
 
@@ -114,12 +105,12 @@ def test_what_is_done_is_told_before_all_is(monkeypatch):
     """Progress: after a few batches, not after a hundred."""
     made, parts = coder(), pictures(40)
     streams = [(made.finish(job, 1), [part.shape]) for job, part in zip(made.encode(jobs(*parts)), parts, strict=True)]
-    monkeypatch.setattr(codec, "SIDE_BY_SIDE", 64)
+    monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", 64)
     works = []
     real = type(made)._decoded
     monkeypatch.setattr(type(made), "_decoded", lambda self, jobs: works.append(len(jobs)) or real(self, jobs))
     next(made.decode(streams))
-    assert len(works) <= codec.WAVE
+    assert len(works) <= model_coder.WAVE
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -128,15 +119,21 @@ def test_an_interruption_ends_what_other_threads_do(threads):
     streams = [(made.finish(job, 1), [part.shape]) for job, part in zip(made.encode(jobs(*parts)), parts, strict=True)]
     real, calls = made._run, []
 
-    def slow(*asked):
-        calls.append(1)
-        time.sleep(0.1)
-        return real(*asked)
+    class Slow:
+        memory = real.memory
+
+        def __call__(self, ask):
+            calls.append(1)
+            time.sleep(0.1)
+            return real(ask)
+
+        def together(self, asks):
+            return [self(ask) for ask in asks]
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    made._run = slow
+    made._run = Slow()
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     began = time.monotonic()

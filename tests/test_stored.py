@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from ardm.codec import fallback as stored
-from ardm.codec import flacstream
-from ardm.codec.container import Method, Reader, deflate, varint
+from ardm.codec import flac_encode
+from ardm.codec.binary import Reader, deflate, varint
 from ardm.codec.fallback import restore, store
+from ardm.codec.header import Method
 from ardm.content import Kind
 from ardm.errors import CodecError, Unsupported
 
@@ -258,7 +259,7 @@ def test_and_otherwise_not(monkeypatch):
 def test_flac_is_read_with_and_without_the_package(channels, wide, library, monkeypatch):
     x = tone(channels, wide)
     signed = x[:, 0].astype(int) - (1 << 15 if wide else 1 << 7)
-    streams = [*stored._flac(x), flacstream.encode(signed, 44100, 16 if wide else 8)]
+    streams = [*stored._flac(x), flac_encode.encode(signed, 44100, 16 if wide else 8)]
     if not library:
         monkeypatch.setitem(sys.modules, "soundfile", None)
     for flac in streams:

@@ -18,14 +18,18 @@ import typer
 from PIL import Image
 
 from ardm import formats
+from ardm.cli import compress as compressing
 from ardm.cli import demo
-from ardm.cli import files as cli_codec
 from ardm.cli.app import app
+from ardm.codec.archive import Archive
 from ardm.errors import CodecError, ModelMissing
 from ardm.export import convert as export
-from ardm.files import folders as archives
+from ardm.files.compress import compress_file
+from ardm.files.extract import check_archive, extract
+from ardm.files.options import FileOptions
+from ardm.files.pack import make_archive
 from ardm.files.paths import walk
-from ardm.files.single import How, Unwritten, compress_file, put, read_up_to, write_all
+from ardm.files.streams import Unwritten, put, read_up_to, write_all
 from test_files import TEXT, write
 from tests_support import make_data, make_model
 
@@ -125,7 +129,7 @@ def workshop(tmp_path_factory):
     Image.fromarray(np.random.default_rng(0).integers(0, 16, (8, 8, 3), dtype=np.uint8)).save(folder / "i.png")
     write(folder / "notes.txt", SHORT)
     compress_file(folder / "notes.txt")
-    archives.make(list(walk([folder / "notes.txt", folder / "i.png"])), folder / "all.ardm", How(exact=True))
+    make_archive(list(walk([folder / "notes.txt", folder / "i.png"])), folder / "all.ardm", FileOptions(exact=True))
     return folder
 
 
@@ -375,7 +379,7 @@ def folder(tmp_path_factory):
     write(folder / "noise", os.urandom(12_000))
     write(folder / "notes", TEXT)
     compress_file(folder / "notes")
-    archives.make(list(walk([folder / "noise"])), folder / "all.ardm", How(exact=True))
+    make_archive(list(walk([folder / "noise"])), folder / "all.ardm", FileOptions(exact=True))
     return folder
 
 
@@ -448,7 +452,7 @@ def forty(tmp_path, monkeypatch):
     """An archive of forty files without a model; and what breaks some of them."""
     monkeypatch.chdir(tmp_path)
     paths = [write(f"{k}.txt", os.urandom(50 + k)) for k in range(40)]
-    archives.make(list(walk(paths)), Path("all.ardm"), How())
+    make_archive(list(walk(paths)), Path("all.ardm"), FileOptions())
     data = Path("all.ardm").read_bytes()
     for path in paths:
         path.rename(path.with_suffix(".was"))
@@ -468,7 +472,7 @@ def test_extract_takes_what_is_good(forty, run):
     assert shown.code == 3
     assert [line.split(": ")[0] for line in clean(shown.out)] == ["bad.ardm -> 0.txt", "bad.ardm -> 1.txt"]
     assert clean(shown.err) == [
-        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not agree"
+        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not match"
     ]
     for k in (0, 1):
         assert Path(f"{k}.txt").read_bytes() == Path(f"{k}.was").read_bytes()
@@ -478,7 +482,7 @@ def test_extract_takes_what_is_good(forty, run):
     assert shown.out == Path("5.was").read_bytes() + Path("6.was").read_bytes()
     assert clean(shown.err)[1:] == [
         "ardm: bad.ardm: the archive has items 0 to 39; got 77",
-        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not agree",
+        "ardm: bad.ardm: item 39 (39.txt): damaged file: the checksum of its samples does not match",
     ]
     shown = run("extract", "bad.ardm", "none", "0", "2")
     assert shown.code == 1
@@ -494,7 +498,7 @@ def test_an_item_that_is_too_large_does_not_end_the_rest(forty, run, monkeypatch
     shown = run("extract", "all.ardm", "0", "39", "-M", "200")
     assert shown.code == 1
     assert re.fullmatch(
-        r"ardm: all\.ardm: item 39 \(39\.txt\): .* the limit is 200 bytes; -M \d+MiB lets it in", *clean(shown.err)
+        r"ardm: all\.ardm: item 39 \(39\.txt\): .* the limit is 200 bytes; -M \d+MiB allows it", *clean(shown.err)
     )
     assert Path("0.txt").exists()
 
@@ -505,19 +509,19 @@ def test_all_items_that_are_damaged_are_named(forty, run, broken):
     shown = run("test", "bad.ardm")
     assert (shown.code, shown.out) == (3, b"")
     assert clean(shown.err) == [
-        f"ardm: bad.ardm: item {k} ({k}.txt): damaged file: the checksum of its samples does not agree" for k in broken
+        f"ardm: bad.ardm: item {k} ({k}.txt): damaged file: the checksum of its samples does not match" for k in broken
     ]
     with pytest.raises(CodecError, match=f"item {broken[0]} "):
-        archives.check_archive(Path("bad.ardm"), How())
+        check_archive(Path("bad.ardm"), FileOptions())
     with pytest.raises(CodecError, match=f"item {broken[-1]} "):
-        archives.extract(Path("bad.ardm"), [str(broken[-1])], None, How())
+        extract(Path("bad.ardm"), [str(broken[-1])], None, FileOptions())
 
 
 def test_a_model_that_is_missing_is_told_once(forty, run, monkeypatch):
     def missing(*_):
         raise ModelMissing("no such model")
 
-    monkeypatch.setattr(archives.Archive, "item", missing)
+    monkeypatch.setattr(Archive, "item", missing)
     shown = run("extract", "all.ardm", "0", "1", "2")
     assert (shown.code, clean(shown.err)) == (4, ["ardm: all.ardm: no such model"])
 
@@ -527,8 +531,8 @@ def test_a_model_that_is_missing_is_told_once(forty, run, monkeypatch):
 def test_cat_writes_nothing_of_an_archive_that_is_damaged(forty, run, monkeypatch, memory, stdin):
     """Whether it is held until all is verified, or decoded twice."""
     decoded = []
-    real = archives.Archive.items
-    monkeypatch.setattr(archives.Archive, "items", lambda *rest: decoded.append(1) or real(*rest))
+    real = Archive.items
+    monkeypatch.setattr(Archive, "items", lambda *rest: decoded.append(1) or real(*rest))
     good, bad = Path("all.ardm"), forty(38)
     for path, code in ((good, 0), (bad, 3)):
         if stdin:
@@ -543,7 +547,7 @@ def test_cat_writes_nothing_of_an_archive_that_is_damaged(forty, run, monkeypatc
 def test_cat_writes_nothing_of_frames_one_of_which_is_damaged(tmp_path, run):
     data = os.urandom(5000)
     write(tmp_path / "x", data)
-    how = How(chunk=1000, exact=True)
+    how = FileOptions(chunk=1000, exact=True)
     packed = compress_file(tmp_path / "x", None, how).target
     assert run("cat", packed).out == data
     broken = bytearray(packed.read_bytes())
@@ -576,14 +580,16 @@ def test_all_frames_are_reported(tmp_path, run, monkeypatch):
     assert found["ratio"] == found["raw_bytes"] / found["file_bytes"]
     assert sum(found["methods"].values()) == found["regions"]
     assert [entry["size"] for entry in found["entries"]] == [f"{len(SHORT)} bytes", "100 bytes"]
-    _, first, *frames = clean(run("list", "-v", "two.ardm").out)
+    _, first, *rest = clean(run("list", "-v", "two.ardm").out)
     assert both in first
-    assert [line.split()[-2:] for line in frames] == [["frame", "0"], ["frame", "1"]]
+    assert [line.split()[-2:] for line in rest] == [["frame", "0"], ["frame", "1"]]
     assert len(clean(run("list", "two.ardm").out)) == 2
 
 
 def test_what_is_kept_as_several_frames_shows_its_whole_size(tmp_path, run, monkeypatch):
-    monkeypatch.setattr(cli_codec, "How", lambda *rest, **named: replace(How(*rest, **named), chunk=1000))
+    monkeypatch.setattr(
+        compressing, "FileOptions", lambda *rest, **named: replace(FileOptions(*rest, **named), chunk=1000)
+    )
     source = write(tmp_path / "x", os.urandom(6500))
     packed = f"{source}.ardm"
     assert "6500 bytes in 7 frames, 6500 -> " in clean(run("compress", source).out)[0]

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ardm.codec import coder as codec
-from ardm.codec import engine as engines
-from ardm.codec.engine import Engine
-from ardm.codec.suits import DRAWINGS, LETTERS, PICTURES, TEXT, TEXT_MOST, suited
+from ardm.codec import registry
+from ardm.codec.model_coder import ModelCoder
+from ardm.codec.selection import DRAWINGS, LETTERS, PICTURES, TEXT, TEXT_MOST, Engine, suited
 from ardm.content import Content, Kind
 from ardm.errors import ModelMissing
-from ardm.files import folders as archives
-from ardm.files.single import How
+from ardm.exact.model import CodecModel
+from ardm.files import pack as packing
+from ardm.files.options import FileOptions
 from linemodels import codec as model_of
 from linemodels import sound
 
@@ -77,8 +77,8 @@ def test_bundled_models_are_those_that_are_tried():
         "speech8k": "audio",
         "speech16k": "audio",
     }
-    for name, path in codec.bundled().items():
-        assert codec.model(path).kind == kinds[name]
+    for name, path in registry.bundled().items():
+        assert registry.model(path).kind == kinds[name]
 
 
 # --- which of them codes it -------------------------------------------------------------------------------------------
@@ -96,21 +96,21 @@ def tiny(monkeypatch):
             raise ModelMissing(f"no {name}")
         return model_of(models[str(name)])
 
-    monkeypatch.setattr(codec, "model", lambda name: name if isinstance(name, codec.CodecModel) else model(name))
+    monkeypatch.setattr(registry, "model", lambda name: name if isinstance(name, CodecModel) else model(name))
     return asked
 
 
 def test_the_model_that_takes_fewest_bits_codes(tiny, monkeypatch):
     engine = Engine(backend="float32", device="cpu", threads=1)
     content = Content.of_bytes(b"the cat sat on the mat")
-    bits = {name: engines._bits(engine._coder(name), content) for name in ("text27", "english")}
+    bits = {name: engine._coder(name).measure(content) for name in ("text27", "english")}
     assert engine.coder(content).model.name == ("tiny text" if bits["text27"] < bits["english"] else "tiny bytes")
-    monkeypatch.setattr(engines, "_bits", lambda coder, content: -coder.model.program.classes)
+    monkeypatch.setattr(ModelCoder, "measure", lambda coder, content: -coder.model.program.classes)
     assert engine.coder(content).model.name == "tiny bytes"
 
 
 def test_a_single_model_is_not_measured(tiny, monkeypatch):
-    monkeypatch.setattr(engines, "_bits", None)
+    monkeypatch.setattr(ModelCoder, "measure", None)
     engine = Engine(backend="float32", device="cpu", threads=1)
     assert engine.coder(Content.of_bytes(b"The cat.")).model.name == "tiny bytes"
     assert engine.coder(Content(Kind.AUDIO, sound(2, 9), "wav", rate=8000)).model.name == "tiny sound"
@@ -140,15 +140,15 @@ def test_levels_stand_for_calls(tiny):
 
 
 def test_an_archive_takes_the_model_that_suits_most_bytes(tiny):
-    how = How(engine=Engine(backend="float32", device="cpu", threads=1))
+    how = FileOptions(engine=Engine(backend="float32", device="cpu", threads=1))
     letters, words = Content.of_bytes(b"the cat sat "), Content.of_bytes(b"The cat sat. " * 5)
     heard = Content(Kind.AUDIO, sound(1, 300), "wav", rate=8000)
     blank = image(3, 400, 400)
-    assert archives._coder([letters, words], how).model.name == "tiny bytes"
-    assert archives._coder([letters, heard, words], how).model.name == "tiny sound"
-    assert archives._coder([heard] + [words] * 12, how).model.name == "tiny bytes"
-    assert archives._coder([blank, words], how).model.name == "tiny bytes", "the next, where the first is not there"
-    assert archives._coder([blank], how) is None
-    assert archives._coder([Content.of_bytes(b"\xff" * 50)], how) is None
+    assert packing._coder([letters, words], how).model.name == "tiny bytes"
+    assert packing._coder([letters, heard, words], how).model.name == "tiny sound"
+    assert packing._coder([heard] + [words] * 12, how).model.name == "tiny bytes"
+    assert packing._coder([blank, words], how).model.name == "tiny bytes", "the next, where the first is not there"
+    assert packing._coder([blank], how) is None
+    assert packing._coder([Content.of_bytes(b"\xff" * 50)], how) is None
     many = [words] * 60 + [heard] * 1000
-    assert archives._coder(many, how).model.name == "tiny sound"
+    assert packing._coder(many, how).model.name == "tiny sound"

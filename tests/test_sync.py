@@ -5,7 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ardm import faults
-from ardm.models.build import build, preset
+from ardm.models.build import build
+from ardm.models.config import preset
 from ardm.plan import shuffled
 from ardm.source import Draw, Score
 from ardm.walk import last, walk

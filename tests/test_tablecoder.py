@@ -11,9 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ardm.ans import Decoder, Encoder
-from ardm.codec import coder as codec
-from ardm.codec import frames
-from ardm.codec import tables as tablecoder
+from ardm.codec import decode, encode, model_coder, regions, registry, table_coder, table_layout
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.schema import Schema
@@ -32,8 +30,8 @@ def cut(data, *rest, made=None):
     """A content, whether it is coded, and its file."""
     made = made or coder("table")
     content = Content.of_bytes(data)
-    file, report = frames.compress(content, made)
-    assert frames.decompress(file, lambda identity, calls: made) == content
+    file, report = encode.compress(content, made)
+    assert decode.decompress(file, lambda identity, calls: made) == content
     return file, report
 
 
@@ -99,13 +97,13 @@ def test_every_text_comes_back(name):
 
 def test_rows_are_coded_by_the_model_and_nothing_else_is():
     made = coder("table")
-    assert isinstance(made, codec.TableCoder)
+    assert isinstance(made, table_coder.TableCoder)
     file, report = cut(text(40))
     assert report.methods == {"coded": 1}
     header = len(text(0))
     _, coded = part(text(40))
     rows = np.array(ROWS)[None, None]
-    (alone,) = codec.ModelCoder(made.model, made.calls, made._run, 1)._symbols(rows)
+    (alone,) = model_coder.ModelCoder(made.model, made.calls, made._run, 1)._symbols(rows)
     assert coded.bits == pytest.approx(alone.bits + 8 * (3 + 3 + header + 3))
     assert len(file) < 0.4 * len(text(40))
     assert cut(text(40, BODY))[1].bits == pytest.approx(alone.bits + 72)
@@ -121,7 +119,7 @@ def test_what_stands_between_rows_costs_its_bytes():
 @pytest.mark.parametrize("together", [2, 7])
 def test_many_rows_are_walked_in_items(together):
     whole = part(text(40))[0]
-    made = codec.coder(model_of("table"), None, "float32", "cpu", 1)
+    made = registry.coder(model_of("table"), None, "float32", "cpu", 1)
     made.together = together
     assert len(part(text(40), made)[0]) - len(whole) in range(-5, 6)
     part(TEXTS["a value that is unknown, in the middle"], made)
@@ -129,9 +127,9 @@ def test_many_rows_are_walked_in_items(together):
 
 def test_how_many_rows_are_walked_together():
     assert coder("table").together == 1 << 10
-    assert tablecoder.together(SCHEMA, 1 << 16) == (1 << 24) // (4 << 16)
+    assert table_layout.together(SCHEMA, 1 << 16) == (1 << 24) // (4 << 16)
     wide = Schema(tuple(map(str, range(300))), (("a",),) * 300)
-    assert tablecoder.together(wide, 1 << 16) == 1
+    assert table_layout.together(wide, 1 << 16) == 1
 
 
 @pytest.mark.parametrize("backend", ["float64", "int64", "numpy"])
@@ -144,7 +142,7 @@ def test_the_same_bytes_from_every_backend(backend, calls):
 
 def test_several_regions(monkeypatch):
     """A line that is cut in two is no row on either side."""
-    monkeypatch.setattr(frames, "CODED_RUN", 10)
+    monkeypatch.setattr(regions, "CODED_RUN", 10)
     data = BODY.decode(items("table", 120, seed=4).tolist()).encode()
     file, report = cut(data)
     assert report.regions == -(-len(data) // 1024) == 2
@@ -170,7 +168,7 @@ def test_whatever_lines_come_back(lines):
 
 def with_schema(schema, name="table"):
     model = dataclasses.replace(model_of(name), schema=schema)
-    return codec.coder(model, None, "float32", "cpu", 1)
+    return registry.coder(model, None, "float32", "cpu", 1)
 
 
 def test_schemas_of_other_delimiters_and_line_endings():
@@ -210,18 +208,18 @@ def test_what_is_refused():
 
 def test_a_model_without_a_schema_takes_arrays():
     made = coder("classic")
-    assert not isinstance(made, codec.TableCoder)
+    assert not isinstance(made, table_coder.TableCoder)
     x = items("classic").numpy().astype(np.uint8)[None]
     good = Content(Kind.ARRAY, x, "npy", layout="rows")
     assert made.refuses(good) is None
-    file, report = frames.compress(good, made)
+    file, report = encode.compress(good, made)
     assert not report.stored
-    assert frames.decompress(file, lambda identity, calls: made) == good
+    assert decode.decompress(file, lambda identity, calls: made) == good
     for bad in (x[:, :, :2], np.repeat(x, 2, axis=2), x[:, :, ::-1]):
         content = Content(Kind.ARRAY, np.ascontiguousarray(bad), "npy", layout="rows")
         assert "rows of 3 columns" in made.refuses(content)
-        file, report = frames.compress(content, made)
-        assert frames.decompress(file, lambda identity, calls: made) == content
+        file, report = encode.compress(content, made)
+        assert decode.decompress(file, lambda identity, calls: made) == content
 
 
 def test_unknown_values_of_large_columns_take_no_time():
@@ -229,16 +227,16 @@ def test_unknown_values_of_large_columns_take_no_time():
     schema = dataclasses.replace(
         SCHEMA, categories=(*SCHEMA.categories[:3], tuple(f"value {n}" for n in range(1 << 16)))
     )
-    lines = b"".join(b"f,1,,valeu %d\n" % n for n in range(300))
+    lines = b"".join(b"f,1,,valeu %d\n" % n for n in range(300))  # codespell:ignore valeu
     with limited(seconds=5):
-        assert all(tablecoder._row(schema, line) is None for line in lines.splitlines(keepends=True))
+        assert all(table_layout._row(schema, line) is None for line in lines.splitlines(keepends=True))
 
 
 def test_large_texts_take_linear_time():
     data = b"not a row of any table at all\n" * 50_000
     with limited(seconds=10):
         assert coder("table").refuses(Content.of_bytes(data))
-        (plain, rows), *more = tablecoder.pieces(BODY, data)
+        (plain, rows), *more = table_layout.pieces(BODY, data)
     assert (plain, rows, more) == (data, [], [])
 
 
@@ -277,10 +275,10 @@ def test_every_damaged_byte_is_found():
                 damaged = bytearray(file)
                 damaged[place] ^= flip
                 with pytest.raises(CodecError):
-                    frames.decompress(bytes(damaged), lambda identity, calls: made)
+                    decode.decompress(bytes(damaged), lambda identity, calls: made)
         for length in range(len(file)):
             with pytest.raises(CodecError):
-                frames.decompress(file[:length], lambda identity, calls: made)
+                decode.decompress(file[:length], lambda identity, calls: made)
 
 
 def test_any_stream_ends():
@@ -295,7 +293,7 @@ def test_any_stream_ends():
 
 def forged(*numbers):
     """A stream that begins with some numbers, and then has no more than a word."""
-    symbols = tablecoder.symbols(b"".join(n.to_bytes(3, "big") for n in numbers))
+    symbols = table_layout.symbols(b"".join(n.to_bytes(3, "big") for n in numbers))
     encoder = Encoder()
     encoder.push(*symbols)
     return encoder.finish(0)
@@ -321,12 +319,12 @@ def forged(*numbers):
 def test_counts_that_cannot_be(numbers, length):
     """Found before anything of that size is made."""
     with limited(seconds=5, more=1 << 28), pytest.raises(CodecError):
-        coder("table")._told(Decoder(forged(*numbers)), length)
+        coder("table")._decoded_text(Decoder(forged(*numbers)), length)
 
 
 def test_a_value_that_a_column_has_not():
     """Of a model whose program does not know its columns."""
-    made = codec.coder(model_of("table"), None, "float32", "cpu", 1)
+    made = registry.coder(model_of("table"), None, "float32", "cpu", 1)
     made._schema = dataclasses.replace(BODY, categories=(("f",), ("1",), ("",), ("only",)))
     stream = part(text(20, BODY))[0]
     with pytest.raises(CodecError, match=r"cannot take|truncated|does not end|rows make"):
@@ -338,4 +336,4 @@ def test_another_model_is_not_taken_for_this_one():
     schema = dataclasses.replace(SCHEMA, categories=(SCHEMA.categories[0][::-1], *SCHEMA.categories[1:]))
     made = with_schema(schema)
     with pytest.raises(ArdmError):
-        frames.decompress(file, lambda identity, calls: made)
+        decode.decompress(file, lambda identity, calls: made)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ardm.__main__ import WAITING
 from ardm.cli.app import app
-from ardm.exact import backend as machine
+from ardm.exact import device as machine
 from bundles import coder
 
 SOURCE = Path(__file__).parent.parent / "src"

@@ -15,10 +15,12 @@ import torch
 
 from ardm.bundle import load
 from ardm.errors import ArdmError
-from ardm.models.build import preset
+from ardm.models.config import preset
 from ardm.orders import OrderConfig
+from ardm.train.batch import seeded
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
-from ardm.train.trainer import Trainer, rate_at, seeded
+from ardm.train.trainer import Trainer
+from ardm.train.update import rate_at
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_stopping_and_resuming_changes_nothing(folder, tmp_path, order):
     assert [(p.step, p.loss, p.valid) for p in rest] == [(p.step, p.loss, p.valid) for p in steps[5:]]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
-        assert torch.equal(whole.average[name], second.average[name]), name
+        assert torch.equal(whole.average.tensors[name], second.average.tensors[name]), name
     for name, value in whole.curve.state().items():
         assert np.array_equal(value, second.curve.state()[name]), name
 
@@ -140,7 +142,7 @@ def test_the_model_folder_holds_the_average_and_its_recipe(folder, tmp_path):
     trainer, _ = run(recipe(folder, ORDERS["plan"]), tmp_path / "run")
     bundle = load(tmp_path / "run" / "model")
     for name, value in bundle.model.state_dict().items():
-        assert torch.equal(value, trainer.average[name])
+        assert torch.equal(value, trainer.average.tensors[name])
     assert bundle.order == ORDERS["plan"]
     assert bundle.card["recipe"]["train"]["steps"] == 12
     assert bundle.identity == trainer.bundle().identity
@@ -216,7 +218,7 @@ def test_levels_share_the_items_as_the_recipe_says(folder, tmp_path):
     trainer = Trainer(recipe(folder, ORDERS["levels"], batch=200, first_level=0.8), tmp_path / "run", cpu=True)
     drawn = trainer.draw(3)
     assert int((drawn["level"] == 0).sum()) in (159, 160, 161)
-    for level, plan in enumerate(trainer.plans):
+    for level, plan in enumerate(trainer.objective.plans):
         steps = drawn["step"][drawn["level"] == level]
         counts = torch.bincount(steps, minlength=len(plan))
         assert len(counts) == len(plan)

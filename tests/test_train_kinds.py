@@ -11,13 +11,15 @@ from ardm import data
 from ardm.bundle import load
 from ardm.data import Dataset
 from ardm.errors import ArdmError
-from ardm.models.build import ModelConfig, preset
 from ardm.models.causal import CausalModel
+from ardm.models.config import ModelConfig, preset
 from ardm.orders import OrderConfig
 from ardm.settings import from_values
 from ardm.train.log import Log
+from ardm.train.matching import fitted
+from ardm.train.objectives import Causal, choose
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
-from ardm.train.trainer import Trainer, fitted, objective_of
+from ardm.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def recipe(folder, size="text-tiny", model=None, order=None, **train):
     settings = {"steps": 12, "batch": 8, "warmup": 4, "rate": 5e-3, "valid_every": 6, "valid_items": 8, "save_every": 4}
     return Recipe(
         "tiny",
-        preset(size, **{"width": 16, "heads": 2, **(model or {})}),
+        preset(size, **{"width": 16, **({"heads": 2} if "text" in size else {}), **(model or {})}),
         order or OrderConfig(),
         DataConfig("array", str(folder), "train", "valid"),
         TrainConfig(**{**settings, **train}),
@@ -129,7 +131,7 @@ def test_unknown_objectives_are_refused():
         TrainConfig(objective="diffusion")
     with pytest.raises(ArdmError, match="diffusion_steps"):
         TrainConfig(diffusion_steps=0)
-    assert objective_of(Recipe(model=ModelConfig(causal="any"))) == "all"
+    assert isinstance(choose(ModelConfig(causal="any"), OrderConfig(), TrainConfig()), Causal)
 
 
 # --- what is taken from the data --------------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ def test_intensities_are_drawn_anew_for_each_batch(tmp_path, monkeypatch):
     made = replace(recipe(".", batch=64), model=preset("density", width=16, blocks=1))
     monkeypatch.setattr(data, "of_config", lambda config, split: grey if split == "train" else fixed)
     trainer, seen = Trainer(made, tmp_path / "run", cpu=True), []
-    trainer.objective.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    trainer.update.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     list(trainer)
     assert trainer.recipe.model.classes == 2
     x = torch.stack(seen).double()

@@ -9,8 +9,9 @@ import torch
 from ardm import plan as plans
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
-from ardm.models.build import ModelConfig, build, preset
-from ardm.nets.transformer import rotary_angles, turned
+from ardm.models.build import build
+from ardm.models.config import ModelConfig, preset
+from ardm.nets.transformer import angles, turned
 from ardm.walk import sample, score
 from sequences import (
     answers_belong_to_sites_and_items,
@@ -90,12 +91,12 @@ def test_the_network_is_what_an_exporter_takes_it_for():
     expected = reference(model, state.value, depth).flatten(0, 1)
     torch.testing.assert_close(model(state)[sites], expected, rtol=1e-9, atol=1e-11)
     angle = np.arange(6)[None] / 10_000.0 ** (np.arange(2) / 2)[:, None]
-    np.testing.assert_allclose(rotary_angles(6, 2).numpy(), angle, rtol=1e-14)
+    np.testing.assert_allclose(angles(torch.arange(6), 2).T.numpy(), angle, rtol=1e-14)
 
 
 def test_rotary_positions_are_relative():
     q, k = torch.randn(2, 1, 1, 8, 6, generator=generator(0), dtype=torch.double)
-    near, far = rotary_angles(8, 3).T, rotary_angles(108, 3).T[100:]
+    near, far = angles(torch.arange(8), 3), angles(torch.arange(100, 108), 3)
     a, b = (turned(q, angle) @ turned(k, angle).transpose(2, 3) for angle in (near, far))
     torch.testing.assert_close(a, b)
 
@@ -131,11 +132,11 @@ def test_dropout_acts_in_training_only(name):
 def test_the_paper_size_is_the_papers():
     """85.1 M parameters by the reference's count: 12 layers, width 768, perceptrons of 3072, 27 letters and a mask."""
     config = preset("text-paper", shape=(250,), classes=27)
-    assert (config.attends, config.within) == (12, 3072)
+    assert (config.attention_heads, config.inner_width) == (12, 3072)
     with torch.device("meta"):
-        from ardm.models.build import BODIES, _head
+        from ardm.models.build import BODIES, head_of
 
-        number = sum(p.numel() for m in (BODIES["transformer"].body(config), _head(config)) for p in m.parameters())
+        number = sum(p.numel() for m in (BODIES["transformer"].body(config), head_of(config)) for p in m.parameters())
     assert number == pytest.approx(85.06e6, rel=1e-3)
 
 
@@ -164,9 +165,9 @@ def test_mixed_precision_keeps_the_answer():
         ({"width": 9, "heads": 1, "positions": "sinusoidal"}, "multiple of 2"),
         ({"positions": "relative"}, "positions must be one of rotary"),
         ({"style": "new"}, "style must be one of"),
-        ({"shape": ()}, "that of the data"),
+        ({"shape": ()}, "shape of the data"),
         ({"shape": (0,)}, "positive sizes"),
-        ({"heads": -1}, "heads and hidden"),
+        ({"heads": -1}, "heads must be at least 0; got -1"),
         ({"columns": (2, 3)}, "each of the 5 sites"),
         ({"columns": (2, 3, 0, 1, 1)}, "from 0 to 3"),
         ({"columns": (2, 3, 9, 1, 1)}, "1..5"),

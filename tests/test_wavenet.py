@@ -8,7 +8,8 @@ import torch
 from ardm import plan as plans
 from ardm.digits import Sites
 from ardm.errors import ArdmError
-from ardm.models.build import BODIES, ModelConfig, _head, build, preset
+from ardm.models.build import BODIES, build, head_of
+from ardm.models.config import ModelConfig, preset
 from ardm.nets.wavenet import BOXES, PRIOR, nearby
 from ardm.objective import Steps, bound_step
 from ardm.walk import sample, score
@@ -141,7 +142,7 @@ def test_the_paper_size_is_the_papers():
     """36 blocks of 256 channels, dilations up to 2048; 192 channels of values and masks, 64 of an embedding."""
     config = preset("audio-paper", shape=(16000,), classes=65536)
     with torch.device("meta"):
-        body, head = BODIES["wavenet"].body(config), _head(config)
+        body, head = BODIES["wavenet"].body(config), head_of(config)
     assert [block.gated.dilation[0] for block in body.trunk.layers] == [2 ** (i % 12) for i in range(36)]
     assert body.trunk.input.out_channels == 192
     assert body.embedding.weight.shape == (65537, 64)
@@ -156,7 +157,7 @@ def test_the_paper_size_is_the_papers():
         ({"kernel": 4}, "odd width"),
         ({"cycle": 0}, "at least 1"),
         ({"embedding": 8}, "less than width 8"),
-        ({"columns": (2,) * 5, "head": "values"}, "trunk mlp or transformer"),
+        ({"columns": (2,) * 5, "head": "values"}, "trunk transformer or mlp"),
     ],
 )
 def test_what_cannot_be_is_refused(changes, message):

@@ -1,5 +1,6 @@
 """Files appear whole or not at all, what was there is never lost, and what a kill leaves is swept and nothing else."""
 
+import ast
 import errno
 import fcntl
 import os
@@ -71,7 +72,7 @@ def test_nothing_is_left_of_an_interruption_in_the_instant_of_creation(tmp_path,
         assert path.exists()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(whole, "_locked", interrupted)
+    monkeypatch.setattr(whole, "_lock", interrupted)
     with pytest.raises(KeyboardInterrupt):
         if folder:
             with whole_folder(tmp_path / "new"):
@@ -317,7 +318,7 @@ def test_only_what_was_read_is_deleted(tmp_path):
     with pytest.raises(ArdmError, match="is a link; only ordinary files are deleted"):
         remove(link, before)
     path.write_text("changed since")
-    with pytest.raises(ArdmError, match="was changed meanwhile, and is kept"):
+    with pytest.raises(ArdmError, match="changed in the meantime, and is kept"):
         remove(path, before)
     assert path.read_text() == "changed since"
     remove(path, path.stat())
@@ -330,3 +331,32 @@ def test_a_pipe_that_nobody_reads_is_no_failure_to_write():
     with pytest.raises(BrokenPipeError), whole.reasons("cannot write x"):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
     assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
+
+
+# --- in one place -----------------------------------------------------------------------------------------------------
+
+WRITERS = {
+    "os.replace", "os.rename", "os.link", "shutil.move", "mkstemp", "mkdtemp", "NamedTemporaryFile",
+    "TemporaryDirectory", "tempfile.mkstemp", "tempfile.mkdtemp", "tempfile.NamedTemporaryFile",
+    "tempfile.TemporaryDirectory",
+}  # fmt: skip
+"""What renames files, or makes temporary ones."""
+
+
+def test_only_one_module_renames_files_and_makes_temporary_ones():
+    """Read from the source.  Paths are renamed by methods of one argument; `str.replace` has two."""
+    for path in Path(whole.__file__).parent.rglob("*.py"):
+        if path.name == "atomic.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert name not in WRITERS, (path, name)
+                method = getattr(node.func, "attr", "")
+                renames = method == "rename" or (method == "replace" and len(node.args) == 1 and not node.keywords)
+                assert not renames, (path, ast.unparse(node))
+
+
+def test_existing_targets_are_refused_in_one_place():
+    for path in Path(whole.__file__).parent.rglob("*.py"):
+        assert path.name == "atomic.py" or "exists; give" not in path.read_text(), path

@@ -14,7 +14,8 @@ from ardm.digits import Maps, Sites
 from ardm.features import Features
 from ardm.heads import DigitHead, MixtureHead, ValueHead
 from ardm.model import Model
-from ardm.models.build import ModelConfig, build
+from ardm.models.build import BODIES, SHARED, build
+from ardm.models.config import ModelConfig
 
 WIDTH = 6
 HEADS = {"digits": DigitHead, "values": ValueHead, "mixture": lambda alphabet, width: MixtureHead(alphabet, width, 2)}
@@ -62,9 +63,14 @@ def toy(digits, shape, head="digits", seed=0, scale=2.0, context=0):
     return randomise(model, seed, scale)
 
 
+def read_by(trunk, **settings):
+    """Those of the settings that a trunk reads."""
+    return {name: value for name, value in settings.items() if name in (*SHARED, *BODIES[trunk].reads)}
+
+
 def tiny_image(trunk="unet", shape=(2, 3, 3), classes=5, base=0, head="values", seed=0, **changes):
     """A real image model, as small as may be, with random parameters."""
-    small = {"width": 8, "blocks": 1, "radius": 1, "rings": 1, "components": 2}
+    small = read_by(trunk, width=8, blocks=1, radius=1, rings=1, components=2)
     return randomise(
         build(ModelConfig(shape=shape, classes=classes, base=base, head=head, trunk=trunk, **{**small, **changes})),
         seed,
@@ -113,6 +119,11 @@ def all_plans(stages, shape):
 def everywhere(model, state):
     """All sites that are not complete."""
     return Sites.where(state.depth < len(model.digits))
+
+
+def only(plan, inside):
+    """The plan in which sites outside `inside` (1 or B, *shape) bool are never revealed; steps keep their number."""
+    return plans.Plan(torch.where(inside[:, None], plan.when, plans.NEVER))
 
 
 def pairs(plan, x):

@@ -16,8 +16,8 @@ from torch import Tensor
 import ardm
 from ardm import data, likelihood
 from ardm.bundle import load
-from ardm.codec import coder as codec
-from ardm.export.convert import cost
+from ardm.codec import registry
+from ardm.export.coding import cost
 from ardm.orders import RANKS
 from ardm.plan import image, shuffled
 
@@ -112,7 +112,7 @@ def coding(setting: Setting) -> Result:
     bundle = load("cifar10-codec")
     x = pictures(setting, 12)
     D = math.prod(x.shape[1:])
-    made = codec.model("cifar10-codec")
+    made = registry.model("cifar10-codec")
     files = [ardm.compress(picture, "cifar10-codec", calls=50) for picture in x]
     back = all(torch.equal(ardm.decompress(f).long(), picture) for f, picture in zip(files, x, strict=True))
     bits = np.array([8 * len(f) / D for f in files])

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ardm import objective, schedule
 from ardm.digits import Digits, Partial, Sites
-from ardm.models.build import ModelConfig, build, preset
+from ardm.models.build import build
+from ardm.models.config import ModelConfig, preset
 from ardm.objective import Steps, bound_step
 from ardm.plan import Plan
 from ardm.walk import score

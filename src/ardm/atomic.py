@@ -1,8 +1,10 @@
-"""Files that appear whole or not at all: written beside their place, synchronised, checked, and only then named.
+"""Files and folders that appear whole or not at all.
 
-Whatever happens before that, an interruption included, leaves nothing behind.  What no program can clean up after, a
-kill -9 or a power cut, leaves a file called `.ardm-` and sixteen hex digits beside the target: it is locked for as long
-as its writer lives, and `sweep` removes those that nobody holds.
+A writer gets a temporary file or folder beside the target; it is synchronised, checked, and only then renamed.  After an
+error or an interruption nothing is left behind.  After a kill -9 or a power cut a `.ardm-` file with sixteen hex digits
+may remain: it is locked for as long as its writer lives, and `sweep` removes those that nobody holds.
+
+This module alone renames files, makes temporary ones, and decides whether an existing target is replaced.
 """
 
 from __future__ import annotations
@@ -14,11 +16,10 @@ import re
 import secrets
 import stat
 import sys
+import tempfile
 import threading
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from ardm.errors import ArdmError
@@ -26,7 +27,7 @@ from ardm.errors import ArdmError
 if sys.platform != "win32":
     import fcntl
 
-_UNNAMED = re.compile(r"\.ardm-[0-9a-f]{16}(\..{1,15})?", re.DOTALL)
+_TEMPORARY = re.compile(r"\.ardm-[0-9a-f]{16}(\..{1,15})?", re.DOTALL)
 
 
 def write_whole(
@@ -36,46 +37,55 @@ def write_whole(
     check: Callable[[Path], None] | None = None,
     like: os.stat_result | None = None,
 ) -> None:
-    """A file that appears whole or not at all: `write` is given another name, `check` may still refuse what it wrote.
+    """Write a file atomically: `write` fills a temporary file, and `check` may still reject what it wrote.
 
-    force: replace what is there; a link is replaced itself, never what it leads to.  like: the state of a file whose
-    permissions, owner and times are taken over.  Raises ArdmError where there is a file already, or it cannot be written.
+    force: replace an existing file; of a link, the link itself and never its target.  like: copy permissions, owner and
+    times from this state of another file.  Raises ArdmError where the file exists, or cannot be written.
     """
     path = Path(path)
     ending = path.suffix if len(os.fsencode(path.suffix)) < 16 else ""
     with reasons(f"cannot write {path}"):
         refuse_target(path, force)
-        # what is private stays so while it is being written
-        with _unnamed(path.parent, ending, 0o666 if like is None else 0o600) as new:
+        # a private file stays private while it is being written
+        with _temporary(path.parent, ending, 0o666 if like is None else 0o600) as new:
             write(new)
             _synchronise(new, os.O_RDWR)
             if check is not None:
                 check(new)
             if like is not None:
-                _take_over(like, new)
+                _copy_attributes(like, new)
             _place(new, path, force)
+
+
+def write_bytes(path: str | Path, data: bytes, force: bool = False) -> None:
+    """Write bytes to a file atomically.  Raises ArdmError as `write_whole` does."""
+
+    def write(new: Path) -> None:
+        new.write_bytes(data)
+
+    write_whole(path, write, force)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder that gets its name when the block ends without an error; another until then.
+    """Make a new folder, which gets its name when the block ends without an error.
 
-    What the block writes into it is synchronised all at once, before the folder is named.
+    Everything that the block writes into it is synchronised in one go before that.  Raises ArdmError where `path` exists.
     """
     with reasons(f"cannot write {path}"):
         refuse_target(path, force=False)
-        with _unnamed(path.parent, "", None) as new:
+        with _temporary(path.parent, "", None) as new:
             yield new
             _synchronise_all(new)
             refuse_target(path, force=False)
             new.rename(path)
-            _settle(path.parent)
+            _synchronise_names(path.parent)
 
 
 def make_folders(path: Path, below: Path) -> None:
-    """The folder `path` inside `below`, which is there, and those between.
+    """Make the folder `path` inside the existing folder `below`, and those between.
 
-    `Path.mkdir(parents=True)` and `os.makedirs` call themselves for each step, and names may have 2,000.
+    `Path.mkdir(parents=True)` and `os.makedirs` recurse once a step, and a name may have 2,000 steps.
     """
     missing = []
     while path != below and not path.is_dir():
@@ -85,77 +95,133 @@ def make_folders(path: Path, below: Path) -> None:
         folder.mkdir(exist_ok=True)
 
 
-@dataclass(frozen=True)
-class Naming:
-    """What a file system makes of names.
+# --- folders that are replaced ----------------------------------------------------------------------------------------
 
-    folds: A is a, or é in one writing is é in the other.  strict: names of devices, `: ? * < > | "` and dots or spaces
-    at the end of a step are refused or changed, as on Windows.  longest: of a step, in bytes (strict: UTF-16 units).
+
+class replacing:  # noqa: N801 (used like a function)
+    """Context manager: a new folder that replaces `folder` when the block ends without an error.
+
+    own: names that belong to the new folder; everything else in the old one is moved over.  None: nothing is.
     """
 
-    folds: bool = False
-    strict: bool = False
-    longest: int = 255
+    def __init__(self, folder: Path, own: Sequence[str] | None = None) -> None:
+        self.folder, self.own = folder, own
+
+    def __enter__(self) -> Path:
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            recover(self.folder, self.own)
+            lock = None
+            while lock is None:  # try again if another process sweeps the folder just before it is locked
+                self.new = Path(tempfile.mkdtemp(prefix=f".{self.folder.name}-new-", dir=self.folder.parent))
+                lock = _lock(self.new)
+            self.lock = lock
+            self.new.chmod(0o755)
+        except OSError as error:
+            raise ArdmError(f"cannot write {self.folder}: {error.strerror}") from None
+        return self.new
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._finish(kind is not None)
+        finally:
+            if self.lock >= 0:
+                os.close(self.lock)
+
+    def _finish(self, failed: bool) -> None:
+        if failed:
+            _discard(self.new)
+            return
+        for file in self.new.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
+            _synchronise(file, os.O_RDONLY)
+        old = self.folder.with_name(f".{self.folder.name}-old-{os.getpid()}")
+        if self.folder.exists():
+            self.folder.rename(old)
+        self.new.rename(self.folder)
+        _move_over(old, self.folder, self.own)
 
 
-WINDOWS = Naming(folds=True, strict=True, longest=240)
-"""What every system takes."""
-HERE = WINDOWS if sys.platform == "win32" else Naming(folds=sys.platform == "darwin")
-"""What this system usually takes; `naming` asks a folder."""
+def recover(folder: Path, own: Sequence[str] | None = None) -> None:
+    """Finish a replacement of `folder` that was killed, and remove new folders that no process is writing any more."""
+    for old in sorted(folder.parent.glob(f".{folder.name}-old-*")):
+        if folder.exists():
+            _move_over(old, folder, own)
+        else:
+            old.rename(folder)
+    for new in sorted(folder.parent.glob(f".{folder.name}-new-*")):
+        _remove_abandoned(str(new))
 
 
-def naming(folder: Path) -> Naming:
-    """What the file system of a folder makes of names, found by writing some into it; they are gone afterwards."""
-    if sys.platform == "win32":
-        return WINDOWS
-    with suppress(OSError):  # where nothing can be tried, nothing is trusted
-        longest = min(255, os.pathconf(folder, "PC_NAME_MAX"))
-        own = f"ardm-{secrets.token_hex(8)}" + "-é" * encodes("é")
-        others = {own.upper(), unicodedata.normalize("NFD", own)} - {own}
-        folds = any(_takes(folder, own, other) for other in others)
-        return Naming(folds, not _takes(folder, f'{own}:?*<>|". ', f'{own}:?*<>|". '), longest)
-    return WINDOWS
+def _move_over(old: Path, folder: Path, own: Sequence[str] | None) -> None:
+    """Move what is not `own` from the old folder to the new one, then remove the old one."""
+    if own is not None and old.is_dir():
+        foreign = [other for other in old.iterdir() if other.name not in own and not (folder / other.name).exists()]
+        try:
+            for other in foreign:
+                other.rename(folder / other.name)
+        except OSError:
+            return  # `recover` tries again
+    _discard(old)
 
 
-def encodes(name: str) -> bool:
-    """Whether Python can give a name to the system: where that speaks ASCII, it has no é."""
+_HELD = set[Path]()
+"""Folders that this process holds."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that hold it so; one process may hold it several times.
+
+    Raises ArdmError where another process holds it.  On file systems without locks nothing is held.
+    """
+    folder = folder.resolve()
+    if sys.platform == "win32" or folder in _HELD or not folder.is_dir():
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _takes(folder: Path, name: str, other: str) -> bool:
-    """Whether a file made under a name is there under another, or, if both are the same, keeps it."""
-    try:
-        (folder / name).touch(exist_ok=False)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ArdmError(f"another process is training in {folder}; wait for it, or give another folder") from None
     except OSError:
-        return False
+        pass
+    _HELD.add(folder)
     try:
-        return os.path.lexists(folder / other) if other != name else name in os.listdir(folder)
+        yield
     finally:
-        (folder / name).unlink()
+        _HELD.discard(folder)
+        os.close(handle)
 
 
-def is_leftover(name: str) -> bool:
-    """Whether a file of this name is one that `sweep` takes for half-written."""
-    return _UNNAMED.fullmatch(name) is not None
+# --- stale temporary files --------------------------------------------------------------------------------------------
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is that of a temporary file or folder of ours, which `sweep` may remove."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove what killed writers have left in a folder; returns it.  Never fails, and never takes what is being written."""
+    """Remove the temporary files of killed writers from a folder; returns their paths.
+
+    Never fails, and never touches a file that is still being written.
+    """
     swept = []
     with suppress(OSError):
         for entry in list(os.scandir(folder)):
             ours = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
-            if ours and _UNNAMED.fullmatch(entry.name) and _abandoned(entry.path):
+            if ours and is_temporary(entry.name) and _remove_abandoned(entry.path):
                 swept.append(Path(entry.path))
     return swept
 
 
+# --- targets, sources and reasons -------------------------------------------------------------------------------------
+
+
 def refuse_target(path: Path, force: bool) -> None:
-    """ArdmError where nothing can or may be written: no folder, a folder, a device, or a file and no force."""
+    """Raise ArdmError unless `path` can be written: a new name in an existing folder, or with `force` an ordinary file."""
     if not path.parent.is_dir():
         raise ArdmError(f"there is no folder {path.parent}")
     if not os.path.lexists(path):
@@ -163,13 +229,13 @@ def refuse_target(path: Path, force: bool) -> None:
     if path.is_dir():
         raise ArdmError(f"{path} is a folder; give another name with -o")
     if path.exists() and not path.is_file():
-        raise ArdmError(f"{path} is not an ordinary file, and is left alone")
+        raise ArdmError(f"{path} is not an ordinary file; give another name with -o")
     if not force:
         raise ArdmError(f"{path} exists; give another name with -o, or overwrite it with -f")
 
 
 def refuse_source(path: Path) -> None:
-    """ArdmError for what is no ordinary file, or not there."""
+    """Raise ArdmError unless `path` is an ordinary file."""
     with reasons(f"cannot read {path}"):
         if path.is_dir():
             raise ArdmError(f"{path} is a folder; -r takes the files in it")
@@ -180,48 +246,48 @@ def refuse_source(path: Path) -> None:
 
 
 def remove(source: Path, before: os.stat_result) -> None:
-    """Delete a source that is still what was read, and no link.  Raises ArdmError, and leaves it, otherwise."""
+    """Delete a source that has not changed since `before`.  Raises ArdmError, and keeps it, if it has, or is a link."""
     with reasons(f"cannot delete {source}"):
         now = source.lstat()
         if stat.S_ISLNK(now.st_mode):
             raise ArdmError(f"{source} is a link; only ordinary files are deleted")
         if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
-            raise ArdmError(f"{source} was changed meanwhile, and is kept")
+            raise ArdmError(f"{source} changed in the meantime, and is kept")
         source.unlink()
 
 
 @contextmanager
-def reasons(what: str) -> Iterator[None]:
-    """What the system refuses, in one sentence; a pipe that nobody reads any more is no such thing."""
+def reasons(failure: str) -> Iterator[None]:
+    """Turn an OSError into `ArdmError(failure: reason)`.  BrokenPipeError passes through."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise ArdmError(f"{what}: {reason(error)}") from None
+        raise ArdmError(f"{failure}: {reason(error)}") from None
 
 
 def reason(error: Exception) -> str:
-    """What an error says, as the second half of a sentence."""
+    """The message of an error as the second half of a sentence."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text[0].lower() + text[1:]
 
 
-# --- a name that nobody asked for -------------------------------------------------------------------------------------
+# --- temporary names and locks ----------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _unnamed(folder: Path, ending: str, mode: int | None) -> Iterator[Path]:
-    """A locked new file (mode None: a folder) under a name of its own, gone when the block ends."""
+def _temporary(folder: Path, ending: str, mode: int | None) -> Iterator[Path]:
+    """Make a locked temporary file (mode None: a folder), which is removed when the block ends unless it was renamed."""
     handle, new = None, folder
-    try:  # from before it is there: an interruption may come between any two lines
-        while handle is None:  # again, if another process sweeps it in the instant before it is locked
+    try:  # around everything: an interruption may come between any two lines
+        while handle is None:  # try again if another process sweeps the file just before it is locked
             new = folder / f".ardm-{secrets.token_hex(8)}{ending}"
             if mode is None:
                 new.mkdir()
             else:
                 os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
-            handle = _locked(new)
+            handle = _lock(new)
         yield new
     finally:
         if new != folder:
@@ -230,15 +296,15 @@ def _unnamed(folder: Path, ending: str, mode: int | None) -> Iterator[Path]:
             os.close(handle)
 
 
-def _locked(path: Path) -> int | None:
-    """A handle that locks a file for as long as it is open; -1 where nothing can be locked; None: it is gone."""
+def _lock(path: Path) -> int | None:
+    """A handle that locks a file while it is open; -1 where the system has no locks; None if the file is gone."""
     if sys.platform == "win32":
         return -1
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    with suppress(OSError):  # some file systems lock nothing; then nothing is swept there either
+    with suppress(OSError):  # a file system without locks: nothing is swept there either
         fcntl.flock(handle, fcntl.LOCK_EX)
     with suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(handle), os.lstat(path)):
@@ -247,8 +313,8 @@ def _locked(path: Path) -> int | None:
     return None
 
 
-def _abandoned(path: str) -> bool:
-    """Remove an unnamed file or folder, if nobody holds it."""
+def _remove_abandoned(path: str) -> bool:
+    """Remove a temporary file or folder of this user that nobody holds; returns whether it did."""
     if sys.platform == "win32":
         return False
     try:
@@ -270,16 +336,16 @@ def _abandoned(path: str) -> bool:
 def _discard(path: Path) -> None:
     try:
         path.unlink()
-    except (IsADirectoryError, PermissionError):  # the latter is what some systems say of folders
+    except (IsADirectoryError, PermissionError):  # some systems say the latter of folders
         _discard_folder(path)
     except OSError:
         pass
 
 
 def _discard_folder(path: Path) -> None:
-    """Remove a folder and all in it, as far as the system lets us.
+    """Remove a folder and everything in it, as far as the system allows.
 
-    Step by step: `shutil.rmtree` calls itself for each level of folders, and there may be 2,000.
+    A loop, not `shutil.rmtree`, which recurses once a level: there may be 2,000 levels.
     """
     emptied: list[str] = []
     left = [os.fspath(path)]
@@ -299,29 +365,32 @@ def _discard_folder(path: Path) -> None:
 
 
 def _place(new: Path, path: Path, force: bool) -> None:
-    """Give a file its name; without force, a file that has appeared meanwhile is not replaced."""
+    """Rename a temporary file; without force, a file that appeared in the meantime is not replaced."""
     try:
         if force:
             raise OSError
         os.link(new, path)
     except FileExistsError:
         refuse_target(path, force)
-    except OSError:  # forced, or there are no hard links here
+    except OSError:  # forced, or a file system without hard links
         refuse_target(path, force)
         new.replace(path)
-    _settle(path.parent)
+    _synchronise_names(path.parent)
 
 
-def _settle(folder: Path) -> None:
-    """Names, too, should survive a power cut; not every system can promise it."""
+# --- synchronising ----------------------------------------------------------------------------------------------------
+
+
+def _synchronise_names(folder: Path) -> None:
+    """Synchronise the names in a folder, so that they too survive a power cut; not every system can."""
     with suppress(OSError):
         _synchronise(folder, os.O_RDONLY)
 
 
 def _synchronise_all(folder: Path) -> None:
-    """Everything in a folder, in one go where the system has a call for it: one wait for the disk, not one a file.
+    """Synchronise everything in a folder: with one system call where there is one, else file by file.
 
-    The call cannot be interrupted, so it is waited for in another thread.
+    The call cannot be interrupted, so another thread makes it.
     """
     failed: list[OSError] = []
 
@@ -341,7 +410,7 @@ def _synchronise_all(folder: Path) -> None:
 
 
 def _synchronise_system(folder: Path) -> bool:
-    """Whether the whole file system of a folder was synchronised: Linux has a call that waits and tells errors."""
+    """Synchronise the file system that holds a folder, with Linux's `syncfs`; returns whether that was possible."""
     if not sys.platform.startswith("linux"):
         return False
     handle = os.open(folder, os.O_RDONLY)
@@ -354,7 +423,7 @@ def _synchronise_system(folder: Path) -> bool:
         return False
     finally:
         os.close(handle)
-    if number in (errno.ENOSYS, errno.EPERM, errno.EINVAL):  # not here, as in some containers
+    if number in (errno.ENOSYS, errno.EPERM, errno.EINVAL):  # forbidden, as in some containers
         return False
     raise OSError(number, os.strerror(number))
 
@@ -368,7 +437,7 @@ def _synchronise_each(folder: Path) -> None:
                 left.append(Path(entry.path))
             elif entry.is_file(follow_symlinks=False):
                 _synchronise(Path(entry.path), os.O_RDWR)
-        _settle(here)
+        _synchronise_names(here)
 
 
 def _synchronise(path: Path, mode: int) -> None:
@@ -379,8 +448,8 @@ def _synchronise(path: Path, mode: int) -> None:
         os.close(handle)
 
 
-def _take_over(like: os.stat_result, new: Path) -> None:
-    """Owner, permissions and times, as far as the system lets us; never more permissions than the source gave."""
+def _copy_attributes(like: os.stat_result, new: Path) -> None:
+    """Copy owner, permissions and times as far as the system allows; never grant more than the source did."""
     mode = stat.S_IMODE(like.st_mode) & 0o777
     with suppress(OSError):
         mine = new.stat()
@@ -389,7 +458,7 @@ def _take_over(like: os.stat_result, new: Path) -> None:
                 os.chown(new, like.st_uid, -1)
             try:
                 os.chown(new, -1, like.st_gid)
-            except OSError:  # another group: it may do what everyone may
+            except OSError:  # another group: it gets the permissions that everyone has
                 both = mode >> 3 & mode & 0o7
                 mode = mode & 0o700 | both << 3 | both
         new.chmod(mode)

@@ -13,7 +13,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from ardm.codec import frames  # noqa: E402
+from ardm.codec import archive, decode, encode  # noqa: E402
 from ardm.content import Content, Kind  # noqa: E402
 from ardm.exact.model import NAME  # noqa: E402
 from bundles import coder, exact, liked, smooth  # noqa: E402
@@ -66,12 +66,12 @@ def made():
     files, coding = {}, coder(**MODEL)
     everything = contents()
     for name, content in everything.items():
-        files[name] = frames.compress(content, coding)[0]
+        files[name] = encode.compress(content, coding)[0]
     kind = tuple(MODEL.items())
     tiles = [Content(Kind.IMAGE, liked(kind, 16, 16, seed).numpy(), "png") for seed in range(5)]
-    files["good-archive-tiles"] = frames.compress_archive(tiles, None, coding)[0]
+    files["good-archive-tiles"] = archive.compress_archive(tiles, None, coding)[0]
     mixed = [everything[name] for name in ("good-image-coded", "good-text", "good-audio-8", "good-image-1x1")]
-    files["good-archive-mixed"] = frames.compress_archive(mixed, ["a/b.png", "t.txt", "ü.wav", "p.ppm"], coding)[0]
+    files["good-archive-mixed"] = archive.compress_archive(mixed, ["a/b.png", "t.txt", "ü.wav", "p.ppm"], coding)[0]
     files["good-two-frames"] = files["good-text"] + files["good-noise"]
     return files
 
@@ -83,7 +83,7 @@ def changed(data, at, value):
 
 def sealed(header):
     """A header with its check."""
-    from ardm.codec.container import crc8
+    from ardm.codec.binary import crc8
 
     return header + bytes([crc8(header)])
 
@@ -136,12 +136,12 @@ def main():
 
 def decoded(data, backend="float32"):
     """Everything in a file."""
-    from ardm.codec import coder as codec
+    from ardm.codec import registry
 
-    models = codec.maker(backend, "cpu", 1, [HERE])
+    models = registry.maker(backend, "cpu", 1, [HERE])
     if data[5] & 128:
-        return list(frames.open_archive(data).items(models))
-    return list(frames.frames(data, models))
+        return list(archive.open_archive(data).items(models))
+    return list(decode.frames(data, models))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ardm.codec.container import Form
+from ardm.codec.header import Form
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
 

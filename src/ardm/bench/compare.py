@@ -22,12 +22,16 @@ import numpy as np
 
 from ardm.bench.codec import Absent, Codec, Coding, same
 from ardm.bench.machine import forget_peak, peak_memory
-from ardm.codec import frames
-from ardm.codec.coder import ModelCoder
-from ardm.codec.container import Form
+from ardm.codec.archive import compress_archive, open_archive
+from ardm.codec.decode import decompress
+from ardm.codec.describe import describe
+from ardm.codec.encode import compress
+from ardm.codec.header import Form
+from ardm.codec.model_coder import ModelCoder
+from ardm.codec.regions import PartCoder
+from ardm.codec.selection import Engine
 from ardm.content import Content, Samples
 from ardm.errors import ModelMissing
-from ardm.files.single import Engine
 
 NOTHING = "–"
 """A cell without a number."""
@@ -71,28 +75,28 @@ class Row:
         return not self.why
 
 
-def ours(name: str, coder: frames.PartCoder[Any] | None) -> Codec:
+def ours(name: str, coder: PartCoder[Any] | None) -> Codec:
     """Our codec with a model at a number of calls; None: without a model, by classical methods alone."""
 
-    def models(identity: str, calls: int) -> frames.PartCoder[Any]:
+    def models(identity: str, calls: int) -> PartCoder[Any]:
         if coder is None or not coder.identity.startswith(identity) or coder.calls != calls:
             raise ModelMissing(f"{name} wrote a file for another model, {identity}, with {calls} calls")
         return coder
 
     def encode(content: Content) -> bytes:
-        return frames.compress(content, coder)[0]
+        return compress(content, coder)[0]
 
     def decode(data: bytes, form: Form) -> Samples:
-        return frames.decompress(data, models).samples
+        return decompress(data, models).samples
 
     def framing(data: bytes) -> int:
-        return sum(frame.header_bytes for frame in frames.describe(data))
+        return sum(frame.header_bytes for frame in describe(data))
 
     def together(items: Sequence[Content]) -> Coding:
         began = time.perf_counter()
-        data = frames.compress_archive(items, coder=coder)[0]
+        data = compress_archive(items, coder=coder)[0]
         middle = time.perf_counter()
-        decoded = list(frames.open_archive(data).items(models))
+        decoded = list(open_archive(data).items(models))
         ended = time.perf_counter()
         for item, back in zip(items, decoded, strict=True):
             same(name, item.samples, back.samples)
@@ -103,7 +107,7 @@ def ours(name: str, coder: frames.PartCoder[Any] | None) -> Codec:
     return Codec(name, about, encode, decode, framing=framing, together=together, calls=calls, shared=shared)
 
 
-def weights(coder: frames.PartCoder[Any]) -> int:
+def weights(coder: PartCoder[Any]) -> int:
     """Bytes of the model that a decoder needs; 0 if unknown."""
     return sum(t.nbytes for t in coder.model.program.tensors.values()) if isinstance(coder, ModelCoder) else 0
 

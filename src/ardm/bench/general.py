@@ -10,7 +10,7 @@ from typing import Any
 
 from ardm.bench.codec import Absent, Changed, Codec, Setting, frameless
 from ardm.bench.samples import chain, in_one, planes, raw, unplanes, unraw
-from ardm.codec.container import Form
+from ardm.codec.header import Form
 from ardm.content import Content, Samples
 
 UNTRAINED = "needs other files to train on: --train FOLDER or --split"

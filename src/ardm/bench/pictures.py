@@ -14,7 +14,7 @@ from PIL import Image
 
 from ardm.bench.codec import Codec, Decode, Encode, Setting
 from ardm.bench.samples import channels, in_one, mosaic, pixels
-from ardm.codec.container import Form
+from ardm.codec.header import Form
 from ardm.content import Content, Samples
 
 SLOW = 1 << 16

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ardm.bench.codec import Codec, Coding, Decode, Encode, accept_all
-from ardm.codec.container import Form
+from ardm.codec.header import Form
 from ardm.content import Content, Kind, Samples
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ardm.bench.codec import Absent, Codec, Decode, Encode, Setting, missing
 from ardm.bench.samples import in_one, reel, signed, unsigned
-from ardm.codec.container import Form
+from ardm.codec.header import Form
 from ardm.content import Content, Samples
 
 PROGRAM = "the program flac"

@@ -1,11 +1,10 @@
-"""Omniglot: binary drawings of 1,623 characters of 50 alphabets by twenty people each."""
+"""Omniglot: binary drawings of 1,623 characters from 50 alphabets, each by twenty people."""
 
 from __future__ import annotations
 
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ardm.data.base import Bytes, Dataset, Folder, check_md5, fetch, first_folder, known, splits
+from ardm.data.checks import known
+from ardm.data.dataset import Dataset
+from ardm.data.folders import Folder, splits
+from ardm.data.published import ACCEPT, Bytes, check_md5, fetch, first_folder, how_to_get, unpacking
 from ardm.errors import ArdmError, parsing
 
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
@@ -23,7 +25,7 @@ _MD5 = {
     "images_background_small1": None,
     "images_background_small2": None,
 }
-_SETS = {  # folders, and how many drawings they hold together
+_SETS = {  # folders, and the number of drawings in them
     "all": (("images_background", "images_evaluation"), 32_460),
     "background": (("images_background",), 19_280),
     "evaluation": (("images_evaluation",), 13_180),
@@ -31,10 +33,11 @@ _SETS = {  # folders, and how many drawings they hold together
     "small1": (("images_background_small1",), 2_720),
     "small2": (("images_background_small2",), 3_120),
 }
+_PLACES = ("omniglot", "omniglot-py", "omniglot/python", "python")
 _DRAWERS = {"train": range(1, 17), "valid": range(17, 19), "test": range(19, 21)}
 _FILE = re.compile(r"([^/]+/[^/]+)/\d+_(\d+)\.png")
 _SIDE = 105
-_MOST = 1 << 16  # bytes of one drawing; they have some hundred
+_MOST = 1 << 16  # bytes of a drawing; the published ones have a few hundred
 
 
 def omniglot(
@@ -47,14 +50,15 @@ def omniglot(
 ) -> Dataset:
     """Omniglot: items (N, 1, size, size) uint8, 2 classes, ink 1; labels: the number of the character in the set.
 
-    folder: holds `images_background` and `images_evaluation`, or their .zip files, or has them in `omniglot`,
+    folder: holds `images_background` and `images_evaluation`, or their .zip files, directly or in `omniglot`,
     `omniglot-py` or `omniglot/python`: alphabet/character/nnnn_dd.png, 105x105.
-    split: by drawer, dd: "train" or "fit" (1-16), "valid" (17, 18) or "test" (19, 20), so that every character is in
-    each.  set: "all", "background", "evaluation", "small1", "small2", or "small", both of them, a drawing once.
-    size: 105, as drawn, or 28: shrunk by averaging over boxes, ink where at least a quarter is.
+    split: by drawer dd: "train" or "fit" (1-16), "valid" (17, 18) or "test" (19, 20), so that each split has every
+    character.
+    set: "all", "background", "evaluation", "small1", "small2", or "small" (both small ones, each drawing once).
+    size: 105, as drawn, or 28: the mean of each box, ink where at least a quarter of it is ink.
     download: fetch the missing archives into folder.
-    verify: demand the published MD5s of archives and the number of drawings; False accepts any.
-    Raises ArdmError for an unknown split or set, another size, missing or broken files, a failed download.
+    verify: demand the published MD5s of the archives and the number of drawings; False accepts any.
+    Raises ArdmError for an unknown split, set or size, missing or damaged files, and a failed download.
     """
     split = splits("Omniglot", split)
     names, count = _SETS[known("set of Omniglot", set, _SETS)]
@@ -64,8 +68,7 @@ def omniglot(
     found = {key: drawing for name in names for key, drawing in _drawings(root, name, download, verify)}
     if not found or (verify and len(found) != count):
         raise ArdmError(
-            f"{root} holds {len(found)} drawings of the set {set!r}, expected {count}; get {_URL}{names[0]}.zip, or set "
-            f"data.verify=false (from Python: verify=False) if some are meant to lack"
+            f"{root} holds {len(found)} drawings of the set {set!r}, expected {count}; get {_URL}{names[0]}.zip, or {ACCEPT}"
         )
     characters = {name: n for n, name in enumerate(sorted({key.rpartition("/")[0] for key in found}))}
     keys = [key for key in sorted(found) if _drawer(key) in _DRAWERS[split]]
@@ -81,25 +84,31 @@ def _drawer(key: str) -> int:
 
 
 def _drawings(root: Path, name: str, download: bool, verify: bool) -> Iterator[tuple[str, Path | bytes]]:
-    """(alphabet/character/file, the drawing) of one of the folders or archives."""
-    places = ("omniglot", "omniglot-py", "omniglot/python", "python")
-    home = first_folder(root, places, name)
-    if home is not None:
-        for path in (home / name).glob("*/*/*.png"):
-            key = path.relative_to(home / name).as_posix()
-            if _FILE.fullmatch(key):
-                yield key, path
+    """(alphabet/character/file, the drawing) for all of a folder or an archive."""
+    home = first_folder(root, _PLACES, name)
+    if home is None:
+        yield from _zipped(_archive(root, name, download), name, verify)
         return
-    home = first_folder(root, places, f"{name}.zip")
+    for path in (home / name).glob("*/*/*.png"):
+        key = path.relative_to(home / name).as_posix()
+        if _FILE.fullmatch(key):
+            yield key, path
+
+
+def _archive(root: Path, name: str, download: bool) -> Path:
+    """The archive of a folder, which is downloaded first if need be."""
+    file = f"{name}.zip"
+    home = first_folder(root, _PLACES, file)
     if home is None and download:
-        fetch(f"{_URL}{name}.zip", _MD5[name], root)
+        fetch(_URL + file, _MD5[name], root)
         home = root
     if home is None:
-        raise ArdmError(
-            f"no {name} in {root}; set data.download=true (from Python: download=True), or put {name}.zip (from {_URL}) there"
-        )
-    archive = home / f"{name}.zip"
-    try:
+        raise ArdmError(f"no {name} in {root}; {how_to_get(file, _URL, root)}")
+    return home / file
+
+
+def _zipped(archive: Path, name: str, verify: bool) -> Iterator[tuple[str, bytes]]:
+    with unpacking(archive):
         if verify and (md5 := _MD5[name]) is not None:
             check_md5(archive, archive.read_bytes(), md5)
         with zipfile.ZipFile(archive) as file:
@@ -108,13 +117,10 @@ def _drawings(root: Path, name: str, download: bool, verify: bool) -> Iterator[t
                 if _FILE.fullmatch(key):
                     with file.open(info) as member:
                         yield key, member.read(_MOST)
-    # of zipfile, RuntimeError says that a member is encrypted, NotImplementedError that its compression is not known
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise ArdmError(f"cannot read {archive}: {error}; if it is damaged, delete it and fetch it again") from error
 
 
 def _pixels(drawing: Path | bytes, key: str, size: int) -> Bytes:
-    """(size, size), ink 1.  The files hold white paper, 1, and black ink."""
+    """The pixels (size, size) of a drawing, ink 1; the files hold black ink on white, 1."""
     file = io.BytesIO(drawing) if isinstance(drawing, bytes) else drawing
     with parsing(f"{key} cannot be read as an image"), Image.open(file, formats=("PNG",)) as image:
         image.load()

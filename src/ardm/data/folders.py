@@ -1,100 +1,128 @@
-"""Folders of images of one size."""
+"""Folders and files of your own: splits by a stable hash, and what else lies in the folder."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-import numpy as np
-import torch
-from PIL import Image
+from ardm.data.checks import known
+from ardm.errors import ArdmError
 
-from ardm.data.base import Bytes, Dataset, Folder, files_in, survey
-from ardm.errors import ArdmError, parsing
+Folder: TypeAlias = str | os.PathLike[str]
+SHARES = {"train": (0.0, 0.9), "valid": (0.9, 0.95), "test": (0.95, 1.0)}
+"""The part of [0, 1) that belongs to each split of data without published splits."""
+FEW = (
+    "with so few, take all of them: data.train=all and data.valid=all in a recipe, --split all with ardm eval, "
+    "split=None in Python"
+)
+"""What to do where a split has no items."""
+_NAMED = 4
+"""The most files, and endings, that a line lists."""
 
-_SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".bmp", ".gif", ".jpg", ".jpeg"}
-_FORMATS = ("PNG", "WEBP", "TIFF", "PPM", "BMP", "GIF", "JPEG")
 
+@dataclass(frozen=True)
+class Files:
+    """The files that a data set was read from, and what else lay beside them.
 
-def images(
-    folder: Folder,
-    split: str | None = None,
-    size: int | Sequence[int] | None = None,
-    channels: int | None = None,
-) -> Dataset:
-    """A folder of images of one size: items (N, C, H, W) uint8, 256 classes, no labels.
-
-    folder: searched with its subfolders, in the order of the relative paths; what is not an image (by its suffix) or
-    is hidden is passed over.
-    split: "train" (90 %), "valid" (5 %) or "test" (5 %), decided for each file by a hash of its relative path, so that
-    it stays where it is when others come or go; None takes all.
-    size: the size that all must have, H = W or (H, W); None takes that of the first.  Nothing is resized.
-    channels: 1 for grey, 3 for RGB (grey images and palettes are then converted, which loses nothing); None takes those
-    of the first, and refuses palettes.
-    Raises ArdmError for a missing folder, an empty split, and, naming the first such file, a broken image, another size
-    or other channels, an alpha channel, more than 8 bits a channel, more than one frame.
+    where: the folder or file.  noun: what the files are.  used: their names within the folder.
+    kind: how many files of that kind there are, in all splits.
+    unused: how many others there are, by ending; hidden files are not counted.
     """
-    root = Path(folder).expanduser()
-    if channels not in (None, 1, 3):
-        raise ArdmError(f"channels is {channels!r}, expected 1 (grey), 3 (RGB) or None (those of the first image)")
-    paths = files_in(root, _SUFFIXES, "images", split)
-    first = _pixels(paths[0], channels)
-    expected = first.shape if size is None else (len(first), *_height_width(size))
-    items = torch.empty((len(paths), *expected), dtype=torch.uint8, device="cpu")
-    for n, path in enumerate(paths):
-        image = _pixels(path, channels) if n else first
-        if image.shape != expected:
-            reason = "as asked" if size is not None else f"like {paths[0]}"
-            raise ArdmError(f"{path} is {_extent(image.shape)}, expected {_extent(expected)} {reason}")
-        items[n] = torch.from_numpy(image)
-    files = survey(root, paths, lambda path: path.suffix.lower() in _SUFFIXES, "images")
-    return Dataset(items, 256, f"{root.resolve().name}/{split or 'all'}", files=files)
+
+    where: str
+    noun: str
+    used: tuple[str, ...]
+    kind: int
+    unused: Mapping[str, int]
+
+    def __str__(self) -> str:
+        used = f"{len(self.used)} of {self.kind} {self.noun} in {self.where}: {_listed(self.used)}"
+        others = sum(self.unused.values())
+        if not others:
+            return f"{used}; no other files"
+        kinds = sorted(self.unused.items(), key=lambda item: (-item[1], item[0]))
+        listed = _listed([f"{count} {ending or 'without ending'}" for ending, count in kinds])
+        return f"{used}; {others} other file{'s are' if others > 1 else ' is'} not used ({listed})"
 
 
-def _height_width(size: int | Sequence[int]) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or min(sides) < 1:
-        raise ArdmError(f"size is {size!r}, expected a side or (height, width)")
-    return sides[0], sides[1]
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + ", …" * (len(names) > _NAMED)
 
 
-def _extent(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]} x {shape[2]} (height x width) with {shape[0]} channel{'s' * (shape[0] > 1)}"
+def survey(root: Path, used: Sequence[Path], kind: Callable[[Path], bool], noun: str) -> Files:
+    """List what a folder holds beside the files that are used.
+
+    kind: whether a file belongs to the data, in any split.
+    """
+    if not root.is_dir():
+        return Files(str(root.parent), noun, (root.name,), 1, {})
+    belong, unused = 0, Counter[str]()
+    for name in _visible(root):
+        if kind(root / name):
+            belong += 1
+        else:
+            unused[name.suffix.lower()] += 1
+    return Files(str(root), noun, tuple(path.relative_to(root).as_posix() for path in used), belong, dict(unused))
 
 
-def _pixels(path: Path, channels: int | None) -> Bytes:
-    """One image, (C, H, W)."""
-    with parsing(f"{path} cannot be read as an image"), Image.open(path, formats=_FORMATS) as image:
-        deep = _deep(image.tile)
-        frames = getattr(image, "n_frames", 1)
-        image.load()
-    refusal = _refusal(image, deep, frames, channels)
-    if refusal:
-        raise ArdmError(f"{path} {refusal}")
-    colour = channels == 3 or image.mode == "RGB"
-    pixels = np.asarray(image.convert("RGB" if colour else "L"))
-    planes = pixels.transpose(2, 0, 1) if colour else pixels[None]
-    return np.array(planes, np.uint8)
+def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = None) -> list[Path]:
+    """Find the files with one of the endings in a folder and its subfolders, sorted by relative path.
+
+    Hidden files are passed over.  split: those that `in_split` assigns to it; None: all.  noun: what they are, for errors.
+    Raises ArdmError for a folder that does not exist or has no such files.
+    """
+    if split is not None:
+        split = splits("a folder", split)
+    suffixes = " ".join(sorted(endings))
+    if not root.is_dir():
+        what = f"{root} is a file" if root.is_file() else f"no folder {root}"
+        raise ArdmError(f"{what}: expected a folder of {noun} ({suffixes})")
+    keys = sorted(name.as_posix() for name in _visible(root) if name.suffix.lower() in endings)
+    if not keys:
+        raise ArdmError(f"no {noun} in {root}: expected files ending in {suffixes}")
+    chosen = [root / key for key in keys if split is None or in_split(key, split)]
+    if not chosen:
+        raise ArdmError(
+            f"none of the {len(keys)} {noun} in {root} falls into the split {split!r}, which a hash of their names "
+            f"decides; {FEW}"
+        )
+    return chosen
 
 
-def _deep(tiles: list[Any]) -> bool:
-    """Whether an image not yet loaded has 16 bits a channel: of RGB, Pillow would drop the low bytes without a word."""
-    ppm = any(tile[0].startswith("ppm") and isinstance(tile[3], tuple) and (tile[3][1] or 0) > 255 for tile in tiles)
-    return ppm or re.search(";16[BLN]", str(tiles)) is not None
+def _visible(root: Path) -> Iterator[Path]:
+    """The files of a folder and its subfolders that are not hidden, relative to it."""
+    for path in root.rglob("*"):
+        name = path.relative_to(root)
+        if not any(part.startswith(".") for part in name.parts) and path.is_file():
+            yield name
 
 
-def _refusal(image: Image.Image, deep: bool, frames: int, channels: int | None) -> str:
-    """Why an image is not taken, or an empty string."""
-    mode = image.mode
-    if frames > 1:
-        return f"has {frames} frames: save each as an image of its own"
-    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return "has transparency (an alpha channel): flatten it onto a background, or save it without alpha"
-    if deep or mode not in ("1", "L", "P", "RGB"):
-        bits = "16 bits a channel" if deep else f"mode {mode!r}"
-        return f"has {bits}, expected 8-bit grey or RGB: convert it first, or give the values as an .npy array"
-    if mode == "P" and channels != 3:
-        return "has a palette: set data.channels=3 (channels=3 in Python) to have it converted to RGB"
-    return "is RGB, but channels=1 was asked: convert it to grey first" if mode == "RGB" and channels == 1 else ""
+def splits(of: str, split: str | None, names: Iterable[str] = SHARES) -> str:
+    """The split by its own name: "fit" means "train" where "valid" is not a part of it."""
+    return known(f"split of {of}", "train" if split == "fit" else split, names)
+
+
+def in_split(key: str, split: str) -> bool:
+    """Whether a stable hash assigns a relative path, or the number of a row, to a split."""
+    low, high = SHARES[split]
+    return low <= fraction(key) < high
+
+
+def fraction(key: str) -> float:
+    """A hash in [0, 1), the same on every system."""
+    digest = hashlib.sha256(unicodedata.normalize("NFC", key).encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def rows_in(count: int, split: str, where: Path, noun: str) -> list[int]:
+    """The rows, of those numbered 0..count−1, that belong to a split.  Raises ArdmError where there are none."""
+    rows = [n for n in range(count) if in_split(f"row {n}", split)]
+    if not rows:
+        raise ArdmError(f"none of the {count} {noun} of {where} falls into the split {split!r}; {FEW}")
+    return rows

@@ -1,4 +1,4 @@
-"""Arrays of integers from .npy files."""
+"""Arrays of non-negative integers from .npy files."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ardm.data.base import FEW, SHARES, Dataset, Folder, known, place, smallest, splits, survey
+from ardm.data.checks import known
+from ardm.data.dataset import Dataset, smallest
+from ardm.data.folders import Folder, rows_in, splits, survey
 from ardm.errors import ArdmError, parsing
 
 
 def arrays(path: Folder, split: str | None = None, classes: int | None = None) -> Dataset:
-    """Non-negative integers from .npy: items (N, *shape) in the smallest of uint8, int16, int32 and int64; no labels.
+    """Arrays from .npy: items (N, *shape) in the smallest of uint8, int16, int32 and int64; no labels.
 
     path: a file, or a folder that holds `train.npy`, `valid.npy`, `test.npy` or other splits by name.
-    split: the name of the file in a folder, without its suffix; of a single file "train" or "fit", "valid" or "test", a
-    share of 90, 5 and 5 % by a hash of the number of the item; None for all of it.
-    classes: K; None takes the largest value + 1, over all the .npy files of a folder, or all of a file.
+    split: in a folder, the name of the file without its suffix; of a single file "train" or "fit" (90 %), "valid" (5 %)
+    or "test" (5 %), to which a stable hash of its number assigns each item; None takes all.
+    classes: K; None takes the largest value + 1, over all .npy files of the folder, or of the single file.
     Raises ArdmError for missing files, pickles (object arrays, never loaded), floats, negative values, values of K or
-    more, and arrays of fewer than two axes or without items.
+    more, and arrays with fewer than two axes or without items.
     """
     root = Path(path).expanduser()
     file, files = _array_file(root, split)
@@ -32,18 +34,14 @@ def arrays(path: Folder, split: str | None = None, classes: int | None = None) -
     if top >= classes:
         raise ArdmError(f"{file} holds the value {top}, but classes={classes} allows 0..{classes - 1}")
     if split is not None and not root.is_dir():
-        low, high = SHARES[splits(str(root), split)]
-        chosen = np.array([low <= place(f"row {n}") < high for n in range(len(values))])
-        if not chosen.any():
-            raise ArdmError(f"none of the {len(values)} items of {root} falls into the split {split!r}; {FEW}")
-        values = values[chosen]
+        values = values[rows_in(len(values), splits(str(root), split), root, "items")]
     items = torch.from_numpy(np.array(values, dtype=smallest(classes), order="C"))
     name = f"{root.stem if root.is_file() else root.name}/{split}" if split else root.stem
     return Dataset(items, classes, name, files=survey(root, [file], files.__contains__, "arrays"))
 
 
 def _array_file(root: Path, split: str | None) -> tuple[Path, list[Path]]:
-    """The file of a split, and all files that share its classes."""
+    """The file of a split, and all files of the same classes."""
     if not root.is_dir():
         return root, [root]
     files = {file.stem: file for file in sorted(root.glob("*.npy"))}
@@ -53,7 +51,7 @@ def _array_file(root: Path, split: str | None) -> tuple[Path, list[Path]]:
 
 
 def integers(path: Path) -> npt.NDArray[Any]:
-    """The array of a .npy file, read as it is used, if it is one of non-negative integers (N, *shape)."""
+    """Map a .npy file into memory.  Raises ArdmError unless it holds non-negative integers (N, *shape)."""
     if not path.exists():
         raise ArdmError(f"no file {path}: expected an .npy array of integers (N, *shape)")
     with parsing(f"{path} cannot be read as .npy, and pickles are never loaded"):

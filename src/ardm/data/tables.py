@@ -1,4 +1,4 @@
-"""Tables: columns with a number of classes of their own each, from CSV files and arrays."""
+"""Tables, whose columns have different numbers of classes, from CSV files and arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ardm.data.base import FEW, SHARES, Dataset, Folder, place, smallest, splits, survey
+from ardm.data.dataset import Dataset, smallest
+from ardm.data.folders import Folder, rows_in, splits, survey
 from ardm.data.npy import integers
 from ardm.errors import ArdmError
 from ardm.schema import Schema, admit, learn
@@ -19,13 +20,14 @@ def table(path: Folder, split: str | None = None, header: bool | None = None, de
     """A table of values that repeat: items (N, D), `columns` the classes of each column, `schema` their names.
 
     path: a CSV file in UTF-8, or .npy of non-negative integers (N, D), or a folder with one such file.  The distinct
-    values of a column, in the whole file, become its classes: numbers by size, texts by the alphabet.
-    split: "train" or "fit" (90 %), "valid" (5 %) or "test" (5 %), decided for each row by a hash of its number, so that
-    rows stay where they are when others are added at the end; None takes all.
-    header: whether the first line names the columns; None: if nothing in it is a number or empty, or comes again in its
-    column, or twice in it.  delimiter: between values; None: of comma, semicolon and tab the most frequent in line 1.
-    Raises ArdmError for missing files, rows of other lengths, columns that are rather identifiers or measurements (more
-    than 65,536 distinct values, or more than 1,000 and half as many as rows), an empty split.
+    values of a column in the whole file become its classes: numbers by size, texts by the alphabet.
+    split: "train" or "fit" (90 %), "valid" (5 %) or "test" (5 %); None takes all.  A stable hash of its number assigns
+    each row to a split, so that rows stay there when others are added at the end.
+    header: whether the first line names the columns; None detects it: nothing in the line is empty or a number, occurs
+    twice in it, or occurs again in its column.
+    delimiter: between values; None takes the most frequent of comma, semicolon and tab in line 1.
+    Raises ArdmError for missing files, rows of different lengths, an empty split, and columns that look like identifiers
+    or measurements (more than 65,536 distinct values, or more than 1,000 and half as many as rows).
     """
     chosen = None if split is None else splits("a table", split)
     file = _file(Path(path).expanduser())
@@ -36,10 +38,7 @@ def table(path: Folder, split: str | None = None, header: bool | None = None, de
         rows = np.array(lists, np.int64)
     items = torch.from_numpy(rows.astype(smallest(max(schema.columns))))
     if chosen is not None:
-        low, high = SHARES[chosen]
-        items = items[torch.tensor([low <= place(f"row {n}") < high for n in range(len(items))], device="cpu")]
-        if not len(items):
-            raise ArdmError(f"none of the {len(rows)} rows of {file} falls into the split {chosen!r}; {FEW}")
+        items = items[rows_in(len(items), chosen, file, "rows")]
     name = f"{file.stem}/{chosen or 'all'}"
     files = survey(Path(path).expanduser(), [file], lambda other: other == file, "tables")
     return Dataset(items, max(schema.columns), name, columns=schema.columns, schema=schema, files=files)

@@ -1,5 +1,6 @@
-"""Networks in integers: the same numbers on every machine, whatever adds them up, and in whatever order.
+"""Networks in integers: the same numbers on every machine, in whatever order they are added up.
 
-A *program* is a list of operations on integers (`program`); `arbiter` runs it by definition, in NumPy's int64; `machine`
-runs it fast, on integers held in float32 or float64 where a certificate says that no sum leaves the exact range.
+A *program* is a list of operations on integers (`program`), with a *certificate* that no sum leaves the exact range
+(`certificate`).  `reference` interprets it in NumPy by the definitions of `operations`; `backend` runs it in PyTorch
+with `kernels`.  `ask` is the contract of both.  `model` adds the orders of coding and a file.
 """

@@ -1,10 +1,28 @@
-"""Where a network is asked."""
+"""The contract of an integer network: a state, the sites asked and a memory in; integer frequencies out.
+
+    memory = runner.memory(value.shape)                     once, at the start of a walk
+    rows = runner(Ask(value, depth, sites, memory))         at every step
+
+Read me first:
+
+* A memory belongs to one walk of one batch.  From one ask to the next the shape and the items stay the same, and digits
+  are only revealed: a known digit never changes.  So a runner may keep whatever depends on the shape alone, or on digits
+  that were known when it was computed, and compute it once.  What it keeps is its own business.
+* Frequencies never depend on the memory.  Asking with one, with an empty one or with none gives the same integers; only
+  the time differs.  An encoder that knows all digits asks about many steps at once, without a memory.
+* Who walks keeps one memory for each walk and shares it with no other thread.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from ardm.ans import Ints
+from ardm.errors import ArdmError
+from ardm.exact.bounds import Bound
+from ardm.exact.frequencies import Rows
 
 
 @dataclass(frozen=True)
@@ -26,3 +44,66 @@ class AskedSites:
     def index(self) -> tuple[Ints, Ints, Ints, Ints]:
         """The sites as an index of arrays (B, C, H, W)."""
         return self.batch_index, self.channel, self.y, self.x
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What a runner keeps from one step of a walk to the next; opaque to who walks.
+
+    runner: the one that made it.  shape: (B, C, H, W) of the states.
+    """
+
+    runner: object
+    shape: tuple[int, ...]
+    _kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def of(self, operation: str) -> dict[str, Any]:
+        """What the operation with this result has kept, to be read and changed."""
+        return self._kept.setdefault(operation, {})
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """One question to an integer network.
+
+    value, depth: (B, C, H, W) int64, the values with unknown digits 0, and the number of known digits.
+    sites: where the frequencies of the next digit are wanted.  memory: of the walk; None: nothing is kept.
+    """
+
+    value: Ints
+    depth: Ints
+    sites: AskedSites
+    memory: Memory | None = None
+
+    @property
+    def state(self) -> tuple[Ints, Ints]:
+        """value and depth at the sites, (N,) each."""
+        return self.value[self.sites.index], self.depth[self.sites.index]
+
+    def remembered(self, runner: object) -> Memory:
+        """The memory of the walk, or an empty one.  Raises ArdmError for that of another runner or shape."""
+        if self.memory is None:
+            return Memory(runner, self.value.shape)
+        if self.memory.runner is not runner or self.memory.shape != self.value.shape:
+            raise ArdmError(
+                f"a memory serves the runner that made it and states of shape {self.memory.shape}; "
+                f"got {self.value.shape}: make one at the start of each walk"
+            )
+        return self.memory
+
+
+class Runner(Protocol):
+    """An integer network, ready to run."""
+
+    @property
+    def bounds(self) -> Mapping[str, Bound]:
+        """The certificate: the bound of every value of the program."""
+
+    def memory(self, shape: tuple[int, ...]) -> Memory:
+        """An empty memory for a walk over states of this shape."""
+
+    def __call__(self, ask: Ask) -> Rows:
+        """The frequencies at the sites asked."""
+
+    def together(self, asks: Sequence[Ask]) -> list[Rows]:
+        """The answer to each of several asks, whose items may have different sizes."""

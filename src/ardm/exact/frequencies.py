@@ -1,7 +1,7 @@
-"""The last operation of a program: integers at the asked sites to integer frequencies of the symbols there.
+"""Integer frequencies: from the numbers that a head gives at N sites to the frequencies of the symbols there.
 
-A symbol of b values is coded in *stages* of at most 16 alternatives, so that a mixture is asked for 17 edges instead of
-b + 1, and values of 16 bits need no table of 65,536.  A softmax has one stage of b alternatives.
+A symbol of b values is coded in *stages* of at most 16 alternatives, so that a mixture is evaluated at 17 edges instead
+of b + 1, and values of 16 bits need no table of 65,536.  A softmax has one stage of b alternatives.
 
     symbol = (d_1 · 16 + d_2) · 16 + …,     stage t codes d_t, given the digits before it
 
@@ -12,8 +12,8 @@ x + 1; positions are measured in V = 2·edge − K, with `fraction` bits after t
     F_m = T[i] + ⌊(T[i + 1] − T[i]) · r / 64⌋                      with z + 24 · 2^12 = 64 i + r,  T = SIGMOID
     F = Σ π_m F_m                                                 Σ π_m = 2^14, so F is in units of 2^−44
 
-F is 0 at the edge 0 and 2^44 at the edge K: open tails.  The masses of a stage are differences of F at its edges, taken
-relative to the mass of the block that is being split; when that is 2^38 or more, F is first divided by 64.
+F is 0 at the edge 0 and 2^44 at the edge K: open tails.  The masses of a stage are differences of F at its edges,
+relative to the mass of the block that the stage splits; when that is 2^38 or more, F is first divided by 64.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from ardm.exact.sigmoid import FINE, REACH, REST, SIGMOID, UNITY
 RADIX = 16
 """The most alternatives of one stage of a mixture."""
 IMPOSSIBLE = -(1 << 22) - 1
-"""A logit of a softmax over values that stands for a value that cannot be: it has no frequency."""
+"""The logit of an impossible value, which has no frequency."""
 WEIGHT = 14
 """The weights of a mixture are integers in units of 2^−WEIGHT."""
 _BLOCK = 1 << 12  # rows worked on at once
 
 
 class Rows(Protocol):
-    """What is known of the symbols at N sites: their frequencies, stage by stage."""
+    """The frequencies of the symbols at N sites, stage by stage."""
 
     @property
     def radices(self) -> tuple[int, ...]:
         """Alternatives of each stage; their product is at least b."""
 
     def table(self, stage: int, prefix: Ints) -> Ints:
-        """Widths (N, radices[stage]), rows summing to 2^24, given what the stages before it told: prefix (N,)."""
+        """Widths (N, radices[stage]), rows summing to 2^24, given the digits of the stages before it: prefix (N,)."""
 
 
 def radices(base: int) -> tuple[int, ...]:
-    """How a symbol of `base` values is split: the first stage takes what is left over."""
+    """The alternatives of each stage of a symbol of `base` values; the first stage has the fewest."""
     out: list[int] = []
     while base > 1:
         out.append(min(base, RADIX))
@@ -71,7 +71,7 @@ def _below(x: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Logits (N, b) in 32nds of a nat; possible: (N, b), which digits lead to a value."""
+    """Logits (N, b) in 32nds of a nat; possible: (N, b), which digits lead to a value below K."""
 
     logits: Ints
     possible: NDArray[np.bool_]
@@ -134,7 +134,8 @@ class Mixture:
     """Discretised logistics of N sites.
 
     weight (N, M): integers that sum to 2^14.  mean (N, M): in V, `fraction` bits after the point.
-    inverse (N, M): scales' inverses, in units of 2^−bits per V.  classes: K.  value, place (N,): what is known, values in a child block.
+    inverse (N, M): 1 / scale, in units of 2^−bits per V.  classes: K.
+    value, place (N,): the values known so far, and the number of values in each child block.
     """
 
     weight: Ints
@@ -166,7 +167,7 @@ class Mixture:
             cdf -= cdf[:, :1]
             cdf >>= 6 * (cdf[:, -1:] >> 38 > 0)
             mass = np.diff(cdf, axis=1)
-            mass[~mass.any(axis=1)] = 1  # a block too improbable to tell its values apart
+            mass[~mass.any(axis=1)] = 1  # a block too improbable to distinguish its values
             mass *= possible
             widths(mass, None if possible.all() else possible, out=out[rows])
         return out
@@ -189,7 +190,7 @@ class Mixture:
 
 
 def mixture_weights(logits: Ints) -> Ints:
-    """Logits (N, M) in 32nds of a nat to weights that sum to 2^14; the first of the largest takes what is left."""
+    """Logits (N, M) in 32nds of a nat to weights that sum to 2^14; the first of the largest takes the remainder."""
     mass = _below(logits)
     weight = (mass << WEIGHT) // mass.sum(axis=1, keepdims=True)
     largest = weight.argmax(axis=1)

@@ -1,16 +1,16 @@
-"""A codec model: a program in integers, the orders it codes along, and one file that holds it all.
+"""A codec model: an integer network, the orders it codes along, and one file that holds both.
 
-The file is a safetensors file (nothing in it is ever executed): tensors of integers, and in its metadata
+The file is a safetensors file, so loading it executes nothing: tensors of integers, and in its metadata
 
     ardm-codec   1, the version of this file
-    content      JSON: the program, the order, what kind of content it codes; with the tensors it is the *identity*
-    golden       SHA-256 of the frequencies at a fixed state, by which a machine proves itself before it is used
-    card         JSON: name, recipe, data, licence, figures; no part of the identity
+    content      JSON: the program, and the kind of content it codes; with the tensors it makes the *identity*
+    golden       SHA-256 of the frequencies at fixed states: a machine has to reproduce it before it may code
+    card         JSON: name, recipe, data, licence, figures; not part of the identity
 
-The order is a tensor for each number of network calls: the step at which each digit of each channel becomes known,
-over a cell that repeats across the item.
+An order is a tensor for each number of network calls: the step that reveals each digit of each channel, over a cell that
+repeats across the item.
 
-NumPy, no torch.
+It needs no torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +31,8 @@ from safetensors.numpy import save
 
 from ardm.ans import Ints
 from ardm.errors import ArdmError, cause, out_of_memory
-from ardm.exact.ask import AskedSites
-from ardm.exact.frequencies import Rows
-from ardm.exact.operations import Bound
+from ardm.exact.ask import Ask, Runner
+from ardm.exact.bounds import Bound
 from ardm.exact.order import Order
 from ardm.exact.program import Arrays, Program, digest
 from ardm.exact.stores import claims, elements
@@ -43,31 +42,28 @@ FORMAT = "1"
 NAME = "codec.safetensors"
 """The name of the file in the folder of a model."""
 KINDS = ("image", "text", "audio", "table")
-"""What a model can code.  Never renumber or rename."""
+"""The kinds of content.  Never renumber or rename."""
 ROOM = 2 << 30
-"""Bytes that the numbers of a codec model may take, and what it makes of one item."""
+"""The most bytes for the numbers of a codec model, and for the values of one item."""
 NUMBER = 32
-"""Bytes that a number of a model takes: as int64, as it is bounded, and as it is run."""
+"""Bytes for each number of a model: as int64, in its bound, and as it is run."""
 REGION = {"image": 1 << 20}
-"""Sites of what a model of any size codes at once, by kind; of others 2^16."""
+"""Sites that a model of any size codes at once, by kind; 2^16 for other kinds."""
 ROWS = 1 << 10
 """Sites at which rows are computed at once."""
 MAX_OPS = 1 << 12
-"""Operations of a program."""
-
-Runner = Callable[[Ints, Ints, AskedSites], Rows]
-"""value, depth (B, C, H, W) and the asked sites → their frequencies."""
+"""The most operations of a program."""
 
 
 @dataclass(frozen=True)
 class CodecModel:
-    """A program and how items are coded with it.
+    """An integer network and how it codes items.
 
-    kind: of what it codes.  lead: the channel that a plane on its own is coded as.
-    schema: of tables, what their columns and values are called.
-    alphabet: of text, the byte that each value stands for; empty: the byte itself.
-    orders: by number of network calls, (S, C, h, w): the step at which each digit becomes known, over a repeating cell.
-    default: the number of calls that is taken where none is named.  golden: 64 hex digits, what the arbiter says of it.
+    orders: by number of network calls, (S, C, h, w): the step that reveals each digit, over a repeating cell.
+    default: the number of calls if none is given.  kind: of content.  lead: the channel that codes a plane on its own.
+    golden: 64 hex digits, the fingerprint by the reference.
+    alphabet: of text, the byte of each value; empty: the byte itself.  schema: of tables, the names of columns and values.
+    Raises ArdmError where these contradict each other.
     """
 
     program: Program
@@ -81,6 +77,14 @@ class CodecModel:
     schema: Schema | None = None
 
     def __post_init__(self) -> None:
+        self._check_orders()
+        if self.schema is not None:
+            self._check_schema(self.schema)
+        letters = len(set(self.alphabet))
+        if self.alphabet and (self.kind != "text" or letters != len(self.alphabet) or letters != self.program.classes):
+            raise ArdmError(f"the alphabet of a codec model has {letters} letters for {self.program.classes} values")
+
+    def _check_orders(self) -> None:
         shape = (self.program.digits, self.program.channels)
         good = type(self.default) is int and type(self.lead) is int and isinstance(self.card, Mapping)
         good = good and self.default in self.orders and 0 <= self.lead < self.program.channels and self.kind in KINDS
@@ -88,21 +92,20 @@ class CodecModel:
             good = good and when.ndim == 4 and when.shape[:2] == shape and when.size > 0 and calls >= 1
             good = good and bool(when.min() >= 0 and when.max() < calls and (np.diff(when, axis=0) > 0).all())
         if not good:
-            raise ArdmError("a codec model holds orders that are none")
-        if self.schema is not None and (self.kind != "table" or max(self.schema.columns) > self.program.classes):
-            raise ArdmError(f"the schema of a codec model has columns of {max(self.schema.columns)} values")
+            raise ArdmError("a codec model holds invalid orders")
+
+    def _check_schema(self, schema: Schema) -> None:
+        if self.kind != "table" or max(schema.columns) > self.program.classes:
+            raise ArdmError(f"the schema of a codec model has columns of {max(schema.columns)} values")
         sizes = [self.program.tensor(op, "size").tolist() for op in self.program.ops if op.name == "segment"]
-        if self.schema is not None and any(tuple(size) != self.schema.columns for size in sizes):
+        if any(tuple(size) != schema.columns for size in sizes):
             raise ArdmError("the schema of a codec model has other columns than its program")
-        if self.schema is not None and (self.program.channels > 1 or max(self.size)):
+        if self.program.channels > 1 or max(self.size):
             raise ArdmError("a codec model of a table with a schema has one channel, and items of any size")
-        letters = len(set(self.alphabet))
-        if self.alphabet and (self.kind != "text" or letters != len(self.alphabet) or letters != self.program.classes):
-            raise ArdmError(f"the alphabet of a codec model has {letters} letters for {self.program.classes} values")
 
     @property
     def name(self) -> str:
-        """What the card calls it."""
+        """The name on the card."""
         return str(self.card.get("name", "unnamed"))
 
     @property
@@ -126,12 +129,12 @@ class CodecModel:
 
     @cached_property
     def identity(self) -> str:
-        """64 hex digits that change with anything that decides a frequency."""
+        """64 hex digits that change with anything that affects a frequency."""
         return digest(self._content, self._tensors)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the items; (0, 0): any size."""
+        """(H, W) of the items; (0, 0) for any size."""
         return self.program.size
 
     def order(self, calls: int, height: int, width: int) -> Order:
@@ -153,11 +156,11 @@ class CodecModel:
 
 
 def load(path: str | Path) -> CodecModel:
-    """A codec model from its file, or from the folder that holds one.  Raises ArdmError where there is none."""
+    """Load a codec model from its file or folder.  Raises ArdmError if there is none, or if it is damaged."""
     path = Path(path)
     path = path / NAME if path.is_dir() else path
     if not path.is_file():
-        raise ArdmError(f"there is no codec model {path}; `ardm export` makes one of a trained model")
+        raise ArdmError(f"there is no codec model {path}; `ardm export` makes one from a trained model")
     count = elements(claims(path))
     if count * NUMBER > ROOM:
         raise ArdmError(f"{path} holds {count} numbers; the most that a codec model may hold is {ROOM // NUMBER}")
@@ -167,15 +170,17 @@ def load(path: str | Path) -> CodecModel:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if about.get("ardm-codec") != FORMAT:
             version = about.get("ardm-codec")
-            raise ArdmError(f"{path} is no codec model of format {FORMAT}" + (f", but of {version}" if version else ""))
+            raise ArdmError(
+                f"{path} is not a codec model of format {FORMAT}" + (f", but of {version}" if version else "")
+            )
         content, card = json.loads(about["content"]), json.loads(about.get("card", "{}"))
         model = _model(content, tensors, card, about["golden"])
     except SafetensorError:
-        raise ArdmError(f"{path} is no readable codec model: no safetensors file, or a damaged one") from None
+        raise ArdmError(f"{path} is not a readable codec model: no safetensors file, or a damaged one") from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         if out_of_memory(error):
             raise MemoryError from error
-        raise ArdmError(f"{path} is no readable codec model: {cause(error)}") from None
+        raise ArdmError(f"{path} is not a readable codec model: {cause(error)}") from None
     return model
 
 
@@ -197,7 +202,7 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
 
 
 def room(model: CodecModel, bounds: Mapping[str, Bound]) -> int:
-    """Bytes that the maps of one item and the rows of some sites take while a program runs, by its bounds."""
+    """Bytes for the maps of one item and the rows of ROWS sites while a program runs, from its bounds."""
     program, places = model.program, math.prod(model.size) or REGION.get(model.kind, 1 << 16)
     maps = places * sum(bound.planes for bound in bounds.values() if not bound.rows)
     maps += sum(op.integers["heads"] * places**2 for op in program.ops if op.name == "attention")
@@ -205,10 +210,11 @@ def room(model: CodecModel, bounds: Mapping[str, Bound]) -> int:
 
 
 def refuse_room(model: CodecModel, bounds: Mapping[str, Bound]) -> None:
-    """ArdmError for a model that asks for more memory than any has; asked before it is run."""
-    if room(model, bounds) > ROOM:
+    """Raise ArdmError for a model that needs more than ROOM, before it is run."""
+    needed = room(model, bounds)
+    if needed > ROOM:
         raise ArdmError(
-            f"model {model.name} needs {room(model, bounds) >> 20} MiB of memory for one item; the most is {ROOM >> 20} MiB"
+            f"model {model.name} needs {needed >> 20} MiB of memory for one item; the most is {ROOM >> 20} MiB"
         )
 
 
@@ -224,7 +230,7 @@ def fingerprint(model: CodecModel, run: Runner) -> str:
     for reveal in (reveal for reveal in order if reveal.step in steps):
         value, depth = order.before(reveal.step, pattern[None])
         sites = order.sites(reveal, 1)[:64]
-        rows = run(value, depth, sites)
+        rows = run(Ask(value, depth, sites))
         prefix = np.zeros(len(sites), dtype=np.int64)
         for stage, radix in enumerate(rows.radices):
             table = rows.table(stage, prefix)

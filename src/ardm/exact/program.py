@@ -1,18 +1,18 @@
-"""A network as a list of operations on integers, with the proof that nothing in it leaves the exact range.
+"""An integer network as a list of operations.
 
     {"op": "linear", "out": "u", "in": ["a"], "tensors": {"weight": "up.weight", …}, "lo": 0, "hi": 255}
 
 Values are *maps*, (B, P, H, W): P planes at every place of an item (a text or a sound is an item of one row, H = 1), or
-*rows*, (N, P): one row for each asked site.  A program begins with two maps, made of what is known of an item,
+*rows*, (N, P): one row for each site asked.  A program begins with two maps that describe the known digits of an item,
 
-    "value"   2·c − (K − 1), c being the centre of what a site may still be: 0 where nothing is known
+    "value"   2·c − (K − 1), where c is the centre of the values that a site may still have: 0 if nothing is known
     "depth"   the number of known digits
 
-and ends with a head, which turns rows into frequencies (`heads`).  `operations` says what each operation computes.
+and ends with a head, which turns rows into frequencies (`frequencies`).  `operations` defines each operation.
 
-Read me first: the *certificate* of an operation bounds the absolute value of everything that can occur inside it, its
-partial sums in any order included.  Up to 2^24 it may be computed in float32, up to 2^53 in float64, and the result is
-the same integer.  It is derived from the weights themselves, for every input whatever, and never taken from a file.
+Read me first: the *certificate* of an operation bounds the absolute value of everything that can occur inside it,
+including partial sums in any order.  Up to 2^24 it may be computed in float32, up to 2^53 in float64, and the result is
+the same integer.  `certificate` derives it from the weights, for every possible input; it is never read from a file.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ SPEC = 1
 
 
 MAX_SITES = 1 << 22
-"""Places of an item that a program may fix."""
+"""The most places of an item of fixed size."""
 
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: its name, what it reads, what it is called, its integers and its tensors by role."""
+    """One operation: its name, the names of its result and inputs, its integers, and the names of its tensors by role."""
 
     name: str
     out: str
@@ -50,7 +50,7 @@ class Op:
     tensors: Mapping[str, str] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """As it is written."""
+        """The operation as JSON values."""
         return {
             "op": self.name,
             "out": self.out,
@@ -61,7 +61,7 @@ class Op:
 
     @staticmethod
     def parse(value: Any) -> Op:
-        """The inverse of plain; ArdmError for anything else."""
+        """The inverse of plain.  Raises ArdmError for anything else."""
         try:
             integers, tensors = value["integers"], value["tensors"]
             made = Op(value["op"], value["out"], tuple(value["in"]), dict(integers), dict(tensors))
@@ -92,14 +92,14 @@ class Program:
 
     @property
     def digits(self) -> int:
-        """S: how many digits of the base a value has."""
+        """S, the number of digits of a value."""
         count, reach = 0, 1
         while reach < self.classes:
             count, reach = count + 1, reach * self.base
         return count
 
     def plain(self) -> dict[str, Any]:
-        """Everything but the tensors, as it is written."""
+        """Everything but the tensors, as JSON values."""
         return {
             "spec": SPEC,
             "channels": self.channels,
@@ -111,17 +111,19 @@ class Program:
 
     @staticmethod
     def parse(value: Any, tensors: Arrays) -> Program:
-        """The inverse of plain.  Raises ArdmError for another version, or anything that is no program."""
+        """The inverse of plain.  Raises ArdmError for another version, or for anything but a program."""
         if not isinstance(value, dict) or value.get("spec") != SPEC:
             spec = value.get("spec") if isinstance(value, dict) else None
-            raise ArdmError(f"this codec model is written in arithmetic {spec}; this version of ardm knows {SPEC}")
+            raise ArdmError(
+                f"this codec model uses version {spec} of the arithmetic; this version of ardm knows version {SPEC}"
+            )
         channels, classes, base = (_count(value.get(name)) for name in ("channels", "classes", "base"))
         size: Any = value.get("size")
         ops: Any = value.get("ops")
         good = isinstance(ops, list) and isinstance(size, list) and len(size) == 2
         good = good and all(type(n) is int and n >= 0 for n in size) and size[0] * size[1] <= MAX_SITES
         if not good or not 2 <= base <= classes or (min(size) == 0) != (max(size) == 0):
-            raise ArdmError("a codec model holds a program that cannot be read: its sizes are not those of items")
+            raise ArdmError("a codec model holds a program that cannot be read: its sizes do not fit")
         made = Program(tuple(map(Op.parse, ops)), tensors, channels, classes, base, (size[0], size[1]))
         for name, tensor in tensors.items():
             if tensor.dtype.kind not in "iu":
@@ -129,7 +131,7 @@ class Program:
         return made
 
     def tensor(self, op: Op, role: str) -> Ints:
-        """A tensor of an operation as int64; ArdmError where it is missing."""
+        """A tensor of an operation as int64.  Raises ArdmError if it is missing."""
         try:
             return self.tensors[op.tensors[role]].astype(np.int64)
         except KeyError:
@@ -143,7 +145,7 @@ def _count(n: Any) -> int:
 
 
 def digest(values: Any, tensors: Arrays) -> str:
-    """The SHA-256 of settings and integer tensors, in one canonical spelling: 64 hex digits."""
+    """The SHA-256 of settings and integer tensors in a canonical form: 64 hex digits."""
     spelled = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
     made = hashlib.sha256(len(spelled).to_bytes(8, "little") + spelled)
     for name, tensor in sorted(tensors.items()):

@@ -1,62 +1,53 @@
-"""A program run by definition, in NumPy's int64: what every faster way to run it is compared with.
+"""The NumPy interpreter: a program run by the definitions of its operations, in int64.
 
-Nothing here is fast, and nothing needs PyTorch.
+Every backend must give the same integers.  It needs no PyTorch, and is slow.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from ardm.ans import Ints
-from ardm.exact import layers, lines  # noqa: F401 (register their operations)
-from ardm.exact.ask import AskedSites
-from ardm.exact.frequencies import IMPOSSIBLE, Blocks, Mixture, Rows, Softmax, mixture_weights
-from ardm.exact.operations import OPERATIONS, certify, inputs
-from ardm.exact.program import Op, Program
+from ardm.exact.ask import Ask, Memory
+from ardm.exact.certificate import certify
+from ardm.exact.frequencies import Rows
+from ardm.exact.operations import OPERATIONS
+from ardm.exact.operations.heads import frequencies
+from ardm.exact.program import Program
 
 
-class Arbiter:
-    """A program in int64.  Raises ArdmError where the program is malformed."""
+class Reference:
+    """A program in int64: a `Runner`.  Raises ArdmError where the program is malformed."""
 
     def __init__(self, program: Program) -> None:
         self.program, self.bounds = program, certify(program)
 
-    def __call__(self, value: Ints, depth: Ints, asked: AskedSites) -> Rows:
-        """The frequencies at the asked sites of items of which the first `depth` digits are known: (B, C, H, W) each."""
-        values: dict[str, Ints] = dict(inputs(self.program, value, depth))
+    def memory(self, shape: tuple[int, ...]) -> Memory:
+        """An empty memory for a walk over states of this shape."""
+        return Memory(self, shape)
+
+    def __call__(self, ask: Ask) -> Rows:
+        """The frequencies at the sites asked."""
+        memory = ask.remembered(self)
+        values = inputs(self.program, ask.value, ask.depth)
         for op in self.program.ops:
-            given = [values[name] for name in op.inputs]
-            values[op.out] = OPERATIONS[op.name].run(self.program, op, given, asked)
+            given, operation = [values[name] for name in op.inputs], OPERATIONS[op.name]
+            if operation.resume is None:
+                values[op.out] = operation.run(self.program, op, given, ask.sites)
+            else:
+                values[op.out] = operation.resume(self.program, op, given, ask.sites, memory.of(op.out))
         head = self.program.ops[-1]
-        at = (asked.batch_index, asked.channel, asked.y, asked.x)
-        return rows(self.program, head, [values[name] for name in head.inputs], value[at], depth[at])
+        return frequencies(self.program, head, [values[name] for name in head.inputs], *ask.state)
+
+    def together(self, asks: Sequence[Ask]) -> list[Rows]:
+        """The answer to each of several asks, one after the other."""
+        return [self(ask) for ask in asks]
 
 
-def rows(program: Program, head: Op, given: list[Ints], value: Ints, depth: Ints) -> Rows:
-    """What a head makes of its inputs; value, depth (N,): the state of the asked sites."""
-    S, b = program.digits, program.base
-    place = np.array([b ** (S - 1 - d) for d in range(S)] + [1], dtype=np.int64)[depth]
-    o = given[0]
-    if head.name == "values":
-        if S == 1:
-            possible = o > IMPOSSIBLE
-            return Softmax(o, possible | ~possible.any(axis=1, keepdims=True))  # something must be possible
-        return Blocks(o, value, place, b)
-    if head.name == "softmax":
-        here = o.reshape(len(o), S, b)[np.arange(len(o)), np.minimum(depth, S - 1)]
-        return Softmax(here, value[:, None] + np.arange(b) * place[:, None] < program.classes)
-    return _mixture(program, head, o, given[1], value, place)
-
-
-def _mixture(program: Program, head: Op, o: Ints, centre: Ints, value: Ints, place: Ints) -> Mixture:
-    n: Any = head.integers
-    logits, mean, scale = o.reshape(len(o), 3, n["components"]).transpose(1, 0, 2)
-    inverse = program.tensor(head, "inverse")
-    mean = (centre << n["rise"]) + mean + program.tensor(head, "places")
-    mean = np.clip(mean, -n["limit"], n["limit"])
-    return Mixture(
-        mixture_weights(logits), mean, inverse[np.clip(scale + len(inverse) // 2, 0, len(inverse) - 1)], n["fraction"], n["bits"],
-        program.classes, program.base, value, place,
-    )  # fmt: skip
+def inputs(program: Program, value: Ints, depth: Ints) -> dict[str, Ints]:
+    """The two maps that a program begins with, from a state (B, C, H, W)."""
+    block = np.array([program.base ** (program.digits - d) for d in range(program.digits + 1)], dtype=np.int64)[depth]
+    last = np.minimum(value + block, program.classes) - 1  # the last value that a site may still have
+    return {"value": value + last - (program.classes - 1), "depth": depth}

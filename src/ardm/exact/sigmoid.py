@@ -1,4 +1,4 @@
-"""Tables of integers that no mathematics library has a say in: made by Python's integers of any length.
+"""The sigmoid as a table of integers, made with Python integers of any length: no mathematics library is involved.
 
 SIGMOID[i] = ⌊2^30 / (1 + exp(−z))⌋ at z = i / 64 − 24,  i = 0..3072
 """
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 REACH = 24
-"""Nats at which the sigmoid is taken to end."""
+"""Nats from 0 at which the table ends."""
 KNOTS = 64
-"""Knots of the table to a nat; between two of them a cdf is a straight line."""
+"""Knots of the table in a nat; a cdf is linear between two of them."""
 FINE = 12
 """Arguments of the sigmoid are integers in units of 2^−FINE nats."""
 REST = 6

@@ -1,6 +1,6 @@
-"""What a safetensors file claims to hold, by its header alone: nothing is allocated for a claim that its bytes do not bear.
+"""The tensors that the header of a safetensors file claims, checked against the size of the file before any is allocated.
 
-NumPy-free, no torch.
+It needs neither NumPy nor torch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BITS = {
 
 
 def claims(path: Path) -> Claims:
-    """The tensors that a file claims; ArdmError for one that is no safetensors file, or claims more than it has."""
+    """The tensors of a file.  Raises ArdmError unless it is a safetensors file that has the bytes it claims."""
     with path.open("rb") as file:
         start, size = file.read(8), path.stat().st_size
         length = int.from_bytes(start, "little")
@@ -56,5 +56,5 @@ def _tensor(entry: Any) -> tuple[tuple[int, ...], int]:
 
 
 def elements(found: Claims) -> int:
-    """How many numbers."""
+    """The number of numbers in all tensors."""
     return sum(map(prod, found.values()))

@@ -1,1 +1,1 @@
-"""One file in, one file out; folders to archives and back."""
+"""Files in, files out: compressed, restored, packed into archives and unpacked, within limits on memory and time."""

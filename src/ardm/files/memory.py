@@ -1,4 +1,4 @@
-"""Pictures, bytes and files to compressed files in memory and back, in one call each.
+"""Compress pictures, bytes and files in memory, and decompress them, in one call each.
 
 data = ardm.compress(x)                  # an image, a tensor or an array: ardm.decompress(data) is its tensor
 data = ardm.compress(b"any bytes")       # ardm.decompress(data) == b"any bytes"
@@ -16,25 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ardm import formats
-from ardm.codec import frames
-from ardm.codec.coder import coder, maker
-from ardm.codec.engine import Engine
-from ardm.codec.frames import PartCoder
+from ardm.codec import decode, encode
+from ardm.codec.regions import PartCoder
+from ardm.codec.registry import coder, maker
+from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.exact.model import CodecModel
-from ardm.files.single import How, compress_file
+from ardm.files.compress import compress_file
+from ardm.files.options import FileOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
-"""What is taken for bytes."""
+"""Anything that holds bytes."""
 
 
 @dataclass(frozen=True)
 class _Given(Engine):
-    """What computes with a codec model that is at hand already."""
+    """An engine for a codec model that is loaded already."""
 
     own: CodecModel | None = None
 
@@ -44,33 +45,33 @@ class _Given(Engine):
         return self.own
 
     def coder(self, content: Content) -> PartCoder[Any] | None:
-        """That model."""
+        """The coder of that model."""
         return coder(self._model, self.calls)
 
     def models(self, identity: str, calls: int) -> PartCoder[Any]:
-        """That model, or a bundled one."""
+        """The coder of that model, or of a bundled one."""
         return maker(names=[self._model])(identity, calls)
 
 
 def compress(
     x: Tensor | NDArray[Any] | Bytes | Path, model: str | Path | CodecModel | None = None, calls: int | None = None
 ) -> bytes:
-    """A file of its own, in memory, of an image, of bytes or of a file.
+    """Compress an image, bytes or a file; returns a compressed file in memory.
 
-    x: an image (C, H, W), a tensor or an array of integers 0..65535 of any type and size; or bytes, which come back as
-    bytes; or a `Path`, whose content is taken as by `ardm compress`: pictures and sounds by their samples, the rest byte
-    for byte, and all of it is decoded and compared.  model: a bundled codec model, a folder or a file; by default that of
-    pictures, of bytes and files what suits them.  calls: network calls of an item.
-    Raises ArdmError where x is none of these, or the calls cannot be had.
+    x: an image (C, H, W), a tensor or an array of integers 0..65535 of any type and size; bytes; or a `Path`, which is
+    read as by `ardm compress`: pictures and sounds as samples, the rest byte for byte.  Bytes and files are decoded again
+    and compared.  model: a bundled codec model, its folder or its file; by default the one of pictures for an image, and
+    one that suits the content for bytes and files.  calls: network calls an item.
+    Raises ArdmError where x is none of these, or the model has no plan of so many calls.
     """
     if isinstance(x, str):
-        raise ArdmError(f"a str may be a name or a text: give Path({_short(x)}) for the file, or {_short(x)}.encode()")
+        raise ArdmError(f"a str may be a name or text: give Path({_short(x)}) for the file, or {_short(x)}.encode()")
     if not isinstance(x, (Path, bytes, bytearray, memoryview)):
-        return frames.compress(Content(Kind.IMAGE, _image(x), "png"), coder(model, calls))[0]
+        return encode.compress(Content(Kind.IMAGE, _image(x), "png"), coder(model, calls))[0]
     engine = _Given(calls=calls, own=model) if isinstance(model, CodecModel) else Engine(model, calls)
     out = BytesIO()
     source = x if isinstance(x, Path) else BytesIO(bytes(x))
-    compress_file(source, out, How(engine, exact=not isinstance(x, Path), force=not isinstance(x, Path)))
+    compress_file(source, out, FileOptions(engine, exact=not isinstance(x, Path), force=not isinstance(x, Path)))
     return out.getvalue()
 
 
@@ -79,19 +80,19 @@ def _short(text: str) -> str:
 
 
 def _image(x: Any) -> NDArray[Any]:
-    """(C, H, W) uint8 or uint16."""
+    """Validate an image: (C, H, W) uint8 or uint16."""
     from ardm.inputs import integers
 
     if getattr(x, "dtype", None) is None:
         raise ArdmError(f"an image is a tensor or an array of integers (C, H, W); got {type(x).__name__}")
     if str(x.dtype).removeprefix("torch.") == "bool":
-        raise ArdmError("values of an image are integers; got truth values: convert them to uint8, 0 and 255 say")
+        raise ArdmError("values of an image are integers; got truth values: convert them to uint8, say to 0 and 255")
     samples = integers(x, "an image").cpu().numpy()
     if samples.ndim != 3 or not samples.size:
         hint = ": x[None] is an image of one channel" * (samples.ndim == 2) + ": compress them one by one" * (
             samples.ndim == 4
         )
-        raise ArdmError(f"an image has integers (C, H, W), none of them 0; got shape {samples.shape}{hint}")
+        raise ArdmError(f"an image has three dimensions (C, H, W), none of them 0; got shape {samples.shape}{hint}")
     if samples.min() < 0 or samples.max() >= 1 << 16:
         raise ArdmError(f"values of an image lie in 0..65535; got {samples.min()}..{samples.max()}")
     narrow = samples.max() < 256 and np.dtype(str(x.dtype).removeprefix("torch.")).itemsize != 2
@@ -99,14 +100,14 @@ def _image(x: Any) -> NDArray[Any]:
 
 
 def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None) -> Tensor | bytes:
-    """What a compressed file holds, given as bytes or by its `Path`.
+    """Decompress a file, given as bytes or as its `Path`.
 
-    An image is (C, H, W) as one sees it, uint8, or int32 where samples have 16 bits; sound (C, 1, L) likewise, of 16 bits
-    with 32768 for silence; an array is what `numpy.load` gives; what was kept byte for byte is bytes.
-    model: where to look for the model beside the bundled ones.  Raises CodecError for a file that is damaged or foreign.
+    Returns an image as (C, H, W) uint8 of displayed values, int32 for 16-bit samples; sound as (C, 1, L), where 32768 is
+    silence in 16 bits; an array as `numpy.load` does; a file that was kept byte for byte as bytes.
+    model: a codec model to try beside the bundled ones.  Raises CodecError for a damaged or foreign file.
     """
     if isinstance(data, str):
-        raise ArdmError(f"a str may be a name or a text: give Path({_short(data)}) for the file, or its bytes")
+        raise ArdmError(f"a str may be a name or text: give Path({_short(data)}) for the file, or its bytes")
     if not isinstance(data, (Path, bytes, bytearray, memoryview)):
         raise ArdmError(f"a compressed file is bytes, or a Path; got {type(data).__name__}")
     if isinstance(data, Path):
@@ -115,7 +116,7 @@ def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None)
         refuse_source(data)
         with reasons(f"cannot read {data}"):
             data = data.read_bytes()
-    content = frames.decompress(bytes(data), maker(names=() if model is None else [model]))
+    content = decode.decompress(bytes(data), maker(names=() if model is None else [model]))
     if content.kind == Kind.BYTES:
         return content.samples.tobytes()
     import torch

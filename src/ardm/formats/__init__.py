@@ -26,7 +26,7 @@ from io import BytesIO
 from types import MappingProxyType
 from typing import BinaryIO
 
-from ardm.codec.container import MAX_ABOUT
+from ardm.codec.index import MAX_ABOUT
 from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import npy, tiff

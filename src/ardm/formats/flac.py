@@ -3,7 +3,7 @@
 about "flac": those blocks in order.  STREAMINFO and the frames are written anew.  So are the offsets of a seek table,
 which keeps its target samples, rounded down to whole blocks.
 
-`codec.flacstream` reads and accounts for every bit.  libFLAC (package soundfile) writes where it is installed.
+`codec.flac_decode` reads and accounts for every bit.  libFLAC (package soundfile) writes where it is installed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ardm.codec import flacstream
-from ardm.codec.flacstream import SEEK, Broken, Head, Ints
+from ardm.codec import flac_decode, flac_encode, flac_stream
+from ardm.codec.flac_stream import SEEK, Broken, Head, Ints
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.formats import wav
@@ -53,7 +53,7 @@ def read(data: bytes, strip: bool, most: int = MAX_SAMPLES) -> Read:
 
 def _decoded(data: bytes, most: int) -> tuple[Head, list[tuple[int, bytes]], Ints]:
     """STREAMINFO, the other blocks, and the samples (C, n); KeepBytes unless the stream holds exactly n."""
-    (first, *blocks), at = flacstream.parts(data)
+    (first, *blocks), at = flac_stream.parts(data)
     head = Head.of(first[1])
     if head.bits not in (8, 16):
         raise KeepBytes(f"only 8 and 16 bits are read; it has {head.bits}")
@@ -66,11 +66,11 @@ def _decoded(data: bytes, most: int) -> tuple[Head, list[tuple[int, bytes]], Int
         raise KeepBytes("its seek table is damaged")
     if head.total:
         admit(head.channels, 1, head.total, most)
-    x = flacstream.decode(data, at, head, head.total or min(MAX_SAMPLES, most) // head.channels)
+    x = flac_decode.decode(data, at, head, head.total or min(MAX_SAMPLES, most) // head.channels)
     admit(head.channels, 1, x.shape[1], most)
     if head.total and head.total != x.shape[1]:
         raise KeepBytes(f"it ends early: it has {x.shape[1]} samples, and its first block says {head.total}")
-    if head.md5 not in (bytes(16), hashlib.md5(flacstream.raw(x, head.bits), usedforsecurity=False).digest()):
+    if head.md5 not in (bytes(16), hashlib.md5(flac_stream.raw(x, head.bits), usedforsecurity=False).digest()):
         raise KeepBytes("it is damaged: its checksum does not agree")
     return head, blocks, x
 
@@ -81,8 +81,8 @@ def _decoded(data: bytes, most: int) -> tuple[Head, list[tuple[int, bytes]], Int
 def _targets(table: bytes) -> bytes:
     """Keep the target blocks of a seek table, and set its offsets to zero."""
     points = [sample for sample, _, _ in _POINT.iter_unpack(table)]
-    blocks = sorted({sample // flacstream.BLOCK for sample in points if sample != _UNUSED})
-    found = [_POINT.pack(block * flacstream.BLOCK, 0, 0) for block in blocks]
+    blocks = sorted({sample // flac_encode.BLOCK for sample in points if sample != _UNUSED})
+    found = [_POINT.pack(block * flac_encode.BLOCK, 0, 0) for block in blocks]
     return b"".join(found) + _POINT.pack(_UNUSED, 0, 0) * (len(points) - len(found))
 
 
@@ -104,13 +104,13 @@ def _render(content: Content) -> bytes:
         said = f"{len(x)} channels, {content.rate} samples a second"
         raise ArdmError(f"flac holds up to 8 channels at 1 to 65535 samples a second, or tens up to 655350; got {said}")
     data = _stream(x, content.rate)
-    (first, *_), at = flacstream.parts(data)
+    (first, *_), at = flac_stream.parts(data)
     entries = content.about.get("flac", b"") if content.origin == "flac" else b""
-    size, begins, start = int.from_bytes(first[1][:2], "big"), list[int](), bytearray(flacstream.joined([first]))
-    last = len(flacstream.MAGIC)
+    size, begins, start = int.from_bytes(first[1][:2], "big"), list[int](), bytearray(flac_stream.joined([first]))
+    last = len(flac_stream.MAGIC)
     for kind, body in _blocks(entries):  # lazily: a hostile file may have millions
         if kind == SEEK:
-            begins = begins or flacstream.places(data, at, -(-x.shape[2] // size))
+            begins = begins or flac_stream.places(data, at, -(-x.shape[2] // size))
             body = _seek_table(body, begins, size, x.shape[2])
         start[last] &= 127
         last = len(start)
@@ -121,7 +121,7 @@ def _render(content: Content) -> bytes:
 def _stream(x: Samples, rate: int) -> bytes:
     """Encode the samples, with libFLAC if it is installed and accepts them."""
     wide = x.itemsize > 1
-    if (package := flacstream.library()) is not None:
+    if (package := flac_stream.library()) is not None:
         file = io.BytesIO()
         signed = wav.signed(x) if wide else ((x[:, 0].T.astype(np.int16) - 128) << 8).astype(np.int16)
         try:
@@ -129,7 +129,7 @@ def _stream(x: Samples, rate: int) -> bytes:
             return file.getvalue()
         except (RuntimeError, ValueError):  # soundfile.LibsndfileError is a RuntimeError
             pass
-    return flacstream.encode(x[:, 0].astype(np.int64) - (1 << 15 if wide else 1 << 7), rate, 16 if wide else 8)
+    return flac_encode.encode(x[:, 0].astype(np.int64) - (1 << 15 if wide else 1 << 7), rate, 16 if wide else 8)
 
 
 def _blocks(entries: bytes) -> Iterator[tuple[int, bytes]]:

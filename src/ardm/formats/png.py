@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from ardm.codec.container import MAX_ABOUT
+from ardm.codec.index import MAX_ABOUT
 from ardm.content import Content, Samples
 from ardm.errors import ArdmError
 from ardm.formats.claims import Claim, Part

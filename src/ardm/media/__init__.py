@@ -1,1 +1,1 @@
-"""Pictures and samples written for people."""
+"""Pictures, plots and samples written for people."""

@@ -1,4 +1,4 @@
-"""Samples as files that a person can open: text, WAV, CSV and arrays; pictures are in `pictures`."""
+"""Samples as files that a person can open: text, WAV, CSV and arrays; `pictures` draws images."""
 
 from __future__ import annotations
 
@@ -10,22 +10,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ardm import formats
-from ardm.atomic import write_whole
+from ardm.atomic import write_bytes, write_whole
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.schema import Schema
 
 ENDINGS = {"image": ".png", "text": ".txt", "audio": ".wav", "table": ".csv", "array": ".npy"}
-"""Of the file that samples of each kind are written to."""
+"""The ending of a file of samples, by kind."""
 GAP = 0.2
 """Seconds of silence between sounds."""
+RATE = 8000
+"""Samples per second where nothing says more."""
+
+
+def write(
+    kind: str, values: NDArray[np.int64], path: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
+) -> Sequence[str]:
+    """Write items (n, D) of a kind, or (n, *shape) of arrays, atomically; returns lines to show to a person."""
+    if kind == "array":
+        write_whole(path, lambda new: _array(new, values), force)
+        return [" ".join(map(str, item.ravel().tolist())) for item in values]
+    if kind == "audio":
+        write_bytes(path, wav_of(values, rate or RATE), force)
+        return [f"{len(values)} sounds of {values.shape[1] / (rate or RATE):.2f} seconds, {GAP} seconds apart"]
+    if kind == "text":
+        texts = text_of(values, alphabet)
+        write_bytes(path, ("\n\n".join(texts) + "\n").encode(), force)
+        return texts
+    table = csv_of(values, schema)
+    write_bytes(path, table.encode(), force)
+    return table.splitlines()
+
+
+def _array(path: Path, values: NDArray[np.int64]) -> None:
+    with path.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
 
 
 def text_of(values: NDArray[np.int64], alphabet: bytes) -> list[str]:
-    """Items (n, D) as text in UTF-8; characters that the ends of an item cut are left out, other bytes become U+FFFD."""
+    """Items (n, D) as text in UTF-8.
+
+    Characters cut off at the ends of an item are left out; other invalid bytes become U+FFFD.
+    alphabet: the byte of each value; empty: the values are bytes.
+    """
     letters = np.frombuffer(alphabet or bytes(range(256)), np.uint8)
     if values.size and int(values.max()) >= len(letters):
-        raise ArdmError(f"value {int(values.max())} is no letter of an alphabet of {len(letters)}")
+        raise ArdmError(f"value {int(values.max())} is not a letter of an alphabet of {len(letters)}")
     found = []
     for item in values:
         data = letters[item].tobytes()
@@ -35,7 +65,7 @@ def text_of(values: NDArray[np.int64], alphabet: bytes) -> list[str]:
 
 
 def wav_of(values: NDArray[np.int64], rate: int) -> bytes:
-    """Items (n, D) of 16-bit samples, 32768 being silence, one after the other."""
+    """Items (n, D) of 16-bit samples, one after the other with gaps; 32768 is silence."""
     gap = np.full((len(values), int(GAP * rate)), 1 << 15)
     joined = np.concatenate([values, gap], axis=1).reshape(1, 1, -1).astype("<u2")
     return formats.render(Content(Kind.AUDIO, joined, "wav", rate=rate))
@@ -46,29 +76,3 @@ def csv_of(values: NDArray[np.int64], schema: Schema | None) -> str:
     if schema is None:
         return "".join(",".join(map(str, row)) + "\n" for row in values.tolist())
     return schema.decode(values.tolist())
-
-
-def write(
-    kind: str, values: NDArray[np.int64], path: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
-) -> Sequence[str]:
-    """Write items (n, D) of a kind, or (n, *shape) of arrays; returns lines to show a person."""
-    if kind == "array":
-        write_whole(path, lambda new: _array(new, values), force)
-        return [" ".join(map(str, item.ravel().tolist())) for item in values]
-    if kind == "audio":
-        data = wav_of(values, rate or 8000)
-        write_whole(path, lambda new: _put(new, data), force)
-        return [f"{len(values)} sounds of {values.shape[1] / (rate or 8000):.2f} seconds, {GAP} seconds apart"]
-    shown = text_of(values, alphabet) if kind == "text" else [csv_of(values, schema)]
-    data = ("\n\n".join(shown) + "\n" * (kind == "text")).encode()
-    write_whole(path, lambda new: _put(new, data), force)
-    return shown if kind == "text" else shown[0].splitlines()
-
-
-def _array(path: Path, values: NDArray[np.int64]) -> None:
-    with path.open("wb") as file:
-        np.save(file, values, allow_pickle=False)
-
-
-def _put(path: Path, data: bytes) -> None:
-    path.write_bytes(data)

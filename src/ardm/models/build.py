@@ -1,4 +1,4 @@
-"""From a configuration to a model: which body and which head it names, and whether they go together."""
+"""Config → model: the table of trunks, the heads, and what is refused before memory is spent."""
 
 from __future__ import annotations
 
@@ -14,58 +14,74 @@ from torch.overrides import TorchFunctionMode
 from ardm.errors import ArdmError
 from ardm.heads import ChainHead, ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.model import Model
-from ardm.models.bodies import Condition, ImageBody, SequenceBody, TableBody, WaveBody
 from ardm.models.causal import CausalModel, PermutedBody
-from ardm.models.config import PRESETS, ModelConfig, preset
-from ardm.models.lines import TapsBody, WindowBody
-
-__all__ = ["BODIES", "PRESETS", "Condition", "ImageBody", "Kind", "ModelConfig", "build", "preset"]
+from ardm.models.config import ModelConfig
+from ardm.models.images import LocalBody, PaperUNetBody, UNetBody
+from ardm.models.sound import TapsBody, WaveBody
+from ardm.models.tables import TableBody
+from ardm.models.text import TransformerBody, WindowBody
 
 HEADS = ("values", "digits", "mixture", "chain")
+SHARED = ("shape", "classes", "base", "head", "components", "trunk", "width", "blocks")
+"""The settings that every trunk reads."""
+CONTEXT = ("labels", "vector", "time")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A trunk that a configuration can name: the body it stands in, and what that goes with.
+    """A trunk that a configuration can name.
 
-    axes: of an item (0: any number).  heads: output families.  causal: values of `causal`.  columns: whether each site
-    may have classes of its own.
+    body: makes the body.  axes: of an item (0: any number).  heads: output families that fit.
+    causal: values of the setting `causal` that it takes.  reads: its settings beside `SHARED`; None: it may read all.
     """
 
     body: Callable[[ModelConfig], nn.Module]
     axes: int = 0
     heads: tuple[str, ...] = HEADS
     causal: tuple[str, ...] = ("",)
-    columns: bool = False
+    reads: tuple[str, ...] | None = None
+
+
+def _unet(config: ModelConfig) -> nn.Module:
+    return PaperUNetBody(config) if config.is_paper_unet else UNetBody(config)
+
+
+def _transformer(config: ModelConfig) -> nn.Module:
+    return PermutedBody(config) if config.causal == "any" else TransformerBody(config)
 
 
 BODIES: dict[str, Kind] = {
-    "unet": Kind(ImageBody, axes=3),
-    "local": Kind(ImageBody, axes=3),
-    "transformer": Kind(SequenceBody, causal=("", "single", "any"), columns=True),
-    "wavenet": Kind(WaveBody, axes=1, causal=("", "single")),
-    "window": Kind(WindowBody, heads=("values", "digits")),
-    "taps": Kind(TapsBody, heads=("mixture",)),
-    "mlp": Kind(TableBody, heads=("values",), columns=True),
+    "unet": Kind(_unet, axes=3, reads=(*CONTEXT, "dropout", "style", "embedding", "levels", "growth", "attention")),
+    "local": Kind(LocalBody, axes=3, reads=(*CONTEXT, "radius", "rings", "rounded")),
+    "transformer": Kind(
+        _transformer,
+        causal=("", "single", "any"),
+        reads=(*CONTEXT, "dropout", "style", "hidden", "columns", "causal", "heads", "positions"),
+    ),
+    "wavenet": Kind(
+        WaveBody,
+        axes=1,
+        causal=("", "single"),
+        reads=(*CONTEXT, "dropout", "style", "embedding", "causal", "kernel", "cycle"),
+    ),
+    "window": Kind(
+        WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row")
+    ),
+    "taps": Kind(TapsBody, heads=("mixture",), reads=("reach",)),
+    "mlp": Kind(
+        TableBody,
+        heads=("values",),
+        reads=(*CONTEXT, "dropout", "style", "embedding", "hidden", "columns", "direct"),
+    ),
 }
-"""Every trunk there is."""
-
-
-def _head(config: ModelConfig) -> Head:
-    if config.columns or config.trunk == "mlp":
-        return ColumnHead(config.digits, config.limits)
-    if config.papers:
-        return ValueHead(config.digits, 0)  # the network ends in logits of K values
-    if config.head == "mixture":
-        return MixtureHead(config.digits, config.width, config.components)
-    return {"values": ValueHead, "digits": DigitHead, "chain": ChainHead}[config.head](config.digits, config.width)
+"""All trunks by name.  Add one of your own here: `BODIES["mine"] = Kind(MyBody)`."""
 
 
 def build(config: ModelConfig, seed: int = 0) -> Model:
-    """A new model with parameters drawn from `seed`; the global random state is left as it was.
+    """Make a new model, with parameters drawn from `seed`, on the default device; the global random state stays.
 
-    As any module of PyTorch it is made on the default device.  Raises ArdmError where the configuration names no such
-    head, trunk or attention, or a size is out of range.
+    Raises ArdmError where the configuration names no such head, trunk or attention, a size is out of range, or the
+    trunk has no such setting.
     """
     _refuse(config)
     with torch.random.fork_rng(devices=[]):
@@ -74,15 +90,24 @@ def build(config: ModelConfig, seed: int = 0) -> Model:
 
 
 def _assembled(config: ModelConfig) -> Model:
-    body = PermutedBody(config) if config.causal == "any" else BODIES[config.trunk].body(config)
-    shape, head = tuple(config.shape), _head(config)
-    if config.causal:
-        return CausalModel(config.digits, shape, body, head)
-    return Model(config.digits, shape, body, head)
+    body, head = BODIES[config.trunk].body(config), head_of(config)
+    made = CausalModel if config.causal else Model
+    return made(config.digits, tuple(config.shape), body, head)
+
+
+def head_of(config: ModelConfig) -> Head:
+    """The head of a configuration."""
+    if config.columns or config.trunk == "mlp":
+        return ColumnHead(config.digits, config.limits)
+    if config.is_paper_unet:
+        return ValueHead(config.digits, 0)  # the network ends in logits of K values
+    if config.head == "mixture":
+        return MixtureHead(config.digits, config.width, config.components)
+    return {"values": ValueHead, "digits": DigitHead, "chain": ChainHead}[config.head](config.digits, config.width)
 
 
 def outline(config: ModelConfig) -> Model:
-    """A model whose parameters have shapes and take next to no memory: what `build` would make.  Raises ArdmError as build."""
+    """Make the model that `build` would make, with next to no memory for its parameters.  Raises ArdmError as `build`."""
     _refuse(config)
     try:
         with torch.random.fork_rng(devices=[]), _Unfilled():
@@ -93,8 +118,12 @@ def outline(config: ModelConfig) -> Model:
         raise ArdmError(f"a model of these sizes cannot be built: {str(error).splitlines()[0]}") from None
 
 
+SMALL = 1 << 12
+"""Elements of a tensor that an outline may hold."""
+
+
 class _Unfilled(TorchFunctionMode):
-    """Large tensors are made on the device "meta", where they take no memory, and are not filled.
+    """Make large tensors on the device "meta", where they take no memory, and leave them unfilled.
 
     Small ones are real: for arithmetic on "meta" PyTorch imports its compiler, which takes seconds.
     """
@@ -112,22 +141,60 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **given)
 
 
+# --- what is refused ----------------------------------------------------------------------------------------------------
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "head": HEADS,
+    "attention": ("none", "middle", "all"),
+    "positions": ("rotary", "learned", "sinusoidal"),
+    "style": ("modern", "classic"),
+    "causal": ("", "single", "any"),
+}
 MOST: dict[str, int] = {
     "classes": 1 << 24, "components": 1 << 12, "width": 1 << 16, "blocks": 1 << 12, "levels": 16, "growth": 16,
     "radius": 64, "rings": 64, "embedding": 1 << 16, "labels": 1 << 24, "vector": 1 << 20, "heads": 1 << 12,
     "hidden": 1 << 20, "cycle": 30, "kernel": 1 << 10, "bits": 24, "row": 1 << 12,
 }  # fmt: skip
 """The largest settings that are built: configurations come from files that others made."""
-SMALL = 1 << 12
-"""Elements of a tensor that an outline may hold."""
+LEAST: dict[str, int] = {
+    "width": 4, "blocks": 0, "components": 1, "levels": 1, "growth": 1, "radius": 1, "kernel": 1, "cycle": 1, "rings": 0,
+    "labels": 0, "vector": 0, "embedding": 0, "heads": 0, "hidden": 0,
+}  # fmt: skip
 SITES = 1 << 22
-"""Sites of an item, at most."""
+"""The largest number of sites of an item."""
 
 
-def _refuse_huge(config: ModelConfig) -> None:
+def _refuse(config: ModelConfig) -> None:
+    """Raise ArdmError for what cannot be built."""
+    _refuse_sizes(config)
+    for name, allowed in {"trunk": tuple(BODIES), **CHOICES}.items():
+        if getattr(config, name) not in allowed:
+            shown = ", ".join(a or repr(a) for a in allowed)
+            raise ArdmError(f"{name} must be one of {shown}; got {getattr(config, name)!r}")
+    kind = BODIES[config.trunk]
+    _refuse_shape(config, kind)
+    _refuse_unread(config, kind)
+    if (config.levels > 1 and config.blocks < 1) or (config.time and config.width % 2):
+        raise ArdmError("several levels need blocks of at least 1, and time needs an even width")
+    if config.labels and config.vector:
+        raise ArdmError("context is either labels or a vector, not both")
+    if config.head not in kind.heads:
+        raise ArdmError(f"trunk {config.trunk} takes head {' or '.join(kind.heads)}; got {config.head!r}")
+    if config.columns:
+        _refuse_columns(config)
+    if config.causal:
+        _refuse_causal(config, kind)
+
+
+def _refuse_sizes(config: ModelConfig) -> None:
+    for name, least in LEAST.items():
+        if getattr(config, name) < least:
+            raise ArdmError(f"{name} must be at least {least}; got {getattr(config, name)}")
     for name, most in MOST.items():
         if getattr(config, name) > most:
             raise ArdmError(f"{name} may be at most {most}; got {getattr(config, name)}")
+    if not 0 <= config.dropout < 1:
+        raise ArdmError(f"dropout must lie in [0, 1); got {config.dropout}")
     if len(config.shape) > 16 or config.sites > SITES:
         raise ArdmError(f"an item may have at most {SITES} sites along 16 axes; got {config.shape}")
     if (
@@ -141,76 +208,30 @@ def _refuse_huge(config: ModelConfig) -> None:
         )
 
 
-def _refuse(config: ModelConfig) -> None:
-    """ArdmError for what cannot be built."""
-    _refuse_huge(config)
-    for name, allowed in {
-        "head": HEADS,
-        "trunk": tuple(BODIES),
-        "attention": ("none", "middle", "all"),
-        "positions": ("rotary", "learned", "sinusoidal"),
-        "style": ("modern", "classic"),
-        "causal": ("", "single", "any"),
-    }.items():
-        if getattr(config, name) not in allowed:
-            shown = ", ".join(a or repr(a) for a in allowed)
-            raise ArdmError(f"{name} must be one of {shown}; got {getattr(config, name)!r}")
-    kind = BODIES[config.trunk]
+def _refuse_shape(config: ModelConfig, kind: Kind) -> None:
     if not config.shape:
-        raise ArdmError("shape () stands for that of the data: train with a data set, or give the shape of an item")
+        raise ArdmError("shape () takes the shape of the data: train with a data set, or give the shape of an item")
     if min(config.shape) < 1 or (kind.axes and len(config.shape) != kind.axes):
-        wanted = {0: "positive sizes", 1: "shape (D,)", 3: "shape (C, H, W)"}[kind.axes]
+        wanted = {0: "positive sizes", 1: "shape (D,)", 3: "shape (C, H, W)"}.get(kind.axes, f"{kind.axes} axes")
         raise ArdmError(f"models of trunk {config.trunk} take {wanted}; got {config.shape}")
-    if config.width < 4 or config.blocks < 0 or min(config.components, config.levels, config.growth, config.radius) < 1:
-        raise ArdmError(
-            "width must be at least 4, blocks 0 or more, and components, levels, growth and radius positive"
-        )
-    if (config.levels > 1 and config.blocks < 1) or (config.time and config.width % 2):
-        raise ArdmError("several levels need blocks of at least 1, and time needs an even width")
-    if min(config.rings, config.labels, config.vector, config.embedding) < 0 or not 0 <= config.dropout < 1:
-        raise ArdmError("rings, labels, vector and embedding must be 0 or more, and dropout lie in [0, 1)")
-    if min(config.heads, config.hidden) < 0 or min(config.kernel, config.cycle) < 1:
-        raise ArdmError("heads and hidden must be 0 or more, and kernel and cycle at least 1")
-    if config.labels and config.vector:
-        raise ArdmError("context is either labels or a vector, not both")
-    if config.head not in kind.heads:
-        raise ArdmError(f"trunk {config.trunk} takes head {' or '.join(kind.heads)}; got {config.head!r}")
-    if config.papers:
-        if config.head != "values":
-            raise ArdmError(f"the U-Net of style classic tells values: set model.head to values; got {config.head!r}")
-        if config.embedding >= config.width:
-            raise ArdmError(f"embedding must be less than width {config.width}; got {config.embedding}")
-    if config.growth > 1 and config.trunk != "unet":
-        raise ArdmError(f"growth is for trunk unet; got {config.trunk!r}")
-    if config.direct and config.trunk != "mlp":
-        raise ArdmError(f"direct connections are for trunk mlp; got {config.trunk!r}")
-    if config.trunk == "transformer":
-        _refuse_attention(config)
-    if config.trunk in ("window", "taps") and len(config.digits) > 1:
-        raise ArdmError(f"trunk {config.trunk} tells whole values: leave base at 0; got {config.base}")
-    if config.trunk == "wavenet" and not config.causal and config.kernel % 2 == 0:
-        raise ArdmError(f"a kernel that looks to both sides has an odd width; got {config.kernel}")
-    if config.trunk == "wavenet" and config.embedding >= config.width:
-        raise ArdmError(f"embedding must be less than width {config.width} in a WaveNet; got {config.embedding}")
-    if config.columns:
-        _refuse_columns(config, kind)
-    if config.causal:
-        _refuse_causal(config, kind)
 
 
-def _refuse_attention(config: ModelConfig) -> None:
-    if config.width % config.attends:
-        raise ArdmError(f"heads must divide width {config.width}; got {config.attends}")
-    if config.positions == "rotary" and config.width // config.attends % 2:
-        raise ArdmError("rotary positions need heads of an even width: change width or heads")
-    parts = 4 if config.causal == "any" else 2
-    if config.positions == "sinusoidal" and config.width % parts:
-        raise ArdmError(f"sinusoidal positions need a width that is a multiple of {parts}; got {config.width}")
+def _refuse_unread(config: ModelConfig, kind: Kind) -> None:
+    """Raise ArdmError for a setting that differs from its default and that the trunk does not read."""
+    if kind.reads is None:
+        return
+    for name in config.changed():
+        if name not in (*SHARED, *kind.reads):
+            able = [trunk for trunk, other in BODIES.items() if other.reads is not None and name in other.reads]
+            raise ArdmError(
+                f"trunk {config.trunk} has no setting {name} (got {getattr(config, name)!r}); it has "
+                f"{', '.join(kind.reads)}.  {name} is for trunk {' or '.join(able)}"
+            )
 
 
-def _refuse_columns(config: ModelConfig, kind: Kind) -> None:
-    if not kind.columns or config.head != "values" or config.causal:
-        raise ArdmError("columns need trunk mlp or transformer, head values, and no causal order")
+def _refuse_columns(config: ModelConfig) -> None:
+    if config.head != "values" or config.causal:
+        raise ArdmError("columns need head values, and no causal order")
     if len(config.columns) != config.sites or min(config.columns) < 1 or max(config.columns) > config.classes:
         raise ArdmError(
             f"columns must give each of the {config.sites} sites its number of classes, 1..{config.classes}; "
@@ -223,4 +244,4 @@ def _refuse_causal(config: ModelConfig, kind: Kind) -> None:
         able = ", ".join(name for name, k in BODIES.items() if config.causal in k.causal)
         raise ArdmError(f"causal {config.causal!r} is for trunk {able}; got {config.trunk!r}")
     if len(config.digits) > 1 or config.time:
-        raise ArdmError("causal models tell whole values (base 0), and take no time: what is known is a prefix")
+        raise ArdmError("causal models predict whole values (base 0), and take no time: what is known is a prefix")

@@ -1,11 +1,11 @@
-"""Autoregressive baselines with the same bodies: one order, or any order by permuting the inputs (as XLNet).
+"""Autoregressive baselines: one order, or any order by permuting the inputs (as XLNet).
 
-    single   inputs one place later, attention or convolutions to the left: p(x_i | x_<i), raster order only
-    any      inputs in the order of their ranks, every token told its own place and that of the next, which it predicts
+    single   inputs one place on, attention or convolutions to the left: p(x_i | x_<i), raster order only
+    any      inputs in the order of their ranks, every token with its own place and that of the next, which it predicts
 
-One pass scores all positions of an item: `CausalModel.nats`.  Both answer the model contract as well, so that they
-sample and score with `walk`: the single one along `plan.raster`, the other along any plan.  The latter is then shown
-what is known in ascending order of position, and in order of rank by `nats`: its conditionals depend on that order.
+One pass scores all positions of an item: `CausalModel.nats`.  Both fit the model contract as well, so that `walk` samples
+and scores with them, a single order along `plan.raster`, the other along any plan.  Its conditionals depend on the order
+of what is known: `walk` shows it in ascending order of position, `nats` in order of rank.
 """
 
 from __future__ import annotations
@@ -18,41 +18,28 @@ from ardm.errors import ArdmError
 from ardm.features import Features, FeaturesAt
 from ardm.inputs import integers, items
 from ardm.model import Model, Prediction
-from ardm.models.bodies import Body
+from ardm.models.body import RowBody
 from ardm.models.config import ModelConfig
-from ardm.nets import Transformer
+from ardm.models.text import refuse_length, transformer
 
 
-class PermutedBody(Body):
-    """The order-agnostic causal Transformer: a sequence in the order of ranks, each token told the place of the next.
+class PermutedBody(RowBody):
+    """The order-agnostic causal Transformer: a sequence in the order of ranks, each token with the place of the next.
 
-    Half of the positional width for the current place, half for the target (section 5.1); no sequence is doubled.
+    Half of the positional width is for the current place, half for the target (section 5.1); no sequence is doubled.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.trunk = Transformer(
-            config.classes + 1,
-            0,
-            config.width,
-            config.attends,
-            config.blocks,
-            config.within,
-            config.positions,
-            config.sites,
-            config.gated,
-            config.dropout,
-            causal=True,
-            split=True,
-        )
+        self.trunk = transformer(config, config.classes + 1, 0, causal=True, split=True)
 
     def along(self, x: Tensor, rank: Tensor, context: Tensor | None = None) -> FeaturesAt:
         """Features of every site given the sites of smaller rank: x (B, *shape), rank (B, D)."""
-        self.refuse_length(rank.shape[1])
+        refuse_length(self.config, rank.shape[1])
         condition = self.conditioned(Partial(x, torch.ones_like(x)), context, self.trunk.embedding.weight)
         order = rank.argsort(1)
-        told, start = x.flatten(1).gather(1, order)[:, :-1], order.new_zeros(len(x), 1)
-        rows = torch.cat([start + self.config.classes, told], 1)
+        before, start = x.flatten(1).gather(1, order)[:, :-1], order.new_zeros(len(x), 1)
+        rows = torch.cat([start + self.config.classes, before], 1)
         place = torch.cat([start - 1, order[:, :-1]], 1)
         h = self.trunk(rows, None, condition, place, order)
 
@@ -62,10 +49,10 @@ class PermutedBody(Body):
         return features
 
     def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
-        """Features of the sites asked given all that is known, in ascending order: a sequence for each site asked."""
+        """Features at sites given all that is known, in ascending order: one sequence for each site."""
         value, known = state.value.flatten(1), state.depth.flatten(1) > 0
         D = value.shape[1]
-        self.refuse_length(D)
+        refuse_length(self.config, D)
         condition = self.conditioned(state, context, self.trunk.embedding.weight)
         first = torch.where(known, torch.arange(D, device=value.device), D - 1)
         order = torch.where(known, 0, 1).argsort(dim=1, stable=True)
@@ -74,7 +61,7 @@ class PermutedBody(Body):
         def features(batch_index: Tensor, position: Tensor) -> Features:
             number = count[batch_index]
             longest = int(number.max()) if len(number) else 0
-            places = first[batch_index, :longest]  # beyond what is known, anything: nothing that is read looks there
+            places = first[batch_index, :longest]  # entries beyond what is known are never read
             start = batch_index.new_zeros(len(batch_index), 1)
             rows = torch.cat([start + self.config.classes, value[batch_index].gather(1, places)], 1)
             target = torch.cat([places, start], 1).scatter(1, number[:, None], position[:, None])
@@ -87,13 +74,13 @@ class PermutedBody(Body):
 
 
 class CausalModel(Model):
-    """A model that scores all positions of an item in one pass, along one order."""
+    """A model that scores all positions of an item along one order, in one pass."""
 
     def nats(self, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """(B, D): −log p in nats of each site of x (B, *shape) given those of smaller rank; their sum is exact.
 
-        rank: (D,) or (B, D) or (B, *shape), the step of each site; raster without it, and always for a single order.
-        Raises ArdmError where ranks are no order, or not that of the model.
+        rank: (D,), (B, D) or (B, *shape), the step of each site; default raster, the only choice of a single order.
+        Raises ArdmError where ranks are no order, or not the order of the model.
         """
         x = items(x, self, lazy=True)
         rank = self._ranks(x, rank)
@@ -107,7 +94,7 @@ class CausalModel(Model):
 
     @property
     def single(self) -> bool:
-        """Whether it knows one order only."""
+        """Whether it knows raster order only."""
         return not isinstance(self.body, PermutedBody)
 
     def _ranks(self, x: Tensor, rank: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The settings of a model, and named sizes of them."""
+"""The settings of a model, and presets by name."""
 
 from __future__ import annotations
 
@@ -9,36 +9,44 @@ from typing import Any
 
 from ardm.digits import Digits
 from ardm.errors import ArdmError
+from ardm.settings import nearest
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Everything that decides the parameters of a model.
 
-    shape: of one item: images (C, H, W), sequences and tables (D,); () takes shape, classes and columns of the data.
-    classes K; base b (0: b = K, the order-agnostic ARDM; otherwise depth upscaling).
-    head: "values" (softmax over K, data parametrisation), "digits" (softmax over b a stage, direct parametrisation) or
-    "mixture" (of `components` discretised logistics), or "chain" (of whole values of very many classes: a softmax of the
+    Each trunk reads some of these settings; `build` refuses the others unless they have their defaults.
+
+    All trunks:
+    shape: of one item: images (C, H, W), sequences and tables (D,); () takes shape, classes and columns from the data.
+    classes: K.  base: b, for depth upscaling; 0: b = K, the order-agnostic ARDM.
+    head: "values" (softmax over K, data parametrisation), "digits" (softmax over b a stage, direct parametrisation),
+    "mixture" (of `components` discretised logistics) or "chain" (for whole values of very many classes: a softmax of the
     high half, then one of the low half given it).
-    trunk: for images "unet" (the paper's) or "local" (windows; any size); for sequences "transformer" (text) or
-    "wavenet" (sound), "window" (text) or "taps" (sound); for tables "mlp" (or "transformer").
-    width, blocks (layers), dropout: of all; levels, growth (of the width, from one to the next below), attention: of the U-Net; radius, rings: of local windows.
-    embedding: width of a learnt embedding of values beside the plain value (0: none); unknown values have their own row.
-    In a WaveNet 0 is width // 4 where the base is at most 256 or the style classic, in a classic U-Net width // 4, in a
-    table 16.
-    labels: number of class labels (0: unconditional); vector: width of a conditioning vector (0: none).
-    time: feed the number of known digits as well (redundant, for parity with the paper).
-    rounded: round the neighbours' mean to an eighth of a level, so that a codec model in integers is told the same numbers.
-    heads: of attention (0: width // 64, at least 1).  hidden: width within a perceptron (0: 4 · width, of a gated one
-    8/3 · width, rounded up to a multiple of 8).  positions: "rotary", "learned" or "sinusoidal".
-    style: "modern" (RMSNorm, gated swish perceptron, no biases; a WaveNet is told the mean of known neighbours) or
-    "classic" (as in the paper: LayerNorm, GELU; a WaveNet sees plain values; a U-Net has the paper's inputs and C·K outputs).
-    kernel, cycle: of a WaveNet, whose block i has dilation 2^(i mod cycle).
-    direct: of a table, sparse connections from every value to every output beside the perceptron: rows × outputs of them.
-    columns: the number of classes of each column of a table (none: K for all); what a column cannot take costs nothing.
-    causal: "" (any order, both sides), "single" (one order, raster) or "any" (causal over permuted items, as XLNet).
-    reach: sites to the left and to the right that the trunks "window" and "taps" look at.  hashes: contexts that a
-    window hashes (52: five symbols to the left, two to the right), each into a table of 2^bits rows of width `row`.
+    trunk: for images "unet" (the paper's) or "local" (windows; any size); for text "transformer" or "window"; for sound
+    "wavenet" or "taps"; for tables "mlp" or "transformer".
+    width.  blocks: the number of blocks or layers.
+
+    Several trunks:
+    dropout.  labels: number of class labels (0: unconditional).  vector: width of a conditioning vector (0: none).
+    time: also feed the number of known digits (redundant; the paper does).
+    style: "modern" (RMSNorm, gated swish perceptron, no biases; a WaveNet also gets the mean of the known neighbours) or
+    "classic" (as in the paper: LayerNorm, GELU; plain values for a WaveNet; the paper's inputs and C·K outputs for a U-Net).
+    embedding: width of a learnt embedding of values, where unknown values have their own row.  0: none; width // 4 in a
+    WaveNet (of base at most 256, or classic) and in a classic U-Net; 16 in a table or a window.
+    hidden: width inside a perceptron (0: 4 · width; modern 8/3 · width, rounded up to a multiple of 8).
+    columns: the number of classes of each column of a table (none: K for all); impossible values get probability 0.
+    causal: "" (any order, both sides), "single" (raster order only) or "any" (causal over permuted items, as XLNet).
+    reach: sites that windows and taps read to the left and to the right.
+
+    unet: levels, growth (of the width from one level to the next), attention ("none", "middle" or "all").
+    local: radius, rings, rounded (round the neighbours' mean to an eighth of a level, as an exported model does).
+    transformer: heads (0: width // 64, at least 1), positions ("rotary", "learned" or "sinusoidal").
+    wavenet: kernel, cycle (block i has dilation 2^(i mod cycle)).
+    window: hashes (52: a context of five symbols to the left and two to the right), each into a table of 2^bits rows of
+    width row.
+    mlp: direct (sparse connections from every value to every output, beside the perceptron).
     """
 
     shape: tuple[int, ...] = (3, 32, 32)
@@ -85,31 +93,35 @@ class ModelConfig:
         return prod(self.shape)
 
     @property
-    def gated(self) -> bool:
-        """Whether perceptrons are gated."""
-        return self.style == "modern"
-
-    @property
-    def papers(self) -> bool:
-        """Whether it is the U-Net of the paper, with its inputs and C·K outputs."""
-        return self.trunk == "unet" and not self.gated
-
-    @property
-    def attends(self) -> int:
-        """The number of attention heads."""
-        return self.heads or max(1, self.width // 64)
-
-    @property
-    def within(self) -> int:
-        """The width within perceptrons."""
-        if self.hidden:
-            return self.hidden
-        return -(-self.width * 8 // 24) * 8 if self.gated else 4 * self.width
-
-    @property
     def limits(self) -> tuple[int, ...]:
         """The number of classes of every site: `columns`, or K for all."""
         return self.columns or (self.classes,) * self.sites
+
+    @property
+    def modern(self) -> bool:
+        """Whether the style is modern."""
+        return self.style == "modern"
+
+    @property
+    def is_paper_unet(self) -> bool:
+        """Whether it is the paper's U-Net, with its inputs and C·K outputs."""
+        return self.trunk == "unet" and not self.modern
+
+    @property
+    def attention_heads(self) -> int:
+        """The number of heads of a Transformer."""
+        return self.heads or max(1, self.width // 64)
+
+    @property
+    def inner_width(self) -> int:
+        """The width inside perceptrons."""
+        if self.hidden:
+            return self.hidden
+        return -(-self.width * 8 // 24) * 8 if self.modern else 4 * self.width
+
+    def changed(self) -> list[str]:
+        """The settings that differ from their defaults."""
+        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
 
 
 _TEXT: dict[str, Any] = {"shape": (), "trunk": "transformer", "head": "values"}
@@ -133,12 +145,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "local-tiny": {"trunk": "local", "width": 64, "blocks": 1, "radius": 2, "rings": 1},
     "local": {"trunk": "local", "width": 256, "blocks": 3, "radius": 3, "rings": 2},
     "local-large": {"trunk": "local", "width": 512, "blocks": 4, "radius": 4, "rings": 2},
-    # Text.  The paper's: 12 heads of 64, perceptrons of 3072 (its main text misprints the width as 786), no dropout.
+    # Text.  The paper's has 12 heads of 64 and perceptrons of 3072 (its main text misprints the width as 786).
     "text-paper": {**_TEXT, "width": 768, "blocks": 12, "style": "classic", "positions": "sinusoidal"},
     "text": {**_TEXT, "width": 256, "blocks": 6},
     "text-small": {**_TEXT, "width": 128, "blocks": 4, "heads": 4},
     "text-tiny": {**_TEXT, "width": 32, "blocks": 2, "heads": 2},
-    # Sound.  Dilations as in the released code; the paper's text says a cycle of 11 (both reach 2048).
+    # Sound.  Dilations as in the released code; the paper's text gives a cycle of 11 (both reach 2048).
     "audio-paper": {
         **_SOUND,
         "width": 256,
@@ -151,7 +163,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "audio": {**_SOUND, "width": 64, "blocks": 20},
     "audio-small": {**_SOUND, "width": 32, "blocks": 10},
     "audio-tiny": {**_SOUND, "width": 16, "blocks": 4, "cycle": 4, "components": 3},
-    # Codecs of text and of sound: local, one order, integers.
+    # Codecs of text and of sound: local context, one order.
     "window": {
         **_TEXT,
         "trunk": "window",
@@ -161,15 +173,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hashes": (20, 30, 40, 50, 60, 80),
     },
     "taps": {**_SOUND, "trunk": "taps", "width": 128, "blocks": 2, "reach": (32, 0)},
-    # Tables; "density" is for sets of binary columns.
+    # Tables; "density" is for data sets of binary columns.
     "table": {**_TABLE, "width": 256, "blocks": 3},
     "density": {**_TABLE, "width": 512, "blocks": 3, "dropout": 0.1},
 }
-"""Named sizes; every field of `ModelConfig` can still be overridden."""
+"""Settings of named sizes; every one can be overridden."""
 
 
 def preset(name: str, **changes: Any) -> ModelConfig:
-    """The configuration of a named size, with changes."""
+    """The settings of a named size, with changes.  Raises ArdmError for an unknown name."""
     if name not in PRESETS:
-        raise ArdmError(f"unknown size {name!r}; there are {', '.join(PRESETS)}")
+        raise ArdmError(f"unknown preset {name!r}{nearest(name, PRESETS)}")
     return dataclasses.replace(ModelConfig(**PRESETS[name]), **changes)

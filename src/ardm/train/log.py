@@ -1,7 +1,8 @@
-"""What a run leaves to read: train.log (text), metrics.jsonl, scalars and samples for tensorboard if asked.
+"""What a run leaves to read: train.log, metrics.jsonl, samples, and scalars for TensorBoard on request.
 
-metrics.jsonl has each step once, however often a run was killed: a line is written out before the checkpoint of its step,
-and what lies beyond the checkpoint is dropped when the run goes on.  train.log tells what happened, repetitions included.
+metrics.jsonl has each step once, however often the run was killed: a line is written before the checkpoint of its step,
+and lines beyond the checkpoint are dropped when the run is resumed.  train.log records everything that happened,
+repeated steps included.
 """
 
 from __future__ import annotations
@@ -15,65 +16,62 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ardm import api
-from ardm.atomic import write_whole
+from ardm.atomic import write_bytes, write_whole
 from ardm.bundle import Bundle
 from ardm.errors import ArdmError
-from ardm.media import pictures
-from ardm.media import samples as outputs
+from ardm.media import pictures, samples
 from ardm.train.recipe import RUN
 from ardm.train.trainer import Progress, Trainer
 
 NUMBER = 16
-"""Samples that are drawn at a time."""
+"""Samples drawn at a time."""
+SCALARS = ("loss", "rate", "norm", "speed", "valid")
+"""What TensorBoard shows of a step."""
 
 
 class Log:
-    """Call it with each `Progress`; it returns the line it wrote, or "" between two lines."""
+    """The files of a run.  Call it with each `Progress`; it returns the line that it wrote, or "".
+
+    active: whether it writes; only the first process of a run does.
+    """
 
     def __init__(self, trainer: Trainer, active: bool = True) -> None:
         self.trainer, self.active, self.began = trainer, active, time.time()
         self.writer: Any = None
-        if not active:
-            return
-        trainer.folder.mkdir(parents=True, exist_ok=True)
-        self.text = (trainer.folder / "train.log").open("a")
-        _cut(trainer.folder / "metrics.jsonl", trainer.step)
-        self.metrics = (trainer.folder / "metrics.jsonl").open("a")
-        values = trainer.recipe.to_dict()
-        self._write(
-            f"# {trainer.recipe.name}: {sum(p.numel() for p in trainer.model.parameters()):,} parameters, from step {trainer.step}"
-        )
+        if active:
+            self._open()
+
+    def _open(self) -> None:
+        trainer, folder = self.trainer, self.trainer.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.text = (folder / "train.log").open("a")
+        _drop_after(folder / "metrics.jsonl", trainer.step)
+        self.metrics = (folder / "metrics.jsonl").open("a")
+        size = sum(p.numel() for p in trainer.model.parameters())
+        self._write(f"# {trainer.recipe.name}: {size:,} parameters, from step {trainer.step}")
         for name, part in (("train", trainer.train_set), ("valid", trainer.valid_set)):
             self._write(f"# data.{name}: {part.about}")
-        recipe = json.dumps(values, indent=2) + "\n"
-
-        def write(new: Path) -> None:
-            new.write_text(recipe)
-
-        write_whole(trainer.folder / RUN, write, force=True)
+        _replace(folder / RUN, json.dumps(trainer.recipe.to_dict(), indent=2) + "\n")
         if trainer.config.tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise ArdmError("train.tensorboard needs tensorboard: pip install tensorboard") from None
-            self.writer = SummaryWriter(trainer.folder / "tensorboard", purge_step=trainer.step + 1)
+            self.writer = _tensorboard(folder / "tensorboard", trainer.step + 1)
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.active:
-            if self.trainer.parted:
-                self._write(f"# {self.trainer.parted}")
+            if self.trainer.best_note:
+                self._write(f"# {self.trainer.best_note}")
             self.text.close()
             self.metrics.close()
             if self.writer:
                 self.writer.close()
 
     def __call__(self, progress: Progress) -> str:
-        """Write what is due."""
+        """Write what is due after a step."""
         config = self.trainer.config
         if not self.active:
             return ""
@@ -82,7 +80,7 @@ class Log:
         line = ""
         if progress.step % config.log_every == 0 or progress.valid is not None:
             line = self._line(progress)
-        if self.trainer.due:  # the checkpoint of this step is written next, and no line of it comes after
+        if self.trainer.due:  # the checkpoint of this step is written next; its line must be on disk before
             os.fsync(self.metrics.fileno())
             if self.writer:
                 self.writer.flush()
@@ -93,7 +91,7 @@ class Log:
         self.metrics.write(json.dumps(values) + "\n")
         self.metrics.flush()
         if self.writer:
-            for name in ("loss", "rate", "norm", "speed", "valid"):
+            for name in SCALARS:
                 if name in values:
                     self.writer.add_scalar(name, values[name], progress.step)
         line = (
@@ -110,59 +108,63 @@ class Log:
         return line
 
     def _samples(self, step: int) -> None:
-        """Samples of the averaged model in the kind of its data, as a file and for tensorboard: a sheet of pictures, or
-        what `ardm sample` writes.
-        """
-        bundle = self.trainer.bundle()
-        if bundle.curve is not None and not (bundle.curve.count > 0).any(1).all():
-            bundle = replace(bundle, curve=None)  # early in a run: nothing to plan the steps by yet
-        kind, labels = bundle.written, bundle.config.labels
+        """Draw samples from the averaged model, and write them as a sheet of pictures or as `ardm sample` does."""
+        bundle, folder = self._sampled(), self.trainer.folder / "samples"
+        labels = bundle.config.labels
         context = torch.arange(NUMBER, device="cpu") % labels if labels else None
-        calls, order = self._order(bundle)
+        calls, order = self.trainer.objective.sampling()
         drawn = api.sample(bundle, NUMBER, calls, order, seed=step, context=context)
-        folder = self.trainer.folder / "samples"
         folder.mkdir(exist_ok=True)
-        path = folder / f"{step:07d}{outputs.ENDINGS[kind]}"
-        if kind == "image":
-            picture = pictures.sheet([pictures.to_image(x, bundle.model.digits.classes, 2) for x in drawn])
-            write_whole(path, lambda new: picture.save(new, format="PNG"), force=True)
-            if self.writer:
-                self.writer.add_image("samples", np.asarray(picture), step, dataformats="HWC")
-            return
-        rate = bundle.card.get("rate", 0)
-        lines = outputs.write(kind, drawn.numpy(), path, bundle.alphabet, bundle.schema, rate, force=True)
+        path = folder / f"{step:07d}{samples.ENDINGS[bundle.written]}"
+        write = self._pictures if bundle.written == "image" else self._others
+        write(bundle, drawn, path, step)
+
+    def _sampled(self) -> Bundle:
+        """The averaged model, without its loss curve while that has gaps, so that no steps are planned by it."""
+        bundle = self.trainer.bundle()
+        gaps = bundle.curve is not None and not (bundle.curve.count > 0).any(1).all()
+        return replace(bundle, curve=None) if gaps else bundle
+
+    def _pictures(self, bundle: Bundle, drawn: Tensor, path: Path, step: int) -> None:
+        picture = pictures.sheet([pictures.to_image(x, bundle.model.digits.classes, 2) for x in drawn])
+        write_whole(path, lambda new: picture.save(new, format="PNG"), force=True)
+        if self.writer:
+            self.writer.add_image("samples", np.asarray(picture), step, dataformats="HWC")
+
+    def _others(self, bundle: Bundle, drawn: Tensor, path: Path, step: int) -> None:
+        kind, rate = bundle.written, bundle.card.get("rate", 0)
+        texts = samples.write(kind, drawn.numpy(), path, bundle.alphabet, bundle.schema, rate, force=True)
         if self.writer and kind != "audio":
-            self.writer.add_text(
-                "samples", "\n".join(f"    {line}" for text in lines for line in text.split("\n")), step
-            )
-
-    def _order(self, bundle: Bundle) -> tuple[int, str]:
-        """Calls and order of samples: the plan's, one that the model takes, or coarse to fine for pictures."""
-        calls = max(self.trainer.recipe.order.calls[0], len(bundle.model.digits))
-        if self.trainer.plans:
-            return calls, "own"
-        if bundle.config.causal == "single":
-            return bundle.longest, "raster"
-        return calls, "bayer" if bundle.content == "image" else "random"
+            shown = "\n".join(f"    {line}" for text in texts for line in text.split("\n"))  # as code, in Markdown
+            self.writer.add_text("samples", shown, step)
 
 
-def _cut(path: Path, step: int) -> None:
-    """Drop the lines of steps after `step`, and what a kill left of a line."""
+def _tensorboard(folder: Path, first: int) -> Any:
+    """A writer that drops what an earlier run wrote of step `first` and later ones."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ArdmError("train.tensorboard needs tensorboard: pip install tensorboard") from None
+    return SummaryWriter(folder, purge_step=first)
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Drop the lines of later steps, and a last line that is incomplete."""
     if not path.is_file():
         return
-    whole = path.read_text(errors="replace")
-    kept = "".join(line for line in whole.splitlines(keepends=True) if line.endswith("\n") and _step(line) <= step)
-    if kept != whole:
-
-        def write(new: Path) -> None:
-            new.write_text(kept)
-
-        write_whole(path, write, force=True)
+    text = path.read_text(errors="replace")
+    kept = "".join(line for line in text.splitlines(keepends=True) if line.endswith("\n") and _step(line) <= step)
+    if kept != text:
+        _replace(path, kept)
 
 
 def _step(line: str) -> float:
-    """The step that a line tells; infinity where it tells none."""
+    """The step of a line of metrics.jsonl; infinity for a line that has none."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
+
+
+def _replace(path: Path, text: str) -> None:
+    write_bytes(path, text.encode(), force=True)

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from ardm.errors import ArdmError
-from ardm.models.build import PRESETS, ModelConfig
+from ardm.models.config import PRESETS, ModelConfig
 from ardm.orders import OrderConfig
 from ardm.settings import NAMED, from_values, nearest, override
+from ardm.train import objectives
 
 RUN = "recipe.json"
 """The recipe of a run, in its folder."""
@@ -136,7 +137,7 @@ class TrainConfig:
     label_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
+        for name, allowed in {**CHOICES, "objective": objectives.names()}.items():
             if getattr(self, name) not in allowed:
                 raise ArdmError(f"train.{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
         for name in COUNTS:
@@ -153,7 +154,6 @@ class TrainConfig:
 CHOICES = {
     "decay": ("constant", "linear", "cosine"),
     "precision": ("float32", "bf16"),
-    "objective": ("steps", "absorbing", "all"),
 }
 COUNTS = (
     *("steps", "batch", "accumulate", "diffusion_steps", "valid_items"),
@@ -241,7 +241,8 @@ def _of_run(folder: Path) -> dict[str, Any]:
 def _sections(path: Path, values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         names = ", ".join(f.name for f in dataclasses.fields(Recipe))
-        raise ArdmError(f"{path} must hold sections ({names}), not a {type(values).__name__}")
+        found = "a list" if isinstance(values, list) else f"the value {str(values)[:40]!r}"
+        raise ArdmError(f"{path} must hold sections ({names}), not {found}")
     return values
 
 

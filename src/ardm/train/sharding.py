@@ -1,7 +1,7 @@
-"""Sharding: parameters, gradients, moments and averages in shares, one a process (FSDP), and their full tensors again.
+"""Sharding: parameters, gradients, moments and averages split over the processes (FSDP), and gathered again.
 
-Between steps a process holds its share of every tensor, along one axis.  A block of a network is gathered just
-before it is evaluated and let go after it; what lies outside of blocks stays gathered from forward to backward.
+Between steps a process holds its shard of every tensor, cut along one axis.  A block of the network is gathered just
+before it is evaluated and freed afterwards; what lies outside of blocks stays gathered from forward to backward.
 """
 
 from __future__ import annotations
@@ -15,11 +15,28 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
-"""Modules that are never called, so that nothing would gather their parameters: their children are."""
+"""Modules that are never called, so that only calls of their children can gather parameters."""
+
+
+def shard(module: nn.Module, device: torch.device, processes: int) -> None:
+    """Split the parameters of a module over all processes, in place.
+
+    Every process calls this with equal parameters, and makes its optimiser afterwards.  Gradients are means over the
+    processes.
+    """
+    module.to(device)
+    mesh = init_device_mesh(device.type, (processes,))
+
+    def along(parameter: nn.Parameter) -> Shard:
+        return Shard(axis(tuple(parameter.shape), processes))
+
+    for block in list(blocks(module)):
+        fully_shard(block, mesh=mesh, shard_placement_fn=along)
+    fully_shard(module, mesh=mesh, shard_placement_fn=along)
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The modules with parameters that lists inside `module` hold: the layers of its network, one by one."""
+    """The modules with parameters inside the lists of `module`: the layers of its network, one by one."""
     for child in module.children():
         if isinstance(child, CONTAINERS):
             yield from _members(child)
@@ -35,55 +52,45 @@ def _members(container: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
-def shard(module: nn.Module, device: torch.device, processes: int) -> None:
-    """Share the parameters of `module` out over all processes, in place; all must hold the same and call this.
-
-    An optimiser is made afterwards, of the new parameters.  Gradients come out as means over the processes.
-    """
-    module.to(device)
-    mesh = init_device_mesh(device.type, (processes,))
-
-    def along(parameter: nn.Parameter) -> Shard:
-        return Shard(axis(tuple(parameter.shape), processes))
-
-    for block in list(blocks(module)):
-        fully_shard(block, mesh=mesh, shard_placement_fn=along)
-    fully_shard(module, mesh=mesh, shard_placement_fn=along)
-
-
 def axis(shape: tuple[int, ...], processes: int) -> int:
-    """The axis to divide: the first, unless it is shorter than the processes are many and a longer one divides evenly."""
+    """The axis to cut: the first, or if that is smaller than the number of processes, the longest that divides evenly."""
     if shape[0] >= processes:
         return 0
     even = [i for i, n in enumerate(shape) if n % processes == 0]
     return max(even, key=lambda i: shape[i], default=0)
 
 
-def share(full: Tensor, like: Tensor) -> Tensor:
-    """The share of a full tensor that this process has of `like`; without communication, and `full` itself of others."""
+def shard_of(full: Tensor, like: Tensor) -> Tensor:
+    """Cut this process's shard from a full tensor, as `like` is cut; without communication.
+
+    Returns `full` itself if `like` is not sharded.
+    """
     if not isinstance(like, DTensor):
         return full
     return distribute_tensor(full.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The full tensor, of which each process has a share: all must call this, in one order.  Others as they are."""
+def gather(tensor: Tensor) -> Tensor:
+    """The full tensor of which each process holds a shard; all must call this, in the same order.
+
+    A tensor that is not sharded is returned as it is.
+    """
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def gathered(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
-    """Full tensors in memory, one after the other through the device; nothing where they are not to be kept.
+def gather_all(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
+    """Full tensors in memory, gathered one after the other on the device; without `keep`, nothing.
 
-    All processes must call this, in one order.
+    All processes must call this, in the same order.
     """
     kept = {}
     for name, tensor in tensors.items():
-        full = whole(tensor.detach())
+        full = gather(tensor.detach())
         if keep:
             kept[name] = full.cpu().contiguous()
     return kept
 
 
-def own(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor: changing it changes the tensor."""
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor; writing to it changes the tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,196 @@
+"""Frames to contents, every check verified before a content is handed out.
+
+    decompress(file, models)  → the content of a file
+    frames(file, models)      → the contents of its frames, one after another
+
+Regions pass through the coder one after another, and lazily, as in `encode`.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ardm.codec.binary import Reader
+from ardm.codec.fallback import restore
+from ardm.codec.header import Form, Header, Limits, Method, Shape
+from ardm.codec.pieces import Place, about_of, methods_of, next_header, pieces_of
+from ardm.codec.regions import Models, PartCoder, Progress, content_crc, crc_of, parts, region_crc, through
+from ardm.content import Content, Kind, Samples
+from ardm.errors import ArdmError, CodecError, ModelMissing
+
+
+@dataclass
+class _Decoding:
+    """A content being decoded.  left: regions still to come.  check: of all samples, if there is one."""
+
+    place: Place
+    samples: Samples
+    left: int
+    check: int | None
+
+
+@dataclass
+class _Region:
+    """A region being decoded: samples x (C, h, w) to fill from a piece.  coded: the parts that its stream holds."""
+
+    owner: _Decoding
+    x: Samples
+    piece: Reader
+    coded: list[slice] = field(default_factory=list)
+
+
+def frames(
+    file: BinaryIO | bytes, models: Models, limits: Limits = Limits(), progress: Progress | None = None
+) -> Iterator[Content]:
+    """Decode the frames of a file, one after another; raises as `decompress` does."""
+    reader, before = Reader.open(file), None
+    while before is None or reader.left:
+        header = next_header(reader, before)
+        form = header.form
+        if form is None or header.items is not None:
+            raise ArdmError(f"this file is an archive of {header.items} items; read it with open_archive")
+        limits.refuse(form, header.calls)
+        coder = coder_of(models, header) if form.model else None
+        place, done = Place(form, 0, reader, *about_of(form, reader), frame=True), 0
+        for samples, content in decode_places([place], coder):
+            done += samples
+            if progress is not None:
+                progress(done, form.samples)
+            if content is not None:
+                yield content
+        before = form.kind
+
+
+def decompress(
+    file: BinaryIO | bytes, models: Models, limits: Limits = Limits(), progress: Progress | None = None
+) -> Content:
+    """Decode a file; several frames of bytes are joined, and together obey max_bytes.
+
+    Raises CodecError where the file is damaged, foreign or beyond limits, its subclasses ModelMissing and Unsupported
+    where it cannot be read here, and ArdmError for an archive.
+    """
+    contents, size = [], 0
+    for content in frames(file, models, limits, progress):
+        contents.append(content)
+        size += content.raw_bytes
+        if size > limits.max_bytes:
+            raise CodecError(f"this file holds more than the limit max_bytes = {limits.max_bytes}; raise it to go on")
+    if len(contents) == 1:
+        return contents[0]
+    origins = {content.origin for content in contents}
+    together = np.concatenate([content.samples for content in contents], axis=2)
+    return Content(Kind.BYTES, together, origins.pop() if len(origins) == 1 else "")
+
+
+def coder_of(models: Models, header: Header) -> PartCoder[Any]:
+    """The coder that a header names; raises ModelMissing."""
+    coder = models(header.model, header.calls)
+    if coder.identity[:8] != header.model:
+        raise ModelMissing(f"this file was made by model {header.model}; got {coder.identity[:8]}")
+    if coder.calls != header.calls:
+        raise ModelMissing(f"this file was made in {header.calls} calls; the model makes {coder.calls}")
+    return coder
+
+
+# --- regions ----------------------------------------------------------------------------------------------------------
+
+
+def decode_places(places: Iterable[Place], coder: PartCoder[Any] | None) -> Iterator[tuple[int, Content | None]]:
+    """Decode contents region by region; yield the samples of each region, and the content after its last, verified."""
+
+    def regions() -> Iterator[_Region]:
+        for place in places:
+            yield from _cut(place, coder)
+
+    run = None if coder is None else _blaming_the_file(coder)
+    for region, result in through(regions(), lambda region: _job(region, coder), run, lambda region: region.x.nbytes):
+        if result is not None:
+            _fill(region, result[0])
+            _verify(region, region.piece.crc, result[1])
+        owner = region.owner
+        owner.left -= 1
+        yield region.x.size, None if owner.left else _finished(owner)
+
+
+def _cut(place: Place, coder: PartCoder[Any] | None) -> Iterator[_Region]:
+    """The regions of a content and their pieces."""
+    form, (calls, identity) = place.form, (coder.calls, coder.identity) if coder is not None else (0, "")
+    pieces, check = pieces_of(place)
+    owner = _Decoding(place, _allocate(form), form.regions, check)
+    base = content_crc(identity, form, calls, place.block, place.item)
+    for k, ((y, x, h, w), piece) in enumerate(zip(form.boxes(), pieces, strict=True)):
+        piece.crc = region_crc(base, k)
+        yield _Region(owner, owner.samples[:, y : y + h, x : x + w], piece)
+
+
+def _allocate(form: Form) -> Samples:
+    """Memory for all samples; MemoryError passes through, for it is not the file that is damaged."""
+    return np.empty(form.shape, form.dtype)
+
+
+def _job(region: _Region, coder: PartCoder[Any] | None) -> tuple[bytes, list[Shape]] | None:
+    """Fill the stored parts of a region; return the stream of its coded parts and their shapes, None without any."""
+    form, piece = region.owner.place.form, region.piece
+    channels, h, w = region.x.shape
+    sections = parts(channels, coder.planes if form.model and coder is not None else channels)
+    methods = methods_of(form, piece)
+    if len(methods) > len(sections):
+        raise CodecError("damaged file: a piece has methods for more parts than there are")
+    methods += [Method.CODED] * (len(sections) - len(methods))
+    for section, method in zip(sections, methods, strict=True):
+        if method == Method.CODED:
+            region.coded.append(section)
+        else:
+            restore(method, piece, region.x[section])
+    crc = piece.crc
+    if region.coded:
+        stream = piece.take(piece.left, "stream")
+        piece.crc = crc  # the check is inside the stream
+        return stream, [(s.stop - s.start, h, w) for s in region.coded]
+    _verify(region, crc, int.from_bytes(piece.take(4, "checksum"), "little"))
+    piece.close("piece")
+    return None
+
+
+def _blaming_the_file(coder: PartCoder[Any]) -> Callable[[Iterable[tuple[bytes, list[Shape]]]], Iterator[Any]]:
+    """coder.decode, with every ArdmError turned into a CodecError."""
+
+    def run(jobs: Iterable[tuple[bytes, list[Shape]]]) -> Iterator[Any]:
+        try:
+            yield from coder.decode(jobs)
+        except CodecError:
+            raise
+        except ArdmError as error:
+            raise CodecError(f"damaged file: {error}") from None
+
+    return run
+
+
+def _fill(region: _Region, found: Sequence[Samples]) -> None:
+    """Put decoded parts into their region."""
+    top = np.iinfo(region.x.dtype).max
+    for section, x in zip(region.coded, found, strict=True):
+        if x.dtype != region.x.dtype and (x.min() < 0 or x.max() > top):
+            raise CodecError(f"damaged file: its model decodes values up to {x.max()}, and its samples end at {top}")
+        region.x[section] = x
+
+
+def _verify(region: _Region, crc: int, check: int) -> None:
+    """Raise CodecError unless the check of a region matches its samples; crc: of everything before them."""
+    if crc_of(region.x, crc) != check:
+        place = region.owner.place
+        where = "" if place.frame else f" in item {place.item}"
+        raise CodecError(f"damaged file: the checksum of its samples does not match{where}")
+
+
+def _finished(owner: _Decoding) -> Content:
+    if owner.check is not None and crc_of(owner.samples) != owner.check:
+        raise CodecError("damaged file: the checksum of all its samples does not match")
+    form = owner.place.form
+    return Content(form.kind, owner.samples, form.origin, owner.place.about, form.rate, form.layout)

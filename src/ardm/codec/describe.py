@@ -1,0 +1,51 @@
+"""What a file says about itself, without decoding a sample.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import BinaryIO
+
+from ardm.codec.archive import Archive
+from ardm.codec.binary import Reader
+from ardm.codec.header import Limits
+from ardm.codec.pieces import Place, about_of, info_of, next_header
+from ardm.codec.report import FrameInfo
+
+
+def describe(file: BinaryIO | bytes) -> list[FrameInfo]:
+    """What each frame of a file says about itself; an archive is one.
+
+    No limits apply: a file that is too large to decode here can still be described.  Of an archive, the headers of all
+    items are read.  Raises CodecError where a header is damaged.
+    """
+    reader, found = Reader.open(file), list[FrameInfo]()
+    while not found or reader.left:
+        start = reader.at
+        header = next_header(reader, found[-1].kind if found else None)
+        if header.form is None or header.items is not None:
+            reader.at = start
+            return [_archive_info(Archive(reader, Limits()))]
+        place = Place(header.form, 0, reader, *about_of(header.form, reader), frame=True)
+        found.append(info_of(place, header, start))
+    return found
+
+
+_MIXED = FrameInfo(None, (0, 0, 0), False, "", 0, "", {}, "", 0, 0, 0, None, 0, 0, 0, 0, {})
+
+
+def _archive_info(archive: Archive) -> FrameInfo:
+    """What an archive says about itself, from the headers of its items."""
+    items, names, size = len(archive), archive.names, archive.file_bytes
+    infos = [archive.info(item) for item in range(items)]
+    methods = sum((Counter(info.methods) for info in infos), Counter[str]())
+    common = infos[0] if archive.uniform else _MIXED
+    return replace(
+        common, items=items, names=names, methods=dict(sorted(methods.items())), content_check=None, model=archive.model,
+        calls=archive.calls, file_bytes=size, regions=sum(info.regions for info in infos),
+        samples=sum(info.samples for info in infos), raw_bytes=sum(info.raw_bytes for info in infos),
+        header_bytes=archive.header_bytes + sum(info.header_bytes for info in infos),
+    )  # fmt: skip

@@ -1,0 +1,335 @@
+"""Content to a frame: each part is coded by the model or stored, whichever is shorter.
+
+    compress(content, coder)          → the bytes of a frame, and a Report
+    encode_contents(contents, coder)  → items with all their pieces, one after another (`archive` puts them together)
+
+Regions pass through the coder one after another, and lazily: it may hold several at once, and nothing else is held but
+those, the compressed bytes and the content.  docs/format.md has the bytes.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ardm.codec.binary import check_bytes, varint
+from ardm.codec.fallback import Fallback
+from ardm.codec.header import Box, Form, Header, Method
+from ardm.codec.index import LEAST_PIECE, pack_about, pack_lengths
+from ardm.codec.regions import (
+    WAITING,
+    PartCoder,
+    Progress,
+    content_crc,
+    crc_of,
+    parts,
+    region_crc,
+    span_of,
+    through,
+)
+from ardm.codec.report import Report, method_names
+from ardm.content import Content, Kind, Samples
+
+SMALL_FILE = 1 << 12
+"""Bytes of a file up to which the bytes that name a model may matter."""
+MODEL_NAME = 7
+"""Bytes that name a model and its calls in a header, about."""
+
+Bytes: TypeAlias = bytes | memoryview
+
+
+@dataclass
+class Piece:
+    """A region in its final form: chunks of bytes, the method of each part, and the bits that a model coded."""
+
+    data: list[Bytes]
+    methods: list[Method]
+    bits: float
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(map(len, self.data))
+
+
+@dataclass
+class Body:
+    """A content in its final form, without its header.  pieces: how many bytes of `data` are pieces."""
+
+    form: Form
+    about: bytes
+    data: list[Bytes]
+    pieces: int
+    methods: Counter[Method]
+    bits: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of data."""
+        return sum(map(len, self.data))
+
+
+@dataclass
+class Encoding:
+    """A content being encoded, the item of this number in its file."""
+
+    content: Content
+    form: Form
+    about: bytes
+    item: int
+    base_crc: int
+    pieces: list[Piece] = field(default_factory=list)
+
+
+class StoredParts:
+    """Parts stored without a model: up to `room` bytes of them are kept, so that none is stored twice."""
+
+    def __init__(self, room: int = 0) -> None:
+        self._room, self._kept = room, dict[tuple[int, Box, int, int], tuple[Method, bytes]]()
+
+    def store(self, item: int, box: Box, section: slice, part: Fallback) -> tuple[Method, bytes]:
+        """Method and bytes of a part: some planes of a region of an item."""
+        key = (item, box, section.start, section.stop)
+        found = self._kept.get(key) or part.store()
+        if key not in self._kept and len(found[1]) <= self._room:
+            self._room -= len(found[1])
+            self._kept[key] = found
+        return found
+
+
+@dataclass
+class _Region:
+    """A region being encoded: its box, its samples x (C, h, w) and the parts that the planes are grouped in."""
+
+    owner: Encoding
+    box: Box
+    x: Samples
+    crc: int
+    sections: list[slice]
+    piece: Piece | None = None
+
+    def parts(self) -> Iterator[tuple[slice, Fallback]]:
+        """Each part, and how to store it."""
+        return ((section, Fallback(self.x[section], self.owner.content.kind)) for section in self.sections)
+
+
+def encode_contents(
+    contents: Iterable[Content],
+    coder: PartCoder[Any] | None,
+    first: int = 0,
+    progress: Callable[[int], None] | None = None,
+    stored: StoredParts | None = None,
+) -> Iterator[Encoding]:
+    """Encode contents, numbered from `first`; yield each when all its pieces are there.
+
+    progress: called with the samples of each region when its piece is there.
+    stored: parts stored before, and room for those stored now.
+    """
+    for region in _encode_regions(contents, coder, first, stored or StoredParts()):
+        if progress is not None:
+            progress(region.x.size)
+        if len(region.owner.pieces) == region.owner.form.regions:
+            yield region.owner
+
+
+def _encode_regions(
+    contents: Iterable[Content], coder: PartCoder[Any] | None, first: int, stored: StoredParts
+) -> Iterator[_Region]:
+    def regions() -> Iterator[_Region]:
+        for item, content in enumerate(contents, first):
+            yield from _cut(content, item, coder)
+
+    def job(region: _Region) -> list[Samples] | None:
+        asked = [part.x for _, part in region.parts() if not part.constant] if region.owner.form.model else []
+        if asked:
+            return asked
+        region.piece = _sealed(region, [], coder, stored)
+        return None
+
+    run = None if coder is None else coder.encode
+    for region, coded in through(regions(), job, run, lambda region: region.x.nbytes):
+        region.piece = region.piece or _sealed(region, coded or [], coder, stored)
+        region.owner.pieces.append(region.piece)
+        yield region
+
+
+def _cut(content: Content, item: int, coder: PartCoder[Any] | None) -> Iterator[_Region]:
+    """The regions of a content; with a coder that does not refuse it, those of a coded one."""
+    model = coder is not None and content.samples.size > 0 and coder.refuses(content) is None
+    form = Form.of(content, model, span_of(content, model))
+    about = pack_about(content.about)
+    identity, calls, planes = ("", 0, form.shape[0])
+    if model and coder is not None:
+        identity, calls, planes = coder.identity, coder.calls, coder.planes
+    owner = Encoding(content, form, about, item, content_crc(identity, form, calls, about, item))
+    for k, (y, x, h, w) in enumerate(form.boxes()):
+        samples = content.samples[:, y : y + h, x : x + w]
+        yield _Region(owner, (y, x, h, w), samples, region_crc(owner.base_crc, k), parts(form.shape[0], planes))
+
+
+def _sealed(region: _Region, coded: Sequence[Any], coder: PartCoder[Any] | None, stored: StoredParts) -> Piece:
+    """The piece of a region, in which the model codes the parts it makes shorter; coded: all parts but constant ones.
+
+    A part that the model clearly makes shorter is not stored for comparison.
+    """
+    results, chosen, methods, payloads = iter(coded), [], [], []
+    for section, part in region.parts():
+        result = next(results, None) if coded and not part.constant else None
+        if result is not None and part.beaten_by(result.bits / 8):
+            method, payload = Method.CODED, b""
+        else:
+            method, payload = stored.store(region.owner.item, region.box, section, part)
+        if result is not None and (method == Method.CODED or result.bits < 8 * len(payload)):
+            chosen.append(result)
+            methods.append(Method.CODED)
+        else:
+            methods.append(method)
+            payloads.append(payload)
+    head = b""
+    if payloads:
+        number = sum(method << 4 * k for k, method in enumerate(methods))
+        head = b"".join([b"\0" * region.owner.form.model, varint(number), *payloads])
+    check = crc_of(region.x, zlib.crc32(head, region.crc))
+    end = coder.finish(chosen, check) if chosen and coder is not None else check_bytes(check)
+    return Piece([head, end], methods, float(sum(result.bits for result in chosen)))
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+def body_of(done: Encoding) -> Body:
+    """The body of an encoded content; its samples as they are where cutting it made it longer than those."""
+    pieces, data = sum(piece.size for piece in done.pieces), [part for piece in done.pieces for part in piece.data]
+    methods = Counter(method for piece in done.pieces for method in piece.methods)
+    if done.form.span:
+        lengths = pack_lengths([piece.size for piece in done.pieces])
+        data = [lengths, check_bytes(zlib.crc32(lengths)), *data, check_bytes(crc_of(done.content.samples))]
+    body = Body(done.form, done.about, data, pieces, methods, sum(piece.bits for piece in done.pieces))
+    if done.form.span:
+        raw = raw_body(done.content, done.item, constant=set(methods) == {Method.CONSTANT})
+        body = min(body, raw, key=lambda body: body.size)
+    return body
+
+
+def stored_body(content: Content, item: int = 0, stored: StoredParts | None = None) -> Body:
+    """The body of a content without a model; stored: parts stored before."""
+    (done,) = encode_contents([content], None, item, stored=stored)
+    return body_of(done)
+
+
+def raw_body(content: Content, item: int, constant: bool = False) -> Body:
+    """The body that holds samples as they are, in one piece; constant: or one sample a plane, where that is all."""
+    x, form, about = content.samples, Form.of(content), pack_about(content.about)
+    method, payload = Method.RAW, x.reshape(-1).view(np.uint8).data  # no copy: it may be large
+    if constant and (x == x[:, :1, :1]).all():
+        method, payload = Method.CONSTANT, memoryview(x[:, 0, 0].tobytes())
+    crc = zlib.crc32(payload, zlib.crc32(bytes([method]), region_crc(content_crc("", form, 0, about, item), 0)))
+    data: list[Bytes] = [bytes([method]), payload, check_bytes(crc_of(x, crc))]
+    return Body(form, about, data, len(payload) + LEAST_PIECE, Counter([method]), 0.0)
+
+
+# --- frames -----------------------------------------------------------------------------------------------------------
+
+
+def compress(
+    content: Content,
+    coder: PartCoder[Any] | None = None,
+    original: bytes | None = None,
+    progress: Progress | None = None,
+) -> tuple[bytes, Report]:
+    """Compress a content to one frame, which is a file.
+
+    coder: codes the parts that it makes shorter; without one, or where it refuses, everything is stored.
+    original: the file that the content came from; kept byte for byte (as BYTES, with the origin) if that is shorter.
+    The result is at most 40 bytes longer than the shorter of the samples, with about and layout, and the original.
+    """
+    began, done = time.perf_counter(), 0
+    refused = "" if coder is None else coder.refuses(content) or ""
+
+    def count(samples: int) -> None:
+        nonlocal done
+        done += samples
+        if progress is not None:
+            progress(done, content.samples.size)
+
+    used = None if refused else coder
+    stored = StoredParts(0 if used is None else WAITING)
+    (encoding,) = encode_contents([content], used, 0, count, stored)
+    body = body_of(encoding)
+    if body.form.model and not _worth_naming(body, content):
+        body = _shorter(stored_body(content, 0, stored), body, coder)
+    if original is not None and len(original) + LEAST_PIECE < body.size + len(body.about):
+        body = _shorter(stored_body(Content.of_bytes(original, content.origin)), body, coder)
+    data = _frame(body, coder)
+    return b"".join(data), report_of([body], body.form, coder, size_of(data), len(original or b""), began, refused)
+
+
+def plain(content: Content) -> tuple[bytes, Report]:
+    """A frame that holds the samples of a content as they are; no reader can mistake it for a decompression bomb."""
+    began, body = time.perf_counter(), raw_body(content, 0)
+    data = _frame(body, None)
+    return b"".join(data), report_of([body], body.form, None, size_of(data), 0, began, "")
+
+
+def _worth_naming(body: Body, content: Content) -> bool:
+    """Whether a frame that names the model is clearly shorter than one that does not."""
+    named = body.size + MODEL_NAME
+    return body.bits > 0 and (body.size > SMALL_FILE or Fallback(content.samples, content.kind).beaten_by(named))
+
+
+def _shorter(one: Body, other: Body, coder: PartCoder[Any] | None) -> Body:
+    """The body that makes the shorter frame; the first of equals."""
+    return min(one, other, key=lambda body: size_of(_frame(body, coder)))
+
+
+def _frame(body: Body, coder: PartCoder[Any] | None) -> list[Bytes]:
+    """The bytes of a frame."""
+    model, calls = (coder.identity[:8], coder.calls) if body.form.model and coder is not None else ("", 0)
+    start = Header(body.form, model=model, calls=calls).write() + body.about
+    if body.form.kind == Kind.BYTES and not body.form.span:
+        start += varint(body.pieces)
+    return [start, *body.data]
+
+
+def size_of(data: Sequence[Bytes]) -> int:
+    """Bytes of some chunks."""
+    return sum(map(len, data))
+
+
+def report_of(
+    bodies: Sequence[Body],
+    form: Form | None,
+    coder: PartCoder[Any] | None,
+    size: int,
+    original: int,
+    began: float,
+    refused: str,
+) -> Report:
+    """The report of a file of `size` bytes; form: of every body, if they share one."""
+    methods = sum((body.methods for body in bodies), Counter[Method]())
+    coder = coder if any(body.form.model for body in bodies) else None
+    return Report(
+        kind=form.kind if form else Kind.BYTES,
+        shape=form.shape if form else (0, 0, 0),
+        samples=sum(body.form.samples for body in bodies),
+        raw_bytes=sum(body.form.raw_bytes for body in bodies),
+        original_bytes=original,
+        file_bytes=size,
+        header_bytes=size - sum(body.pieces for body in bodies),
+        bits=sum(body.bits for body in bodies),
+        model=coder.identity if coder else "",
+        calls=coder.calls if coder else 0,
+        methods=method_names(methods),
+        items=len(bodies),
+        regions=sum(body.form.regions for body in bodies),
+        seconds=time.perf_counter() - began,
+        refused=refused,
+    )

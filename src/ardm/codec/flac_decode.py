@@ -1,0 +1,313 @@
+"""FLAC frames to samples, with NumPy alone.
+
+    decode(data, at, head, most)  → the samples of all frames
+
+Nothing in a stream is trusted.  Frames follow one another up to the last byte; each matches its checksums, its number
+and its header; every bit belongs to a field, or is a zero that fills a byte.  Anything else is Broken, so that
+whoever writes a stream again loses nothing.  Time is proportional to bytes and samples, whatever the bytes are.
+
+Python walks the Rice codes of one frame; NumPy takes their low bits together, and undoes prediction for many blocks
+at once.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ardm.codec.flac_stream import BITS, Broken, Head, Ints, coded_number, crc8, crc16
+
+_WINDOW, _WIDEST = 1 << 18, 1 << 21  # bytes looked at together, at first and at most: no frame is longer
+_BATCH = 1 << 21  # samples whose predictions are undone together
+_FRAME = 256  # samples that take as much memory as a frame does besides its own
+_FIXED = ((), (1,), (2, -1), (3, -3, 1), (4, -6, 4, -1))
+_RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
+
+
+class _Short(Exception):  # noqa: N818
+    """A frame goes on beyond the bytes looked at."""
+
+
+@dataclass
+class Subframe:
+    """A channel of a block.  values: samples, or those before the first prediction and what predictions are wrong by."""
+
+    values: Ints
+    coefficients: tuple[int, ...] = ()
+    shift: int = 0
+    wasted: int = 0
+
+
+@dataclass
+class Frame:
+    """A block of some samples of every channel.  joint: 8, 9 or 10 where two are coded jointly."""
+
+    first: int
+    size: int
+    joint: int
+    channels: list[Subframe]
+
+
+class _Window:
+    """Some bytes of a stream, and their bits one a byte."""
+
+    def __init__(self, data: bytes, at: int, size: int) -> None:
+        self.at, self.data = at, data[at : at + size]
+        self.last = at + size >= len(data)
+        self.octets = np.frombuffer(self.data + bytes(8), np.uint8)
+        self.end = 8 * len(self.data)
+        self.ones = np.flatnonzero(np.unpackbits(self.octets[: len(self.data)]))
+        ones = np.concatenate([[-1], self.ones, [self.end]]).astype(np.int32)
+        self.next = array("i", np.repeat(ones[1:], np.diff(ones)).tobytes())
+        """Of every bit, the next 1, itself included; `end` if there is none."""
+
+    def take(self, p: int, n: int) -> int:
+        """The n bits at bit p."""
+        if p + n > self.end:
+            raise _Short
+        return int.from_bytes(self.data[p >> 3 : p + n + 7 >> 3], "big") >> (-(p + n) & 7) & (1 << n) - 1
+
+    def gather(self, p: Ints, n: Ints | int, most: int) -> Ints:
+        """The n bits, at most `most` ≤ 33, at each of the bits p (m,)."""
+        if len(p) and int(p[-1]) + most > self.end + 64:
+            raise _Short
+        byte, size = p >> 3, (most + 14) >> 3
+        found = self.octets[byte].astype(np.int64)
+        for k in range(1, size):
+            found = found << 8 | self.octets[byte + k]
+        return found >> (8 * size - (p & 7) - n) & (np.int64(1) << n) - 1
+
+    def run(self, p: int, count: int, n: int) -> Ints:
+        """count signed numbers of n bits each, from bit p."""
+        if p + count * n > self.end:
+            raise _Short
+        return _signed(self.gather(p + n * np.arange(count), n, n), n)
+
+
+def _signed(x: Ints, n: Ints | int) -> Ints:
+    """Numbers of n bits in two's complement."""
+    half = np.int64(1) << n >> 1
+    return (x ^ half) - half
+
+
+def frames(data: bytes, at: int, head: Head) -> Iterator[Frame]:
+    """The frames from byte `at` to the last byte of data; Broken where there is anything else."""
+    window, size = _Window(data, at, _WINDOW), _WINDOW
+    first = number = fixed = 0  # fixed: the size of all blocks but the last, −1 where sizes vary
+    ended = False
+    while at < len(data):
+        try:
+            frame, end, varies = _frame(window, at, head, first, number)
+        except (_Short, IndexError):
+            if window.last:
+                raise Broken("it ends early" if len(data) - at > 4 else "something follows its samples") from None
+            if window.at == at:
+                size *= 2
+                if size > _WIDEST:
+                    raise Broken("a frame is too long") from None
+            window = _Window(data, at, size)
+            continue
+        fixed = fixed or (-1 if varies else frame.size)
+        if ended or varies != (fixed < 0) or frame.size > fixed > 0:
+            raise Broken("its blocks are irregular")
+        ended = frame.size < fixed
+        yield frame
+        first, number, at = first + frame.size, number + 1, end
+
+
+def _frame(window: _Window, at: int, head: Head, first: int, number: int) -> tuple[Frame, int, bool]:
+    """The frame at byte `at`, its end, and whether sizes of blocks vary."""
+    data, p = window.data, at - window.at
+    begin = p
+    if data[p] != 0xFF or data[p + 1] & 0xFE != 0xF8:
+        raise Broken("something follows its samples" if number else "it is damaged")
+    varies, size, rate = bool(data[p + 1] & 1), data[p + 2] >> 4, data[p + 2] & 15
+    mode, depth = data[p + 3] >> 4, data[p + 3] >> 1 & 7
+    told = coded_number(first if varies else number)
+    if data[p + 4 : p + 4 + len(told)] != told:
+        if p + 4 + len(told) > len(data):
+            raise _Short
+        raise Broken("its frames are not numbered one after the other")
+    p += 4 + len(told)
+    n = 192 if size == 1 else 144 << size if size < 6 else 1 << size
+    if size in (6, 7):
+        n = int.from_bytes(data[p : p + size - 5], "big") + 1
+        p += size - 5
+    hertz = head.rate
+    if rate in (12, 13, 14):
+        hertz = int.from_bytes(data[p : p + 1 + (rate > 12)], "big") * (1000, 1, 10)[rate - 12]
+        p += 1 + (rate > 12)
+    elif rate and rate < 12:
+        hertz = _RATES[rate]
+    if data[p] != crc8(data[begin:p]):
+        raise Broken("it is damaged")
+    if (
+        not size or rate == 15 or data[begin + 3] & 1 or n > 65535 or (hertz, mode + 1 if mode < 8 else 2) != (
+            head.rate, head.channels) or mode > 10 or (BITS[depth] or head.bits) != head.bits
+    ):  # fmt: skip
+        raise Broken("its frames differ from its first block")
+    p = 8 * (p + 1)
+    channels = []
+    for c in range(head.channels):
+        side = mode == 9 if c == 0 else mode in (8, 10)
+        channel, p = _subframe(window, p, n, head.bits + side)
+        channels.append(channel)
+    end = (p + 7 >> 3) + 2
+    if window.take(p, -p % 8):
+        raise Broken("its frames hold more than samples")
+    window.take(8 * end - 16, 16)
+    ones = window.ones[slice(*np.searchsorted(window.ones, (8 * begin, 8 * end)))]
+    if crc16(ones - 8 * begin, 8 * (end - begin)):
+        raise Broken("it is damaged")
+    return Frame(first, n, mode if mode > 7 else 0, channels), window.at + end, varies
+
+
+def _subframe(window: _Window, p: int, n: int, bits: int) -> tuple[Subframe, int]:
+    """The channel of n samples at bit p, and its end."""
+    kind, wasted = window.take(p, 8), 0
+    p += 8
+    if kind & 1:
+        wasted = window.next[p] - p + 1
+        p += wasted
+    bits -= wasted
+    if kind > 127 or bits < 1:
+        raise Broken("it is damaged")
+    kind >>= 1
+    if kind == 0:
+        window.take(p, bits)
+        return Subframe(np.repeat(window.run(p, 1, bits), n), wasted=wasted), p + bits
+    if kind == 1:
+        return Subframe(window.run(p, n, bits), wasted=wasted), p + n * bits
+    order = kind - 8 if kind < 32 else kind - 31
+    if (not 8 <= kind <= 12 and kind < 32) or order > n:
+        raise Broken("it is damaged")
+    values = np.empty(n, np.int64)
+    values[:order] = window.run(p, order, bits)
+    p += order * bits
+    coefficients, shift = _FIXED[order] if kind < 32 else (), 0
+    if kind >= 32:
+        wide, shift = window.take(p, 4) + 1, window.take(p + 4, 5)
+        if wide == 16 or shift > 15:
+            raise Broken("it is damaged")
+        coefficients = tuple(window.run(p + 9, order, wide).tolist())
+        p += 9 + order * wide
+    values[order:], p = _residual(window, p, n, order)
+    return Subframe(values, coefficients, shift, wasted), p
+
+
+def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
+    """What predictions are wrong by, (n − order,), and its end."""
+    method, split = window.take(p, 2), window.take(p + 2, 4)
+    size = n >> split
+    if method > 1 or n & (1 << split) - 1 or size < order:
+        raise Broken("it is damaged")
+    wide = 4 + method
+    escape = (1 << wide) - 1
+    p += 6
+    following = window.next
+    ones: list[int] = []  # before the low bits of each value
+    told: list[tuple[int, int, int, bool]] = []  # of each part: its values, bits, first bit, and whether those are all
+    for k in range(1 << split):
+        count = size - (0 if k else order)
+        low = window.take(p, wide)
+        p += wide
+        if low == escape:
+            low = window.take(p, 5)
+            p += 5
+            told.append((count, low, p, True))
+            ones.extend(range(p - 1, p - 1 + count * low, low) if low else [p - 1] * count)
+            p += count * low
+            if p > window.end:
+                raise _Short
+        else:
+            told.append((count, low, p, False))
+            p -= low + 1
+            ones += [p := following[p + low + 1] for _ in range(count)]
+            p += low + 1
+    if p > window.end:
+        raise _Short
+    counts, lows, firsts, raw = (np.array(x, np.int64) for x in zip(*told, strict=True))
+    at, n_low, whole = np.array(ones, np.int64), np.repeat(lows, counts), np.repeat(raw, counts).astype(bool)
+    before = np.empty_like(at)
+    before[1:] = at[:-1] + n_low[:-1] + 1
+    some = counts > 0
+    before[(np.cumsum(counts) - counts)[some]] = firsts[some]
+    x = window.gather(at + 1, n_low, max(1, int(lows.max()))) if len(at) else at
+    folded = (at - before) << n_low | x
+    return np.where(whole, _signed(x, n_low), folded >> 1 ^ -(folded & 1)), p
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def _undo(subframes: list[Subframe]) -> None:
+    """Samples in place of what predictions were wrong by, for all blocks of about one size in step."""
+    sizes: dict[int, list[Subframe]] = {}
+    for s in subframes:
+        if s.coefficients:
+            sizes.setdefault((len(s.values) - 1).bit_length(), []).append(s)
+    for together in sizes.values():
+        ahead = max(len(s.coefficients) for s in together)
+        longest = max(len(s.values) - len(s.coefficients) for s in together)
+        x = np.zeros((ahead + longest, len(together)), np.int64)
+        weight = np.zeros((ahead, len(together)), np.int64)
+        for k, s in enumerate(together):
+            skip = ahead - len(s.coefficients)
+            x[skip : skip + len(s.values), k] = s.values
+            weight[skip:, k] = s.coefficients[::-1]
+        shift = np.array([s.shift for s in together])
+        for t in range(ahead, len(x)):
+            x[t] += np.einsum("pk,pk->k", weight, x[t - ahead : t]) >> shift
+        for k, s in enumerate(together):
+            skip = ahead - len(s.coefficients)
+            s.values, s.coefficients = x[skip : skip + len(s.values), k], ()
+
+
+def _samples(several: list[Frame], bits: int) -> Ints:
+    """The samples of some frames, (C, n) int16."""
+    _undo([s for frame in several for s in frame.channels])
+    channels = [
+        np.concatenate([frame.channels[c].values << frame.channels[c].wasted for frame in several])
+        for c in range(len(several[0].channels))
+    ]
+    joint = np.repeat([frame.joint for frame in several], [frame.size for frame in several])
+    if joint.any():
+        a, b = channels
+        middle = a << 1 | b & 1
+        left = np.select([joint == 9, joint == 10], [a + b, middle + b >> 1], a)
+        right = np.select([joint == 8, joint == 10], [a - b, middle - b >> 1], b)
+        channels = [left, right]
+    x = np.stack(channels)
+    half = 1 << bits - 1
+    if x.min() < -half or x.max() >= half:
+        raise Broken("it is damaged")
+    return x.astype(np.int16)
+
+
+def decode(data: bytes, at: int, head: Head, most: int) -> NDArray[np.int16]:
+    """All samples of the frames from byte `at` on, (C, n).
+
+    head: of 16 bits or fewer.  most: samples of a channel beyond which nothing is decoded.  Raises Broken.
+    """
+    done, waiting, held = [np.empty((head.channels, 0), np.int16)], list[Frame](), 0
+    for frame in frames(data, at, head):
+        if frame.first + frame.size > most:
+            if not head.total:
+                raise Broken(
+                    f"it does not say how many samples it has, and they are more than the limits allow ({most})"
+                )
+            raise Broken("it has more samples than its first block says")
+        waiting.append(frame)
+        held += max(frame.size, _FRAME) * head.channels
+        if held >= _BATCH:
+            done.append(_samples(waiting, head.bits))
+            waiting, held = [], 0
+    if waiting:
+        done.append(_samples(waiting, head.bits))
+    return np.concatenate(done, axis=1)

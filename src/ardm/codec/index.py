@@ -1,0 +1,134 @@
+"""Lengths, about blocks and directories: what stands between a header and its pieces.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ardm.codec.binary import Reader, deflate, inflate, varint
+from ardm.codec.header import Form, Header, read_form
+from ardm.errors import ArdmError, CodecError
+
+MAX_ABOUT = 1 << 24
+"""Bytes of an about block, unpacked."""
+MAX_NAME = 4096
+"""Bytes of the name of an item."""
+MAX_ENTRIES = 4096
+"""Entries of an about block."""
+MAX_DIRECTORY = 1 << 26
+"""Bytes of an archive's directory, unpacked."""
+LEAST_PIECE = 5
+"""Bytes of the shortest piece: a method and a check, or a coder's state."""
+_ROWS = 1 << 16  # lengths packed at once; of these, whatever their width, the bits fill whole bytes
+
+
+def pack_about(about: Mapping[str, bytes]) -> bytes:
+    """An about block: its length, and name and value of each entry, deflated; nothing if there is none."""
+    if not about:
+        return b""
+    entries = ((varint(len(name)), name.encode("ascii"), varint(len(value)), value) for name, value in about.items())
+    data = b"".join(chain.from_iterable(entries))
+    if len(data) > MAX_ABOUT:
+        raise ArdmError(f"{len(data)} bytes beside the samples are too many; the limit is {MAX_ABOUT}")
+    packed = deflate(data)
+    return varint(len(packed)) + packed
+
+
+def read_about(file: Reader) -> dict[str, bytes]:
+    """The inverse of pack_about, for a block that is there."""
+    packed = file.take(file.varint("about block"), "about block")
+    inner = Reader.open(inflate(packed, MAX_ABOUT, "about block"))
+    about: dict[str, bytes] = {}
+    while inner.left:
+        name = inner.take(inner.varint("about block"), "about block").decode("latin-1")
+        if not re.fullmatch(r"[a-z0-9-]{1,32}", name) or name in about:
+            raise CodecError(f"damaged file: its about block names {name[:40]!r}")
+        if len(about) == MAX_ENTRIES:
+            raise CodecError(f"damaged file: its about block has more than {MAX_ENTRIES} entries")
+        about[name] = inner.take(inner.varint("about block"), "about block")
+    if not about:
+        raise CodecError("damaged file: its about block is empty")
+    return about
+
+
+def pack_lengths(lengths: Sequence[int]) -> bytes:
+    """Lengths of pieces or items: the least of them, a width in bits, and what each has above it, the lowest bit first."""
+    least = min(lengths)
+    width = (max(lengths) - least).bit_length()
+    out = [varint(least), bytes([width])]
+    for at in range(0, len(lengths), _ROWS):
+        above = np.array(lengths[at : at + _ROWS], dtype=np.int64)[:, None] - least
+        out.append(np.packbits((above >> np.arange(width) & 1).astype(np.uint8), bitorder="little").tobytes())
+    return b"".join(out)
+
+
+def read_lengths(file: Reader, count: int, what: str) -> NDArray[np.int64]:
+    """The inverse of pack_lengths: (count,).  CodecError where pieces of that many bytes would not fit the file."""
+    if count * LEAST_PIECE > file.left:
+        raise file.short(what)
+    least, width = file.varint(what), file.byte(what)
+    if width > 62 or least > file.left:
+        raise CodecError(f"damaged file: its {what} is out of range")
+    lengths = np.full(count, least, dtype=np.int64)
+    for at in range(0, count, _ROWS):
+        here = lengths[at : at + _ROWS]
+        data = np.frombuffer(file.take((len(here) * width + 7) // 8, what), np.uint8)
+        bits = np.unpackbits(data, count=len(here) * width, bitorder="little").reshape(len(here), width)
+        above = bits @ (1 << np.arange(width, dtype=np.int64))
+        if above.max() > file.left:
+            raise CodecError(f"damaged file: its {what} is out of range")
+        here += above
+    total = (int((lengths >> 32).sum()) << 32) + int((lengths & 0xFFFFFFFF).sum())  # cannot overflow
+    if lengths.min() < LEAST_PIECE or total > file.left:
+        raise CodecError(f"truncated or damaged file: its {what} promises {total} bytes, and {file.left} are left")
+    return lengths
+
+
+def pack_directory(names: Sequence[str] | None, forms: Sequence[Form] | None) -> bytes:
+    """What an archive says of its items: names, each ended by a zero byte, then forms; a length, and deflated."""
+    data = b"".join(name.encode("utf-8") + b"\0" for name in names or ())
+    data += b"".join(form.write() for form in forms or ())
+    if len(data) > MAX_DIRECTORY:
+        raise ArdmError(f"names and forms of {len(data)} bytes are too many; make several archives")
+    packed = deflate(data)
+    return varint(len(packed)) + packed
+
+
+def read_directory(file: Reader, header: Header) -> tuple[tuple[str, ...] | None, tuple[Form, ...] | None]:
+    """The inverse of pack_directory; of what the header announces, at least one."""
+    packed, count = file.take(file.varint("directory"), "directory"), header.items or 0
+    data, names, forms = inflate(packed, MAX_DIRECTORY, "directory"), None, None
+    if header.names:
+        *texts, data = data.split(b"\0", count)
+        names = tuple(text.decode("utf-8", "replace") for text in texts)
+        if len(names) != count or name_fault(names):
+            raise CodecError(f"damaged file: {name_fault(names) or 'its directory has too few names'}")
+    inner = Reader.open(data)
+    if header.form is None:
+        forms = tuple(read_form(inner, inner.byte("directory")) for _ in range(count))
+        if any(form.model for form in forms) and not header.model:
+            raise CodecError("damaged file: an item is coded by a model, and none is named")
+    inner.close("directory")
+    return names, forms
+
+
+def name_fault(names: Sequence[str]) -> str:
+    """Why these are no names of items, in a sentence; empty if they are: different relative paths that stay inside."""
+    seen: set[str] = set()
+    for name in names:
+        if len(name.encode("utf-8", "replace")) > MAX_NAME:
+            return f"the name {name[:40]!r}… has more than {MAX_NAME} bytes"
+        steps = name.split("/")
+        if {"", ".", ".."} & set(steps) or re.search(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]|^[A-Za-z]:", name):
+            return f"{name!r} cannot be the name of an item; names are relative paths of plain steps"
+        if name in seen:
+            return f"two items are named {name!r}; names must differ"
+        seen.add(name)
+    return ""

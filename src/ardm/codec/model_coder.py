@@ -1,0 +1,365 @@
+"""A codec model as a coder of parts: batches, tiles, threads.
+
+    ModelCoder(model, calls, run, threads)  → a `PartCoder`
+
+A part (c, h, w) of a content is one item for a model of any size, and is cut into tiles for a model of fixed size.
+
+A plane on its own (a grey picture, alpha) is coded as the model's leading channel, while the network sees it in all
+channels.  What lies outside the part is never asked for and costs nothing.
+
+NumPy, no torch until a network runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from threading import Event
+from typing import TypeVar
+
+import numpy as np
+
+from ardm.ans import PRECISION, Decoder, Encoder, Ints
+from ardm.codec.header import Shape
+from ardm.codec.regions import parts_of
+from ardm.codec.walk import Walker, in_step
+from ardm.content import Content, Kind, Samples
+from ardm.errors import ArdmError
+from ardm.exact import model as exact
+from ardm.exact.ask import Ask, Runner
+from ardm.exact.frequencies import Rows
+from ardm.exact.model import CodecModel
+from ardm.exact.reference import Reference
+
+BATCH = 64
+"""The most items that are decoded together."""
+WAVE = 4
+"""Batches a core between two reports of progress."""
+FEW = 1 << 11
+"""Sites of a network call per thread below which another thread does not pay."""
+SIDE_BY_SIDE = 1 << 15
+"""The most pixels of items that are decoded side by side, unless a single one has more."""
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def limits_of(model: CodecModel) -> tuple[int, ...]:
+    """The number of values of each column of a table model.  Raises ArdmError where the model does not say."""
+    if model.schema is not None:
+        return model.schema.columns
+    for op in model.program.ops:
+        if op.name == "segment":
+            return tuple(model.program.tensor(op, "size").tolist())
+    raise ArdmError(f"model {model.name} of a table does not say what its columns are")
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """A part as a model codes it: the interval of each symbol."""
+
+    start: Ints
+    width: Ints
+
+    @property
+    def bits(self) -> float:
+        """−log2 of its probability."""
+        return float(PRECISION * len(self.width) - np.log2(self.width).sum())
+
+
+class ModelCoder:
+    """A codec model with a number of network calls, as a `PartCoder`.
+
+    threads: cores to use; 0: as many as PyTorch does, but one for small items.  Raises ArdmError for a number of calls
+    that the model does not have.
+    """
+
+    def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
+        model.order(calls, 1, 1)
+        self.model, self._calls, self._run, self._threads = model, calls, run, threads
+        self._stop = Event()
+        self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
+        self._measured: dict[tuple[Shape, bytes], Symbols] = {}
+        self._batch = BATCH
+        if max(model.size):  # else areas limit the batch
+            self._batch = max(1, min(BATCH, exact.ROOM // max(1, exact.room(model, run.bounds))))
+        self._letters = np.frombuffer(model.alphabet, np.uint8)
+        self._values = np.full(256, -1, dtype=np.int64)
+        self._values[self._letters] = np.arange(len(self._letters))
+
+    @property
+    def identity(self) -> str:
+        """64 hex digits."""
+        return self.model.identity
+
+    @property
+    def calls(self) -> int:
+        """Network calls of an item."""
+        return self._calls
+
+    @property
+    def planes(self) -> int:
+        """M."""
+        return self.model.program.channels
+
+    def refuses(self, content: Content) -> str | None:
+        """The reason this content cannot be coded; None if it can."""
+        kinds = {
+            "image": (Kind.IMAGE, Kind.ARRAY),
+            "text": (Kind.BYTES,),
+            "audio": (Kind.AUDIO,),
+            "table": (Kind.ARRAY,),
+        }
+        flat = content.kind == Kind.ARRAY and content.shape[:2] == (1, 1)
+        if content.kind not in kinds[self.model.kind] or (self.model.kind == "image" and flat):
+            return f"model {self.model.name} codes content of kind {self.model.kind}"
+        most = self.model.program.classes
+        if self.model.alphabet:
+            strange = np.flatnonzero(self._values[content.samples.ravel()] < 0)
+            if len(strange):
+                byte = content.samples.ravel()[strange[0]]
+                return f"model {self.model.name} codes {len(self.model.alphabet)} letters; byte {strange[0]} is {byte}"
+            return None
+        if content.wide and most <= 256:
+            return f"model {self.model.name} codes samples of 8 bits"
+        if not content.wide and most > 256:
+            return f"model {self.model.name} codes samples of 16 bits"
+        if content.samples.size and int(content.samples.max()) >= most:
+            return f"model {self.model.name} codes values below {most}"
+        if self.model.kind == "table":
+            limits = np.array(limits_of(self.model))
+            if content.shape[2] != len(limits) or (content.samples >= limits).any():
+                return f"model {self.model.name} codes rows of {len(limits)} columns, each with values of its own"
+        return None
+
+    def measure(self, content: Content) -> float:
+        """The bits of a content.  Keeps its symbols, so that encoding it next costs nothing."""
+        self.forget()
+        parts = parts_of(content, self.planes)
+        coded = [symbols for (symbols,) in self.encode([part] for part in parts)]
+        self._measured = {_key(part): symbols for part, symbols in zip(parts, coded, strict=True)}
+        return sum(symbols.bits for symbols in coded)
+
+    def forget(self) -> None:
+        """Drop the symbols that `measure` kept."""
+        self._measured = {}
+
+    def encode(self, jobs: Iterable[Sequence[Samples]]) -> Iterator[list[Symbols]]:
+        """The parts of each job as symbols; those measured a moment ago are not encoded again."""
+        rest, measured = iter(jobs), self._measured
+        self.forget()
+        if measured:
+            for job in rest:
+                known = [measured.get(_key(part)) for part in job]
+                if None in known:  # another content
+                    rest = chain([job], rest)
+                    break
+                yield [symbols for symbols in known if symbols is not None]
+        yield from self._batches(rest, lambda job: tuple(part.shape for part in job), self._encoded, _alike)
+
+    def finish(self, coded: Sequence[Symbols], check: int) -> bytes:
+        """The stream of some parts."""
+        encoder = Encoder()
+        for part in coded:
+            encoder.push(part.start, part.width)
+        return encoder.finish(check)
+
+    def decode(self, jobs: Iterable[tuple[bytes, Sequence[Shape]]]) -> Iterator[tuple[list[Samples], int]]:
+        """The parts of each job, and the check at the end of its stream.  Raises CodecError where a stream is damaged."""
+        return self._batches(jobs, lambda job: tuple(job[1]), self._decoded, _in_turn)
+
+    def walker(self, shape: Shape, planes: int, inside: tuple[int, int]) -> Walker:
+        """The walker of items of this shape, of which the network sees all.
+
+        planes: M, or 1 for a plane on its own.  inside: height and width of what is coded.
+        """
+        key = (shape, planes, inside)
+        found = self._walkers.get(key)
+        if found is None:
+            if len(self._walkers) >= 16:
+                self._walkers.clear()
+            order = self.model.order(self.calls, *shape[1:])
+            order = order if planes == shape[0] else order.alone(self.model.lead)
+            found = self._walkers[key] = Walker(order.inside(*inside), self._ask, self._run.memory)
+        return found
+
+    # --- batches of jobs ----------------------------------------------------------------------------------------------
+
+    def _encoded(self, jobs: list[Sequence[Samples]]) -> list[list[Symbols]]:
+        """Encode jobs of the same shapes."""
+        parts = [self._symbols(np.stack([job[k] for job in jobs])) for k in range(len(jobs[0]))]
+        return [list(job) for job in zip(*parts, strict=True)]
+
+    def _symbols(self, part: Samples) -> list[Symbols]:
+        """Encode parts (n, c, h, w)."""
+        part = self._values[part] if self.model.alphabet else part
+        pieces: list[list[tuple[Ints, Ints]]] = [[] for _ in part]
+        for y, x, inside, walker in self._tiles(part.shape[1:]):
+            items = np.zeros((len(part), *walker.order.shape), dtype=np.int64)
+            items[:, :, : inside[0], : inside[1]] = part[:, :, y : y + inside[0], x : x + inside[1]]
+            for mine, more in zip(pieces, walker.encode(items), strict=True):
+                mine.append(more)
+        return [Symbols(*(np.concatenate(x) for x in zip(*mine, strict=True))) for mine in pieces]
+
+    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
+        """Decode jobs of any shapes, side by side."""
+        alike: dict[tuple[Shape, ...], list[int]] = {}
+        for k, (_, shapes) in enumerate(jobs):
+            alike.setdefault(tuple(shapes), []).append(k)
+        walks = in_step([self._decoding([jobs[k] for k in same]) for same in alike.values()], self._ask_all)
+        order = {
+            k: done
+            for same, walk in zip(alike.values(), walks, strict=True)
+            for k, done in zip(same, walk, strict=True)
+        }
+        return [order[k] for k in range(len(jobs))]
+
+    def _decoding(
+        self, jobs: list[tuple[bytes, Sequence[Shape]]]
+    ) -> Generator[Ask, Rows, list[tuple[list[Samples], int]]]:
+        """Decode jobs of the same shapes."""
+        decoders = [Decoder(stream) for stream, _ in jobs]
+        kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
+        parts: list[list[Samples]] = [[] for _ in jobs]
+        for c, h, w in jobs[0][1]:
+            part = np.empty((len(jobs), c, h, w), dtype=kind)
+            for y, x, (tall, wide), walker in self._tiles((c, h, w)):
+                items = yield from walker.decoding(decoders)
+                items = items[:, :c, :tall, :wide]  # all channels of a plane on its own are equal
+                part[:, :, y : y + tall, x : x + wide] = self._letters[items] if self.model.alphabet else items
+            for mine, samples in zip(parts, part, strict=True):
+                mine.append(samples)
+        return [(mine, decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]
+
+    def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[int, int, tuple[int, int], Walker]]:
+        """Top, left, size and walker of the tiles of a part (c, h, w); a model of any size takes it as one."""
+        c, h, w = shape
+        tall, wide = self.model.size if max(self.model.size) else (h, w)
+        for y in range(0, h, tall):
+            for x in range(0, w, wide):
+                inside = (min(tall, h - y), min(wide, w - x))
+                yield y, x, inside, self.walker((self.planes, tall, wide), c, inside)
+
+    # --- batches on cores ---------------------------------------------------------------------------------------------
+
+    def _batches(
+        self,
+        jobs: Iterable[Job],
+        shapes: Callable[[Job], tuple[Shape, ...]],
+        work: Callable[[list[Job]], list[Result]],
+        batches: Callable[[list[tuple[Shape, ...]], int, int], list[list[int]]],
+    ) -> Iterator[Result]:
+        """Work on batches of jobs, one on each core at a time; yield results in order."""
+        cores = self._cores()
+        for ahead in _ahead(jobs, lambda job: sum(h * w for _, h, w in shapes(job)), cores):
+            runs = batches([shapes(job) for job in ahead], cores, self._batch)
+            sites = max(sum(self._sites(shapes(ahead[k])) for k in run) for run in runs)
+            done, first = dict[int, Result](), 0
+            for a in range(0, len(runs), WAVE * cores):
+                wave = runs[a : a + WAVE * cores]
+                results = self._each(work, [[ahead[k] for k in run] for run in wave], cores, sites)
+                for run, found in zip(wave, results, strict=True):
+                    done.update(zip(run, found, strict=True))
+                while first in done:
+                    yield done.pop(first)
+                    first += 1
+
+    def _sites(self, shapes: tuple[Shape, ...]) -> int:
+        """Sites of a plane in a network call, for the largest of some parts."""
+        tall, wide = self.model.size
+        return max((min(h, tall or h) * min(w, wide or w) for _, h, w in shapes), default=0)
+
+    def _cores(self) -> int:
+        if self._threads or isinstance(self._run, Reference):
+            return self._threads or 1
+        from torch import get_num_threads
+
+        return get_num_threads()
+
+    def _each(
+        self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], cores: int, sites: int
+    ) -> list[list[Result]]:
+        """The results of each batch, in order; sites: in a network call of the largest.
+
+        An exception, such as Ctrl-C, stops the other threads too.
+        """
+        self._stop.clear()
+        if isinstance(self._run, Reference):
+            return [work(batch) for batch in batches]
+        from ardm.exact.device import threads
+
+        at_once = min(cores, len(batches))
+        within = cores // at_once if self._threads else min(cores // at_once, sites // FEW)
+        with threads(max(1, within)):
+            if at_once == 1:
+                return [work(batch) for batch in batches]
+            pool = ThreadPoolExecutor(at_once)
+            try:
+                return list(pool.map(work, batches))
+            except BaseException:
+                self._stop.set()
+                raise
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _ask_all(self, asks: Sequence[Ask]) -> Sequence[Rows]:
+        self._refuse_stopped()
+        return self._run.together(asks)
+
+    def _ask(self, ask: Ask) -> Rows:
+        self._refuse_stopped()
+        return self._run(ask)
+
+    def _refuse_stopped(self) -> None:
+        """Raise InterruptedError after another thread failed: no one reads the result any more."""
+        if self._stop.is_set():
+            raise InterruptedError("another thread failed; its error says why")
+
+
+def _key(part: Samples) -> tuple[Shape, bytes]:
+    """What a part is known by."""
+    c, h, w = part.shape
+    return (c, h, w), part.tobytes()
+
+
+def _alike(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[list[int]]:
+    """Batches of jobs of the same shapes, at most `batch` jobs each."""
+    alike: dict[tuple[Shape, ...], list[int]] = {}
+    for k, shape in enumerate(shapes):
+        alike.setdefault(shape, []).append(k)
+    runs: list[list[int]] = []
+    for same in alike.values():
+        each = min(batch, -(-len(same) // cores))
+        runs += [same[a : a + each] for a in range(0, len(same), each)]
+    return runs
+
+
+def _in_turn(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[list[int]]:
+    """Batches of jobs in their order, of any shapes, at most `batch` jobs each."""
+    areas = [sum(h * w for _, h, w in parts) for parts in shapes]
+    most = min(SIDE_BY_SIDE, -(-sum(areas) // cores))
+    runs: list[list[int]] = [[]]
+    total = 0
+    for k, area in enumerate(areas):
+        if runs[-1] and (total + area > most or len(runs[-1]) == batch):
+            runs.append([])
+            total = 0
+        runs[-1].append(k)
+        total += area
+    return runs
+
+
+def _ahead(jobs: Iterable[Job], area: Callable[[Job], int], cores: int) -> Iterator[list[Job]]:
+    """Lists of jobs that are taken from `jobs` at once."""
+    ahead: list[Job] = []
+    total = 0
+    for job in jobs:
+        ahead.append(job)
+        total += area(job)
+        if len(ahead) == cores * BATCH or total >= cores << 20:
+            yield ahead
+            ahead, total = [], 0
+    if ahead:
+        yield ahead

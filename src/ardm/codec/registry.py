@@ -1,0 +1,195 @@
+"""Codec models by name, and the machines that run them.
+
+    model(name)                    → a `CodecModel`: bundled, or from a file or folder
+    machine(model, backend)        → its network, ready to run, after it has proved itself
+    coder(name, calls)             → a `PartCoder`
+    maker()(identity, calls)       → the `PartCoder` that a file names
+
+No torch until a network runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from ardm.codec.model_coder import ModelCoder
+from ardm.codec.table_coder import TableCoder
+from ardm.errors import ArdmError, CodecError, ModelMissing
+from ardm.exact import model as exact
+from ardm.exact.ask import Runner
+from ardm.exact.model import CodecModel
+from ardm.exact.reference import Reference
+
+DEFAULT_MODEL = "cifar10-codec"
+"""The bundled model of pictures."""
+LEVELS = {1: 8, 2: 11, 3: 14, 4: 20, 5: 26, 6: 36, 7: 50, 8: 70, 9: 98}
+"""Network calls of an item by level: more calls make smaller files, slower."""
+DEFAULT_LEVEL = 7
+BACKENDS = ("auto", "int8", "float32", "float64", "int64", "numpy")
+"""Types that hold the integers: bytes and float32 where certified; "numpy" is the reference, int64 without PyTorch."""
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def bundled() -> dict[str, Path]:
+    """The codec models in the package, from name to file."""
+    assets = resources.files("ardm") / "assets"
+    folders = sorted(Path(str(p)) for p in assets.iterdir()) if assets.is_dir() else []
+    return {folder.name: folder / exact.NAME for folder in folders if (folder / exact.NAME).is_file()}
+
+
+def model(name_or_path: str | Path | CodecModel) -> CodecModel:
+    """A codec model by the name of a bundled one, its file, or the folder that holds it.
+
+    Raises ModelMissing where there is none, ArdmError where it is damaged.
+    """
+    if isinstance(name_or_path, CodecModel):
+        return name_or_path
+    known = bundled()
+    path = known.get(str(name_or_path), Path(name_or_path))
+    path = path / exact.NAME if path.is_dir() else path
+    if not path.is_file():
+        names = ", ".join(known) or "none"
+        raise ModelMissing(f"there is no codec model {str(name_or_path)!r}{_hint(name_or_path)} (bundled: {names})")
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int) -> CodecModel:
+    return exact.load(path)
+
+
+def _hint(given: str | Path) -> str:
+    """What may have been meant by a folder without a codec model."""
+    folder = Path(given)
+    if not folder.is_dir():
+        return ""
+    inside = folder / "model"
+    within = inside if not (folder / "config.json").is_file() and inside.is_dir() else folder
+    exported = (within / exact.NAME).is_file()
+    return f"; did you mean {within}?" if exported else f"; `ardm export {within}` makes one"
+
+
+def calls_of(model: CodecModel, level: int) -> int:
+    """The number of network calls of a level 1 to 9: that of LEVELS if the model has them all, else spread over its own.
+
+    7, the default, is the model's own choice; 1 is its fewest and 9 its most.
+    """
+    has = sorted(model.orders)
+    if all(calls in model.orders for calls in LEVELS.values()):
+        return LEVELS[level]
+    own = has.index(model.default)
+    if level <= DEFAULT_LEVEL:
+        return has[own * (level - 1) // (DEFAULT_LEVEL - 1)]
+    return has[own + -(-(len(has) - 1 - own) * (level - DEFAULT_LEVEL) // (9 - DEFAULT_LEVEL))]
+
+
+# --- machines ---------------------------------------------------------------------------------------------------------
+
+
+def machine(model: CodecModel, backend: str = "auto", device: str = "auto") -> Runner:
+    """A model's network, ready to run, after it has reproduced the model's golden frequencies.
+
+    "auto" takes the fastest backend that proves itself.  Raises ArdmError for a named one that fails, or is unknown.
+    """
+    if backend not in BACKENDS:
+        raise ArdmError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    return _machine(model.identity, _Model(model), backend, device)
+
+
+class _Model:
+    """A model as the argument of a cache: equal to any other, since its identity stands beside it."""
+
+    def __init__(self, model: CodecModel) -> None:
+        self.model = model
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Model)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=8)
+def _machine(identity: str, argument: _Model, backend: str, device: str) -> Runner:
+    model = argument.model
+    tried = [backend] if backend != "auto" else ["int8", "float32", "float64", "numpy"]
+    for name in tried:
+        try:
+            made = _made(model, name, device)
+        except ArdmError:
+            if name != "int8" or backend == "int8":
+                raise
+            continue
+        exact.refuse_room(model, made.bounds)
+        if exact.fingerprint(model, made) == model.golden:
+            return made
+    raise ArdmError(
+        f"{backend} arithmetic on {device} does not give the frequencies of model {model.name} ({identity[:8]}): either "
+        "the model's file is damaged, or this machine does not compute as it should; try --backend numpy"
+    )
+
+
+def _made(model: CodecModel, backend: str, device: str) -> Runner:
+    if backend == "numpy":
+        return Reference(model.program)
+    from ardm.exact.backend import Backend
+    from ardm.exact.device import pick
+
+    return Backend(model.program, backend, pick(device))
+
+
+# --- coders -----------------------------------------------------------------------------------------------------------
+
+
+def coder(
+    name: str | Path | CodecModel | None = None,
+    calls: int | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int = 0,
+) -> ModelCoder:
+    """A codec model, ready to code.
+
+    name: a bundled model, a folder or a file; by default the bundled model of pictures.  calls: one of the model's
+    numbers of network calls; by default its own choice.  Raises ModelMissing, ArdmError.
+    """
+    found = model(DEFAULT_MODEL if name is None else name)
+    return _coder_of(found, found.default if calls is None else calls, machine(found, backend, device), threads)
+
+
+def maker(
+    backend: str = "auto", device: str = "auto", threads: int = 0, names: Sequence[str | Path | CodecModel] = ()
+) -> Callable[[str, int], ModelCoder]:
+    """A function that finds the coder of a file by the first digits of its model's identity: in `names`, then bundled."""
+
+    @lru_cache(maxsize=8)
+    def find(identity: str, calls: int) -> ModelCoder:
+        known = {}
+        for name in [*names, *bundled()]:
+            found = model(name)
+            if found.identity.startswith(identity):
+                try:
+                    return _coder_of(found, calls, machine(found, backend, device), threads)
+                except ModelMissing:
+                    raise
+                except ArdmError as error:
+                    if calls in found.orders:
+                        raise
+                    raise CodecError(f"damaged file: {error}") from None
+            known[found.name] = found.identity[:8]
+        listed = ", ".join(f"{name} ({short})" for name, short in known.items()) or "none"
+        raise ModelMissing(
+            f"this file was made by codec model {identity}, which is not here (known: {listed}); name its folder with -m"
+        )
+
+    return find
+
+
+def _coder_of(model: CodecModel, calls: int, run: Runner, threads: int) -> ModelCoder:
+    kind = ModelCoder if model.schema is None else TableCoder
+    return kind(model, calls, run, threads)

@@ -1,0 +1,109 @@
+"""What compressing came to, and what a file says about itself.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ardm.codec.header import Method, Shape
+from ardm.content import Kind
+
+
+@dataclass(frozen=True)
+class Report:
+    """What compressing came to.
+
+    kind, shape: of the content as stored; a file kept byte for byte is BYTES.  For an archive, those of its items, or
+    BYTES and (0, 0, 0) where items differ.
+    samples, raw_bytes: of the content.  original_bytes: of the file it came from, 0 if not given.
+    file_bytes: of the result.  header_bytes: of everything but the pieces: headers, about, index, names, checks.
+    bits: −log2 p of what a model coded.  model: its identity, 64 hex digits; "" if the file names none.
+    calls: of the model, else 0.  methods: the number of parts by method, in lower case.
+    items: of an archive, else 1.  regions: in total.  seconds: wall-clock time.
+    refused: why the model was not used (for an archive: on the first such item); "" if it was.
+    """
+
+    kind: Kind
+    shape: Shape
+    samples: int
+    raw_bytes: int
+    original_bytes: int
+    file_bytes: int
+    header_bytes: int
+    bits: float
+    model: str
+    calls: int
+    methods: Mapping[str, int]
+    items: int
+    regions: int
+    seconds: float
+    refused: str = ""
+
+    @property
+    def stored(self) -> bool:
+        """Whether no part is coded by a model."""
+        return not self.methods.get("coded")
+
+    @property
+    def bits_per_sample(self) -> float:
+        """Bits of the file per sample; 0 without samples."""
+        return 8 * self.file_bytes / self.samples if self.samples else 0.0
+
+    @property
+    def ratio(self) -> float:
+        """Raw size divided by file size."""
+        return self.raw_bytes / self.file_bytes
+
+
+@dataclass(frozen=True)
+class FrameInfo:
+    """What a frame, an archive or an item says about itself.  Only headers are verified: nothing is decoded.
+
+    kind to layout: as in Content; None, (0, 0, 0), ... for an archive of items that differ.
+    about: sizes of the about entries, by name.  model: 8 hex digits, "" without.  calls: of the model, else 0.
+    regions: how many.  items: of an archive, else None.  names: of the items, if they have names.
+    samples, raw_bytes: of the content.  file_bytes: of the frame or item.  header_bytes: of everything but the pieces.
+    methods: the number of regions in which each method appears, in lower case.  (Which parts of a mixed region are
+    coded cannot always be seen without the model.)
+    content_check: CRC-32 of all samples; only frames with several regions have one.
+    portable, check: of the format: every machine decodes alike, and each region has a check of this kind.
+    """
+
+    kind: Kind | None
+    shape: Shape
+    wide: bool
+    origin: str
+    rate: int
+    layout: str
+    about: Mapping[str, int]
+    model: str
+    calls: int
+    regions: int
+    items: int | None
+    names: Sequence[str] | None
+    samples: int
+    raw_bytes: int
+    file_bytes: int
+    header_bytes: int
+    methods: Mapping[str, int]
+    content_check: int | None = None
+    portable: bool = True
+    check: str = "CRC-32"
+
+    @property
+    def bits_per_sample(self) -> float:
+        """Bits of the file per sample; 0 without samples."""
+        return 8 * self.file_bytes / self.samples if self.samples else 0.0
+
+    @property
+    def ratio(self) -> float:
+        """Raw size divided by file size."""
+        return self.raw_bytes / self.file_bytes
+
+
+def method_names(methods: Mapping[Method, int]) -> dict[str, int]:
+    """Counts by method name in lower case, in the order of the methods' numbers."""
+    return {method.name.lower(): methods[method] for method in sorted(methods)}

@@ -1,0 +1,118 @@
+"""Which model codes what.  Nothing is loaded until it is needed.
+
+    suited(content)          → the names of bundled models worth trying, by what the content looks like
+    Engine(...).coder(content) → the coder of the model that needs the fewest bits
+
+NumPy, no torch until a network runs.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ardm.codec.regions import Models, PartCoder
+from ardm.content import Content, Kind
+from ardm.errors import ModelMissing
+
+if TYPE_CHECKING:
+    from ardm.codec.model_coder import ModelCoder
+
+PICTURES, DRAWINGS = "cifar10-codec", "grey28"
+TEXT, LETTERS = "english", "text27"
+SPEECH = ((12_000, "speech8k"), (24_000, "speech16k"))
+"""The highest rate, in samples a second, at which each model is tried."""
+TEXT_MOST = 1 << 18
+"""The most bytes of a text on which a model is tried; by then classical compressors have learnt more than our windows hold."""
+DRAWING_MOST = 32
+"""The longest side of a grey picture on which a model of handwriting is tried."""
+
+_LETTERS = np.zeros(256, dtype=np.bool_)
+_LETTERS[[32, *range(97, 123)]] = True
+_PRINTED = np.zeros(256, dtype=np.bool_)
+_PRINTED[[9, 10, 13, *range(32, 127)]] = True
+
+
+def suited(content: Content) -> tuple[str, ...]:
+    """The names of models worth trying, the most likely first; none: the content is stored.
+
+    Text means at least 95 % printable bytes, and at most TEXT_MOST of them.
+    """
+    C, H, W = content.shape
+    if content.kind == Kind.AUDIO:
+        return tuple(name for most, name in SPEECH if content.wide and 0 < content.rate <= most)[:1]
+    if content.kind == Kind.BYTES:
+        x = content.samples.ravel()
+        if not 0 < len(x) <= TEXT_MOST:
+            return ()
+        if _LETTERS[x].all():
+            return (LETTERS, TEXT)
+        return (TEXT,) if _PRINTED[x].mean() >= 0.95 else ()
+    return (DRAWINGS, PICTURES) if C == 1 < H and max(H, W) <= DRAWING_MOST else (PICTURES,)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Chooses the model that codes, and how it runs; loads nothing before it is needed.
+
+    model: a bundled name or a folder; by default what suits the content.  calls: network calls; level: 1 to 9 instead.
+    backend, device, threads: as in `registry.coder`.  folders: of further models to decode with.
+    """
+
+    model: str | Path | None = None
+    calls: int | None = None
+    level: int | None = None
+    backend: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+    folders: tuple[Path, ...] = ()
+
+    def coder(self, content: Content) -> PartCoder[Any] | None:
+        """The coder of a content; None: it is stored.  Raises ArdmError where the model that was named is missing.
+
+        Of several bundled models that suit the content, the one that needs the fewest bits; it keeps the symbols it has
+        encoded, so that coding the content next costs nothing.
+        """
+        if self.model is not None:
+            return self._coder(self.model)
+        found = []
+        for name in suited(content):
+            with suppress(ModelMissing):
+                found.append(self._coder(name))
+        able = [coder for coder in found if coder.refuses(content) is None]
+        if len(able) < 2:
+            return next(iter(able or found), None)
+        best = min(able, key=lambda coder: coder.measure(content))
+        for other in able:
+            if other is not best:
+                other.forget()
+        return best
+
+    def _coder(self, name: str | Path) -> ModelCoder:
+        from ardm.codec import registry
+
+        if name not in self._coders:
+            model = registry.model(name)
+            calls = self.calls if self.level is None else registry.calls_of(model, self.level)
+            self._coders[name] = registry.coder(model, calls, self.backend, self.device, self.threads)
+        return self._coders[name]
+
+    @cached_property
+    def _coders(self) -> dict[str | Path, ModelCoder]:
+        return {}
+
+    def models(self, identity: str, calls: int) -> PartCoder[Any]:
+        """The coder that a file names; raises ModelMissing."""
+        return self._maker(identity, calls)
+
+    @cached_property
+    def _maker(self) -> Models:
+        from ardm.codec import registry
+
+        own = () if self.model is None or not Path(self.model).exists() else (Path(self.model),)
+        return registry.maker(self.backend, self.device, self.threads, (*self.folders, *own))

@@ -1,0 +1,136 @@
+"""The walk in integers: the loop of `ardm.walk` for integer networks, which compute the same on every machine.
+
+    Walker(order, run, memory).encode(items)    → the intervals of each item's symbols
+    Walker(order, run, memory).decode(sources)  → items, each from its source of symbols
+
+The decoder takes one step of the order at a time: it asks the network at the sites of the step, in all items of a batch
+at once, and each item's source supplies its symbols.  The encoder knows all digits, so it asks for many steps at once;
+an integer network answers with the frequencies that the decoder gets, which a float network would not.
+
+NumPy, no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from ardm.ans import Ints, intervals
+from ardm.exact.ask import Ask, AskedSites, Memory
+from ardm.exact.frequencies import Rows
+from ardm.exact.order import Order, Reveal
+
+PIXELS = 1 << 17
+"""The most pixels of states in one call of the encoder, unless a single state has more."""
+
+Result = TypeVar("Result")
+
+
+class SymbolSource(Protocol):
+    """Supplies the symbols of one item: `ans.Decoder`, or `sampling.Chance`."""
+
+    def pop(self, table: Ints) -> Ints: ...  # noqa: D102
+
+
+class Walker:
+    """An order and a network over items (n, C, H, W) of the order's shape; run, memory: of a `Runner`."""
+
+    def __init__(self, order: Order, run: Callable[[Ask], Rows], memory: Callable[[tuple[int, ...]], Memory]) -> None:
+        self.order, self.run, self.memory = order, run, memory
+
+    def encode(self, items: Ints) -> list[tuple[Ints, Ints]]:
+        """The intervals of each item's symbols, start and width, in the order in which a decoder pops them."""
+        n, (_, H, W) = len(items), self.order.shape
+        starts: list[list[Ints]] = [[] for _ in items]
+        widths: list[list[Ints]] = [[] for _ in items]
+        together = max(1, PIXELS // (n * H * W))
+        for first in range(0, len(self.order.reveals), together):
+            reveals = self.order.reveals[first : first + together]
+            for k, (start, width) in enumerate(self._intervals(items, reveals)):
+                starts[k % n].append(start)
+                widths[k % n].append(width)
+        return [(np.concatenate(s), np.concatenate(w)) for s, w in zip(starts, widths, strict=True)]
+
+    def _intervals(self, items: Ints, reveals: Sequence[Reveal]) -> Iterator[tuple[Ints, Ints]]:
+        """The intervals of some steps, from one call: for each step, for each item, stage after stage."""
+        n = len(items)
+        value, depth = map(np.concatenate, zip(*(self.order.before(r.step, items) for r in reveals), strict=True))
+        symbols = np.concatenate([self.order.digits(items, reveal).reshape(-1) for reveal in reveals])
+        rows = self.run(Ask(value, depth, _joined([self.order.sites(reveal, n) for reveal in reveals], n)))
+        start, width = symbol_intervals(rows, symbols)
+        begin = 0
+        for reveal in reveals:
+            for _ in range(n):
+                mine = slice(begin, begin + len(reveal))
+                begin += len(reveal)
+                yield start[:, mine].reshape(-1), width[:, mine].reshape(-1)
+
+    def decode(self, sources: Sequence[SymbolSource]) -> Ints:
+        """Items (n, C, H, W), one from each source.  Raises CodecError where a stream ends early."""
+        return in_step([self.decoding(sources)], lambda asks: [self.run(ask) for ask in asks])[0]
+
+    def decoding(self, sources: Sequence[SymbolSource]) -> Generator[Ask, Rows, Ints]:
+        """Decode, but let the caller ask the network: yields each ask, and is sent the answer."""
+        n = len(sources)
+        value = np.zeros((n, *self.order.shape), dtype=np.int64)
+        depth, memory = np.zeros_like(value), self.memory(value.shape)
+        for reveal in self.order:
+            rows = yield Ask(value, depth, self.order.sites(reveal, n), memory)
+            symbols = np.zeros((n, len(reveal)), dtype=np.int64)
+            for stage, radix in enumerate(rows.radices):
+                table = rows.table(stage, symbols.reshape(-1)).reshape(n, len(reveal), radix)
+                popped = [source.pop(t) for source, t in zip(sources, table, strict=True)]
+                symbols = symbols * radix + np.stack(popped)
+            self.order.write(reveal, symbols, value, depth)
+        return value
+
+
+def _joined(sites: Sequence[AskedSites], n: int) -> AskedSites:
+    """The sites of several batches of n items as those of one batch."""
+    index = zip(*(s.index for s in sites), strict=True)
+    batch_index, channel, y, x = (np.concatenate(axis) for axis in index)
+    first = np.repeat(np.arange(len(sites)) * n, [len(s) for s in sites])
+    return AskedSites(batch_index + first, channel, y, x)
+
+
+def in_step(
+    walks: Sequence[Generator[Ask, Rows, Result]], ask: Callable[[Sequence[Ask]], Sequence[Rows]]
+) -> list[Result]:
+    """Run several walks side by side; ask answers one question of each walk that is still running."""
+    found: dict[int, Result] = {}
+    answers: dict[int, Rows | None] = dict.fromkeys(range(len(walks)))
+    while answers:
+        asks: dict[int, Ask] = {}
+        for k, rows in answers.items():
+            question, result = _advance(walks[k], rows)
+            if question is not None:
+                asks[k] = question
+            elif result is not None:
+                found[k] = result
+        answers = dict(zip(asks, ask(list(asks.values())), strict=True)) if asks else {}
+    return [found[k] for k in range(len(walks))]
+
+
+def _advance(walk: Generator[Ask, Rows, Result], rows: Rows | None) -> tuple[Ask | None, Result | None]:
+    """One step of a walk, the first without an answer: its next ask, or at its end its result."""
+    try:
+        return (next(walk) if rows is None else walk.send(rows)), None
+    except StopIteration as end:
+        return None, end.value
+
+
+def symbol_intervals(rows: Rows, symbols: Ints) -> tuple[Ints, Ints]:
+    """The intervals of symbols (N,): start and width, (stages, N) each."""
+    starts, widths = [], []
+    prefix, finer = np.zeros_like(symbols), math.prod(rows.radices)
+    for stage, radix in enumerate(rows.radices):
+        finer //= radix
+        digit = symbols // finer % radix
+        start, width = intervals(rows.table(stage, prefix), digit)
+        starts.append(start.astype(np.int32))  # images have many
+        widths.append(width.astype(np.int32))
+        prefix = prefix * radix + digit
+    return np.stack(starts), np.stack(widths)

@@ -1,0 +1,101 @@
+"""A data set: N items of one shape, every value in 0..K−1."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ardm.data.folders import Files
+from ardm.errors import ArdmError
+from ardm.schema import Schema
+
+LARGE, SOME = 1 << 28, 4096
+"""Bytes beyond which a fingerprint looks at some items only, and how many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """N items of one shape, every value in 0..classes−1.
+
+    items: (N, *shape) integers of the smallest type that holds them, uint8 up to 256 classes; images are (N, C, H, W).
+    classes: K.
+    name: source and split, for logs ("cifar10/test").
+    labels: (N,) int64, or None.
+    columns: for a table, the number of classes of each column, of which K is the largest; otherwise empty.
+    schema: for a table, the names of its columns and values.
+    rate: for sounds, samples per second; otherwise 0.
+    dropped: the number of sounds that are shorter than an item, and left out.
+    grey: whether the items are intensities 0..255, from which `binarize` draws anew for each batch; classes is then 2.
+    files: for data of your own, the files that were read.
+    Raises ArdmError where items and labels do not fit each other.
+    """
+
+    items: Tensor
+    classes: int
+    name: str
+    labels: Tensor | None = None
+    columns: tuple[int, ...] = ()
+    schema: Schema | None = None
+    rate: int = 0
+    dropped: int = 0
+    grey: bool = False
+    files: Files | None = None
+
+    def __post_init__(self) -> None:
+        if self.items.ndim < 2 or self.items.is_floating_point():
+            raise ArdmError(f"items must be integers (N, *shape); got {self.items.dtype} {tuple(self.items.shape)}")
+        if self.labels is not None and self.labels.shape != self.items.shape[:1]:
+            raise ArdmError(f"{len(self.items)} items, but labels of shape {tuple(self.labels.shape)}")
+        if self.columns and (self.items.shape[1:] != (len(self.columns),) or max(self.columns) != self.classes):
+            raise ArdmError(
+                f"columns of {self.columns} classes need items (N, {len(self.columns)}) and {max(self.columns)} classes; "
+                f"got {tuple(self.items.shape)} and {self.classes}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one item, (C, H, W) for images."""
+        return self.items.shape[1:]
+
+    @property
+    def about(self) -> str:
+        """One line: how many items there are, and where they come from."""
+        where = self.name if self.files is None else str(self.files)
+        short = f"; {self.dropped} clips are shorter than an item, and left out" * (self.dropped > 0)
+        return f"{len(self):,} item{'s' * (len(self) != 1)} of {'x'.join(map(str, self.shape))}, {where}{short}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that differ for other items, labels, classes or names.
+
+        Beyond 256 MB only 4,096 evenly spread items count, and the number of all.
+        """
+        some = self.items
+        if some.numel() * some.element_size() > LARGE:
+            some = some[torch.linspace(0, len(some) - 1, SOME, device="cpu").long()]
+        about = (tuple(self.items.shape), str(self.items.dtype), self.classes, self.columns, self.rate, self.grey)
+        digest = hashlib.sha256(repr((about, self.schema and self.schema.to_values())).encode())
+        for part in (some, self.labels):
+            digest.update(b"" if part is None else part.cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
+    def subset(self, index: slice | Sequence[int] | Tensor) -> Dataset:
+        """The items of a slice (not copied), at positions (n,), or where a mask (N,) is true."""
+        where = index if isinstance(index, slice) else torch.as_tensor(index, device="cpu")
+        labels = None if self.labels is None else self.labels[where]
+        return replace(self, items=self.items[where], labels=labels)
+
+
+def smallest(classes: int) -> type[np.integer[Any]]:
+    """The smallest of uint8, int16, int32 and int64 that holds 0..classes−1."""
+    return next(kind for kind in (np.uint8, np.int16, np.int32, np.int64) if classes - 1 <= np.iinfo(kind).max)

@@ -1,0 +1,122 @@
+"""Data sets by name, with the options that each takes, and those that a recipe names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ardm.data.audio import Clips, sound_clips, sounds
+from ardm.data.binary import density
+from ardm.data.checks import known
+from ardm.data.cifar import cifar10
+from ardm.data.dataset import Dataset
+from ardm.data.drawings import omniglot
+from ardm.data.folders import Folder
+from ardm.data.image_folder import images
+from ardm.data.mnists import binarized_mnist, fashion_mnist, mnist
+from ardm.data.npy import arrays
+from ardm.data.speech import fsdd, fsdd_clips, sc09, sc09_clips
+from ardm.data.tables import table
+from ardm.data.texts import enwik8, text, text8
+from ardm.errors import ArdmError
+
+READERS: dict[str, Callable[..., Dataset]] = {
+    "cifar10": cifar10,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "binarized_mnist": binarized_mnist,
+    "omniglot": omniglot,
+    "images": images,
+    "text8": text8,
+    "enwik8": enwik8,
+    "text": text,
+    "fsdd": fsdd,
+    "sc09": sc09,
+    "sounds": sounds,
+    "density": density,
+    "table": table,
+    "array": arrays,
+}
+"""Every data set by name: a function of folder, split and options."""
+CLIPS: dict[str, Callable[..., Clips]] = {"fsdd": fsdd_clips, "sc09": sc09_clips, "sounds": sound_clips}
+"""The same for whole clips of sound."""
+UNSET: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("length", "stride", "alphabet", "set", "rate", "binarize"), (None, 0, "")),
+    **dict.fromkeys(("size", "channels", "classes"), (None, 0, "")),
+    "header": (None,),
+    "verify": (None, True),
+    "pixels": (None, ()),
+}
+"""Settings of a recipe that are options of some data sets, and the values that leave them at their defaults."""
+
+
+class DataSource(Protocol):
+    """Where items come from, as `DataConfig` says it; it may also have any of the options."""
+
+    @property
+    def name(self) -> str:
+        """The name of the data set."""
+
+    @property
+    def folder(self) -> str:
+        """The folder of its files."""
+
+    @property
+    def train(self) -> str:
+        """The split to train on."""
+
+    @property
+    def download(self) -> bool:
+        """Whether to download it."""
+
+
+def load(name: str, folder: Folder, split: str | None = None, download: bool = False, **options: Any) -> Dataset:
+    """Load a data set by name: "cifar10", "mnist", "text8", "images", "sounds", "table", …
+
+    folder, split, download and the options are those of the function of that name (of `arrays` for "array").
+    Raises ArdmError for an unknown name or option, suggesting the nearest, and whatever that function raises.
+    """
+    return _call(READERS[known("data set", name, READERS)], name, folder, split, download, options)
+
+
+def clips(name: str, folder: Folder, split: str | None = None, download: bool = False, **options: Any) -> Clips:
+    """Load the whole clips, of all their lengths, of a data set of sounds: "fsdd", "sc09" or "sounds".
+
+    As `load`, but without length and stride.
+    """
+    return _call(CLIPS[known("data set of sounds", name, CLIPS)], name, folder, split, download, options)
+
+
+def _call(
+    reader: Callable[..., Any], name: str, folder: Folder, split: str | None, download: bool, options: dict
+) -> Any:
+    if download:
+        options["download"] = True
+    for option in options:
+        known(f"option of {name!r}", option, _options(reader))
+    return reader(folder, split, **options)
+
+
+def _options(reader: Callable[..., Any]) -> list[str]:
+    """The parameters of a reader after folder and split."""
+    return list(inspect.signature(reader).parameters)[2:]
+
+
+def of_config(config: DataSource, split: str | None) -> Dataset:
+    """Load a split of the data set that a recipe names, with the options that it sets.
+
+    split: a name; "all" or None takes all items of your own folder or file.
+    An option that is 0, empty or None, and verify = True, mean the data set's default.  With binarize "dynamic" only
+    the training split is grey, to be drawn anew for each batch; the others are the "stochastic" sample.
+    Raises ArdmError for an option that the data set does not have, and whatever `load` raises.
+    """
+    takes = _options(READERS[known("data set", config.name, READERS)])
+    options = {key: value for key in UNSET if (value := getattr(config, key, None)) not in UNSET[key]}
+    for key in options:
+        if key not in takes:
+            which = ", ".join(key for key in UNSET if key in takes) or "none"
+            raise ArdmError(f"data.{key} is set, but {config.name!r} has no such option; a recipe can set {which}")
+    if options.get("binarize") == "dynamic" and split != config.train:
+        options["binarize"] = "stochastic"
+    return load(config.name, config.folder, None if split == "all" else split, config.download, **options)

@@ -1,0 +1,187 @@
+"""Single items of an archive, each as a file, and the test of all of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ardm.codec.archive import Archive, open_archive
+from ardm.codec.binary import Reader
+from ardm.codec.header import read_header
+from ardm.codec.report import FrameInfo
+from ardm.errors import ArdmError, ModelMissing
+from ardm.files.limits import UNLIMITED, admit, refuse_foreign
+from ardm.files.names import safe_names
+from ardm.files.options import FileOptions, opened
+from ardm.files.paths import ENDING, format_of, is_ours, path_of
+from ardm.files.restore import rendered, write_contents
+from ardm.files.results import FileResult, described, failures
+from ardm.files.streams import Sink, Unwritten, put
+from ardm.files.unpack import converted_name, item_paths
+
+
+def is_archive(file: BinaryIO, ours: bool) -> bool:
+    """Whether a file is an archive; its position stays.  ours: whether its name says that it is an .ardm file."""
+    refuse_foreign(file, ours)
+    at = file.tell()
+    try:
+        return read_header(Reader.open(file)).items is not None
+    finally:
+        file.seek(at)
+
+
+def extract(
+    source: Path | BinaryIO,
+    wanted: Sequence[str],
+    target: Path | Sink | None = None,
+    options: FileOptions | None = None,
+) -> list[FileResult]:
+    """Restore items, given by name or number, each as a file; reads only header, index and their bytes.
+
+    target: a file (for one item), a folder or a stream; by default files here, under the last steps of their names.
+    Tries all items.  Raises Failures where some are missing, damaged, or have a target that exists or cannot be written;
+    CodecError, ArdmError where the archive cannot be read at all.
+    """
+    options = options or FileOptions()
+    done, failed = list[FileResult](), list[Exception]()
+    with opened(source, None, options) as (file, _):
+        if not is_archive(file, is_ours(source)):
+            raise ArdmError("this is no archive but holds one file; ardm decompress restores it")
+        archive = open_archive(file, UNLIMITED)
+        items = list[tuple[int, FrameInfo]]()
+        for text in wanted:
+            with _collected(failed):
+                number = _number(archive, text)
+                with _named(archive, number):
+                    info = archive.info(number)
+                    admit([info], options.budget, archive.file_bytes, options.format)
+                items.append((number, info))
+        admit((info for _, info in items), options.budget, archive.file_bytes, options.format)
+        written = set[int]()
+        for number, info in items:
+            with _collected(failed), _named(archive, number):
+                if number in written and options.taken is not None and (target is None or isinstance(target, Path)):
+                    raise ArdmError("this item was just written; name it once")
+                done.append(_extracted(archive, number, info, source, target, options))
+                written.add(number)
+    if failed:
+        raise failures(done, failed)
+    return done
+
+
+def check_archive(source: Path | BinaryIO, options: FileOptions) -> FileResult:
+    """Decode every item and verify its checks; writes nothing.
+
+    Raises Failures, which names all items that are damaged or too large; CodecError, ArdmError where the archive cannot
+    be read at all.
+    """
+    began, size, failed = time.perf_counter(), 0, list[Exception]()
+    with opened(source, None, options) as (file, _):
+        refuse_foreign(file, is_ours(source))
+        archive = open_archive(file, UNLIMITED)
+        infos = dict[int, FrameInfo]()
+        for number in range(len(archive)):
+            with _collected(failed), _named(archive, number):
+                info = archive.info(number)
+                admit([info], options.budget, archive.file_bytes)
+                infos[number] = info
+        admit(infos.values(), options.budget, archive.file_bytes, names=item_paths(archive))
+        numbers, at, alone = list(infos), 0, False
+        while at < len(numbers):  # all at once, which is faster; after a failure one by one, up to the item at fault
+            which = numbers[at : at + 1] if alone else numbers[at:]
+            try:
+                for content in archive.items(options.engine.models, which, options.phase("testing")):
+                    size, at = size + content.raw_bytes, at + 1
+            except ArdmError as error:
+                if alone:
+                    with _collected(failed), _named(archive, numbers[at]):
+                        raise error
+                    at += 1
+                alone = not alone
+    if failed:
+        raise failures([], failed)
+    seconds = time.perf_counter() - began
+    return FileResult(path_of(source), None, f"{len(archive)} items", archive.file_bytes, size, seconds)
+
+
+def _extracted(
+    archive: Archive,
+    number: int,
+    info: FrameInfo,
+    source: Path | BinaryIO,
+    target: Path | Sink | None,
+    options: FileOptions,
+) -> FileResult:
+    """Write one item to a file or a stream."""
+    began = time.perf_counter()
+    name = archive.names[number] if archive.names else f"{_stem(source)}-{number}.{info.origin or 'bin'}"
+    _refuse_entry(name, *archive.entry(number))
+    name = safe_names([converted_name(name, info, options.format)])[0].split("/")[-1]
+    named = isinstance(target, Path) and not target.is_dir()
+    path: Path | Sink
+    if target is None or isinstance(target, Path):
+        path = target if named and target is not None else (target or Path()) / name
+    else:
+        path = target
+    content = archive.item(number, options.engine.models)
+    if isinstance(path, Path):
+        written = write_contents([content], path, options, options.format or format_of(path, info, named))
+    else:
+        data = rendered(content, options.format, options.budget)
+        written = len(data)
+        put(path, data)
+    seconds = time.perf_counter() - began
+    return FileResult(path_of(source), path_of(path), described(info), info.file_bytes, written, seconds)
+
+
+@contextmanager
+def _collected(failed: list[Exception]) -> Iterator[None]:
+    """Collect the failure of one item, so that the others are tried; where the output stream is full, raise it."""
+    try:
+        yield
+    except (BrokenPipeError, Unwritten):
+        raise
+    except (ArdmError, OSError, MemoryError) as error:
+        if str(error) not in map(str, failed):  # one line for a model that many items lack
+            failed.append(error)
+
+
+@contextmanager
+def _named(archive: Archive, number: int) -> Iterator[None]:
+    """Put the item into the messages of errors."""
+    try:
+        yield
+    except (Unwritten, ModelMissing):
+        raise
+    except ArdmError as error:
+        name = f" ({archive.names[number]})" if archive.names else ""
+        raise type(error)(f"item {number}{name}: {str(error).removesuffix(f' in item {number}')}") from None
+
+
+def _refuse_entry(name: str, entry: str, leads: bytes) -> None:
+    """Raise ArdmError for an item that is not a file."""
+    if entry:
+        what = "an empty folder" if entry == "folder" else f"a link to {os.fsdecode(leads)}"
+        raise ArdmError(f"{name} is {what}; extract restores files, and decompress everything")
+
+
+def _stem(source: object) -> str:
+    return (source.name.removesuffix(ENDING) if isinstance(source, Path) else "") or "item"
+
+
+def _number(archive: Archive, text: str) -> int:
+    """The number of an item that is given by name or number."""
+    with suppress(UnicodeEncodeError):  # names are UTF-8, whatever encoding the system has for arguments
+        decoded = os.fsencode(text).decode("utf-8", "replace")
+        text = decoded if decoded in (archive.names or ()) else text
+    if archive.names is not None and text in archive.names:
+        return archive.find(text)
+    if text.isascii() and text.isdigit():
+        if int(text) >= len(archive):
+            raise ArdmError(f"the archive has items 0 to {len(archive) - 1}; got {text}")
+        return int(text)
+    return archive.find(text)

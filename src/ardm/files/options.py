@@ -1,0 +1,100 @@
+"""Options of compressing and restoring files, and what every file goes through: opened, and deleted if asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from ardm.atomic import reasons, refuse_source, refuse_target, remove
+from ardm.codec import regions
+from ardm.codec.selection import Engine
+from ardm.errors import ArdmError
+from ardm.files.limits import Budget
+from ardm.files.paths import refuse_same
+
+CHUNK = 1 << 28
+"""Most bytes in a frame of a file that is kept byte for byte: memory stays bounded."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with the phase, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How files are compressed and restored.
+
+    engine: which model codes, and on what.  budget: limits, in both directions.  force: overwrite targets, and compress
+    .ardm files again.  keep: False deletes a source once its result is verified.  verify: decode the result and compare.
+    strip: drop metadata of pictures and sounds.  exact: keep files byte for byte, whatever they show.  format: of restored
+    files.  chunk: most bytes in a frame of bytes.  taken: collects targets; none of them is overwritten, even by force.
+    """
+
+    engine: Engine = field(default_factory=Engine)
+    budget: Budget = field(default_factory=Budget)
+    force: bool = False
+    keep: bool = True
+    verify: bool = True
+    strip: bool = False
+    exact: bool = False
+    format: str = ""
+    chunk: int = CHUNK
+    progress: Progress | None = None
+    taken: set[Path] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.keep or self.verify):
+            raise ArdmError("only a verified source is deleted; leave out --rm or --no-verify")
+
+    def refuse_taken(self, target: object) -> None:
+        """Raise ArdmError for a target that this command has written already."""
+        if isinstance(target, Path) and target.resolve() in (self.taken or ()):
+            raise ArdmError(f"{target} was just written from another file; give one of them another name")
+
+    def take(self, target: Path) -> None:
+        """Remember a target that was written."""
+        if self.taken is not None:
+            self.taken.add(target.resolve())
+
+    def phase(self, what: str) -> regions.Progress | None:
+        """A callback for the progress of one phase."""
+        return None if self.progress is None else partial(self.progress, what)
+
+
+@contextmanager
+def opened(
+    source: Path | BinaryIO, target: object, options: FileOptions
+) -> Iterator[tuple[BinaryIO, os.stat_result | None]]:
+    """Validate source and target, then open the source; yields it and its state."""
+    if not isinstance(source, Path):
+        yield source, None
+        return
+    refuse_source(source)
+    if not options.keep and source.is_symlink():
+        raise ArdmError(f"{source} is a link; only ordinary files are deleted")
+    with reasons(f"cannot read {source}"):
+        file = source.open("rb")
+    with file:
+        before = os.fstat(file.fileno())
+        if isinstance(target, Path):
+            with reasons(f"cannot write {target}"):
+                refuse_same(source, target)
+                options.refuse_taken(target)
+                refuse_target(target, options.force)
+        yield file, before
+
+
+def finish(
+    source: object, before: os.stat_result | None, options: FileOptions, spared: str = ""
+) -> tuple[bool, tuple[str, ...]]:
+    """Delete the source if the options say so; returns whether it is gone, and notes.  spared: a reason to keep it."""
+    if options.keep or not isinstance(source, Path) or before is None:
+        return False, ()
+    if spared:
+        return False, (f"it was not deleted: {spared}",)
+    remove(source, before)
+    return True, ()

@@ -1,0 +1,307 @@
+"""Many files in: loaded one by one, compressed into one archive, decoded again, compared, and only then named.
+
+Each item costs its own bytes and an entry of the index.  A `.npy` file of integers (N, ...) becomes N items without names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ardm import formats
+from ardm.atomic import reasons, refuse_source, refuse_target, write_whole
+from ardm.codec import archive as codec_archive
+from ardm.codec.index import name_fault
+from ardm.codec.regions import PartCoder
+from ardm.codec.report import Report
+from ardm.codec.selection import suited
+from ardm.content import Content, Kind
+from ardm.errors import ArdmError, out_of_memory
+from ardm.files.limits import FOLDER, UNLIMITED, Patience, amount, count_folders, dense, mebibytes, storing
+from ardm.files.links import astray, note_astray, why_left
+from ardm.files.load import compare, fingerprint, parse
+from ardm.files.names import Naming, safe_names
+from ardm.files.options import FileOptions
+from ardm.files.paths import Found, item_name, listed, path_of
+from ardm.files.results import FileResult, described, why_stored
+from ardm.files.streams import Sink, put
+
+KEPT = 1 << 26
+"""Most bytes of items that were loaded to choose a model and are kept until they are coded."""
+LOOKED = 64
+"""Most items that are loaded to choose a model."""
+
+
+def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptions) -> FileResult:
+    """Compress files into one archive under their names; one `.npy` file of integers (N, ...) as N items without names.
+
+    Writes nothing unless all of them can be read.  Raises ArdmError.
+    """
+    began = time.perf_counter()
+    found = _wanted(found, target, options)
+    paths = [one.path for one in found]
+    items, names, renamed = _items(found, options)
+    coder = Patience(options.budget).coder(_coder(items, options))
+    data, report = _packed(found, items, names, coder, options)
+    records = items.records if isinstance(items, _Items) else {}
+    notes = _notes(records, paths, data)
+    if names is not None:
+        notes = (*renamed, *_left_out(found, names), *notes)
+
+    def check(written: Path | BinaryIO) -> None:
+        with written.open("rb") if isinstance(written, Path) else written as file:
+            models, progress = options.engine.models, options.phase("verifying")
+            decoded = codec_archive.open_archive(file, UNLIMITED).items(models, None, progress)
+            wanted = [records[k].fingerprints if records else {fingerprint(items[k])} for k in range(len(items))]
+            compare(f"{target if isinstance(target, Path) else 'the archive'} was not written", decoded, wanted)
+
+    if isinstance(target, Path):
+        write_whole(target, lambda new: _write(new, data), options.force, check if options.verify else None)
+    else:
+        if options.verify:
+            check(BytesIO(data))
+        put(target, data)
+    if records:
+        size = sum(record.size for record in records.values())
+    else:
+        size = sum(path.stat().st_size for path in paths)
+    return FileResult(
+        paths[0] if len(paths) == 1 else None, path_of(target), described(report), size, len(data),
+        time.perf_counter() - began, report, _why(found, records, coder, report), notes,
+    )  # fmt: skip
+
+
+def _items(found: Sequence[Found], options: FileOptions) -> tuple[Sequence[Content], list[str] | None, list[str]]:
+    """Items, their names (None for the rows of an array), and notes on renamed ones."""
+    rows = _rows([one.path for one in found], options) if not found[0].entry else None
+    if rows is not None:
+        return rows, None, []
+    names = [item_name(one) for one in found]
+    renamed = _rename(found, names)
+    return _Items(found, options), names, renamed
+
+
+def _packed(
+    found: Sequence[Found],
+    items: Sequence[Content],
+    names: Sequence[str] | None,
+    coder: PartCoder[Any] | None,
+    options: FileOptions,
+) -> tuple[bytes, Report]:
+    """The bytes of the archive, and what came of it."""
+    ends = [name + "/" * (one.entry == "folder") for name, one in zip(names or (), found, strict=False)]
+    folders = FOLDER * count_folders(ends)
+
+    def too_dense(restored: int, size: int) -> bool:
+        return dense(restored + folders, size, options.budget)
+
+    originals = _Originals(items, options.strip) if isinstance(items, _Items) else None
+    return codec_archive.compress_archive(items, names, coder, originals, options.phase("encoding"), too_dense)
+
+
+def _why(found: Sequence[Found], records: dict[int, Record], coder: PartCoder[Any] | None, report: Report) -> str:
+    """Why no model coded the items."""
+    kinds = {record.kind for number, record in records.items() if not found[number].entry} or {report.kind}
+    return why_stored(coder, kinds.pop(), report) if len(kinds) == 1 else "no bundled model suits them" * report.stored
+
+
+def _wanted(found: Sequence[Found], target: Path | Sink, options: FileOptions) -> Sequence[Found]:
+    """The files that become items, without an older archive at the target; validates them, and the target."""
+    existing = target if isinstance(target, Path) and target.exists() else None
+    if existing is not None:
+        found = [one for one in found if one.entry or one.path == one.given or not one.path.samefile(existing)]
+    found = [one for one in found if item_name(one)]
+    if not found:
+        raise ArdmError("an archive needs at least one file, and these folders hold none")
+    if isinstance(target, Path):
+        with reasons(f"cannot write {target}"):
+            refuse_target(target, options.force)
+    for path in (one.path for one in found if not one.entry):
+        refuse_source(path)
+        if existing is not None and path.samefile(existing):
+            raise ArdmError(f"{path} would be overwritten by itself; give another name with -o")
+    return found
+
+
+def _write(new: Path, data: bytes) -> None:
+    new.write_bytes(data)
+
+
+# --- items ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is remembered of an item that was loaded: everything but its samples."""
+
+    kind: Kind
+    size: int
+    fingerprints: set[bytes]
+    notes: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+class _Items(Sequence[Content]):
+    """Files, empty folders and links as contents, loaded on demand.
+
+    records: of the items loaded so far, by number.
+    """
+
+    def __init__(self, found: Sequence[Found], options: FileOptions) -> None:
+        self.records: dict[int, Record] = {}
+        self._found, self._options, self._digests = found, options, dict[int, bytes]()
+        self._kept, self._room = dict[int, Content](), KEPT
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, number: Any) -> Any:
+        kept = self._kept.pop(number, None)
+        if kept is not None:
+            return kept
+        one = self._found[number]
+        if one.entry:
+            content = _entry(one)
+            self.records[number] = Record(Kind.BYTES, 0, {fingerprint(content)}, (), ())
+            return content
+        try:
+            loaded = parse(self.data(number), self._options, one.path.name)
+        except Exception as error:
+            if isinstance(error, ArdmError) or not out_of_memory(error):
+                raise
+            raise ArdmError(f"cannot read {one.path}: out of memory; --bytes needs less, or leave it out") from error
+        prints = loaded.fingerprints() if self._options.verify else set()
+        self.records[number] = Record(loaded.content.kind, len(loaded.data), prints, loaded.notes, loaded.dropped)
+        return loaded.content
+
+    def is_entry(self, number: int) -> bool:
+        """Whether an item stands for an empty folder or a link."""
+        return bool(self._found[number].entry)
+
+    def look(self, number: int) -> Content:
+        """An item that will be needed once more: kept in memory if there is room."""
+        content: Content = self[number]
+        if content.raw_bytes <= self._room:
+            self._room -= content.raw_bytes
+            self._kept[number] = content
+        return content
+
+    def data(self, number: int) -> bytes:
+        """The bytes of a file; raises ArdmError where they have changed since it was first loaded."""
+        path = self._found[number].path
+        refuse_source(path)
+        with reasons(f"cannot read {path}"):
+            _refuse_size(path, path.stat().st_size, self._options)
+            data = path.read_bytes()
+        digest = hashlib.sha256(data).digest()
+        if self._digests.setdefault(number, digest) != digest:
+            raise ArdmError(f"{path} changed in the meantime")
+        return data
+
+
+def _refuse_size(path: Path, size: int, options: FileOptions) -> None:
+    """Raise ArdmError for a file that is too large for an item, which unlike a file of its own is never cut."""
+    need = storing(size)
+    if need > options.budget.memory:
+        raise ArdmError(
+            f"{path} has {amount(size)}; an item of an archive is held in memory as a whole, which needs some "
+            f"{amount(need)}, and the limit is {amount(options.budget.memory)}; raise it with -M {mebibytes(need)}, or "
+            "compress this file alone"
+        )
+
+
+def _entry(one: Found) -> Content:
+    """The content that stands for an empty folder or a link."""
+    about = {"folder": b""} if one.entry == "folder" else {"link": os.fsencode(_link_target(one.path))}
+    return Content(Kind.BYTES, Content.of_bytes(b"").samples, "", about)
+
+
+def _link_target(link: Path) -> str:
+    """The target of a link, with "/" between its steps."""
+    with reasons(f"cannot read {link}"):
+        return os.readlink(link).replace(os.sep, "/")
+
+
+class _Originals(Sequence["bytes | None"]):
+    """The files of items, where they may be kept in place of the contents."""
+
+    def __init__(self, items: _Items, strip: bool) -> None:
+        self._items, self._strip = items, strip
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, number: Any) -> Any:
+        may = not self._strip or self._items.records[number].kind == Kind.BYTES
+        return self._items.data(number) if may and not self._items.is_entry(number) else None
+
+
+def _rows(paths: Sequence[Path], options: FileOptions) -> list[Content] | None:
+    """The items of a single .npy file; None if it has none."""
+    if len(paths) != 1 or options.exact or paths[0].suffix.lower() != ".npy":
+        return None
+    with reasons(f"cannot read {paths[0]}"):
+        if storing(paths[0].stat().st_size) > options.budget.memory:
+            return None
+        return formats.items(paths[0].read_bytes()) or None
+
+
+def _coder(items: Sequence[Content], options: FileOptions) -> PartCoder[Any] | None:
+    """One model for all items: the one that was named, or the one that suits most bytes of a sample of them."""
+    if options.engine.model is not None:
+        return options.engine.coder(items[0])
+    weight: Counter[tuple[str, ...]] = Counter()
+    first: dict[tuple[str, ...], Content] = {}
+    for k in range(0, len(items), -(-len(items) // LOOKED)):
+        content = items.look(k) if isinstance(items, _Items) else items[k]
+        names = suited(content)
+        weight[names] += content.raw_bytes
+        first.setdefault(names, content)
+    found = (options.engine.coder(first[names]) for names, _ in weight.most_common() if names)
+    return next((coder for coder in found if coder is not None), None)
+
+
+# --- names and notes --------------------------------------------------------------------------------------------------
+
+
+def _rename(found: Sequence[Found], names: list[str]) -> list[str]:
+    """Replace names that no archive may hold, in place; returns notes, also on links to what was renamed."""
+    before = list(names)
+    names[:] = [name if not name_fault([name]) else safe_names([name])[0] for name in names]
+    if name_fault(names):  # two have become equal
+        names[:] = safe_names(names)
+    notes = [
+        f"{old} is called {new} in the archive: "
+        + ("an archive cannot hold its name" if name_fault([old]) else "two items have this name")
+        for old, new in zip(before, names, strict=True)
+        if old != new
+    ]
+    links = {name: _link_target(one.path) for one, name in zip(found, before, strict=True) if one.entry == "link"}
+    return notes + note_astray(astray(links, before, names))
+
+
+def _left_out(found: Sequence[Found], names: Sequence[str]) -> list[str]:
+    """Notes on links that will not be restored."""
+    links = {name: _link_target(one.path) for one, name in zip(found, names, strict=True) if one.entry == "link"}
+    kinds: dict[str, list[str]] = {}
+    for name, why in why_left(links, Naming()).items():
+        kinds.setdefault(why, []).append(name)
+    return [f"restoring leaves out links that {why} ({len(left)}): {listed(left)}" for why, left in kinds.items()]
+
+
+def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tuple[str, ...]:
+    """What the user should know of the items."""
+    notes = []
+    archive = codec_archive.open_archive(data, UNLIMITED)
+    for number, record in sorted(records.items()):
+        notes += [f"{paths[number]}: {note}" for note in record.notes]
+        if record.dropped and archive.info(number).kind == record.kind:
+            notes.append(f"{paths[number]}: restoring will not bring back its {', '.join(record.dropped)}")
+    return tuple(notes)

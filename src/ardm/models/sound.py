@@ -1,0 +1,95 @@
+"""Bodies for sound: the WaveNet, and linear predictors (taps)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ardm.digits import Partial
+from ardm.errors import ArdmError
+from ardm.features import Features, FeaturesAt
+from ardm.models.body import Body, centred, leading, refuse_gaps, shifted
+from ardm.models.config import ModelConfig
+from ardm.models.text import reach_of, refuse_context, refuse_digits
+from ardm.nets import Taps, WaveNet
+from ardm.nets.wavenet import nearby
+from ardm.precision import wide
+
+
+class WaveBody(Body):
+    """A sound → planes → WaveNet.
+
+    Planes: the centre of what each place may still be, and one a stage that says whether its digit is known.  Style modern
+    adds the mean and spread of the known neighbours and the deviation from the mean, since in 16 bits neighbouring levels
+    differ by 0.00003; mean and spread also place a mixture.  Known digits are embedded besides.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, (4 if config.time else 1) * config.width)
+        if not config.causal and config.kernel % 2 == 0:
+            raise ArdmError(f"a kernel that looks to both sides has an odd width; got {config.kernel}")
+        if config.embedding >= config.width:
+            raise ArdmError(f"embedding must be less than width {config.width} in a WaveNet; got {config.embedding}")
+        self.single, S, b = config.causal == "single", len(self.digits), self.digits.base
+        width = config.embedding or (config.width // 4 if b <= 256 or not config.modern else 0)
+        self.embedding = nn.Embedding(S * (b + 1), width) if width else None
+        self.trunk = WaveNet(
+            1 + S + 3 * config.modern, width, config.width, config.blocks, config.kernel, config.cycle, self.condition_width,
+            config.dropout, causal=self.single,
+        )  # fmt: skip
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
+        """Features at sites, in style modern with the mean and spread of the known neighbours."""
+        like = self.trunk.end.weight
+        condition = self.conditioned(state, context, like)
+        before = leading(state) if self.single else None
+        if self.single:
+            state = Partial(shifted(state.value, 0), shifted(state.depth, 0))
+        S = len(self.digits)
+        value, known = centred(state, self.digits, torch.double), state.depth.double() / S
+        planes = [value, *((state.depth > s).double() for s in range(S))]
+        mean = spread = None
+        if self.config.modern:
+            mean, spread = nearby(value, known, 2 / (self.config.classes - 1), self.single)
+            planes += [mean, (value - mean) / spread * (state.depth > 0), spread.log() / 5]
+        h = self.trunk(torch.stack(planes, 1).to(wide(like.dtype)), self._embedded(state), condition)
+
+        def features(batch_index: Tensor, position: Tensor) -> Features:
+            if before is not None:
+                refuse_gaps(before, batch_index, position)
+            out = self.trunk.read(h, batch_index, position)
+            if mean is None or spread is None:
+                return Features.plain(out)
+            loc, scale = (x[batch_index, position].to(wide(out.dtype)) for x in (mean, spread))
+            return Features(out, loc, scale)
+
+        return features
+
+    def _embedded(self, state: Partial) -> Tensor | None:
+        """(B, E, L): the sum over stages of the row of a known digit, or of the stage's "unknown"."""
+        if self.embedding is None:
+            return None
+        S, b = len(self.digits), self.digits.base
+        places = torch.tensor([b ** (S - 1 - s) for s in range(S)], device=state.value.device)
+        stage = torch.arange(S, device=places.device)
+        digit = state.value[..., None] // places % b
+        rows = torch.where(state.depth[..., None] > stage, digit, b) + (b + 1) * stage
+        return self.embedding(rows).sum(-2).transpose(1, 2)
+
+
+class TapsBody(nn.Module):
+    """Samples → taps.  Items may have any length, and any shape whose last axis is the sequence."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        refuse_digits(config)
+        self.classes = config.classes
+        self.trunk = Taps(config.classes, config.width, config.blocks, reach_of(config, (32, 0)), config.components)
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
+        """Features at sites, with the prediction of every component."""
+        refuse_context(context)
+        dtype = wide(self.trunk.slow.dtype)
+        known = (state.depth > 0).flatten(1).to(dtype)
+        value = (2 * state.value - (self.classes - 1)).flatten(1).to(dtype)
+        return self.trunk(value * known, known)

@@ -1,0 +1,111 @@
+"""Bodies for text and other sequences of symbols: the Transformer, and windows with hashed contexts."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ardm.digits import Partial
+from ardm.errors import ArdmError
+from ardm.features import Features, FeaturesAt
+from ardm.models.body import RowBody, leading, refuse_gaps, shifted
+from ardm.models.config import ModelConfig
+from ardm.nets import ColumnOutput, Transformer, Window
+
+
+class TransformerBody(RowBody):
+    """Tokens → Transformer: over both sides, or causal in raster order on inputs moved one place on.
+
+    A token is a value or "unknown"; with stages, the value known so far and how many of its digits are known.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.single = config.causal == "single"
+        self.trunk = transformer(config, self.number_of_rows, self.stages, causal=self.single)
+        self.output = ColumnOutput(config.limits, config.width) if config.columns else None
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
+        """Features at sites; with columns, log-weights of their values."""
+        rows = self.rows(state)
+        refuse_length(self.config, rows.shape[1])
+        condition = self.conditioned(state, context, self.trunk.embedding.weight)
+        before = leading(state) if self.single else None
+        rows = shifted(rows, self.config.classes) if self.single else rows
+        h = self.trunk(rows, state.depth.flatten(1), condition)
+
+        def features(batch_index: Tensor, position: Tensor) -> Features:
+            if before is not None:
+                refuse_gaps(before, batch_index, position)
+            out = self.trunk.read(h, batch_index, position)
+            return Features.plain(out if self.output is None else self.output(out, position))
+
+        return features
+
+
+def transformer(config: ModelConfig, rows: int, stages: int, causal: bool, split: bool = False) -> Transformer:
+    """The Transformer of a configuration.  rows, stages, causal, split: as for `Transformer`."""
+    heads = config.attention_heads
+    if config.width % heads:
+        raise ArdmError(f"heads must divide width {config.width}; got {heads}")
+    if config.positions == "rotary" and config.width // heads % 2:
+        raise ArdmError("rotary positions need heads of an even width: change width or heads")
+    parts = 4 if split else 2
+    if config.positions == "sinusoidal" and config.width % parts:
+        raise ArdmError(f"sinusoidal positions need a width that is a multiple of {parts}; got {config.width}")
+    return Transformer(
+        rows, stages, config.width, heads, config.blocks, config.inner_width, config.positions, config.sites,
+        config.modern, config.dropout, causal, split,
+    )  # fmt: skip
+
+
+def refuse_length(config: ModelConfig, length: int) -> None:
+    """Raise ArdmError where learned positions do not fit the length of an item."""
+    if config.positions == "learned" and length != config.sites:
+        raise ArdmError(f"learned positions serve items of {config.sites} sites; got {length}: use rotary positions")
+
+
+def reach_of(config: ModelConfig, default: tuple[int, int]) -> tuple[int, int]:
+    """How many sites a window or taps read to the left and to the right."""
+    left, right = config.reach if len(config.reach) == 2 else default
+    if len(config.reach) not in (0, 2) or right < 0 or left < 2:
+        raise ArdmError(f"model.reach is (sites to the left, at least 2; sites to the right); got {config.reach}")
+    return left, right
+
+
+class WindowBody(nn.Module):
+    """Symbols → window.  Items may have any length, and any shape whose last axis is the sequence."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        refuse_digits(config)
+        left, right = reach_of(config, (20, 0))
+        for code in config.hashes:
+            if code < 1 or code // 10 > left or code % 10 > right:
+                raise ArdmError(
+                    f"model.hashes holds {code}: its tens count symbols to the left and its ones to the right, and reach is "
+                    f"{(left, right)}"
+                )
+        if not 1 <= config.bits <= 20 or config.row < 1:
+            raise ArdmError(f"model.bits lies in 1..20, and model.row is positive; got {config.bits} and {config.row}")
+        self.trunk = Window(
+            config.classes, config.width, config.blocks, (left, right), config.embedding or 16, config.hashes, config.bits,
+            config.row, config.dropout,
+        )  # fmt: skip
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
+        """Features at sites."""
+        refuse_context(context)
+        symbols: Tensor = (state.value + 1) * (state.depth > 0)
+        return self.trunk(symbols.flatten(1))
+
+
+def refuse_digits(config: ModelConfig) -> None:
+    """Raise ArdmError for values of several digits."""
+    if len(config.digits) > 1:
+        raise ArdmError(f"trunk {config.trunk} predicts whole values: leave base at 0; got {config.base}")
+
+
+def refuse_context(context: Tensor | None) -> None:
+    """Raise ArdmError for context, which windows and taps do not take."""
+    if context is not None:
+        raise ArdmError("models of trunk window or taps take no context")

@@ -1,0 +1,58 @@
+"""Float32 or better at both ends of a network, whatever the dtype of its weights.
+
+bfloat16 has 8 binary digits, and float16 no room for small weights.  In the middle of a network that costs little; at the
+input it merges neighbouring values, and at the output it is an error in every probability.  So the first and the last
+layer run in float32, and the rest in the dtype of the parameters, or of `torch.autocast`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Make float32 the default and enable gradients inside the block, whatever the surrounding program has set."""
+    before = torch.get_default_dtype()
+    try:
+        if before != torch.float32:
+            torch.set_default_dtype(torch.float32)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        if before != torch.float32:
+            torch.set_default_dtype(before)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype, widened to float32 if it is narrower."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def widened(x: Tensor) -> Tensor:
+    """x in float32 or better."""
+    return x.to(wide(x.dtype))
+
+
+def full(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer or a convolution (with zero padding) to x in float32 or better, without autocast."""
+    if isinstance(layer, nn.Identity):
+        return widened(x)
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))  # noqa: PT018 (for mypy)
+    dtype = torch.promote_types(wide(weight.dtype), x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        if weight.dtype == dtype:
+            made: Tensor = layer(x.to(dtype))
+            return made
+        parts = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        if isinstance(layer, nn.Linear):
+            return F.linear(*parts)
+        assert isinstance(layer, (nn.Conv1d, nn.Conv2d))
+        convolve = F.conv1d if isinstance(layer, nn.Conv1d) else F.conv2d
+        return convolve(*parts, layer.stride, layer.padding, layer.dilation, layer.groups)

@@ -1,0 +1,44 @@
+"""The items of a step with everything drawn for them, and seeds that depend on a key alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ardm.train.objectives import Draws
+
+DRAW, AUGMENT, VALIDATE, DROPOUT, LABELS = 1, 2, 3, 4, 5
+"""What a generator is for: part of its key, so that no draw moves another."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items x (B, *shape), the draws of the objective for them, and their labels (B,) if the model takes any."""
+
+    x: Tensor
+    draws: Draws
+    labels: Tensor | None
+
+    def share(self, process: int, processes: int) -> Batch:
+        """The part of one process; the parts are consecutive."""
+        rows = slice(process * len(self.x) // processes, (process + 1) * len(self.x) // processes)
+        labels = None if self.labels is None else self.labels[rows]
+        return Batch(self.x[rows], {name: values[rows] for name, values in self.draws.items()}, labels)
+
+    def passes(self, number: int) -> list[Batch]:
+        """Consecutive parts of equal size."""
+        return [self.share(turn, number) for turn in range(number)]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return Batch(self.x.to(device), {name: values.to(device) for name, values in self.draws.items()}, labels)
+
+
+def seeded(*key: int) -> torch.Generator:
+    """A generator that depends on the key alone, not on the platform."""
+    words = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))

@@ -1,0 +1,225 @@
+"""The state of a run on disk, resumable to the bit.
+
+A checkpoint is a folder that is replaced as a whole: state.json (step, recipe, fingerprints of the data), and
+safetensors of weights, average, moments of the optimiser, loss curve, and the average that validated best with its
+curve.  All tensors are full ones, so that it does not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ardm.atomic import replacing
+from ardm.bundle import arrays
+from ardm.errors import ArdmError
+from ardm.losscurve import LossCurve
+from ardm.train import sharding
+from ardm.train.recipe import Recipe
+
+NAME = "checkpoint"
+"""Of the folder, in the folder of a run."""
+FREE = {
+    *("name", "data.folder", "data.download", "data.verify", "train.init", "train.steps", "train.shard"),
+    *("train.save_every", "train.sample_every", "train.log_every", "train.tensorboard"),
+}
+"""Settings that may change when a run is resumed: how long it is, where files are, what is shown and saved."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The average that validated best so far.
+
+    step, bits, error: when, in bits per dimension, and its standard error.
+    average: full tensors in memory; empty in all processes but the first.
+    curve: the state of the loss curve at that step.
+    """
+
+    step: int
+    bits: float
+    error: float
+    average: Mapping[str, Tensor]
+    curve: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that decides how a run continues.
+
+    loss: the running mean that is shown, in bits per dimension.  checked: step and result of the last validation.
+    recipe, data: what the run began with: settings as JSON values, and number and fingerprint of the items of each part.
+    weights, average: by parameter.  moments: of the optimiser, by parameter and slot.
+    """
+
+    step: int
+    loss: float
+    checked: tuple[int, float] | None
+    recipe: Mapping[str, Any]
+    data: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    curve: LossCurve
+    best: Best | None
+
+    def write(self, folder: Path) -> None:
+        """Replace the checkpoint in a folder atomically."""
+        with replacing(folder) as new:
+            for name in ("weights", "average", "moments"):
+                _save(getattr(self, name), new / FILES[name])
+            save_arrays(arrays(self.curve.state()), new / "curve.safetensors")
+            if self.best is not None:
+                _save(self.best.average, new / "best.safetensors")
+                save_arrays(arrays(self.best.curve), new / "best-curve.safetensors")
+            (new / "state.json").write_text(json.dumps(self._state(), indent=2) + "\n")
+
+    def _state(self) -> dict[str, Any]:
+        best = self.best
+        return {
+            "step": self.step,
+            "loss": self.loss,
+            "recipe": self.recipe,
+            "data": self.data,
+            "best": None if best is None else {"step": best.step, "bits": best.bits, "error": best.error},
+            "checked": self.checked,
+        }
+
+    def refuse_other_run(self, recipe: Recipe, data: Mapping[str, Any], run: Path) -> None:
+        """ArdmError where other settings (but for FREE), other data or fewer steps would continue the run."""
+        self._refuse_settings(recipe, run)
+        self._refuse_data(data, run)
+        if self.step > recipe.train.steps:
+            raise ArdmError(
+                f"the run in {run} is at step {self.step} already, beyond train.steps={recipe.train.steps}: "
+                "give a larger number to train on"
+            )
+
+    def _refuse_settings(self, recipe: Recipe, run: Path) -> None:
+        then, now = _flat(self.recipe), _flat(recipe.to_dict())
+        then.setdefault("train.label_dropout", 0.0)  # older recipes had none
+        free = _free(recipe, then)
+        changed = [
+            f"{k}={_yaml(then[k])} (not {_yaml(v)})" for k, v in now.items() if then.get(k, v) != v and k not in free
+        ]
+        if changed:
+            raise ArdmError(
+                f"the run in {run} began with {', '.join(changed)}: resume it with these settings, or start another run "
+                "elsewhere (-o)"
+            )
+
+    def _refuse_data(self, data: Mapping[str, Any], run: Path) -> None:
+        for part, found in data.items():
+            before = self.data.get(part, found)
+            if before != found:
+                raise ArdmError(
+                    f"the items of data.{part} are not those that the run in {run} began with ({before['items']} "
+                    f"then, {found['items']} now): give it the same data, or start another run elsewhere (-o)"
+                )
+
+
+FILES = {"weights": "model.safetensors", "average": "average.safetensors", "moments": "optimiser.safetensors"}
+"""The file of each set of full tensors."""
+
+
+def read(folder: Path, main: bool = True) -> Checkpoint:
+    """Read the checkpoint of a run.  Only the first process (main) loads the average that validated best.
+
+    Raises ArdmError where there is none, or a file of it is missing or damaged.
+    """
+    with _reading(folder):
+        state = json.loads((folder / "state.json").read_text())
+        tensors = {name: load_file(folder / file) for name, file in FILES.items()}
+        curve = LossCurve.from_state(load_arrays(folder / "curve.safetensors"))
+        step, loss, recipe = state["step"], state["loss"], state["recipe"]
+        checked = state.get("checked") and (int(state["checked"][0]), float(state["checked"][1]))
+    best = _best(folder, state["best"], main) if state.get("best") else None
+    return Checkpoint(step, loss, checked, recipe, state.get("data", {}), **tensors, curve=curve, best=best)
+
+
+def _best(folder: Path, state: Mapping[str, Any], main: bool) -> Best:
+    with _reading(folder):
+        average = load_file(folder / "best.safetensors") if main else {}
+        curve = load_arrays(folder / "best-curve.safetensors")
+        return Best(state["step"], state["bits"], state["error"], average, curve)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turn whatever reading a checkpoint raises into an ArdmError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        missing = f"; {folder} has no {Path(str(error.filename)).name}" if folder.is_dir() and error.filename else ""
+        raise ArdmError(f"{folder.parent} holds no checkpoint to resume from{missing}") from None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ArdmError(f"the checkpoint in {folder} cannot be read: {error}") from None
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def moments_of(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The moments of an optimiser by parameter and slot ("body.weight/exp_avg")."""
+    names = [name for name, _ in model.named_parameters()]
+    return {
+        f"{names[i]}/{slot}": torch.as_tensor(value, device=getattr(value, "device", "cpu"))
+        for i, slots in optimiser.state_dict()["state"].items()
+        for slot, value in slots.items()
+    }
+
+
+def restore_moments(optimiser: torch.optim.Optimizer, model: nn.Module, moments: Mapping[str, Tensor]) -> None:
+    """Load what `moments_of` gave, as full tensors; a sharded model takes its shard of each."""
+    parameters = dict(model.named_parameters())
+    index = {name: i for i, name in enumerate(parameters)}
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in moments.items():
+        name, slot = key.rsplit("/", 1)
+        like = parameters[name]
+        is_moment = value.shape == like.shape  # the other slots count steps
+        state.setdefault(index[name], {})[slot] = sharding.shard_of(value, like) if is_moment else value
+    if state:
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def model_step(folder: Path) -> int | None:
+    """The step of the model saved in a folder; None if there is no complete model."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        step = json.loads((folder / "config.json").read_text())["card"]["steps"]
+        return step if (folder / "model.safetensors").is_file() else None
+    return None
+
+
+def _free(recipe: Recipe, then: Mapping[str, Any]) -> set[str]:
+    """The settings that may differ from those at the beginning: FREE, what has no effect, other passes of as many items."""
+    free = set(FREE)
+    if not recipe.data.labels:
+        free.add("train.label_dropout")
+    if then["train.batch"] * then.get("train.accumulate", 1) == recipe.train.batch * recipe.train.accumulate:
+        free |= {"train.batch", "train.accumulate"}
+    return free
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe by their full names."""
+    flat: dict[str, Any] = {}
+    for key, value in recipe.items():
+        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _yaml(value: Any) -> str:
+    """A value as an override writes it."""
+    return value if isinstance(value, str) and value else json.dumps(value)

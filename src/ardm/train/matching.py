@@ -1,0 +1,54 @@
+"""A recipe matched to its data: shape, classes, columns and labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ardm.data import Dataset
+from ardm.errors import ArdmError
+from ardm.train.recipe import Recipe
+
+
+def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe, whose model takes shape, classes and columns from the data if its own shape is ().
+
+    Raises ArdmError where the model has a shape of its own and the data do not fit it.
+    """
+    model, name = recipe.model, recipe.data.name
+    if not model.shape:
+        shape = tuple(int(n) for n in dataset.shape)
+        model = replace(model, shape=shape, classes=dataset.classes, columns=tuple(dataset.columns))
+        return replace(recipe, model=model)
+    if tuple(dataset.shape) != tuple(model.shape):
+        raise ArdmError(
+            f"the items of {name} have shape {tuple(dataset.shape)}; set model.shape to that (it is {model.shape})"
+        )
+    if dataset.classes > model.classes:
+        raise ArdmError(f"the items of {name} have {dataset.classes} classes; set model.classes to that")
+    if dataset.columns and tuple(dataset.columns) != tuple(model.columns):
+        raise ArdmError(
+            f"the columns of {name} have {dataset.columns} classes; set model.columns to that, or shape: []"
+        )
+    return recipe
+
+
+def check_labels(recipe: Recipe, train_set: Dataset, valid_set: Dataset) -> None:
+    """ArdmError where the labels of the data do not fit the model, or where the model would never see a label."""
+    classes = recipe.model.labels
+    if not recipe.data.labels:
+        if classes:
+            raise ArdmError(
+                f"model.labels is {classes}, but the data give no labels: set data.labels=true, or model.labels=0"
+            )
+        return
+    if train_set.labels is None or not classes:
+        raise ArdmError("data.labels needs a data set with labels, and model.labels set to their number")
+    for part in (train_set, valid_set):
+        if part.labels is None:
+            if not recipe.train.label_dropout:
+                raise ArdmError(f"{part.name} has no labels: validate on data with labels, or set train.label_dropout")
+        elif len(part) and not 0 <= int(part.labels.min()) <= int(part.labels.max()) < classes:
+            low, high = int(part.labels.min()), int(part.labels.max())
+            raise ArdmError(
+                f"the labels of {part.name} are {low}..{high}, those of the model 0..{classes - 1}: set model.labels"
+            )

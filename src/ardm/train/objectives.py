@@ -1,0 +1,307 @@
+"""What a training step is: one class an objective; each draws, scores, and says what it observed.
+
+The trainer asks its objective for everything that depends on it, and never which one it is.  To add one, write a class
+and append it to OBJECTIVES; `train.objective` then chooses it by one of its names.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ardm import likelihood, objective
+from ardm.errors import ArdmError
+from ardm.model import Model
+from ardm.models.causal import CausalModel
+from ardm.models.config import ModelConfig
+from ardm.objective import Scored
+from ardm.orders import OrderConfig, image_plan
+
+Draws: TypeAlias = Mapping[str, Tensor]
+"""What a step draws at random, by name: tensors with a row for each item."""
+Observed: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Observations of L_t, as `LossCurve.update` takes them: stage, known, nats and symbols, each (B,)."""
+PASSES = 4
+"""Random steps per item of a validation by the any-order bound."""
+
+
+class Options(Protocol):
+    """The settings of a recipe that objectives read; see `TrainConfig`."""
+
+    @property
+    def objective(self) -> str:
+        """The name of the objective."""
+
+    @property
+    def subset(self) -> int:
+        """The most hidden sites to score per item; 0: all."""
+
+    @property
+    def diffusion_steps(self) -> int:
+        """T of absorbing diffusion."""
+
+    @property
+    def first_level(self) -> float:
+        """The fraction of the items that train on the first of several levels of calls."""
+
+
+class Objective(ABC):
+    """One way to train: how a step is drawn and scored, and how the model is validated and sampled.
+
+    names: values of train.objective that choose it.
+    causal, fixed: whether it trains causal models, and along a fixed order; it takes no others.
+    has_curve: whether its steps observe the any-order losses L_t.
+    together: call the network equally often in every process, because each call gathers its sharded parameters.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    causal: ClassVar[bool] = False
+    fixed: ClassVar[bool] = False
+    has_curve: ClassVar[bool] = False
+
+    def __init__(self, model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> None:
+        self.model, self.order, self.options, self.together = model, order, options, together
+
+    @classmethod
+    def misfit(cls, model: ModelConfig, order: OrderConfig) -> str:
+        """The reason why it cannot train such a model along such an order; empty if it can."""
+        if bool(model.causal) != cls.causal:
+            learn = "causal models learn all positions at once, and no others do"
+            return f"is not for model.causal {model.causal!r}: {learn}"
+        if order.fixed and not cls.fixed:
+            return "takes no fixed order; leave order.order at random"
+        return "" if order.fixed == cls.fixed else "needs a fixed order; set order.order"
+
+    @abstractmethod
+    def draw(self, items: int, generator: torch.Generator) -> Draws:
+        """Draw one random step for each item of a whole batch, evenly spread over all steps."""
+
+    @abstractmethod
+    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+        """Score items x (B, *shape) at their rows of the draws: nats are unbiased for what is minimised."""
+
+    @abstractmethod
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+        """Measure the model on items (B, *shape)."""
+
+    def observe(self, draws: Draws, scored: Scored) -> Observed | None:
+        """What a scored step observed of the any-order losses; None if it has no such curve."""
+        return None
+
+    def sampling(self) -> tuple[int, str]:
+        """How to draw samples during the run: network calls and the name of an order."""
+        return self.calls, "bayer" if len(self.model.shape) == 3 else "random"
+
+    @property
+    def calls(self) -> int:
+        """The network calls of the recipe's order, at least one for each digit."""
+        return max(self.order.calls[0], len(self.model.digits))
+
+    def _uniform(self, items: int, generator: torch.Generator) -> Tensor:
+        """(items, *shape) float32 in [0, 1)."""
+        return torch.rand(items, *self.model.shape, generator=generator, device="cpu")
+
+
+class AnyOrder(Objective):
+    """The any-order bound: one random step of one random order (section 2, equation 2; with stages, Algorithm 4)."""
+
+    names = ("steps",)
+    has_curve = True
+
+    def draw(self, items: int, generator: torch.Generator) -> Draws:
+        """stage, known and rank, as `objective.draw` gives them, and a key where a subset of sites is scored."""
+        steps = objective.draw(items, len(self.model.digits), tuple(self.model.shape), generator)
+        draws = {"stage": steps.stage, "known": steps.known, "rank": steps.rank}
+        return {**draws, "key": self._uniform(items, generator)} if self.options.subset else draws
+
+    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+        """One step of the bound."""
+        steps, subset = objective.Steps(draws["stage"], draws["known"], draws["rank"]), self.options.subset or None
+        return objective.bound_step(network, x, steps, context=context, subset=subset, key=draws.get("key"))
+
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+        """The any-order bound."""
+        return likelihood.bound(network, x, PASSES, gen, context=context)
+
+    def observe(self, draws: Draws, scored: Scored) -> Observed:
+        """L_t of the stage and the number of known sites that were drawn."""
+        return draws["stage"], draws["known"], scored.sums.double(), scored.symbols
+
+
+class AlongPlan(Objective):
+    """One random step of a fixed plan, or of one of several levels of calls: the code length along the plan."""
+
+    names = ("steps",)
+    fixed = True
+
+    def __init__(self, model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> None:
+        super().__init__(model, order, options, together)
+        self.plans = [image_plan(order, model.shape, calls, len(model.digits)) for calls in order.calls]
+
+    def draw(self, items: int, generator: torch.Generator) -> Draws:
+        """The level of each item, of which the first gets its own fraction and the rest equal ones; and a step of it."""
+        place, edges = objective.spread(items, generator), self._edges()
+        level = torch.searchsorted(edges, place, right=True).sub(1).clamp(max=len(self.plans) - 1)
+        within = (place - edges[level]) / (edges[level + 1] - edges[level])
+        lengths = torch.tensor([len(p) for p in self.plans], device="cpu")[level]
+        return {"level": level, "step": (within * lengths).long().clamp(min=0).minimum(lengths - 1)}
+
+    def _edges(self) -> Tensor:
+        """(levels + 1,) ascending from 0 to 1: level i takes the draws between edge i and the next."""
+        more = len(self.plans) - 1
+        first = self.options.first_level if more else 1.0
+        edges = [0.0, *(first + (1 - first) * i / max(more, 1) for i in range(more)), 1.0]
+        return torch.tensor(edges, dtype=torch.double, device="cpu")
+
+    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+        """One step of the plan of each level, for the items that drew it."""
+        parts, idle = [], []
+        for level in range(len(self.plans)):
+            rows = (draws["level"] == level).nonzero()[:, 0]
+            if len(rows):
+                parts.append((rows, self._level(network, level, x, draws, context, rows)))
+            elif self.together:
+                idle.append(self._level(network, level, x, draws, context, rows.new_zeros(1)))
+        scored = _in_order(parts)
+        if not idle:
+            return scored
+        nothing = torch.stack([part.sums.sum() for part in idle]).sum() * 0.0  # as many backward passes, too
+        return replace(scored, nats=scored.nats + nothing)
+
+    def _level(
+        self, network: Model, level: int, x: Tensor, draws: Draws, context: Tensor | None, rows: Tensor
+    ) -> Scored:
+        plan = self.plans[level]
+        step = draws["step"][rows].clamp(max=len(plan) - 1)
+        return objective.plan_step(network, plan, x[rows], step, None if context is None else context[rows])
+
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+        """The exact likelihood along the plan of the first level."""
+        return likelihood.exact(network, self.plans[0].to(x.device), x, context=context)
+
+    def sampling(self) -> tuple[int, str]:
+        """Along the first plan."""
+        return self.calls, "own"
+
+
+class Absorbing(Objective):
+    """Absorbing diffusion in T steps (D3PM; section 2 and appendix C)."""
+
+    names = ("absorbing",)
+    has_curve = True
+
+    @classmethod
+    def misfit(cls, model: ModelConfig, order: OrderConfig) -> str:
+        """As of all objectives; it also hides whole values only."""
+        several = "hides whole values: set model.base to 0" if len(model.digits) > 1 else ""
+        return super().misfit(model, order) or several
+
+    def draw(self, items: int, generator: torch.Generator) -> Draws:
+        """time in 1..T, and a key in [0, 1) for each site, which is hidden where key < time / T."""
+        T = self.options.diffusion_steps
+        time = (objective.spread(items, generator) * T).long().clamp(max=T - 1) + 1
+        return {"time": time, "key": self._uniform(items, generator)}
+
+    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+        """One step of the T-step bound."""
+        T, subset = self.options.diffusion_steps, self.options.subset or None
+        return objective.absorbing_step(network, x, draws["time"], T, draws["key"], context, subset)
+
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+        """The any-order bound, to which the T-step bound falls as T grows."""
+        return likelihood.bound(network, x, PASSES, gen, context=context)
+
+    def observe(self, draws: Draws, scored: Scored) -> Observed:
+        """L_t of the number of sites that were left known.  Nothing hidden is nothing scored, which does not count."""
+        D = math.prod(self.model.shape)
+        return (
+            torch.zeros_like(scored.hidden),
+            (D - scored.hidden).clamp(max=D - 1),
+            scored.sums.double(),
+            scored.symbols,
+        )
+
+
+class Causal(Objective):
+    """All positions at once, in raster order or in a random order for each item: the likelihood of a causal model.
+
+    "steps", the default of recipes, also chooses it, since causal models have no other objective.
+    """
+
+    names = ("all", "steps")
+    causal = True
+
+    @property
+    def single(self) -> bool:
+        """Whether the model has one order, which is raster."""
+        return self.model.causal == "single"
+
+    def draw(self, items: int, generator: torch.Generator) -> Draws:
+        """rank (items, D), the order of each item; nothing for a model of one order."""
+        if self.single:
+            return {}
+        D = math.prod(self.model.shape)
+        return {"rank": torch.rand(items, D, generator=generator, dtype=torch.double, device="cpu").argsort(1)}
+
+    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+        """−log p(x) along the order of each item."""
+        return objective.causal_step(_causal(network), x, draws.get("rank"), context)
+
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+        """The exact likelihood in raster order, or the any-order bound from one random order per item."""
+        if self.single:
+            return likelihood.causal(_causal(network), x, context=context)
+        return likelihood.causal_bound(_causal(network), x, 1, gen, context=context)
+
+    def sampling(self) -> tuple[int, str]:
+        """Site by site for a model of one order."""
+        return (len(self.model.digits) * self.model.sites, "raster") if self.single else super().sampling()
+
+
+OBJECTIVES: list[type[Objective]] = [AnyOrder, AlongPlan, Absorbing, Causal]
+"""Every objective.  A recipe gets the first one that has the name it gives and fits its model and order."""
+
+
+def names() -> tuple[str, ...]:
+    """The values of train.objective."""
+    return tuple(dict.fromkeys(name for kind in OBJECTIVES for name in kind.names))
+
+
+def choose(model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> Objective:
+    """The objective of a recipe.  Raises ArdmError where it does not fit the model or the order."""
+    named = [kind for kind in OBJECTIVES if options.objective in kind.names]
+    for kind in named:
+        if not kind.misfit(model, order):
+            return kind(model, order, options, together)
+    raise ArdmError(f"train.objective {options.objective!r} {named[0].misfit(model, order)}")
+
+
+class Loss(nn.Module):
+    """The network and its objective as one module, so that what wraps it for many devices sees one forward pass."""
+
+    def __init__(self, network: Model, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = network, objective
+
+    def forward(self, x: Tensor, draws: Draws, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Score items x (B, *shape); the fields of Scored as a tuple, in which wrappers look for tensors."""
+        scored = self.objective.score(self.model, x, draws, context)
+        return scored.nats, scored.sums, scored.symbols, scored.hidden
+
+
+def _causal(network: Model) -> CausalModel:
+    assert isinstance(network, CausalModel)
+    return network
+
+
+def _in_order(parts: list[tuple[Tensor, Scored]]) -> Scored:
+    """Items scored in several calls, (rows, scored) each, by row again."""
+    order = torch.cat([rows for rows, _ in parts]).argsort()
+    fields = ("nats", "sums", "symbols", "hidden")
+    return Scored(*(torch.cat([getattr(part, name) for _, part in parts])[order] for name in fields))
