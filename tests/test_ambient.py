@@ -17,7 +17,8 @@ from ardm.api import make_plan
 from ardm.bundle import Bundle
 from ardm.codec.sampling import sample as sample_integers
 from ardm.digits import Digits, Maps, anywhere
-from ardm.export.convert import Precision, export
+from ardm.export.convert import export
+from ardm.export.precision import Precision
 from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
 from ardm.models.huggingface import huggingface

@@ -422,7 +422,7 @@ TABLE = {
     "ModelConfig": [(lambda: ardm.build(ardm.ModelConfig(trunk="net")), "trunk must be one of")],
     "Partial": [(lambda: ardm.Partial(X, X[:1]), "one shape"), (lambda: ardm.Partial(X.float(), X), "whole numbers")],
     "Plan": [(lambda: ardm.Plan(torch.zeros(1, 1, 3)), "whole numbers"), (lambda: ardm.Plan([[[0]]]), "got list")],
-    "Recipe": [(lambda: from_values(ardm.Recipe, {"nam": 3}), "nam")],
+    "Recipe": [(lambda: from_values(ardm.Recipe, {"nam": 3}), "nam")],  # codespell:ignore nam
     "Schedule": [(lambda: ardm.Schedule(((1,),), 3), r"got \[1\]")],
     "build": [(lambda: ardm.build(ardm.ModelConfig(shape=(0,), trunk="transformer", head="values")), "positive")],
     "compress": [(lambda: ardm.compress("x"), "encode")],
