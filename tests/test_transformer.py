@@ -91,7 +91,7 @@ def test_the_network_is_what_an_exporter_takes_it_for():
     expected = reference(model, state.value, depth).flatten(0, 1)
     torch.testing.assert_close(model(state)[sites], expected, rtol=1e-9, atol=1e-11)
     angle = np.arange(6)[None] / 10_000.0 ** (np.arange(2) / 2)[:, None]
-    np.testing.assert_allclose(angles(torch.arange(6), 2).numpy(), angle.T, rtol=1e-14)
+    np.testing.assert_allclose(angles(torch.arange(6), 2).T.numpy(), angle, rtol=1e-14)
 
 
 def test_rotary_positions_are_relative():
