@@ -84,13 +84,14 @@ def measured(content: Content, level: int) -> str:
             each.append(seconds(partial(encode.compress, content, coder)))
     both = seconds(lambda: encode.compress(content, engine.coder(content)))
     coded = partial(encode.compress, content, engine.coder(content))
+    size = len(coded()[0])  # and the symbols kept by the choice are used up
     calls, lzma = watched(fallback, "_pack", coded)
     with mock.patch.object(fallback, "CLEARLY", 0.0):
         always, always_lzma = watched(fallback, "_pack", coded)
     _, states = watched(Order, "before", coded)
     return (
         f"choosing {both / sum(each):5.2f} × one pass of each ({len(each)})   LZMA2 {calls} calls, {lzma:5.1%} "
-        f"(stored for comparison: {always} calls, {always_lzma:5.1%})   states {states:5.1%}   {len(coded()[0])} bytes"
+        f"(stored for comparison: {always} calls, {always_lzma:5.1%})   states {states:5.1%}   {size} bytes"
     )
 
 
