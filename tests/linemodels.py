@@ -7,7 +7,8 @@ import torch
 
 from ardm.bundle import LETTERS, Bundle
 from ardm.codec.registry import coder as coder_of
-from ardm.export.convert import Precision, export
+from ardm.export.convert import export
+from ardm.export.precision import Precision
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig

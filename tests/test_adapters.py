@@ -114,9 +114,9 @@ def test_a_network_of_ones_own_is_not_saved(tmp_path, module):
 
 def test_what_does_not_fit_is_refused():
     blank = ardm.wrap(Net(), (4,), 3).digits.blank(2, (4,))
-    with pytest.raises(ArdmError, match=r"must return logits \(2, 4, 5\).*returned \(2, 4, 3\)"):
+    with pytest.raises(ArdmError, match=r"must return logits \(2, 4, 5\).*returned shape \(2, 4, 3\)"):
         ardm.wrap(Net(), (4,), 5)(blank)
-    with pytest.raises(ArdmError, match="returned tuple"):
+    with pytest.raises(ArdmError, match="returned a tuple"):
         ardm.wrap(lambda value, depth: (value, depth), (4,), 3)(blank)
     with pytest.raises(ArdmError, match="head must be"):
         ardm.wrap(Net(), (4,), 3, head="mixture")

@@ -18,8 +18,8 @@ import by_the_page
 from ardm import atomic as whole
 from ardm import formats
 from ardm.atomic import make_folders
-from ardm.codec import archive as codec_archive
 from ardm.codec import describe
+from ardm.codec.archive import compress_archive, open_archive
 from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, Unsupported
@@ -70,7 +70,7 @@ def linked(**links):
     """An archive of files named a and d/b, and of links."""
     entries = [Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": os.fsencode(v)}) for v in links.values()]
     plain = [Content.of_bytes(b"a"), Content.of_bytes(b"b")]
-    return codec_archive.compress_archive([*entries, *plain], [*links, "a", "d/b"])[0]
+    return compress_archive([*entries, *plain], [*links, "a", "d/b"])[0]
 
 
 def test_the_item_that_memory_is_too_short_for_is_named(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_names_that_a_system_takes_stay_as_they_are(tmp_path, usual):
 ])  # fmt: skip
 def test_what_a_file_system_does_not_take_is_renamed_and_said(tmp_path, monkeypatch, usual, here, found):
     names = ["CON", "a", "A", "x/aux.txt", "b.", "é", "e\u0301", "c?"]
-    data, _ = codec_archive.compress_archive([Content.of_bytes(name.encode()) for name in names], names)
+    data, _ = compress_archive([Content.of_bytes(name.encode()) for name in names], names)
     asked = []
     monkeypatch.setattr(unpacking, "naming", lambda folder: asked.append(list(folder.iterdir())) or here)
     done = restore_archive(write(tmp_path / "x.ardm", data))
@@ -130,7 +130,7 @@ def test_what_a_file_system_does_not_take_is_renamed_and_said(tmp_path, monkeypa
         f"{old!r} was written as {new!r}" in done.notes for old, new in list(found.items())[:2] if len(found) < 3
     )
     asked.clear()
-    data, _ = codec_archive.compress_archive([Content.of_bytes(b"")] * 2, ["plain", "d/plain"])
+    data, _ = compress_archive([Content.of_bytes(b"")] * 2, ["plain", "d/plain"])
     restore_archive(write(tmp_path / "y.ardm", data))
     assert asked == []
 
@@ -139,7 +139,7 @@ def test_what_a_file_system_does_not_take_is_renamed_and_said(tmp_path, monkeypa
 def test_an_archive_is_deleted_only_if_all_its_names_came_back(tmp_path, name, kept):
     """A name that is shortened stands in the archive alone."""
     names = [f"{k}{name}" for k in range(9)]
-    data, _ = codec_archive.compress_archive([Content.of_bytes(b"data")] * 9, names)
+    data, _ = compress_archive([Content.of_bytes(b"data")] * 9, names)
     done = restore_archive(write(tmp_path / "x.ardm", data), options=FileOptions(keep=False))
     assert (tmp_path / "x.ardm").exists() == kept == (not done.removed)
     said = "it was not deleted: not everything was restored as it was (9 under other names)"
@@ -199,7 +199,7 @@ def test_a_folder_is_numbered_once_however_many_items_it_holds(monkeypatch, belo
 def test_where_the_system_speaks_ascii_names_are_replaced_and_said(tmp_path):
     """The C locale: Python refuses to give é to the system, and takes arguments apart into bytes."""
     link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": "é中".encode()})
-    data, _ = codec_archive.compress_archive([link, Content.of_bytes(b"data")], ["t/l", "t/é中"])
+    data, _ = compress_archive([link, Content.of_bytes(b"data")], ["t/l", "t/é中"])
     write(tmp_path / "x.ardm", data)
     script = """
 import sys
@@ -283,17 +283,15 @@ def test_an_archive_of_what_has_no_bytes_is_one_of_nothing(tmp_path):
 def test_entries_are_as_the_page_says():
     """An item of kind 0 without samples, whose about block has the one entry `link` or `folder`."""
     about = {"link": b"../x"}
-    data, _ = codec_archive.compress_archive([Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", about)], ["l"])
-    archive = codec_archive.open_archive(data)
+    data, _ = compress_archive([Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", about)], ["l"])
+    archive = open_archive(data)
     assert archive.entry(0) == ("link", b"../x")
     item = archive.item(0, models())
     assert (item.kind, item.samples.size, dict(item.about)) == (Kind.BYTES, 0, about)
     _, [(form, kept, samples)] = by_the_page.read(data)
     assert (form["kind"], dict(kept), len(samples)) == (0, about, 0)
     full = Content(Kind.BYTES, np.zeros((1, 1, 3), "u1"), "", about)
-    assert codec_archive.open_archive(codec_archive.compress_archive([full])[0]).entry(0) == ("", b""), (
-        "a file, as it has bytes"
-    )
+    assert open_archive(compress_archive([full])[0]).entry(0) == ("", b""), "a file, as it has bytes"
 
 
 def test_links_are_never_followed_into_an_archive(tmp_path):
@@ -304,8 +302,7 @@ def test_links_are_never_followed_into_an_archive(tmp_path):
     (tmp_path / "in" / "loop").symlink_to(".")
     done = pack(tmp_path / "in", tmp_path / "x.ardm")
     assert b"secret" not in b"".join(
-        c.samples.tobytes()
-        for c in codec_archive.open_archive(tmp_path.joinpath("x.ardm").read_bytes()).items(models())
+        c.samples.tobytes() for c in open_archive(tmp_path.joinpath("x.ardm").read_bytes()).items(models())
     )
     assert done.notes == (
         "restoring leaves out links that lead out of the archive (1): in/far",
@@ -340,7 +337,7 @@ def test_what_is_wrong_with_a_link_or_a_name_is_said(tmp_path):
 
 
 def test_an_item_that_is_asked_for_twice_is_written_once(tmp_path, ardm):  # noqa: F811
-    data, _ = codec_archive.compress_archive([Content.of_bytes(b"a"), Content.of_bytes(b"b")], ["d/a", "e/a"])
+    data, _ = compress_archive([Content.of_bytes(b"a"), Content.of_bytes(b"b")], ["d/a", "e/a"])
     write(tmp_path / "x.ardm", data)
     os.chdir(tmp_path)
     result = ardm("extract", "x.ardm", "0", "d/a", "1")
@@ -410,21 +407,21 @@ def test_a_link_to_a_renamed_item_is_told_when_made_and_when_restored(tmp_path, 
     said = "links to renamed items lead nowhere (1): d/lnk"
     assert said in pack(tmp_path / "d", tmp_path / "x.ardm").notes
     link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": b"x" * 300})
-    data, _ = codec_archive.compress_archive([link, Content.of_bytes(b"b")], ["d/lnk", "d/" + "x" * 300])
+    data, _ = compress_archive([link, Content.of_bytes(b"b")], ["d/lnk", "d/" + "x" * 300])
     assert said in restore_archive(write(tmp_path / "y.ardm", data)).notes
 
 
 def test_damage_to_an_index_is_never_taken_for_a_later_format():
     """Every bit of it; what a later format says has a checksum that agrees."""
     contents = [Content.of_bytes(b"a"), Content(Kind.IMAGE, np.zeros((3, 4, 5), "u1"), "png"), Content.of_bytes(b"bb")]
-    data, _ = codec_archive.compress_archive(contents, ["a", "p", "b"])
-    header, index = 8, codec_archive.open_archive(data).header_bytes
+    data, _ = compress_archive(contents, ["a", "p", "b"])
+    header, index = 8, open_archive(data).header_bytes
     assert data[5] == 0x82
     for bit in range(8 * header, 8 * index):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(CodecError, match=r"^(damaged|truncated)") as error:
-            codec_archive.open_archive(bytes(damaged))
+            open_archive(bytes(damaged))
         assert not isinstance(error.value, Unsupported), bit
 
 
@@ -450,7 +447,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
     (tmp_path / "aim").mkdir()
     about = {"link": os.fsencode(tmp_path / "aim")}
     link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", about)
-    data, _ = codec_archive.compress_archive([link, Content.of_bytes(b"b")], ["d", "d/b"])
+    data, _ = compress_archive([link, Content.of_bytes(b"b")], ["d", "d/b"])
     restore_archive(write(tmp_path / "x.ardm", data))
     assert os.listdir(tmp_path / "aim") == []
     assert everything(tmp_path / "x") == {"d (2)": None, "d (2)/b": b"b"}
@@ -572,7 +569,7 @@ def shallow(tmp_path):
 def test_deep_names_are_restored_or_refused_in_a_sentence(shallow, step):
     """More steps than functions may call themselves; of the second, more bytes than a path may have."""
     names = ["plain", step * 1020 + "x"]
-    data, _ = codec_archive.compress_archive([Content.of_bytes(b"plain"), Content.of_bytes(b"deep")], names)
+    data, _ = compress_archive([Content.of_bytes(b"plain"), Content.of_bytes(b"deep")], names)
     packed = write(shallow / "p.ardm", data)
     if step == "a/":
         restore_archive(packed, shallow / "o")
@@ -615,7 +612,7 @@ def test_folders_are_counted_once(names, folders):
 def test_folders_count_towards_what_an_archive_becomes(tmp_path, act):
     """A few bytes may name thousands of them, and each takes a block of the disk."""
     names = [f"{k}/" + "p/" * 200 + "x" for k in range(5)]
-    data, _ = codec_archive.compress_archive([Content.of_bytes(b"")] * 5, names)
+    data, _ = compress_archive([Content.of_bytes(b"")] * 5, names)
     assert len(data) < 200
     path = write(tmp_path / "x.ardm", data)
     with pytest.raises(
@@ -624,9 +621,7 @@ def test_folders_count_towards_what_an_archive_becomes(tmp_path, act):
         act(path, options=FileOptions(budget=Budget(output=1 << 10)))
     assert os.listdir(tmp_path) == ["x.ardm"]
     act(path, options=FileOptions(budget=Budget(output=4 << 20)))
-    data, _ = codec_archive.compress_archive(
-        [Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"folder": b""})], ["a/b"]
-    )
+    data, _ = compress_archive([Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"folder": b""})], ["a/b"])
     with pytest.raises(ArdmError, match="with its 2 folders"):
         act(write(tmp_path / "y.ardm", data), options=FileOptions(budget=Budget(output=8000)))
 

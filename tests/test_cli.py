@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from ardm import api, data, formats
@@ -14,7 +15,7 @@ from ardm.bundle import Bundle
 from ardm.cli.app import app
 from ardm.codec import sampling
 from ardm.content import Content, Kind
-from ardm.data.files import fraction
+from ardm.data.folders import fraction
 from ardm.exact.model import NAME
 from ardm.models.build import build
 from ardm.models.config import preset
@@ -125,7 +126,7 @@ def test_plan(folder, tmp_path):
     assert Schedule.load(tmp_path / "s.json").calls == 10
     assert Image.open(tmp_path / "p.png").size[0] > 400
     assert "no per-step losses" in refused("plan", folder / "codec")
-    assert "whole numbers" in refused("plan", folder / "any", "--calls", "few")
+    assert "whole numbers separated by commas" in refused("plan", folder / "any", "--calls", "few")
 
 
 def test_a_model_of_one_order_samples_and_is_scored_without_being_told_how(tmp_path):
@@ -180,12 +181,12 @@ def test_fill(folder, tmp_path):
     original = shown[2:10, 2 + 3 * 10 : 10 + 3 * 10]
     assert np.array_equal(original, pixels * 17)
     for k in (1, 2):
-        assert np.array_equal(shown[2:10, 2 + k * 10 + 4 : 10 + k * 10], original[:, 4:]), "what is given is kept"
+        assert np.array_equal(shown[2:10, 2 + k * 10 : 6 + k * 10], original[:, :4]), "what is given is kept"
     run("fill", image, "--box", "2,2,3,3", "-m", folder / "any", "-n", 1, "--calls", 6, "-o", out, "-f")
     for arguments, words in [
-        (("--mask", odd), "must agree"),
+        (("--mask", odd), "must be equal"),
         (("--box", "1,2"), "a box is"),
-        (("--box", "7,7,4,4"), "does not lie inside"),
+        (("--box", "7,7,4,4"), "is not inside"),
         ((), "one of --mask"),
         (("--box", "0,0,2,2", "--digits", "1"), "one of --mask"),
         (("--digits", "9"), "keeps fewer"),
@@ -197,7 +198,7 @@ def test_fill(folder, tmp_path):
     for order in ("confident", "bayer", "raster"):
         run("fill", image, "--mask", mask, "-m", folder / "any", "-n", 1, "--calls", 999, "--order", order, "-o", out,
             "-f", "--scale", 1)  # fmt: skip
-        assert np.array_equal(np.asarray(Image.open(out))[2:10, 12 + 4 : 20], original[:, 4:])
+        assert np.array_equal(np.asarray(Image.open(out))[2:10, 12:16], original[:, :4])
 
 
 def test_masks_say_black_or_white_or_are_refused(folder, tmp_path):
@@ -215,18 +216,18 @@ def test_masks_say_black_or_white_or_are_refused(folder, tmp_path):
             "fill", image, "--mask", mask, "-m", folder / "any", "-n", 1, "--calls", 4, "-o", out, "-f", "--scale", 1
         )
 
-    assert "1 pixels that are neither black (unknown) nor white (kept), the first (128,) at 3,2" in ask(
+    assert "1 pixels that are neither white (fill) nor black (keep), the first (128,) at 3,2" in ask(
         Image.fromarray(grey), refused
     )
     assert "the first (255, 0, 0) at 5,4" in ask(Image.fromarray(red), refused)
-    assert "32 pixels that are not opaque" in ask(Image.fromarray(clear), refused)
-    assert "32 pixels that are not opaque" in ask(Image.fromarray(clear[..., 2:]), refused)
+    assert "32 transparent pixels" in ask(Image.fromarray(clear), refused)
+    assert "32 transparent pixels" in ask(Image.fromarray(clear[..., 2:]), refused)
     assert not out.exists()
     nearly = np.where(half == 0, 9, 247).astype(np.uint8)  # as JPEG leaves it
     for fine in (half, nearly, opaque, opaque[..., 2:], np.stack([nearly] * 3, 2), half > 0):
         ask(Image.fromarray(fine))
         shown = np.asarray(Image.open(out))[2:10, 12:20]
-        assert np.array_equal(shown[:, 4:], pixels[:, 4:] * 17)
+        assert np.array_equal(shown[:, :4], pixels[:, :4] * 17)
         assert not np.array_equal(shown, pixels * 17)
         out.unlink()
 
@@ -247,6 +248,27 @@ def test_mistakes_are_one_line(arguments, words, tmp_path, monkeypatch):
     assert words in said
     assert len(said) < 400
     assert not list(tmp_path.iterdir())
+
+
+def commands(command, words=()):
+    """The program and every command below it, with the words that call it."""
+    yield words, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*words, name))
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(("ardm", *words)))
+def test_every_command_has_help_on_every_option(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    said = run(*words, "--help")
+    assert "Usage: " in said
+    for option in COMMANDS[words].params:
+        if option.param_type_name == "option" and not option.hidden:
+            assert option.help, option.name
+            assert option.opts[0] in said
 
 
 def test_usage_and_version():
@@ -320,7 +342,7 @@ def test_samples_that_cannot_be_written(lines, tmp_path):
     out = tmp_path / "a.txt"
     assert "animations are of pictures" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
     for option in (["--temperature", 0.5], ["--order", "own"], ["--gif", tmp_path / "a.gif"], ["--label", 1]):
-        assert "its own order" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
+        assert "its own way" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
     assert "codes in 3, 8 network calls, not in 5" in refused(
         "sample", lines / "codecs" / "text", "-o", out, "--calls", 5
     )
@@ -338,7 +360,7 @@ def test_eval_of_text(lines, tmp_path):
     assert "models 256 values" in refused("eval", lines / "bytes", *settings, "data.alphabet='27'", "--items", 4)
     assert "items of shape (24,)" in refused("eval", lines / "text", *settings, "data.length=20", "--items", 4)
     assert "begin with data." in refused("eval", lines / "text", *settings, "train.steps=3")
-    assert "did you mean" in refused("eval", lines / "text", *settings, "data.lenght=3")
+    assert "did you mean" in refused("eval", lines / "text", *settings, "data.lenght=3")  # codespell:ignore lenght
 
 
 def test_eval_of_sounds(lines, tmp_path):

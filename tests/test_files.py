@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ardm import formats
-from ardm.codec import archive as codec_archive
-from ardm.codec import decode, encode
+from ardm.codec import archive, decode, encode
+from ardm.codec.archive import open_archive
 from ardm.codec.describe import describe
 from ardm.codec.header import Form, Header
 from ardm.codec.index import name_fault
@@ -758,7 +758,7 @@ def test_an_item_costs_its_own_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(extracting, "opened", lambda *_: Opened())
     extract(tmp_path / "a.ardm", ["in/07"], tmp_path / "y")
     assert (tmp_path / "y").read_bytes() == (tmp_path / "in" / "07").read_bytes()
-    archive = codec_archive.open_archive(data)
+    archive = open_archive(data)
     start, each = archive.header_bytes, (len(data) - archive.header_bytes) // 20
     assert {at for at in file.seen if at >= start} == set(range(start + 7 * each, start + 8 * each))
 
@@ -810,7 +810,7 @@ def test_an_archive_is_whole_or_not_there(album, tmp_path, monkeypatch):
         make_archive(list(walk([album])), tmp_path / "b.ardm", FileOptions())
     monkeypatch.setattr(packing, "parse", real)
     monkeypatch.setattr(
-        codec_archive, "compress_archive", lambda items, *_: [items[0], write(album / "empty", b"x"), items[0]]
+        archive, "compress_archive", lambda items, *_: [items[0], write(album / "empty", b"x"), items[0]]
     )
     with pytest.raises(ArdmError, match="empty changed in the meantime"):
         make_archive(list(walk([album])), tmp_path / "c.ardm", FileOptions())
@@ -871,7 +871,7 @@ def test_pictures_are_read_for_models(tmp_path):
     Image.fromarray(np.full((3, 4), 999, np.uint16)).save(tmp_path / "deep.png")
     for name, said in {
         "deep.png": "16 bits a sample",
-        "x.txt": "is no picture that can be read",
+        "x.txt": "is not a picture",
         "none.png": "there is no file",
     }.items():
         if name == "x.txt":

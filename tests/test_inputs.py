@@ -417,12 +417,12 @@ TABLE = {
         (lambda: ardm.Digits(4, 2).truncate(X.float(), X), "whole numbers"),
     ],
     "LossCurve": [(lambda: LossCurve(1, 3).update([0.0], [1], [1.0], [1]), "stage holds integers")],
-    "Maps": [(lambda: ardm.Maps(3, [[0, 1]]), "says nothing valid")],
+    "Maps": [(lambda: ardm.Maps(3, [[0, 1]]), "has no valid entry")],
     "Model": [(lambda: ardm.sample(torch.nn.Identity(), 1), r"give a bundle .* got Identity")],
     "ModelConfig": [(lambda: ardm.build(ardm.ModelConfig(trunk="net")), "trunk must be one of")],
     "Partial": [(lambda: ardm.Partial(X, X[:1]), "one shape"), (lambda: ardm.Partial(X.float(), X), "whole numbers")],
     "Plan": [(lambda: ardm.Plan(torch.zeros(1, 1, 3)), "whole numbers"), (lambda: ardm.Plan([[[0]]]), "got list")],
-    "Recipe": [(lambda: from_values(ardm.Recipe, {"nam": 3}), "nam")],
+    "Recipe": [(lambda: from_values(ardm.Recipe, {"nam": 3}), "nam")],  # codespell:ignore nam
     "Schedule": [(lambda: ardm.Schedule(((1,),), 3), r"got \[1\]")],
     "build": [(lambda: ardm.build(ardm.ModelConfig(shape=(0,), trunk="transformer", head="values")), "positive")],
     "compress": [(lambda: ardm.compress("x"), "encode")],
@@ -432,7 +432,7 @@ TABLE = {
         (lambda: ardm.fill("a/b", X, X), r"ardm\.load"),
     ],
     "huggingface": [(lambda: ardm.huggingface(torch.nn.Identity(), 1, 2), "vocabulary")],
-    "load": [(lambda: ardm.load("no-such-model"), "no model in floats"), (lambda: ardm.load(3), "got int")],
+    "load": [(lambda: ardm.load("no-such-model"), "no float model"), (lambda: ardm.load(3), "got int")],
     "load_recipe": [(lambda: ardm.load_recipe("no-such-recipe"), "no-such-recipe")],
     "make_plan": [(lambda: ardm.make_plan(BUNDLE, 0), "at least 1"), (lambda: ardm.make_plan(BUNDLE, 2), "generator")],
     "preset": [(lambda: ardm.preset("huge"), "unknown preset 'huge'")],
@@ -444,7 +444,7 @@ TABLE = {
         (lambda: ardm.score(BUNDLE, X[:0]), "at least one item"),
         (lambda: ardm.score(BUNDLE, X, seed=-1), "seed"),
     ],
-    "wrap": [(lambda: ardm.wrap(3, SHAPE, 3), "got int"), (lambda: ardm.wrap(flat, (), 3), "at least one axis")],
+    "wrap": [(lambda: ardm.wrap(3, SHAPE, 3), "got an int"), (lambda: ardm.wrap(flat, (), 3), "at least one axis")],
 }
 """Of each public name, what it refuses at its own gate, and how; its values, masks and counts are tested above."""
 

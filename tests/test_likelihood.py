@@ -367,7 +367,7 @@ def test_a_grid_measures_every_item_at_the_same_steps():
     assert np.flatnonzero(curve(model, x, 1, generator(0), grid=1).seen[0]).tolist() == [0]
     part = curve(model, x, 2, generator(0), grid=8, subset=7)
     assert part.count[0, steps].tolist() == [70, 70, 70, 70, 70, 70, 10]
-    with pytest.raises(ArdmError, match="grid is a number of steps"):
+    with pytest.raises(ArdmError, match="grid is the number of steps"):
         curve(model, x, 1, generator(0), grid=-1)
 
 

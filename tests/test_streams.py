@@ -18,10 +18,10 @@ import typer
 from PIL import Image
 
 from ardm import formats
+from ardm.cli import compress as compressing
 from ardm.cli import demo
-from ardm.cli import files as cli_codec
 from ardm.cli.app import app
-from ardm.codec import archive as codec_archive
+from ardm.codec.archive import Archive
 from ardm.errors import CodecError, ModelMissing
 from ardm.export import convert as export
 from ardm.files.compress import compress_file
@@ -521,7 +521,7 @@ def test_a_model_that_is_missing_is_told_once(forty, run, monkeypatch):
     def missing(*_):
         raise ModelMissing("no such model")
 
-    monkeypatch.setattr(codec_archive.Archive, "item", missing)
+    monkeypatch.setattr(Archive, "item", missing)
     shown = run("extract", "all.ardm", "0", "1", "2")
     assert (shown.code, clean(shown.err)) == (4, ["ardm: all.ardm: no such model"])
 
@@ -531,8 +531,8 @@ def test_a_model_that_is_missing_is_told_once(forty, run, monkeypatch):
 def test_cat_writes_nothing_of_an_archive_that_is_damaged(forty, run, monkeypatch, memory, stdin):
     """Whether it is held until all is verified, or decoded twice."""
     decoded = []
-    real = codec_archive.Archive.items
-    monkeypatch.setattr(codec_archive.Archive, "items", lambda *rest: decoded.append(1) or real(*rest))
+    real = Archive.items
+    monkeypatch.setattr(Archive, "items", lambda *rest: decoded.append(1) or real(*rest))
     good, bad = Path("all.ardm"), forty(38)
     for path, code in ((good, 0), (bad, 3)):
         if stdin:
@@ -588,7 +588,7 @@ def test_all_frames_are_reported(tmp_path, run, monkeypatch):
 
 def test_what_is_kept_as_several_frames_shows_its_whole_size(tmp_path, run, monkeypatch):
     monkeypatch.setattr(
-        cli_codec, "FileOptions", lambda *rest, **named: replace(FileOptions(*rest, **named), chunk=1000)
+        compressing, "FileOptions", lambda *rest, **named: replace(FileOptions(*rest, **named), chunk=1000)
     )
     source = write(tmp_path / "x", os.urandom(6500))
     packed = f"{source}.ardm"

@@ -1,5 +1,6 @@
 """Files appear whole or not at all, what was there is never lost, and what a kill leaves is swept and nothing else."""
 
+import ast
 import errno
 import fcntl
 import os
@@ -330,3 +331,32 @@ def test_a_pipe_that_nobody_reads_is_no_failure_to_write():
     with pytest.raises(BrokenPipeError), whole.reasons("cannot write x"):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
     assert signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN
+
+
+# --- in one place -----------------------------------------------------------------------------------------------------
+
+WRITERS = {
+    "os.replace", "os.rename", "os.link", "shutil.move", "mkstemp", "mkdtemp", "NamedTemporaryFile",
+    "TemporaryDirectory", "tempfile.mkstemp", "tempfile.mkdtemp", "tempfile.NamedTemporaryFile",
+    "tempfile.TemporaryDirectory",
+}  # fmt: skip
+"""What renames files, or makes temporary ones."""
+
+
+def test_only_one_module_renames_files_and_makes_temporary_ones():
+    """Read from the source.  Paths are renamed by methods of one argument; `str.replace` has two."""
+    for path in Path(whole.__file__).parent.rglob("*.py"):
+        if path.name == "atomic.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert name not in WRITERS, (path, name)
+                method = getattr(node.func, "attr", "")
+                renames = method == "rename" or (method == "replace" and len(node.args) == 1 and not node.keywords)
+                assert not renames, (path, ast.unparse(node))
+
+
+def test_existing_targets_are_refused_in_one_place():
+    for path in Path(whole.__file__).parent.rglob("*.py"):
+        assert path.name == "atomic.py" or "exists; give" not in path.read_text(), path

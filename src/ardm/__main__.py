@@ -1,4 +1,4 @@
-"""The entry points: `ardm`, `unardm`, `ardmcat`, `python -m ardm`, and what `accelerate launch -m ardm` runs."""
+"""Entry points: `ardm`, `unardm`, `ardmcat`, `python -m ardm` and `accelerate launch -m ardm`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 
 INTERRUPTED = 130
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-"""How threads wait for one another, unless the environment says it: asleep.  Beside another busy process a thread that
-spins takes the core from the one that it waits for.  The first is GNU's and everyone's, the second Intel's and LLVM's,
-which spin for 0.2 seconds whatever the first says; runtimes read them once, when PyTorch loads them."""
+"""Threads that wait sleep, unless the environment says otherwise: beside another busy process, a thread that spins takes
+the core from the thread that it waits for.  GNU's runtime and all others read the first; Intel's and LLVM's spin for 0.2
+seconds unless the second is 0.  Runtimes read both once, when PyTorch loads them."""
 
 
 def main() -> None:
-    """`ardm`.  Ctrl-C while modules are still being loaded is no traceback either."""
-    _occupy()
+    """Run `ardm`; Ctrl-C exits without a traceback even while modules are being loaded."""
+    _fill_streams()
     wait_asleep()
     try:
         from ardm.cli.app import app
@@ -24,10 +24,10 @@ def main() -> None:
         os._exit(INTERRUPTED)  # half-loaded modules have nothing to tidy up
 
 
-def _occupy() -> None:
-    """Open what stands in for missing standard streams: no file of ours may get their numbers, to which libraries write.
+def _fill_streams() -> None:
+    """Open /dev/null for closed standard streams: libraries write to their numbers, which no file of ours may get.
 
-    Each is opened in the wrong mode, so that whoever uses it gets an error.
+    Each is opened in the wrong mode, so that using it is an error.
     """
     for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         if not _open(number):
@@ -43,19 +43,19 @@ def _open(number: int) -> bool:
 
 
 def wait_asleep() -> None:
-    """Have the threads of PyTorch sleep where they wait, before it is imported, unless the environment says otherwise."""
+    """Let threads of PyTorch sleep while they wait, unless the environment says otherwise; call it before the import."""
     if not {*WAITING, "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ.update(WAITING)
 
 
 def unardm() -> None:
-    """`unardm FILE...`: ardm decompress."""
+    """Run `ardm decompress`."""
     sys.argv[1:1] = ["decompress"]
     main()
 
 
 def ardmcat() -> None:
-    """`ardmcat FILE...`: ardm cat."""
+    """Run `ardm cat`."""
     sys.argv[1:1] = ["cat"]
     main()
 

@@ -1,17 +1,17 @@
-"""The command `ardm bench`: our codec and the classical ones on the same files, as a table, JSON and a picture."""
+"""`ardm bench`: this codec and classical ones on the same files, as a table, JSON, Markdown or a picture."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -22,8 +22,9 @@ from ardm.bench.codec import Absent, Codec
 from ardm.bench.compare import PEAK, Comparison, Row, at_levels, bare, markdown, measure, plain
 from ardm.bench.machine import facts
 from ardm.bench.plot import ENDINGS, draw
-from ardm.cli.batch import bytes_of
-from ardm.cli.console import console, dump, errors, fail, guard, live, note, say, show
+from ardm.cli.console import console, dump, fail, guard, note, say, show
+from ardm.cli.options import CodecModel, bytes_of
+from ardm.cli.progress import Bar
 from ardm.codec.registry import model as known_model
 from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
@@ -32,28 +33,32 @@ from ardm.files.limits import PIXELS, Budget, amount, mebibytes, storing
 from ardm.files.paths import ENDING
 
 LEVELS = range(1, 10)
-SHARED = "Shared data: bytes that both sides need besides, once for all files: a dictionary, other files, a model."
+SHARED = "Shared data: bytes that both sides need once for all files: a dictionary, other files, a model."
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of one kind, or folders of them.")]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="A bundled model, or the folder of one.")]
-Levels = Annotated[str, typer.Option(help="Our levels to measure: such as 1,5,9 or 1-9; all; or none.")]
-Train = Annotated[Path | None, typer.Option(help="A folder of other files, to train zstd's dictionary and PPMd on.")]
-Split = Annotated[bool, typer.Option("--split", help="Measure every second item, and train on those between.")]
-Size = Annotated[int, typer.Option("--cut", help="Cut files of bytes into items of so many bytes; 0: whole.", min=0)]
-Number = Annotated[int, typer.Option("--number", "-n", help="Measure so many items at most; 0: all.", min=0)]
-Together = Annotated[bool, typer.Option("--items", help="Many small files: also all of them in one, as an archive.")]
+Levels = Annotated[str, typer.Option(help="Levels of this codec to measure, such as 1,5,9 or 1-9; all; or none.")]
+Train = Annotated[Path | None, typer.Option(help="Train zstd's dictionary and PPMd on the files in this folder.")]
+Split = Annotated[bool, typer.Option("--split", help="Measure every second item, and train on the others.")]
+Size = Annotated[int, typer.Option("--cut", help="Cut files of bytes into items of this many bytes; 0: whole.", min=0)]
+Number = Annotated[int, typer.Option("--number", "-n", help="Measure at most this many items; 0: all.", min=0)]
+Together = Annotated[bool, typer.Option("--items", help="Also measure all items together, as an archive.")]
 Threads = Annotated[
-    int, typer.Option("--threads", "-T", help="Processor threads of a codec; 0: one a core.", min=0, max=1024)
+    int, typer.Option("--threads", "-T", help="Processor threads of each codec; 0: one per core.", min=0, max=1024)
 ]
-Backend = Annotated[str, typer.Option(help="What runs the network: as of ardm compress.")]
-Device = Annotated[str, typer.Option(help="Where it runs: as of ardm compress.")]
+Backend = Annotated[str, typer.Option(help="Arithmetic of the network, as for ardm compress.")]
+Device = Annotated[str, typer.Option(help="Device of the network, as for ardm compress.")]
 Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB.")]
-Pixels = Annotated[int, typer.Option("--max-pixels", help="Take larger pictures as bytes.", min=1)]
-Json = Annotated[bool, typer.Option("--json", help="Everything, sizes of single items included, as JSON.")]
-Markdown = Annotated[bool, typer.Option("--markdown", help="The table in Markdown.")]
-Picture = Annotated[Path | None, typer.Option("--picture", "-p", help="Draw rates against seconds (PNG, SVG, PDF).")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the picture.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Pixels = Annotated[int, typer.Option("--max-pixels", help="Measure pictures of more pixels as bytes.", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON, sizes of single items included.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", "--picture", "-p", help="Write the results: .json, .md, or a picture (.png, .svg, .pdf)."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file of --out.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +68,7 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     files: Files,
-    model: Model = None,
+    model: CodecModel = None,
     levels: Levels = "1,5,9",
     train: Train = None,
     split: Split = False,
@@ -77,24 +82,24 @@ def bench(
     max_pixels: Pixels = PIXELS,
     as_json: Json = False,
     as_markdown: Markdown = False,
-    picture: Picture = None,
+    out: Out = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Sizes and seconds of our codec beside PNG, WebP, JPEG XL, FLAC, PPMd, zstd, ..., each file alone.
+    """Compare with classical codecs on the same files.
 
-    Every row is decoded again and compared.  Only samples count: what files carry besides is left out for everyone.
-    What learns from files (zstd's dictionary, PPMd's prime) does so from others: --train FOLDER or --split.
+    Measures sizes and seconds of PNG, WebP, JPEG XL, FLAC, PPMd, zstd and others, each file alone.  Every result is decoded again and compared.  Only samples count: metadata is left out for everyone.  Codecs that learn
+    (zstd's dictionary, PPMd) do so from other files: --train FOLDER or --split.
     """
     chosen, budget = _levels(levels), Budget(bytes_of(memory), max_pixels)
     if train is not None and split:
         raise typer.BadParameter("--train names other files and --split takes some of these; give one of them")
     with guard():
-        _refuse_picture(picture, force)
+        _refuse_out(out, force)
         if model is not None:
-            known_model(model)  # refuses one that is not there
+            known_model(model)  # raises ArdmError where there is none
         items, training = _items(files, train, split, size, number, budget)
-        with _progress(quiet) as bar:
+        with Bar(quiet) as bar:
             codecs = classical(items, training, threads or os.cpu_count() or 1)
             rows = _measured(codecs, items, together, bar)
             own, why = at_levels(Engine(model, backend=backend, device=device, threads=threads), chosen, items[0])
@@ -103,10 +108,20 @@ def bench(
             note(f"no model codes these files ({why}); ours stores them by general means")
         compared = Comparison(items, rows, facts(threads))
         _show(compared, as_json, as_markdown)
-        if picture is not None:
-            write_whole(picture, lambda path: draw(compared, path), force)
-            note(f"wrote {picture}")
+        if out is not None:
+            write_whole(out, lambda path: _write(compared, path), force)
+            note(f"wrote {out}")
         _complain(rows)
+
+
+def _write(compared: Comparison, path: Path) -> None:
+    """Write results in the format of the ending."""
+    if path.suffix.lower() == ".json":
+        path.write_text(json.dumps(compared.record(), indent=1) + "\n", encoding="utf-8")
+    elif path.suffix.lower() == ".md":
+        path.write_text(markdown(*compared.table()) + "\n", encoding="utf-8")
+    else:
+        draw(compared, path)
 
 
 def _levels(text: str) -> list[int]:
@@ -122,30 +137,30 @@ def _levels(text: str) -> list[int]:
     return sorted(chosen)
 
 
-def _refuse_picture(picture: Path | None, force: bool) -> None:
-    """What could not be written after the work is refused before it."""
-    if picture is None:
+def _refuse_out(out: Path | None, force: bool) -> None:
+    """Refuse, before any work, a file that could not be written after it."""
+    if out is None:
         return
-    if picture.suffix.lower() not in ENDINGS:
-        raise ArdmError(f"{picture}: a picture ends in {', '.join(ENDINGS)}")
-    with reasons(f"cannot write {picture}"):
-        refuse_target(picture, force)
+    if out.suffix.lower() not in (*ENDINGS, ".json", ".md"):
+        raise ArdmError(f"{out}: results need a name that ends in {', '.join(ENDINGS)}, .json or .md")
+    with reasons(f"cannot write {out}"):
+        refuse_target(out, force)
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------
+# --- items ------------------------------------------------------------------------------------------------------------
 
 
 def _items(
     files: Sequence[Path], train: Path | None, split: bool, size: int, number: int, budget: Budget
 ) -> tuple[list[Content], list[Content]]:
-    """Items to measure and items to train on, no one of them among both."""
+    """Items to measure, and other items to train on."""
     whole = [content for path in _expanded(files) for content in _read(path, budget)]
     if not whole:
         raise ArdmError(f"there is nothing to measure in {', '.join(map(str, files))}")
     kinds = Counter(content.kind for content in whole)
     if len(kinds) > 1:
         counts = ", ".join(f"{count} of kind {kind.name.lower()}" for kind, count in kinds.items())
-        raise ArdmError(f"one kind is measured at a time, and here are {counts}; name fewer files")
+        raise ArdmError(f"files of one kind are measured at a time; got {counts}")
     items = [item for content in whole for item in cut(content, size)]
     training = _training(train, next(iter(kinds)), whole, size, budget)
     if split:
@@ -162,12 +177,12 @@ def _training(folder: Path | None, kind: Kind, measured: Sequence[Content], size
     contents = [content for path in _expanded([folder]) for content in _read(path, budget) if content.kind == kind]
     fresh = others(contents, measured)
     if len(fresh) < len(contents):
-        note(f"{len(contents) - len(fresh)} of the {len(contents)} to train on are among those measured: left out")
+        note(f"{len(contents) - len(fresh)} of the {len(contents)} to train on are also measured, and left out")
     return [item for content in fresh for item in cut(content, size)]
 
 
 def _expanded(paths: Iterable[Path]) -> list[Path]:
-    """Files, and those in folders, by name; what is hidden stays so, and what is compressed already."""
+    """Files, and those in folders, sorted; without hidden ones, and those that are compressed already."""
     found = []
     for path in paths:
         if path.is_dir():
@@ -179,43 +194,43 @@ def _expanded(paths: Iterable[Path]) -> list[Path]:
 
 
 def _read(path: Path, budget: Budget) -> list[Content]:
-    """A file as items, of which only a `.npy` file (N, ...) has several."""
+    """Read a file as items; only a `.npy` file (N, ...) has several."""
     refuse_source(path)
     with reasons(f"cannot read {path}"):
         need = storing(path.stat().st_size)
         if need > budget.memory:
             raise ArdmError(
-                f"some {amount(need)} of memory are needed for {path}, and the limit is {amount(budget.memory)}; "
-                f"-M {mebibytes(need)} lets it in"
+                f"{path} needs some {amount(need)} of memory, and the limit is {amount(budget.memory)}; "
+                f"-M {mebibytes(need)} allows it"
             )
         data = path.read_bytes()
     several = formats.items(data) if formats.sniff(data[:64]) == "npy" else None
     if several:
         return list(map(bare, several))
     read = formats.read(data, path.name, True, budget.refuses)
-    if read.content.kind == Kind.BYTES:  # what was taken for a picture or a sound and is none is worth a word
+    if read.content.kind == Kind.BYTES:  # perhaps it looked like a picture or a sound
         for text in read.notes:
             note(f"{path}: {text}")
     return [bare(read.content)]
 
 
-def _progress(quiet: bool) -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, console=errors, transient=True, disable=quiet or not live(errors))
-
-
 def _measured(
-    codecs: Sequence[Codec | Absent], items: Sequence[Content], together: bool, bar: Progress, own: bool = False
+    codecs: Sequence[Codec | Absent], items: Sequence[Content], together: bool, bar: Bar, own: bool = False
 ) -> list[Row]:
     rows = []
     for codec in codecs:
-        task = bar.add_task(codec.name, total=len(items))
-        rows.append(measure(codec, items, own, together, partial(bar.advance, task)))
-        bar.remove_task(task)
+        rows.append(measure(codec, items, own, together, _ticker(bar, codec.name, len(items))))
+        bar.stop()
     return rows
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------------
+def _ticker(bar: Bar, name: str, total: int) -> Callable[[], None]:
+    """A callback that shows one more item of a codec at each call."""
+    done = count(1)
+    return lambda: bar(name, next(done), total)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
 
 
 def _show(compared: Comparison, as_json: bool, as_markdown: bool) -> None:
@@ -252,5 +267,5 @@ def _show_rich(compared: Comparison, heads: Sequence[str], cells: Sequence[Seque
 def _complain(rows: Sequence[Row]) -> None:
     failed = [row.name for row in rows if row.failed]
     if failed:
-        fail(f"not measured, though it should have been: {', '.join(failed)}")
+        fail(f"failed, and not measured: {', '.join(failed)}")
         raise typer.Exit(1)

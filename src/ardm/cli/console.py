@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: results on standard output, one line for whatever went wrong on standard error."""
+"""Results on standard output; one line for each error on standard error; exit codes; streams that never lose data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ardm.files.streams import Unwritten, write_all
 
 class _Screen(Console):
     def on_broken_pipe(self) -> None:
-        """Whoever read this has gone: an error like any other, where rich would exit."""
+        """Raise an error like any other where nobody reads any more; rich would exit."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
@@ -37,11 +37,15 @@ errors = _Screen(stderr=True)
 """Everything else."""
 
 FAILED, USAGE, DAMAGED, NO_MODEL, INTERRUPTED = 1, 2, 3, 4, 130
-"""Exit codes: something could not be done; wrong usage; a damaged file; a file whose model is not here; Ctrl-C."""
+"""Exit codes: failure; wrong usage; a damaged file; a file whose model is missing; Ctrl-C."""
+EXITS = (
+    "Exit codes: 0 success; 1 something failed, and the other files are done; 2 wrong usage; 3 a damaged file; "
+    "4 a missing model; 130 interrupted."
+)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: as Ctrl-C, so that nothing half-written is left."""
+    """SIGTERM or SIGHUP, handled as Ctrl-C so that nothing half-written is left."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -49,64 +53,58 @@ class Terminated(KeyboardInterrupt):
 
 
 def plain(text: str) -> str:
-    """Text in one line, without what a terminal would obey: file names may hold anything.
-
-    Control characters, line ends and marks that turn the direction of writing are written out.
-    """
+    """Escape control characters, line ends and direction marks: file names may hold anything."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 def say(*lines: str) -> None:
-    """Lines of results."""
+    """Print lines of results."""
     for line in lines:
         show(plain(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def show(what: RenderableType, **options: Any) -> None:
-    """A table or a text, among the results.  What cannot be written stops nothing; `streams` reports it at the end."""
+    """Print a table or text among the results; a failure stops nothing, and `streams` reports it at the end."""
     with _kept():
         console.print(what, **options)
 
 
 def dump(value: Any) -> None:
-    """A value as JSON, among the results."""
+    """Print a value as JSON among the results."""
     with _kept():
         sys.stdout.write(json.dumps(value, indent=1) + "\n")
         sys.stdout.flush()
 
 
 def fail(message: str) -> None:
-    """`ardm: message` on standard error."""
+    """Print `ardm: message` on standard error."""
     with suppress(OSError):
         errors.print(f"ardm: {plain(message)}", markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def note(message: str) -> None:
-    """As `fail`, for what is worth knowing and is no failure."""
+    """Print `ardm: note: message` on standard error."""
     fail(f"note: {message}")
 
 
 def live(screen: Console) -> bool:
-    """Whether progress can be shown, which moves the cursor: on a terminal, and nowhere else.
-
-    FORCE_COLOR asks for colours, and rich takes it for a terminal.
-    """
+    """Whether progress can be shown: on a real terminal only.  With FORCE_COLOR, rich takes anything for a terminal."""
     return screen.is_terminal and screen.file.isatty() and not screen.is_dumb_terminal
 
 
 def code(error: BaseException) -> int:
-    """The exit code that an error asks for."""
+    """The exit code of an error."""
     if isinstance(error, ModelMissing):
         return NO_MODEL
     return DAMAGED if isinstance(error, CodecError) and not isinstance(error, Unsupported) else FAILED
 
 
 def explain(error: BaseException) -> str:
-    """One line for an error."""
+    """The message of an error in one line."""
     if isinstance(error, ArdmError):
         return str(error)
     if isinstance(error, (MemoryError, RuntimeError, ImportError, OSError)) and out_of_memory(error):
-        return "out of memory: what was asked for is too large for this machine"
+        return "out of memory: this is too large for this machine"
     if isinstance(error, SafetensorError):
         return f"a model file cannot be written or read: {error}"
     if isinstance(error, OSError):
@@ -116,26 +114,26 @@ def explain(error: BaseException) -> str:
 
 
 def _fault(error: BaseException) -> str:
-    """What to say of a fault of the program itself, or of one of its libraries."""
+    """The message of a bug in the program, or in one of its libraries."""
     *_, last = traceback.extract_tb(error.__traceback__) or [None]
     where = f" in {Path(last.filename).name}, line {last.lineno}" if last is not None else ""
     text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-    return f"{text}{where}; this is a fault of ardm, please report it ({TRACEBACK}=1 shows the traceback)"
+    return f"{text}{where}; this is a bug in ardm, please report it ({TRACEBACK}=1 shows the traceback)"
 
 
 TRACEBACK = "ARDM_TRACEBACK"
-"""The variable of the environment that asks for it."""
+"""The environment variable that asks for tracebacks of bugs."""
 
 
 def passes(error: BaseException) -> bool:
-    """Whether an error is to go on as it is: it ends the command with a code, or shows usage; or a traceback is wanted."""
+    """Whether an error passes through: it exits or shows usage, or it is a bug and a traceback is wanted."""
     ends = isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message")
     return ends or bool(explain(error) == _fault(error) and os.environ.get(TRACEBACK))
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise Terminated, where nothing else was made of them."""
+    """Raise Terminated on SIGTERM and SIGHUP, unless they are handled already."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Terminated(number)
@@ -154,7 +152,7 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """Turn what goes wrong in a command into one line and an exit code."""
+    """Turn any error of a command into one line and an exit code."""
     try:
         with _terminable():
             yield
@@ -166,7 +164,7 @@ def guard() -> Iterator[None]:
         abandon()
         fail("interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:  # whoever read our output has gone: be quiet
+    except BrokenPipeError:  # nobody reads our output any more: be quiet
         abandon()
         raise typer.Exit(FAILED) from None
     except Exception as error:
@@ -180,20 +178,21 @@ def guard() -> Iterator[None]:
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """What is said of wrong usage repeats what was given: without what a terminal would obey."""
+    """Escape control characters in usage errors, which quote arguments."""
     try:
         yield
-    except Exception as error:
+    except Exception as caught:
+        error: Any = caught
         if hasattr(error, "format_message") and isinstance(message := getattr(error, "message", None), str):
-            error.message = plain(message)  # type: ignore[attr-defined]
+            error.message = plain(message)
         raise
 
 
-# --- standard streams, whatever they are ------------------------------------------------------------------------------
+# --- standard streams: closed, full, narrow or without a buffer -------------------------------------------------------
 
 
 class _Closed(io.RawIOBase):
-    """In the place of a stream that was closed before we began."""
+    """Stands in for a stream that was closed before the program began."""
 
     def writable(self) -> bool:
         return True
@@ -203,7 +202,7 @@ class _Closed(io.RawIOBase):
 
 
 class _Whole(io.RawIOBase):
-    """A stream that takes all it is given, or raises.  dropped: it takes everything, and keeps nothing."""
+    """A stream that writes everything, or raises.  dropped: it discards everything."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw, self.dropped = raw, False
@@ -233,7 +232,7 @@ class _Whole(io.RawIOBase):
 
 
 class _Lossy(_Whole):
-    """For messages: nothing fails because they cannot be written."""
+    """A stream for messages, which may be lost without an error."""
 
     def write(self, data: Any, /) -> int:
         with suppress(OSError):
@@ -242,12 +241,12 @@ class _Lossy(_Whole):
 
 
 _lost: list[OSError] = []
-"""Why results could not be written."""
+"""Errors of writing results."""
 
 
 @contextmanager
 def _kept() -> Iterator[None]:
-    """Standard output: collects what cannot be written, for `streams` to report; a reader who has gone ends the command."""
+    """Collect errors of standard output, for `streams` to report; BrokenPipeError passes through."""
     try:
         yield
     except BrokenPipeError:
@@ -257,7 +256,7 @@ def _kept() -> Iterator[None]:
 
 
 def abandon() -> None:
-    """Forget what standard output still holds back, and all that will be written: the failure has been told."""
+    """Discard what standard output has buffered, and all that follows: the failure was reported."""
     _lost.clear()
     stream = getattr(sys.stdout, "buffer", None)
     raw = stream if isinstance(stream, _Whole) else getattr(stream, "raw", None)
@@ -267,11 +266,10 @@ def abandon() -> None:
 
 @contextmanager
 def streams() -> Iterator[None]:
-    """Standard output that writes everything, in any encoding, or ends the program with an error.
+    """Replace the standard streams: output is written in full, in any encoding, or the program exits with an error.
 
-    Standard error never fails.
-    Without a buffer (PYTHONUNBUFFERED) Python drops what the system does not take at once.  Missing streams are
-    replaced: output fails as the system says it, messages are lost.
+    Messages never fail.  Without this, Python drops what the system does not take at once if output is unbuffered
+    (PYTHONUNBUFFERED).  A closed standard output fails with the system's error; a closed standard error loses messages.
     """
     before, ended = (sys.stdout, sys.stderr), None
     sys.stdout, sys.stderr = _whole(sys.stdout, _Whole), _whole(sys.stderr, _Lossy)
@@ -293,7 +291,7 @@ def streams() -> Iterator[None]:
 
 
 def _flushed() -> bool:
-    """Whether all results have been written; says so if not."""
+    """Whether all results were written; prints an error if not."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -307,7 +305,7 @@ def _flushed() -> bool:
 
 
 def _whole(stream: TextIO | None, kind: type[_Whole]) -> TextIO:
-    """A standard stream with a layer of this kind between its text and the system; others, as tests have, stay."""
+    """Put a layer of this kind between a standard stream's text and the system; other streams, as in tests, stay."""
     if stream is None:
         nothing: Any = kind(_Closed())
         return io.TextIOWrapper(nothing, "utf-8", "backslashreplace", write_through=True)
@@ -318,7 +316,7 @@ def _whole(stream: TextIO | None, kind: type[_Whole]) -> TextIO:
     with suppress(OSError):
         stream.flush()
     layer: Any = kind(raw) if buffer is raw else io.BufferedWriter(kind(raw))
-    # what an encoding lacks is written out: a name is never worth a traceback
+    # characters that the encoding lacks are escaped: a name is never worth a traceback
     lenient = "backslashreplace" if stream.errors in ("strict", "surrogateescape") else stream.errors
     settings = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
     return io.TextIOWrapper(layer, stream.encoding, lenient, newline=os.linesep, **settings)

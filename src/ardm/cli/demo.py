@@ -1,4 +1,4 @@
-"""`ardm demo`: small pictures file by file against PNG and lossless WebP, restored and verified; filling; sampling."""
+"""`ardm demo`: bundled pictures against PNG and lossless WebP, restored and verified; filling; sampling."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import time
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import torch
+import typer
 from PIL import Image
 from rich.table import Table
-from torch import Tensor
 
-from ardm import api
-from ardm.bundle import Bundle, load
-from ardm.cli.console import say, show
+from ardm.cli.console import guard, say, show
+from ardm.cli.options import Seed, Threads, use_threads
+from ardm.cli.progress import Bar
 from ardm.errors import ArdmError
 from ardm.files.compress import compress_file
 from ardm.files.options import FileOptions
 from ardm.files.restore import decompress_file
-from ardm.media.pictures import read_image, sheet, state_image, to_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ardm.bundle import Bundle
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 TILE = 32
@@ -38,8 +42,24 @@ class Row:
     seconds: float
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command to an application."""
+    app.command()(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures and files.")] = Path("ardm-demo"),
+    seed: Seed = 0,
+    threads: Threads = 0,
+) -> None:
+    """Compress, restore, fill and sample bundled pictures."""
+    with guard(), Bar() as bar:
+        use_threads(threads)
+        run(out, seed, bar)
+
+
 def saved_size(path: Path, **options: object) -> int:
-    """Bytes of a picture in another format."""
+    """Size of a picture in another format, in bytes."""
     buffer = io.BytesIO()
     with Image.open(path) as image:
         image.save(buffer, **options)
@@ -47,16 +67,18 @@ def saved_size(path: Path, **options: object) -> int:
 
 
 def code(path: Path, folder: Path) -> Row:
-    """Compress a PNG file, restore it elsewhere, and compare every pixel."""
+    """Compress a PNG file, restore it under another name, and compare every pixel."""
+    import torch
+
+    from ardm.media.pictures import read_image
+
     began = time.perf_counter()
     packed, restored = folder / f"{path.name}.ardm", folder / f"restored-{path.name}"
-    done = compress_file(
-        path, packed, FileOptions(force=True, strip=True)
-    )  # pixels against pixels: WebP drops profiles too
+    done = compress_file(path, packed, FileOptions(force=True, strip=True))  # pixels only: WebP drops profiles too
     decompress_file(packed, restored, FileOptions(force=True))
     x, again = read_image(path), read_image(restored)
     if not torch.equal(x, again):
-        raise ArdmError(f"{path.name} came back changed: please report this")
+        raise ArdmError(f"{path.name} came back changed; please report this")
     return Row(
         path.stem,
         x.numel(),
@@ -67,8 +89,10 @@ def code(path: Path, folder: Path) -> Row:
     )
 
 
-def run(out: Path) -> None:
-    """The whole demonstration; pictures and files go to `out`."""
+def run(out: Path, seed: int, bar: Bar) -> None:
+    """Run the whole demonstration; pictures and files go to `out`."""
+    import torch
+
     files, tiles = out / "files", out / "tiles"
     for folder in (files, tiles):
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,14 +100,14 @@ def run(out: Path) -> None:
     rows = []
     assets = resources.files("ardm") / "assets" / "demo"
     say("Compressing each picture to a file of its own, restoring it, comparing every pixel …")
-    for name in PHOTOGRAPHS:
+    for name in bar.track("photographs", PHOTOGRAPHS, len(PHOTOGRAPHS)):
         (files / f"{name}.png").write_bytes((assets / f"{name}.png").read_bytes())
         rows.append(code(files / f"{name}.png", files))
     with Image.open(io.BytesIO((assets / "tiles.png").read_bytes())) as whole:
         boxes = [(x, y) for y in range(0, whole.height, TILE) for x in range(0, whole.width, TILE)]
         for i, (x, y) in enumerate(boxes):
             whole.crop((x, y, x + TILE, y + TILE)).save(tiles / f"tile{i:02}.png", optimize=True)
-    each = [code(tiles / f"tile{i:02}.png", tiles) for i in range(len(boxes))]
+    each = [code(tiles / f"tile{i:02}.png", tiles) for i in bar.track("tiles", range(len(boxes)), len(boxes))]
     total = Row(
         f"{len(each)} tiles", *(sum(getattr(r, f) for r in each) for f in ("dims", "png", "webp", "ours", "seconds"))
     )
@@ -92,7 +116,9 @@ def run(out: Path) -> None:
     say(
         f"All {len(rows) + len(each)} files restored bit for bit; {smaller} of them are smaller than both PNG and WebP."
     )
-    for picture in _paint(out):
+    with bar.busy("filling and sampling"):
+        pictures = _paint(out, seed)
+    for picture in pictures:
         say(f"wrote {picture}")
     seconds = time.perf_counter() - began
     say(f"{seconds:.0f} seconds on {torch.get_num_threads()} threads; files in {files} and {tiles}")
@@ -113,26 +139,35 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _paint(out: Path) -> list[Path]:
-    """A masked photograph filled three times, and samples: contact sheets."""
+def _paint(out: Path, seed: int) -> list[Path]:
+    """Contact sheets: a masked photograph filled three times, and samples."""
+    from ardm import api
+    from ardm.bundle import load
+    from ardm.media.pictures import read_image, sheet, to_image
+
     bundle = load("cifar10-any-order")
     photograph = read_image(Path(str(resources.files("ardm") / "assets" / "demo" / "cat.png"))).long()
     filled = out / "filled.png"
-    fill_sheet(bundle, photograph[:, 16:112, 16:112]).save(filled)
+    fill_sheet(bundle, photograph[:, 16:112, 16:112], seed).save(filled)
     samples = out / "samples.png"
-    drawn = api.sample(bundle, 16, calls=100, order="bayer", seed=1, temperature=0.9)
+    drawn = api.sample(bundle, 16, calls=100, order="bayer", seed=seed + 1, temperature=0.9)
     sheet([to_image(x, bundle.model.digits.classes, 3) for x in drawn]).save(samples)
     return [filled, samples]
 
 
-def fill_sheet(bundle: Bundle, x: Tensor, calls: int = 100) -> Image.Image:
-    """What is given (a square lattice of strokes is missing), three completions, and the original."""
+def fill_sheet(bundle: Bundle, x: Tensor, seed: int = 0, calls: int = 100) -> Image.Image:
+    """A picture with a lattice of strokes hidden, three completions, and the original."""
+    import torch
+
+    from ardm import api
+    from ardm.media.pictures import sheet, state_image, to_image
+
     known = torch.ones_like(x, dtype=torch.bool)
     for start in range(8, x.shape[1], 24):
         known[:, start : start + 6] = False
         known[:, :, start : start + 6] = False
     S, K = len(bundle.model.digits), bundle.model.digits.classes
     batch = x.expand(3, -1, -1, -1)
-    done = api.fill(bundle, batch, known.expand_as(batch), calls, "bayer", temperature=0.8)
-    given = bundle.model.digits.truncate(x[None], known[None].long() * S)
-    return sheet([state_image(given, 0, S, K, 2), *(to_image(d, K, 2) for d in done), to_image(x, K, 2)], 5)
+    done = api.fill(bundle, batch, known.expand_as(batch), calls, "bayer", seed, 0.8)
+    hidden = bundle.model.digits.truncate(x[None], known[None].long() * S)
+    return sheet([state_image(hidden, 0, S, K, 2), *(to_image(d, K, 2) for d in done), to_image(x, K, 2)], 5)

@@ -1,27 +1,32 @@
-"""`ardm export`: a trained model becomes a codec model in integers, fine-tuned for them if asked."""
+"""`ardm export`: a trained model to a codec model in integers, fine-tuned for them if asked."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ardm.cli.console import fail, guard, say
-from ardm.cli.options import Threads
+from ardm.atomic import refuse_target, write_whole
+from ardm.cli.console import fail, guard
+from ardm.cli.options import Force, Quiet, Seed, Threads, complete_model, use_threads
+from ardm.cli.progress import Bar
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ardm.bundle import Bundle
-    from ardm.export.convert import Exported, Fixed, Precision
+    from ardm.export.calibrate import Scales
+    from ardm.export.convert import Exported
+    from ardm.export.precision import Precision
 
 Bits = Annotated[
-    int, typer.Option(help="Bits of a weight, sign included; 0: the fewest that cost little.", min=0, max=16)
+    int, typer.Option(help="Bits of a weight, with its sign; 0: the fewest that cost little.", min=0, max=16)
 ]
-Levels = Annotated[int, typer.Option(help="Bits of an activation; 0: as for --weights.", min=0, max=12)]
+Levels = Annotated[int, typer.Option(help="Bits of an activation; 0: the same as --weights.", min=0, max=12)]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,46 +35,48 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A bundled model, or the folder of a trained one.")],
+    model: Annotated[
+        str, typer.Argument(help="A bundled model, or the folder of a trained one.", autocompletion=complete_model)
+    ],
     changes: Annotated[
-        list[str] | None, typer.Argument(help="Settings of its recipe, such as data.folder=~/data train.rate=1e-3.")
+        list[str] | None, typer.Argument(help="Settings of its recipe to change, such as data.folder=~/data.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the codec model (default: that of the model).")
+        Path | None, typer.Option("--out", "-o", help="Folder of the codec model (default: the model's own).")
     ] = None,
     weights: Bits = 0,
     activations: Levels = 0,
     finetune: Annotated[
-        int, typer.Option(help="Steps of training with rounded weights and activations beforehand.", min=0)
+        int, typer.Option(help="Fine-tune for this many steps with rounded weights and activations first.", min=0)
     ] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with fine-tuning that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume fine-tuning that was stopped.")] = False,
     scales: Annotated[
-        Path | None, typer.Option(help="The scales of a run that was fine-tuned: scales.safetensors in its folder.")
+        Path | None, typer.Option(help="Scales of an earlier fine-tuning: scales.safetensors in its folder.")
     ] = None,
-    items: Annotated[int, typer.Option(help="Items to calibrate with and to measure the cost on.", min=8)] = 128,
-    name: Annotated[str, typer.Option(help="What to call it.")] = "",
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite.")] = False,
+    items: Annotated[int, typer.Option(help="Number of items to calibrate and to measure the cost with.", min=8)] = 128,
+    name: Annotated[str, typer.Option(help="Name of the codec model.")] = "",
+    seed: Seed = 0,
+    force: Force = False,
     threads: Threads = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only say what goes wrong.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Make a codec model of a trained one: a network in integers, the same on every machine, for `ardm compress -m`.
+    """Export a trained model as a codec model.
 
-    Calibrates on training data of the model's recipe; data.folder= says where they lie.  Prints what exactness costs.
+    The result is a network in integers, exact on every machine, for `ardm compress -m`.  Calibrates on training data of the model's recipe (data.folder= locates them), and prints what exactness costs.
     """
-    with guard():
-        from ardm.atomic import refuse_target, write_whole
+    with guard(), Bar(quiet) as bar:
         from ardm.bundle import load
-        from ardm.cli.files import use_threads
         from ardm.exact.model import NAME
-        from ardm.export.convert import Precision, unsupported
         from ardm.export.convert import export as make
+        from ardm.export.convert import unsupported
+        from ardm.export.precision import Precision
 
         use_threads(threads)
         settings = changes or []
         folder = out or Path(model)
         if not out and not Path(model).is_dir():
             raise ArdmError(
-                f"there is no folder {model}; for a bundled model, or one of the hub, say with --out where to"
+                f"there is no folder {model}; for a bundled model, or one on the hub, name the folder with --out"
             )
         target = folder / NAME
         if folder.is_dir():
@@ -79,39 +86,44 @@ def export(
         if obstacles:
             for line in obstacles:
                 fail(line)
-            raise ArdmError(f"{bundle.name} cannot be exported; see above ({len(obstacles)} in all)")
+            raise ArdmError(f"{bundle.name} cannot be exported, for the {len(obstacles)} reasons above")
         if activations and not weights:
-            raise ArdmError("--activations goes with --weights")
+            raise ArdmError("--activations needs --weights")
         precision = Precision(weights, activations or weights) if weights else None
-        fixed: Fixed | None = None
+        fixed: dict[str, Scales] | None = None
         if finetune:
             precision = precision or Precision()
             bundle, fixed = _finetuned(
-                model, bundle, folder, [f"train.steps={finetune}", *settings], precision, resume, quiet
+                model, bundle, folder, _finetuning(finetune, seed, settings), precision, resume, quiet
             )
         elif scales:
             from ardm.export.finetune import read_scales
 
             fixed, precision = read_scales(scales), precision or Precision()
         if not quiet:
-            say(f"calibrating {bundle.name}, then measuring what integers cost: some minutes where it has many calls")
-        made = make(
-            bundle, _items(bundle, settings, items, not quiet), precision, fixed, None if quiet else _show
-        ).codec
+            bar.say(f"calibrating {bundle.name} and measuring the cost of integers; minutes if it has many calls")
+        calibration = _items(bundle, settings, items, seed, None if quiet else bar)
+        with bar.busy("exporting"):
+            made = make(bundle, calibration, precision, fixed, None if quiet else partial(_show, bar)).codec
         if name:
             made = replace(made, card={**made.card, "name": name})
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(target, made.save, force)
         if not quiet:
-            say(f"wrote {target}: {target.stat().st_size:,} bytes, identity {made.identity[:16]}")
+            bar.say(f"wrote {target}: {target.stat().st_size:,} bytes, identity {made.identity[:16]}")
+
+
+def _finetuning(steps: int, seed: int, changes: list[str]) -> list[str]:
+    """Settings of fine-tuning; those that the user gave come last."""
+    return [f"train.steps={steps}", *([f"train.seed={seed}"] if seed else []), *changes]
 
 
 def _finetuned(
     model: str, bundle: Bundle, folder: Path, changes: list[str], precision: Precision, resume: bool, quiet: bool
-) -> tuple[Bundle, Fixed]:
-    """The model of a run in the folder "finetune" beside the codec model, and its scales."""
+) -> tuple[Bundle, dict[str, Scales]]:
+    """Fine-tune in the folder "finetune" beside the codec model; returns the model and its scales."""
     from ardm.bundle import load
-    from ardm.cli.progress import follow
+    from ardm.cli.train import follow
     from ardm.export.finetune import Finetuning, recipe_of
 
     run = Finetuning(recipe_of(bundle, model, changes), folder / "finetune", precision, resume)
@@ -119,8 +131,8 @@ def _finetuned(
     return load(run.trainer.folder / "model"), run.scales
 
 
-def _items(bundle: Bundle, changes: list[str], count: int, shown: bool) -> Tensor:
-    """Training items of the recipe, evenly spread; for a model without one, samples of its own."""
+def _items(bundle: Bundle, changes: list[str], count: int, seed: int, bar: Bar | None) -> Tensor:
+    """Training items of the recipe, evenly spread; samples of the model itself if it has no recipe."""
     import torch
 
     from ardm import api, data
@@ -129,19 +141,19 @@ def _items(bundle: Bundle, changes: list[str], count: int, shown: bool) -> Tenso
 
     known = bundle.card.get("recipe")
     if not isinstance(known, dict):
-        return api.sample(bundle, count)
+        return api.sample(bundle, count, seed=seed)
     source = from_values(Recipe, override(known, changes)).data
     found = data.of_config(source, source.train)
-    if shown and found.files is not None:
-        say(f"data.train: {found.about}")
+    if bar is not None and found.files is not None:
+        bar.say(f"data.train: {found.about}")
     every = found.items
     return every[torch.linspace(0, len(every) - 1, min(count, len(every)), device="cpu").long().roll(len(every) // 2)]
 
 
-def _show(made: Exported) -> None:
-    """One line for an attempt."""
+def _show(bar: Bar, made: Exported) -> None:
+    """Print one line about an attempt."""
     bits, cost, size = made.precision, made.cost, sum(t.nbytes for t in made.codec.program.tensors.values())
-    say(
+    bar.say(
         f"weights {bits.weights} bits, activations {bits.activations}: {cost.exact:.4f} bits/dim, the float model "
         f"{cost.model:.4f}; exactness costs {cost.bits_per_dim:+.4f} ± {cost.error:.4f}; {size / 1e6:.1f} MB"
     )

@@ -1,14 +1,19 @@
-"""What `ardm list` shows: what files say about themselves, as records and as a table."""
+"""`ardm list`: what the headers of files say, as a table or as JSON."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+import typer
 
 from ardm.atomic import reasons, refuse_source
-from ardm.cli.console import say
+from ardm.cli.batch import Place, each, found_in, reporting
+from ardm.cli.console import EXITS, dump, guard, say
+from ardm.cli.options import Packed, Recursive, bytes_of
+from ardm.cli.progress import Bar
 from ardm.codec.archive import Archive, open_archive
 from ardm.codec.describe import describe
 from ardm.codec.report import FrameInfo
@@ -17,8 +22,41 @@ from ardm.files.paths import is_ours
 from ardm.files.results import described, overview
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command to an application."""
+    app.command("list", epilog=EXITS)(list_files)
+
+
+def list_files(
+    files: Packed,
+    recursive: Recursive = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also list items of archives, and frames.")] = False,
+    memory: Annotated[str, typer.Option("--memory", "-M", help="Read at most this much standard input.")] = "2GiB",
+) -> None:
+    """Show what compressed files hold.
+
+    Reads headers only: nothing is decoded, and no model is needed.
+    """
+    with guard(), Bar(quiet=True) as bar:
+        records: list[dict[str, Any]] = []
+
+        def one(source: Path | BinaryIO, target: object) -> None:
+            records.append(record(source, verbose))
+
+        found, left = found_in(files, recursive, packed=True)
+        try:
+            with reporting(left, bar):
+                each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))
+        finally:
+            if as_json:
+                dump(records)
+            elif records:
+                table(records)
+
+
 def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:
-    """What a file says about itself, as `list --json` gives it."""
+    """What the headers of a file say, as `list --json` prints it."""
     if isinstance(source, Path):
         refuse_source(source)
         with reasons(f"cannot read {source}"), source.open("rb") as file:
@@ -45,13 +83,13 @@ def _described(file: BinaryIO, ours: bool, verbose: bool) -> dict[str, Any]:
 
 
 def _entry(archive: Archive, number: int) -> dict[str, Any]:
-    """What an item stands for, if it is no file."""
+    """What an item stands for, if it is not a file."""
     entry, leads = archive.entry(number)
     return {"kind": entry, "size": "-", "target": os.fsdecode(leads)} if entry else {}
 
 
 def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
-    """Of one or several frames, an archive or an item."""
+    """The record of one or several frames, an archive or an item."""
     return {
         "kind": "mixed" if info.kind is None else info.kind.name.lower(),
         "origin": info.origin,
@@ -94,7 +132,7 @@ _HEADS = (
 
 
 def table(records: Sequence[dict[str, Any]]) -> None:
-    """Columns, whatever the width of the terminal: names of files stand last."""
+    """Print a table as wide as it needs, with names of files last."""
     rows: list[tuple[str, ...]] = [_HEADS]
     for one in records:
         rows.append(_row(one, one["file"] or "-"))

@@ -1,12 +1,16 @@
-"""Options that several commands take, and what they refuse alike."""
+"""Options that several commands share, their completion in the shell, and how their values are checked."""
 
 from __future__ import annotations
 
+import re
+import sys
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ardm.atomic import reasons, refuse_target
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:
@@ -14,22 +18,146 @@ if TYPE_CHECKING:
 
     from ardm.bundle import Bundle
 
-Model = Annotated[str, typer.Argument(help="A bundled model, the folder of one, or owner/name on the hub.")]
-Seed = Annotated[int, typer.Option(help="Every random draw depends on it.", min=0, max=2**63 - 1)]
-Calls = Annotated[int | None, typer.Option("--calls", help="Network calls (default: 50, or the model's own).", min=1)]
-Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads; 0: one a core.", min=0, max=1024)]
+
+# --- completion in the shell: names without loading anything ----------------------------------------------------------
+
+
+def _packaged(holds: str) -> list[str]:
+    """Names of the folders in the package's assets that hold a file."""
+    assets = resources.files("ardm") / "assets"
+    return sorted(p.name for p in assets.iterdir() if p.is_dir() and (p / holds).is_file())
+
+
+def _completed(names: list[str], incomplete: str) -> list[str]:
+    """The names and the folders here that begin with the incomplete word."""
+    above = Path(incomplete if incomplete.endswith("/") else incomplete.rpartition("/")[0] or ".")
+    begun = incomplete.rpartition("/")[0] + "/" * ("/" in incomplete)
+    folders = sorted(f"{begun}{p.name}/" for p in above.iterdir() if p.is_dir()) if above.is_dir() else []
+    hidden = incomplete.rpartition("/")[2].startswith(".")
+    shown = [f for f in folders if hidden or not f[len(begun) :].startswith(".")]
+    return [name for name in [*names, *shown] if name.startswith(incomplete)]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Models with float weights: bundled names and folders."""
+    return _completed(_packaged("config.json"), incomplete)
+
+
+def complete_codec(incomplete: str) -> list[str]:
+    """Codec models: bundled names and folders."""
+    return _completed(_packaged("codec.safetensors"), incomplete)
+
+
+def complete_any(incomplete: str) -> list[str]:
+    """Both kinds of models."""
+    return sorted({*complete_model(incomplete), *complete_codec(incomplete)})
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Recipes: bundled names and folders."""
+    folders = [p for p in (resources.files("ardm") / "recipes").iterdir() if p.is_dir()]
+    names = [f"{f.name}/{p.name[:-5]}" for f in folders for p in f.iterdir() if p.name.endswith(".yaml")]
+    return _completed(sorted(names), incomplete)
+
+
+# --- options of commands on files -------------------------------------------------------------------------------------
+
+
+def _piped() -> list[str]:
+    """Standard input where no file is named and something is piped in."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise typer.BadParameter("name a file, or pipe data into standard input", param_hint="FILE...")
+    return ["-"]
+
+
+# str, not Path: - is standard input, and ./- a file
+_ARGUMENT: dict[str, Any] = {"default_factory": _piped, "show_default": False}
+Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Files, or - for standard input.", **_ARGUMENT)]
+Packed = Annotated[
+    list[str], typer.Argument(metavar="FILE", help="Compressed files, or - for standard input.", **_ARGUMENT)
+]
+CodecModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Code with this model: a bundled name, a folder or a file (default: chosen by content).",
+        autocompletion=complete_codec,
+    ),
+]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option("--model", "-m", help="Folder of a model that is not bundled; may be given several times."),
+]
+Output = Annotated[
+    str | None, typer.Option("--out", "--output", "-o", help="Write to this file or folder; - is standard output.")
+]
+Stdout = Annotated[bool, typer.Option("--stdout", "-c", help="Write to standard output; keep the input.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Work on the files in folders.")]
+Keep = Annotated[bool, typer.Option("--keep/--rm", "-k", help="Keep the input, or delete it once verified.")]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Read the result again and compare.")]
+Backend = Annotated[
+    str, typer.Option(help="Arithmetic: auto, int8, float32, float64, int64 or numpy; the results are the same.")
+]
+Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, mps, ...")]
+Format = Annotated[str, typer.Option(help="Convert to png, webp, bmp, tiff, ppm, wav, flac or npy.")]
+Memory = Annotated[
+    str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB or 4GiB.")
+]
+Pixels = Annotated[int, typer.Option("--max-pixels", help="Refuse pictures of more pixels.", min=1)]
+MaxOutput = Annotated[
+    str,
+    typer.Option(
+        "--max-output",
+        help="Refuse files that restore to more, such as 10GiB (default: half the memory, or 1040 times the file).",
+        show_default=False,
+    ),
+]
+
+
+def bytes_of(text: str, option: str = "-M") -> int:
+    """Parse a number of bytes such as 512MiB."""
+    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
+    if not found or not int(found[1]):
+        raise typer.BadParameter(f"give a number of bytes such as 512MiB or 2GiB; got {text!r}", param_hint=option)
+    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
+
+
+# --- options of commands on models ------------------------------------------------------------------------------------
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A bundled model, a folder, or owner/name on the Hugging Face hub.", autocompletion=complete_model
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random draws.", min=0, max=2**63 - 1)]
+Calls = Annotated[int | None, typer.Option("--calls", help="Network calls (default: the model's own, or 50).", min=1)]
+Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads; 0: one per core.", min=0, max=1024)]
 Order = Annotated[
     str,
     typer.Option(
-        help="random, confident, own, bayer, halton, raster, wavefront or checkerboard; default: own, or random."
+        help="Order of generation: random, confident, own, bayer, halton, raster, wavefront or checkerboard "
+        "(default: the model's own, or random).",
+        show_default=False,
     ),
 ]
-Temperature = Annotated[float, typer.Option(help="Below 1: safer, less varied; 0: the most likely.", min=0.0)]
-Label = Annotated[int | None, typer.Option(help="Class label, for a model that takes one.")]
+Temperature = Annotated[float, typer.Option(help="Below 1: safer and less varied; 0: always the most likely.", min=0.0)]
+Label = Annotated[int | None, typer.Option(help="Class label, for a model of labels.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+
+def use_threads(number: int) -> None:
+    """Set the number of processor threads of this process; 0 leaves the default."""
+    if number:
+        import torch
+
+        torch.set_num_threads(number)
 
 
 def context_of(bundle: Bundle, label: int | None, items: int) -> torch.Tensor | None:
-    """The label of `items` items as the context of a model, None without one; refused where it takes no such label."""
+    """The label of `items` items as the context of a model; None without one.  Raises ArdmError for a wrong label."""
     if label is None:
         return None
     if not 0 <= label < bundle.config.labels:
@@ -40,23 +168,24 @@ def context_of(bundle: Bundle, label: int | None, items: int) -> torch.Tensor | 
         )
     import torch
 
-    return torch.full((items,), label, device="cpu")
+    from ardm import inputs
+
+    return torch.full((items,), label, device=inputs.device_of(bundle.model))
 
 
 def numbers(text: str) -> list[int]:
-    """Whole numbers with commas between."""
+    """Parse whole numbers separated by commas."""
     try:
         return [int(t) for t in text.split(",")]
     except ValueError:
-        raise ArdmError(f"whole numbers with commas between are asked for, such as 10,20,50; got {text!r}") from None
+        raise ArdmError(f"give whole numbers separated by commas, such as 10,20,50; got {text!r}") from None
 
 
-def fresh(force: bool, *paths: Path | None, endings: tuple[str, ...] = (".png",)) -> None:
-    """Refuse, before any work, what could not be written after it."""
+def refuse_early(force: bool, *paths: Path | None, endings: tuple[str, ...] = (".png",)) -> None:
+    """Refuse, before any work, a file that could not be written after it: a wrong ending, or an existing target."""
     for path in paths:
-        if path and path.exists() and not force:
-            raise ArdmError(f"{path} exists; give another name with -o, or overwrite it with -f")
         if path and path.suffix.lower() not in endings:
             raise ArdmError(f"{path}: give a name that ends in {' or '.join(endings)}")
-        if path and not path.parent.is_dir():
-            raise ArdmError(f"there is no folder {path.parent}")
+        if path:
+            with reasons(f"cannot write {path}"):
+                refuse_target(path, force)

@@ -1,63 +1,107 @@
-"""A training run on the screen: a bar, the log's lines, and Ctrl-C that stops after a checkpoint."""
+"""A progress bar on standard error: on a terminal only, and only for work that takes longer than two seconds."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterable
-from types import FrameType
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
-import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ardm.cli.console import INTERRUPTED, console, live, note, plain, say
-from ardm.train.log import Log
-from ardm.train.trainer import Progress as Step
-from ardm.train.trainer import Trainer
+from ardm.cli.console import errors, live, plain
+from ardm.cli.console import say as print_lines
+
+DELAY = 2.0
+"""Seconds before a bar appears."""
+T = TypeVar("T")
 
 
-def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None:
-    """Run to the end, or until an interrupt: the first one saves a checkpoint, then exits with 130.
+class Bar:
+    """The progress of one command, as the callback `bar(what, done, total)`; a context manager that tidies up.
 
-    steps: what iterates over the trainer.  quiet: only the log file.
+    quiet: show nothing.  name: what is worked on at the moment, such as a file.  count: which of how many, if several.
     """
-    main, name = trainer.accelerator.is_main_process, escape(plain(trainer.recipe.name))
-    stop: list[int] = []
-    stopped = False
 
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        if stop:
-            raise KeyboardInterrupt
-        stop.append(number)
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet, self.name, self.count = quiet, "", ""
+        self._shown, self._what, self._began = live(errors) and not quiet, "", time.monotonic()
+        self._lock, self._bar, self._state = threading.RLock(), None, None
 
-    old = [(s, signal.signal(s, ask_to_stop)) for s in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        hidden = quiet or not main or not live(console)
-        with Log(trainer, main) as log, Progress(*columns, console=console, disable=hidden) as bar:
-            task = bar.add_task(name, total=trainer.config.steps, completed=trainer.step)
-            for progress in steps:
-                line = log(progress)
-                text = f"{name}  {progress.loss:.3f} bits/dim  {progress.speed:.0f} items/s"
-                bar.update(task, completed=progress.step, description=text)
-                if line and not quiet and main:
-                    say(line)
-                stopped = trainer.anyone(bool(stop))  # a signal reaches each process at a step of its own
-                if stopped:
-                    trainer.save()
-                    break
-    finally:
-        for s, handler in old:
-            signal.signal(s, handler)
-    if main and trainer.parted and not quiet:
-        note(trainer.parted)
-    if stopped:
-        if main:
-            say(f"stopped after step {trainer.step}; go on with --resume")
-        raise typer.Exit(INTERRUPTED)
+    _bar: Progress | None
+    _state: tuple[str, int, int | None] | None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hide()
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Show what is being done, how much of it is done, and how much there is (None: unknown)."""
+        with self._lock:
+            if not self._shown or (self._bar is None and time.monotonic() - self._began < DELAY):
+                return
+            if self._bar is None:
+                self._bar = Progress(
+                    SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+                    TimeRemainingColumn(), console=errors, transient=True, redirect_stdout=False, redirect_stderr=False,
+                )  # fmt: skip
+                self._bar.start()
+            what = ": ".join(filter(None, (f"{self.count} {escape(plain(self.name))}".strip(), what)))
+            if what != self._what or not self._bar.task_ids:
+                for task in self._bar.task_ids:
+                    self._bar.remove_task(task)
+                self._bar.add_task(what, total=total)
+                self._what = what
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+
+    @contextmanager
+    def busy(self, what: str, total: int | None = None) -> Iterator[None]:
+        """Show that something is being done, even before it says how much of it is done."""
+        wait = max(0.0, DELAY - (time.monotonic() - self._began))
+        timer = threading.Timer(wait + 0.01, self._refresh)
+        self._state, timer.daemon = (what, 0, total), True
+        timer.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._state = None
+                timer.cancel()
+                self.stop()
+
+    def track(self, what: str, steps: Iterable[T], total: int) -> Iterator[T]:
+        """Yield the steps, and show how many of `total` are done."""
+        with self.busy(what, total):
+            for done, step in enumerate(steps, 1):
+                yield step
+                self._state = (what, done, total)
+                self._refresh()
+
+    def _refresh(self) -> None:
+        with self._lock:
+            if self._state is not None:
+                self(*self._state)
+
+    def say(self, *lines: str) -> None:
+        """Print results; the bar makes room for them."""
+        with self._lock:
+            self.stop()
+            print_lines(*lines)
+            self._refresh()
+
+    def stop(self) -> None:
+        """Remove the bar until the next call."""
+        with self._lock:
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+
+    def hide(self) -> None:
+        """Remove the bar for good."""
+        with self._lock:
+            self.stop()
+            self._shown = False

@@ -9,8 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ardm.codec import archive as codec_archive
-from ardm.codec.archive import Archive
+from ardm.codec.archive import Archive, open_archive
 from ardm.codec.binary import Reader
 from ardm.codec.header import read_header
 from ardm.codec.report import FrameInfo
@@ -52,7 +51,7 @@ def extract(
     with opened(source, None, options) as (file, _):
         if not is_archive(file, is_ours(source)):
             raise ArdmError("this is no archive but holds one file; ardm decompress restores it")
-        archive = codec_archive.open_archive(file, UNLIMITED)
+        archive = open_archive(file, UNLIMITED)
         items = list[tuple[int, FrameInfo]]()
         for text in wanted:
             with _collected(failed):
@@ -83,7 +82,7 @@ def check_archive(source: Path | BinaryIO, options: FileOptions) -> FileResult:
     began, size, failed = time.perf_counter(), 0, list[Exception]()
     with opened(source, None, options) as (file, _):
         refuse_foreign(file, is_ours(source))
-        archive = codec_archive.open_archive(file, UNLIMITED)
+        archive = open_archive(file, UNLIMITED)
         infos = dict[int, FrameInfo]()
         for number in range(len(archive)):
             with _collected(failed), _named(archive, number):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import select
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from ardm.atomic import reason, reasons
 from ardm.errors import ArdmError
@@ -18,7 +18,7 @@ PIECE = 1 << 28
 class Sink(Protocol):
     """A place to write bytes to, as a raw stream of `io`."""
 
-    def write(self, data: bytes, /) -> int | None:
+    def write(self, data: bytes | memoryview, /) -> int | None:
         """Write some or all of them; returns how many, or None where it cannot take any at the moment."""
         ...
 
@@ -27,7 +27,7 @@ class Unwritten(ArdmError):  # noqa: N818
     """A stream takes no more; later output could not be told from what was lost."""
 
 
-def put(target: Sink, data: bytes) -> None:
+def put(target: Sink, data: bytes | memoryview) -> None:
     """Write all data to standard output; raises Unwritten where it does not take all."""
     try:
         write_all(target, data)
@@ -46,7 +46,7 @@ def write_all(target: Sink, data: bytes | memoryview) -> None:
     left, idle = memoryview(data).cast("B"), 0
     while left:
         try:
-            taken = target.write(left)  # type: ignore[arg-type]
+            taken = target.write(left)
         except BlockingIOError as full:
             taken = full.characters_written
         if taken is not None and not 0 <= taken <= len(left):
@@ -75,12 +75,12 @@ def read_up_to(file: BinaryIO, count: int) -> bytes:
     return b"".join(parts)
 
 
-def _wait(stream: object, idle: int, reading: bool) -> None:
+def _wait(stream: Any, idle: int, reading: bool) -> None:
     """Wait until a stream that does not block is ready; raises OSError where nothing can tell when that is."""
     if idle > IDLE:
         raise OSError(errno.EAGAIN, f"it {'gives' if reading else 'takes'} nothing")
     try:
-        handle = [stream.fileno()]  # type: ignore[attr-defined]
+        handle = [stream.fileno()]
         select.select(handle if reading else [], [] if reading else handle, [])
     except (AttributeError, ValueError, OSError):
         raise OSError(errno.EAGAIN, f"it {'gives' if reading else 'takes'} nothing at the moment") from None

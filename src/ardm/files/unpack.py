@@ -12,8 +12,7 @@ from typing import BinaryIO
 
 from ardm import formats
 from ardm.atomic import make_folders, reasons, refuse_target, whole_folder
-from ardm.codec import archive as codec_archive
-from ardm.codec.archive import Archive
+from ardm.codec.archive import Archive, open_archive
 from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
@@ -39,7 +38,7 @@ def restore_archive(
     options, began = options or FileOptions(), time.perf_counter()
     with opened(source, None, options) as (file, before):
         refuse_foreign(file, is_ours(source))
-        archive = codec_archive.open_archive(file, UNLIMITED)
+        archive = open_archive(file, UNLIMITED)
         infos = [archive.info(number) for number in range(len(archive))]
         admit(infos, options.budget, archive.file_bytes, options.format, item_paths(archive))
 

@@ -1,0 +1,172 @@
+"""`ardm compress`: files to compressed files or one archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from ardm.cli.arguments import Levels
+from ardm.cli.batch import each, found_in, place_of, reporting, source_of, standard_output, sweep_before
+from ardm.cli.console import EXITS, guard, note, say
+from ardm.cli.options import (
+    Backend,
+    CodecModel,
+    Device,
+    Files,
+    Keep,
+    MaxOutput,
+    Output,
+    Quiet,
+    Recursive,
+    Stdout,
+    Threads,
+    Verify,
+    bytes_of,
+)
+from ardm.cli.progress import Bar
+from ardm.codec.selection import Engine
+from ardm.files.compress import compress_file
+from ardm.files.limits import PIXELS, Budget
+from ardm.files.options import FileOptions
+from ardm.files.pack import make_archive
+from ardm.files.paths import STREAM, LeftOut, walk
+from ardm.files.results import FileResult
+from ardm.files.streams import Sink
+
+Calls = Annotated[
+    int | None, typer.Option("--calls", "-K", help="Network calls: fewer are faster, more compress better.", min=1)
+]
+Level = Annotated[
+    int | None,
+    typer.Option("--level", min=1, max=9, help="Also -1 ... -9: 8, 11, 14, 20, 26, 36, 50, 70 or 98 network calls."),
+]
+Force = Annotated[
+    bool, typer.Option("--force", "-f", help="Overwrite files; ignore the time limit; compress .ardm files.")
+]
+Strip = Annotated[bool, typer.Option("--strip", help="Drop metadata: colour profiles, EXIF and the like.")]
+Exact = Annotated[bool, typer.Option("--bytes", help="Keep files byte for byte, not the picture or sound in them.")]
+Together = Annotated[
+    str | None, typer.Option("--archive", help="Put all files and folders into one archive of this name.")
+]
+Memory = Annotated[
+    str, typer.Option("--memory", "-M", help="Keep files that need more memory, such as 512MiB, byte for byte.")
+]
+Pixels = Annotated[int, typer.Option("--max-pixels", help="Keep pictures of more pixels byte for byte.", min=1)]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more about each result.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an application."""
+    app.command(cls=Levels, epilog=EXITS)(compress)
+
+
+def compress(
+    files: Files,
+    output: Output = None,
+    stdout: Stdout = False,
+    force: Force = False,
+    keep: Keep = True,
+    recursive: Recursive = False,
+    archive: Together = None,
+    model: CodecModel = None,
+    calls: Calls = None,
+    level: Level = None,
+    exact: Exact = False,
+    strip: Strip = False,
+    verify: Verify = True,
+    memory: Memory = "2GiB",
+    max_pixels: Pixels = PIXELS,
+    max_output: MaxOutput = "",
+    threads: Threads = 0,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compress files without loss: photo.png becomes photo.png.ardm.
+
+    Pictures and sounds come back sample for sample, with profiles and EXIF; everything else byte for byte.  Each result
+    is decoded again and compared before it gets its name.
+    """
+    if calls is not None and level is not None:
+        raise typer.BadParameter("a level stands for a number of calls; give one of them", param_hint="--calls")
+    if strip and exact:
+        raise typer.BadParameter("--bytes keeps everything, and --strip does not; give one of them")
+    refuse_rm(keep, stdout or output == "-" or archive is not None or "-" in files, verify)
+    with guard(), Bar(quiet) as bar:
+        engine = Engine(model, calls, level, backend, device, threads)
+        budget = budget_of(memory, max_pixels, force, max_output)
+        options = FileOptions(engine, budget, force, keep, verify, strip, exact, progress=bar, taken=set())
+        if archive is not None:
+            _archive(files, source_of(archive, "--archive"), output is not None or stdout, options, verbose, bar)
+            return
+        found, left = found_in(files, recursive, packed=False)
+        place = place_of(found, output, stdout, force, bar)
+        if place.sink is not None and len(found) > 1 and not exact:
+            note("several files in one stream are kept byte for byte; --archive keeps them apart")
+            options = replace(options, exact=True)
+
+        def one(source: Path | BinaryIO, target: Path | Sink | None) -> FileResult:
+            return compress_file(source, target, options)
+
+        with reporting(left, bar):
+            each(found, place, one, lambda done: _lines(done, verbose), bar)
+
+
+def refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
+    """Refuse --rm where a source has no verified file of its own in its place."""
+    if not keep and stays:
+        raise typer.BadParameter("only a source that became a file of its own is deleted", param_hint="--rm")
+    if not keep and not verify:
+        raise typer.BadParameter("only a verified source is deleted", param_hint="--rm")
+
+
+def budget_of(memory: str, pixels: int, force: bool, output: str) -> Budget:
+    """The limits that the options name."""
+    return Budget(bytes_of(memory), pixels, force, bytes_of(output, "--max-output") if output else 0)
+
+
+def _archive(
+    files: Sequence[str], target: Path, elsewhere: bool, options: FileOptions, verbose: bool, bar: Bar
+) -> None:
+    """Compress everything into one file."""
+    if elsewhere:
+        raise typer.BadParameter("--archive names the file; leave out -o and -c", param_hint="--archive")
+    if "-" in files:
+        raise typer.BadParameter("an archive holds files, and standard input is not one", param_hint="FILE")
+    bar.name = target.name
+    if target is not STREAM:
+        sweep_before(target, set())
+    left: list[LeftOut] = []
+    found = list(walk(map(source_of, files), entries=True, left=left))
+    with reporting(left, bar):
+        with bar.busy("working"):
+            done = make_archive(found, standard_output(options.force, bar) if target is STREAM else target, options)
+        if bar.quiet:
+            return
+        if target is not STREAM:
+            say(*_lines(done, verbose))
+        for text in done.notes:
+            note(text)
+
+
+def _lines(done: FileResult, verbose: bool) -> list[str]:
+    """What to print of a result."""
+    report = done.report
+    assert report is not None
+    how = f"{report.calls} calls" if not report.stored else f"stored with {' and '.join(report.methods)}"
+    how += f": {done.why}" * bool(done.why)
+    ratio = f"{done.source_bytes} -> {done.target_bytes} bytes"
+    if done.source_bytes:
+        ratio += f" ({done.target_bytes / done.source_bytes:.1%})"
+    rate = f"{report.bits_per_sample:.3f} bits a sample, " if report.samples else ""
+    lines = [f"{done.source or 'all'} -> {done.target}: {done.what}, {ratio}, {rate}{how}, {done.seconds:.1f} s"]
+    if verbose:
+        held = ", ".join(f"{count} {name}" for name, count in report.methods.items())
+        model = f"model {report.model[:16]}, {report.bits / 8:.0f} bytes of model code; " if report.model else ""
+        lines.append(f"  {model}{report.regions} regions; parts: {held}; {report.header_bytes} bytes of headers")
+    return lines

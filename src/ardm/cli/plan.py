@@ -1,0 +1,94 @@
+"""`ardm plan`: what a number of network calls costs, under the best schedule of each budget."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ardm.cli import console
+from ardm.cli.console import guard, say
+from ardm.cli.options import Force, Model, Threads, numbers, refuse_early, use_threads
+from ardm.cli.progress import Bar
+from ardm.errors import ArdmError
+
+BUDGETS = (10, 20, 50, 100)
+"""Default numbers of calls."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an application."""
+    app.command()(plan)
+
+
+def plan(
+    model: Model,
+    calls: Annotated[
+        str, typer.Option("--calls", help="Budgets (default: 10,20,50,100, as far as items have so many digits).")
+    ] = "",
+    kind: Annotated[
+        str, typer.Option(help="Schedule: joint, optimal (the same for every stage) or uniform.")
+    ] = "joint",
+    show: Annotated[
+        int | None, typer.Option(help="Print the whole schedule of this budget (default: the first); 0: none.", min=0)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--save", "-o", help="Write the schedule of the last budget as JSON.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", "-p", help="Draw L_t and the schedules (PNG, SVG or PDF).")
+    ] = None,
+    force: Force = False,
+    threads: Threads = 0,
+) -> None:
+    """Show what each number of network calls costs.
+
+    Prints the expected bits per dimension of the best schedule, of a uniform one, and of D3PM-absorbing.
+    """
+    with guard(), Bar() as bar:
+        from ardm import api
+        from ardm.atomic import write_whole
+        from ardm.bundle import load
+        from ardm.media.plots import plot_curve
+        from ardm.schedule import absorbing_cost, cost
+
+        use_threads(threads)
+        refuse_early(force, out, endings=(".json",))
+        refuse_early(force, picture, endings=(".png", ".svg", ".pdf"))
+        bundle = load(model)
+        if bundle.curve is None:
+            raise ArdmError(
+                f"{bundle.name} was trained on one plan and has no per-step losses; plan an any-order model"
+            )
+        least, most = len(bundle.model.digits), bundle.longest
+        budgets = numbers(calls) if calls else [n for n in BUDGETS if least <= n < most] or [least]
+        table = Table("calls", "bits/dim", "uniform", "D3PM-absorbing", box=None)
+        curve = bundle.curve.expected()
+        schedules = (api.schedule(bundle, budget, kind) for budget in budgets)
+        made = list(bar.track("planning", schedules, len(budgets)))
+        D = curve.shape[1]
+        for budget, best in zip(budgets, made, strict=True):
+            even = api.schedule(bundle, budget, "uniform")
+            same = absorbing_cost(curve[0], budget) / D / math.log(2) if len(curve) == 1 else math.nan
+            table.add_row(
+                str(budget),
+                f"{cost(curve, best.starts) / D / math.log(2):.4f}",
+                f"{cost(curve, even.starts) / D / math.log(2):.4f}",
+                f"{same:.4f}" if len(curve) == 1 else "–",
+            )
+        table.add_row(str(curve.size), f"{curve.sum() / D / math.log(2):.4f}", "", "")
+        say(f"{bundle.name}: expected bits per dimension (bound, measured in training)")
+        console.show(table)
+        if show != 0:
+            say(*str(api.schedule(bundle, show or budgets[0], kind)).splitlines())
+        if out:
+            write_whole(out, made[-1].save, force)
+            say(f"wrote {out}")
+        if picture:
+            losses = bundle.curve
+            title = f"{bundle.name}: loss per step, and where the calls go"
+            write_whole(picture, lambda path: plot_curve(losses, made, path, title), force)
+            say(f"wrote {picture}")

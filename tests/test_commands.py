@@ -1,0 +1,162 @@
+"""Laws over all commands, found by walking the program: options that users of other tools expect, help, completion."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ardm.cli import console, progress
+from ardm.cli.app import app
+from ardm.cli.options import complete_any, complete_codec, complete_model, complete_recipe
+from ardm.cli.progress import Bar
+from ardm.codec import registry
+
+GROUP = typer.main.get_command(app)
+COMMANDS = sorted(GROUP.commands)
+READERS = {"cat", "eval", "list", "models", "test"}
+"""Commands that write no file: everything they have to say is on standard output."""
+LOOKERS = {"list", "models"}
+"""Commands that compute nothing."""
+DRAWERS = {"demo", "eval", "export", "fill", "sample", "train"}
+"""Commands that draw random numbers."""
+
+
+def options(command):
+    return {name for parameter in GROUP.commands[command].params for name in parameter.opts}
+
+
+def test_the_lists_name_commands():
+    assert set(COMMANDS) >= READERS | LOOKERS | DRAWERS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_the_options_of_its_kind(command):
+    found = options(command)
+    assert ("--out" in found) == (command not in READERS), "what writes has --out"
+    assert ("-o" in found) == (command not in READERS)
+    assert ({"--threads", "-T"} <= found) == (command not in LOOKERS), "what computes has -T"
+    assert ("--seed" in found) == (command in DRAWERS), "what draws has --seed"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    info = GROUP.commands[command]
+    summary = info.help.split("\n\n")[0]
+    assert summary[0].isupper()
+    assert len(summary) <= 70, "one line"
+    for parameter in info.params:
+        assert parameter.help, f"{command} {parameter.name}"
+        assert parameter.help[0].isupper()
+        assert parameter.help.endswith("."), parameter.help
+
+
+def test_out_is_the_first_name_of_its_option():
+    """Which is what help shows; older names stay."""
+    for command in set(COMMANDS) - READERS:
+        names = next(p.opts for p in GROUP.commands[command].params if "--out" in p.opts)
+        assert names[0] == "--out"
+    assert {"--output", "-o"} <= options("compress") & options("decompress") & options("extract")
+    assert "--save" in options("plan")
+    assert {"--picture", "-p"} <= options("bench")
+
+
+def test_completion_names_models_recipes_and_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cifar-run" / "model").mkdir(parents=True)
+    assert complete_model("cifar") == ["cifar10-any-order", "cifar10-codec", "cifar-run/"]
+    assert complete_codec("") == [*registry.bundled(), "cifar-run/"]
+    assert set(registry.bundled()) <= set(complete_any(""))
+    assert complete_model("cifar-run/") == ["cifar-run/model/"]
+    assert complete_model("none/at/all") == []
+    assert "paper/cifar10" in complete_recipe("paper/")
+
+
+def test_the_shell_asks_and_gets_names():
+    """As bash does, in a process of its own; without PyTorch it takes no longer than a person waits."""
+    asked = {"_ARDM_COMPLETE": "complete_bash", "COMP_WORDS": "ardm sample cifar10-a", "COMP_CWORD": "2"}
+    code = "import sys; sys.argv[0] = 'ardm'; from ardm.cli.app import app\ntry:\n app(prog_name='ardm')\nfinally:\n assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
+    assert done.stdout.split() == ["cifar10-any-order"], done.stderr
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+class Screen:
+    """Stands in for rich's Progress: keeps what it is told."""
+
+    def __init__(self, *columns, **options):
+        self.seen, self.task_ids = [], []
+        SCREENS.append(self)
+
+    def start(self):
+        self.seen.append("start")
+
+    def stop(self):
+        self.seen.append("stop")
+
+    def add_task(self, what, total):
+        self.task_ids.append(len(self.task_ids))
+        self.seen.append(what)
+
+    def remove_task(self, task):
+        self.task_ids.clear()
+
+    def update(self, task, completed, total):
+        self.seen.append((completed, total))
+
+
+SCREENS: list[Screen] = []
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    SCREENS.clear()
+    monkeypatch.setattr(progress, "live", lambda screen: screen is console.errors)
+    monkeypatch.setattr(progress, "Progress", Screen)
+
+
+def test_nothing_is_shown_of_what_is_done_within_two_seconds(terminal, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Bar() as bar:
+        bar.name, bar.count = "a[b]", "[1/2]"
+        bar("encoding", 1, 10)
+        assert SCREENS == []
+        now[0] = 2.1
+        bar("encoding", 2, 10)
+        bar("verifying", 1, 10)
+    assert SCREENS[0].seen == ["start", r"[1/2] a\[b]: encoding", (2, 10), r"[1/2] a\[b]: verifying", (1, 10), "stop"]
+
+
+def test_what_cannot_be_counted_shows_that_it_goes_on(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "DELAY", 0.05)
+    with Bar() as bar, bar.busy("sampling"):
+        until = time.monotonic() + 10
+        while not SCREENS and time.monotonic() < until:
+            time.sleep(0.01)
+        bar.say("a result")
+    assert SCREENS[0].seen == ["start", "sampling", (0, None), "stop"]
+    assert SCREENS[-1].seen[-1] == "stop"
+    SCREENS.clear()
+    with Bar() as bar, bar.busy("sampling"):
+        pass
+    time.sleep(0.2)
+    assert SCREENS == [], "it was done before anything was shown"
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_nothing_is_shown_where_nobody_looks(monkeypatch, quiet):
+    """Not on a terminal, or -q."""
+    monkeypatch.setattr(progress, "Progress", None)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    if quiet:
+        monkeypatch.setattr(progress, "live", lambda screen: True)
+    with Bar(quiet) as bar:
+        assert list(bar.track("counting", range(3), 3)) == [0, 1, 2]
