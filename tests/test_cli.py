@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from ardm import api, data, formats
@@ -14,7 +15,7 @@ from ardm.bundle import Bundle
 from ardm.cli.app import app
 from ardm.codec import sampling
 from ardm.content import Content, Kind
-from ardm.data.files import fraction
+from ardm.data.folders import fraction
 from ardm.exact.model import NAME
 from ardm.models.build import build
 from ardm.models.config import preset
@@ -249,6 +250,27 @@ def test_mistakes_are_one_line(arguments, words, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def commands(command, words=()):
+    """The program and every command below it, with the words that call it."""
+    yield words, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*words, name))
+
+
+COMMANDS = dict(commands(get_command(app)))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(("ardm", *words)))
+def test_every_command_has_help_on_every_option(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    said = run(*words, "--help")
+    assert "Usage: " in said
+    for option in COMMANDS[words].params:
+        if option.param_type_name == "option" and not option.hidden:
+            assert option.help, option.name
+            assert option.opts[0] in said
+
+
 def test_usage_and_version():
     assert "Usage" in run("--help")
     assert "ardm 0." in run("--version")
@@ -338,7 +360,7 @@ def test_eval_of_text(lines, tmp_path):
     assert "models 256 values" in refused("eval", lines / "bytes", *settings, "data.alphabet='27'", "--items", 4)
     assert "items of shape (24,)" in refused("eval", lines / "text", *settings, "data.length=20", "--items", 4)
     assert "begin with data." in refused("eval", lines / "text", *settings, "train.steps=3")
-    assert "did you mean" in refused("eval", lines / "text", *settings, "data.lenght=3")
+    assert "did you mean" in refused("eval", lines / "text", *settings, "data.lenght=3")  # codespell:ignore lenght
 
 
 def test_eval_of_sounds(lines, tmp_path):

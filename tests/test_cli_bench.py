@@ -1,5 +1,6 @@
 """`ardm bench`: true figures, nothing measured on what it was trained on, reasons instead of holes; and its picture."""
 
+import gc
 import importlib.util
 import io
 import json
@@ -39,7 +40,13 @@ XZ, RAW, PNG = "xz -9e", "raw LZMA", "PNG"
 
 
 @pytest.fixture
-def ardm(tmp_path, monkeypatch):
+def at_once(monkeypatch):
+    """No garbage collection before each row: with all of pytest in memory it takes longer than the row itself."""
+    monkeypatch.setattr(gc, "collect", int)
+
+
+@pytest.fixture
+def ardm(tmp_path, monkeypatch, at_once):
     """The command, run in a folder of its own, with a small model that takes as many calls as its level says."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Engine, "coder", lambda self, content: Small(calls=self.level))
@@ -348,7 +355,7 @@ def test_labels_lie_on_nothing(tmp_path, monkeypatch):
             assert not (box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3])
 
 
-def test_the_script_behind_the_readmes_picture(tmp_path, monkeypatch, capsys):
+def test_the_script_behind_the_readmes_picture(tmp_path, monkeypatch, capsys, at_once):
     path = Path(__file__).parents[1] / "benchmarks" / "codec_rate.py"
     if not path.is_file():
         pytest.skip("needs the checkout")

@@ -700,6 +700,9 @@ def test_signals_end_it_and_leave_nothing(ardm, monkeypatch, number, code, said)
 
 # --- processes of their own -------------------------------------------------------------------------------------------
 
+GREEK = "καλημέρα κόσμε\n".encode() * 9
+"""No bundled model is tried on this, so that a process need not import PyTorch."""
+
 
 def large(path):
     """What takes many seconds."""
@@ -734,7 +737,7 @@ def test_kill_9_leaves_no_partial_file_and_the_next_run_cleans_up(tmp_path):
     assert source.exists()
     assert not (tmp_path / "x.ardm").exists()
     assert len(os.listdir(tmp_path)) == 2
-    write(tmp_path / "y", TEXT)
+    write(tmp_path / "y", GREEK)
     assert process("compress", tmp_path / "y").wait(60) == 0
     assert sorted(os.listdir(tmp_path)) == ["x", "y", "y.ardm"]
 
@@ -767,9 +770,9 @@ def test_a_reader_who_has_gone(tmp_path):
 
 
 def test_standard_input_is_meant_where_no_file_is_named(tmp_path):
-    packed = process("compress", stdin=subprocess.PIPE).communicate(TEXT, timeout=60)[0]
-    assert process("-dc", stdin=subprocess.PIPE).communicate(packed, timeout=60)[0] == TEXT
-    assert process("-z", stdin=subprocess.PIPE).communicate(TEXT, timeout=60)[0] == packed
+    packed = process("compress", stdin=subprocess.PIPE).communicate(GREEK, timeout=60)[0]
+    assert process("-dc", stdin=subprocess.PIPE).communicate(packed, timeout=60)[0] == GREEK
+    assert process("-z", stdin=subprocess.PIPE).communicate(GREEK, timeout=60)[0] == packed
 
 
 def test_what_needs_no_model_starts_without_pytorch(tmp_path):
@@ -807,7 +810,7 @@ def on_terminal(*arguments, out=True, **options):
 
 
 def test_a_terminal_gets_no_binary_data(tmp_path):
-    write(tmp_path / "x.txt", TEXT[:50])
+    write(tmp_path / "x.txt", GREEK)
     shown, code = on_terminal("compress", "-c", tmp_path / "x.txt")
     assert code == 1
     assert "this is no text, and is not written to a terminal; name a file with -o, or use -f" in " ".join(
@@ -818,7 +821,7 @@ def test_a_terminal_gets_no_binary_data(tmp_path):
     assert (code, "ADM" in shown) == (0, True)
     compress_file(tmp_path / "x.txt")
     shown, code = on_terminal("cat", tmp_path / "x.txt.ardm")
-    assert (code, shown) == (0, TEXT[:50].decode().replace("\n", "\r\n"))
+    assert (code, shown) == (0, GREEK.decode().replace("\n", "\r\n"))
 
 
 def test_progress_is_for_terminals(tmp_path):

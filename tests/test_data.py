@@ -24,7 +24,7 @@ from ardm import data
 from ardm.data import Dataset, arrays, augment, batches, cifar10, fashion_mnist, images, load, mnist
 from ardm.data import cifar as cifar_module
 from ardm.data import mnists as idx_module
-from ardm.data.files import SHARES, fraction
+from ardm.data.folders import SHARES, fraction
 from ardm.errors import ArdmError
 from ardm.train.recipe import DataConfig
 
@@ -674,7 +674,7 @@ def test_load_suggests_the_nearest(tmp_path):
     with pytest.raises(ArdmError, match="unknown data set: 'cifar-10'; did you mean 'cifar10'"):
         load("cifar-10", tmp_path, "train")
     with pytest.raises(ArdmError, match="unknown option of 'images': 'chanels'; did you mean 'channels'"):
-        load("images", tmp_path, chanels=3)
+        load("images", tmp_path, chanels=3)  # codespell:ignore chanels
     with pytest.raises(ArdmError, match="unknown option of 'images': 'download'"):
         load("images", tmp_path, download=True)
 

@@ -25,7 +25,7 @@ from ardm import data
 from ardm.data import binary, drawings, mnists, registry, speech, texts
 from ardm.data.audio import windows
 from ardm.data.dataset import smallest
-from ardm.data.files import fraction
+from ardm.data.folders import fraction
 from ardm.errors import ArdmError
 from ardm.schema import MAX_CATEGORIES, Schema, learn
 from ardm.train.recipe import DataConfig
@@ -313,7 +313,7 @@ def test_a_threshold_and_a_fixed_sample(grey):
     same(whole.items, torch.cat(parts))
     assert data.load("fashion_mnist", grey, "test", verify=False, binarize="threshold").classes == 2
     with pytest.raises(ArdmError, match="unknown binarisation: 'treshold'; did you mean 'threshold'"):
-        data.load("mnist", grey, "fit", verify=False, binarize="treshold")
+        data.load("mnist", grey, "fit", verify=False, binarize="treshold")  # codespell:ignore treshold
 
 
 def test_binarize_draws_with_the_intensity_as_probability():

@@ -141,6 +141,7 @@ def same_files(one, two):
     assert load(one / "model").config == load(two / "model").config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_train_as_one(runs, kind):
     where, one, two = runs
@@ -149,6 +150,7 @@ def test_two_processes_train_as_one(runs, kind):
     same_files(where / f"one {kind}", where / f"whole {kind}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_train_as_one_in_shares(runs, kind):
     where, one, two = runs
@@ -157,6 +159,7 @@ def test_two_processes_train_as_one_in_shares(runs, kind):
     same_files(where / f"one {kind}", where / f"shares {kind}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_process_keeps_its_share_alone(runs, kind):
     """Of parameters, of moments and of the average."""
@@ -168,6 +171,7 @@ def test_each_process_keeps_its_share_alone(runs, kind):
         assert max(held) < 0.55 * one[kind][what]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["one", "whole", "shares"])
 def test_passes_are_a_larger_batch_on_several_processes_too(runs, way):
     _, one, two = runs
@@ -175,6 +179,7 @@ def test_passes_are_a_larger_batch_on_several_processes_too(runs, way):
     close(seen["seen"], one["text, steps"]["seen"])
 
 
+@pytest.mark.slow
 def test_a_run_in_shares_goes_on_in_one_process(runs):
     _, one, two = runs
     whole = one["text, steps"]["seen"]
@@ -182,26 +187,31 @@ def test_a_run_in_shares_goes_on_in_one_process(runs):
     close(one["from two"]["seen"], whole[HALF:])
 
 
+@pytest.mark.slow
 def test_a_run_of_one_process_goes_on_in_shares(runs):
     where, one, two = runs
     close(two[1]["half", "of one"]["seen"], one["text, steps"]["seen"][HALF:])
     same_files(where / "one text, steps", where / "one half")
 
 
+@pytest.mark.slow
 def test_a_run_in_shares_resumes_as_if_nothing_had_happened(runs):
     _, _, two = runs
     for rank in (0, 1):
         assert two[rank]["half", "on"]["seen"] == two[rank]["shares", "text, steps"]["seen"][HALF:]
 
 
+@pytest.mark.slow
 def test_a_batch_that_processes_cannot_share_is_refused(runs):
     assert all("multiple of the 2 processes" in two["odd", "batch"]["error"] for two in runs[2])
 
 
+@pytest.mark.slow
 def test_processes_agree_when_one_of_them_is_asked_to_stop(runs):
     assert [two["half", "on"]["anyone"] for two in runs[2]] == [[True, False]] * 2
 
 
+@pytest.mark.slow
 def test_accelerate_launches_the_command_line(recipes, tmp_path):
     """In shares, with pictures that the first process draws by itself."""
     recipe = in_shares(recipes["pictures, plan of two levels"])
@@ -220,6 +230,7 @@ def test_accelerate_launches_the_command_line(recipes, tmp_path):
     assert load(tmp_path / "run" / "model").card["recipe"]["train"]["shard"]
 
 
+@pytest.mark.slow
 def test_the_settings_of_the_run_say_whether_it_was_in_shares_and_one_process_takes_no_notice(recipes, runs, tmp_path):
     _, one, _ = runs
     seen = run(job(in_shares(recipes["text, steps"]), tmp_path / "run"))

@@ -1,7 +1,8 @@
-"""The documentation runs: its Python, its list of recipes, its table of contents.  (CI runs examples/ and builds the site.)"""
+"""README, CONTRIBUTING and docs/: their Python runs, and every recipe and page is listed.  (CI runs examples/ and builds the site.)"""
 
 import re
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import yaml
@@ -16,18 +17,28 @@ pytestmark = pytest.mark.skipif(not (ROOT / "mkdocs.yml").is_file(), reason="nee
 
 
 def blocks(page):
-    """The Python of a page that needs no download."""
-    found = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    return [block for block in found if "from_pretrained" not in block]
+    """All Python blocks of a page, also those in lists."""
+    found = re.findall(r"^( *)```(?:python|py)\b[^\n]*\n(.*?)^\1```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [dedent(block) for _, block in found]
 
 
-@pytest.mark.parametrize("page", [p for p in sorted(DOCS.glob("*.md")) if blocks(p)], ids=lambda p: p.stem)
+PAGES = [page for page in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")]) if blocks(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_in_the_documentation_runs(page, tmp_path, monkeypatch):
+    """Block after block, as a reader would; what downloads a model is only compiled."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(zoo, "BODIES", dict(zoo.BODIES))
     space = {}
     for block in blocks(page):
-        exec(compile(block, page.name, "exec"), space)
+        code = compile(block, page.name, "exec")
+        if "from_pretrained" not in block:
+            exec(code, space)
+
+
+def test_the_readme_shows_python():
+    assert ROOT / "README.md" in PAGES
 
 
 def test_every_recipe_is_listed():

@@ -1,4 +1,4 @@
-"""Five thousand mutations; `python tests/fuzz.py` does a hundred thousand."""
+"""Three thousand mutations; `python tests/fuzz.py` does a hundred thousand."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 import fuzz
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_nothing_is_silently_wrong(seed):
     threads = torch.get_num_threads()
     outcomes = fuzz.run(1000, seed)

@@ -227,7 +227,7 @@ def test_unknown_values_of_large_columns_take_no_time():
     schema = dataclasses.replace(
         SCHEMA, categories=(*SCHEMA.categories[:3], tuple(f"value {n}" for n in range(1 << 16)))
     )
-    lines = b"".join(b"f,1,,valeu %d\n" % n for n in range(300))
+    lines = b"".join(b"f,1,,valeu %d\n" % n for n in range(300))  # codespell:ignore valeu
     with limited(seconds=5):
         assert all(table_layout._row(schema, line) is None for line in lines.splitlines(keepends=True))
 
