@@ -20,7 +20,7 @@ from ardm import api, data, likelihood
 from ardm.bundle import load
 from ardm.codec import registry
 from ardm.exact.model import NAME
-from ardm.export.convert import cost
+from ardm.export.coding import cost
 
 CARD = """# {name}
 

@@ -15,10 +15,11 @@ import torch
 from ardm import api, objective
 from ardm.bundle import Bundle
 from ardm.digits import Sites
+from ardm.losscurve import LossCurve
 from ardm.models.build import build
 from ardm.models.config import preset
 from ardm.orders import OrderConfig, image_plan
-from ardm.schedule import LossCurve, joint, optimal
+from ardm.schedule import joint, optimal
 
 
 def seconds(work, least=3):

@@ -7,7 +7,8 @@ import torch
 from ardm.bundle import Bundle
 from ardm.codec.model_coder import ModelCoder
 from ardm.codec.registry import machine
-from ardm.export.convert import Precision, export
+from ardm.export.convert import export
+from ardm.export.precision import Precision
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig, image_plan

@@ -27,7 +27,7 @@ def run(job):
             trainer.save()
             break
     named = dict(trainer.model.named_parameters())
-    inner = getattr(trainer.optimiser, "optimizer", trainer.optimiser)
+    inner = getattr(trainer.update.optimiser, "optimizer", trainer.update.optimiser)
     moments = [slots["exp_avg"] for slots in inner.state.values()]
     return {
         "seen": seen,

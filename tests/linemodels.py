@@ -7,13 +7,14 @@ import torch
 
 from ardm.bundle import LETTERS, Bundle
 from ardm.codec.registry import coder as coder_of
-from ardm.export.convert import Precision, export
+from ardm.export.convert import export
+from ardm.export.precision import Precision
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig
 from ardm.schema import Schema
 from bundles import by_formula
-from toys import generator
+from toys import generator, read_by
 
 RASTER = OrderConfig("raster", calls=(8, 3))
 SCHEMA = Schema(
@@ -53,7 +54,8 @@ FOUND = {"text": LETTERS, "bytes": bytes(range(256))}
 @functools.cache
 def bundle(name, scale=1.0, **changes):
     """A tiny bundle of one of SIZES."""
-    settings = {"width": 8, "blocks": 2, "embedding": 4, "hidden": 12, **SIZES[name], **changes}
+    small = read_by(SIZES[name]["trunk"], width=8, blocks=2, embedding=4, hidden=12)
+    settings = {**small, **SIZES[name], **changes}
     shape = (len(settings["columns"]),) if "columns" in settings else (24,)
     model = by_formula(build(ModelConfig(shape=shape, **settings)), scale)
     if settings["trunk"] == "taps":  # near the sample before, as sounds are

@@ -114,9 +114,9 @@ def test_a_network_of_ones_own_is_not_saved(tmp_path, module):
 
 def test_what_does_not_fit_is_refused():
     blank = ardm.wrap(Net(), (4,), 3).digits.blank(2, (4,))
-    with pytest.raises(ArdmError, match=r"must return logits \(2, 4, 5\).*returned \(2, 4, 3\)"):
+    with pytest.raises(ArdmError, match=r"must return logits \(2, 4, 5\).*returned shape \(2, 4, 3\)"):
         ardm.wrap(Net(), (4,), 5)(blank)
-    with pytest.raises(ArdmError, match="returned tuple"):
+    with pytest.raises(ArdmError, match="returned a tuple"):
         ardm.wrap(lambda value, depth: (value, depth), (4,), 3)(blank)
     with pytest.raises(ArdmError, match="head must be"):
         ardm.wrap(Net(), (4,), 3, head="mixture")
@@ -236,9 +236,9 @@ WRONG_LANGUAGE_MODELS = {
         "at most 8 tokens; length 7, with 2 around",
     ),
     "vocabulary": (lambda: ardm.huggingface(StandIn(), 4, 3, vocabulary="x"), "vocabulary must be a whole number"),
-    "a name": (lambda: ardm.huggingface("bert-base-uncased", 4, 3), "masked_lm must be a network.*got str"),
-    "no head": (lambda: ardm.huggingface(Headless(), 4, 3), "Headless returns no logits.*not AutoModel"),
-    "sentences": (lambda: ardm.huggingface(Sentences(), 4, 3), r"returns no logits of each token, \(1, 4, V\)"),
+    "a name": (lambda: ardm.huggingface("bert-base-uncased", 4, 3), "masked_lm must be a network.*got a str"),
+    "no head": (lambda: ardm.huggingface(Headless(), 4, 3), "returns no logits.*not AutoModel"),
+    "sentences": (lambda: ardm.huggingface(Sentences(), 4, 3), r"must return logits of shape \(1, 4, vocabulary\)"),
 }
 
 

@@ -17,10 +17,12 @@ from ardm.api import make_plan
 from ardm.bundle import Bundle
 from ardm.codec.sampling import sample as sample_integers
 from ardm.digits import Digits, Maps, anywhere
-from ardm.export.convert import Precision, export
+from ardm.export.convert import export
+from ardm.export.precision import Precision
 from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
-from ardm.models.wrap import huggingface, wrap
+from ardm.models.huggingface import huggingface
+from ardm.models.wrap import wrap
 from ardm.orders import OrderConfig
 from ardm.plan import Confident
 from ardm.source import Decode, Encode
@@ -67,7 +69,7 @@ MAKERS = "tensor as_tensor zeros ones full empty eye arange linspace logspace ra
 def unnamed(path):
     """Calls that make a tensor and name no device, but for parameters and buffers, which go where their module does."""
     tree = ast.parse(path.read_text())
-    modules = {"nets", "heads", "bodies"} & {path.parent.name, path.stem}
+    modules = {"nets", "heads", "models"} & {path.parent.name, path.stem}
     inside = {
         inner
         for node in ast.walk(tree)

@@ -9,12 +9,12 @@ import torch
 from ardm import api
 from ardm.bundle import Bundle
 from ardm.errors import ArdmError
+from ardm.losscurve import LossCurve
 from ardm.media.pictures import save_gif, sheet, state_image, to_image
 from ardm.media.plots import plot_curve
 from ardm.models.build import build
 from ardm.models.config import preset
 from ardm.orders import OrderConfig
-from ardm.schedule import LossCurve
 from ardm.walk import score
 
 

@@ -10,10 +10,10 @@ import torch
 from ardm.atomic import replacing
 from ardm.bundle import Bundle, bundled, load
 from ardm.errors import ArdmError
+from ardm.losscurve import LossCurve
 from ardm.models.build import build
 from ardm.models.config import PRESETS, ModelConfig, preset
 from ardm.orders import OrderConfig
-from ardm.schedule import LossCurve
 
 
 def make(seed=0):

@@ -16,7 +16,7 @@ from ardm.models.config import ModelConfig, preset
 from ardm.objective import causal_step
 from ardm.walk import sample, score
 from sequences import gradients, small
-from toys import all_data, all_orders, generator, some_data
+from toys import all_data, all_orders, generator, only, some_data
 
 SINGLE = {
     "transformer": {"trunk": "transformer"},
@@ -184,7 +184,7 @@ def test_raster_is_what_the_walk_gives(name):
     assert along.sum(1).sub(ascending).abs().max() > 1e-3
     torch.testing.assert_close(
         along[:, 1],
-        likelihood.exact(model, plans.ranked(other, (5,)).only(torch.tensor([[0, 1, 0, 0, 0]]) > 0), x).nats,
+        likelihood.exact(model, only(plans.ranked(other, (5,)), torch.tensor([[0, 1, 0, 0, 0]]) > 0), x).nats,
     )
 
 

@@ -15,7 +15,7 @@ from ardm.bundle import Bundle
 from ardm.cli.app import app
 from ardm.codec import sampling
 from ardm.content import Content, Kind
-from ardm.data.files import fraction
+from ardm.data.folders import fraction
 from ardm.exact.model import NAME
 from ardm.models.build import build
 from ardm.models.config import preset
@@ -342,7 +342,7 @@ def test_samples_that_cannot_be_written(lines, tmp_path):
     out = tmp_path / "a.txt"
     assert "animations are of pictures" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
     for option in (["--temperature", 0.5], ["--order", "own"], ["--gif", tmp_path / "a.gif"], ["--label", 1]):
-        assert "its own order" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
+        assert "its own way" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
     assert "codes in 3, 8 network calls, not in 5" in refused(
         "sample", lines / "codecs" / "text", "-o", out, "--calls", 5
     )

@@ -181,7 +181,7 @@ def test_training_on_other_files_only(ardm):
     save("others/.hidden", text(seed=99))
     save("others/picture.png", image())
     result = ardm("one.bin", "--levels", "none", "--train", "others")
-    assert "1 of the 6 to train on are among those measured: left out" in result.stderr
+    assert "1 of the 6 to train on are also measured, and left out" in result.stderr
     seen = []
     original = cli_bench.classical
     cli_bench.classical = lambda items, training, threads: seen.extend(training) or original(items, [], threads)
@@ -273,7 +273,7 @@ def test_a_codec_that_lies_is_no_winner(ardm, monkeypatch):
     save("0.bin", text())
     result = ardm("0.bin", "--levels", "1", "--json")
     assert result.exit_code == 1
-    assert result.stderr == "ardm: not measured, though it should have been: liar\n"
+    assert result.stderr == "ardm: failed, and not measured: liar\n"
     found = json.loads(result.stdout)
     assert found["best_classical"] is None
     assert "decoded other samples" in found["rows"][1]["why"]
@@ -298,7 +298,7 @@ def test_errors_are_one_line(ardm, tmp_path):
     for arguments, told in [
         (["nothing.png"], "ardm: there is no file nothing.png\n"),
         (["empty"], "ardm: there is nothing to measure in empty\n"),
-        (["0.bin", "0.png"], "ardm: one kind is measured at a time, and here are 1 of kind bytes, 1 of kind image;"),
+        (["0.bin", "0.png"], "ardm: files of one kind are measured at a time; got 1 of kind bytes, 1 of kind image"),
         (["0.bin", "--model", "nowhere"], "ardm: there is no codec model 'nowhere'"),
         (["0.bin", "--train", "nowhere"], "ardm: there is no folder nowhere to train on\n"),
         (["0.bin", "--picture", "x.gif"], "ardm: x.gif: a picture ends in .png, .svg, .pdf\n"),

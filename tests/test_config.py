@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from ardm.digits import Digits
 from ardm.errors import ArdmError
 from ardm.models.build import BODIES, SHARED, build, outline
 from ardm.models.config import PRESETS, ModelConfig, preset
-from ardm.settings import from_values
+from ardm.settings import NAMED, from_values
 from ardm.train.recipe import Recipe, load_recipe, shipped
 
 
@@ -53,6 +54,7 @@ def test_presets_are_settings_that_can_be_overridden():
         ("train.label_dropout=1", r"train\.label_dropout must lie in \[0, 1\)"),
         ("modle.width=3", "unknown setting modle; did you mean 'model'"),  # codespell:ignore modle
         ("model.preset=locla", "did you mean 'local'"),  # codespell:ignore locla
+        ("model.preset=[local]", "unknown model.preset"),
         ("train.batch=many", r"train\.batch must be of type int; got 'many'"),
         ("train.batch=true", r"train\.batch must be of type int; got True"),
         ("train.batch=0", r"train\.batch must be at least 1"),
@@ -199,3 +201,34 @@ def test_model_settings_from_a_newer_version_are_named():
     with pytest.raises(ArdmError, match=r"unknown setting model\.depthwise"):
         from_values(ModelConfig, {"depthwise": True}, "model.")
     assert set(PRESETS) >= {"tiny", "small", "medium", "paper", "local"}
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+    names: tuple[str, ...] = ()
+    header: bool | None = None
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner, metadata={NAMED: {"kind": {"fast": {"rate": 2}}}})
+    count: int = 1
+
+
+def test_settings_make_any_dataclass():
+    assert from_values(Outer, {"inner": None}) == Outer()
+    assert from_values(Outer, {"inner": {"rate": "1e-3", "names": 27}, "count": 3}) == Outer(Inner(1e-3, ("27",)), 3)
+    assert from_values(Outer, {"inner": {"kind": "fast", "header": True}}) == Outer(Inner(2.0, (), True))
+    assert from_values(Outer, {"inner": {"rate": 1, "kind": "fast"}}).inner.rate == 1.0, "a name yields to settings"
+    for values, words in (
+        ({"iner": {}}, "unknown setting iner; did you mean 'inner'"),
+        ({"rate": 1}, r"unknown setting rate; did you mean 'inner\.rate'"),
+        ({"inner": {"cout": 1}}, r"unknown setting inner\.cout; there are rate, names, header"),
+        ({"inner": {"kind": "fats"}}, r"unknown inner\.kind 'fats'; did you mean 'fast'"),
+        ({"inner": 3}, "inner must hold settings, not 3"),
+        ([], r"a configuration must hold settings, not \[\]"),
+        ({"count": 1.5}, "count must be of type int; got 1.5"),
+    ):
+        with pytest.raises(ArdmError, match=words):
+            from_values(Outer, values)

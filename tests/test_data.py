@@ -24,7 +24,7 @@ from ardm import data
 from ardm.data import Dataset, arrays, augment, batches, cifar10, fashion_mnist, images, load, mnist
 from ardm.data import cifar as cifar_module
 from ardm.data import mnists as idx_module
-from ardm.data.files import SHARES, fraction
+from ardm.data.folders import SHARES, fraction
 from ardm.errors import ArdmError
 from ardm.train.recipe import DataConfig
 

@@ -25,7 +25,7 @@ from ardm import data
 from ardm.data import binary, drawings, mnists, registry, speech, texts
 from ardm.data.audio import windows
 from ardm.data.dataset import smallest
-from ardm.data.files import fraction
+from ardm.data.folders import fraction
 from ardm.errors import ArdmError
 from ardm.schema import MAX_CATEGORIES, Schema, learn
 from ardm.train.recipe import DataConfig

@@ -9,7 +9,8 @@ from ardm.codec.model_coder import ModelCoder
 from ardm.exact.backend import Backend
 from ardm.exact.model import NAME, CodecModel, fingerprint
 from ardm.exact.reference import Reference
-from ardm.export.convert import Precision
+from ardm.export.calibrate import Examples
+from ardm.export.precision import Precision
 from ardm.export.unet import unet
 from bundles import exact
 from exact_by_the_page import EXP, SIGMOID, Model
@@ -61,7 +62,7 @@ def test_windows(tmp_path, changes, planes):
 @pytest.mark.parametrize("name", ["two levels", "two levels, all", "stages of a mixture", "embedding and time"])
 def test_unets(tmp_path, name):
     model = net(name)
-    program = unet(model, items_of(model, 8), Precision(8, 8))
+    program = unet(model, Examples(items_of(model, 8)))(Precision(8, 8))
     S, (C, H, W) = program.digits, model.shape
     calls = 3 * S
     codec = CodecModel(program, {calls: order_of(S, C, H, W, calls)}, calls)

@@ -13,7 +13,8 @@ from ardm.exact.ask import AskedSites
 from ardm.exact.backend import Backend
 from ardm.exact.frequencies import RADIX
 from ardm.exact.reference import Reference
-from ardm.export.convert import Precision
+from ardm.export.calibrate import Examples
+from ardm.export.precision import Precision
 from ardm.export.unet import unet
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
@@ -70,7 +71,7 @@ def items_of(model, count=24, seed=0):
 @functools.cache
 def program_of(name, precision):
     model = net(name)
-    return unet(model, items_of(model), precision)
+    return unet(model, Examples(items_of(model)))(precision)
 
 
 def states_of(model, count=7, seed=5):
@@ -175,5 +176,5 @@ def test_what_is_masked_changes_nothing(name):
 
 
 def test_other_networks_are_refused():
-    with pytest.raises(ArdmError, match="Local is no U-Net"):
-        unet(tiny_image("local"), torch.zeros(2, 2, 3, 3).long(), Precision())
+    with pytest.raises(ArdmError, match="Local, which cannot be exported here: a UNet is needed"):
+        unet(tiny_image("local"), Examples(torch.zeros(2, 2, 3, 3).long()))

@@ -22,8 +22,13 @@ from ardm.exact.kernels.kernel import EXACT
 from ardm.exact.kernels.linear import byte_product, groups
 from ardm.exact.model import fingerprint
 from ardm.exact.reference import Reference
-from ardm.export.convert import SINGLE, Precision, coding_order, cost, export, measured, unsupported
-from ardm.export.quantise import PAIR, faked, matrix, narrow, scales, watching
+from ardm.export.calibrate import watched
+from ardm.export.coding import coding_order, cost
+from ardm.export.convert import export, unsupported
+from ardm.export.local import measured
+from ardm.export.perceptron import SINGLE
+from ardm.export.precision import Precision
+from ardm.export.quantise import PAIR, faked, matrix, narrow, scales
 from ardm.orders import OrderConfig
 from bundles import exact, liked, smooth, tiny
 from exactly import ask
@@ -209,10 +214,11 @@ def test_tensors_are_held_in_the_smallest_type():
 
 def test_watching_sees_the_largest_input():
     layer = nn.Linear(3, 2)
-    with watching(nn.Sequential(layer)) as largest:
+    with watched(nn.Sequential(layer)) as ranges:
         layer(torch.tensor([[1.0, -5.0, 0.0]]))
         layer(torch.tensor([[[-2.0, 1.0, 0.0]]]))
-    assert list(largest(layer)) == [2.0, 5.0, 0.0]
+    assert list(ranges.columns(layer)) == [2.0, 5.0, 0.0]
+    assert ranges.given(layer) == 5.0
 
 
 def test_groups_are_exact_and_in_order():

@@ -15,8 +15,10 @@ from ardm.exact.model import NAME, fingerprint
 from ardm.exact.model import load as load_codec
 from ardm.exact.program import Program
 from ardm.exact.reference import Reference
-from ardm.export.convert import coding_order, export, unsupported
-from ardm.export.sequences import table
+from ardm.export.calibrate import Examples
+from ardm.export.coding import coding_order
+from ardm.export.convert import export, unsupported
+from ardm.export.table import table
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig
@@ -233,7 +235,7 @@ def test_other_networks_are_no_tables():
     model.body.trunk = torch.nn.Identity()
     model.head.limits = torch.tensor([4])
     with pytest.raises(ArdmError, match="is no perceptron of a table"):
-        table(model, torch.zeros(4, 1, 1, 4).long(), None)
+        table(model, Examples(torch.zeros(4, 1, 1, 4).long()))
     assert unsupported(bundle("text")) == unsupported(bundle("sound")) == unsupported(bundle("table")) == []
 
 

@@ -10,8 +10,8 @@ import torch
 from ardm import plan as plans
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
-from ardm.likelihood import Estimate, bound, curve, exact, mixture, policy_bound, policy_step
-from ardm.objective import plan_step
+from ardm.likelihood import Estimate, bound, curve, exact, mixture, policy_bound
+from ardm.objective import plan_step, policy_step
 from ardm.plan import NEVER, Confident, Plan
 from ardm.schedule import cost
 from ardm.walk import score
@@ -26,6 +26,7 @@ from toys import (
     floor_maps,
     generator,
     letters,
+    only,
     some_data,
     tiny_image,
     toy,
@@ -49,8 +50,8 @@ def make_plans(S, batch):
                 plans.shuffled(S, SHAPE, generator(0), batch).when,
             )
         ),
-        "inside": plans.shuffled(S, SHAPE, generator(0)).only(inside),
-        "nothing": plans.raster(S, SHAPE).only(inside & False),
+        "inside": only(plans.shuffled(S, SHAPE, generator(0)), inside),
+        "nothing": only(plans.raster(S, SHAPE), inside & False),
     }
 
 
@@ -95,7 +96,7 @@ def test_a_start_may_show_what_is_never_asked():
     digits = Digits(3, 3)
     model, x = toy(digits, (4,)), some_data(digits, (4,), 3)
     hidden, shown = digits.blank(3, (4,)), digits.truncate(x, torch.tensor([[0, 1, 0, 0]]).expand_as(x))
-    plan = plans.raster(1, (4,)).only(torch.tensor([[True, False, True, True]]))
+    plan = only(plans.raster(1, (4,)), torch.tensor([[True, False, True, True]]))
     for start in (hidden, shown):
         torch.testing.assert_close(exact(model, plan, x, start).nats, score(model, plan, x, start))
     assert (exact(model, plan, x, hidden).nats - exact(model, plan, x, shown).nats).abs().max() > 0.01
@@ -199,7 +200,9 @@ def every_group(model, x, starts, given=None):
     for i in range(len(x)):
         known = None if given is None else given[i].expand(len(rows), D)
         with torch.no_grad():
-            out.append(policy_step(model, x[i].expand(len(rows), D), torch.tensor(starts), group, rank, known).mean())
+            out.append(
+                policy_step(model, x[i].expand(len(rows), D), torch.tensor(starts), group, rank, known).nats.mean()
+            )
     return torch.stack(out)
 
 
@@ -365,7 +368,7 @@ def test_a_grid_measures_every_item_at_the_same_steps():
     assert np.flatnonzero(curve(model, x, 1, generator(0), grid=1).seen[0]).tolist() == [0]
     part = curve(model, x, 2, generator(0), grid=8, subset=7)
     assert part.count[0, steps].tolist() == [70, 70, 70, 70, 70, 70, 10]
-    with pytest.raises(ArdmError, match="grid is a number of steps"):
+    with pytest.raises(ArdmError, match="grid is the number of steps"):
         curve(model, x, 1, generator(0), grid=-1)
 
 

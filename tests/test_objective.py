@@ -12,9 +12,10 @@ from ardm import likelihood
 from ardm import plan as plans
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
+from ardm.losscurve import isotonic
 from ardm.objective import Steps, absorbing_step, bound_step, draw, plan_step, spread
 from ardm.plan import Confident, Plan
-from ardm.schedule import absorbing_cost, continuous_cost, cost, isotonic, optimal, uniform
+from ardm.schedule import absorbing_cost, continuous_cost, cost, optimal, uniform
 from ardm.walk import score
 from toys import (
     HEADS,
@@ -26,6 +27,7 @@ from toys import (
     floor_maps,
     generator,
     letters,
+    only,
     pairs,
     some_data,
     toy,
@@ -189,7 +191,7 @@ STEP_PLANS = [
     plans.shuffled(2, (3,), generator(1)).coarsen([0, 2, 3, 4]),
     plans.unstaged(2, (3,), generator(1)),
     plans.shuffled(2, (3,), generator(1), batch=4),
-    plans.shuffled(2, (3,), generator(1)).only(torch.tensor([[True, True, False]])),
+    only(plans.shuffled(2, (3,), generator(1)), torch.tensor([[True, True, False]])),
 ]
 
 

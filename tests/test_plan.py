@@ -13,7 +13,7 @@ from ardm.digits import Digits, Partial, Sites
 from ardm.errors import ArdmError
 from ardm.plan import GIVEN, NEVER, Confident, Plan
 from ardm.walk import score
-from toys import all_data, generator, toy
+from toys import all_data, generator, only, toy
 
 
 def when(*stages):
@@ -133,18 +133,18 @@ def test_given_parts_may_differ_between_items():
 
 
 def test_outside_is_never_revealed_and_steps_keep_their_number():
-    p = when([0, 1, 2, 3], [4, 5, 6, 7]).only(torch.tensor([[True, False, True, False]]))
+    p = only(when([0, 1, 2, 3], [4, 5, 6, 7]), torch.tensor([[True, False, True, False]]))
     assert p.when.tolist() == [[[0, NEVER, 2, NEVER], [4, NEVER, 6, NEVER]]]
     assert len(p) == 7
     depth, steps = follow(p)
     assert depth.tolist() == [[2, 0, 2, 0]]
     assert [len(s) for s in steps] == [1, 0, 1, 0, 1, 0, 1]
     assert p.coarsen([0, 2, 4]).when.tolist() == [[[0, NEVER, 1, NEVER], [2, NEVER, 2, NEVER]]]
-    assert len(p.only(torch.zeros(1, 4, dtype=torch.bool))) == 0
+    assert len(only(p, torch.zeros(1, 4, dtype=torch.bool))) == 0
 
 
 def test_given_and_never_together():
-    p = when([0, 1, 2], [3, 4, 5]).only(torch.tensor([[True, True, False]])).given(torch.tensor([[1, 2, 1]]))
+    p = only(when([0, 1, 2], [3, 4, 5]), torch.tensor([[True, True, False]])).given(torch.tensor([[1, 2, 1]]))
     assert p.when.tolist() == [[[GIVEN, GIVEN, GIVEN], [0, GIVEN, NEVER]]]
     assert follow(p)[0].tolist() == [[2, 2, 1]]
 
@@ -392,7 +392,6 @@ def test_depths_beyond_the_digits_are_not_given(name, depth):
 def test_one_item_needs_no_batch():
     p, known = plan.raster(2, (4,)), torch.tensor([2, 0, 1, 0])
     assert torch.equal(p.given(known).when, p.given(known[None]).when)
-    assert torch.equal(p.only(known > 0).when, p.only(known[None] > 0).when)
     adaptive = Confident((0, 4), 4, 2)
     assert adaptive.given(known) == adaptive.given(known[None])
 
@@ -400,9 +399,8 @@ def test_one_item_needs_no_batch():
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 1), (2, 4), (1, 2, 2), ()])
 def test_what_is_said_of_other_sites_is_refused(shape):
     p, said = plan.shuffled(1, (4,), generator(), batch=3), torch.zeros(shape, dtype=torch.long)
-    for call, name in ((p.given, "depth"), (p.only, "inside")):
-        with pytest.raises(ArdmError, match=rf"{name} must have the shape \(4,\) of an item .*1 or 3 of them; got"):
-            call(said)
+    with pytest.raises(ArdmError, match=r"depth must have the shape \(4,\) of an item .*1 or 3 of them; got"):
+        p.given(said)
     if said.numel() % 4:
         with pytest.raises(ArdmError, match=r"with 4 sites an item; got .*depth\[None\]"):
             Confident((0, 1), 4).given(said)

@@ -15,9 +15,10 @@ from ardm import plan as plans
 from ardm.bundle import Bundle
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
+from ardm.losscurve import LossCurve
 from ardm.orders import LINES, RANKS, OrderConfig
 from ardm.plan import GIVEN, Confident
-from ardm.schedule import LossCurve, cost, joint, optimal, remaining
+from ardm.schedule import cost, joint, optimal, remaining
 from ardm.source import Draw
 from ardm.walk import last, sample, score, walk
 from toys import Spy, all_data, generator, some_data, toy

@@ -29,7 +29,7 @@ def report():
 
 
 def curve_of(D=32, low=0.5, high=3.0):
-    from ardm.schedule import LossCurve
+    from ardm.losscurve import LossCurve
 
     return LossCurve.exact(np.linspace(high, low, D)[None])
 

@@ -95,14 +95,14 @@ def test_the_model_is_the_best_by_validation_and_the_last_lies_beside_it(folder,
     assert (best.card["steps"], last.card["steps"]) == (4, 8)
     assert (best.card["valid"], last.card["valid"]) == (pytest.approx(2.0), pytest.approx(2.125))
     assert best.curve.seen.sum() == 4 * 8, "its loss curve is that of its step"
-    assert "best at step 4 (2.0000)" in trainer.parted
-    assert "at step 8 it was 2.1250" in trainer.parted
+    assert "best at step 4 (2.0000)" in trainer.best_note
+    assert "at step 8 it was 2.1250" in trainer.best_note
 
 
 def test_where_the_last_is_the_best_nothing_is_said(folder, tmp_path, scripted):
     scripted[8] = 1.5
     trainer, _ = run(recipe(folder), tmp_path / "run")
-    assert trainer.parted == ""
+    assert trainer.best_note == ""
     assert same(weights(tmp_path / "run" / "model"), weights(tmp_path / "run" / "model-last"))
 
 
@@ -127,7 +127,7 @@ def test_the_best_survives_a_kill(folder, tmp_path, scripted, killed):
         assert same(weights(tmp_path / "whole" / name), weights(tmp_path / "parts" / name))
         assert load(tmp_path / "whole" / name).card == load(tmp_path / "parts" / name).card
     again = Trainer(made, tmp_path / "parts", resume=True, cpu=True)
-    assert again.parted == trainer.parted != ""
+    assert again.best_note == trainer.best_note != ""
 
 
 def test_a_future_that_a_kill_undid_leaves_no_model(folder, tmp_path, scripted):
@@ -474,8 +474,8 @@ def test_the_environment_changes_nothing_that_the_recipe_says(folder, tmp_path, 
         monkeypatch.setenv(name, value)
     with fresh():
         two, seen = run(made, tmp_path / "two")
-        assert two.module is not None
-        assert type(two.module) is type(one.module), "not compiled"
+        assert two.update.module is not None
+        assert type(two.update.module) is type(one.update.module), "not compiled"
     assert [(p.loss, p.norm, p.valid) for p in seen] == [(p.loss, p.norm, p.valid) for p in steps]
     assert same(one.model.state_dict(), two.model.state_dict())
 

@@ -13,14 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ardm.errors import ArdmError
+from ardm.losscurve import LossCurve, isotonic
 from ardm.schedule import (
-    LossCurve,
     Schedule,
     absorbing_cost,
     continuous_cost,
     cost,
-    frontier,
-    isotonic,
     joint,
     optimal,
     remaining,
@@ -31,6 +29,10 @@ VECTOR = [5, 4, 3, 2.85, 2.8]
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def frontier(curve, budgets):
+    return {budget: optimal(curve, budget) for budget in budgets}
 
 
 def falling(most, least=1, stages=None):
@@ -269,27 +271,6 @@ def observe(curve, updates, seed=0):
     return curve
 
 
-def test_merged_curves_have_seen_what_both_saw():
-    a, b = observe(LossCurve(2, 3), 4, seed=1), observe(LossCurve(2, 3), 4, seed=2)
-    total, count, seen = a.total + b.total, a.count + b.count, a.seen + b.seen
-    a.merge(b)
-    np.testing.assert_allclose(a.mean(), total / count)
-    np.testing.assert_array_equal(a.seen, seen)
-    with pytest.raises(ArdmError, match="cannot be merged"):
-        a.merge(LossCurve(3, 2))
-
-
-@pytest.mark.parametrize("idle", range(5))
-def test_merging_takes_the_newest_of_both_as_equally_new(idle):
-    a, b = LossCurve(1, 2, memory=4), LossCurve(1, 2, memory=3)
-    for _ in range(idle):
-        b.update([0], [1], [1.0], [1])
-    a.update([0], [0], [1.0], [1])
-    b.update([0], [0], [3.0], [1])
-    a.merge(b)
-    assert a.mean()[0, 0] == close(2.0)
-
-
 @pytest.mark.parametrize("memory", [None, 1, 4])
 @pytest.mark.parametrize("updates", [0, 3, 9])
 def test_a_saved_curve_goes_on_exactly(memory, updates, tmp_path):
@@ -480,12 +461,6 @@ def test_the_optimal_cost_is_convex_in_the_budget(curve):
     assert (np.diff(costs, 2) >= -1e-9).all()
     assert costs[0] == close(D * curve[0])
     assert costs[-1] == close(sum(curve))
-
-
-def test_frontier_is_optimal_for_each():
-    curve = random_curve(50)
-    assert frontier(curve, [7, 3, 3, 20]) == {k: optimal(curve, k) for k in (7, 3, 20)}
-    assert frontier(curve, []) == {}
 
 
 @settings(max_examples=60)

@@ -19,7 +19,8 @@ from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.train.batch import seeded
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
-from ardm.train.trainer import Trainer, rate_at
+from ardm.train.trainer import Trainer
+from ardm.train.update import rate_at
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def recipe(folder, size="text-tiny", model=None, order=None, **train):
     settings = {"steps": 12, "batch": 8, "warmup": 4, "rate": 5e-3, "valid_every": 6, "valid_items": 8, "save_every": 4}
     return Recipe(
         "tiny",
-        preset(size, **{"width": 16, "heads": 2, **(model or {})}),
+        preset(size, **{"width": 16, **({"heads": 2} if "text" in size else {}), **(model or {})}),
         order or OrderConfig(),
         DataConfig("array", str(folder), "train", "valid"),
         TrainConfig(**{**settings, **train}),
@@ -168,7 +168,7 @@ def test_intensities_are_drawn_anew_for_each_batch(tmp_path, monkeypatch):
     made = replace(recipe(".", batch=64), model=preset("density", width=16, blocks=1))
     monkeypatch.setattr(data, "of_config", lambda config, split: grey if split == "train" else fixed)
     trainer, seen = Trainer(made, tmp_path / "run", cpu=True), []
-    trainer.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    trainer.update.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     list(trainer)
     assert trainer.recipe.model.classes == 2
     x = torch.stack(seen).double()

@@ -11,7 +11,7 @@ from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
-from ardm.nets.transformer import rotary_angles, turned
+from ardm.nets.transformer import angles, turned
 from ardm.walk import sample, score
 from sequences import (
     answers_belong_to_sites_and_items,
@@ -91,12 +91,12 @@ def test_the_network_is_what_an_exporter_takes_it_for():
     expected = reference(model, state.value, depth).flatten(0, 1)
     torch.testing.assert_close(model(state)[sites], expected, rtol=1e-9, atol=1e-11)
     angle = np.arange(6)[None] / 10_000.0 ** (np.arange(2) / 2)[:, None]
-    np.testing.assert_allclose(rotary_angles(6, 2).numpy(), angle, rtol=1e-14)
+    np.testing.assert_allclose(angles(torch.arange(6), 2).T.numpy(), angle, rtol=1e-14)
 
 
 def test_rotary_positions_are_relative():
     q, k = torch.randn(2, 1, 1, 8, 6, generator=generator(0), dtype=torch.double)
-    near, far = rotary_angles(8, 3).T, rotary_angles(108, 3).T[100:]
+    near, far = angles(torch.arange(8), 3), angles(torch.arange(100, 108), 3)
     a, b = (turned(q, angle) @ turned(k, angle).transpose(2, 3) for angle in (near, far))
     torch.testing.assert_close(a, b)
 

@@ -27,6 +27,7 @@ from toys import (
     floor_maps,
     generator,
     letters,
+    only,
     pairs,
     some_data,
     tiny_image,
@@ -286,7 +287,7 @@ def test_what_lies_outside_is_not_asked():
     digits = Digits(3, 3)
     model, x = toy(digits, (2, 2)), some_data(digits, (2, 2), 4)
     inside = torch.tensor([[[True, False], [True, True]]])
-    plan = plans.shuffled(1, (2, 2), generator(0)).only(inside)
+    plan = only(plans.shuffled(1, (2, 2), generator(0)), inside)
     y = x.clone()
     y[:, 0, 1] = (x[:, 0, 1] + 1) % 3
     assert torch.equal(score(model, plan, x), score(model, plan, y))

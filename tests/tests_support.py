@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from ardm.bundle import Bundle
+from ardm.losscurve import LossCurve
 from ardm.models.build import build
 from ardm.models.config import preset
 from ardm.orders import OrderConfig
-from ardm.schedule import LossCurve
 
 
 def make_data(folder):

@@ -121,6 +121,11 @@ def everywhere(model, state):
     return Sites.where(state.depth < len(model.digits))
 
 
+def only(plan, inside):
+    """The plan in which sites outside `inside` (1 or B, *shape) bool are never revealed; steps keep their number."""
+    return plans.Plan(torch.where(inside[:, None], plan.when, plans.NEVER))
+
+
 def pairs(plan, x):
     """Each plan of a batch with each item: a plan of P·B items, and x to go with it."""
     P, B = len(plan.when), len(x)

@@ -17,7 +17,7 @@ import ardm
 from ardm import data, likelihood
 from ardm.bundle import load
 from ardm.codec import registry
-from ardm.export.convert import cost
+from ardm.export.coding import cost
 from ardm.orders import RANKS
 from ardm.plan import image, shuffled
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from ardm import likelihood, schedule
 from ardm.bundle import Bundle
 from ardm.digits import Sites
+from ardm.losscurve import LossCurve
 from ardm.model import Model
-from ardm.schedule import LossCurve, Schedule
+from ardm.schedule import Schedule
 
 BINS = 16
 

@@ -19,33 +19,42 @@ if TYPE_CHECKING:
     from ardm.digits import Digits, Maps, Partial
     from ardm.errors import ArdmError, CodecError
     from ardm.files.memory import compress, decompress
+    from ardm.losscurve import LossCurve
     from ardm.model import Model
     from ardm.models.build import build
     from ardm.models.causal import CausalModel
     from ardm.models.config import ModelConfig, preset
-    from ardm.models.wrap import huggingface, wrap
+    from ardm.models.huggingface import huggingface
+    from ardm.models.wrap import wrap
     from ardm.plan import Plan
-    from ardm.schedule import LossCurve, Schedule
+    from ardm.schedule import Schedule
     from ardm.train.recipe import Recipe, load_recipe
 
 __version__ = version("ardm")
 
 _MODULES = {
-    "models.wrap": "huggingface wrap",
-    "api": "fill make_plan sample score",
-    "bundle": "Bundle load",
+    # use a model
+    "bundle": "load Bundle",
+    "api": "sample fill score make_plan",
+    "files.memory": "compress decompress",
+    # the method
+    "digits": "Digits Maps Partial",
+    "plan": "Plan",
+    "schedule": "Schedule",
+    "losscurve": "LossCurve",
+    "model": "Model",
+    # make a model
+    "models.build": "build",
+    "models.config": "ModelConfig preset",
+    "models.wrap": "wrap",
+    "models.huggingface": "huggingface",
     "models.causal": "CausalModel",
     "train.recipe": "Recipe load_recipe",
-    "digits": "Digits Maps Partial",
+    # what goes wrong
     "errors": "ArdmError CodecError",
-    "files.memory": "compress decompress",
-    "model": "Model",
-    "plan": "Plan",
-    "schedule": "LossCurve Schedule",
-    "models.config": "ModelConfig preset",
-    "models.build": "build",
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+"""The modules that public names come from."""
+_MODULE = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "ArdmError",
@@ -78,9 +87,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that commands that need no model do not import PyTorch."""
-    if name not in _HOME:
+    if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"ardm.{_HOME[name]}"), name)
+    return getattr(import_module(f"ardm.{_MODULE[name]}"), name)
 
 
 def __dir__() -> list[str]:

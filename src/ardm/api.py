@@ -1,8 +1,12 @@
-"""What a user asks of a trained model, in one call each: plans, samples, completions, likelihoods.
+"""Samples, completions, likelihoods and plans of a trained model, in one call each.
 
-Each takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm.build`), and values as `inputs` converts them:
-tensors and arrays of any integer type, with or without a batch.  What comes back has the shape that came in, as int64.
-Calls beyond one a digit are taken as one a digit.
+Each function takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm.build`), and values as `inputs` converts
+them: tensors and arrays of any integer type, with or without a batch.  Results have the shape of the input, in int64.
+A budget of more calls than there are digits means one call a digit.
+
+Everything is computed on the device of the model: states, plans, and the generators made from a seed.  A seed gives the
+same sample on every CPU, and another one on a GPU, whose generator differs; pass a CPU generator to `make_plan` and
+`generate` to draw the same numbers on both.
 """
 
 from __future__ import annotations
@@ -31,11 +35,11 @@ from ardm.walk import last, walk
 Array: TypeAlias = Any
 """A tensor or a NumPy array."""
 CALLS = 50
-"""Network calls where none are asked for, or as many as there are digits."""
+"""The default number of network calls."""
 
 
 def bundle_of(model: Bundle | Model) -> Bundle:
-    """A bare model as a bundle of any order, without losses; a bundle as it is.  Raises ArdmError for anything else."""
+    """A bundle as it is; a bare model as a bundle of any order without losses.  Raises ArdmError for anything else."""
     if isinstance(model, Bundle):
         return model
     if isinstance(model, Model):
@@ -47,12 +51,12 @@ def bundle_of(model: Bundle | Model) -> Bundle:
 
 
 def schedule(bundle: Bundle | Model, calls: int, kind: str = "joint") -> Schedule:
-    """How a model best spends `calls` network calls, by dynamic programming over its measured losses (section 3.1).
+    """The best schedule of `calls` network calls, by dynamic programming over the measured losses (section 3.1).
 
-    kind: "joint" (the budget shared over the stages), "optimal" (the same for each stage, as in the paper) or "uniform".
-    Planned on the fitted losses, and priced on those observed (`LossCurve.expected`).
-    Raises ArdmError where the model has no loss curve or one of another number of sites, where its losses are infinite,
-    and where it cannot take so few or so many calls.
+    kind: "joint" (the stages share the budget), "optimal" (the same for each stage, as in the paper) or "uniform".
+    Planned on the fitted losses, and priced on the observed ones (`LossCurve.expected`).
+    Raises ArdmError where the model has no loss curve, or one of another number of sites; where its losses are infinite;
+    and for fewer calls than stages or more than digits.
     """
     if kind not in ("joint", "optimal", "uniform"):
         raise ArdmError(f"a schedule is joint, optimal or uniform; got {kind!r}")
@@ -82,47 +86,53 @@ def make_plan(
     generator: torch.Generator | None = None,
     batch: int = 1,
 ) -> AnyPlan:
-    """A plan for items of `shape` (default: the model's own) in about `calls` network calls, at most one a digit.
+    """Plan items of `shape` (default: the model's own) in about `calls` network calls, at most one a digit.
 
-    shape: a number for lines of that length.
-    order: "random", coarsened by the best schedule known; "confident", least entropy first; or the name of an order of
-    images ("bayer", "halton", "raster", "wavefront", "checkerboard"), of which sequences have "bayer" and "raster".  A
-    specialised model has its own order: "own".  An order of images has the same number of calls in every stage.
+    order: "random", coarsened by the best schedule known; "confident", least entropy first; an order of images ("bayer",
+    "halton", "raster", "wavefront", "checkerboard") or of sequences ("bayer", "raster"), with the same number of calls in
+    every stage; or "own", the order of a specialised model.
+    shape: a number for sequences of that length.  generator: for random orders, on any device.  batch: the number of items
+    with random orders of their own.
     """
     bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
     sizes = bundle.model.shape if shape is None else (shape,) if isinstance(shape, int) else shape
     own = tuple(inputs.number(n, "a size of shape") for n in sizes)
     if order in ("random", "confident") or (order == "raster" and _single(bundle)):
-        blank = torch.zeros(inputs.number(batch, "batch"), *own, dtype=torch.long, device="cpu")
+        blank = bundle.model.digits.blank(inputs.number(batch, "batch"), own, _device(bundle)).depth
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
     if order == "own":
-        return image_plan(bundle.order, own, calls, stages)
+        return image_plan(bundle.order, own, calls, stages).to(_device(bundle))
     config, most = _named(order, own, calls), math.prod(own)
     if len(own) == 3:
         most = config.delay * (own[0] - 1) + config.cell**2
     calls = min(calls, stages * most)
-    return image_plan(config, own, max(calls - calls % stages, 1), stages)
+    return image_plan(config, own, max(calls - calls % stages, 1), stages).to(_device(bundle))
+
+
+def _device(bundle: Bundle) -> torch.device:
+    """The device of the model; the CPU for a model that has none."""
+    return inputs.device_of(bundle.model) or torch.device("cpu")
 
 
 def _named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
-    """An order of images or sequences by name, for items of one shape."""
+    """The recipe of a named order of images or sequences."""
     if len(shape) not in (1, 3):
         raise ArdmError(f"items of shape {shape} have the orders random and confident; got {order!r}")
     return OrderConfig(order, (calls,), cell=max(shape[1:] or shape))
 
 
 def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torch.Generator | None) -> AnyPlan:
-    """A plan for what is hidden where `depth` (B, *shape) digits are known: for each item min(calls, hidden digits) steps."""
+    """Plan what is hidden where `depth` (B, *shape) digits are known, in min(calls, hidden digits) steps an item."""
     stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
     if order == "own":
-        plan = image_plan(bundle.order, shape, calls, stages)
+        plan = image_plan(bundle.order, shape, calls, stages).to(depth.device)
         return plan.given(depth[:1] if (depth == depth[:1]).all() else depth)
     if _single(bundle) and order == "raster":
         hidden = int((depth == 0).flatten(1).sum(1).max())
         if calls < hidden:
-            raise ArdmError(f"{bundle.name} is of a single order, which takes one call a site, {hidden}; got {calls}")
-        return raster(stages, shape).given(depth)
+            raise ArdmError(f"{bundle.name} has a single order, which takes one call a site, {hidden}; got {calls}")
+        return raster(stages, shape).to(depth.device).given(depth)
     if order not in ("random", "confident"):
         return planning.ordered(_named(order, shape, calls), depth, stages, calls)
     curve = None if bundle.curve is None else bundle.curve.monotone()
@@ -142,19 +152,22 @@ def generate(
     temperature: float = 1.0,
     context: Array | None = None,
 ) -> Iterator[Partial]:
-    """Draw data step by step: yields every intermediate state, for pictures; `.value` of the last is the sample."""
+    """Draw data step by step, yielding the state after every step; `.value` of the last one is the sample.
+
+    generator: on any device.
+    """
     return walk(bundle_of(bundle).model, plan, Draw(generator, temperature), start, context=context)
 
 
 def _single(bundle: Bundle) -> bool:
-    """Whether a model knows raster order alone, a site a call."""
+    """Whether the model has raster order only, one site a call."""
     return bundle.config.causal == "single"
 
 
 def budget(bundle: Bundle, calls: int | None, order: str | None, sites: int = 0) -> tuple[int, str]:
-    """Calls and order: as asked, or the model's own, or 50 in random orders; of a single order, one a site of `sites`.
+    """Fill in calls and order: the model's own; one call a site for a single order; else 50 calls in random orders.
 
-    sites: of an item; 0: as many as the model's.
+    sites: of an item; 0: those of the model's items.
     """
     usual = "own" if bundle.order.fixed else "raster" if _single(bundle) else "random"
     chosen = usual if order is None else order
@@ -174,17 +187,17 @@ def sample(
     temperature: float = 1.0,
     context: Array | None = None,
 ) -> Tensor:
-    """New items: (items, *shape) int64, values 0..K−1, on the device of the model.
+    """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
-    calls: at most; default: 50, or as many as a specialised model takes.  order: as of `make_plan`; default: the model's
-    own if it has one, else random.  A causal model of a single order takes "raster", one call a site, by default.
+    calls: at most; default 50, or those of a specialised model.  order: see `make_plan`; default the model's own, else
+    random.  A causal model of a single order takes "raster", one call a site, by default.
     context: a class label (or one an item), or vectors (items, V).
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     calls, order = budget(bundle, calls, order)
-    generator = inputs.seeded(seed)
+    generator = inputs.seeded(seed, _device(bundle))
     plan = make_plan(bundle, calls, order, generator=generator, batch=items if order == "random" else 1)
-    start = bundle.model.digits.blank(items, bundle.model.shape, inputs.device_of(bundle.model))
+    start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
     return last(generate(bundle, plan, start, generator, temperature, context), start).value
 
@@ -194,7 +207,7 @@ def started(
 ) -> tuple[Partial, AnyPlan]:
     """The state in which x (B, *shape) is known where `known` says so, and a plan for the rest of each item.
 
-    known: a mask, or int64 depths, as of `fill`.  A plan that is no model's own has min(calls, hidden digits) steps.
+    known: a mask or depths, see `fill`.  Every plan but a model's own has min(calls, hidden digits) steps.
     """
     bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
     x = _fitting(bundle, inputs.items(x, bundle.model))
@@ -204,7 +217,7 @@ def started(
 
 
 def _fitting(bundle: Bundle, x: Tensor) -> Tensor:
-    """Items of the one size that a model takes, where it takes no other."""
+    """x, or ArdmError if its items have another size than the only one that the model takes."""
     own = tuple(bundle.model.shape)
     if tuple(x.shape[1:]) != own and bundle.config.trunk in ("unet", "mlp"):
         raise ArdmError(f"{bundle.name} takes items of shape {own} only; got {tuple(x.shape[1:])}: crop or pad them")
@@ -221,18 +234,18 @@ def fill(
     temperature: float = 1.0,
     context: Array | None = None,
 ) -> Tensor:
-    """Complete what is not known: x (B, *shape) or one item; what comes back has its shape, in int64, on its device.
+    """Complete x (B, *shape), or one item, where it is not known; the result has its shape, in int64, on its device.
 
     known: of the shape of x, or of one item for all: a mask of bool (or of uint8, 0 and 1), or integers of another type
-    that count the known digits of each site, for bit-depth expansion.  What is given is never changed; values of x at
-    sites that are not known have to be valid, and are not looked at.
-    calls, order, context: as of `sample`.  Each item takes min(calls, its hidden digits) steps, planned for what is
-    known of it; only a model's own order keeps the steps that it was trained on.
+    that count the known digits of each site, for bit-depth expansion.  Known values never change.  Unknown values of x
+    must be valid, and are ignored.
+    calls, order, context: see `sample`.  Each item takes min(calls, its hidden digits) steps, planned for what is known of
+    it; only a model's own order keeps the steps that it was trained on.
     """
     bundle = bundle_of(bundle)
     sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
     calls, order = budget(bundle, calls, order, sites)
-    generator = inputs.seeded(seed)
+    generator = inputs.seeded(seed, _device(bundle))
     start, plan = started(bundle, x, known, calls, order, generator)
     context = inputs.context(context, start.batch)
     done = last(generate(bundle, plan, start, generator, temperature, context), start).value
@@ -249,14 +262,13 @@ def score(
     passes: int = 1,
     context: Array | None = None,
 ) -> likelihood.Estimate:
-    """Likelihood of x (B, *shape): exact along a plan of `calls`, or the any-order bound where calls is None.
+    """The likelihood of x (B, *shape) or of one item: exact along a plan of `calls`; without calls, the any-order bound.
 
-    order: default the model's own plan if it has one, else a random one (exact for that one order).  A causal model of a
-    single order is scored exactly, in one pass an item (`likelihood.causal`).  One item without a batch has an estimate
-    of one item.
+    order: default the model's own plan, else a random one (exact for that one order).  A causal model of a single order
+    is scored exactly, in one pass an item (`likelihood.causal`).  passes: random steps an item of the bound.
     """
     bundle, passes = bundle_of(bundle), inputs.number(passes, "passes")
-    generator = inputs.seeded(seed)
+    generator = inputs.seeded(seed, _device(bundle))
     x = _fitting(bundle, inputs.items(x, bundle.model))
     context = inputs.context(context, len(x))
     usual = calls is None and order is None and not bundle.order.fixed

@@ -1,7 +1,7 @@
-"""A trained model as a folder: config.json, model.safetensors, curve.safetensors.  No pickle is ever read.
+"""A trained model, and its folder: config.json, model.safetensors, curve.safetensors.  No pickle is ever read.
 
-The identity of a model is the first 8 bytes of the SHA-256 of its configuration and weights, which a compressed file
-names, so that it is never decoded by another model.
+The identity of a model is the first 8 bytes of the SHA-256 of its configuration and weights.  A compressed file holds it,
+so that no other model decodes the file.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from torch import Tensor
 from ardm.atomic import replacing
 from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.stores import Claims, claims
+from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models.build import build, outline
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
 from ardm.orders import OrderConfig
-from ardm.precise import settled
-from ardm.schedule import LossCurve
+from ardm.precision import settled
 from ardm.schema import Schema
 from ardm.settings import from_values
 
 FORMAT = 1
 OWN = ("model.safetensors", "curve.safetensors", "config.json")
-"""The files of a model in its folder."""
+"""The files of a model folder."""
 MAX_SETTINGS, MAX_CURVE, MAX_WEIGHTS = 1 << 24, 1 << 28, 1 << 33
-"""Bytes of config.json, of the loss curve, and of the weights and tables of a model, at most."""
+"""The largest sizes in bytes of config.json, of the loss curve, and of the weights in memory."""
 NEEDS = "needs_label"
-"""In config.json of a model of labels: whether it refuses to go without one.  Older files leave it to the recipe."""
+"""The key in config.json for whether a class-conditional model needs a label.  Without it the recipe decides."""
 LETTERS = b" abcdefghijklmnopqrstuvwxyz"
-"""Text of 27 letters, in the order of their values."""
+"""The 27 letters of text8, in the order of their values."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model with what was learnt about it.
+    """A model with its configuration, order, loss curve and card.
 
-    config: rebuilds the network.  order: the plan it is specialised on, or "random" for an any-order model.
-    curve: its per-step losses L_t, where it was trained on any order.  card: recipe, data, licence, figures.
+    config: rebuilds the network.  order: the plan that it is specialised on, or "random" for an any-order model.
+    curve: the losses L_t of an any-order model.  card: recipe, data, licence, figures.
     """
 
     model: Model
@@ -64,7 +64,7 @@ class Bundle:
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Tell a model of labels whether it ever learned to go without one, where its recipe is known."""
+        """Require labels of a class-conditional model whose recipe shows that it never trained without them."""
         condition, recipe = self._condition, self.card.get("recipe")
         if condition is not None and isinstance(recipe, dict):
             labelled = bool(recipe.get("data", {}).get("labels"))
@@ -73,13 +73,13 @@ class Bundle:
 
     @property
     def _condition(self) -> Condition | None:
-        """The layer that takes the labels of a model of labels."""
+        """The label layer of a class-conditional model."""
         found = getattr(getattr(self.model, "body", None), "condition", None)
         return found if self.config.labels and isinstance(found, Condition) else None
 
     @cached_property
     def identity(self) -> str:
-        """16 hex digits that change with any weight, and any setting that is not a default."""
+        """16 hex digits that change with any weight, and with any setting that is not the default."""
         digest = hashlib.sha256(_canonical({"model": _chosen(self.config), "order": _chosen(self.order)}))
         for name, value in sorted(self.model.state_dict().items()):
             array = value.detach().to("cpu", torch.float32).contiguous().numpy()
@@ -88,24 +88,24 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """What the card calls it."""
+        """The name on the card."""
         return str(self.card.get("name", "unnamed"))
 
     @property
     def alphabet(self) -> bytes:
-        """The bytes that the values of a model of text stand for, where they are not the bytes themselves."""
+        """The bytes that values of a text model stand for; empty where values are the bytes."""
         source = self._data
         return LETTERS if source.get("alphabet") == "27" or source.get("name") == "text8" else b""
 
     @property
     def schema(self) -> Schema | None:
-        """What the columns of a table and their values are called, where it was trained on a CSV."""
+        """The names of columns and values of a model trained on a CSV; else None."""
         named = self.card.get("schema")
         return Schema.from_values(named) if isinstance(named, dict) else None
 
     @property
     def content(self) -> str:
-        """What its items are: "image", "text", "audio" or "table"."""
+        """The kind of its items: "image", "text", "audio" or "table"."""
         if len(self.config.shape) == 3:
             return "image"
         if self.config.columns or self.config.trunk == "mlp":
@@ -114,12 +114,12 @@ class Bundle:
 
     @property
     def written(self) -> str:
-        """What samples are written as: `content`, or "array" where the items came as arrays that are no pictures."""
+        """The kind of file for samples: `content`, or "array" if it was trained on arrays that are no pictures."""
         return "array" if self._data.get("name") == "array" and self.content in ("text", "audio") else self.content
 
     @property
     def longest(self) -> int:
-        """The most network calls that an item can take: a digit of a site in each."""
+        """The largest number of network calls for an item: one a digit."""
         return len(self.model.digits) * self.config.sites
 
     @property
@@ -128,11 +128,10 @@ class Bundle:
         return recipe.get("data", {}) if isinstance(recipe, dict) else {}
 
     def save(self, folder: str | Path) -> Path:
-        """Write the folder whole or not at all; of an older one of that name, all that is not the model stays.
+        """Write the folder atomically; an existing one keeps its other files, such as an exported codec model.
 
-        A codec model that was exported into it stays too, and goes on reading the files that were made with it.
-        What is written, `load` reads.  Raises ArdmError where it could not: a network that the configuration does not
-        build (`ardm.wrap`), a card that JSON does not hold, a file in the place of the folder.
+        Raises ArdmError for what `load` could not read: a network that the configuration does not build (`ardm.wrap`), or a
+        card that JSON cannot hold; and where `folder` is a file.
         """
         if not isinstance(folder, (str, os.PathLike)):
             raise ArdmError(f"a folder is named by a str or a Path; got {type(folder).__name__}")
@@ -143,7 +142,9 @@ class Bundle:
         try:
             json.dumps(dict(self.card))
         except (TypeError, ValueError) as error:
-            raise ArdmError(f"the card cannot be saved: {error}; use texts, numbers, lists and dictionaries") from None
+            raise ArdmError(
+                f"the card cannot be saved: {error}; use strings, numbers, lists and dictionaries"
+            ) from None
         with replacing(folder.resolve(), OWN) as new:
             save_file(
                 {k: v.detach().cpu().contiguous().clone() for k, v in self.model.state_dict().items()},
@@ -158,22 +159,22 @@ class Bundle:
                 "order": asdict(self.order),
                 "card": dict(self.card),
             }
-            if self._condition is not None:  # beside the card, which may be another's, or none
+            if self._condition is not None:  # not in the card, which may be replaced
                 values[NEEDS] = self._condition.required
             (new / "config.json").write_text(json.dumps(values, indent=2) + "\n")
         return folder
 
     def _refuse_curve(self) -> None:
-        """ArdmError for a loss curve of another number of stages than the model has."""
+        """Raise ArdmError for a loss curve with another number of stages than the model."""
         stages = len(self.model.digits)
         if self.curve is not None and self.curve.stages != stages:
             raise ArdmError(
-                f"the model has {stages} stage{'s' * (stages > 1)}, and its loss curve {self.curve.stages}: give its own "
-                "(likelihood.curve measures one), or none"
+                f"the model has {stages} stage{'s' * (stages > 1)}, and the loss curve {self.curve.stages}: measure one of this "
+                "model (likelihood.curve), or give none"
             )
 
     def _refuse_foreign(self) -> None:
-        """ArdmError where the configuration builds another model than this one."""
+        """Raise ArdmError if the configuration builds another model than this one."""
         own, config = self.model, self.config
         fits = tuple(own.shape) == tuple(config.shape) and own.digits == config.digits
         expected = _blueprint(config) if fits else None
@@ -183,15 +184,14 @@ class Bundle:
         settings = getattr(own.body, "config", config)
         if expected is None or not same or settings != config or _shapes(own) != _shapes(expected):
             raise ArdmError(
-                f"this model cannot be saved: its configuration (trunk {config.trunk!r}) does not build its network "
-                f"{type(getattr(own.body, 'net', own.body)).__name__}, so that ardm.load could not read it. Save the "
-                "weights of a network of your own with torch.save(network.state_dict(), path), and wrap it anew; or give "
-                "it a trunk of its own in ardm.models.build.BODIES"
+                f"this model cannot be saved: its configuration (trunk {config.trunk!r}) does not build its network, so that "
+                "ardm.load could not read it. Save the weights of your network with torch.save(network.state_dict(), path) "
+                "and wrap it again; or name a trunk for it in ardm.models.build.BODIES"
             )
 
 
 def _blueprint(config: ModelConfig) -> Model | None:
-    """The model of a configuration, without memory for its weights where its layers can be made so; None: there is none."""
+    """The model of a configuration, without memory for its weights if its layers allow; None if it cannot be built."""
     for make in (outline, build):
         with suppress(ArdmError):
             return make(config)
@@ -209,9 +209,9 @@ def bundled() -> list[str]:
 
 
 def load(name_or_path: str | Path) -> Bundle:
-    """A model by bundled name, by folder, or by "owner/name" on the Hugging Face hub (needs huggingface_hub).
+    """Load a model by bundled name, by folder, or by "owner/name" on the Hugging Face hub (needs huggingface_hub).
 
-    Raises ArdmError where there is none, or a file of it is missing, damaged or foreign.
+    Raises ArdmError where there is none, and where a file of it is missing, damaged or foreign.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise ArdmError(f"a model is named by a str or a Path; got {type(name_or_path).__name__}")
@@ -223,8 +223,8 @@ def load(name_or_path: str | Path) -> Bundle:
             folder = _from_hub(str(name_or_path))
         else:
             raise ArdmError(
-                f"there is no model in floats {str(name_or_path)!r}: give a folder, or one of {', '.join(bundled())}; "
-                "`ardm models` lists codec models, which `ardm sample` takes too"
+                f"there is no float model {str(name_or_path)!r}: give a folder, or one of {', '.join(bundled())}; "
+                "`ardm models` lists codec models, which `ardm sample` also takes"
             )
     return _read(folder)
 
@@ -234,11 +234,14 @@ def _from_hub(name: str) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError:
-        raise ArdmError(f"{name!r} is no folder here; to fetch it from the hub, install huggingface_hub") from None
+        raise ArdmError(f"there is no folder {name!r}; to download it from the hub, install huggingface_hub") from None
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise ArdmError(f"{name!r} is no folder here, and the hub did not give it: {type(error).__name__}") from None
+        why = (str(error).splitlines() or ["no reason given"])[0]
+        raise ArdmError(
+            f"there is no folder {name!r}, and the hub does not have it or cannot be reached: {why}"
+        ) from None
 
 
 def _read(folder: Path) -> Bundle:
@@ -282,7 +285,7 @@ def _read(folder: Path) -> Bundle:
 
 
 def _refuse_size(path: Path, config: ModelConfig) -> None:
-    """ArdmError for a configuration that asks for other weights than the file has, before any of them is allocated."""
+    """Raise ArdmError if the configuration needs other weights than the file holds, before any is allocated."""
     found, where = claims(path), str(path.parent)
     if config.blocks * config.levels > len(found):
         raise ArdmError(
@@ -297,7 +300,7 @@ def _refuse_size(path: Path, config: ModelConfig) -> None:
 
 
 def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
-    """Load weights; ArdmError names what does not fit."""
+    """Load weights; raises ArdmError with the names of those that do not fit."""
     _refuse_shapes(
         {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
         {name: tuple(tensor.shape) for name, tensor in weights.items()},
@@ -315,7 +318,7 @@ def _refuse_shapes(own: Claims, found: Claims, where: str) -> None:
 
 
 def _chosen(config: ModelConfig | OrderConfig) -> dict[str, Any]:
-    """The settings that are not the defaults: a setting that a later version adds changes no identity."""
+    """The settings that are not the defaults, so that a setting added later changes no identity."""
     return {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
 
 

@@ -1,18 +1,18 @@
-"""What is known: values as digit strings, and data of which only the leading digits are known.
+"""State: values as digit strings, known to some depth (x_t).
 
-A value x in 0..K−1 is written with S digits of base b, the most significant first.  Knowing its first d digits
-means knowing x^(d) = floor(x / b^(S−d)) · b^(S−d): the destructive maps P^(s) of the paper (section 3.2) are
-"forget the last digit", and no matrix is needed.  With b = K there is one digit and the model is the plain
-order-agnostic ARDM (section 2); with b < K it is the depth-upscaling ARDM.
+A value x in 0..K−1 is written with S digits of base b, the most significant first.  Knowing its first d digits means
+knowing x^(d) = floor(x / b^(S−d)) · b^(S−d): the destructive maps P^(s) of the paper (section 3.2) are "forget the last
+digit", and need no matrices.  With b = K there is one digit and the model is the plain order-agnostic ARDM (section 2);
+with b < K it is the depth-upscaling ARDM.
 
 A distribution θ over the K values gives the next digit by summing over blocks (the *data parametrisation*):
 
     p(digit = j | first d digits) = Σ_{x in child block j} θ_x / Σ_{x in current block} θ_x
 
-which `children` computes as a log-sum-exp over blocks.  `Maps` is the same protocol for maps that are not digits.
+which `children` computes as a log-sum-exp over blocks.  `Maps` follows the same protocol for maps that are not digits.
 
-Read me first: a state is `(value, depth)`; unknown digits of `value` are zero, and `depth` (digits known) plays the
-part of the mask, the stage, the absorbing state and the time at once.
+A state is `(value, depth)`: unknown digits of `value` are zero, and `depth`, the number of known digits, stands for the
+mask, the stage, the absorbing state and the time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ardm.inputs import counted, depths, integers
 
 
 def anywhere(device: torch.device | str | None) -> torch.device:
-    """A device that is named; else that of `torch.set_default_device`, or the CPU where that one holds no numbers (meta)."""
+    """The device; if None, the default device of PyTorch, or the CPU where that is meta, which holds no values."""
     found = torch.get_default_device() if device is None else torch.device(device)
     return torch.device("cpu") if device is None and found.type == "meta" else found
 
@@ -40,8 +40,8 @@ def anywhere(device: torch.device | str | None) -> torch.device:
 class Partial:
     """A batch of partly known data, the paper's x_t.
 
-    value: (B, *shape) int64, what the known digits say.  depth: (B, *shape) int64, how many digits are known: no mask,
-    which `Digits.truncate` takes.
+    value: (B, *shape) int64, what the known digits say.  depth: (B, *shape) int64, how many digits are known.  For a mask
+    of known sites use `Digits.truncate`.  Raises ArdmError for two shapes, and for a mask as depth.
     """
 
     value: Tensor
@@ -77,9 +77,9 @@ class Partial:
 
 @dataclass(frozen=True)
 class Sites:
-    """The places that a step asks about, as flat indices, so that a GPU need not be waited for to count them.
+    """The N sites that a step asks about, as flat indices, so that counting them does not wait for a GPU.
 
-    index: (N,) int64 into a flattened (B, *shape) tensor, in the order in which symbols are coded.
+    index: (N,) int64, into a flattened (B, *shape) tensor, in the order in which symbols are coded.
     sites: D, the number of sites of one item.
     """
 
@@ -88,29 +88,29 @@ class Sites:
 
     @staticmethod
     def where(mask: Tensor) -> Sites:
-        """The sites at which mask (B, *shape) is true, item by item (waits for a GPU)."""
+        """The sites where mask (B, *shape) is true, item by item.  Waits for a GPU."""
         return Sites(mask.flatten().nonzero()[:, 0], mask.shape[1:].numel())
 
     @property
     def batch_index(self) -> Tensor:
-        """(N,): the item each site belongs to."""
+        """(N,): the item of each site."""
         return self.index // self.sites
 
     @property
     def position(self) -> Tensor:
-        """(N,): the flat position within its item."""
+        """(N,): the flat position of each site within its item."""
         return self.index % self.sites
 
     def __len__(self) -> int:
         return self.index.shape[0]
 
     def of(self, x: Tensor) -> Tensor:
-        """The entries of x (B, *shape) at the sites: (N,)."""
+        """(N,): the entries of x (B, *shape) at the sites."""
         return x.reshape(-1)[self.index]
 
 
 class Alphabet(Protocol):
-    """What the core asks of a refinement of values: `Digits` and `Maps` both answer it."""
+    """A refinement of values; `Digits` and `Maps` are two."""
 
     @property
     def classes(self) -> int:
@@ -123,35 +123,35 @@ class Alphabet(Protocol):
     def __len__(self) -> int: ...
 
     def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
-        """Nothing known."""
+        """The state in which nothing is known."""
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
-        """Forget all but the first `depth` digits of x: the destructive process q(x_t | x)."""
+        """The state in which the first `depth` digits of x are known: the destructive process q(x_t | x)."""
 
     def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:
         """(N,): the digit of x (B, *shape) that follows its first `depth` digits."""
 
     def write(self, state: Partial, sites: Sites, digit: Tensor) -> Partial:
-        """One more digit, digit (N,), at `sites`; the inverse of read."""
+        """The state with one more digit, digit (N,), at `sites`; the inverse of read."""
 
     def children(self, logits: Tensor, value: Tensor, depth: Tensor) -> Tensor:
-        """Log-weights of values (N, K) to log-weights of next digits (N, b); impossible digits get −inf."""
+        """(N, b): log-weights of the next digits from log-weights of values (N, K); −inf for impossible digits."""
 
     def possible(self, value: Tensor, depth: Tensor) -> Tensor:
         """(N, b) bool: the next digits that lead to some value."""
 
 
 def _cut(x: Tensor, depth: Tensor, digits: Alphabet) -> tuple[Tensor, Tensor]:
-    """Values, and how many of their digits stay: of a mask all or none.  On a GPU the range is not looked at."""
+    """Values, and how many of their digits to keep, from a depth or a mask.  The range is checked on a CPU only."""
     x, depth = integers(x), counted(depth)
     return x, depths(depth, x, digits, "depth", lazy=True)
 
 
 def block_logsumexp(logits: Tensor, slot: Tensor, blocks: int) -> Tensor:
-    """log Σ exp over the entries of each block: (N, K), slot (N, K) in 0..blocks → (N, blocks).
+    """log Σ exp over the entries of each block: logits (N, K), slot (N, K) in 0..blocks → (N, blocks).
 
-    Slot `blocks` means "belongs to none".  An empty block gives −inf.  Each block is shifted by its own maximum, so a
-    block of tiny weight beside a heavy one keeps its digits (the released code adds 1e-10 instead).  NaN stays NaN.
+    Slot `blocks` means "in no block".  An empty block gives −inf.  Each block is shifted by its own maximum, so that a
+    block of tiny weight beside a heavy one keeps its precision (the released code adds 1e-10 instead).  NaN stays NaN.
     """
     rows = len(logits)
     top = logits.new_full((rows, blocks + 1), -torch.inf).scatter_reduce(1, slot, logits.detach(), "amax")
@@ -177,7 +177,7 @@ class Digits:
     @cached_property
     def _length(self) -> int:
         depth, reach = 0, 1
-        while reach < self.classes:  # integers: the logarithm in floats gives one digit too many for (125, 5)
+        while reach < self.classes:  # in integers: a logarithm in floats gives one digit too many for (125, 5)
             depth, reach = depth + 1, reach * self.base
         return depth
 
@@ -191,12 +191,12 @@ class Digits:
         return weights[depth]
 
     def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
-        """Nothing known: value and depth 0, each (batch, *shape); device: see `anywhere`."""
+        """The state in which nothing is known: value and depth 0, (batch, *shape); device: see `anywhere`."""
         zeros = torch.zeros(batch, *shape, dtype=torch.long, device=anywhere(device))
-        return Partial(zeros, zeros.clone())  # two tensors: what is written into one stays out of the other
+        return Partial(zeros, zeros.clone())  # two tensors, in case one is written into
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
-        """Forget all but the first `depth` digits of x, both (B, *shape); of a mask, all digits where it is false."""
+        """The state in which the first `depth` digits of x are known, both (B, *shape); a mask keeps all digits or none."""
         x, depth = _cut(x, depth, self)
         weights = torch.tensor([self.base ** (len(self) - d) for d in range(len(self) + 1)], device=x.device)
         return Partial(x - x % weights[depth], depth)
@@ -207,7 +207,7 @@ class Digits:
         return sites.of(x) // self.place(sites.of(depth)) % self.base
 
     def write(self, state: Partial, sites: Sites, digit: Tensor) -> Partial:
-        """One more digit at `sites`; with read, its inverse."""
+        """The state with one more digit, digit (N,), at `sites`; the inverse of read."""
         value, depth = state.value.flatten(), state.depth.flatten()
         step = digit * self.place(depth[sites.index])
         value = value.index_add(0, sites.index, step)
@@ -215,7 +215,7 @@ class Digits:
         return Partial(value.view_as(state.value), depth.view_as(state.depth))
 
     def children(self, logits: Tensor, value: Tensor, depth: Tensor) -> Tensor:
-        """Log-weights of values (N, K) to log-weights of next digits (N, b), by block log-sum-exp."""
+        """(N, b): log-weights of the next digits from log-weights of values (N, K), by block log-sum-exp."""
         if self.base == self.classes:
             return logits
         slot = (torch.arange(self.classes, device=logits.device) - value[:, None]).div(
@@ -232,13 +232,13 @@ class Digits:
 class Maps:
     """Values refined along user-defined deterministic maps, the paper's P^(1) .. P^(S) (section 3.2).
 
-    `maps[s][w]` is the value, known to depth s, that a value w known to depth s + 1 forgets to: `maps[-1]` is applied
-    first to data, and `maps[0]` must send everything to one absorbing state.  States need not be data: with K classes,
-    a map to K, K+1, … adds absorbing or intermediate classes.  `Maps(K, [[a] * (K)])` is the order-agnostic ARDM with
-    absorbing value a, and a = K an extra class.
+    `maps[s][w]` is the state at depth s that follows from forgetting one digit of state w at depth s + 1: `maps[-1]`
+    applies to data, and `maps[0]` must send everything to one absorbing state.  States need not be data: with K classes, a
+    map to K, K+1, … adds absorbing or intermediate classes.  `Maps(K, [[a] * K])` is the order-agnostic ARDM with
+    absorbing value a; a = K is an extra class.
 
-    Digits are numbered by rank: digit j of a state is its j-th smallest child.  Raises ArdmError where a map is too
-    short, negative, or the first does not absorb.
+    Digit j of a state means its j-th smallest child.  Raises ArdmError where a map is too short or negative, or where the
+    first does not absorb.
     """
 
     classes: int
@@ -251,7 +251,7 @@ class Maps:
         for s in reversed(range(len(self.maps))):
             for w in set(known):
                 if w >= len(self.maps[s]) or self.maps[s][w] < 0:
-                    raise ArdmError(f"maps[{s}] says nothing valid about value {w}; give a value >= 0 for each input")
+                    raise ArdmError(f"maps[{s}] has no valid entry for value {w}; give a value >= 0 for each input")
             known = [self.maps[s][w] for w in known]
         if not self.maps or len(set(known)) != 1:
             raise ArdmError(f"the maps must send every value to one absorbing state; they end in {sorted(set(known))}")
@@ -263,7 +263,7 @@ class Maps:
 
     @cached_property
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        """known (S+1, K): each value as known to depth d; digit (S, K): its next digit; child (S, states, b)."""
+        """known (S+1, K): each value at depth d; digit (S, K): its next digit; child (S, states, b): the children."""
         S = len(self.maps)
         known = [list(range(self.classes))]
         for m in reversed(self.maps):
@@ -289,12 +289,12 @@ class Maps:
         return len(self.maps)
 
     def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
-        """Every site in the absorbing state; device: see `anywhere`."""
+        """The state in which every site is absorbed; device: see `anywhere`."""
         zeros = torch.zeros(batch, *shape, dtype=torch.long, device=anywhere(device))
         return Partial(zeros + int(self._tables[0][0, 0]), zeros)
 
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
-        """Apply the maps to x until `depth` of them are left."""
+        """The state after applying to x all but the first `depth` maps."""
         x, depth = _cut(x, depth, self)
         return Partial(self._tables[0].to(x.device)[depth, x], depth)
 
@@ -304,7 +304,7 @@ class Maps:
         return self._tables[1].to(x.device)[sites.of(depth).clamp(max=len(self) - 1), sites.of(x)]
 
     def write(self, state: Partial, sites: Sites, digit: Tensor) -> Partial:
-        """Refine the states at `sites` to their child number `digit`."""
+        """The state in which each of `sites` has moved to its child number `digit`."""
         value, depth = state.value.flatten(), state.depth.flatten()
         child = self._tables[2].to(value.device)[depth[sites.index], value[sites.index], digit]
         value = value.index_put((sites.index,), child)
@@ -312,7 +312,7 @@ class Maps:
         return Partial(value.view_as(state.value), depth.view_as(state.depth))
 
     def children(self, logits: Tensor, value: Tensor, depth: Tensor) -> Tensor:
-        """Log-weights of values (N, K) to log-weights of children (N, b): the paper's θ^(s), without matrices."""
+        """(N, b): log-weights of the children from log-weights of values (N, K): the paper's θ^(s), without matrices."""
         known, digit, _ = (t.to(logits.device) for t in self._tables)
         slot = torch.where(known[depth] == value[:, None], digit[depth.clamp(max=len(self) - 1)], self.base)
         return block_logsumexp(logits, slot, self.base)

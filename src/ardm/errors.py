@@ -1,11 +1,11 @@
-"""Errors by who is at fault: the caller (ArdmError), or a file that is damaged or not ours (CodecError)."""
+"""Errors by who is at fault: the caller (ArdmError), or a file that is damaged or foreign (CodecError)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class ArdmError(ValueError):
-    """What was asked cannot be done; the message says what was wrong, with which value, and what to do."""
+    """A request that cannot be met; the message says what is wrong, the value, and what to do."""
 
 
 class CodecError(ArdmError):
@@ -13,18 +13,18 @@ class CodecError(ArdmError):
 
 
 class ModelMissing(CodecError):  # noqa: N818
-    """A compressed file whose model is not at hand."""
+    """A compressed file whose model cannot be found."""
 
 
 class Unsupported(CodecError):  # noqa: N818
-    """A compressed file of another format, or with features that this version lacks."""
+    """A compressed file of another format, or one with features that this version lacks."""
 
 
 @contextmanager
 def parsing(failure: str) -> Iterator[None]:
-    """Guard a parser of other people's files: whatever it raises becomes `ArdmError(failure: what it said)`.
+    """Guard a foreign parser: turn whatever it raises into `ArdmError(failure: its message)`.
 
-    Parsers of other packages raise nearly anything on a damaged file.  Memory that is short is no damage: MemoryError.
+    Parsers of other packages raise nearly anything on a damaged file.  Lack of memory stays a MemoryError.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def parsing(failure: str) -> Iterator[None]:
 
 
 def cause(error: BaseException) -> str:
-    """What made a file unreadable, for a person: what was said of it, without the names that only a program knows."""
+    """Why a file is unreadable, for people: the message of an error, without names that only programs know."""
     if isinstance(error, KeyError):
         return f"it has no {str(error.args[0] if error.args else '')!r}"
     if isinstance(error, (ArdmError, OSError)):
@@ -49,7 +49,7 @@ def cause(error: BaseException) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short, whatever its type: libraries in C have their own ways to say so."""
+    """Whether an error means lack of memory; libraries in C report it in types of their own."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(
         sign in text for sign in ("allocate memory", "out of memory", "malloc", "failed to map segment")

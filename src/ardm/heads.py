@@ -2,7 +2,7 @@
 
 One contract: `logits` lists all b digits (N, b), for drawing and coding; `log_prob` gives one (N,), for training and
 scoring, and takes a mixture two cdf values instead of K classes; `quantile` inverts the cdf.
-Every head computes in float32 or better, whatever the dtype of features and weights: see `precise`.
+Every head computes in float32 or better, whatever the dtype of features and weights: see `precision`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ardm.digits import Alphabet, Digits
 from ardm.errors import ArdmError
 from ardm.features import Features
-from ardm.precise import full, wide, widened
+from ardm.precision import full, wide, widened
 
 MANY = 1 << 10
 """With more digits than this, a mixture or a chain is drawn by its quantile function instead of from a list."""

@@ -1,9 +1,10 @@
-"""What people hand in, as what the library computes with: the one place where inputs are converted, or refused.
+"""Inputs of people, converted to what the library computes with, or refused: all in one place.
 
-Taken are tensors and NumPy arrays of any integer type (and of truth values, where K = 2), on any device; they become int64
-on the device of the model.  A mask is bool, or uint8 of 0 and 1; any other integers are depths, digits known of each site.
-An item without a batch is taken as a batch of one wherever the model says its shape, so that it cannot be mistaken.
-Everything else is refused: the message says what was wrong, the value, and what to do.
+Values are tensors or NumPy arrays of any integer type (or bool, where K = 2), on any device; they become int64 on the
+device of the model.  A mask is bool, or uint8 of 0 and 1; other integers are depths, the digits known of each site.  Where
+the model has a shape, an item without a batch becomes a batch of one.  Everything else raises ArdmError.
+
+lazy, in several functions: do not look at values on an accelerator, which would wait for it.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from ardm.errors import ArdmError
 WHOLE = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64, torch.bool,
 )  # fmt: skip
-"""Types that values are taken in."""
+"""Accepted types of values."""
 
 
 def device_of(model: object) -> torch.device | None:
-    """Where a model computes; None where it does not say, as a function does."""
+    """The device of a model; None for one without parameters, such as a function."""
     if not isinstance(model, nn.Module):
         return None
     return next((v.device for v in chain(model.parameters(), model.buffers())), None)
 
 
 def number(value: Any, name: str, least: int = 1) -> int:
-    """A whole number of at least `least`: of Python or of NumPy."""
+    """A whole number of at least `least`, from Python or NumPy."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -45,7 +46,7 @@ def number(value: Any, name: str, least: int = 1) -> int:
 
 
 def generator(given: Any, name: str = "generator") -> torch.Generator:
-    """A generator of random numbers as it is; anything else is refused, a seed with what to write."""
+    """The generator; raises ArdmError for anything else, and for a seed says what to write."""
     if not isinstance(given, torch.Generator):
         seed = given if isinstance(given, int) and not isinstance(given, bool) else 0
         raise ArdmError(
@@ -54,18 +55,18 @@ def generator(given: Any, name: str = "generator") -> torch.Generator:
     return given
 
 
-def seeded(seed: Any) -> torch.Generator:
-    """The generator of a seed, a whole number of 64 bits."""
+def seeded(seed: Any, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator on a device, from a seed, a whole number of 64 bits."""
     found = number(seed, "seed", 0)
     if found >= 1 << 64:
         raise ArdmError(f"seed must lie below 2**64; got {found}")
-    return torch.Generator().manual_seed(found)
+    return torch.Generator(device).manual_seed(found)
 
 
 def tensor(x: Any, name: str = "x") -> Tensor:
-    """A tensor or an array as a tensor, of whatever type it is; shared where it can be."""
+    """A tensor as it is, or a copy of an array as a tensor, of any type."""
     if isinstance(x, np.ma.MaskedArray):
-        raise ArdmError(f"{name} is a masked array: give its data, and what is known as a mask of its own")
+        raise ArdmError(f"{name} is a masked array: give its data, and its mask as an argument of its own")
     if isinstance(x, (np.ndarray, np.generic)):
         if x.dtype.kind not in "biuf":
             raise ArdmError(f"{name} must hold numbers; got an array of {x.dtype}: convert it with .astype")
@@ -84,7 +85,7 @@ def tensor(x: Any, name: str = "x") -> Tensor:
 
 
 def integers(x: Any, name: str = "x") -> Tensor:
-    """Whole numbers of any type as int64; no value is looked at but those of what is refused, and of uint64."""
+    """Whole numbers of any type as int64.  Values are looked at only in uint64, and for errors."""
     found = tensor(x, name)
     if found.dtype == torch.long:
         return found
@@ -92,7 +93,7 @@ def integers(x: Any, name: str = "x") -> Tensor:
         shown = f", such as {found.detach().reshape(-1)[0].item()}" if found.numel() else ""
         grad = ".detach()" if found.requires_grad else ""
         needs = " that requires grad" if found.requires_grad else ""
-        written = name if name.isidentifier() else ""  # a name that is a description is not written
+        written = name if name.isidentifier() else ""  # only a name can stand in code
         raise ArdmError(
             f"{name} must hold whole numbers; got {found.dtype}{needs}{shown}: quantise it, or convert it with "
             f"{written}{grad}.long() if its values are whole"
@@ -104,10 +105,9 @@ def integers(x: Any, name: str = "x") -> Tensor:
 
 
 def items(x: Any, model: Any, name: str = "x", lazy: bool = False) -> Tensor:
-    """Items (B, *shape) int64 on the device of a model, of what has its shape; one item becomes a batch of one.
+    """Items (B, *shape) int64 on the device of a model; a single item becomes a batch of one.
 
-    model: with `digits`, and where it has a `shape`, that decides what an item is.  lazy: on an accelerator the range of
-    the values is not looked at, which would wait for it.
+    model: anything with `digits`; its `shape`, if it has one, decides what an item is.
     """
     found, K = integers(x, name), int(model.digits.classes)
     own = getattr(model, "shape", None)
@@ -125,8 +125,8 @@ def items(x: Any, model: Any, name: str = "x", lazy: bool = False) -> Tensor:
         raise ArdmError(f"{name} must have the shape {own_shape}; got {tuple(x.shape)}")
     if x.dtype in (torch.bool, np.dtype(bool)) and K != 2:
         raise ArdmError(
-            f"{name} holds truth values, and the model has {K} classes: give values 0..{K - 1}; what is known and what "
-            "is not is said by a mask"
+            f"{name} holds truth values, and the model has {K} classes: give values 0..{K - 1}; a mask of what is "
+            "known is an argument of its own"
         )
     if not lazy or found.device.type == "cpu":
         low, high = int(found.min()), int(found.max())
@@ -140,10 +140,9 @@ def items(x: Any, model: Any, name: str = "x", lazy: bool = False) -> Tensor:
 
 
 def columns(x: Tensor, known: Tensor, model: Any, name: str = "x", lazy: bool = False) -> None:
-    """ArdmError where a given value of x (B, D) is none that its column can take: a network reads it as another.
+    """Raise ArdmError where a known value of x (B, D) is impossible in its column: the network would misread it.
 
-    known: of the shape of x, where values are given.  Models whose sites take all values have no columns.  lazy: as of
-    `items`.
+    known: which values count, broadcast to x.  Does nothing for models without columns.
     """
     limits = getattr(getattr(model, "head", None), "limits", None)
     if limits is None or x.shape[1:] != limits.shape or (lazy and x.device.type != "cpu"):
@@ -163,7 +162,7 @@ def single(x: Any, model: Any) -> bool:
 
 
 def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool = False) -> Tensor:
-    """Digits known of each site of x (B, *shape), from a mask or from depths of its shape, or of one item for all."""
+    """The digits known of each site of x (B, *shape), from a mask or depths of its shape, or of one item for all."""
     found, stages = tensor(known, name), len(digits)
     mask = found.dtype in (torch.bool, torch.uint8)
     if found.dtype not in WHOLE:
@@ -188,27 +187,15 @@ def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool =
 
 
 def counted(known: Any, name: str = "depth") -> Tensor:
-    """A mask of bool or uint8, or whole numbers, as they stand: for `depths`; whatever else is refused as by `integers`."""
+    """A mask of bool or uint8, or whole numbers, unchanged, for `depths`; raises ArdmError for anything else."""
     found = tensor(known, name)
     return found if found.dtype in WHOLE else integers(found, name)
-
-
-def mask(known: Any, name: str = "mask") -> Tensor:
-    """A mask of bool, or of whole numbers 0 and 1, as bool."""
-    found = tensor(known, name)
-    if found.dtype == torch.bool:
-        return found
-    if found.dtype not in WHOLE or (found.numel() and not ((found == 0) | (found == 1)).all()):
-        raise ArdmError(
-            f"{name} must be a mask of bool, or of 0 and 1; got {found.dtype} with other values: compare it"
-        )
-    return found.bool()
 
 
 def context(given: Any, batch: int, device: torch.device | None = None, lazy: bool = False) -> Tensor | None:
     """Class labels (B,) int64 or vectors (B, V) of any integer or float type; a single label serves all items.
 
-    lazy: for training: gradients go on into vectors, and on an accelerator their values are not looked at.
+    lazy, for training, also keeps the gradients of vectors.
     """
     if given is None:
         return None

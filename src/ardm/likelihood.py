@@ -1,15 +1,16 @@
-"""How likely data are: every figure with its standard error and the name of what it estimates.
+"""Bounds and exact likelihoods, each with its standard error.
 
-    bound         E over stage, step and order of one scored step: on average never below −log p(x)  (section 2, eq. 2)
-    policy_bound  the same where a policy reveals several sites a step, in random orders             (section 3.1)
-    exact         −log p(x | plan), by the chain rule along one plan: what a codec pays
-    mixture       −log of the mean over plans of p(x | plan): below the mean of their code lengths
-    absorbing_bound  the bound of absorbing diffusion in T steps, of the same network                  (appendix C)
-    causal, causal_bound  exact and in the mean over random orders, of autoregressive models: one pass an item
+    bound            E over stage, step and order of one scored step; on average at least −log p(x)  (section 2, eq. 2)
+    policy_bound     the same for a policy that reveals several sites a step, in random orders       (section 3.1)
+    exact            −log p(x | plan), by the chain rule along one plan: what a codec pays
+    mixture          −log of the mean over plans of p(x | plan): at most the mean of their code lengths
+    absorbing_bound  the bound of absorbing diffusion in T steps, for the same network               (appendix C)
+    causal, causal_bound  exact and on average over random orders, for autoregressive models: one pass an item
+    curve            the losses L_t that a planner needs
 
-Read me first: only what is named exact is exact.  Nats are per item, bits per data dimension (given sites are counted
-as dimensions too, and cost nothing).  The data are known, so the states of all steps are cut from x and evaluated in
-batches; nothing is walked.  The model is used as it is: call `model.eval()` first if it has dropout.
+Only results named exact are exact.  Nats are per item, bits per data dimension; given sites count as dimensions and cost
+nothing.  The data are known, so the states of all steps are cut from x and evaluated in batches, without a walk.  The
+model is used as it is: call `model.eval()` first if it has dropout.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.faults import Faults
 from ardm.inputs import columns, depths, integers, items, number
-from ardm.inputs import context as side_of
-from ardm.inputs import generator as random_of
+from ardm.inputs import context as context_of
+from ardm.inputs import generator as generator_of
+from ardm.losscurve import LossCurve
 from ardm.model import AnyModel, ScoresAll
-from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, spread
+from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, policy_step, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
-from ardm.schedule import LossCurve
 from ardm.walk import score
 
 Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], tuple[Scored, "Tensor | int"]]
-"""One step of each of a slice of all rows (items × passes), with their x, given and context; and which steps (n,)."""
+"""Score one step of each row (item × pass) of a slice, given their x, given and context; also return the steps (n,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """Nats of a batch of items, with their errors.
 
-    nats: (B,) float64, the mean over passes: +∞ where the model calls a symbol impossible that was evaluated; a random
-    pass evaluates some, and may miss it.  error: (B,) float64, its standard error over passes: 0 where there is no
-    chance, NaN after a single random pass, +∞ where the mean is.  estimator: the name of what was estimated.  sites: D, data dimensions of an
-    item.  passes: random passes (0: none needed).  is_bound: whether that is a bound on −log p(x), not p itself.
+    nats: (B,) float64, the mean over passes; +∞ where an evaluated symbol is impossible (a random pass may miss it).
+    error: (B,) float64, its standard error over passes: 0 without randomness, NaN after a single random pass, +∞ where the
+    mean is.  estimator: what was estimated.  sites: D, data dimensions of an item.  passes: random passes (0: none needed).
+    is_bound: whether it is a bound on −log p(x) rather than −log p(x).
     """
 
     nats: Tensor
@@ -64,10 +65,9 @@ class Estimate:
 
     @property
     def bits_per_dim_error(self) -> float:
-        """Standard error of `bits_per_dim`, the items being the sample.
+        """Standard error of `bits_per_dim`, taking the items as the sample.
 
-        The spread of the items' nats holds both how items differ and the noise of their passes.  A single item is no
-        sample: its error is that over its passes.
+        The spread of the items' nats includes the noise of their passes.  For a single item, the error over its passes.
         """
         items = len(self.nats)
         if (self.nats == torch.inf).any():
@@ -77,7 +77,7 @@ class Estimate:
 
     @classmethod
     def joined(cls, parts: Sequence[Estimate]) -> Estimate:
-        """One estimate of all items, from estimates of one kind of some of them each."""
+        """One estimate of all items, from estimates of the same kind for some of them each."""
         nats, error = (torch.cat([getattr(p, name) for p in parts]) for name in ("nats", "error"))
         return replace(parts[0], nats=nats, error=error)
 
@@ -103,9 +103,9 @@ def bound(
 ) -> Estimate:
     """The any-order bound on −log p(x) from `passes` random steps an item (section 2, equation 2).
 
-    x: (B, *shape).  given: (1 or B, *shape), digits known beforehand, shown and not counted: the bound is then on
-    −log p(the rest | given).  context: (B, …), whatever the model takes.  chunk: network inputs a call.
-    The steps of all items and passes are stratified together.  Raises ArdmError on values outside 0..K−1.
+    x: (B, *shape).  given: (1 or B, *shape), digits known beforehand: the bound is then on −log p(rest | given).
+    generator: on any device.  context: (B, …), whatever the model takes.  chunk: network inputs a call.
+    The steps of all items and passes are stratified together.  Raises ArdmError for values outside 0..K−1.
     """
     x, context = _taken(model, x, context, chunk, passes)
     given = _given(model, x, given)
@@ -130,58 +130,23 @@ def policy_bound(
 ) -> Estimate:
     """The bound of a parallel policy in random orders: E over orders of `exact` along `shuffled(…).coarsen(starts)`.
 
-    Each pass draws one group, and scores all hidden sites instead of the group's own: each is as likely to be in it, so
-    the mean is the same, with less noise (section 3.1).  starts: where groups begin, as stage · D + sites known;
-    increasing, with one at the start of each stage.  The rest is as for `bound`, and so are the errors raised.
+    Each pass draws one group and scores all hidden sites instead of the group's own: each is equally likely to be in it,
+    so the mean is the same, with less noise (section 3.1).  starts: where groups begin, as stage · D + sites known;
+    increasing, with one at the start of each stage.  Other arguments and errors: see `bound`.
     """
     x, context = _taken(model, x, context, chunk, passes)
     given = _given(model, x, given)
     D, total = math.prod(x.shape[1:]), len(x) * passes
-    first = _groups(starts, len(model.digits), D)
-    group = (spread(total, generator) * len(first)).long().clamp(max=len(first) - 1)
+    first = _groups(starts, len(model.digits), D).to(x.device)
+    group = (spread(total, generator) * len(first)).long().clamp(max=len(first) - 1).to(x.device)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
         key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
         rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
-        return _policy_step(model, data, first, group[rows].to(x.device), rank, known, side)
+        return policy_step(model, data, first, group[rows], rank, known, side), first[group[rows]]
 
     name = f"any-order bound of a policy of {len(first)} call{'s' * (len(first) > 1)}"
     return _estimate(_each(nats, x, passes, given, context, chunk), x, name)
-
-
-def policy_step(
-    model: AnyModel,
-    x: Tensor,
-    starts: Tensor,
-    group: Tensor,
-    rank: Tensor,
-    given: Tensor | None = None,
-    context: Tensor | None = None,
-) -> Tensor:
-    """(B,) nats of one drawn group (B,) of a policy and one drawn order, rank (B, *shape); unbiased, draws nothing.
-
-    The group's width / (D − known) is the chance that a hidden site is in it, and 1 / len(starts) that of the group.
-    """
-    x = items(x, model)
-    return _policy_step(model, x, starts, group, rank, given, context)[0].nats
-
-
-def _policy_step(
-    model: AnyModel,
-    x: Tensor,
-    starts: Tensor,
-    group: Tensor,
-    rank: Tensor,
-    given: Tensor | None,
-    context: Tensor | None,
-) -> tuple[Scored, Tensor]:
-    """`policy_step` with all that was scored, and the step that each group begins with."""
-    D = math.prod(x.shape[1:])
-    ends = torch.cat([starts[1:], starts.new_tensor([len(model.digits) * D])]).to(x.device)
-    begin = starts.to(x.device)[group]
-    stage, known = begin // D, begin % D
-    scored = bound_step(model, x, Steps(stage, known, rank), given, context)
-    return replace(scored, nats=scored.sums * (ends[group] - begin) * len(starts) / (D - known)), begin
 
 
 def absorbing_bound(
@@ -195,8 +160,8 @@ def absorbing_bound(
 ) -> Estimate:
     """The bound on −log p(x) of absorbing diffusion in T = `steps` steps: D3PM with the linear schedule (appendix C).
 
-    Its mean is `schedule.absorbing_cost` of the model's loss curve.  Never below the any-order bound, to which it falls
-    with T.  The rest is as for `bound`.  Raises ArdmError where values have several digits.
+    Its mean is `schedule.absorbing_cost` of the model's loss curve.  It falls with T, to the any-order bound.  Other
+    arguments: see `bound`.  Raises ArdmError where values have several digits.
     """
     x, context = _taken(model, x, context, chunk, passes)
     total, steps = len(x) * passes, number(steps, "the number of steps")
@@ -214,10 +179,10 @@ def absorbing_bound(
 def causal_bound(
     model: ScoresAll, x: Tensor, passes: int, generator: torch.Generator, context: Tensor | None = None, chunk: int = 64
 ) -> Estimate:
-    """The any-order bound on −log p(x) of an order-agnostic causal model: the mean over `passes` random orders an item."""
+    """The any-order bound on −log p(x) of an order-agnostic causal model, from `passes` random orders an item."""
     x, context = _taken(model, x, context, chunk, passes)
     D = math.prod(x.shape[1:])
-    random_of(generator)
+    generator_of(generator)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, int]:
         key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
@@ -236,16 +201,16 @@ def curve(
     grid: int = 0,
     subset: int | None = None,
 ) -> LossCurve:
-    """The loss curve L_t of every stage measured on x (B, *shape), from `passes` random steps an item.
+    """Measure the loss curve L_t of every stage on x (B, *shape), from `passes` random steps an item.
 
-    An observation is the mean −log p of the sites hidden at a step.  Fit a policy on one curve, report it on another.
-    grid: take `grid` steps of every stage instead of one random step, the same ones for all items, and one random order
-    an item and pass for all of them.  Then an item that costs more than others (a loud clip) raises the whole curve and
-    not those steps at which it happened to be drawn, which would mislead a planner: S · grid network inputs an item and pass.
-    subset: score at most so many of the hidden sites, drawn at random: for networks that answer single sites, cheaper.
+    An observation is the mean −log p of the sites hidden at a step.  Fit a policy on one curve, and report it on another.
+    grid: score `grid` steps of every stage, the same for all items, in one random order an item and pass, instead of one
+    random step: S · grid network inputs an item and pass.  Then a costly item (a loud clip) raises the whole curve instead
+    of the steps at which it happened to be drawn, which would mislead a planner.
+    subset: score at most so many hidden sites, drawn at random: cheaper for networks that answer at single sites.
     """
     if grid < 0:
-        raise ArdmError(f"grid is a number of steps of each stage, or 0 for random steps; got {grid}")
+        raise ArdmError(f"grid is the number of steps of each stage, or 0 for random steps; got {grid}")
     x, context = _taken(model, x, context, chunk, passes)
     subset = None if subset is None else number(subset, "subset")
     D, S = math.prod(x.shape[1:]), len(model.digits)
@@ -260,8 +225,8 @@ def curve(
         rank = draw(len(data), S, tuple(x.shape[1:]), generator).rank.to(x.device)
         for stage in range(S):
             for step in _grid(D, grid):
-                at, told = (torch.full((len(data),), n, device=x.device) for n in (stage, step))
-                steps = Steps(at, told, rank)
+                at, known_sites = (torch.full((len(data),), n, device=x.device) for n in (stage, step))
+                steps = Steps(at, known_sites, rank)
                 scored = bound_step(model, data, steps, None, side, subset, generator)
                 measured.update(*_seen(steps, scored, data))
         return scored, _number(steps, data)
@@ -271,24 +236,24 @@ def curve(
 
 
 def _number(steps: Steps, x: Tensor) -> Tensor:
-    """(n,): the steps as a walk of one site a step counts them."""
+    """(n,): the numbers of the steps in a walk of one site a step."""
     return steps.stage * x[0].numel() + steps.known
 
 
 def _seen(steps: Steps, scored: Scored, x: Tensor) -> list[NDArray[Any]]:
-    """What a loss curve is told of steps; ArdmError where the model gave no distribution."""
-    told = [v.cpu().numpy() for v in (steps.stage, steps.known, scored.sums, scored.symbols)]
-    if np.isnan(told[2]).any() and scored.undefined is not None:
+    """Observations for a loss curve; raises ArdmError where the model gave no distribution."""
+    seen = [v.cpu().numpy() for v in (steps.stage, steps.known, scored.sums, scored.symbols)]
+    if np.isnan(seen[2]).any() and scored.undefined is not None:
         faults = Faults()
         faults.see(scored.undefined, scored.symbols, _number(steps, x))
         faults.refuse()
-    return told
+    return seen
 
 
 def _grid(D: int, grid: int) -> list[int]:
-    """At most `grid` of the steps 0..D−1 with the first and the last: half of them evenly, half in equal proportions.
+    """At most `grid` of the steps 0..D−1, with the first and the last: half evenly spaced, half geometrically.
 
-    A curve falls fastest at its start, and few calls are all there.
+    A curve falls fastest at its start, where small budgets spend all their calls.
     """
     even, ratio = (grid + 1) // 2, grid // 2
     steps = {round((D - 1) * k / max(even - 1, 1)) for k in range(even)}
@@ -304,19 +269,18 @@ def _observed(
     context: Tensor | None,
     subset: int | None = None,
 ) -> tuple[Steps, Scored]:
-    """One random step of each item, and what it scored."""
-    known = None if given is None else given.cpu()
-    steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, known, place)
-    stage, told, rank = (v.to(x.device) for v in (steps.stage, steps.known, steps.rank))
-    steps = Steps(stage, told, rank, steps.stages)
+    """One random step of each item, and its score."""
+    steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, given, place)
+    stage, known, rank = (v.to(x.device) for v in (steps.stage, steps.known, steps.rank))
+    steps = Steps(stage, known, rank, steps.stages)
     return steps, bound_step(model, x, steps, given, context, subset, generator)
 
 
 @torch.no_grad()
 def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Tensor | None, chunk: int) -> Tensor:
-    """(passes, B) float64: nats of every item in every pass, at most `chunk` at a time.
+    """(passes, B): nats of every item in every pass, in chunks of at most `chunk`; float64.
 
-    Raises ArdmError where the model gave no distribution for an item that is possible at all.
+    Raises ArdmError where the model gave no distribution for an item without impossible symbols.
     """
     B, faults = len(x), Faults()
     out = torch.empty(passes * B, dtype=torch.double, device=x.device)
@@ -332,9 +296,9 @@ def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Ten
 
 
 def _settled(nats: Tensor, faults: Faults) -> Tensor:
-    """nats (passes, B), where what has no cost costs +∞ in items that do elsewhere; ArdmError where others have none.
+    """nats (passes, B), with NaN replaced by +∞ in items that cost +∞ elsewhere; ArdmError for NaN in other items.
 
-    A value that cannot be costs +∞ once; the digits that follow it may have no distribution.
+    After an impossible value, which costs +∞, further digits need no distribution.
     """
     impossible = (nats == torch.inf).any(0)
     faults.refuse(impossible)
@@ -350,7 +314,7 @@ def _estimate(nats: Tensor, x: Tensor, name: str) -> Estimate:
 
 
 def _given(model: AnyModel, x: Tensor, given: Tensor | None) -> Tensor | None:
-    """Digits known beforehand, of values that can be."""
+    """Digits known beforehand; raises ArdmError for values that a column does not have."""
     if given is None:
         return None
     known = depths(given, x, model.digits, "given")
@@ -372,11 +336,11 @@ def _groups(starts: Sequence[int], stages: int, D: int) -> Tensor:
 def _taken(
     model: AnyModel | ScoresAll, x: Tensor, context: Tensor | None, chunk: int, passes: int = 1
 ) -> tuple[Tensor, Tensor | None]:
-    """Items and context as the model takes them; refuses what would give a wrong figure silently."""
+    """Items and context as the model takes them; raises ArdmError for anything else."""
     number(passes, "passes")
     number(chunk, "chunk")
     x = items(x, model)
-    return x, side_of(context, len(x), x.device)
+    return x, context_of(context, len(x), x.device)
 
 
 # --- exact: along a plan ----------------------------------------------------------------------------------------------
@@ -390,11 +354,11 @@ def exact(
     context: Tensor | None = None,
     chunk: int = 64,
 ) -> Estimate:
-    """−log p(x | plan), or of the digits that the plan reveals given the rest: the numbers of `walk.score`, in batches.
+    """−log p(x | plan), of the digits that the plan reveals given the rest: as `walk.score`, in batches.
 
-    x: (B, *shape).  plan: shared, or one an item; a plan that looks at predictions is walked step by step.
-    start: what is known beforehand, x cut to a depth, of a plan made by `plan.given(depth)`; by default what the plan
-    says is given.  context: (B, …), whatever the model takes.  chunk: network inputs a call.
+    x: (B, *shape).  plan: shared, or one an item; an adaptive plan is walked step by step.
+    start: what is known beforehand, x cut to a depth, for a plan made by `plan.given(depth)`; default what the plan takes
+    as given.  context: (B, …), whatever the model takes.  chunk: network inputs a call.
     Raises ArdmError where the start is not a part of x, or the plan does not begin where it ends.
     """
     x, context = _taken(model, x, context, chunk)
@@ -419,7 +383,7 @@ def causal(
 ) -> Estimate:
     """−log p(x) of an autoregressive model along one order, exact: one pass an item, `chunk` items a call.
 
-    x: (B, *shape).  rank: (D,) or (B, *shape), the step of each site; raster without it.
+    x: (B, *shape).  rank: (D,) or (B, *shape), the step of each site; default raster.
     """
     x, context = _taken(model, x, context, chunk)
     rank = None if rank is None else integers(rank, "rank")
@@ -435,12 +399,12 @@ def causal(
 def mixture(
     model: AnyModel, plans: Iterable[AnyPlan], x: Tensor, context: Tensor | None = None, chunk: int = 64
 ) -> Estimate:
-    """−log of the mean over plans of p(x | plan), (B,): for random plans a bound on −log p(x), tighter than their mean.
+    """−log of the mean over plans of p(x | plan): for random plans a bound on −log p(x), tighter than their mean.
 
-    The plans are taken as they are, so there is no chance left and the error is 0.
+    Given the plans nothing is random, so the error is 0.
     """
     if isinstance(plans, Tensor) or not isinstance(plans, Iterable):
-        raise ArdmError(f"a mixture is of several plans, in a list; got {type(plans).__name__}: see exact for one plan")
+        raise ArdmError(f"a mixture takes a list of plans; got {type(plans).__name__}: use exact for one plan")
     plans = list(plans)
     if not plans:
         raise ArdmError("a mixture needs at least one plan")
@@ -455,7 +419,7 @@ def mixture(
 def _teacher_forced(
     model: AnyModel, when: Tensor, x: Tensor, begun: Tensor, context: Tensor | None, chunk: int
 ) -> Tensor:
-    """(B,) float64: −log p of every digit revealed, each given x cut to what is known before its step."""
+    """(B,): −log p of every digit revealed, given x cut to what is known before its step; float64."""
     nats, faults = torch.zeros(len(x), dtype=torch.double, device=x.device), Faults()
     rows = _rows(when, len(x))
     for a in range(0, len(rows[0]), chunk):
@@ -475,7 +439,7 @@ def _teacher_forced(
 
 
 def _rows(when: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """Item and step (R,) of every step that reveals something of an item."""
+    """Item and step (R,) of every step that reveals a digit of an item."""
     live = (when != GIVEN) & (when != NEVER)
     if len(when) == 1:
         steps = when[live].unique()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ardm.digits import Alphabet, Partial, Sites
 from ardm.features import Features, FeaturesAt
 from ardm.heads import Head
-from ardm.precise import widened
+from ardm.precision import widened
 
 
 class PredictionLike(Protocol):

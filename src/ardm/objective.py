@@ -1,29 +1,30 @@
-"""How it learns: one step of a random plan, scored.
+"""Losses of one step: any order, along a plan, absorbing diffusion, causal.
 
 The order-agnostic bound (section 2, equation 2 and Algorithm 2; with stages, Algorithm 4):
 
     −log p(x)  ≤  E over stage s, step t, order σ of   S · D / (D − t) · Σ_{sites with σ ≥ t} −log p(digit s of the site | rest)
 
-because, given what is known, every hidden site is equally likely to be next.  `bound_step` draws nothing itself and is
-unbiased for every network.  `plan_step` scores one step of a *given* plan on that step's own sites: unbiased for the
-exact code length along the plan, which is what a codec pays.
+because, given what is known, every hidden site is equally likely to be next.
 
-Two baselines beside them: `absorbing_step`, absorbing diffusion in T steps (D3PM; section 2 and appendix C), whose T-step
-bound it is unbiased for, and `causal_step`, the likelihood of an autoregressive model, all positions at once.
+    bound_step      the bound, from one drawn step (`draw`); unbiased for every network
+    plan_step       the exact code length along a given plan, from one of its steps; what a codec pays
+    policy_step     the bound of a policy that reveals several sites a step (section 3.1)
+    absorbing_step  the bound of absorbing diffusion in T steps (D3PM; section 2 and appendix C)
+    causal_step     the likelihood of an autoregressive model, all positions at once
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ardm.digits import Sites
 from ardm.errors import ArdmError
-from ardm.inputs import context as side
+from ardm.inputs import context as context_of
 from ardm.inputs import depths, integers, items, number
-from ardm.inputs import generator as random_of
+from ardm.inputs import generator as generator_of
 from ardm.model import AnyModel, ScoresAll
 from ardm.plan import Plan, refuse_misfit
 
@@ -32,7 +33,7 @@ from ardm.plan import Plan, refuse_misfit
 class Steps:
     """One random step an item: stage (B,), known (B,) = t, rank (B, *shape) = σ.
 
-    stages: S of the models that they are drawn for; 0: not said.
+    stages: S of the models that they were drawn for; 0: unknown.
     """
 
     stage: Tensor
@@ -45,10 +46,10 @@ class Steps:
 class Scored:
     """One scored step an item; nats in float64, whatever the network computes in.
 
-    nats: (B,) unbiased estimates of the bound (or code length) in nats, with gradient.
-    sums: (B,) −log p summed over the scored symbols.  symbols: (B,) how many were scored.
-    hidden: (B,) how many symbols the step leaves unknown; sums / symbols is one observation of L_t.
-    undefined: (B,) how many of the scored symbols have no log-probability, but NaN (and so have nats and sums).
+    nats: (B,), unbiased estimates of the bound (or code length) in nats, with gradient.
+    sums: (B,), −log p summed over the scored symbols.  symbols: (B,), how many were scored.
+    hidden: (B,), how many symbols were unknown; sums / symbols is one observation of L_t.
+    undefined: (B,), how many of the scored symbols have log-probability NaN, which makes nats and sums NaN.
     """
 
     nats: Tensor
@@ -59,8 +60,8 @@ class Scored:
 
 
 def spread(items: int, generator: torch.Generator) -> Tensor:
-    """(items,) float64 in [0, 1): one shared offset, evenly spaced, shuffled: uniform each, low-discrepancy together."""
-    there = random_of(generator).device
+    """(items,): float64 in [0, 1), evenly spaced from a random offset and shuffled: each uniform, together stratified."""
+    there = generator_of(generator).device
     u = torch.rand((), generator=generator, dtype=torch.double, device=there)
     even = (u + torch.arange(items, dtype=torch.double, device=there) / items) % 1.0
     return even[torch.randperm(items, generator=generator, device=there)]
@@ -74,12 +75,12 @@ def draw(
     given: Tensor | None = None,
     place: Tensor | None = None,
 ) -> Steps:
-    """A step for each of `batch` items, stratified jointly over stage and step, for any batch and D.
+    """Draw a step for each of `batch` items, stratified jointly over stage and step, on the device of the generator.
 
-    given: (batch, *shape) digits known beforehand; ranks then order only what is not given at the drawn stage.
-    place: (batch,) float64 in [0, 1), where in stages · steps each item falls; `spread(batch)` unless given.
+    given: (batch, *shape), digits known beforehand; ranks then order only what is not given at the drawn stage.
+    place: (batch,), float64 in [0, 1), where in stages · steps each item falls; default `spread(batch)`.
     """
-    random_of(generator)
+    generator_of(generator)
     D = 1
     for n in shape:
         D *= n
@@ -88,7 +89,7 @@ def draw(
     key = torch.rand(batch, D, generator=generator, dtype=torch.double, device=generator.device)
     free = torch.full((batch,), D, device=key.device)
     if given is not None:
-        taken = given.flatten(1) > stage[:, None]
+        taken = given.to(key.device).flatten(1) > stage[:, None]
         key, free = key - 2.0 * (~taken), D - taken.sum(1)
     known = ((place - stage) * free).long().clamp(max=(free - 1).clamp(min=0))
     return Steps(stage, known, key.argsort(1).argsort(1).view(batch, *shape), stages)
@@ -106,11 +107,11 @@ def bound_step(
 ) -> Scored:
     """Score one step of the any-order bound.
 
-    x: (B, *shape).  Sites of rank < known have digit `stage`, the others are hidden and all scored, by symmetry.
-    given: (B, *shape) digits known beforehand (len(digits) = the whole value): shown, never predicted, costing nothing.
+    x: (B, *shape).  Sites of rank < known have digit `stage`; the others are hidden, and all are scored, by symmetry.
+    given: (B, *shape), digits known beforehand (len(digits): the whole value), which are shown and never scored.
     subset: score at most this many hidden sites an item, drawn at random and weighted: unbiased, and cheaper.
-    key: (B, *shape) uniform draws that pick the subset; by default they come from the generator.
-    Raises ArdmError for steps of other items or of models with more or fewer digits, and a subset below 1.
+    key: (B, *shape), uniform draws that pick the subset; default from the generator.
+    Raises ArdmError for steps of other items, or of models with more or fewer digits, and for a subset below 1.
     """
     x = items(x, model, lazy=True)
     S = len(model.digits)
@@ -128,7 +129,9 @@ def bound_step(
         if key is None:
             if generator is None:
                 raise ArdmError("a random subset of sites needs a generator")
-            key = torch.rand(mask.shape, generator=random_of(generator), device=generator.device, dtype=torch.float32)
+            key = torch.rand(
+                mask.shape, generator=generator_of(generator), device=generator.device, dtype=torch.float32
+            )
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
@@ -138,7 +141,7 @@ def bound_step(
 
 
 def _refuse_steps(steps: Steps, x: Tensor, stages: int) -> None:
-    """Steps of other items or other models give wrong numbers; where they lie on a GPU their values are not looked at."""
+    """Raise ArdmError for steps of other items or other models; the values are checked on a CPU only."""
     if steps.stages not in (0, stages):
         raise ArdmError(
             f"the steps are drawn for {steps.stages} stage{'s' * (steps.stages > 1)}, and the model has {stages}: "
@@ -156,14 +159,14 @@ def _refuse_steps(steps: Steps, x: Tensor, stages: int) -> None:
 def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Tensor | None = None) -> Scored:
     """Score one step of a given plan an item: step (B,), uniform over 0..len(plan)−1 for an unbiased code length.
 
-    `hidden` counts what the step itself reveals, all of which is scored.
-    Raises ArdmError for a plan of other items or other digits, or one that looks at predictions, and for steps beyond it.
+    `hidden` counts the digits that the step reveals, which are all scored.
+    Raises ArdmError for a plan of other items or digits, for an adaptive plan, and for steps that it does not have.
     """
     x, step = items(x, model, lazy=True), integers(step, "step")
     refuse_misfit(plan, len(model.digits), x.shape[1:], len(x))
     if not isinstance(plan, Plan):
         raise ArdmError(
-            f"a step alone can be scored of a Plan only, not of {type(plan).__name__}: see likelihood.exact"
+            f"only a Plan has steps that can be scored alone; got {type(plan).__name__}: use likelihood.exact"
         )
     if tuple(step.shape) != (len(x),):
         raise ArdmError(f"step must be one step an item, ({len(x)},); got {tuple(step.shape)}")
@@ -179,6 +182,29 @@ def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Ten
     return Scored(sums * len(plan), sums, count, count, undefined)
 
 
+def policy_step(
+    model: AnyModel,
+    x: Tensor,
+    starts: Tensor,
+    group: Tensor,
+    rank: Tensor,
+    given: Tensor | None = None,
+    context: Tensor | None = None,
+) -> Scored:
+    """Score one group of a policy in one order (section 3.1), all hidden sites instead of the group's own, by symmetry.
+
+    starts: (K,), where groups begin, as stage · D + sites known.  group: (B,), uniform over 0..K−1 for an unbiased bound.
+    rank: (B, *shape), a random order.  The weight is K times the chance that a hidden site is in the group.
+    """
+    x = items(x, model, lazy=True)
+    D = x[0].numel()
+    ends = torch.cat([starts[1:], starts.new_tensor([len(model.digits) * D])]).to(x.device)
+    begin = starts.to(x.device)[group]
+    stage, known = begin // D, begin % D
+    scored = bound_step(model, x, Steps(stage, known, rank), given, context)
+    return replace(scored, nats=scored.sums * (ends[group] - begin) * len(starts) / (D - known))
+
+
 def absorbing_step(
     model: AnyModel,
     x: Tensor,
@@ -190,15 +216,15 @@ def absorbing_step(
 ) -> Scored:
     """Score one step of absorbing diffusion in T = `steps` steps with the linear schedule (D3PM; appendix C).
 
-    x: (B, *shape).  time: (B,) in 1..T, uniform for an unbiased bound.  key: (B, *shape) uniform in [0, 1): a site is
-    hidden where key < time / T.  nats = T / time · Σ_hidden −log p, whose mean over time is that of the T-step model:
-    from time to time − 1 a hidden site is told with probability 1 / time.  Sites hidden at random are an observation of
-    L_{D − hidden}, as in `bound_step`.
-    subset: score at most this many hidden sites an item, those of the smallest keys, weighted: unbiased, and cheaper.
-    Raises ArdmError where values have several digits, which have no such process.
+    x: (B, *shape).  time: (B,), in 1..T, uniform for an unbiased bound.  key: (B, *shape), uniform in [0, 1): a site is
+    hidden where key < time / T.  nats = T / time · Σ_hidden −log p, whose mean over time is the bound of the T-step model:
+    from time to time − 1 a hidden site is revealed with probability 1 / time.  Each step observes L_{D − hidden}, as in
+    `bound_step`.
+    subset: score at most this many hidden sites an item, those with the smallest keys, weighted: unbiased, and cheaper.
+    Raises ArdmError where values have several digits, for which there is no such process.
     """
     if len(model.digits) != 1:
-        raise ArdmError("absorbing diffusion hides whole values: use a model with base 0, or the objective of steps")
+        raise ArdmError("absorbing diffusion hides whole values: use a model with base 0, or another objective")
     x = items(x, model, lazy=True)
     subset = None if subset is None else number(subset, "subset")
     share = time.double().view(-1, *[1] * (x.ndim - 1)) / steps
@@ -213,23 +239,23 @@ def absorbing_step(
 
 
 def causal_step(model: ScoresAll, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Scored:
-    """−log p(x) along an order, all positions in one pass: exact for that order, unbiased for the bound of random ones.
+    """Score all positions along one order in one pass: exact for that order, unbiased for the bound if it is random.
 
-    rank: (B, *shape), the step of each site; raster without it.
+    rank: (B, *shape), the step of each site; default raster.
     """
     x = items(x, model, lazy=True)
-    nats = model.nats(x, rank, side(context, len(x), x.device, lazy=True))
+    nats = model.nats(x, rank, context_of(context, len(x), x.device, lazy=True))
     sums = nats.double().sum(1)
     count = torch.full((len(x),), x[0].numel(), device=x.device)
     return Scored(sums, sums, count, count, nats.detach().isnan().sum(1))
 
 
 def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(B,) float64: −log p of the next digits at the sites, in nats, with gradient; and (B,) how many of them are NaN.
+    """(B,): −log p of the next digits at the sites in nats, with gradient; (B,): how many of them are NaN.
 
-    In float32, a hundred thousand symbols would cost the fourth digit.
+    In float64: summed in float32, a hundred thousand symbols would lose the fourth digit.
     """
-    prediction = model(model.digits.truncate(x, depth), side(context, len(x), x.device, lazy=True))
+    prediction = model(model.digits.truncate(x, depth), context_of(context, len(x), x.device, lazy=True))
     logp = prediction.log_prob(sites, model.digits.read(x, depth, sites)).double()
     undefined = sites.batch_index.new_zeros(len(x)).index_add(0, sites.batch_index, logp.detach().isnan().long())
     return logp.new_zeros(len(x)).index_add(0, sites.batch_index, -logp), undefined

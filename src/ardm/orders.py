@@ -1,8 +1,9 @@
-"""Generation orders by recipe: a few names and integers that rebuild the same plan on any machine, for any image size.
+"""Orders of pixels and of sequences, and the recipes that name them.
 
-An image order assigns each pixel a group by its coordinates, periodically, so that an image of any size takes the same
-number of steps; the channels follow each other with a delay, each told those before it.  With a delay of one step,
-G groups of pixels in C channels take G + C − 1 network calls.
+A recipe is a few names and integers that rebuild the same plan on any machine, for any image size.  It assigns each pixel
+a group by its coordinates, periodically, so that images of any size take the same number of steps.  The channels follow
+each other with a delay, and each can use those before it.  With a delay of one step, G groups of pixels in C channels take
+G + C − 1 network calls.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ LINES: dict[str, Callable[[int], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class OrderConfig:
-    """A plan for images.
+    """The recipe of a plan for images or sequences.
 
-    order: "bayer", "halton", "checkerboard", "raster", "wavefront" (coarse to fine, or line by line in a cell), or
-    "random" (the any-order model: no fixed plan).
-    calls: how many network calls each level takes, the first being the default; several levels share one model.
+    order: "bayer" or "halton" (coarse to fine), "checkerboard", "raster" or "wavefront" (line by line in a cell), or
+    "random" (an any-order model, without a fixed plan).
+    calls: network calls of each level, the default first; several levels share one model.
     cell: the side of the periodic cell, a power of two for "bayer".
-    starts: ranks (0..cell²−1) at which the groups of the first level begin; empty: even widths.
-    lead: the channel that is told first.  delay: steps by which each further channel follows.
+    starts: ranks (0..cell²−1) at which the groups of the first level begin; empty: equal widths.
+    lead: the first channel.  delay: steps by which each further channel follows.
     """
 
     order: str = "random"
@@ -60,17 +61,17 @@ class OrderConfig:
 
     @property
     def fixed(self) -> bool:
-        """Whether this is one order, rather than any."""
+        """Whether this is a fixed order, not random ones."""
         return self.order != "random"
 
 
 def image_plan(config: OrderConfig, shape: Sequence[int], calls: int | None = None, stages: int = 1) -> Plan:
-    """The plan for images (C, H, W) in `calls` network calls (default: the first level of the recipe).
+    """The plan for images (C, H, W) in `calls` network calls; default the first level of the recipe.
 
-    For sequences and tables (D,): see `line_plan`.  Raises ArdmError where there is no fixed order, or the calls cannot be had.
+    For sequences and tables (D,) see `line_plan`.  Raises ArdmError for random orders, and for an impossible number of calls.
     """
     if not config.fixed:
-        raise ArdmError("this recipe has no fixed order: it serves any order; give one to plan or code with")
+        raise ArdmError("this recipe has no fixed order but serves any order; name one to plan or code with")
     if len(shape) == 1:
         return line_plan(config, shape[0], calls, stages)
     C, H, W = shape
@@ -92,11 +93,11 @@ def image_plan(config: OrderConfig, shape: Sequence[int], calls: int | None = No
 
 
 def line_plan(config: OrderConfig, sites: int, calls: int | None = None, stages: int = 1) -> Plan:
-    """The plan for sequences and tables (D,), with a period, so that sequences of any length take as many calls.
+    """The periodic plan for sequences and tables (D,), which takes the same number of calls at any length.
 
-    "raster": pieces of `calls` sites each, all of them from left to right at once; of a piece, one site a call.
-    "bayer", in one dimension by halves: coarse to fine in cells of `cell` sites.
-    Raises ArdmError for the other orders, and calls that cannot be had.
+    "raster": pieces of `calls` sites, all from left to right at once, one site of each a call.
+    "bayer": coarse to fine, by halves, in cells of `cell` sites.
+    Raises ArdmError for other orders, and for an impossible number of calls.
     """
     wanted = config.calls[0] if calls is None else calls
     steps, odd = divmod(wanted, stages)
@@ -112,7 +113,7 @@ def line_plan(config: OrderConfig, sites: int, calls: int | None = None, stages:
 
 
 def group_starts(config: OrderConfig, groups: int, calls: int) -> list[int]:
-    """The ranks at which the groups of a level begin: the recipe's own, thinned for fewer calls; else even widths."""
+    """The ranks at which the groups of a level begin: the recipe's starts, thinned for fewer calls; else equal widths."""
     total = config.cell**2
     if not config.starts or calls > config.calls[0]:
         return [total * g // groups for g in range(groups)]

@@ -1,11 +1,11 @@
-"""When each digit becomes known.
+"""When each digit is revealed: order, stages, policy and infilling as one tensor.
 
-A plan is one integer tensor: when[·, s, site] is the step at which digit s of a site is revealed.  The generation
-order σ, the stages of upscaling, the policy of parallel generation, raster order, block diffusion, D3PM's random jumps
-and infilling are all values of this tensor.  `plan.coarsen(starts)` is the same order in fewer steps (section 3.1).
+A plan is one integer tensor: when[·, s, site] is the step at which digit s of a site is revealed.  The generation order σ,
+the stages of upscaling, the policy of parallel generation, raster order, block diffusion, D3PM's random jumps and
+infilling are all values of this tensor.  `plan.coarsen(starts)` is the same order in fewer steps (section 3.1).
 
-Read me first: `when` holds *ranks* (the step of a site), not orders (the site of a step): the paper's σ as in
-m = (σ < t).  The two are inverse permutations, and differ unless the order is random.
+`when` holds *ranks* (the step of a site), not orders (the site of a step): the paper's σ as in m = (σ < t).  The two are
+inverse permutations.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.inputs import counted, depths, integers, mask
-from ardm.inputs import generator as random_of
+from ardm.inputs import counted, depths, integers
+from ardm.inputs import generator as generator_of
 from ardm.model import PredictionLike
 
 GIVEN = -1
-"""A digit that is known before the walk begins."""
+"""The step of a digit that is known before the walk."""
 NEVER = 2**31 - 1
-"""A digit that is never revealed: what lies outside an image costs no step and no bit."""
+"""The step of a digit that is never revealed, such as padding, which costs no step and no bit."""
 
 
 class AnyPlan(Protocol):
-    """What a walk asks of a plan; `Plan` and `Confident` both answer it."""
+    """What a walk asks of a plan; `Plan` and `Confident` are two."""
 
     def __len__(self) -> int: ...
 
@@ -44,10 +44,10 @@ class AnyPlan(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Digit s of a site is revealed at step when[·, s, *site]; GIVEN: known before; NEVER: not revealed at all.
+    """Digit s of a site is revealed at step when[·, s, *site]; GIVEN: known before; NEVER: not revealed.
 
-    when: (1 or B, S, *shape) int64; a first dimension of 1 serves every item of a batch.  Raises ArdmError where a
-    digit would be revealed before a more significant digit of its site, or both in one step.
+    when: (1 or B, S, *shape) int64; one row serves every item of a batch.  Raises ArdmError where a digit would be
+    revealed before, or together with, a more significant digit of its site.
     """
 
     when: Tensor
@@ -88,12 +88,12 @@ class Plan:
         return Plan(self.when.to(device))
 
     def depth(self, k: int) -> Tensor:
-        """How many digits of each site are known before step k: (1 or B, *shape)."""
+        """(1 or B, *shape): how many digits of each site are known before step k."""
         return (self.when < k).sum(1)
 
     @cached_property
     def _groups(self) -> list[Tensor]:
-        """For a shared plan: the flat positions of each step, ascending; found once, so no step waits for a GPU."""
+        """For a shared plan: the flat positions of each step, ascending; computed once, so that no step waits for a GPU."""
         steps = self.when[0].flatten(1)
         moment, position = steps.flatten(), torch.arange(steps.shape[1], device=steps.device).repeat(len(steps))
         order = torch.argsort(moment, stable=True)
@@ -102,26 +102,26 @@ class Plan:
         return [position[a:b].sort().values for a, b in pairwise(edges)]
 
     def group(self, k: int) -> Tensor:
-        """The flat positions that step k of a shared plan reveals, ascending: (n_k,)."""
+        """(n_k,): the flat positions that step k of a shared plan reveals, ascending."""
         if len(self.when) != 1:
-            raise ArdmError("group is for shared plans; this one has a plan for each item: use select")
+            raise ArdmError("group needs one plan for all items; this one has a plan for each item: use select")
         return self._groups[k]
 
     def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
         """The sites that step k reveals, item by item, positions ascending.
 
-        Raises ArdmError at step 0 where the state is not what the plan takes for given.
+        Raises ArdmError at step 0 where the state is not the start of the plan.
         """
         D = prod(self.shape)
         if k == 0:
             self._refuse(state)
         if len(self.when) == 1:
-            lanes = torch.arange(state.batch, device=state.value.device)[:, None] * D
-            return Sites((lanes + self._groups[k].to(lanes.device)).flatten(), D)
+            first = torch.arange(state.batch, device=state.value.device)[:, None] * D
+            return Sites((first + self._groups[k].to(first.device)).flatten(), D)
         return Sites.where((self.when == k).any(1).to(state.depth.device))
 
     def _refuse(self, state: Partial) -> None:
-        """A plan for other items, or a start that it does not know of, would give wrong values silently."""
+        """Raise ArdmError for a state of other items, or another start: the values would be wrong."""
         if state.shape != self.shape or len(self.when) not in (1, state.batch):
             raise ArdmError(f"the plan is for {tuple(self.when.shape)}, the state has {tuple(state.depth.shape)}")
         live = ((self.when != GIVEN) & (self.when != NEVER)).any(1)
@@ -129,7 +129,7 @@ class Plan:
             raise ArdmError("the plan does not begin where the state ends; use plan.given(state.depth)")
 
     def coarsen(self, starts: Sequence[int]) -> Plan:
-        """The same order in fewer steps: new step j covers the old steps starts[j] .. starts[j + 1] − 1.
+        """The same order in fewer steps: new step j takes the old steps starts[j] .. starts[j + 1] − 1 together.
 
         Raises ArdmError unless starts begin at 0 and increase strictly below len(self).
         """
@@ -142,10 +142,10 @@ class Plan:
         return Plan(torch.where((self.when == GIVEN) | (self.when == NEVER), self.when, steps))
 
     def given(self, depth: Tensor) -> Plan:
-        """The plan for a walk that starts from a state of this depth (1 or B, *shape): infilling, bit-depth expansion.
+        """The plan for a walk from a state of this depth (1 or B, *shape): infilling, bit-depth expansion.
 
-        What is known is struck off, and steps that become empty for every item are removed.  A mask of bool or uint8
-        knows all digits or none; one item needs no batch.  Raises ArdmError for other shapes, and depths beyond the digits.
+        Known digits become GIVEN, and steps that are empty for every item go.  A mask of bool or uint8 means all digits or
+        none; one item needs no batch.  Raises ArdmError for other shapes, and for depths beyond the digits.
         """
         found = self._batched(counted(depth), "depth")
         here = self.when[:1, 0].expand(len(found), *self.shape)
@@ -162,16 +162,8 @@ class Plan:
         when[live] = renumber[when[live]]
         return Plan(when)
 
-    def only(self, inside: Tensor) -> Plan:
-        """The plan in which sites outside `inside` (1 or B, *shape) bool are never revealed; steps keep their number.
-
-        One item needs no batch.  Raises ArdmError for other shapes.
-        """
-        found = self._batched(mask(inside, "inside"), "inside").to(self.when.device)
-        return Plan(torch.where(found[:, None], self.when, NEVER))
-
     def _batched(self, found: Tensor, name: str) -> Tensor:
-        """What is said of sites, (1 or B, *shape); of one item without a batch, too."""
+        """Add the batch to a tensor of one item; raise ArdmError for a shape that does not fit the plan."""
         found = found[None] if found.shape == self.shape else found
         rows = len(found) if found.ndim else 0
         if (
@@ -189,12 +181,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Confident:
-    """A content-adaptive plan: each step reveals the hidden sites of least entropy (ties: the smallest position).
+    """An adaptive plan: each step reveals the hidden sites of least entropy (ties: the smallest position).
 
-    It looks at the prediction, so a decoder that makes the same predictions replays it: it samples, scores and codes.
-    Stages are finished one after the other.  starts: as for `Plan.coarsen`, in the numbering stage · D + known.
-    turns: instead of starts, where something is known beforehand: of each item, or of all, the stage and the width of
-    each step; see `given`.
+    It depends on the predictions only, so that a decoder with the same predictions replays it: it samples, scores and
+    codes.  Stage follows stage.  starts: as for `Plan.coarsen`, numbered stage · D + known.
+    turns: instead of starts, if something is known beforehand: the stage and width of each step, for each item or for all;
+    see `given`.
     """
 
     starts: tuple[int, ...]
@@ -214,7 +206,7 @@ class Confident:
 
     def _refuse_turns(self) -> None:
         if self.starts:
-            raise ArdmError("a confident plan has starts, or turns where something is known; got both")
+            raise ArdmError("a confident plan has either starts, or turns if something is known; got both")
         for row in self.turns:
             in_turn = all(a[0] <= b[0] for a, b in pairwise(row))
             if not in_turn or any(not 0 <= s < self.stages or not 1 <= w <= self.sites for s, w in row):
@@ -224,12 +216,12 @@ class Confident:
         return max(map(len, self.turns)) if self.turns else len(self.starts)
 
     def given(self, depth: Tensor) -> Confident:
-        """The plan for a walk that starts from a state of this depth (1 or B, *shape): what is left of its schedule.
+        """The plan for a walk from a state of this depth (1 or B, *shape): the rest of its schedule.
 
-        A stage of which t sites are known is told in the steps that begin at t or later, the first of them at t.
+        A stage with t known sites is revealed by the steps that begin at t or later, the first of them at t.
         """
         if self.turns:
-            raise ArdmError("this plan begins from a state already; take given of the plan for nothing known")
+            raise ArdmError("this plan already starts from a state; call given on the plan for nothing known")
         D, found = self.sites, counted(depth)
         found = found[None] if found.ndim == 1 else found
         if not found.ndim or found[0].numel() != D:
@@ -249,7 +241,7 @@ class Confident:
 
     @cached_property
     def _turns(self) -> tuple[Tensor, Tensor]:
-        """Stage and width (1 or B, steps); stage −1, at which no site is, where an item has no more steps."""
+        """Stage and width (1 or B, steps) of each step; stage −1, which no site has, where an item has no more steps."""
         rows = self.turns or (
             tuple((a // self.sites, b - a) for a, b in pairwise((*self.starts, self.stages * self.sites))),
         )
@@ -258,7 +250,7 @@ class Confident:
         return both[..., 0], both[..., 1]
 
     def _refuse(self, state: Partial) -> None:
-        """Turns are of a start; from another one they would end too early or do nothing."""
+        """Raise ArdmError for another state than the one that turns were made for."""
         if len(self.turns) not in (1, state.batch) or state.shape.numel() != self.sites:
             raise ArdmError(
                 f"the plan is for {len(self.turns)} items of {self.sites} sites, not {tuple(state.depth.shape)}"
@@ -271,9 +263,9 @@ class Confident:
                 )
 
     def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
-        """The next sites of least entropy (Shannon, of the next digit); asks the prediction at every hidden site.
+        """The hidden sites with the least Shannon entropy of the next digit; asks the prediction at every hidden site.
 
-        Raises ArdmError at step 0 where the state is not the one that turns were made for.
+        Raises ArdmError at step 0 for another state than the one that turns were made for.
         """
         if k == 0 and self.turns:
             self._refuse(state)
@@ -283,7 +275,9 @@ class Confident:
         p = prediction[asked].double().softmax(-1)
         entropy = torch.full(hidden.shape, torch.inf, dtype=torch.double, device=hidden.device).flatten()
         found = torch.special.entr(p).sum(-1)
-        entropy[asked.index] = found.masked_fill(found.isnan(), -torch.inf)  # no distribution: picked, and refused
+        entropy[asked.index] = found.masked_fill(
+            found.isnan(), -torch.inf
+        )  # no distribution: pick it, so that the walk raises
         pick = entropy.view(len(hidden), -1).argsort(dim=1, stable=True)
         first = (torch.arange(pick.shape[1], device=pick.device) < width[:, None]).expand_as(pick)
         chosen = torch.zeros_like(hidden).flatten(1).scatter(1, pick, first)
@@ -291,9 +285,10 @@ class Confident:
 
 
 def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) -> None:
-    """ArdmError unless a plan is for `batch` items of this shape, of `stages` digits a site; one of another kind may be.
+    """Raise ArdmError unless a plan fits `batch` items of this shape with `stages` digits a site.
 
-    Along a plan of fewer sites or digits a part of the value is never told, and its likelihood looks too good.
+    A plan of fewer sites or digits would never reveal a part of the data, whose likelihood would look too good.  Other
+    kinds of plan than `Plan` and `Confident` are not checked.
     """
     if isinstance(plan, Plan):
         if (plan.stages, *plan.shape) != (stages, *shape) or len(plan.when) not in (1, batch):
@@ -309,7 +304,7 @@ def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) 
             )
     elif isinstance(plan, Tensor) or not (hasattr(plan, "select") and hasattr(plan, "__len__")):
         raise ArdmError(
-            f"a plan is a Plan or Confident, such as plan.raster(stages, shape) or ardm.make_plan makes; got "
+            f"a plan is a Plan or Confident, for example from plan.raster(stages, shape) or ardm.make_plan; got "
             f"{type(plan).__name__}"
         )
 
@@ -331,13 +326,13 @@ def ranked(ranks: Tensor, shape: Sequence[int], stages: int = 1) -> Plan:
 
 
 def raster(stages: int, shape: Sequence[int]) -> Plan:
-    """Site after site, stage after stage: the single-order autoregressive model."""
+    """Site after site, stage after stage: the order of an ordinary autoregressive model."""
     return _staged(torch.arange(prod(shape), device="cpu"), stages, shape)
 
 
 def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batch: int = 1) -> Plan:
-    """Stage after stage, each in a uniformly random order of its own (Algorithms 1 and 3)."""
-    D, there = prod(shape), random_of(generator).device
+    """Stage after stage, each in a uniformly random order of its own, for each item (Algorithms 1 and 3)."""
+    D, there = prod(shape), generator_of(generator).device
     ranks = torch.stack(
         [
             torch.stack([s * D + torch.randperm(D, generator=generator, device=there) for s in range(stages)])
@@ -351,7 +346,7 @@ def unstaged(stages: int, shape: Sequence[int], generator: torch.Generator) -> P
     """All digits of all sites in one random order that respects significance."""
     D = prod(shape)
     ranks = (
-        torch.randperm(stages * D, generator=random_of(generator), device=generator.device)
+        torch.randperm(stages * D, generator=generator_of(generator), device=generator.device)
         .view(stages, D)
         .sort(0)
         .values
@@ -360,30 +355,30 @@ def unstaged(stages: int, shape: Sequence[int], generator: torch.Generator) -> P
 
 
 def absorbing(steps: int, shape: Sequence[int], batch: int, generator: torch.Generator) -> Plan:
-    """D3PM-absorbing with T = `steps`: every site jumps at a time of its own, so that the widths of steps are random."""
-    return Plan(torch.randint(steps, (batch, 1, *shape), generator=random_of(generator), device=generator.device))
+    """D3PM-absorbing with T = `steps`: every site jumps at its own random step, so that steps have random widths."""
+    return Plan(torch.randint(steps, (batch, 1, *shape), generator=generator_of(generator), device=generator.device))
 
 
 def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Generator) -> Plan:
-    """Blocks of `size` consecutive sites one after the other, shuffled inside (block diffusion)."""
-    D, there = prod(shape), random_of(generator).device
+    """Blocks of `size` consecutive sites one after the other, each shuffled inside (block diffusion)."""
+    D, there = prod(shape), generator_of(generator).device
     key = torch.rand(D, generator=generator, dtype=torch.double, device=there) + torch.arange(D, device=there) // size
     return _staged(key.argsort().argsort(), stages, shape)
 
 
-# --- Orders for images: low-discrepancy, with the channels offset from each other -------------------------------------
+# --- orders of pixels: low-discrepancy, with the channels offset from each other -------------------------------------
 
 
 def bayer_ranks(height: int, width: int) -> np.ndarray:
-    """(height, width): the ordered-dither rank of each pixel: every prefix of the order is spread evenly.
+    """(height, width): the ordered-dither rank of each pixel; every prefix of the order is spread evenly.
 
-    Level after level (coarse to fine), a quarter of the pixels is refined into four: first the diagonal neighbour.
+    Level after level, coarse to fine, each pixel is refined into four, the diagonal neighbour first.
     """
     side = max(height, width, 2)
     bits = (side - 1).bit_length()
     y, x = np.mgrid[:height, :width]
     key = np.zeros((height, width), dtype=np.int64)
-    for level in range(bits):  # the lowest coordinate bits decide the finest, hence the last, refinement
+    for level in range(bits):  # the lowest coordinate bits decide the finest refinement, which comes last
         by, bx = (y >> level) & 1, (x >> level) & 1
         key += ((by ^ bx) * 2 + by) << (2 * (bits - 1 - level))
     return _dense(key)
@@ -414,7 +409,7 @@ def _radical(n: np.ndarray, base: int) -> np.ndarray:
 
 
 def wavefront_ranks(height: int, width: int, slope: int = 1) -> np.ndarray:
-    """(height, width): pixels ordered by x + slope · y, then row: what a raster-like decoder can do in parallel."""
+    """(height, width): pixels ordered by x + slope · y, then row, as a raster-like decoder can work in parallel."""
     y, x = np.mgrid[:height, :width]
     return _dense((x + slope * y) * height + y)
 
@@ -435,8 +430,8 @@ def _dense(key: np.ndarray) -> np.ndarray:
 def image(stages: int, shape: Sequence[int], pixels: np.ndarray, offset: float = 1 / 48, first: int = 0) -> Plan:
     """A plan for images (C, H, W) from an order of the pixels, with the channels offset from each other.
 
-    pixels: (H, W), ranks of the pixels.  A channel follows the one before it by `offset` of the whole order, so that it
-    is told the other channels of its pixel and its neighbours; channel `first` leads (green, for photographs).
+    pixels: (H, W), ranks of the pixels.  Each channel follows the one before it by `offset` of the whole order, so that it
+    can use that channel at its pixel and around it; channel `first` leads (green, for photographs).
     offset = 0 reveals a whole pixel in consecutive steps.
     """
     C, H, W = shape

@@ -1,11 +1,11 @@
-"""Plans for what is left of partly known items: as many steps as are allowed, where they help most.
+"""Plans within a budget of network calls, for items of which a part may be known.
 
-A stage of which t sites of D are known has the losses L_t, …, L_{D−1} before it, and the dynamic programme of `schedule`
-runs over these alone.  Every item of a batch has a plan of its own, for its own part that is unknown: with n digits
-hidden and a budget of K network calls it has min(K, n) steps, none of them empty.  Nothing known is one case of this.
+A stage with t sites of D known has the losses L_t, …, L_{D−1} left, and the dynamic programme of `schedule` runs over
+these.  Every item has a plan for its own hidden part: with n hidden digits and a budget of K calls, min(K, n) steps, none
+of them empty.  Nothing known is a special case.
 
-Orders of images and of sequences are those of `orders`, over the hidden pixels alone: channels follow each other with a
-delay as far as there are steps for it, and where a budget allows more steps than that gives, the widest are parted.
+Orders of images and of sequences are those of `orders`, restricted to the hidden pixels.  Channels follow each other with
+a delay as far as there are steps for it; a larger budget splits the widest steps.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from math import prod
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ardm.errors import ArdmError
+from ardm.losscurve import Floats, Ints
 from ardm.orders import LINES, RANKS, OrderConfig
 from ardm.plan import GIVEN, Confident, Plan, shuffled
-from ardm.schedule import Floats, remaining
+from ardm.schedule import remaining
 
-Ints: TypeAlias = NDArray[np.int64]
 Left: TypeAlias = tuple[int, ...]
-"""Of one item, the hidden digits of each stage."""
+"""The number of hidden digits in each stage of an item."""
 Shares: TypeAlias = Callable[[Left], list[list[int]]]
-"""Where the steps of each stage begin, counted from what is known of it."""
+"""The starts of each stage, counted from the digits known."""
 
 WORK = 1 << 22
-"""Sites times calls up to which the dynamic programme looks at every site; beyond, at GRAIN places or one a call."""
+"""Sites times calls up to which the dynamic programme considers every site; beyond, only GRAIN places or one a call."""
 GRAIN = 1 << 12
 
 
 def left(depth: Tensor, stages: int) -> list[Left]:
-    """Of each item, the hidden digits of each stage: depth (B, *shape)."""
+    """For each item the number of hidden digits in each stage; depth (B, *shape)."""
     flat = depth.flatten(1)
     return [tuple(row) for row in torch.stack([(flat <= s).sum(1) for s in range(stages)], 1).tolist()]
 
 
 def shares(curve: Floats | None, sites: int, calls: int) -> Shares:
-    """How items of D = `sites` spend at most `calls` network calls on what is left of them.
+    """How items of D = `sites` best spend at most `calls` network calls on their hidden digits.
 
-    curve: (S, any number of sites) from `LossCurve.monotone`, which serves other sizes in the same fractions; None: at
-    even distances, as where what is left has infinite losses, of which no plan is better than another.  The function that is returned raises ArdmError where fewer calls are allowed than stages are left.
+    curve: (S, any number of sites) from `LossCurve.monotone`, stretched to D; None: evenly spaced starts, as also where
+    the remaining losses are infinite, so that every plan costs the same.
+    The returned function raises ArdmError for fewer calls than stages with hidden digits.
     """
 
     @cache
@@ -73,7 +73,7 @@ def shares(curve: Floats | None, sites: int, calls: int) -> Shares:
 
 
 def _parts(widths: Sequence[int], count: int) -> list[int]:
-    """Into how many parts each width is cut, `count` in all, so that the widest part is as narrow as may be."""
+    """Into how many parts to cut each width, `count` in all, so that the widest part is as narrow as possible."""
     parts = [min(n, 1) for n in widths]
     widest = [(-float(n), i) for i, n in enumerate(widths) if n > 1]
     heapq.heapify(widest)
@@ -85,23 +85,23 @@ def _parts(widths: Sequence[int], count: int) -> list[int]:
     return parts
 
 
-def _counted(depth: Tensor) -> Tensor:
-    """One row where all items know the same."""
+def _distinct(depth: Tensor) -> Tensor:
+    """One row if the same digits of all items are known."""
     return depth[:1] if (depth == depth[:1]).all() else depth
 
 
 def random(depth: Tensor, stages: int, share: Shares, generator: torch.Generator) -> Plan:
-    """Each item in a random order of its own, stage after stage; depth (B, *shape)."""
-    B, shape = len(depth), depth.shape[1:]
-    rank = shuffled(stages, shape, generator, B).when.view(B, stages, -1)
-    hidden = depth.cpu().view(B, 1, -1) <= torch.arange(stages, device="cpu")[:, None]
+    """Each item in a random order of its own, stage after stage; depth (B, *shape).  The plan lies where depth does."""
+    B, shape, device = len(depth), depth.shape[1:], depth.device
+    rank = shuffled(stages, shape, generator, B).when.view(B, stages, -1).to(device)
+    hidden = depth.view(B, 1, -1) <= torch.arange(stages, device=device)[:, None]
     rank = rank.masked_fill(~hidden, stages * rank.shape[-1]).argsort(-1).argsort(-1)  # among the hidden ones
     when = torch.full_like(rank, GIVEN)
     for i, own in enumerate(map(share, left(depth, stages))):
         first = 0
         for s, starts in enumerate(own):
             if starts:
-                step = torch.searchsorted(torch.tensor(starts, device="cpu"), rank[i, s], right=True) - 1 + first
+                step = torch.searchsorted(torch.tensor(starts, device=device), rank[i, s], right=True) - 1 + first
                 when[i, s] = torch.where(hidden[i, s], step, GIVEN)
             first += len(starts)
     return Plan(when.view(B, stages, *shape))
@@ -113,15 +113,15 @@ def confident(depth: Tensor, stages: int, share: Shares) -> Confident:
     if not depth.any():
         return Confident(tuple(s * D + t for s, own in enumerate(share((D,) * stages)) for t in own), D, stages)
     rows = []
-    for hidden in left(_counted(depth), stages):
+    for hidden in left(_distinct(depth), stages):
         edges = [[*starts, n] for starts, n in zip(share(hidden), hidden, strict=True)]
         rows.append(tuple((s, b - a) for s, own in enumerate(edges) for a, b in pairwise(own)))
     return Confident((), D, stages, tuple(rows))
 
 
 def ordered(config: OrderConfig, depth: Tensor, stages: int, calls: int) -> Plan:
-    """An order of images or sequences over what is hidden, the steps as even as may be; depth (B, *shape)."""
-    shape, rows = tuple(depth.shape[1:]), _counted(depth)
+    """The hidden part of an order of images or sequences, in steps as even as possible; depth (B, *shape)."""
+    shape, rows = tuple(depth.shape[1:]), _distinct(depth)
     rank, turn = _keys(config, shape)
     apart = config.order == "raster" and len(shape) == 1
     share = shares(None, prod(shape), calls)
@@ -133,11 +133,11 @@ def ordered(config: OrderConfig, depth: Tensor, stages: int, calls: int) -> Plan
             index = np.flatnonzero(flat <= s)
             when[i, s, index] = first + _steps(rank[index], turn[index], len(starts), apart) if len(index) else GIVEN
             first += len(starts)
-    return Plan(torch.from_numpy(when).view(len(rows), stages, *shape))
+    return Plan(torch.from_numpy(when).view(len(rows), stages, *shape).to(depth.device))
 
 
 def _keys(config: OrderConfig, shape: tuple[int, ...]) -> tuple[Ints, Ints]:
-    """(D,) the rank of the pixel of each site, and (D,) by how many steps its channel follows the first."""
+    """(D,): the rank of the pixel of each site; (D,): by how many steps its channel follows the first."""
     if len(shape) == 1:
         if config.order not in LINES:
             raise ArdmError(f"sequences have the orders {', '.join(LINES)}; got {config.order!r}")
@@ -149,8 +149,8 @@ def _keys(config: OrderConfig, shape: tuple[int, ...]) -> tuple[Ints, Ints]:
     return np.tile(pixels.ravel(), C), np.repeat(turn, H * W)
 
 
-def _steps(rank: Ints, turn: Ints, calls: int, apart: bool) -> NDArray[Any]:
-    """The step of each hidden site of a stage, 0..calls−1.  apart: neighbours in rank are a step apart, not together."""
+def _steps(rank: Ints, turn: Ints, calls: int, apart: bool) -> Ints:
+    """The step of each hidden site of a stage, 0..calls−1.  apart: put neighbours in rank a step apart, not together."""
     dense = np.unique(rank, return_inverse=True)[1].reshape(-1)
     pixels = int(dense.max()) + 1
     groups = min(max(calls - int(turn.max()), 1), pixels)

@@ -62,7 +62,7 @@ def nearest(word: str, known: Collection[str]) -> str:
 
 def _made(kind: Any, values: Any, where: str, every: Mapping[str, str]) -> Any:
     if not isinstance(values, Mapping):
-        raise ArdmError(f"{where or kind.__name__} must hold settings, not {values!r}")
+        raise ArdmError(f"{where[:-1] or 'a configuration'} must hold settings, not {values!r}")
     fields, hints = {field.name: field for field in dataclasses.fields(kind)}, typing.get_type_hints(kind)
     made = {}
     for key, value in values.items():

@@ -190,7 +190,8 @@ def each(
             target = place.of(one)
             if place.writes and place.sink is None:
                 sweep_before(target if isinstance(target, Path) else one.path, swept)
-            done = act(_source(one.path, seekable), target)
+            with bar.busy("working"):
+                done = act(_source(one.path, seekable), target)
         except BrokenPipeError:
             raise
         except Exception as error:

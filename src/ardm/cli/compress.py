@@ -144,8 +144,8 @@ def _archive(
     left: list[LeftOut] = []
     found = list(walk(map(source_of, files), entries=True, left=left))
     with reporting(left, bar):
-        done = make_archive(found, standard_output(options.force, bar) if target is STREAM else target, options)
-        bar.stop()
+        with bar.busy("working"):
+            done = make_archive(found, standard_output(options.force, bar) if target is STREAM else target, options)
         if bar.quiet:
             return
         if target is not STREAM:

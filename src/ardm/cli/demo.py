@@ -108,7 +108,6 @@ def run(out: Path, seed: int, bar: Bar) -> None:
         for i, (x, y) in enumerate(boxes):
             whole.crop((x, y, x + TILE, y + TILE)).save(tiles / f"tile{i:02}.png", optimize=True)
     each = [code(tiles / f"tile{i:02}.png", tiles) for i in bar.track("tiles", range(len(boxes)), len(boxes))]
-    bar.stop()
     total = Row(
         f"{len(each)} tiles", *(sum(getattr(r, f) for r in each) for f in ("dims", "png", "webp", "ours", "seconds"))
     )

@@ -82,7 +82,7 @@ def evaluate(
             for i, (part, context) in enumerate(zip(parts, contexts, strict=True))
         )
         result = likelihood.Estimate.joined(list(bar.track("scoring", scores, len(parts))))
-        bar.say(f"{bundle.name} on {len(x)} items of {source.name}/{split}: {result}")
+        say(f"{bundle.name} on {len(x)} items of {source.name}/{split}: {result}")
         if bundle.content == "table":
             say(f"{-float(result.nats.mean()):.4f} nats an item (log-likelihood)")
         say(f"{time.perf_counter() - began:.1f} seconds")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ardm.bundle import Bundle
-    from ardm.export.convert import Exported, Fixed, Precision
+    from ardm.export.calibrate import Scales
+    from ardm.export.convert import Exported
+    from ardm.export.precision import Precision
 
 Bits = Annotated[
     int, typer.Option(help="Bits of a weight, with its sign; 0: the fewest that cost little.", min=0, max=16)
@@ -65,8 +67,9 @@ def export(
     with guard(), Bar(quiet) as bar:
         from ardm.bundle import load
         from ardm.exact.model import NAME
-        from ardm.export.convert import Precision, unsupported
         from ardm.export.convert import export as make
+        from ardm.export.convert import unsupported
+        from ardm.export.precision import Precision
 
         use_threads(threads)
         settings = changes or []
@@ -87,7 +90,7 @@ def export(
         if activations and not weights:
             raise ArdmError("--activations needs --weights")
         precision = Precision(weights, activations or weights) if weights else None
-        fixed: Fixed | None = None
+        fixed: dict[str, Scales] | None = None
         if finetune:
             precision = precision or Precision()
             bundle, fixed = _finetuned(
@@ -117,7 +120,7 @@ def _finetuning(steps: int, seed: int, changes: list[str]) -> list[str]:
 
 def _finetuned(
     model: str, bundle: Bundle, folder: Path, changes: list[str], precision: Precision, resume: bool, quiet: bool
-) -> tuple[Bundle, Fixed]:
+) -> tuple[Bundle, dict[str, Scales]]:
     """Fine-tune in the folder "finetune" beside the codec model; returns the model and its scales."""
     from ardm.bundle import load
     from ardm.cli.train import follow

@@ -103,7 +103,6 @@ def sample(
         states = list(
             bar.track("sampling", api.generate(bundle, made, start, generator, temperature, context), len(made))
         )
-        bar.stop()
         if bundle.content == "image":
             _paint(bundle, states, target, gif, scale, force)
             return
@@ -263,7 +262,6 @@ def fill(
         context = context_of(bundle, label, items)
         steps = api.generate(bundle, made, start, generator, temperature, context)
         states = [start, *bar.track("filling", steps, len(made))]
-        bar.stop()
         _paint(bundle, states, out, gif, scale, force, original=x)
 
 

@@ -80,7 +80,7 @@ def plan(
                 f"{same:.4f}" if len(curve) == 1 else "–",
             )
         table.add_row(str(curve.size), f"{curve.sum() / D / math.log(2):.4f}", "", "")
-        bar.say(f"{bundle.name}: expected bits per dimension (bound, measured in training)")
+        say(f"{bundle.name}: expected bits per dimension (bound, measured in training)")
         console.show(table)
         if show != 0:
             say(*str(api.schedule(bundle, show or budgets[0], kind)).splitlines())

@@ -28,9 +28,10 @@ class Bar:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet, self.name, self.count = quiet, "", ""
         self._shown, self._what, self._began = live(errors) and not quiet, "", time.monotonic()
-        self._lock, self._bar, self._spinning = threading.RLock(), None, ""
+        self._lock, self._bar, self._state = threading.RLock(), None, None
 
     _bar: Progress | None
+    _state: tuple[str, int, int | None] | None
 
     def __enter__(self) -> Bar:
         return self
@@ -57,38 +58,40 @@ class Bar:
                 self._what = what
             self._bar.update(self._bar.task_ids[0], completed=done, total=total)
 
-    def track(self, what: str, steps: Iterable[T], total: int) -> Iterator[T]:
-        """Yield the steps, and show how many of `total` are done."""
-        for done, step in enumerate(steps, 1):
-            yield step
-            self(what, done, total)
-
     @contextmanager
-    def busy(self, what: str) -> Iterator[None]:
-        """Show that something is being done, without saying how much."""
+    def busy(self, what: str, total: int | None = None) -> Iterator[None]:
+        """Show that something is being done, even before it says how much of it is done."""
         wait = max(0.0, DELAY - (time.monotonic() - self._began))
-        timer = threading.Timer(wait + 0.01, self._spin)
-        self._spinning, timer.daemon = what, True
+        timer = threading.Timer(wait + 0.01, self._refresh)
+        self._state, timer.daemon = (what, 0, total), True
         timer.start()
         try:
             yield
         finally:
             with self._lock:
-                self._spinning = ""
+                self._state = None
                 timer.cancel()
                 self.stop()
 
-    def _spin(self) -> None:
+    def track(self, what: str, steps: Iterable[T], total: int) -> Iterator[T]:
+        """Yield the steps, and show how many of `total` are done."""
+        with self.busy(what, total):
+            for done, step in enumerate(steps, 1):
+                yield step
+                self._state = (what, done, total)
+                self._refresh()
+
+    def _refresh(self) -> None:
         with self._lock:
-            if self._spinning:
-                self(self._spinning, 0, None)
+            if self._state is not None:
+                self(*self._state)
 
     def say(self, *lines: str) -> None:
         """Print results; the bar makes room for them."""
         with self._lock:
             self.stop()
             print_lines(*lines)
-            self._spin()
+            self._refresh()
 
     def stop(self) -> None:
         """Remove the bar until the next call."""

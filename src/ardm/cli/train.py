@@ -129,8 +129,8 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
     finally:
         for s, handler in old:
             signal.signal(s, handler)
-    if main and trainer.parted and not quiet:
-        note(trainer.parted)
+    if main and trainer.best_note and not quiet:
+        note(trainer.best_note)
     if stopped:
         if main:
             say(f"stopped after step {trainer.step}; resume with --resume")

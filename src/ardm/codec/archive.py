@@ -11,14 +11,24 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from ardm.codec.binary import Reader, check_bytes
 from ardm.codec.decode import coder_of, decode_places
-from ardm.codec.encode import Body, Bytes, body_of, encode_contents, raw_body, report_of, size_of, stored_body
+from ardm.codec.encode import (
+    Body,
+    Bytes,
+    Encoding,
+    StoredParts,
+    body_of,
+    encode_contents,
+    raw_body,
+    report_of,
+    size_of,
+    stored_body,
+)
 from ardm.codec.header import Form, Header, Limits, read_header
 from ardm.codec.index import (
     LEAST_PIECE,
@@ -29,7 +39,7 @@ from ardm.codec.index import (
     read_lengths,
 )
 from ardm.codec.pieces import Place, about_of, info_of
-from ardm.codec.regions import Models, PartCoder, Progress
+from ardm.codec.regions import WAITING, Models, PartCoder, Progress
 from ardm.codec.report import FrameInfo, Report
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
@@ -53,31 +63,62 @@ def compress_archive(
     names: one an item, different relative paths with "/".  originals: one an item, as in `compress`.
     dense(restored, size): whether `size` bytes of the file may not restore to so many; if so, samples are kept raw.
     """
-    began, count = time.perf_counter(), len(items)
-    _refuse_misfit(count, names, originals)
-    bodies, refused, size, restored, written = list[Body](), "", 0, 0, 0
-    for done in encode_contents(items, coder):
-        content, item = done.content, done.item
-        if coder is not None and not done.form.model:
-            refused = refused or coder.refuses(content) or ""
-        body, original = body_of(done), originals[item] if originals is not None else None
-        if original is not None:
-            size += len(original)
-            if len(original) + LEAST_PIECE < body.size + len(body.about):
-                body = stored_body(Content.of_bytes(original, content.origin), item)
-        restored += content.raw_bytes + sum(map(len, content.about.values()))
-        if dense(restored, written + len(body.about) + body.size):
-            body = raw_body(content, item)
-        written += len(body.about) + body.size
-        bodies.append(body)
-        if progress is not None:
-            progress(len(bodies), count)
+    began = time.perf_counter()
+    _refuse_misfit(len(items), names, originals)
+    packing = _Packing(items, originals, dense)
+    bodies = packing.bodies(coder, progress)
     if coder is not None and not any(body.bits for body in bodies):
-        data, report = compress_archive(items, names, None, originals, None, dense)
-        return data, replace(report, seconds=time.perf_counter() - began, refused=refused)
+        coder, bodies = None, packing.bodies(None, None)
+    restored = packing.restored
     share = not dense(restored, sum(body.size for body in bodies))  # else one about block would restore to too much
     file, form = _joined(bodies, names, coder, share)
-    return b"".join(file), report_of(bodies, form, coder, size_of(file), size, began, refused)
+    size = size_of(file)
+    return b"".join(file), report_of(bodies, form, coder, size, packing.original_bytes, began, packing.refused)
+
+
+class _Packing:
+    """Items on their way into an archive; what is stored without a model is kept for a second pass without one.
+
+    restored, original_bytes: of the items, and of the files they came from.
+    refused: the reason of the first item that the model refuses; "" if it refuses none.
+    """
+
+    def __init__(
+        self, items: Sequence[Content], originals: Sequence[bytes | None] | None, dense: Callable[[int, int], bool]
+    ) -> None:
+        self.restored, self.original_bytes, self.refused = 0, 0, ""
+        self._items, self._originals, self._dense = items, originals, dense
+        self._stored, self._kept = StoredParts(), dict[int, Body]()
+
+    def bodies(self, coder: PartCoder[Any] | None, progress: Progress | None) -> list[Body]:
+        """The bodies of all items."""
+        self.restored = self.original_bytes = written = 0
+        bodies = list[Body]()
+        if coder is not None:
+            self._stored = StoredParts(WAITING)
+        for done in encode_contents(self._items, coder, stored=self._stored):
+            content = done.content
+            if coder is not None and not done.form.model:
+                self.refused = self.refused or coder.refuses(content) or ""
+            body = self._shortest(done)
+            self.restored += content.raw_bytes + sum(map(len, content.about.values()))
+            if self._dense(self.restored, written + len(body.about) + body.size):
+                body = raw_body(content, done.item)
+            written += len(body.about) + body.size
+            bodies.append(body)
+            if progress is not None:
+                progress(len(bodies), len(self._items))
+        return bodies
+
+    def _shortest(self, done: Encoding) -> Body:
+        """The body of an item, or of the file it came from, byte for byte, where that may be shorter."""
+        body, original = body_of(done), self._originals[done.item] if self._originals is not None else None
+        self.original_bytes += len(original or b"")
+        if original is None or len(original) + LEAST_PIECE >= body.size + len(body.about):
+            return body
+        if done.item not in self._kept:
+            self._kept[done.item] = stored_body(Content.of_bytes(original, done.content.origin), done.item)
+        return self._kept[done.item]
 
 
 def _refuse_misfit(count: int, names: Sequence[str] | None, originals: Sequence[bytes | None] | None) -> None:

@@ -21,15 +21,27 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ardm.codec.binary import check_bytes, varint
-from ardm.codec.fallback import store
-from ardm.codec.header import Form, Header, Method
+from ardm.codec.fallback import Fallback
+from ardm.codec.header import Box, Form, Header, Method
 from ardm.codec.index import LEAST_PIECE, pack_about, pack_lengths
-from ardm.codec.regions import PartCoder, Progress, content_crc, crc_of, parts, region_crc, span_of, through
+from ardm.codec.regions import (
+    WAITING,
+    PartCoder,
+    Progress,
+    content_crc,
+    crc_of,
+    parts,
+    region_crc,
+    span_of,
+    through,
+)
 from ardm.codec.report import Report, method_names
 from ardm.content import Content, Kind, Samples
 
 SMALL_FILE = 1 << 12
 """Bytes of a file up to which the bytes that name a model may matter."""
+MODEL_NAME = 7
+"""Bytes that name a model and its calls in a header, about."""
 
 Bytes: TypeAlias = bytes | memoryview
 
@@ -77,16 +89,36 @@ class Encoding:
     pieces: list[Piece] = field(default_factory=list)
 
 
+class StoredParts:
+    """Parts stored without a model: up to `room` bytes of them are kept, so that none is stored twice."""
+
+    def __init__(self, room: int = 0) -> None:
+        self._room, self._kept = room, dict[tuple[int, Box, int, int], tuple[Method, bytes]]()
+
+    def store(self, item: int, box: Box, section: slice, part: Fallback) -> tuple[Method, bytes]:
+        """Method and bytes of a part: some planes of a region of an item."""
+        key = (item, box, section.start, section.stop)
+        found = self._kept.get(key) or part.store()
+        if key not in self._kept and len(found[1]) <= self._room:
+            self._room -= len(found[1])
+            self._kept[key] = found
+        return found
+
+
 @dataclass
 class _Region:
-    """A region being encoded: samples x (C, h, w) and its parts.  stored: each part without the model."""
+    """A region being encoded: its box, its samples x (C, h, w) and the parts that the planes are grouped in."""
 
     owner: Encoding
+    box: Box
     x: Samples
     crc: int
     sections: list[slice]
-    stored: list[tuple[Method, bytes]] = field(default_factory=list)
     piece: Piece | None = None
+
+    def parts(self) -> Iterator[tuple[slice, Fallback]]:
+        """Each part, and how to store it."""
+        return ((section, Fallback(self.x[section], self.owner.content.kind)) for section in self.sections)
 
 
 def encode_contents(
@@ -94,34 +126,37 @@ def encode_contents(
     coder: PartCoder[Any] | None,
     first: int = 0,
     progress: Callable[[int], None] | None = None,
+    stored: StoredParts | None = None,
 ) -> Iterator[Encoding]:
     """Encode contents, numbered from `first`; yield each when all its pieces are there.
 
     progress: called with the samples of each region when its piece is there.
+    stored: parts stored before, and room for those stored now.
     """
-    for region in _encode_regions(contents, coder, first):
+    for region in _encode_regions(contents, coder, first, stored or StoredParts()):
         if progress is not None:
             progress(region.x.size)
         if len(region.owner.pieces) == region.owner.form.regions:
             yield region.owner
 
 
-def _encode_regions(contents: Iterable[Content], coder: PartCoder[Any] | None, first: int) -> Iterator[_Region]:
+def _encode_regions(
+    contents: Iterable[Content], coder: PartCoder[Any] | None, first: int, stored: StoredParts
+) -> Iterator[_Region]:
     def regions() -> Iterator[_Region]:
         for item, content in enumerate(contents, first):
             yield from _cut(content, item, coder)
 
     def job(region: _Region) -> list[Samples] | None:
-        region.stored = [store(region.x[section], region.owner.content.kind) for section in region.sections]
-        asked = [k for k, (method, _) in enumerate(region.stored) if method != Method.CONSTANT]
-        if asked and region.owner.form.model:
-            return [region.x[region.sections[k]] for k in asked]
-        region.piece = _sealed(region, [], coder)
+        asked = [part.x for _, part in region.parts() if not part.constant] if region.owner.form.model else []
+        if asked:
+            return asked
+        region.piece = _sealed(region, [], coder, stored)
         return None
 
     run = None if coder is None else coder.encode
     for region, coded in through(regions(), job, run, lambda region: region.x.nbytes):
-        region.piece = region.piece or _sealed(region, coded or [], coder)
+        region.piece = region.piece or _sealed(region, coded or [], coder, stored)
         region.owner.pieces.append(region.piece)
         yield region
 
@@ -137,28 +172,34 @@ def _cut(content: Content, item: int, coder: PartCoder[Any] | None) -> Iterator[
     owner = Encoding(content, form, about, item, content_crc(identity, form, calls, about, item))
     for k, (y, x, h, w) in enumerate(form.boxes()):
         samples = content.samples[:, y : y + h, x : x + w]
-        yield _Region(owner, samples, region_crc(owner.base_crc, k), parts(form.shape[0], planes))
+        yield _Region(owner, (y, x, h, w), samples, region_crc(owner.base_crc, k), parts(form.shape[0], planes))
 
 
-def _sealed(region: _Region, coded: Sequence[Any], coder: PartCoder[Any] | None) -> Piece:
-    """The piece of a region, in which the model codes the parts it makes shorter; coded: all parts but constant ones."""
+def _sealed(region: _Region, coded: Sequence[Any], coder: PartCoder[Any] | None, stored: StoredParts) -> Piece:
+    """The piece of a region, in which the model codes the parts it makes shorter; coded: all parts but constant ones.
+
+    A part that the model clearly makes shorter is not stored for comparison.
+    """
     results, chosen, methods, payloads = iter(coded), [], [], []
-    for method, payload in region.stored:
-        result = next(results, None) if method != Method.CONSTANT else None
-        if result is not None and result.bits < 8 * len(payload):
+    for section, part in region.parts():
+        result = next(results, None) if coded and not part.constant else None
+        if result is not None and part.beaten_by(result.bits / 8):
+            method, payload = Method.CODED, b""
+        else:
+            method, payload = stored.store(region.owner.item, region.box, section, part)
+        if result is not None and (method == Method.CODED or result.bits < 8 * len(payload)):
             chosen.append(result)
             methods.append(Method.CODED)
         else:
             methods.append(method)
             payloads.append(payload)
-    stored = b""
+    head = b""
     if payloads:
         number = sum(method << 4 * k for k, method in enumerate(methods))
-        stored = b"".join([b"\0" * region.owner.form.model, varint(number), *payloads])
-    check = crc_of(region.x, zlib.crc32(stored, region.crc))
+        head = b"".join([b"\0" * region.owner.form.model, varint(number), *payloads])
+    check = crc_of(region.x, zlib.crc32(head, region.crc))
     end = coder.finish(chosen, check) if chosen and coder is not None else check_bytes(check)
-    region.stored = []
-    return Piece([stored, end], methods, float(sum(result.bits for result in chosen)))
+    return Piece([head, end], methods, float(sum(result.bits for result in chosen)))
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -178,9 +219,9 @@ def body_of(done: Encoding) -> Body:
     return body
 
 
-def stored_body(content: Content, item: int = 0) -> Body:
-    """The body of a content that is stored without a model."""
-    (done,) = encode_contents([content], None, item)
+def stored_body(content: Content, item: int = 0, stored: StoredParts | None = None) -> Body:
+    """The body of a content without a model; stored: parts stored before."""
+    (done,) = encode_contents([content], None, item, stored=stored)
     return body_of(done)
 
 
@@ -219,10 +260,12 @@ def compress(
         if progress is not None:
             progress(done, content.samples.size)
 
-    (encoding,) = encode_contents([content], None if refused else coder, progress=count)
+    used = None if refused else coder
+    stored = StoredParts(0 if used is None else WAITING)
+    (encoding,) = encode_contents([content], used, 0, count, stored)
     body = body_of(encoding)
-    if body.form.model and not (body.bits and body.size > SMALL_FILE):  # is the model worth naming?
-        body = _shorter(stored_body(content), body, coder)
+    if body.form.model and not _worth_naming(body, content):
+        body = _shorter(stored_body(content, 0, stored), body, coder)
     if original is not None and len(original) + LEAST_PIECE < body.size + len(body.about):
         body = _shorter(stored_body(Content.of_bytes(original, content.origin)), body, coder)
     data = _frame(body, coder)
@@ -234,6 +277,12 @@ def plain(content: Content) -> tuple[bytes, Report]:
     began, body = time.perf_counter(), raw_body(content, 0)
     data = _frame(body, None)
     return b"".join(data), report_of([body], body.form, None, size_of(data), 0, began, "")
+
+
+def _worth_naming(body: Body, content: Content) -> bool:
+    """Whether a frame that names the model is clearly shorter than one that does not."""
+    named = body.size + MODEL_NAME
+    return body.bits > 0 and (body.size > SMALL_FILE or Fallback(content.samples, content.kind).beaten_by(named))
 
 
 def _shorter(one: Body, other: Body, coder: PartCoder[Any] | None) -> Body:

@@ -1,18 +1,19 @@
-"""Samples to bytes without a model: the shortest of a few ways, which NumPy and the standard library undo.
+"""Samples to bytes without a model: the shortest of a few ways, all of which NumPy and the standard library undo.
 
     RAW        the samples
-    CONSTANT   one sample a plane
+    CONSTANT   one sample per plane
     DEFLATE    v length | deflate of the samples
     LZMA       distance 1 | v length | LZMA2 of the samples, each byte less the one `distance` before it
-    FILTERED   filter 1 a plane | v length | LZMA2 of what the filters leave, low bytes and high bytes apart
-    FLAC       v length | a FLAC stream (sound; written only where libFLAC is, by the package soundfile; read everywhere)
+    FILTERED   filter 1 per plane | v length | LZMA2 of the residue, low bytes and high bytes apart
+    FLAC       v length | a FLAC stream (sound; written where libFLAC is installed, with the package soundfile; read
+               everywhere)
 
-A filter says what is subtracted of each sample, modulo 2^8 or 2^16; outside a plane is nothing:
+A filter subtracts a prediction from each sample, modulo 2^8 or 2^16; samples outside a plane count as 0:
 
     0 none       1 left, in the first column up       2 up, in the first row left       3 left + up − corner
-    4 left of left: 1 twice                           + 8: first of all, the same place of the plane before
+    4 left of left: 1 twice                           + 8: before that, the same place of the previous plane
 
-What is left over, r, is written as 2r, or −2r − 1 if it is negative: small numbers either way.
+A residue r is written as 2r, or as −2r − 1 if it is negative: small numbers either way.
 
 NumPy, no torch.
 """
@@ -24,6 +25,7 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,38 +36,102 @@ from ardm.codec.header import Method
 from ardm.content import Kind, Samples
 from ardm.errors import CodecError, Unsupported
 
+CLEARLY = 2 / 3
+"""A model clearly wins below this share of the estimate: LZMA2 makes nothing of the kind so much shorter."""
 DICTIONARY = 1 << 22
-"""Bytes that LZMA2 may look back, in every file."""
+"""How many bytes LZMA2 may look back, in every file."""
 _FILTERS = range(5)
 _BEFORE = 8
-_SMALL = 1 << 15  # bytes up to which everything is tried; above, only what a quick look prefers
+_SMALL = 1 << 15  # bytes up to which every way is tried; above, only the one that a quick look prefers
 _CHUNK = 1 << 24  # bytes read at once
+_DEFLATE_WINDOW = 1 << 15
+_ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)  # multipliers of a hash
+
+
+class Fallback:
+    """Samples (c, h, w) of a content of this kind, to be stored without a model."""
+
+    def __init__(self, x: Samples, kind: Kind) -> None:
+        self.x, self.kind = x, kind
+
+    @property
+    def constant(self) -> bool:
+        """Whether each plane holds one value throughout."""
+        return bool(self.x.size) and bool((self.x == self.x[:, :1, :1]).all())
+
+    @cached_property
+    def raw(self) -> bytes:
+        """The samples as bytes."""
+        return self.x.tobytes()
+
+    @cached_property
+    def filtered(self) -> tuple[bytes, bytes]:
+        """A filter for each plane and the residue; empty for bytes, which are never filtered."""
+        return (b"", b"") if self.kind == Kind.BYTES else _filter(self.x)
+
+    @cached_property
+    def distance(self) -> int:
+        """The best distance of LZMA2's delta filter; 0 for more than one run of samples."""
+        return _distance(self.raw) if self.x.size == max(self.x.shape) else 0
+
+    def estimate(self) -> float:
+        """A cheap estimate of the bytes that `store` takes, rather too low; LZMA2 is not run.
+
+        Deflate stands in for LZMA2; what repeats farther back than deflate looks counts as free.
+        """
+        if self.constant:
+            return float(len(self.x) * self.x.itemsize)
+        looks = [self.raw, self.filtered[1], _delta(self.raw, self.distance) if self.distance else b""]
+        sizes = [len(zlib.compress(look, 6)) * (1 - _repeated(look)) for look in looks if look]
+        if self.kind == Kind.AUDIO:
+            sizes += [len(flac) for flac in _write_flac(self.x)]
+        return min([float(len(self.raw)), *sizes])
+
+    def beaten_by(self, size: float) -> bool:
+        """Whether `size` bytes are so clearly fewer than storing takes that storing need not be tried."""
+        return size < CLEARLY * self.estimate()
+
+    def store(self) -> tuple[Method, bytes]:
+        """The shortest way to store the samples, and its bytes."""
+        if not self.x.size:
+            return Method.RAW, b""
+        if self.constant:
+            return Method.CONSTANT, self.x[:, 0, 0].tobytes()
+        ways = [(Method.RAW, self.raw)]
+        if len(self.raw) <= _SMALL:
+            packed = deflate(self.raw)
+            ways.append((Method.DEFLATE, varint(len(packed)) + packed))
+        ways += self._packed()
+        if self.kind == Kind.AUDIO and self.x.shape[2] > 64:
+            ways += [(Method.FLAC, varint(len(flac)) + flac) for flac in _flac(self.x)]
+        return min(ways, key=lambda way: len(way[1]))
+
+    def _packed(self) -> Iterator[tuple[Method, bytes]]:
+        """LZMA2 of the samples and of the residue; of much, only the one that a quick look prefers."""
+        plain: list[tuple[int, bytes]] = [(d, self.raw) for d in {0, self.distance}]
+        codes, residue = self.filtered
+        if len(self.raw) > _SMALL:
+            looks = {0: self.raw, self.distance: _delta(self.raw, self.distance), -1: residue or self.raw}
+            best = min(looks, key=lambda d: len(zlib.compress(looks[d], 1)))
+            plain = [(best, self.raw)] if best >= 0 else []
+            residue = residue if best < 0 else b""
+        for d, data in plain:
+            packed = _pack(data, d)
+            yield Method.LZMA, bytes([d]) + varint(len(packed)) + packed
+        if residue:
+            packed = _pack(residue, lc=4, lp=0, pb=0)
+            yield Method.FILTERED, codes + varint(len(packed)) + packed
 
 
 def store(x: Samples, kind: Kind) -> tuple[Method, bytes]:
-    """The shortest way to hold samples (c, h, w) of a content of this kind, and its bytes."""
-    if not x.size:
-        return Method.RAW, b""
-    if (x == x[:, :1, :1]).all():
-        return Method.CONSTANT, x[:, 0, 0].tobytes()
-    raw = x.tobytes()
-    ways = [(Method.RAW, raw)]
-    if len(raw) <= _SMALL:
-        packed = deflate(raw)
-        ways.append((Method.DEFLATE, varint(len(packed)) + packed))
-    ways += _packed(x, raw, kind)
-    if kind == Kind.AUDIO and x.shape[2] > 64:
-        ways += [(Method.FLAC, varint(len(flac)) + flac) for flac in _flac(x)]
-    return min(ways, key=lambda way: len(way[1]))
+    """The shortest way to store samples (c, h, w) of a content of this kind, and its bytes."""
+    return Fallback(x, kind).store()
 
 
 def restore(method: Method, file: Reader, out: Samples) -> None:
-    """Fill samples `out` (c, h, w) with what store made of them.
-
-    Raises CodecError where the bytes do not hold exactly that.
-    """
+    """Fill samples `out` (c, h, w) from what store wrote.  Raises CodecError unless the bytes hold exactly those."""
     if not out.size and method != Method.RAW:
-        raise CodecError(f"damaged file: no samples are stored, and by method {int(method)}")
+        raise CodecError(f"damaged file: it stores no samples by method {int(method)}")
     if method == Method.CONSTANT:
         out[...] = np.frombuffer(file.take(out.shape[0] * out.itemsize, "samples"), out.dtype)[:, None, None]
     elif method == Method.RAW:
@@ -113,43 +179,25 @@ def _chain(distance: int, **options: int) -> list[dict[str, Any]]:
 
 
 def _pack(data: bytes, distance: int = 0, **options: int) -> bytes:
-    """LZMA2 without any wrapping; its end is marked."""
-    size = min(DICTIONARY, max(1 << 12, 1 << (len(data) - 1).bit_length()))  # a decoder may hold more
+    """Raw LZMA2, with an end marker."""
+    size = min(DICTIONARY, max(1 << 12, 1 << (len(data) - 1).bit_length()))  # a decoder may use a larger one
     return lzma.compress(data, lzma.FORMAT_RAW, filters=_chain(distance, **{"preset": 9, **options, "dict_size": size}))
 
 
 def _unpack(data: bytes, size: int, distance: int = 0) -> bytes:
-    """The inverse of _pack; CodecError unless exactly `size` bytes come out of all of data."""
+    """The inverse of _pack; CodecError unless data, to their end, unpack to exactly `size` bytes."""
     unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_chain(distance))
     try:
         raw = unpacker.decompress(data, size + 1)
     except lzma.LZMAError:
         raise CodecError("damaged file: its stored samples cannot be unpacked") from None
     if len(raw) != size or not unpacker.eof or unpacker.unused_data:
-        raise CodecError("damaged file: its stored samples are not as many as its header says")
+        raise CodecError("damaged file: it stores another number of samples than its header says")
     return raw
 
 
-def _packed(x: Samples, raw: bytes, kind: Kind) -> Iterator[tuple[Method, bytes]]:
-    """LZMA2 of the samples, and of what is left of them when much is predicted; of large ones, the better at a look."""
-    distance = _distance(raw) if x.size == max(x.shape) else 0  # one run of samples
-    plain: list[tuple[int, bytes]] = [(d, raw) for d in {0, distance}]
-    codes, residue = (b"", b"") if kind == Kind.BYTES else _filter(x)
-    if len(raw) > _SMALL:
-        looks = {0: raw, distance: _delta(raw, distance), -1: residue or raw}
-        best = min(looks, key=lambda d: len(zlib.compress(looks[d], 1)))
-        plain = [(best, raw)] if best >= 0 else []
-        residue = residue if best < 0 else b""
-    for d, data in plain:
-        packed = _pack(data, d)
-        yield Method.LZMA, bytes([d]) + varint(len(packed)) + packed
-    if residue:
-        packed = _pack(residue, lc=4, lp=0, pb=0)
-        yield Method.FILTERED, codes + varint(len(packed)) + packed
-
-
 def _distance(raw: bytes) -> int:
-    """The distance at which bytes are most alike, of those of common records; 0 if none is better than the bytes."""
+    """The distance, of those of common records, at which bytes are most alike; 0 if none helps."""
     data = np.frombuffer(raw, np.uint8)
     entropies = {d: _entropy(data[d:] - data[:-d] if d else data) for d in (0, 1, 2, 3, 4, 8)}
     return min(entropies, key=lambda d: entropies[d])
@@ -160,8 +208,20 @@ def _delta(raw: bytes, distance: int) -> bytes:
     return (data[distance:] - data[:-distance]).tobytes() if distance else raw
 
 
+def _repeated(data: bytes) -> float:
+    """The share of windows of 32 bytes that occurred before, at any distance; 0 where deflate sees all distances."""
+    if len(data) <= _DEFLATE_WINDOW:
+        return 0.0
+    x = np.frombuffer(data, np.uint8).astype(np.uint64)
+    for span in (1, 2, 4, 8, 16):  # the hash of 2, 4, … 32 bytes
+        x = (x[:-span] * _ODD[0]) ^ ((x[span:] + np.uint64(span)) * _ODD[1])
+        x ^= x >> np.uint64(29)
+    sampled = x[x & np.uint64(15) == 0]  # by content: equal windows are sampled alike
+    return 1 - len(np.unique(sampled)) / len(sampled) if len(sampled) else 0.0
+
+
 def _entropy(data: Samples) -> float:
-    """Bits a byte of bytes (n,), if each were coded by how often it occurs."""
+    """The order-0 entropy of bytes (n,), in bits per byte."""
     count = np.bincount(data, minlength=256)
     p = count[count > 0] / max(1, len(data))
     return float(-(p * np.log2(p)).sum())
@@ -171,7 +231,7 @@ def _entropy(data: Samples) -> float:
 
 
 def _left(x: Samples) -> Samples:
-    """A plane (h, w) less its left neighbours, in the first column those above."""
+    """A plane (h, w) minus its left neighbours; in the first column, minus those above."""
     d = x.copy()
     d[:, 1:] -= x[:, :-1]
     d[1:, 0] -= x[:-1, 0]
@@ -185,7 +245,7 @@ def _unleft(d: Samples) -> Samples:
 
 
 def _predict(code: int, x: Samples) -> Samples:
-    """A plane (h, w) less what a filter says of it."""
+    """A plane (h, w) minus the prediction of a filter."""
     if code == 0:
         return x
     if code == 1:
@@ -213,7 +273,7 @@ def _unpredict(code: int, d: Samples) -> Samples:
 
 
 def _fold(d: Samples) -> Samples:
-    """Differences modulo 2^bits to twice their size, less one for negative ones."""
+    """Differences modulo 2^bits: r to 2r, or to −2r − 1 if it is negative."""
     top = d >> (8 * d.itemsize - 1)
     return (d << 1) ^ (0 - top).astype(d.dtype)
 
@@ -224,7 +284,7 @@ def _unfold(r: Samples) -> Samples:
 
 
 def _filter(x: Samples) -> tuple[bytes, bytes]:
-    """Planes (c, h, w) to a filter each, and what they leave: for each plane its low bytes, then its high bytes."""
+    """Choose a filter for each plane of (c, h, w); the filters and the residue, per plane low bytes, then high bytes."""
     codes, out = [], []
     every = _FILTERS if x.shape[1] > 1 else (0, 1, 4)
     for k, plane in enumerate(x):
@@ -242,7 +302,7 @@ def _filter(x: Samples) -> tuple[bytes, bytes]:
 
 
 def _unfilter(codes: bytes, residue: bytes, out: Samples) -> None:
-    """The inverse of _filter; residue has the bytes of out."""
+    """The inverse of _filter; residue has as many bytes as out."""
     halves = np.frombuffer(residue, np.uint8).reshape(out.shape[0], out.itemsize, *out.shape[1:])
     for k, code in enumerate(codes):
         if code & ~(_BEFORE * (k > 0)) not in _FILTERS:
@@ -257,28 +317,33 @@ def _unfilter(codes: bytes, residue: bytes, out: Samples) -> None:
 # --- FLAC -------------------------------------------------------------------------------------------------------------
 
 
-def _flac(x: Samples) -> Iterator[bytes]:
-    """Sound (c, 1, n) as a FLAC stream, if libFLAC is there to write it, and every installation reads the same of it."""
+def _write_flac(x: Samples) -> Iterator[bytes]:
+    """Sound (c, 1, n) as a FLAC stream, where libFLAC is installed."""
     package = flac_stream.library()
-    if package is None or x.shape[0] > 8:
+    if package is None or x.shape[0] > 8 or x.shape[1] != 1 or not x.size:
         return
     file, wide = io.BytesIO(), x.itemsize > 1
     signed = (x[:, 0].T.astype(np.int32) - (1 << 15 if wide else 1 << 7)) << (0 if wide else 8)
-    try:
+    with suppress(RuntimeError):  # soundfile.LibsndfileError is a RuntimeError
         package.write(file, signed.astype(np.int16), 44100, format="FLAC", subtype="PCM_16" if wide else "PCM_S8")
-        again = np.empty_like(x)
-        _restore_flac_plainly(file.getvalue(), again)
-    except (RuntimeError, CodecError):  # soundfile.LibsndfileError is a RuntimeError
-        return
-    if np.array_equal(x, again):
         yield file.getvalue()
 
 
+def _flac(x: Samples) -> Iterator[bytes]:
+    """The stream of _write_flac, if every installation reads the same of it."""
+    for stream in _write_flac(x):
+        again = np.empty_like(x)
+        with suppress(CodecError):
+            _restore_flac_plainly(stream, again)
+            if np.array_equal(x, again):
+                yield stream
+
+
 def _restore_flac(data: bytes, out: Samples) -> None:
-    """The samples of a FLAC stream into out (c, 1, n), by libFLAC where it is there and sees nothing wrong."""
+    """Decode a FLAC stream into out (c, 1, n), with libFLAC where it is installed and finds nothing wrong."""
     package, (c, h, n) = flac_stream.library(), out.shape
     if h != 1:
-        raise CodecError("damaged file: FLAC holds no planes of several rows")
+        raise CodecError("damaged file: FLAC cannot hold planes of several rows")
     if package is not None:
         with suppress(RuntimeError, TypeError), package.SoundFile(io.BytesIO(data)) as file:
             subtype = "PCM_16" if out.itemsize > 1 else "PCM_S8"
@@ -295,15 +360,15 @@ def _unsigned(x: Samples, out: Samples) -> None:
 
 
 def _restore_flac_plainly(data: bytes, out: Samples) -> None:
-    """The same with NumPy alone; CodecError unless the stream holds those samples and nothing else."""
+    """_restore_flac with NumPy alone; CodecError unless the stream holds those samples and nothing else."""
     wide = out.itemsize > 1
     try:
         if data[:4] != flac_stream.MAGIC:
-            raise flac_stream.Broken("it is none")
+            raise flac_stream.Broken("it does not begin with fLaC")
         ((_, first), *_), at = flac_stream.parts(data)
         head = flac_stream.Head.of(first)
         if (head.channels, head.bits) != (out.shape[0], 16 if wide else 8) or head.total not in (0, out.shape[2]):
-            raise CodecError("damaged file: its FLAC stream is not of the size that its header says")
+            raise CodecError("damaged file: its FLAC stream has another size than its header says")
         x = flac_decode.decode(data, at, head, out.shape[2])
     except flac_stream.Broken as why:
         raise CodecError(f"damaged file: its FLAC stream cannot be decoded: {why}") from None

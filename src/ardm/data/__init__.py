@@ -30,15 +30,15 @@ from ardm.data.drawings import omniglot
 from ardm.data.image_folder import images
 from ardm.data.mnists import binarize, binarized_mnist, fashion_mnist, mnist
 from ardm.data.npy import arrays
-from ardm.data.registry import Source, clips, load, of_config
+from ardm.data.registry import DataSource, clips, load, of_config
 from ardm.data.speech import fsdd, sc09
 from ardm.data.tables import table
 from ardm.data.texts import enwik8, text, text8
 
 __all__ = [
     "Clips",
+    "DataSource",
     "Dataset",
-    "Source",
     "arrays",
     "augment",
     "batches",

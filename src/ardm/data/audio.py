@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ardm.data.checks import positive
 from ardm.data.dataset import Dataset
-from ardm.data.files import Files, Folder, files_in, survey
+from ardm.data.folders import Files, Folder, files_in, survey
 from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import ENDINGS, FORMATS, MAX_SAMPLES, KeepBytes
 

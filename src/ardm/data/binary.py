@@ -11,7 +11,7 @@ import torch
 
 from ardm.data.checks import known
 from ardm.data.dataset import Dataset
-from ardm.data.files import Folder, splits
+from ardm.data.folders import Folder, splits
 from ardm.data.published import ACCEPT, Bytes, fetch, first_folder, how_to_get, read_file
 from ardm.errors import ArdmError
 

@@ -12,7 +12,7 @@ import torch
 from ardm.atomic import write_bytes
 from ardm.data.checks import known
 from ardm.data.dataset import Dataset
-from ardm.data.files import Folder
+from ardm.data.folders import Folder
 from ardm.data.published import Bytes, check_md5, fetch, how_to_get, read_file, unpacking
 from ardm.errors import ArdmError
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ardm.data.files import Files
+from ardm.data.folders import Files
 from ardm.errors import ArdmError
 from ardm.schema import Schema
 

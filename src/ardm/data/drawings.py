@@ -14,7 +14,7 @@ from PIL import Image
 
 from ardm.data.checks import known
 from ardm.data.dataset import Dataset
-from ardm.data.files import Folder, splits
+from ardm.data.folders import Folder, splits
 from ardm.data.published import ACCEPT, Bytes, check_md5, fetch, first_folder, how_to_get, unpacking
 from ardm.errors import ArdmError, parsing
 

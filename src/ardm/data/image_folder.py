@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ardm.data.dataset import Dataset
-from ardm.data.files import Folder, files_in, survey
+from ardm.data.folders import Folder, files_in, survey
 from ardm.data.published import Bytes
 from ardm.errors import ArdmError, parsing
 

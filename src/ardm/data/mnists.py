@@ -13,7 +13,7 @@ from torch import Tensor
 from ardm.data.binary import read_bits
 from ardm.data.checks import known
 from ardm.data.dataset import Dataset
-from ardm.data.files import Folder, splits
+from ardm.data.folders import Folder, splits
 from ardm.data.published import Bytes, check_md5, fetch, how_to_get, read_file
 from ardm.errors import ArdmError
 

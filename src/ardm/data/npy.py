@@ -11,7 +11,7 @@ import torch
 
 from ardm.data.checks import known
 from ardm.data.dataset import Dataset, smallest
-from ardm.data.files import Folder, rows_in, splits, survey
+from ardm.data.folders import Folder, rows_in, splits, survey
 from ardm.errors import ArdmError, parsing
 
 

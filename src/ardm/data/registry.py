@@ -12,7 +12,7 @@ from ardm.data.checks import known
 from ardm.data.cifar import cifar10
 from ardm.data.dataset import Dataset
 from ardm.data.drawings import omniglot
-from ardm.data.files import Folder
+from ardm.data.folders import Folder
 from ardm.data.image_folder import images
 from ardm.data.mnists import binarized_mnist, fashion_mnist, mnist
 from ardm.data.npy import arrays
@@ -51,7 +51,7 @@ UNSET: dict[str, tuple[Any, ...]] = {
 """Settings of a recipe that are options of some data sets, and the values that leave them at their defaults."""
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """Where items come from, as `DataConfig` says it; it may also have any of the options."""
 
     @property
@@ -103,7 +103,7 @@ def _options(reader: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(reader).parameters)[2:]
 
 
-def of_config(config: Source, split: str | None) -> Dataset:
+def of_config(config: DataSource, split: str | None) -> Dataset:
     """Load a split of the data set that a recipe names, with the options that it sets.
 
     split: a name; "all" or None takes all items of your own folder or file.

@@ -12,7 +12,7 @@ import torch
 from ardm.data.audio import CLASSES, Clips, cut, read_clips
 from ardm.data.checks import known
 from ardm.data.dataset import Dataset
-from ardm.data.files import Folder, splits
+from ardm.data.folders import Folder, splits
 from ardm.data.published import ACCEPT, check_sha256, fetch, first_folder, how_to_get, unpacking
 from ardm.errors import ArdmError
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ardm.data.dataset import Dataset, smallest
-from ardm.data.files import Folder, rows_in, splits, survey
+from ardm.data.folders import Folder, rows_in, splits, survey
 from ardm.data.npy import integers
 from ardm.errors import ArdmError
 from ardm.schema import Schema, admit, learn

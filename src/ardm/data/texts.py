@@ -11,7 +11,7 @@ import torch
 
 from ardm.data.checks import known, positive
 from ardm.data.dataset import Dataset
-from ardm.data.files import FEW, SHARES, Folder, files_in, splits, survey
+from ardm.data.folders import FEW, SHARES, Folder, files_in, splits, survey
 from ardm.data.published import Bytes, check_md5, fetch, how_to_get, unpacking
 from ardm.errors import ArdmError
 

@@ -1,1 +1,1 @@
-"""Trained models converted to integer models."""
+"""Trained models to codec models: networks in floats to programs in integers."""

@@ -1,11 +1,11 @@
-"""Fine-tuning for integers: a model goes on training while its layers compute what the codec model's will.
+"""Fine-tuning for integers: training continues while the layers compute what those of the codec model will.
 
-Scales are measured once, on the model as it comes, and kept beside the checkpoint; weights then learn to live with them.
+Scales are measured once, at the start, and kept beside the checkpoint; the weights then adapt to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 from ardm.bundle import Bundle, load
 from ardm.errors import ArdmError
-from ardm.export.convert import Fixed, Precision, Scales, measured
+from ardm.export.calibrate import Scales
+from ardm.export.local import measured
+from ardm.export.precision import Precision
 from ardm.export.quantise import faked
 from ardm.model import Model
 from ardm.settings import from_values, override
@@ -26,13 +28,13 @@ NAME = "scales.safetensors"
 
 
 def recipe_of(bundle: Bundle, source: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe that a bundle was trained by, made to go on from it; changes: "section.key=value".
+    """The recipe of a bundle, changed to continue from it; changes: "section.key=value".
 
-    The rate is a third of what it was, warm-up a hundred steps.  Raises ArdmError where the card holds no recipe.
+    The learning rate becomes a third, warm-up a hundred steps.  Raises ArdmError where the card holds no recipe.
     """
     known = bundle.card.get("recipe")
     if not isinstance(known, dict):
-        raise ArdmError(f"the card of {bundle.name} holds no recipe, so its data are not known: fine-tuning needs them")
+        raise ArdmError(f"the card of {bundle.name} holds no recipe; fine-tuning needs one for its data")
     rate = from_values(Recipe, known).train.rate / 3
     own = ["model.rounded=true", f"train.init={source}", f"train.rate={rate}", "train.warmup=100"]
     return from_values(Recipe, override(known, [*own, *changes]))
@@ -41,9 +43,9 @@ def recipe_of(bundle: Bundle, source: str | Path, changes: Sequence[str] = ()) -
 class Finetuning:
     """A run in a folder, as `Trainer`: `for progress in Finetuning(…): …`.
 
-    recipe: with `train.init`, the model to go on from.  precision: bits of weights and activations.
-    scales: by the name of a layer; `export` takes them.
-    Raises ArdmError for a network whose layers cannot be fine-tuned this way.
+    recipe: with `train.init`, the model to start from.  precision: bits of weights and activations.
+    scales: by the name of a layer, for `export`.
+    Raises ArdmError for networks that cannot be fine-tuned this way.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Finetuning:
         self.trainer, self.precision = Trainer(recipe, folder, resume, cpu), precision
         path = Path(folder) / NAME
         if resume:
-            self.scales: Fixed = read_scales(path)
+            self.scales = read_scales(path)
         else:
             source = load(recipe.train.init)
             items = self.trainer.train_set.items[:256]
@@ -74,17 +76,17 @@ class Finetuning:
             yield from self.trainer
 
 
-def write_scales(path: Path, scales: Fixed) -> None:
-    """Write scales by the names of their layers."""
+def write_scales(path: Path, scales: Mapping[str, Scales]) -> None:
+    """Write the scales of layers to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({f"{n}.{k}": np.ascontiguousarray(v) for n, s in scales.items() for k, v in s._asdict().items()}, path)
 
 
-def read_scales(path: Path) -> Fixed:
-    """What `write_scales` wrote.  Raises ArdmError where there is nothing readable."""
+def read_scales(path: Path) -> dict[str, Scales]:
+    """Read the file of `write_scales`.  Raises ArdmError if it is missing or damaged."""
     try:
         kept = load_file(path)
         names = sorted({name.rpartition(".")[0] for name in kept})
         return {name: Scales(kept[f"{name}.given"], kept[f"{name}.made"]) for name in names}
     except (OSError, KeyError, SafetensorError) as error:
-        raise ArdmError(f"{path} holds no scales to go on with: {type(error).__name__}") from None
+        raise ArdmError(f"{path} holds no scales to resume with: {type(error).__name__}") from None

@@ -1,11 +1,11 @@
-"""Weights to integers: the widest that a number of bits and the exact range of a container allow.
+"""Weights to integers: as fine as a number of bits and the exact range of a container allow.
 
-A layer y = x W + b is to give integers Y ≈ scale_y · y from integers X = scale_x · x.  Output o is computed as
+A layer y = x W + b gives integers Y ≈ scale_y · y from integers X = scale_x · x.  Output o is computed as
 
     Y_o = clamp ⌊(Σ_i X_i w_io + b_o) / 2^s_o⌋,     w_io = round(W_io · scale_y_o / scale_x_i · 2^s_o)
 
-with the largest shift s_o for which no weight exceeds its bits, and no partial sum the container.  Scales of inputs and
-outputs cost nothing, for weights absorb them: every channel of every activation uses its whole range.
+with the largest shift s_o for which no weight exceeds its bits and no partial sum the container.  Scales of inputs and
+outputs cost nothing, because weights absorb them: every channel of every activation uses its whole range.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def matrix(
     """The integers of y = x W + b.
 
     weight (I, O), bias (O,): in floats.  size (I,): the largest |X|.  scale_in (I,), scale_out (O,).  bits: of a
-    weight, sign included.  peak: what no partial sum exceeds.
-    Where inputs and weights have 8 bits, the products of two neighbouring inputs fit 16 bits together, as processors
-    without VNNI need it for int8 (`PAIR`).
+    weight, sign included.  peak: the largest partial sum allowed.
+    Where inputs and weights have 8 bits, the products of two neighbouring inputs fit 16 bits together, which int8
+    instructions of processors without VNNI need (`PAIR`).
     """
     paired = bits <= 8 and int(size.max(initial=0)) < 1 << 8
     real = weight * (scale_out[None] / scale_in[:, None])
@@ -67,7 +67,7 @@ def matrix(
 
 
 PAIR = (1 << 15) - 1
-"""What int8 instructions without VNNI add two products in."""
+"""The largest sum of two products in int8 instructions without VNNI."""
 
 
 def _pairs(products: Floats) -> Floats:
@@ -77,28 +77,11 @@ def _pairs(products: Floats) -> Floats:
     return most
 
 
-@contextmanager
-def watching(model: nn.Module) -> Iterator[Callable[[nn.Module], Floats]]:
-    """Within the block, the largest |input| (I,) that each linear layer has seen; the block's value asks for a layer's."""
-    seen: dict[nn.Module, Tensor] = {}
-
-    def watch(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
-        largest = given[0].detach().abs().flatten(0, -2).amax(0)
-        seen[layer] = torch.maximum(seen[layer], largest) if layer in seen else largest
-
-    hooks = [m.register_forward_pre_hook(watch) for m in model.modules() if isinstance(m, nn.Linear)]
-    try:
-        yield lambda layer: seen[layer].double().numpy()
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def scales(largest: Iterable[Floats], top: int) -> Floats:
-    """What takes the largest of several ranges (F,) to `top`.
+    """The scales that take the largest of several ranges (F,) to `top`.
 
-    A channel that calibration hardly saw move is given a 64th of the widest range: it may move yet, and the weights that
-    read it would leave no bits to the others, were they to make up for too fine a scale or too coarse a one.
+    A channel that hardly moved during calibration counts with a 64th of the widest range: it may move later, and a very
+    fine scale would leave no bits to the weights of the other channels.
     """
     most = np.max(list(largest), axis=0)
     widest = most.max(initial=0) or float(top)
@@ -107,7 +90,7 @@ def scales(largest: Iterable[Floats], top: int) -> Floats:
 
 @contextmanager
 def faked(layers: Mapping[nn.Linear, tuple[Floats, Floats]], weights: int, top: int) -> Iterator[None]:
-    """Within the block, linear layers compute what their integers would; gradients pass as if nothing were rounded.
+    """Make linear layers compute what their integers would, within the block; gradients ignore the rounding.
 
     layers: scales of inputs and outputs.  weights: bits of a weight.  top: the largest activation, the least being 0.
     """

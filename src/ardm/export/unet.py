@@ -1,92 +1,61 @@
-"""The paper's U-Net as a program in integers: convolutions, norms, swish and attention over the whole item.
+"""The paper's U-Net in integers: convolutions, norms, swish and attention over the whole item.
 
-    stream     what blocks add to: `high` at most, a scale that is a power of two times that of any other stream, so
-               that a skip connection becomes as coarse as what it meets by a shift
-    norms      read a stream of one scale, make numbers of `high` at most
+    stream     what blocks add to: at most `high`.  Scales of streams are powers of two apart, so that a shift brings a
+               skip connection to the scale of what it joins
+    norms      read a stream of one scale, make numbers of at most `high`
     swish      a table, from those to activations
     matrices   read activations, make streams
 
-What depends on the number of known digits alone (the time embedding) is a table with a row for each number.
+The time embedding depends on the number of known digits alone: it is a table with a row for each number.
 The mean and the spread of the known neighbours, around which a mixture is placed, are quotients and roots of integers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ardm.ans import GRID, Ints
-from ardm.digits import Digits, Partial, Sites
-from ardm.errors import ArdmError
+from ardm.ans import GRID
 from ardm.exact.program import Program
-from ardm.export.builder import Bits, Layers, Value, swish, watched
-from ardm.export.builder import Seen as Largest
+from ardm.export.builder import Layers, Value
+from ardm.export.calibrate import Examples, Ranges, over_states
+from ardm.export.functions import swish
+from ardm.export.perceptron import Make
+from ardm.export.precision import Precision, digits_of, expected, output_of, trunk_of
 from ardm.heads import MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.neighbours import SPREAD_FLOOR
 from ardm.nets.unet import Attention, Block, UNet
 
-STATES = 16
-"""States that calibration looks at."""
 NEAR = ((3, 1.0), (7, 1e-2), (17, 1e-4), (65, 1e-6))
-"""Sides and shares of the boxes of `nets.near`, which adds NOTHING to the weight of what is known."""
+"""Sides and shares of the boxes of `nets.neighbours`, which adds NOTHING to the weight of what is known."""
 NOTHING = 1e-9
 EMBEDDED = 2047
-"""What 1 is, at least, in the embedding of a value."""
+"""The least integer for 1 in the embedding of a value."""
 
 
-def unet(model: Model, items: Tensor, precision: Bits, orders: Sequence[Ints] = ()) -> Program:
-    """The program of a model with a U-Net; without context, where it could be given one.
+def unet(model: Model, examples: Examples) -> Make:
+    """The exporter of U-Nets, without context.  Examples have the size of the model's items.
 
-    items: (N, C, H, W) integers, of the model's own size, by which activations are scaled.  precision: bits.
-    orders: (S, C, h, w) each, the steps along which it will code; by default any order.
-    Raises ArdmError where the model has another trunk, or its size leaves the exact range of every container.
+    Raises ArdmError where the model has another trunk, or where a size leaves the exact range of every container.
     """
-    trunk = getattr(model.body, "trunk", None)
-    if not isinstance(trunk, UNet) or not isinstance(model.digits, Digits):
-        raise ArdmError(f"a network of kind {type(trunk).__name__} is no U-Net")
+    trunk = expected(trunk_of(model), UNet, "the network")
+    digits_of(model)
     model = model.eval()
-    with torch.no_grad(), watched(model) as seen:
-        for state in states(model, items, orders):
-            open_ = state.depth < len(model.digits)
-            if open_.any():
-                sites = Sites.where(open_)
-                model(state).log_prob(
-                    sites, torch.zeros(len(sites), dtype=torch.long, device="cpu")
-                )  # whatever is told
-    return _Export(model, trunk, seen, precision).program()
-
-
-def states(model: Model, items: Tensor, orders: Sequence[Ints]) -> list[Partial]:
-    """States between nothing known and nearly all, along the orders, or at random; some items each."""
-    S, shape = len(model.digits), items.shape[1:]
-    random, out = torch.Generator().manual_seed(0), []
-    for n in range(STATES):
-        few = items[(torch.arange(4, device="cpu") + 4 * n) % len(items)].long()
-        share = n / STATES
-        if orders:
-            cell = orders[n % len(orders)]
-            y, x = np.arange(shape[1]) % cell.shape[2], np.arange(shape[2]) % cell.shape[3]
-            when = torch.from_numpy(cell[:, :, y[:, None], x])
-            depth = (when < share * (int(when.max()) + 1)).sum(0).expand(len(few), -1, -1, -1)
-        else:
-            known = torch.rand(few.shape, generator=random, dtype=torch.double, device="cpu") < share * S % 1
-            depth = int(share * S) + known.long()
-        out.append(model.digits.truncate(few, depth))
-    return out
+    ranges = over_states(model, examples)
+    return lambda bits: _Export(model, trunk, ranges, bits).program()
 
 
 class _Export:
     """The layers of one network."""
 
-    def __init__(self, model: Model, trunk: UNet, seen: Largest, bits: Bits) -> None:
+    def __init__(self, model: Model, trunk: UNet, seen: Ranges, bits: Precision) -> None:
         self.model, self.trunk, self.seen = model, trunk, seen
-        self.digits: Digits = model.digits  # type: ignore[assignment]
+        self.digits = digits_of(model)
         C, H, W = model.shape
         self.build = Layers(C, self.digits, bits, (H, W))
         norms = [m for m in trunk.modules() if isinstance(m, nn.GroupNorm)]
@@ -109,9 +78,9 @@ class _Export:
                 h = Value(build.op("pool", f"pool{i}", [h.name]), h.scale)
                 skips.append(h)
         before, between, after = trunk.middle
-        h = self._block("middle0", before, h)  # type: ignore[arg-type]
+        h = self._block("middle0", before, h)
         h = self._extra("middle1", between, h)
-        h = self._block("middle2", after, h)  # type: ignore[arg-type]
+        h = self._block("middle2", after, h)
         for i, pair in enumerate(trunk.up):
             h = self._pair(f"up{i}", pair, build.concat(f"both{i}", *build.alike(f"both{i}", h, skips.pop())))
             if (i + 1) % (each + 1) == 0 and sizes:
@@ -120,15 +89,15 @@ class _Export:
 
     @property
     def placed(self) -> int:
-        """Bits after the point of means, in half levels: so many that squares of means tell the least spread."""
+        """Bits after the point of means, in half levels: enough for squares of means to resolve the least spread."""
         return min(16, max(8, math.ceil(math.log2(8e4 / self.digits.classes))))
 
-    # --- what is known ------------------------------------------------------------------------------------------------
+    # --- the input ------------------------------------------------------------------------------------------------
 
     def _planes(self) -> Value:
-        """The planes of the input: the centre of what a site may be, what is known of it, and its embedding.
+        """The planes of the input: the centre of the possible values, the known digits, and the embedding.
 
-        All have one scale, so that one number of bits serves the weights of all.
+        All have one scale, so that one number of bits serves all weights.
         """
         build, digits, body = self.build, self.digits, self.model.body
         K, C = digits.classes, build.bounds["value"].planes
@@ -172,20 +141,20 @@ class _Export:
         return 2.0 ** math.floor(math.log2(self.high / most)) if most > 0 else 1.0
 
     def _matrix(
-        self, out: str, a: Value, layer: nn.Module, scale: float | None = None, bits: int | None = None
+        self, out: str, a: Value, layer: nn.Conv2d | nn.Linear, scale: float | None = None, bits: int | None = None
     ) -> Value:
-        """A convolution or linear layer that makes a stream."""
+        """A convolution or linear layer whose result is a stream."""
         scale = self._stream(self.seen.made(layer)) if scale is None else scale
-        return self.build.conv(out, a, layer, np.array([scale]), self.high, bits)  # type: ignore[arg-type]
+        return self.build.conv(out, a, layer, np.array([scale]), self.high, bits)
 
     def _swished(self, out: str, h: Value, layer: nn.GroupNorm, then: nn.Module) -> Value:
-        """norm → swish, as activations of what comes then."""
+        """norm → swish, as activations for the layer `then`."""
         build = self.build
         made = build.norm(out, h, layer, build.scale(self.seen.made(layer), build.look))
         return build.function(f"{out}.swish", made, swish, float(build.scale(self.seen.given(then))[0]))
 
-    def _block(self, name: str, block: Block, x: Value) -> Value:
-        build = self.build
+    def _block(self, name: str, module: nn.Module, x: Value) -> Value:
+        build, block = self.build, expected(module, Block, "a block of the network")
         h = self._matrix(f"{name}.conv1", self._swished(f"{name}.norm1", x, block.norm1, block.conv1), block.conv1)
         if block.condition is not None and self.condition is not None:
             more = self._matrix(f"{name}.condition", self.condition, block.condition)
@@ -199,7 +168,7 @@ class _Export:
         return build.add(name, x, self._matrix(f"{name}.conv2", a, block.conv2, scale), self.high)
 
     def _extra(self, name: str, extra: nn.Module, x: Value) -> Value:
-        """Attention, or nothing."""
+        """Attention; other modules do nothing."""
         if not isinstance(extra, Attention):
             return x
         build, width = self.build, len(x.scale)
@@ -218,7 +187,7 @@ class _Export:
 
     def _pair(self, name: str, pair: nn.Module, x: Value) -> Value:
         block, extra = pair.children()
-        return self._extra(f"{name}.extra", extra, self._block(name, block, x))  # type: ignore[arg-type]
+        return self._extra(f"{name}.extra", extra, self._block(name, block, x))
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -233,13 +202,13 @@ class _Export:
         weight, bias = _linear(trunk.turn)
         made = build.scale(seen.made(trunk.turn), build.look)
         turned = build.linear("turn", a, weight, bias, made, build.look, build.bits.first)
-        output: nn.Linear = self.model.head.out  # type: ignore[assignment]
+        output = output_of(self.model)
         return build.function("features", turned, swish, float(build.scale(seen.given(output), build.high)[0]))
 
     def _head(self, a: Value) -> Program:
         """The last layer in the units of its head."""
         build, head = self.build, self.model.head
-        weight, bias = _linear(head.out)  # type: ignore[arg-type]
+        weight, bias = _linear(output_of(self.model))
         grid, bits = np.array([float(GRID)]), max(12, build.bits.first)
         if not isinstance(head, MixtureHead):
             o = build.linear("output", a, weight, bias, grid, 1 << 22, bits)
@@ -305,17 +274,17 @@ def _linear(layer: nn.Linear) -> tuple[Any, Any]:
 
 
 def _part(layer: nn.Conv2d, part: int, width: int) -> nn.Linear:
-    """Queries, keys or values alone of the layer that makes all three."""
+    """Queries, keys or values alone, of the layer that makes all three."""
     mine = slice(part * width, (part + 1) * width)
     made = nn.utils.skip_init(nn.Linear, layer.in_channels, width, dtype=torch.double)
     with torch.no_grad():
         made.weight.copy_(layer.weight[mine, :, 0, 0])
-        made.bias.copy_(layer.bias[mine])  # type: ignore[index]
+        made.bias.copy_(expected(layer.bias, Tensor, "a bias")[mine])
     return made
 
 
 def _vectors(condition: nn.Module, depth: Tensor, sites: int, like: Tensor) -> Tensor:
-    """The conditioning vectors of items of which so many digits are known: depth (R, 1, 1, 1)."""
+    """The conditioning vectors by number of known digits: depth (R, 1, 1, 1)."""
     whole = depth.to(like.dtype) / sites  # its sum over one site, divided by the number of sites
     found: Tensor = condition(whole, None, like)
     return found

@@ -20,6 +20,7 @@ from ardm.atomic import reasons, refuse_source, refuse_target, write_whole
 from ardm.codec import archive as codec_archive
 from ardm.codec.index import name_fault
 from ardm.codec.regions import PartCoder
+from ardm.codec.report import Report
 from ardm.codec.selection import suited
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, out_of_memory
@@ -46,25 +47,9 @@ def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptio
     began = time.perf_counter()
     found = _wanted(found, target, options)
     paths = [one.path for one in found]
-    given = [item_name(one) for one in found]
-    names: list[str] | None = given
-    renamed = _rename(found, given)
-    items: Sequence[Content] = _Items(found, options)
-    rows = _rows(paths, options) if not found[0].entry else None
-    if rows is not None:
-        items, names = rows, None
-    ends = [name + "/" * (one.entry == "folder") for name, one in zip(given, found, strict=True)]
-    folders = FOLDER * count_folders(ends if names is not None else ())
+    items, names, renamed = _items(found, options)
     coder = Patience(options.budget).coder(_coder(items, options))
-    originals = _Originals(items, options.strip) if isinstance(items, _Items) else None
-    data, report = codec_archive.compress_archive(
-        items,
-        names,
-        coder,
-        originals,
-        options.phase("encoding"),
-        lambda restored, size: dense(restored + folders, size, options.budget),
-    )
+    data, report = _packed(found, items, names, coder, options)
     records = items.records if isinstance(items, _Items) else {}
     notes = _notes(records, paths, data)
     if names is not None:
@@ -83,16 +68,48 @@ def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptio
         if options.verify:
             check(BytesIO(data))
         put(target, data)
-    if rows is None:
+    if records:
         size = sum(record.size for record in records.values())
     else:
         size = sum(path.stat().st_size for path in paths)
-    kinds = {record.kind for number, record in records.items() if not found[number].entry} or {report.kind}
-    why = why_stored(coder, kinds.pop(), report) if len(kinds) == 1 else "no bundled model suits them" * report.stored
     return FileResult(
         paths[0] if len(paths) == 1 else None, path_of(target), described(report), size, len(data),
-        time.perf_counter() - began, report, why, notes,
+        time.perf_counter() - began, report, _why(found, records, coder, report), notes,
     )  # fmt: skip
+
+
+def _items(found: Sequence[Found], options: FileOptions) -> tuple[Sequence[Content], list[str] | None, list[str]]:
+    """Items, their names (None for the rows of an array), and notes on renamed ones."""
+    rows = _rows([one.path for one in found], options) if not found[0].entry else None
+    if rows is not None:
+        return rows, None, []
+    names = [item_name(one) for one in found]
+    renamed = _rename(found, names)
+    return _Items(found, options), names, renamed
+
+
+def _packed(
+    found: Sequence[Found],
+    items: Sequence[Content],
+    names: Sequence[str] | None,
+    coder: PartCoder[Any] | None,
+    options: FileOptions,
+) -> tuple[bytes, Report]:
+    """The bytes of the archive, and what came of it."""
+    ends = [name + "/" * (one.entry == "folder") for name, one in zip(names or (), found, strict=False)]
+    folders = FOLDER * count_folders(ends)
+
+    def too_dense(restored: int, size: int) -> bool:
+        return dense(restored + folders, size, options.budget)
+
+    originals = _Originals(items, options.strip) if isinstance(items, _Items) else None
+    return codec_archive.compress_archive(items, names, coder, originals, options.phase("encoding"), too_dense)
+
+
+def _why(found: Sequence[Found], records: dict[int, Record], coder: PartCoder[Any] | None, report: Report) -> str:
+    """Why no model coded the items."""
+    kinds = {record.kind for number, record in records.items() if not found[number].entry} or {report.kind}
+    return why_stored(coder, kinds.pop(), report) if len(kinds) == 1 else "no bundled model suits them" * report.stored
 
 
 def _wanted(found: Sequence[Found], target: Path | Sink, options: FileOptions) -> Sequence[Found]:

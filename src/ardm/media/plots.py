@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ardm.schedule import LossCurve, Schedule
+from ardm.losscurve import LossCurve
+from ardm.schedule import Schedule
 
 MARGIN, ROW = -0.02, 0.05
 """Where the ticks of schedules lie below the plot, in fractions of its height."""

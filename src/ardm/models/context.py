@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ardm.errors import ArdmError
 from ardm.models.config import ModelConfig
-from ardm.precise import full, wide
+from ardm.precision import full, wide
 
 NO_LABEL = -(2**63)
 """Among labels, an item that has none."""

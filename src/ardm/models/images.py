@@ -13,7 +13,7 @@ from ardm.features import FeaturesAt
 from ardm.models.body import Body, centred
 from ardm.models.config import ModelConfig
 from ardm.nets import Local, PaperUNet, UNet
-from ardm.precise import wide
+from ardm.precision import wide
 
 
 class ImageBody(Body):

@@ -13,7 +13,7 @@ from ardm.models.config import ModelConfig
 from ardm.models.text import reach_of, refuse_context, refuse_digits
 from ardm.nets import Taps, WaveNet
 from ardm.nets.wavenet import nearby
-from ardm.precise import wide
+from ardm.precision import wide
 
 
 class WaveBody(Body):

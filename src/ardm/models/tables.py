@@ -10,7 +10,7 @@ from ardm.features import Features, FeaturesAt
 from ardm.models.body import RowBody
 from ardm.models.config import ModelConfig
 from ardm.nets import Table
-from ardm.precise import widened
+from ardm.precision import widened
 
 
 class TableBody(RowBody):

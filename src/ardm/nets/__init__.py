@@ -1,4 +1,4 @@
-"""Trunks: networks from input planes or tokens to features at the sites asked.  They know nothing of diffusion."""
+"""Networks: planes or tokens in, features at the sites asked out.  They know nothing of diffusion."""
 
 from ardm.nets.local import Local
 from ardm.nets.table import ColumnOutput, Table

@@ -1,9 +1,9 @@
-"""A foveated window around each asked site, and a residual multilayer perceptron: work only where a digit is asked.
+"""A foveated window around each asked site, and a residual perceptron: no work at other sites.
 
-A convolutional network computes features everywhere, and a step of a plan reads them at a fiftieth of the sites.
-This trunk gathers, for each asked site, its neighbourhood at three resolutions (pixels; means of 3×3; means of 9×9)
-and applies a perceptron.  The cost of coding an image is then one evaluation a value, whatever the number of calls,
-and training wastes nothing.  Context is local: good likelihoods, no global composition.
+A convolutional network computes features everywhere, though a step of a plan reads them at a fiftieth of the sites.  This
+one gathers, for each asked site, its neighbourhood at three resolutions (pixels; means of 3×3; means of 9×9) and applies
+a perceptron.  Coding an image then costs one evaluation a value, whatever the number of calls, and training wastes
+nothing.  Context is local: good likelihoods, no global composition.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
 from ardm.nets.neighbours import box_mean
-from ardm.precise import wide
+from ardm.nets.residual import ResidualPerceptron
+from ardm.precision import wide
 
 FRACTION = 2
-"""Bits after the point, in half grey levels, to which the neighbours' mean is rounded."""
+"""The neighbours' mean is rounded to so many bits after the point, in half grey levels."""
 UNIT = 0.05
-"""Deviations from the neighbours' mean are given and predicted in this unit, 6 grey levels of 256.
+"""The unit of deviations from the neighbours' mean, as inputs and predictions: 6 grey levels of 256.
 
 Dividing by the local spread instead (contrast normalisation) was 0.07 bits/dim worse at equal training.
 """
@@ -31,12 +32,12 @@ def _offsets(radius: int, step: int) -> list[tuple[int, int]]:
 
 
 def _squares(radius: int) -> Tensor:
-    """Squared distances over a square window; in integers, which no change of a module's dtype rounds."""
+    """Squared distances over a square window, as integers, which a change of the module's dtype does not round."""
     return torch.tensor([dy * dy + dx * dx for dy, dx in _offsets(radius, 1)])
 
 
 def _weights(squares: Tensor) -> Tensor:
-    """distance^−3, 0 at the centre: how much each cell says about the value there."""
+    """distance^−3, 0 at the centre: the weight of each cell in the mean."""
     square = squares.float()
     return torch.where(square > 0, square.clamp(min=1.0) ** -1.5, 0.0)
 
@@ -45,10 +46,10 @@ class Local(nn.Module):
     """Foveated windows and a perceptron.
 
     channels: C of the images.  width: F, of the perceptron.  blocks: its residual blocks.
-    radius: of the finest window, in pixels; rings: radius of the two coarser windows, in cells of 3 and of 9 pixels.
+    radius: of the finest window, in pixels.  rings: radius of the two coarser windows, in cells of 3 and of 9 pixels.
     condition: width of a conditioning vector (0: none).
-    levels: K − 1 rounds the neighbours' mean to an eighth of a level of K, so that what a network in integers is told,
-    values less that mean, are the very numbers that this one was trained on (0: no rounding).
+    levels: K − 1 rounds the neighbours' mean to an eighth of a level of K, so that an integer network gets the very inputs,
+    values less that mean, on which this one was trained (0: no rounding).
     """
 
     near_squares: Tensor
@@ -72,22 +73,18 @@ class Local(nn.Module):
         self.first = nn.Parameter(torch.randn(channels, inputs, width) * inputs**-0.5)
         self.bias = nn.Parameter(torch.zeros(channels, width))
         self.condition = nn.Linear(condition, width) if condition else None
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict({"up": nn.Linear(width, width), "down": nn.Linear(width, width)}) for _ in range(blocks)
-        )
-        for block in self.blocks:
-            nn.init.zeros_(block["down"].weight)  # type: ignore[index]
+        self.blocks = ResidualPerceptron(width, blocks)
         self.register_buffer("near_squares", _squares(radius), persistent=False)
         self.register_buffer("far_squares", _squares(rings), persistent=False)
 
     @property
     def near(self) -> Tensor:
-        """How much each cell of the finest window says about the mean."""
+        """The weights of the cells of the finest window in the mean."""
         return _weights(self.near_squares)
 
     @property
     def far(self) -> Tensor:
-        """The same of the two coarser windows."""
+        """The same for the two coarser windows."""
         return _weights(self.far_squares)
 
     def forward(self, value: Tensor, known: Tensor, condition: Tensor | None = None) -> FeaturesAt:
@@ -118,7 +115,7 @@ class Local(nn.Module):
         return features
 
     def _nearby(self, windows: list[Tensor], C: int) -> Tensor:
-        """Mean (N, C) of the known values of each channel, the nearest weighing most; 0 where nothing is known."""
+        """(N, C): the mean of the known values of each channel, weighted by nearness; 0 where nothing is known."""
         near, far = (w.to(windows[0].dtype) for w in (self.near, self.far))
         shares = (near, 1e-3 * far, 1e-6 * far)
         sums = [torch.einsum("nkc,k->nc", cells, near) for cells, near in zip(windows, shares, strict=False)]
@@ -136,10 +133,10 @@ class Local(nn.Module):
         return padded.reshape(-1, maps.shape[1]), offset, tall, wide, pad
 
     def _first(self, h: Tensor, channel: Tensor) -> Tensor:
-        """Each site through the first layer of its channel, in full precision: bfloat16 would blur the low digits."""
+        """Apply to each site the first layer of its channel, in full precision: bfloat16 would blur the low digits."""
         dtype = torch.promote_types(h.dtype, wide(self.first.dtype))
         h, first, bias = h.to(dtype), self.first.to(dtype), self.bias.to(dtype)
-        if h.is_cuda:  # three products instead of one, but the host does not wait for the counts
+        if h.is_cuda:  # three products instead of one, without waiting for counts
             each = torch.einsum("ni,ciw->ncw", h, first) + bias
             return each[torch.arange(len(h), device=h.device), channel]
         out = h.new_empty(len(h), self.width)
@@ -153,12 +150,4 @@ class Local(nn.Module):
             out = self._first(h, channel)
         if self.condition is not None and condition is not None:
             out = out + self.condition(condition)[batch_index]
-        return F.relu(residual(out, self.blocks))
-
-
-def residual(h: Tensor, blocks: nn.ModuleList) -> Tensor:
-    """A residual perceptron on h (N, width): blocks run in the dtype of their weights, sums keep that of h."""
-    for block in blocks:
-        up, down = block["up"], block["down"]  # type: ignore[index]
-        h = h + down(F.relu(up(F.relu(h).to(up.weight.dtype)))).to(h.dtype)
-    return h
+        return F.relu(self.blocks(out))

@@ -1,6 +1,6 @@
-"""What the known neighbours say about a value: means over boxes, from near to far.
+"""Mean and spread of the known neighbours of a site: averages over boxes, from near to far.
 
-A logistic mixture that is placed around this mean starts from a fair predictor instead of from nothing.
+A logistic mixture placed around this mean starts from a fair predictor.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SPREAD_FLOOR = 0.02
-"""The smallest spread, 2.5 grey levels of 256: flat neighbourhoods still have noise."""
+"""The smallest spread, 2.5 grey levels of 256, since flat neighbourhoods have noise too."""
 
 
 def box_mean(planes: Tensor, side: int) -> Tensor:
     """Each plane of (B, P, H, W) averaged over squares of odd `side`, zeros outside.
 
-    Sums of windows, not differences of running sums: where nothing is known the result must be exactly 0.
+    From sums of windows, not differences of running sums, so that it is exactly 0 where nothing is known.
     """
     half = side // 2
     return F.avg_pool2d(F.avg_pool2d(planes, (side, 1), 1, (half, 0)), (1, side), 1, (0, half))
@@ -25,8 +25,8 @@ def box_mean(planes: Tensor, side: int) -> Tensor:
 def neighbours(value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and spread of the known neighbours of every site: value, known (B, C, H, W) → both (B, C, H, W).
 
-    value in [−1, 1], known in [0, 1] (the fraction of its digits).  Boxes of 3, 7, 17 and 65 pixels, each a hundred
-    times lighter than the one before it, so that the nearest known values decide; where nothing is known, 0.
+    value in [−1, 1], known in [0, 1] (the share of its digits).  Each of the boxes of 3, 7, 17 and 65 pixels weighs a
+    hundredth of the one before, so that the nearest known values decide; 0 where nothing is known.
     """
     maps = torch.cat([known, value * known, value.square() * known], 1)
     sums = torch.cat([torch.full_like(known, 1e-9), torch.zeros_like(maps[:, known.shape[1] :])], 1)

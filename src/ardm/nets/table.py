@@ -1,7 +1,7 @@
 """A residual perceptron over the columns of a table, and outputs with weights of their own for each column.
 
-Every column has an embedding row for each of its values and one for "not known".  The perceptron is evaluated once an
-item, and one product gives the log-weights of all values of all columns; direct connections may add to them.
+Every column has an embedding row for each of its values and one for "unknown".  The perceptron is evaluated once an item,
+and one product gives the log-weights of all values of all columns; direct connections may add to them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ardm.nets.transformer import Perceptron, norm_of
-from ardm.precise import full, wide, widened
+from ardm.precision import full, wide, widened
 
 
 class Block(Perceptron):
@@ -24,11 +24,11 @@ class Block(Perceptron):
 
 
 class Direct(nn.Module):
-    """Direct connections (MADE, Germain et al. 2015): every row of the input adds weights of its own to every output.
+    """Direct connections (MADE, Germain et al. 2015): every row of the input adds its own weights to every output.
 
-    A weight is GAIN² u v, the product of two parameters: decay of both shrinks it much as a lasso would (Hoff 2017), so that
-    connections which do not pay stay near 0, while those that say that columns exclude each other become large.  GAIN
-    lets either move ten times faster than a weight of the layers does at the same learning rate.
+    A weight is GAIN² u v, the product of two parameters.  Weight decay on both shrinks it much as a lasso would (Hoff 2017),
+    so that useless connections stay near 0 while those between columns that exclude each other grow.  GAIN lets each
+    parameter move ten times faster than a layer weight at the same learning rate.
     """
 
     GAIN, START = 10.0, 0.05
@@ -40,7 +40,7 @@ class Direct(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(rows, outputs), in float32 at least."""
+        """(rows, outputs), in float32 or better."""
         return self.GAIN**2 * widened(self.u) * widened(self.v)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Table(nn.Module):
     """rows, columns: of the embedding and of an item.  outputs: log-weights of all columns together.
 
     stages: rows of a second embedding, of how much of a value is known (0: none).  embedding: width of both.
-    direct: whether there are `Direct` connections, too.
+    direct: whether to add `Direct` connections.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class ColumnOutput(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(limits), max(limits)))
 
     def forward(self, h: Tensor, position: Tensor) -> Tensor:
-        """h (N, width), position (N,) → (N, K); the sites of each column are multiplied together, padded to one number."""
+        """h (N, width), position (N,) → (N, K), one padded matrix product a column."""
         dtype = torch.promote_types(h.dtype, wide(self.weight.dtype))
         with torch.autocast(h.device.type, enabled=False):
             return self._made(h.to(dtype), position, self.weight.to(dtype), self.bias.to(dtype))
 
     def _made(self, h: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if not len(h):
-            return h @ weight[0] + bias[0]  # so that every process has gradients of both
+            return h @ weight[0] + bias[0]  # so that both have gradients in every process
         columns, group, counts = position.unique(return_inverse=True, return_counts=True)
         order = group.argsort(stable=True)
         first = (counts.cumsum(0) - counts)[group[order]]

@@ -1,10 +1,10 @@
-"""A Transformer over both sides, or causal: fused attention; rotary, learnt or sinusoidal positions; two styles.
+"""A Transformer, over both sides or causal: fused attention; rotary, learnt or sinusoidal positions; two styles.
 
     classic   LayerNorm before each part, GELU, no biases in attention: as in the paper's released code
     modern    RMSNorm, a gated swish perceptron, no biases
 
-Every token has a *place* of its own, what it stands for, and a *target*, what it is to tell.  Both are its index in a
-sequence; in a permuted one, half of the positional width goes to each (the paper's order-agnostic causal baseline).
+Every token has a *place*, where it stands, and a *target*, the place that it predicts.  In an ordinary sequence both are
+its index; in a permuted one, half of the positional width goes to each (the paper's order-agnostic causal baseline).
 """
 
 from __future__ import annotations
@@ -14,23 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BASE = 10_000.0
-"""The slowest turn of a rotary or sinusoidal position takes nearly 2π · BASE places."""
+"""The longest period of a rotary or sinusoidal position is nearly 2π · BASE places."""
 EPSILON = 1e-6
 
 
-def rotary_angles(length: int, half: int) -> Tensor:
-    """(half, length) float64: by how much pair i is turned at each place, place · BASE^(−i / half)."""
-    return _angles(torch.arange(length, device="cpu"), half).T
-
-
-def _angles(place: Tensor, half: int) -> Tensor:
-    """place (…) → (…, half) float64."""
+def angles(place: Tensor, half: int) -> Tensor:
+    """(…, half): the angle of each pair at places (…), place · BASE^(−i / half), in float64."""
     rate = BASE ** (-torch.arange(half, dtype=torch.double, device=place.device) / half)
     return place[..., None] * rate
 
 
 def turned(x: Tensor, angle: Tensor) -> Tensor:
-    """Pairs of halves of x (B, heads, L, 2 · half), turned by angle (L, half) or (B, L, half)."""
+    """x (B, heads, L, 2 · half) with each pair (i, half + i) turned by angle (L, half) or (B, L, half)."""
     a, b = x.chunk(2, -1)
     angle = angle if angle.ndim == 2 else angle[:, None]
     c, s = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
@@ -38,8 +33,8 @@ def turned(x: Tensor, angle: Tensor) -> Tensor:
 
 
 def sinusoids(place: Tensor, width: int) -> Tensor:
-    """(…, width) float64: sines, then cosines, of the angles of each place (…)."""
-    angle = _angles(place, width // 2)
+    """(…, width): sines, then cosines, of the angles at places (…), in float64."""
+    angle = angles(place, width // 2)
     return torch.cat([angle.sin(), angle.cos()], -1)
 
 
@@ -49,7 +44,7 @@ def norm_of(width: int, modern: bool) -> nn.Module:
 
 
 class Perceptron(nn.Module):
-    """The half of a layer that looks at no other place; its parts lie in the layer that inherits it."""
+    """The half of a layer that works on each place alone; subclasses add the rest."""
 
     def __init__(self, width: int, hidden: int, modern: bool, dropout: float, share: float) -> None:
         super().__init__()
@@ -63,14 +58,14 @@ class Perceptron(nn.Module):
         nn.init.normal_(self.down.weight, std=hidden**-0.5 * share)
 
     def perceive(self, h: Tensor) -> Tensor:
-        """What is added to h (…, width)."""
+        """The perceptron's output for h (…, width), to be added to it."""
         a = self.norm2(h)
         u = F.gelu(self.up(a)) if self.gate is None else self.up(a) * F.silu(self.gate(a))
         return self.down(self.hidden(u))
 
 
 class Layer(Perceptron):
-    """Attention, then a perceptron, each on what its norm gives and added to its input."""
+    """Attention, then a perceptron, each on a normalised input and added to it."""
 
     def __init__(self, width: int, heads: int, hidden: int, modern: bool, dropout: float, share: float) -> None:
         super().__init__(width, hidden, modern, dropout, share)
@@ -87,8 +82,8 @@ class Layer(Perceptron):
         q, k, v = (f(a).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
         if turns is not None:
             q, k = turned(q, turns[0]), turned(k, turns[1])
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
-        h = h + F.dropout(self.o(seen), self.dropout, self.training)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
+        h = h + F.dropout(self.o(mixed), self.dropout, self.training)
         return h + self.perceive(h)
 
 
@@ -96,8 +91,8 @@ class Transformer(nn.Module):
     """Token embedding, positions, layers.
 
     rows: of the embedding.  stages: rows of a second embedding, of how much of a token is known (0: none).
-    width, heads, layers, hidden: sizes.  positions: "rotary", "learned" or "sinusoidal"; length: of learnt ones.
-    modern: the style.  causal: whether a place sees those before it only.  split: whether places and targets differ.
+    width, heads, layers, hidden: sizes.  positions: "rotary", "learned" or "sinusoidal".  length: for learnt positions.
+    modern: the style.  causal: each place sees only those before it.  split: places and targets differ.
     """
 
     def __init__(
@@ -134,9 +129,9 @@ class Transformer(nn.Module):
         place: Tensor | None = None,
         target: Tensor | None = None,
     ) -> Tensor:
-        """rows, stage: (B, L) int64 → the stream (B, L, width), to be read with `read`.
+        """rows, stage: (B, L) int64 → the residual stream (B, L, width), to be read with `read`.
 
-        place, target: (B, L) int64 of a split one; −1 stands before the first place.  condition: (B, width), added.
+        place, target: (B, L) int64, for split; −1 is the place before the first.  condition: (B, width), added.
         """
         here = torch.arange(rows.shape[1], device=rows.device)
         place, target = here if place is None else place, here if target is None else target
@@ -153,12 +148,12 @@ class Transformer(nn.Module):
         return h
 
     def read(self, h: Tensor, batch_index: Tensor, position: Tensor) -> Tensor:
-        """(N, width): the normalised stream at the places asked, in the precision of the parameters."""
+        """(N, width): the normalised stream at the places asked, in the dtype of the parameters."""
         rows = h.flatten(0, 1)[batch_index * h.shape[1] + position]
         return self.norm(rows).to(self.embedding.weight.dtype)
 
     def _added(self, place: Tensor, target: Tensor) -> Tensor:
-        """(…, width): what learnt or sinusoidal positions add to the stream."""
+        """(…, width): learnt or sinusoidal positions, to be added to the stream."""
         if self.position is not None:
             if not self.split:
                 return self.position[place]
@@ -169,9 +164,9 @@ class Transformer(nn.Module):
         return torch.cat([sinusoids(place, self.width // 2), sinusoids(target, self.width // 2)], -1)
 
     def _turns(self, place: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Angles of queries and keys.  Split: every other pair of a query is turned to its target."""
-        keys = _angles(place, self.pairs)
+        """Angles of queries and keys.  With split, every other pair of a query turns to its target."""
+        keys = angles(place, self.pairs)
         if not self.split:
             return keys, keys
         even = torch.arange(self.pairs, device=place.device) % 2 == 0
-        return torch.where(even, _angles(target, self.pairs), keys), keys
+        return torch.where(even, angles(target, self.pairs), keys), keys

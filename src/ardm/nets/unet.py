@@ -1,9 +1,9 @@
 """The paper's image network: residual blocks at one resolution, one attention block in the middle, skips.
 
 Appendix B: 32 blocks down, attention, 33 blocks up, 256 channels, GroupNorm and swish, the second convolution of each
-block zero at the start (`PaperUNet`, with the inputs and outputs of the released code).  `UNet` has inputs that fit any
-alphabet and one head for all channels, and asks it only at the sites that are wanted.  `levels` > 1 halves the
-resolution between groups of blocks, which makes small networks see the whole image.
+block initialised to zero (`PaperUNet`, with the inputs and outputs of the released code).  `UNet` has inputs for any
+alphabet and one head for all channels, evaluated only at the sites asked.  `levels` > 1 halves the resolution between
+groups of blocks, so that small networks see the whole image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
 from ardm.nets.neighbours import neighbours
-from ardm.precise import full
+from ardm.precision import full
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -65,18 +65,18 @@ class Attention(nn.Module):
 
 
 def _through(pair: nn.Module, h: Tensor, condition: Tensor | None) -> Tensor:
-    """A block, then attention or nothing."""
+    """Apply a block, then attention or nothing."""
     block, extra = pair.children()
     out: Tensor = extra(block(h, condition))
     return out
 
 
 class Residual(nn.Module):
-    """Blocks down, a middle, blocks up with skips, and a norm: (B, F, H, W) to as much.
+    """Blocks down, a middle, blocks up with skips, and a norm: (B, F, H, W) → (B, F, H, W).
 
-    width: F.  blocks: on the way down, at each of `levels` resolutions.  attention: "none", "middle" (the paper's
-    text) or "all" (the released configuration).  condition: width of the conditioning vector (0: none).  growth: every
-    level below the first has so many times the width of the one above, at a quarter of the pixels.
+    width: F.  blocks: on the way down, at each of `levels` resolutions.  attention: "none", "middle" (the paper's text)
+    or "all" (the released configuration).  condition: width of the conditioning vector (0: none).  growth: each level has
+    so many times the width of the one above, at a quarter of the pixels.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Residual(nn.Module):
             return nn.ModuleList([block(inputs, outputs), Attention(outputs) if attention == "all" else nn.Identity()])
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        deep, skips = width, [width]  # channels so far, and of what the way up will be given
+        deep, skips = width, [width]  # channels so far, and those of the skips
         for level, wide in enumerate(widths):
             if level:
                 skips.append(deep)
@@ -118,7 +118,7 @@ class Residual(nn.Module):
         self.norm = _norm(width)
 
     def through(self, h: Tensor, condition: Tensor | None) -> Tensor:
-        """(B, F, H, W), normalised at the end."""
+        """h (B, F, H, W) → (B, F, H, W), normalised."""
         each = len(self.down) // self.levels
         skips, sizes = [h], []
         for i, pair in enumerate(self.down):
@@ -138,10 +138,10 @@ class Residual(nn.Module):
 
 
 class UNet(Residual):
-    """Planes (B, P, H, W) to features at every pixel, read at the sites asked.
+    """Planes (B, P, H, W) → features at every pixel, read at the sites asked.
 
     planes: P of the input.  channels: C of the images; each adds a learnt vector, so that one head serves all.
-    The others are those of `Residual`.
+    Other arguments: see `Residual`.
     """
 
     def __init__(self, planes: int, channels: int, width: int, blocks: int, **sizes: Any) -> None:
@@ -151,7 +151,7 @@ class UNet(Residual):
         self.turn = nn.Linear(width, width)
 
     def forward(self, planes: Tensor, value: Tensor, known: Tensor, condition: Tensor | None = None) -> FeaturesAt:
-        """planes (B, P, H, W); value in [−1, 1] and known in [0, 1] (B, C, H, W) place the centre of a mixture."""
+        """planes (B, P, H, W).  value in [−1, 1] and known in [0, 1] (B, C, H, W) give the loc and scale of features."""
         B, _, H, W = planes.shape
         planes = planes.contiguous(memory_format=torch.channels_last)  # a tenth faster on processors
         h = self.through(full(self.input, planes).to(self.input.weight.dtype), condition)
@@ -168,12 +168,12 @@ class UNet(Residual):
 
 
 class PaperUNet(Residual):
-    """The network of the paper, with its inputs and outputs as the released code has them.
+    """The network of the paper, with the inputs and outputs of the released code.
 
-    Values 2x/K − 1 and mask planes go through a 3×3 convolution to F − E channels; an embedding of E for each value,
-    laid out over the C channels, goes through a linear map to E; both together are the F channels of the blocks.  At the
-    end a 3×3 convolution, zero at the start, makes C·K outputs: the features are the logits of K values themselves.
-    masks: number of mask planes.  channels: C.  classes: K.  embedding: E.  The others are those of `Residual`.
+    Values 2x/K − 1 and mask planes go through a 3×3 convolution to F − E channels; the embeddings (E) of the values of the
+    C channels go through a linear map to E; together they are the F channels of the blocks.  At the end a 3×3 convolution,
+    initialised to zero, makes C·K outputs: the features are the logits of the K values.
+    masks: number of mask planes.  channels: C.  classes: K.  embedding: E.  Other arguments: see `Residual`.
     """
 
     def __init__(
@@ -185,11 +185,11 @@ class PaperUNet(Residual):
         self.embedding = nn.Embedding(classes, embedding)
         self.join = nn.Linear(channels * embedding, embedding)
         self.output = nn.Conv2d(width, channels * classes, 3, padding=1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+        for parameter in self.output.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, shown: Tensor, masks: Tensor, condition: Tensor | None = None) -> FeaturesAt:
-        """shown: (B, C, H, W) int64, the absorbing value where nothing is known; masks: (B, M, H, W), 1 where known."""
+        """shown: (B, C, H, W) int64, with the absorbing value where nothing is known.  masks: (B, M, H, W), 1 where known."""
         B, C, H, W = shown.shape
         dtype, K = masks.dtype, self.classes
         h = full(self.input, torch.cat([2 * shown.to(dtype) / K - 1, masks], 1))

@@ -1,4 +1,4 @@
-"""DiffWave without its diffusion: gated dilated convolutions over both sides of a sound (or causal, as WaveNet).
+"""DiffWave's network: gated dilated convolutions over both sides of a sound, or causal ones as in WaveNet.
 
 The paper's audio network (section 5 and its released code): a block is tanh · σ of a dilated convolution, then a
 residual path over √2 and a skip path; the skips are summed over √blocks, then ReLU, 1×1, ReLU.
@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ardm.precise import full, widened
+from ardm.precision import full, widened
 
 BOXES = ((3, 1.0), (9, 1e-3), (33, 1e-6), (129, 1e-9))
-"""Sides of the boxes of neighbours and their weights: the nearest known values decide."""
+"""Sides and weights of the boxes of neighbours, such that the nearest known values decide."""
 PRIOR = 1e-14
-"""The weight of "0, give or take a half", which decides where nothing is known within the largest box."""
+"""The weight of the prior 0 ± 0.5, which decides where the largest box holds nothing known."""
 
 
 def nearby(value: Tensor, known: Tensor, floor: float, causal: bool = False) -> tuple[Tensor, Tensor]:
     """Mean and spread of the known neighbours of every place: value, known (B, L) → both (B, L) float64.
 
-    value in [−1, 1]; known in [0, 1], the fraction of its digits; floor: the least spread.  In float64, because the
-    squares of 16-bit values differ in more digits than float32 has.  causal: neighbours to the left, and the place.
+    value in [−1, 1].  known in [0, 1]: the share of its digits.  floor: the smallest spread.  In float64, because squares
+    of 16-bit values need more digits than float32 has.  causal: only the place itself and neighbours to the left.
     """
     v, w = value.double(), known.double()
     maps = torch.stack([w, v * w, v * v * w], 1)
@@ -51,7 +51,8 @@ class Block(nn.Module):
         self.out = nn.Conv1d(width, 2 * width, 1)
         for layer in (self.gated, self.out):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """x: (B, width, L) → the stream and the skip, both of that shape."""
@@ -64,9 +65,10 @@ class Block(nn.Module):
 
 
 class WaveNet(nn.Module):
-    """planes: of the input.  embedding: planes of it that are already features, and bypass the first convolution.
+    """Blocks with dilations 2^(i mod cycle).
 
-    width, blocks, kernel: sizes; block i has dilation 2^(i mod cycle).  condition: width of a vector (0: none).
+    planes: of the input.  embedding: planes that are features already, and bypass the first convolution.
+    width, blocks, kernel: sizes.  condition: width of a vector (0: none).
     """
 
     def __init__(
@@ -103,6 +105,6 @@ class WaveNet(nn.Module):
         return (total if len(self.layers) else h).transpose(1, 2) / math.sqrt(max(len(self.layers), 1))
 
     def read(self, h: Tensor, batch_index: Tensor, position: Tensor) -> Tensor:
-        """(N, width): features at the places asked, in the precision of the parameters."""
+        """(N, width): features at the places asked, in float32 or better."""
         rows = h.reshape(-1, self.width)[batch_index * h.shape[1] + position]
         return F.relu(full(self.end, F.relu(rows)))

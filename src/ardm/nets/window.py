@@ -1,8 +1,8 @@
-"""The symbols around each asked site of a sequence, hashed contexts of them, and a residual perceptron: text on a laptop.
+"""The symbols around each asked site of a sequence, hashed contexts, and a residual perceptron: text on a laptop.
 
-As in `local`, work is done only where a digit is asked, and context is local.  A context of n symbols is hashed to a row
-of a table that is learnt with the rest: what a compressor by contexts (PPM) would count, the perceptron mixes.  The
-tables are what makes it learn fast: 0.3 bits a character after ten minutes on one core.
+As in `local`, context is local and nothing is computed at other sites.  A context of n symbols is hashed to a row of a
+learnt table; where a context compressor (PPM) counts, the perceptron mixes these rows.  The tables make it learn fast:
+they gain 0.3 bits a character after ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
-from ardm.nets.local import residual
-from ardm.precise import widened
+from ardm.nets.residual import ResidualPerceptron
+from ardm.precision import widened
 
 STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
-"""Of the hash: h ← (h · STEP + symbol + 1) mod 2^31 along a context, then the top bits of h · SPREAD mod 2^31."""
+"""The hash: h ← (h · STEP + symbol + 1) mod 2^31 along a context, then the top bits of h · SPREAD mod 2^31."""
 
 
 def offsets(reach: tuple[int, ...]) -> list[int]:
-    """The places that are looked at: reach (left, right), nearest first, the left side before the right."""
+    """The offsets of the symbols within reach (left, right): nearest first, the left side before the right."""
     left, right = reach
     return [-i for i in range(1, left + 1)] + list(range(1, right + 1))
 
 
 def contexts(hashes: tuple[int, ...], reach: tuple[int, ...]) -> list[list[int]]:
-    """Contexts as columns of `offsets`: 52 is five symbols to the left and two to the right."""
+    """Contexts as columns of `offsets`; code 52 means five symbols to the left and two to the right."""
     return [list(range(code // 10)) + list(range(reach[0], reach[0] + code % 10)) for code in hashes]
 
 
 def buckets(symbols: Tensor, columns: list[list[int]], bits: int) -> Tensor:
-    """Symbols (N, T) to one bucket for each context, (N, contexts): context k owns k · 2^bits … (k + 1) · 2^bits − 1."""
+    """(N, contexts): the bucket of each context of symbols (N, T); context k owns k · 2^bits … (k + 1) · 2^bits − 1."""
     found = []
     for k, context in enumerate(columns):
         h = torch.zeros_like(symbols[:, 0])
@@ -42,12 +42,12 @@ def buckets(symbols: Tensor, columns: list[list[int]], bits: int) -> Tensor:
 
 
 class Window(nn.Module):
-    """Features at asked sites of a sequence from the symbols within reach.
+    """Features at the asked sites of a sequence, from the symbols within reach.
 
-    classes: K.  width: F, of the perceptron.  blocks: its residual blocks.  reach: symbols looked at to the left and to
-    the right.  embedding: width of a symbol.  hashes: contexts, see `contexts`; bits: log2 of the rows of each table;
-    row: width of a row.  dropout: how often a whole context is not shown in training, where all that is rare has been seen
-    once: without it a table is believed more than it deserves.
+    classes: K.  width: F, of the perceptron.  blocks: its residual blocks.  reach: symbols read to the left and to the
+    right.  embedding: width of a symbol.  hashes: contexts, see `contexts`.  bits: log2 of the rows of each table.
+    row: width of a row.  dropout: share of contexts hidden in training; without it the network trusts the tables too much,
+    since it has trained on every rare context already.
     """
 
     def __init__(
@@ -71,11 +71,7 @@ class Window(nn.Module):
         if self.table is not None:
             nn.init.normal_(self.table.weight, 0.0, 0.05)
         self.first = nn.Linear(len(self.offsets) * embedding + len(hashes) * row, width)
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict({"up": nn.Linear(width, width), "down": nn.Linear(width, width)}) for _ in range(blocks)
-        )
-        for block in self.blocks:
-            nn.init.zeros_(block["down"].weight)  # type: ignore[index]
+        self.blocks = ResidualPerceptron(width, blocks)
 
     def forward(self, symbols: Tensor) -> FeaturesAt:
         """symbols: (B, D) int64, 0 where nothing is known, else 1 + the value."""
@@ -91,7 +87,7 @@ class Window(nn.Module):
                 rows = self.table(buckets(near, self.contexts, self.bits))
                 shown = F.dropout(rows.new_ones(*rows.shape[:2], 1), self.dropout, self.training)
                 read.append((rows * shown).flatten(1))
-            h = residual(widened(self.first(torch.cat(read, 1))), self.blocks)
+            h = self.blocks(widened(self.first(torch.cat(read, 1))))
             return Features.plain(F.relu(h))
 
         return features

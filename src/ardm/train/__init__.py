@@ -1,1 +1,1 @@
-"""Training: recipe, trainer, log and sharding."""
+"""Training: recipes, objectives, the trainer, its checkpoints and log, and sharding."""

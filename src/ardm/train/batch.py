@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ardm.train.objectives import Draws
 
+DRAW, AUGMENT, VALIDATE, DROPOUT, LABELS = 1, 2, 3, 4, 5
+"""What a generator is for: part of its key, so that no draw moves another."""
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ardm.atomic import replacing
 from ardm.bundle import arrays
 from ardm.errors import ArdmError
-from ardm.schedule import LossCurve
+from ardm.losscurve import LossCurve
 from ardm.train import sharding
 from ardm.train.recipe import Recipe
 
@@ -97,6 +97,15 @@ class Checkpoint:
 
     def refuse_other_run(self, recipe: Recipe, data: Mapping[str, Any], run: Path) -> None:
         """ArdmError where other settings (but for FREE), other data or fewer steps would continue the run."""
+        self._refuse_settings(recipe, run)
+        self._refuse_data(data, run)
+        if self.step > recipe.train.steps:
+            raise ArdmError(
+                f"the run in {run} is at step {self.step} already, beyond train.steps={recipe.train.steps}: "
+                "give a larger number to train on"
+            )
+
+    def _refuse_settings(self, recipe: Recipe, run: Path) -> None:
         then, now = _flat(self.recipe), _flat(recipe.to_dict())
         then.setdefault("train.label_dropout", 0.0)  # older recipes had none
         free = _free(recipe, then)
@@ -108,6 +117,8 @@ class Checkpoint:
                 f"the run in {run} began with {', '.join(changed)}: resume it with these settings, or start another run "
                 "elsewhere (-o)"
             )
+
+    def _refuse_data(self, data: Mapping[str, Any], run: Path) -> None:
         for part, found in data.items():
             before = self.data.get(part, found)
             if before != found:
@@ -115,11 +126,6 @@ class Checkpoint:
                     f"the items of data.{part} are not those that the run in {run} began with ({before['items']} "
                     f"then, {found['items']} now): give it the same data, or start another run elsewhere (-o)"
                 )
-        if self.step > recipe.train.steps:
-            raise ArdmError(
-                f"the run in {run} is at step {self.step} already, beyond train.steps={recipe.train.steps}: "
-                "give a larger number to train on"
-            )
 
 
 FILES = {"weights": "model.safetensors", "average": "average.safetensors", "moments": "optimiser.safetensors"}

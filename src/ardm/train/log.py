@@ -63,8 +63,8 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         if self.active:
-            if self.trainer.parted:
-                self._write(f"# {self.trainer.parted}")
+            if self.trainer.best_note:
+                self._write(f"# {self.trainer.best_note}")
             self.text.close()
             self.metrics.close()
             if self.writer:

@@ -265,7 +265,7 @@ class Causal(Objective):
 
 
 OBJECTIVES: list[type[Objective]] = [AnyOrder, AlongPlan, Absorbing, Causal]
-"""Every objective; of those with the name that a recipe gives, the first that fits its model and order is taken."""
+"""Every objective.  A recipe gets the first one that has the name it gives and fits its model and order."""
 
 
 def names() -> tuple[str, ...]:

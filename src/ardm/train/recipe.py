@@ -241,7 +241,8 @@ def _of_run(folder: Path) -> dict[str, Any]:
 def _sections(path: Path, values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         names = ", ".join(f.name for f in dataclasses.fields(Recipe))
-        raise ArdmError(f"{path} must hold sections ({names}), not a {type(values).__name__}")
+        found = "a list" if isinstance(values, list) else f"the value {str(values)[:40]!r}"
+        raise ArdmError(f"{path} must hold sections ({names}), not {found}")
     return values
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,23 +28,21 @@ from ardm.atomic import alone, recover
 from ardm.bundle import OWN, Bundle, fit_weights, load
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
+from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models.build import build
 from ardm.models.context import NO_LABEL
-from ardm.objective import Scored, spread
-from ardm.precise import settled
-from ardm.schedule import LossCurve
+from ardm.objective import spread
+from ardm.precision import settled
 from ardm.train import checkpoint, sharding
 from ardm.train.average import Average
-from ardm.train.batch import Batch, seeded
+from ardm.train.batch import AUGMENT, DRAW, LABELS, VALIDATE, Batch, seeded
 from ardm.train.checkpoint import Best, Checkpoint
 from ardm.train.devices import accelerator
 from ardm.train.matching import check_labels, fitted
-from ardm.train.objectives import Draws, Loss, Observed, choose
-from ardm.train.recipe import Recipe, TrainConfig
-
-DRAW, AUGMENT, VALIDATE, DROPOUT, LABELS = 1, 2, 3, 4, 5
-"""What a generator is for: part of its seed, so that no draw moves another."""
+from ardm.train.objectives import Draws, Observed, choose
+from ardm.train.recipe import Recipe
+from ardm.train.update import Update, rate_at
 
 
 @dataclass(frozen=True)
@@ -71,14 +69,6 @@ class Progress:
     def left(self) -> float:
         """Seconds to go at the present speed."""
         return (self.steps - self.step) * self.seconds
-
-
-def rate_at(config: TrainConfig, step: int) -> float:
-    """The learning rate of a step: linear warm-up, then the decay that the recipe names."""
-    warm = min(1.0, (step + 1) / max(config.warmup, 1))
-    done = min(1.0, step / max(config.steps, 1))
-    shape = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.decay]
-    return config.rate * warm * (config.final + (1 - config.final) * shape)
 
 
 class Trainer:
@@ -114,7 +104,8 @@ class Trainer:
         elif self.config.init:
             fit_weights(self.model, load(self.config.init).model.state_dict(), self.config.init)
             self.average = Average(self.model.state_dict())
-        self._distribute(moments)
+        self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments)
+        self.average.place(self.model.state_dict(), self.accelerator.device)
 
     def _open_folder(self, resume: bool) -> None:
         """Clean up after a kill, and refuse what cannot run here."""
@@ -150,26 +141,6 @@ class Trainer:
         self.average, self.curve = Average(saved.average, saved.step), saved.curve
         return saved.moments
 
-    def _distribute(self, moments: Mapping[str, Tensor]) -> None:
-        """Move network, optimiser and average to the devices."""
-        self.module, device = Loss(self.model, self.objective), self.accelerator.device
-        if self.sharded:
-            sharding.shard(self.module, device, self.accelerator.num_processes)
-            self.optimiser = self._optimiser(moments)
-        else:
-            self.module, self.optimiser = self.accelerator.prepare(self.module, self._optimiser(moments))
-        self.average.place(self.model.state_dict(), device)
-
-    def _optimiser(self, moments: Mapping[str, Tensor]) -> torch.optim.Optimizer:
-        optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=self.config.rate,
-            betas=(0.9, self.config.beta2),
-            weight_decay=self.config.weight_decay,
-        )
-        checkpoint.restore_moments(optimiser, self.model, moments)
-        return optimiser
-
     @property
     def items(self) -> int:
         """The items of an optimiser step, over all processes and passes."""
@@ -199,10 +170,10 @@ class Trainer:
     def _run(self) -> Iterator[Progress]:
         if self._resumed:
             self._complete()
-        stream = data.batches(len(self.train_set), self.items, self.config.seed, start=self.step)
+        self._stream = data.batches(len(self.train_set), self.items, self.config.seed, start=self.step)
         while self.step < self.config.steps:
             began = time.perf_counter()
-            norm = self._update(next(stream))
+            norm = self._step()
             took = time.perf_counter() - began
             self.seconds = took if math.isnan(self.seconds) else 0.95 * self.seconds + 0.05 * took
             progress = self._validated(self._progress(norm))
@@ -232,21 +203,14 @@ class Trainer:
     # --- one step -----------------------------------------------------------------------------------------------------
 
     @settled()
-    def _update(self, rows: Tensor) -> float:
-        """One optimiser step on the items `rows`, of which this process takes its share; returns the gradient's norm."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(self.config, self.step)
-        self.module.train()
-        self.optimiser.zero_grad()
-        with self._dropout():
-            nats, observed = self._passes(self.batch(rows))
-        norm = self._clip()
-        with torch.device("cpu"):  # where AdamW counts its steps, whatever torch.set_default_device says
-            self.optimiser.step()
+    def _step(self) -> float:
+        """One optimiser step on the next items, and what follows from it; returns the gradient's norm."""
+        done = self.update(self.batch(next(self._stream)), self.step)
         self.step += 1
-        self._follow(float(self.accelerator.reduce(nats / self.sites, "mean")) / math.log(2))
-        self._record(observed)
-        return norm
+        self.loss = done.bits if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * done.bits
+        self.average.follow(self.model.state_dict(), self.step, self.config.ema)
+        self._record(done.observed)
+        return done.norm
 
     def batch(self, rows: Tensor) -> Batch:
         """The items of the whole batch, drawn and augmented, their draws and labels; then the share of this process."""
@@ -270,59 +234,6 @@ class Trainer:
         labels = self.train_set.labels[rows].long()
         place = spread(len(rows), seeded(self.config.seed, self.step, LABELS))
         return labels.where(place >= self.config.label_dropout, NO_LABEL)
-
-    @contextmanager
-    def _dropout(self) -> Iterator[None]:
-        """Seed the global generators, from which dropout draws, and restore them afterwards."""
-        device = self.accelerator.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            key = (self.config.seed, self.step, DROPOUT, self.accelerator.process_index)
-            torch.manual_seed(seeded(*key).initial_seed())
-            yield
-
-    def _passes(self, batch: Batch) -> tuple[Tensor, list[Observed]]:
-        """Accumulate the gradient over all passes; returns the mean nats per item and the observations of L_t."""
-        nats, observed = torch.zeros((), dtype=torch.double, device=self.accelerator.device), []
-        parts = batch.passes(self.config.accumulate)
-        for turn, part in enumerate(parts, 1):
-            here, more = part.to(self.accelerator.device), turn < len(parts) and not self.sharded
-            with self.accelerator.no_sync(self.module) if more else nullcontext():
-                scored = self._pass(here)
-            nats += scored.nats.double().mean() / len(parts)
-            if (found := self.objective.observe(here.draws, scored)) is not None:
-                observed.append(found)
-        return nats, observed
-
-    def _pass(self, batch: Batch) -> Scored:
-        """Forward and backward; adds this pass's part of the gradient of the mean loss, and detaches what it returns."""
-        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            scored = Scored(*self.module(batch.x.long(), batch.draws, batch.labels))
-        loss = scored.nats.double().mean() / self.sites
-        if self.config.cross_entropy:  # the released code's auxiliary term: the sum over hidden sites, not reweighted
-            weight = scored.hidden / scored.symbols.clamp(min=1)
-            loss = loss + self.config.cross_entropy * (scored.sums * weight).double().mean() / self.sites
-        if not torch.isfinite(loss):
-            raise ArdmError(
-                f"the loss is {float(loss)} at step {self.step}; lower train.rate, or resume from the checkpoint in "
-                f"{self.checkpoint}"
-            )
-        self.accelerator.backward((loss / self.config.accumulate).float())
-        return replace(scored, nats=scored.nats.detach(), sums=scored.sums.detach())
-
-    def _clip(self) -> float:
-        """Clip the gradient; returns the norm that it had."""
-        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), self.config.clip)
-        norm = float(sharding.gather(norm))
-        if not math.isfinite(norm):
-            raise ArdmError(
-                f"the gradient is not finite at step {self.step}; lower train.rate, or resume from {self.checkpoint}"
-            )
-        return norm
-
-    def _follow(self, bits: float) -> None:
-        """Update the running means of the loss and of the parameters."""
-        self.loss = bits if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * bits
-        self.average.follow(self.model.state_dict(), self.step, self.config.ema)
 
     def _record(self, observed: list[Observed]) -> None:
         """Add the observations of all passes and processes to the loss curve."""
@@ -351,7 +262,7 @@ class Trainer:
             self.best = Best(self.step, bits, error, {k: v.clone() for k, v in average.items()}, curve)
 
     @property
-    def parted(self) -> str:
+    def best_note(self) -> str:
         """A sentence for a run whose best validation is not its last; empty otherwise."""
         if self.best is None or self.checked is None or self.checked[0] == self.best.step:
             return ""
@@ -410,9 +321,8 @@ class Trainer:
         main = self.accelerator.is_main_process
         if not (main or self.sharded):
             return
-        inner = getattr(self.optimiser, "optimizer", self.optimiser)
         weights = sharding.gather_all(self.model.state_dict(), main)
-        moments = sharding.gather_all(checkpoint.moments_of(inner, self.model), main)
+        moments = sharding.gather_all(self.update.moments(), main)
         average = self.full_average()
         if not main:
             return

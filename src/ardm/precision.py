@@ -1,8 +1,8 @@
-"""The two ends of a network, which half precision would blur: computed in float32 at least, whatever weights are held in.
+"""Float32 or better at both ends of a network, whatever the dtype of its weights.
 
-bfloat16 has 8 binary digits and float16 no room for small weights.  In the middle of a network that costs little; at its
-input it merges neighbouring values, and at its output it is an error in every probability.  So a network runs in the
-dtype of its parameters, or in that of `torch.autocast`, between a first and a last layer that do not.
+bfloat16 has 8 binary digits, and float16 no room for small weights.  In the middle of a network that costs little; at the
+input it merges neighbouring values, and at the output it is an error in every probability.  So the first and the last
+layer run in float32, and the rest in the dtype of the parameters, or of `torch.autocast`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 @contextmanager
 def settled() -> Iterator[None]:
-    """Floats are float32 by default and gradients are taken, whatever the program around us has set; that comes back."""
+    """Make float32 the default and enable gradients inside the block, whatever the surrounding program has set."""
     before = torch.get_default_dtype()
     try:
         if before != torch.float32:
@@ -30,17 +30,17 @@ def settled() -> Iterator[None]:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """float32, or float64 of float64."""
+    """The dtype, widened to float32 if it is narrower."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def widened(x: Tensor) -> Tensor:
-    """x in float32 at least."""
+    """x in float32 or better."""
     return x.to(wide(x.dtype))
 
 
 def full(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a linear layer or a convolution (with zero padding) makes of x, in float32 at least and without autocast."""
+    """Apply a linear layer or a convolution (with zero padding) to x in float32 or better, without autocast."""
     if isinstance(layer, nn.Identity):
         return widened(x)
     weight, bias = layer.weight, layer.bias

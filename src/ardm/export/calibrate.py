@@ -1,0 +1,158 @@
+"""Calibration: the largest values inside a network while it runs on examples, from which scales follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ardm.ans import Ints
+from ardm.digits import Partial, Sites
+from ardm.exact.order import Order, Reveal
+from ardm.export.precision import digits_of
+from ardm.export.quantise import Floats
+from ardm.model import Model
+
+STATES = 16
+"""States for networks that see a whole item at once."""
+EACH = 4
+"""Items of each state."""
+
+
+class Scales(NamedTuple):
+    """The scales of a linear layer: of its inputs (I,) and of its outputs (O,)."""
+
+    given: Floats
+    made: Floats
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What an exporter calibrates with.
+
+    items: (N, C, H, W) integers, like those that will be coded.
+    orders: by number of network calls, the steps of a cell (S, C, h, w); none: any order.
+    scales: of linear layers by name, where fine-tuning has fixed them.
+    """
+
+    items: Tensor
+    orders: Mapping[int, Ints] = field(default_factory=dict)
+    scales: Mapping[str, Scales] = field(default_factory=dict)
+
+
+class Ranges:
+    """The largest absolute values that modules were given and made."""
+
+    def __init__(self) -> None:
+        self._given: dict[nn.Module, Floats] = {}
+        self._made: dict[nn.Module, Floats] = {}
+
+    def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
+        """Look at one evaluation of a module: a forward hook."""
+        if given and isinstance(given[0], Tensor) and given[0].is_floating_point():
+            last = given[0].ndim - 1 if isinstance(module, nn.Linear) else None
+            _grow(self._given, module, _largest(given[0], last))
+        if isinstance(made, Tensor):
+            rows = isinstance(module, (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding))
+            _grow(self._made, module, _largest(made, made.ndim - 1 if rows or made.ndim < 2 else 1))
+
+    def columns(self, layer: nn.Linear) -> Floats:
+        """(I,): the largest number in each column that a linear layer was given."""
+        return self._given[layer]
+
+    def given(self, module: nn.Module) -> float:
+        """The largest number that a module was given."""
+        return float(self._given[module].max())
+
+    def made(self, module: nn.Module) -> float:
+        """The largest number that a module made."""
+        return float(self._made[module].max())
+
+    def planes(self, module: nn.Module) -> Floats:
+        """(P,): of each plane (of a convolution, a norm) or column (of a linear layer) that a module made."""
+        return self._made[module]
+
+
+def _largest(x: Tensor, dim: int | None) -> Floats:
+    """The largest absolute values along a dimension, or of all (1,)."""
+    size = x.detach().abs()
+    found = size.amax().view(1) if dim is None else size.movedim(dim, 0).flatten(1).amax(1) if x.ndim > 1 else size
+    return found.double().cpu().numpy()
+
+
+def _grow(ranges: dict[nn.Module, Floats], module: nn.Module, found: Floats) -> None:
+    ranges[module] = np.maximum(ranges[module], found) if module in ranges else found
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[Ranges]:
+    """Record the ranges of every module of a network within the block."""
+    ranges = Ranges()
+    hooks = [module.register_forward_hook(ranges) for module in model.modules()]
+    try:
+        yield ranges
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def along_orders(model: Model, examples: Examples) -> Ranges:
+    """Ranges over all steps of all orders, for networks that work only at the sites asked."""
+    H, W = examples.items.shape[2:]
+    with torch.no_grad(), watched(model) as ranges:
+        for k, cell in enumerate(examples.orders.values()):
+            order = Order.repeat(cell, model.digits.base, H, W)
+            for reveal in order:
+                few = some_items(examples.items, EACH * reveal.step + k)
+                model(state_of(model, order, reveal.step, few))[sites_of(reveal, few)]
+    return ranges
+
+
+def over_states(model: Model, examples: Examples) -> Ranges:
+    """Ranges over some states, for networks that see a whole item at once."""
+    with torch.no_grad(), watched(model) as ranges:
+        for state in states(model, examples.items, list(examples.orders.values())):
+            open_ = state.depth < len(model.digits)
+            if open_.any():
+                sites = Sites.where(open_)
+                any_digit = torch.zeros(len(sites), dtype=torch.long, device="cpu")
+                model(state).log_prob(sites, any_digit)
+    return ranges
+
+
+def states(model: Model, items: Tensor, orders: Sequence[Ints]) -> list[Partial]:
+    """States from nothing known to nearly everything, along the orders or else at random; some items each."""
+    S, (H, W) = len(digits_of(model)), items.shape[2:]
+    random, out = torch.Generator().manual_seed(0), []
+    for n in range(STATES):
+        few, share = some_items(items, EACH * n), n / STATES
+        if orders:
+            order = Order.repeat(orders[n % len(orders)], model.digits.base, H, W)
+            out.append(state_of(model, order, math.ceil(share * len(order)), few))
+        else:
+            known = torch.rand(few.shape, generator=random, dtype=torch.double, device="cpu") < share * S % 1
+            out.append(model.digits.truncate(few, int(share * S) + known.long()))
+    return out
+
+
+def some_items(items: Tensor, first: int) -> Tensor:
+    """EACH of the items, going round."""
+    return items[(torch.arange(EACH, device="cpu") + first) % len(items)].long()
+
+
+def state_of(model: Model, order: Order, step: int, items: Tensor) -> Partial:
+    """The state of items before a step."""
+    depth = torch.from_numpy(order.depth(step)).expand(len(items), -1, -1, -1)
+    return model.digits.truncate(items, depth)
+
+
+def sites_of(reveal: Reveal, items: Tensor) -> Sites:
+    """The sites of a step in every item."""
+    D = items[0].numel()
+    return Sites((torch.arange(len(items), device="cpu")[:, None] * D + torch.from_numpy(reveal.site)).flatten(), D)

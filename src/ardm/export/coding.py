@@ -1,0 +1,92 @@
+"""The orders that a model is coded along, and what coding in integers costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ardm import likelihood
+from ardm.ans import Ints
+from ardm.bundle import Bundle
+from ardm.codec.model_coder import ModelCoder
+from ardm.codec.registry import machine
+from ardm.exact.model import CodecModel
+from ardm.export.quantise import Floats
+from ardm.orders import OrderConfig, image_plan
+from ardm.plan import Plan
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bits a dimension of both models, on the same items along the same order.
+
+    error: standard error of the difference, between items.  exact_error: standard error of `exact`.
+    """
+
+    exact: float
+    model: float
+    error: float
+    exact_error: float
+
+    @property
+    def bits_per_dim(self) -> float:
+        """The difference."""
+        return self.exact - self.model
+
+
+def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = None) -> Cost:
+    """The code length of items (N, C, H, W) by the codec model and by the model that it was made from."""
+    coder = ModelCoder(codec, calls or codec.default, machine(codec), 0)
+    shape = items.shape[1:]
+    plan = Plan(torch.from_numpy(codec.order(coder.calls, *shape[1:]).when).long()[None])
+    D = math.prod(shape)
+    floats = [likelihood.exact(bundle.model, plan, x.long()[None]).nats.item() / math.log(2) / D for x in items]
+    letters = np.frombuffer(codec.alphabet, np.uint8) if codec.alphabet else np.arange(codec.program.classes)
+    jobs = ([letters[x.numpy()]] for x in items)
+    integers = [sum(part.bits for part in job) / D for job in coder.encode(jobs)]
+    apart = np.subtract(integers, floats)
+    return Cost(float(np.mean(integers)), float(np.mean(floats)), _standard_error(apart), _standard_error(integers))
+
+
+def _standard_error(values: Sequence[float] | Floats) -> float:
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+def coding_order(bundle: Bundle) -> OrderConfig:
+    """The order that a model is coded along: its own, or Bayer's over its items if it serves any order."""
+    if bundle.order.fixed:
+        return bundle.order
+    if len(bundle.config.shape) == 1:
+        sites = bundle.config.sites if bundle.config.trunk == "mlp" else 256
+        return OrderConfig("raster", tuple(dict.fromkeys(-(-sites // n) for n in (1, 2, 4, 8))))
+    C, *size = bundle.config.shape
+    cell = 1 << max(1, (max(size) - 1).bit_length())
+    stages, fewest = len(bundle.config.digits), bundle.order.delay * (C - 1) + 1
+    calls = [stages * min(max(n, fewest), fewest - 1 + cell * cell) for n in (50, 100, 25, 12, 6)]
+    return OrderConfig("bayer", tuple(dict.fromkeys(calls)), cell=cell)
+
+
+def coding_cells(bundle: Bundle, order: OrderConfig) -> dict[int, Ints]:
+    """By number of network calls, the steps of a cell: (S, C, cell, cell), or (S, 1, 1, cell) for sequences."""
+    return {calls: _cell(bundle, order, calls) for calls in order.calls}
+
+
+def _cell(bundle: Bundle, order: OrderConfig, calls: int) -> Ints:
+    stages = len(bundle.config.digits)
+    if len(bundle.config.shape) == 1:
+        cell = calls if order.order == "raster" else order.cell
+        line: Ints = image_plan(order, (cell,), calls, stages).when[0].numpy()
+        return line[:, None, None]
+    C = bundle.config.shape[0]
+    found: Ints = image_plan(order, (C, order.cell, order.cell), calls, stages).when[0].numpy()
+    return found
+
+
+def as_images(items: Tensor) -> Tensor:
+    """Items (N, C, H, W); a sequence (N, D) is an item of one row."""
+    return items[:, None, None] if items.ndim == 2 else items

@@ -1,0 +1,146 @@
+"""Residual perceptrons in integers: the part that networks with windows, contexts and taps share.
+
+    stream ← stream + down(relu(up(relu(stream))))
+
+The stream has RESIDUAL bits more than an activation.  What differs between networks is the stem before the blocks, and
+what a mixture is placed around.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ardm.ans import GRID
+from ardm.errors import ArdmError
+from ardm.exact.program import Program
+from ardm.export.builder import Builder
+from ardm.export.calibrate import Examples, Ranges, Scales, along_orders
+from ardm.export.precision import Precision, output_of
+from ardm.export.quantise import Floats, Matrix, matrix, scales
+from ardm.heads import MixtureHead, ValueHead
+from ardm.model import Model
+from ardm.nets.residual import ResidualPerceptron
+
+RESIDUAL = 4
+"""Bits that the residual stream has beyond an activation."""
+SINGLE = 1 << 24
+"""The largest sum inside the network, so that float32 holds it."""
+PLACED = 8
+"""Bits after the point of a component's mean."""
+
+ByLayer = Mapping[nn.Module, Scales]
+Make = Callable[[Precision], Program]
+
+
+@dataclass(frozen=True)
+class Stem:
+    """A program up to its residual blocks.
+
+    stream: the value that the blocks add to.  peak: the largest sum inside the blocks.
+    place: of mixtures, outputs → outputs, and the column that their means are relative to, with PLACED − rise bits after
+    the point.
+    """
+
+    build: Builder
+    stream: str
+    place: Callable[[str], tuple[str, str]] | None = None
+    rise: int = 0
+    peak: int = SINGLE
+
+
+@dataclass(frozen=True)
+class PerceptronExport:
+    """The exporter of a network with residual blocks.
+
+    stem: from the scale of the stream (F,) and the precision.  unit: of the means and scales of a mixture.
+    """
+
+    model: Model
+    blocks: ResidualPerceptron
+    unit: float
+    stem: Callable[[Floats, Precision], Stem]
+
+    def maker(self, examples: Examples) -> Make:
+        """Calibrate; the result makes the program of a precision."""
+        ranges, layers = along_orders(self.model, examples), dict(self.model.named_modules())
+        fixed = {layers[name]: scales for name, scales in examples.scales.items()}
+        return lambda bits: self.program(fixed or self.scales(ranges, bits), bits)
+
+    def scales(self, ranges: Ranges, bits: Precision) -> dict[nn.Module, Scales]:
+        """The scales of the inputs and outputs of each layer; the head's outputs have those of its units."""
+        output, blocks = output_of(self.model), self.blocks.blocks
+        reads = [ranges.columns(layer) for layer in [*(block.up for block in blocks), output]]
+        features = scales(reads, bits.top)
+        found: dict[nn.Module, Scales] = {output: Scales(features, self._units())}
+        for block in blocks:
+            hidden = scales([ranges.columns(block.down)], bits.top)
+            found[block.up] = Scales(features, hidden)
+            found[block.down] = Scales(hidden, features * 2**RESIDUAL)
+        return found
+
+    def program(self, by: ByLayer, bits: Precision) -> Program:
+        """The whole network."""
+        stem = self.stem(by[output_of(self.model)].given, bits)
+        build, h = stem.build, stem.stream
+        for i, block in enumerate(self.blocks.blocks):
+            a = build.op("shift", f"read{i}", [h], by=RESIDUAL, lo=0, hi=bits.top)
+            u = _linear(build, f"up{i}", a, block.up, by, bits.weights, stem.peak, lo=0, hi=bits.top)
+            d = _linear(build, f"down{i}", u, block.down, by, bits.weights, stem.peak)
+            h = build.op("add", f"stream{i + 1}", [h, d])
+        a = build.op("shift", "features", [h], by=RESIDUAL, lo=0, hi=bits.top)
+        o = _linear(build, "output", a, output_of(self.model), by, bits.first, 1 << 53, lo=-(1 << 22), hi=1 << 22)
+        if isinstance(self.model.head, MixtureHead):
+            if stem.place is None:
+                raise ArdmError("a mixture needs a network that knows where its means lie: windows or taps")
+            self._mixture(build, self.model.head, *stem.place(o), stem.rise)
+        else:
+            build.op("values" if isinstance(self.model.head, ValueHead) else "softmax", "head", [o])
+        return build.program()
+
+    def _units(self) -> Floats:
+        """The units of the outputs: 32nds of a nat; for the means of a mixture, levels with PLACED bits."""
+        if not isinstance(self.model.head, MixtureHead):
+            return np.full(output_of(self.model).out_features, float(GRID))
+        return np.repeat([float(GRID), self.unit * 2**PLACED, float(GRID)], self.model.head.components)
+
+    def _mixture(self, build: Builder, head: MixtureHead, o: str, centre: str, rise: int) -> None:
+        M, K = head.components, head.digits.classes
+        # the places of MixtureHead
+        places = np.rint((np.linspace(-1.5, 1.5, M) if M > 1 else np.zeros(1)) * self.unit * 2**PLACED)
+        fine = max(0, min(48, 30 - math.ceil(math.log2(math.exp(7.0) / self.unit))))
+        clipped = np.clip(np.arange(-8 * GRID, 8 * GRID + 1) / GRID - 0.5, -7.0, 7.0)
+        tensors = {"inverse": np.rint(np.exp(-clipped) / self.unit * 2.0**fine), "places": places}
+        build.op(
+            "mixture", "head", [o, centre], tensors,
+            components=M, fraction=PLACED, bits=fine, rise=rise, limit=(2 * K) << PLACED,
+        )  # fmt: skip
+
+
+def first_matrix(
+    build: Builder, read: str, reads: Floats, weight: Floats, bias: Floats, features: Floats, bits: int
+) -> Matrix:
+    """The first layer, weight (I, F) and bias (F,), which makes the stream; reads (I,): the scale of what it reads."""
+    rounding = bias + 0.5 / features  # so that the floor of the stream rounds
+    return matrix(weight, rounding, build.size(read), reads, features * 2**RESIDUAL, bits, 4 * SINGLE)
+
+
+def affine(build: Builder, out: str, a: str, made: Matrix | Sequence[Matrix], **limits: int) -> str:
+    """Append a linear operation of one matrix, or of one for each channel; returns the name of its result."""
+    each = [made] if isinstance(made, Matrix) else list(made)
+    stacked: dict[str, Any] = {role: np.stack([getattr(m, role) for m in each]) for role in ("weight", "bias", "shift")}
+    if isinstance(made, Matrix):
+        stacked = {role: tensor[0] for role, tensor in stacked.items()}
+    return build.op("linear", out, [a], stacked, **limits)
+
+
+def _linear(
+    build: Builder, out: str, a: str, layer: nn.Linear, by: ByLayer, bits: int, peak: int, **limits: int
+) -> str:
+    weight, bias = layer.weight.detach().double().numpy().T, layer.bias.detach().double().numpy()
+    return affine(build, out, a, matrix(weight, bias, build.size(a), *by[layer], bits, peak), **limits)
