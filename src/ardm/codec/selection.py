@@ -1,6 +1,6 @@
-"""Which model codes what.  Nothing is loaded until it is needed.
+"""Which model codes what; nothing is loaded until it is needed.
 
-    suited(content)          → the names of bundled models worth trying, by what the content looks like
+    suited(content)            → the names of bundled models worth trying, by what the content looks like
     Engine(...).coder(content) → the coder of the model that needs the fewest bits
 
 NumPy, no torch until a network runs.
