@@ -45,7 +45,7 @@ def suited(content: Content) -> tuple[str, ...]:
     """
     C, H, W = content.shape
     if content.kind == Kind.AUDIO:
-        return tuple(name for most, name in SPEECH if content.wide and 0 < content.rate <= most)[:1]
+        return tuple(name for most, name in SPEECH if content.is_16bit and 0 < content.rate <= most)[:1]
     if content.kind == Kind.BYTES:
         x = content.samples.ravel()
         if not 0 < len(x) <= TEXT_MOST:
