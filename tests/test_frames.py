@@ -171,7 +171,7 @@ def there_and_back(content, coder):
         assert getattr(info, name) == getattr(report, name), name
     assert (info.origin, info.rate, info.layout) == (content.origin, content.rate, content.layout)
     assert info.about == {name: len(value) for name, value in content.about.items()}
-    assert (info.model, info.wide) == (report.model[:8], content.wide)
+    assert (info.model, info.is_16bit) == (report.model[:8], content.is_16bit)
     assert info.content_check is None if info.regions == 1 else info.content_check == regions.crc_of(content.samples)
     return report
 
@@ -727,7 +727,7 @@ def claims(form, calls=5):
     ("form", "calls", "said"),
     [
         (Form(Kind.IMAGE, (1, 1 << 20, 1 << 20)), 0, "1048576x1048576 pixels, above the limit max_pixels = 268435456"),
-        (Form(Kind.IMAGE, (15, 1 << 14, 1 << 14), wide=True), 0, "bytes of samples, above the limit max_bytes"),
+        (Form(Kind.IMAGE, (15, 1 << 14, 1 << 14), is_16bit=True), 0, "bytes of samples, above the limit max_bytes"),
         (Form(Kind.BYTES, (1, 1, 1 << 40)), 0, "max_bytes"),
         (Form(Kind.AUDIO, (1, 1, 1 << 62)), 0, "max_bytes"),
         (Form(Kind.IMAGE, (3, 1 << 10, 1 << 10), model=True), 1 << 40, "in 1099511627776 calls each.*max_work"),
