@@ -38,6 +38,8 @@ from ardm.errors import CodecError, Unsupported
 
 CLEARLY = 2 / 3
 """A model clearly wins below this share of the estimate: LZMA2 makes nothing of the kind so much shorter."""
+REDUNDANT = 1 / 4
+"""The share of the samples' bytes below which an estimate says nothing about LZMA2."""
 DICTIONARY = 1 << 22
 """How many bytes LZMA2 may look back, in every file."""
 _FILTERS = range(5)
@@ -88,8 +90,12 @@ class Fallback:
         return min([float(len(self.raw)), *sizes])
 
     def beaten_by(self, size: float) -> bool:
-        """Whether `size` bytes are so clearly fewer than storing takes that storing need not be tried."""
-        return size < CLEARLY * self.estimate()
+        """Whether `size` bytes are so clearly fewer than storing takes that storing need not be tried.
+
+        Never where even deflate finds much: LZMA2 may find far more.
+        """
+        estimate = self.estimate()
+        return size < CLEARLY * estimate and estimate > len(self.raw) * REDUNDANT
 
     def store(self) -> tuple[Method, bytes]:
         """The shortest way to store the samples, and its bytes."""
