@@ -151,7 +151,11 @@ def test_a_plain_installation_decodes_everything(tmp_path, library):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    good = {p.stem for p in (HERE / "golden").glob("*.ardm") if not p.name.startswith(("bad-", "unsupported-", "lines-speech16k"))}
+    good = {
+        p.stem
+        for p in (HERE / "golden").glob("*.ardm")
+        if not p.name.startswith(("bad-", "unsupported-", "lines-speech16k"))
+    }
     assert set(said) == good | set(made) | {"sound.flac"}
     assert all(said[name] is True for name in made), said
     assert all(said[name] for name in good)
