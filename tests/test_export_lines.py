@@ -234,7 +234,7 @@ def test_other_networks_are_no_tables():
     model = toy(Digits(4, 4), (1, 2, 2))
     model.body.trunk = torch.nn.Identity()
     model.head.limits = torch.tensor([4])
-    with pytest.raises(ArdmError, match="is no perceptron of a table"):
+    with pytest.raises(ArdmError, match="a Table is needed"):
         table(model, Examples(torch.zeros(4, 1, 1, 4).long()))
     assert unsupported(bundle("text")) == unsupported(bundle("sound")) == unsupported(bundle("table")) == []
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ardm.ans import Ints
 from ardm.digits import Partial, Sites
 from ardm.exact.order import Order, Reveal
-from ardm.export.precision import digits_of
+from ardm.export.parts import digits_of
 from ardm.export.quantise import Floats
 from ardm.model import Model
 

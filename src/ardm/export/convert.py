@@ -20,8 +20,9 @@ from ardm.export.calibrate import Examples, Scales
 from ardm.export.coding import Cost, as_images, coding_cells, coding_order, cost
 from ardm.export.local import local
 from ardm.export.obstacles import unsupported as obstacles
+from ardm.export.parts import trunk_of
 from ardm.export.perceptron import Make
-from ardm.export.precision import SEARCH, Precision, trunk_of
+from ardm.export.precision import SEARCH, Precision
 from ardm.export.table import table
 from ardm.export.taps import taps
 from ardm.export.unet import unet

@@ -15,8 +15,9 @@ from ardm.errors import ArdmError
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples, Scales, along_orders
 from ardm.export.coding import as_images, coding_cells, coding_order
+from ardm.export.parts import digits_of, expected, trunk_of
 from ardm.export.perceptron import PLACED, Make, PerceptronExport, Stem, affine, first_matrix
-from ardm.export.precision import Precision, digits_of, expected, trunk_of
+from ardm.export.precision import Precision
 from ardm.export.quantise import Floats
 from ardm.model import Model
 from ardm.nets.local import FRACTION, UNIT, Local

@@ -21,7 +21,8 @@ from ardm.errors import ArdmError
 from ardm.exact.program import Program
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples, Ranges, Scales, along_orders
-from ardm.export.precision import Precision, output_of
+from ardm.export.parts import output_of
+from ardm.export.precision import Precision
 from ardm.export.quantise import Floats, Matrix, matrix, scales
 from ardm.heads import MixtureHead, ValueHead
 from ardm.model import Model

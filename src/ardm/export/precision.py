@@ -1,15 +1,8 @@
-"""How many bits integers have, and what a network has to be to be exported."""
+"""How many bits the integers of a network have."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
-
-from torch import nn
-
-from ardm.digits import Digits
-from ardm.errors import ArdmError
-from ardm.model import Model
 
 
 @dataclass(frozen=True)
@@ -28,30 +21,3 @@ class Precision:
 
 SEARCH = (Precision(8, 8), Precision(10, 10), Precision(12, 10), Precision(12, 12))
 """Precisions to try, the coarsest first."""
-
-Kind = TypeVar("Kind")
-
-
-def expected(part: object, kind: type[Kind], name: str) -> Kind:
-    """A part of a network as the kind it has to be.  Raises ArdmError for another kind; name: what it is."""
-    if not isinstance(part, kind):
-        raise ArdmError(
-            f"{name} is a {type(part).__name__}, which cannot be exported here: a {kind.__name__} is needed"
-        )
-    return part
-
-
-def trunk_of(model: Model) -> nn.Module | None:
-    """The network of a model that is put together by recipe; None for others."""
-    trunk = getattr(model.body, "trunk", None)
-    return trunk if isinstance(trunk, nn.Module) else None
-
-
-def digits_of(model: Model) -> Digits:
-    """The digits of a model.  Raises ArdmError for maps of one's own."""
-    return expected(model.digits, Digits, "the alphabet of the model")
-
-
-def output_of(model: Model) -> nn.Linear:
-    """The last layer of a model, which makes the parameters of its head."""
-    return expected(getattr(model.head, "out", None), nn.Linear, "the last layer of the model")

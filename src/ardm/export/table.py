@@ -15,8 +15,9 @@ from ardm.exact.program import Program
 from ardm.export.builder import Layers, Value
 from ardm.export.calibrate import Examples, Ranges, watched
 from ardm.export.functions import gelu, swish
+from ardm.export.parts import digits_of, expected, trunk_of
 from ardm.export.perceptron import Make
-from ardm.export.precision import Precision, digits_of, expected, trunk_of
+from ardm.export.precision import Precision
 from ardm.export.quantise import Floats
 from ardm.model import Model
 from ardm.nets.table import Block, Direct, Table
@@ -36,8 +37,8 @@ def _program(model: Model, trunk: Table, seen: Ranges, bits: Precision) -> Progr
     limits: list[int] = expected(model.head.limits, Tensor, "limits of the head").tolist()
     D, K = len(limits), model.digits.classes
     build = Layers(1, digits_of(model), bits)
-    told = build.op("known", "told", ["value", "depth"])
-    line = build.op("line", "line", [told], wide=D)
+    known = build.op("known", "told", ["value", "depth"])
+    line = build.op("line", "line", [known], wide=D)
     steps = {"weight": np.eye(D), "bias": np.arange(D) * (K + 1), "shift": np.zeros(D)}
     rows = build.op("linear", "index", [line], steps)
     e = build.embed("embedding", rows, *_rows(trunk.embedding.weight, limits, K, build.top))

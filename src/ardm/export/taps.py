@@ -6,8 +6,9 @@ import numpy as np
 
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples
+from ardm.export.parts import digits_of, expected, trunk_of
 from ardm.export.perceptron import PLACED, Make, PerceptronExport, Stem, affine, first_matrix
-from ardm.export.precision import Precision, digits_of, expected, trunk_of
+from ardm.export.precision import Precision
 from ardm.export.quantise import Floats
 from ardm.model import Model
 from ardm.nets.taps import CLIP, SHIFTS, UNIT, Taps

@@ -24,8 +24,9 @@ from ardm.exact.program import Program
 from ardm.export.builder import Layers, Value
 from ardm.export.calibrate import Examples, Ranges, over_states
 from ardm.export.functions import swish
+from ardm.export.parts import digits_of, expected, output_of, trunk_of
 from ardm.export.perceptron import Make
-from ardm.export.precision import Precision, digits_of, expected, output_of, trunk_of
+from ardm.export.precision import Precision
 from ardm.heads import MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.neighbours import SPREAD_FLOOR
@@ -113,8 +114,8 @@ class _Export:
             parts.append(Value(f"known{s}", np.full(C, scale)))
         if isinstance(embedding, nn.Embedding):
             table = embedding.weight.detach().double().numpy()
-            told = build.op("known", "told", ["value", "depth"])
-            parts.append(build.embed("embedding", told, table, scale))
+            known = build.op("known", "told", ["value", "depth"])
+            parts.append(build.embed("embedding", known, table, scale))
         return build.concat("planes", *parts)
 
     def _condition(self) -> Value | None:
@@ -192,7 +193,7 @@ class _Export:
     # --- rows ---------------------------------------------------------------------------------------------------------
 
     def _rows(self, h: Value) -> Value:
-        """The features of the asked sites."""
+        """The features at the sites asked."""
         build, trunk, seen = self.build, self.trunk, self.seen
         channel = trunk.channel.detach().double().numpy()
         scale = build.scale(seen.made(trunk.norm) + np.abs(channel).max(), build.look)
@@ -208,15 +209,21 @@ class _Export:
     def _head(self, a: Value) -> Program:
         """The last layer in the units of its head."""
         build, head = self.build, self.model.head
+        if isinstance(head, MixtureHead):
+            self._mixture(a, head.components)
+            return build.program()
+        weight, bias = _linear(output_of(self.model))
+        o = build.linear("output", a, weight, bias, np.array([float(GRID)]), 1 << 22, max(12, build.bits.first))
+        build.op("values" if isinstance(head, ValueHead) else "softmax", "head", [o.name])
+        return build.program()
+
+    def _mixture(self, a: Value, M: int) -> None:
+        """Logistics around the neighbours' mean, in units of their spread."""
+        build, K, placed = self.build, self.digits.classes, self.placed
         weight, bias = _linear(output_of(self.model))
         grid, bits = np.array([float(GRID)]), max(12, build.bits.first)
-        if not isinstance(head, MixtureHead):
-            o = build.linear("output", a, weight, bias, grid, 1 << 22, bits)
-            build.op("values" if isinstance(head, ValueHead) else "softmax", "head", [o.name])
-            return build.program()
-        M, K, placed = head.components, self.digits.classes, self.placed
         (wl, wm, ws), (bl, bm, bs) = weight.reshape(3, M, -1), bias.reshape(3, M)
-        places = np.linspace(-1.5, 1.5, M) if M > 1 else np.zeros(1)  # MixtureHead's
+        places = np.linspace(-1.5, 1.5, M) if M > 1 else np.zeros(1)  # as MixtureHead has them
         logits = build.linear("logits", a, wl, bl, grid, 1 << 22, bits)
         means = build.linear("means", a, wm, bm + places, np.array([2.0**placed]), 64 << placed, bits)
         scales = build.linear("scales", a, ws, bs - 0.5, grid, 7 * GRID, bits)
@@ -236,14 +243,13 @@ class _Export:
             "mixture", "head", ["output", own], tensors,
             components=M, fraction=placed, bits=fine, rise=0, limit=(64 * K) << placed,
         )  # fmt: skip
-        return build.program()
 
     def _near(self) -> tuple[str, str, int]:
         """The neighbours' mean and spread of the site's channel, and the bits after the point of the spread."""
         build, K, S = self.build, self.digits.classes, len(self.digits)
         spoken = build.op("product", "spoken", ["value", "depth"])
-        told = math.ceil(math.log2(64 / (SPREAD_FLOOR * (K - 1))))  # bits that make the least spread 64
-        unit, power = max(0, told), min(16, 2 * (told - 3))  # of the spread, and of its square
+        fine_spread = math.ceil(math.log2(64 / (SPREAD_FLOOR * (K - 1))))  # bits that make the least spread 64
+        unit, power = max(0, fine_spread), min(16, 2 * (fine_spread - 3))  # of the spread, and of its square
         squares = build.op("product", "squares", ["value", spoken])
         if power < 0:
             squares = build.op("shift", "coarse", [squares], by=-power)

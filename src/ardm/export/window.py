@@ -7,8 +7,9 @@ from torch import nn
 
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples
+from ardm.export.parts import digits_of, expected, trunk_of
 from ardm.export.perceptron import Make, PerceptronExport, Stem, affine, first_matrix
-from ardm.export.precision import Precision, digits_of, expected, trunk_of
+from ardm.export.precision import Precision
 from ardm.export.quantise import Floats
 from ardm.model import Model
 from ardm.nets.window import Window
