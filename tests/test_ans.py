@@ -378,7 +378,7 @@ def test_push_refuses(start, width):
 
 def test_impossible_symbols_are_refused_not_written():
     freq = ans.frequencies([[0, IMPOSSIBLE]])
-    with pytest.raises(ArdmError, match="the model says that this symbol is impossible"):
+    with pytest.raises(ArdmError, match="the model calls this symbol impossible"):
         Encoder().push(*ans.intervals(freq, [1]))
 
 
