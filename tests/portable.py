@@ -1,6 +1,6 @@
-"""Run in a process of its own: encode fixed pictures with a codec model under this process's settings, or decode files.
+"""Run in a process of its own: encode fixed pictures with a codec model under this process's settings, and decode files.
 
-    python tests/portable.py MODEL FOLDER encode|decode BACKEND THREADS BATCH [float]
+    python tests/portable.py MODEL BACKEND THREADS BATCH [encode|decode|float FOLDER]...
 
 Each stream goes to FOLDER/NAME.  "float" is the negative control: the frequencies of a network in float32, which was
 never made exact, go to FOLDER/frequencies.npy.
@@ -99,14 +99,15 @@ def frequencies(folder, batch):
 
 
 if __name__ == "__main__":
-    model, folder, what, backend, threads, batch, *control = sys.argv[1:]
-    if backend != "numpy" or control:
+    model, backend, threads, batch, *jobs = sys.argv[1:]
+    if backend != "numpy":
         import torch
 
         torch.set_num_threads(int(threads))
         if "ARDM_NO_ONEDNN" in os.environ:
             torch.backends.mkldnn.set_flags(False)
-    if control:
-        frequencies(Path(folder), int(batch))
-    else:
-        exact(Path(model), Path(folder), what == "encode", backend, int(threads), int(batch))
+    for what, folder in zip(jobs[::2], jobs[1::2], strict=True):
+        if what == "float":
+            frequencies(Path(folder), int(batch))
+        else:
+            exact(Path(model), Path(folder), what == "encode", backend, int(threads), int(batch))

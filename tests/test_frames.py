@@ -171,7 +171,7 @@ def there_and_back(content, coder):
         assert getattr(info, name) == getattr(report, name), name
     assert (info.origin, info.rate, info.layout) == (content.origin, content.rate, content.layout)
     assert info.about == {name: len(value) for name, value in content.about.items()}
-    assert (info.model, info.wide) == (report.model[:8], content.wide)
+    assert (info.model, info.is_16bit) == (report.model[:8], content.is_16bit)
     assert info.content_check is None if info.regions == 1 else info.content_check == regions.crc_of(content.samples)
     return report
 
@@ -727,7 +727,7 @@ def claims(form, calls=5):
     ("form", "calls", "said"),
     [
         (Form(Kind.IMAGE, (1, 1 << 20, 1 << 20)), 0, "1048576x1048576 pixels, above the limit max_pixels = 268435456"),
-        (Form(Kind.IMAGE, (15, 1 << 14, 1 << 14), wide=True), 0, "bytes of samples, above the limit max_bytes"),
+        (Form(Kind.IMAGE, (15, 1 << 14, 1 << 14), is_16bit=True), 0, "bytes of samples, above the limit max_bytes"),
         (Form(Kind.BYTES, (1, 1, 1 << 40)), 0, "max_bytes"),
         (Form(Kind.AUDIO, (1, 1, 1 << 62)), 0, "max_bytes"),
         (Form(Kind.IMAGE, (3, 1 << 10, 1 << 10), model=True), 1 << 40, "in 1099511627776 calls each.*max_work"),
@@ -860,3 +860,67 @@ def test_a_decoder_written_from_the_page_reads_the_same(monkeypatch, cut, items,
     names = [f"{k}/x" for k in range(len(items))] if named else None
     told, every = by_the_page.read(compress_archive(items, names)[0])
     assert (told, [found(*item) for item in every]) == (names, items)
+
+
+# --- what is stored for comparison ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(monkeypatch):
+    """The sizes of what LZMA2 is given."""
+    seen, real = [], stored._pack
+    monkeypatch.setattr(stored, "_pack", lambda data, *a, **o: seen.append(len(data)) or real(data, *a, **o))
+    return seen
+
+
+class Keyed(Small):
+    """Knows what looks like noise to everyone else: samples, each combined with a byte of a key."""
+
+    key = np.random.default_rng(0).integers(0, 256, 1 << 14, np.uint8)
+
+    def hidden(self, x):
+        return x ^ self.key[: x.size].reshape(x.shape)
+
+    def encode(self, jobs):
+        return super().encode([self.hidden(part) for part in job] for job in jobs)
+
+    def decode(self, jobs):
+        for found, check in super().decode(jobs):
+            yield [self.hidden(part) for part in found], check
+
+
+def test_a_region_that_the_model_clearly_wins_is_not_given_to_lzma(packed):
+    made = Keyed()
+    content = Content(Kind.IMAGE, made.hidden(np.zeros((3, 64, 64), np.uint8)), "png")
+    data, report = compress(content, made)
+    assert report.methods == {"coded": 1}
+    assert packed == []
+    assert decompress(data, models(made)) == content
+    small = Content(Kind.IMAGE, made.hidden(np.zeros((3, 9, 9), np.uint8)), "png")
+    compress(small, made)
+    compress_archive([small, small], None, made)
+    assert packed == []
+    compress(image((3, 64, 64)), made)
+    assert packed, "what the model does not clearly win is stored for comparison"
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_files_are_no_larger_for_what_is_not_stored_for_comparison(how, monkeypatch):
+    contents = [image((3, h, h), how, seed=h) for h in (4, 20, 40)]
+    mine = [len(compress(content, Small())[0]) for content in contents]
+    monkeypatch.setattr(stored, "CLEARLY", 0.0)
+    assert mine == [len(compress(content, Small())[0]) for content in contents]
+
+
+def test_nothing_is_stored_twice_where_the_model_is_of_no_use(packed):
+    items = [image((3, 16, 16), "noise", seed=k) for k in range(4)]
+    plain, _ = compress_archive(items)
+    once = list(packed)
+    packed.clear()
+    data, report = compress_archive(items, None, Small())
+    assert (data, report.model) == (plain, "")
+    assert packed == once
+    packed.clear()
+    compress(items[0], Small())
+    assert packed == once[: len(packed)]
+    assert len(packed) == len(once) // 4

@@ -495,7 +495,7 @@ AGAINST = {
     "temperature None": (lambda: ardm.sample(LINES, 1, temperature=None), "temperature must be .*; got None"),
     "temperature 1j": (lambda: ardm.sample(LINES, 1, temperature=1j), "temperature must be .*; got 1j"),
     "rank": (lambda: likelihood.causal(LINES, ROW, [0, 1, 2, 3]), "rank must be a tensor or a NumPy array; got list"),
-    "one plan": (lambda: likelihood.mixture(LINES, plans.raster(1, LINE), ROW), "several plans, in a list; got Plan"),
+    "one plan": (lambda: likelihood.mixture(LINES, plans.raster(1, LINE), ROW), "takes a list of plans; got Plan"),
     "no plans": (lambda: likelihood.mixture(LINES, iter([]), ROW), "at least one plan"),
     "mask token": (
         lambda: ardm.huggingface(MODEL, None, 4, 5),

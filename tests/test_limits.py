@@ -556,6 +556,7 @@ def test_a_machine_with_little_memory(side, room, code, tmp_path):
 
 
 @LINUX
+@pytest.mark.slow
 def test_estimates_cover_what_is_taken():
     """The benchmark that the numbers come from, at a size at which it is quick."""
     script = Path(__file__).parent.parent / "benchmarks" / "peaks.py"

@@ -463,7 +463,7 @@ def test_a_step_beyond_the_plan_is_refused(step, words):
 
 def test_a_plan_that_looks_at_predictions_has_no_step_alone():
     model = toy(Digits(3, 3), (4,))
-    with pytest.raises(ArdmError, match=r"of a Plan only, not of Confident: see likelihood\.exact"):
+    with pytest.raises(ArdmError, match=r"only a Plan has steps .*; got Confident: use likelihood\.exact"):
         plan_step(model, Confident((0, 1), 4), some_data(model.digits, (4,)), torch.zeros(3).long())
 
 

@@ -167,7 +167,7 @@ def test_plans_refuse_what_is_no_tensor_of_steps():
         Plan(torch.zeros(1, 3, dtype=torch.long))
     with pytest.raises(ArdmError, match="given"):
         when([0, -2])
-    with pytest.raises(ArdmError, match="shared"):
+    with pytest.raises(ArdmError, match="one plan for all items"):
         plan.shuffled(1, (3,), generator(0), batch=2).group(0)
 
 

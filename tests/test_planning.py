@@ -245,7 +245,7 @@ def test_adaptive_plans_refuse_other_starts():
         score(model, Confident((), 3, 2, plan.turns * 3), x, start)
     with pytest.raises(ArdmError, match="digits forgotten"):
         likelihood.exact(model, plan, (x + 2) % 4, start)
-    with pytest.raises(ArdmError, match="begins from a state"):
+    with pytest.raises(ArdmError, match="already starts from a state"):
         plan.given(depth)
     for wrong in (((1, 2), (0, 1)), ((0, 0),), ((2, 1),), ((0, 4),)):
         with pytest.raises(ArdmError, match="turns are"):

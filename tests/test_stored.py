@@ -14,13 +14,17 @@ from hypothesis.extra import numpy as npst
 from ardm.codec import fallback as stored
 from ardm.codec import flac_encode
 from ardm.codec.binary import Reader, deflate, varint
-from ardm.codec.fallback import restore, store
+from ardm.codec.fallback import restore
 from ardm.codec.header import Method
 from ardm.content import Kind
 from ardm.errors import CodecError, Unsupported
 
 QUICK = settings(deadline=None, max_examples=100)
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 12))
+
+
+def store(x, kind):
+    return stored.Fallback(x, kind).store()
 
 
 def planes(shapes=SHAPES):
@@ -271,3 +275,39 @@ def test_flac_is_read_with_and_without_the_package(channels, wide, library, monk
             back(Method.FLAC, wrapped(flac[: len(flac) // 2]), x.shape, x.dtype)
         with pytest.raises(CodecError):
             back(Method.FLAC, wrapped(flac), x.shape, np.uint8 if wide else np.dtype("<u2"))
+
+
+PROSE = b" ".join(b"%d times %d is %d;" % (a, b, a * b) for a in range(60) for b in range(40))
+
+
+# --- what is stored for comparison ------------------------------------------------------------------------------------
+
+
+SAMPLES = {
+    "text": (np.frombuffer(PROSE, np.uint8).reshape(1, 1, -1), Kind.BYTES),
+    "repeats far back": (np.tile(np.random.default_rng(0).integers(0, 256, 40_000, np.uint8), 2)[None, None], Kind.BYTES),
+    "lines of a log": (
+        np.frombuffer(b"".join(b'{"t": %d, "id": %d}\n' % (k * 7, k * k % 9973) for k in range(3000)), np.uint8)[None, None],
+        Kind.BYTES,
+    ),
+    "numbers of four bytes": (np.cumsum(np.arange(8000) % 97).astype("<i4").view(np.uint8)[None, None], Kind.ARRAY),
+    "a smooth picture": ((np.add.outer(np.arange(90), np.arange(80)) % 256).astype("u1")[None].repeat(3, 0), Kind.IMAGE),
+    "squares": (np.kron(np.random.default_rng(1).integers(0, 256, (2, 9, 9)), np.ones((8, 8))).astype("u1"), Kind.IMAGE),
+    "noise": (np.random.default_rng(2).integers(0, 256, (1, 70, 70), np.uint8), Kind.IMAGE),
+    "a tone": ((32768 + 9000 * np.sin(np.arange(9000) / 9)).astype("<u2")[None, None], Kind.AUDIO),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_is_clearly_beaten_would_not_have_been_shorter(name):
+    x, kind = SAMPLES[name]
+    part = stored.Fallback(x, kind)
+    size = len(part.store()[1])
+    assert not part.beaten_by(size)
+    assert part.beaten_by(0) == (name in ("noise", "repeats far back"))
+
+
+def test_estimating_does_not_run_lzma(monkeypatch):
+    monkeypatch.setattr(stored, "_pack", None)
+    for x, kind in SAMPLES.values():
+        assert stored.Fallback(x, kind).estimate() > 0

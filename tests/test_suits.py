@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ardm.codec import registry
+from ardm.codec import regions, registry
+from ardm.codec.decode import decompress
+from ardm.codec.encode import compress
 from ardm.codec.model_coder import ModelCoder
 from ardm.codec.selection import DRAWINGS, LETTERS, PICTURES, TEXT, TEXT_MOST, Engine, suited
 from ardm.content import Content, Kind
@@ -152,3 +154,52 @@ def test_an_archive_takes_the_model_that_suits_most_bytes(tiny):
     assert packing._coder([Content.of_bytes(b"\xff" * 50)], how) is None
     many = [words] * 60 + [heard] * 1000
     assert packing._coder(many, how).model.name == "tiny sound"
+
+
+# --- content is encoded once ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """The models that encoded a part, one entry a part."""
+    seen, real = [], ModelCoder._symbols
+
+    def counting(self, part):
+        seen.extend([self.model.name] * len(part))
+        return real(self, part)
+
+    monkeypatch.setattr(ModelCoder, "_symbols", counting)
+    return seen
+
+
+def test_choosing_encodes_a_content_once_with_each_model(tiny, encoded, monkeypatch):
+    monkeypatch.setattr(regions, "CODED_RUN", 5)
+    engine, content = Engine(backend="float32", device="cpu", threads=1), Content.of_bytes(b"the cat sat on the mat")
+    engine.coder(content)
+    encoded.clear()  # what exporting the models encoded
+    coder = engine.coder(content)
+    data, _ = compress(content, coder)
+    assert sorted(encoded) == ["tiny bytes", "tiny text"]
+    long = Content.of_bytes(b"the cat sat on the mat " * 5)
+    encoded.clear()
+    coder = engine.coder(long)
+    chosen, _ = compress(long, coder)
+    assert sorted(encoded) == ["tiny bytes"] * 4 + ["tiny text"] * 4
+    assert chosen == compress(long, engine._coder("text27" if coder.model.name == "tiny text" else "english"))[0]
+    assert decompress(data, engine_of(coder)) == content
+
+
+def engine_of(coder):
+    return lambda identity, calls: coder
+
+
+def test_symbols_of_another_content_are_not_taken(tiny, encoded):
+    engine = Engine(backend="float32", device="cpu", threads=1)
+    one, other = Content.of_bytes(b"the cat sat on the mat"), Content.of_bytes(b"the dog sat on the mat")
+    coder = engine.coder(one)
+    encoded.clear()
+    data, _ = compress(other, coder)
+    assert encoded == [coder.model.name]
+    assert decompress(data, engine_of(coder)) == other
+    compress(one, coder)
+    assert encoded == [coder.model.name] * 2, "they are kept for the next content alone"

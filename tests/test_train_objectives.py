@@ -34,8 +34,8 @@ class OneHidden(Objective):
         steps = objective.Steps(stage, stage + self.model.sites - 1, draws["rank"])
         return objective.bound_step(network, x, steps, context=context)
 
-    def validate(self, network, x, context, gen):
-        return likelihood.bound(network, x, 1, gen, context=context)
+    def validate(self, network, x, context, generator):
+        return likelihood.bound(network, x, 1, generator, context=context)
 
 
 @pytest.fixture

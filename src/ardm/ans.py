@@ -1,39 +1,39 @@
 """Logits to bytes and back: integer frequencies, and a stream coder (rANS) that is exact on every machine.
 
-A symbol of frequency `width` owns a piece of the numbers 0..2^24−1, and probability p = width / 2^24:
+A symbol of frequency `width` owns an interval of the numbers 0..2^24−1, and probability p = width / 2^24:
 
     0              start            start + width                 2^24
     |----------------|=================|----------------------------|
       symbols before    this symbol          symbols after
 
-The coder is one integer, the state x.  Coding a symbol and its undoing (Duda 2013, "range variant") are
+The coder is one integer, the state x.  Encoding and decoding a symbol (Duda 2013, "range variant") are
 
     push:   x  ←  (x div width) · 2^24  +  start  +  (x mod width)          x grows by −log2 p bits
-    pop:    c = x mod 2^24 falls into the piece of the symbol;
+    pop:    c = x mod 2^24 lies in the interval of the symbol;
             x  ←  width · (x div 2^24)  +  c  −  start                      x shrinks by −log2 p bits
 
 x is kept in 2^32..2^64−1: a push that would pass 2^64 first moves the low 32 bits of x out as a word, and a pop that
 falls below 2^32 takes the last word back in.
 
-The frequencies are a softmax in integers: logits are rounded to 1/32 nat, taken relative to the largest, and looked up
-in a table of 2^30 · exp(−i/32).  With t the table entries of C possible symbols,
+The frequencies are a softmax in integers: logits are rounded to 1/32 nat, subtracted from the largest, and looked up in
+a table of 2^30 · exp(−i/32).  With t the table entries of C possible symbols,
 
-    width_j = 1 + ⌊ t_j · (2^24 − C) / Σ t ⌋,      and the first of the widest symbols gets what is left of 2^24.
+    width_j = 1 + ⌊ t_j · (2^24 − C) / Σ t ⌋,      and the first of the widest symbols gets the rest of 2^24.
 
 Read me first:
 
 * `quantise` is the only place that reads floats.  Two machines that agree on its result agree on everything after it.
-* A stack looks like a queue here.  What is pushed first is popped first, because `Encoder` keeps the intervals and
-  codes them backwards in `finish`.  Nothing is written before that; the stream begins with the coder's last state.
-* The stream does not start empty but from x = 2^32 + check, a 32-bit checksum of the caller's.  An empty start would
-  cost those bits anyway; this way the decoder is left with the checksum in its hands (`Decoder.close`).
-* Nothing but that checksum tells a damaged stream from a good one: damage decodes to other symbols, not to an error.
-* An impossible symbol (logit −inf) has width 0: pushing it is an error, and no stream whatever decodes to it.  A
-  symbol that is alone possible has width 2^24, and costs nothing.
-* Bytes are those of constriction's `AnsCoder`.  It decodes faster than Python, so it is used where it can be: it knows
-  no symbols of width 0.  The loop in Python is the definition, and is always at hand.
+* First pushed is first popped, although rANS is a stack: `Encoder` keeps the intervals and codes them backwards in
+  `finish`.  Nothing is written before that; the stream begins with the coder's last state.
+* The coder starts at x = 2^32 + check, where check is a 32-bit checksum from the caller.  Any start costs those bits;
+  this one leaves the checksum with the decoder at the end (`Decoder.close`).
+* Only that checksum reveals a damaged stream: damage decodes to other symbols, not to an error.
+* An impossible symbol (logit −inf) has width 0: pushing it is an error, and no stream decodes to it.  The only possible
+  symbol has width 2^24 and costs nothing.
+* The bytes are those of constriction's `AnsCoder`, which decodes faster than Python and is used wherever it can be: it
+  does not support symbols of width 0.  The loop in Python is the definition, and works everywhere.
 
-NumPy, integers, no torch.  N symbols, b of them to choose from.
+NumPy, integers, no torch.  Shapes: N symbols, each one of b.
 """
 
 from __future__ import annotations
@@ -56,26 +56,26 @@ Ints: TypeAlias = NDArray[np.int64]
 Backend: TypeAlias = Literal["constriction", "python"]
 
 PRECISION = 24
-"""Bits of a frequency: the frequencies of a row sum to 2^PRECISION."""
+"""The frequencies of a row sum to 2^PRECISION."""
 TOTAL = 1 << PRECISION
-"""What the frequencies of a row sum to."""
+"""The sum of the frequencies of a row."""
 GRID = 32
-"""Steps of the logit grid to a nat."""
+"""Steps of the logit grid per nat."""
 RANGE = 24
-"""Nats below the largest logit at which the table of exponentials ends."""
+"""The table of exponentials ends this many nats below the largest logit."""
 IMPOSSIBLE = -(1 << 62)
 """The grid value of an impossible symbol.  Those of possible symbols lie in ±2^61."""
 BACKEND: Backend = "python" if constriction is None else "constriction"
-"""The decoder that is used if none is named."""
+"""The default backend of decoders."""
 
 _LOW = 1 << 32  # the least state; a state holds 33 to 64 bits
 _WORD = _LOW - 1
-_LIMIT = float(1 << 40)  # nats at which finite logits saturate: far from the ends of int64
-_BLOCK = 1 << 16  # table entries worked on at once: a few arrays of them fit the cache
+_LIMIT = float(1 << 40)  # nats at which finite logits saturate, far from the limits of int64
+_BLOCK = 1 << 16  # table entries processed at once; a few arrays of them fit the cache
 
 
 def _table() -> Ints:
-    """(GRID · RANGE,): ⌊2^30 · exp(−i / GRID)⌋, by Python integers of 120 bits: no mathematics library has a say."""
+    """(GRID · RANGE,): ⌊2^30 · exp(−i / GRID)⌋, in Python integers of 120 bits, independent of any mathematics library."""
     one = 1 << 120
     ratio, term, k = 0, one, 0  # exp(−1 / GRID) = Σ (−1)^k / (GRID^k k!)
     while term:
@@ -90,7 +90,7 @@ def _table() -> Ints:
 
 
 EXP = _table()
-"""The table of exponentials: 2^30 at the start, 0 from 666 on, where a symbol lies 21 nats below the largest."""
+"""The table of exponentials: 2^30 at index 0, and 0 from index 666, which is 21 nats below the largest."""
 
 
 def _integers(name: str, x: ArrayLike, ndim: int) -> Ints:
@@ -102,7 +102,7 @@ def _integers(name: str, x: ArrayLike, ndim: int) -> Ints:
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Slices of the rows of a table (N, b) such that the entries of each fit the cache."""
+    """Slices of the rows of a table (N, b); the entries of each slice fit the cache."""
     step = max(1, _BLOCK // max(1, shape[1]))
     return (slice(row, row + step) for row in range(0, shape[0], step))
 
@@ -113,7 +113,7 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 def quantise(logits: ArrayLike) -> Ints:
     """Logits in nats (N, b) to the grid of 1/32 nat, ⌊32 l + 1/2⌋: (N, b) int64; −inf becomes IMPOSSIBLE.
 
-    A float32 logit gives what the equal float64 logit gives.  Beyond ±2^40 nats finite logits saturate.
+    Equal float32 and float64 logits give the same result.  Finite logits saturate at ±2^40 nats.
     Raises ArdmError for NaN, +inf or another number of axes.
     """
     x = np.asarray(logits, dtype=np.float64)
@@ -131,10 +131,10 @@ def quantise(logits: ArrayLike) -> Ints:
 
 
 def frequencies(grid: ArrayLike) -> Ints:
-    """The softmax in integers: grid (N, b), as of `quantise`, to widths (N, b) int64; every row sums to 2^24.
+    """The softmax in integers: grid (N, b), from `quantise`, to widths (N, b) int64; every row sums to 2^24.
 
-    A possible symbol has width ≥ 1, an impossible one 0.  Adding a constant to a row changes nothing.  The price
-    against the softmax of the same logits in floats is below 0.0002 bits a symbol.
+    A possible symbol has width ≥ 1, an impossible one 0.  Adding a constant to a row changes nothing.  Compared with the
+    float softmax of the same logits, the cost is below 0.0002 bits per symbol.
     Raises ArdmError for a row without a possible symbol.
     """
     grid = _integers("grid", grid, 2)
@@ -156,23 +156,23 @@ def frequencies(grid: ArrayLike) -> Ints:
 def widths(mass: Ints, possible: NDArray[np.bool_] | None = None, out: Ints | None = None) -> Ints:
     """Masses (N, b) int64 to widths (N, b) int64 in proportion; every row sums to 2^24.
 
-        width_j = 1 + ⌊ mass_j · (2^24 − C) / Σ mass ⌋,     the first of the widest gets what is left of 2^24
+        width_j = 1 + ⌊ mass_j · (2^24 − C) / Σ mass ⌋,     the first of the widest gets the rest of 2^24
 
     C: the number of possible symbols of the row.  mass: at least 0, 0 where impossible, a row sums to 1..2^38.
-    possible: (N, b); by default all.  out: where to put the result; may be mass itself.
+    possible: (N, b); by default all.  out: array for the result; may be mass itself.
     """
     count = mass.shape[1] if possible is None else possible.sum(axis=1, keepdims=True)
     norm = mass.sum(axis=1, keepdims=True)
     out = np.multiply(mass, TOTAL - count, out=out)  # ≤ 2^62
     np.floor_divide(out, norm, out=out)
     out += 1 if possible is None else possible
-    widest = out.argmax(axis=1)  # NumPy promises the first of equals
+    widest = out.argmax(axis=1)  # NumPy guarantees the first of equals
     out[np.arange(len(out)), widest] += TOTAL - out.sum(axis=1)
     return out
 
 
 def cumulative(freq: ArrayLike) -> Ints:
-    """Widths (N, b) to the borders of the pieces (N, b + 1) int64, from 0 to 2^24: symbol j owns [cdf_j, cdf_{j+1})."""
+    """Widths (N, b) to borders (N, b + 1) int64 from 0 to 2^24: symbol j owns [border_j, border_{j+1})."""
     freq = _integers("freq", freq, 2)
     borders = np.zeros((freq.shape[0], freq.shape[1] + 1), dtype=np.int64)
     np.cumsum(freq, axis=1, out=borders[:, 1:])
@@ -180,7 +180,7 @@ def cumulative(freq: ArrayLike) -> Ints:
 
 
 def intervals(freq: ArrayLike, symbols: ArrayLike) -> tuple[Ints, Ints]:
-    """The pieces of symbols (N,) under widths (N, b): start and width, (N,) each, as `Encoder.push` takes them.
+    """The intervals of symbols (N,) under widths (N, b): start and width, (N,) each, for `Encoder.push`.
 
     Raises ArdmError for a symbol outside 0..b−1.
     """
@@ -203,16 +203,16 @@ def intervals(freq: ArrayLike, symbols: ArrayLike) -> tuple[Ints, Ints]:
 class Encoder:
     """Intervals to bytes, first in, first out.  One encoder makes one stream.
 
-    Always the loop in Python: a push is one division, of which it makes 3 million a second.
+    Always runs in Python, at about 3 million symbols per second.
     """
 
     def __init__(self) -> None:
         self._pushed: list[tuple[Ints, Ints]] = []
 
     def push(self, start: ArrayLike, width: ArrayLike) -> None:
-        """Append N symbols by their pieces [start, start + width): (N,) integers each, in units of 2^-24.
+        """Append N symbols by their intervals [start, start + width): (N,) integers each, in units of 2^-24.
 
-        Raises ArdmError for a width of 0 (an impossible symbol), or a piece that is not inside 0..2^24.
+        Raises ArdmError for a width of 0 (an impossible symbol), or an interval outside 0..2^24.
         """
         first, size = _integers("start", start, 1).copy(), _integers("width", width, 1).copy()
         if first.shape != size.shape:
@@ -222,16 +222,16 @@ class Encoder:
             k = bad.argmax()
             raise ArdmError(
                 f"symbol {k} has start {first[k]} and width {size[k]}; it needs 0 <= start, 1 <= width and "
-                f"start + width <= 2^{PRECISION} (width 0: the model says that this symbol is impossible)"
+                f"start + width <= 2^{PRECISION} (width 0: the model calls this symbol impossible)"
             )
         self._pushed.append((first, size))
 
     def finish(self, check: int) -> bytes:
-        """The stream: all that was pushed, and `check` in 0..2^32−1 (a CRC-32 of the data, say).
+        """The stream of everything pushed and of `check` in 0..2^32−1, such as a CRC-32 of the data.
 
-        The state without leading zero bytes (5 to 8 bytes), then the words, the last to leave the state first; all
-        big-endian, so that a decoder reads from the front to the end.  That is less than 41 bits above the ideal
-        −Σ log2 p, `check` included; about 37 on average.
+        First the state without leading zero bytes (5 to 8 bytes), then the words, the last to leave the state first, all
+        big-endian: a decoder reads from front to end.  The stream is less than 41 bits longer than the ideal −Σ log2 p,
+        about 37 on average; `check` is included.
         Raises ArdmError for a check out of range.
         """
         if not 0 <= check < _LOW:
@@ -248,10 +248,10 @@ class Encoder:
 
 
 class Decoder:
-    """Bytes of an `Encoder` to symbols, in the order in which they were pushed.
+    """The bytes of an `Encoder` to symbols, in the order in which they were pushed.
 
-    data: one whole stream.  backend: who pops; both give the same symbols.
-    Raises CodecError if the bytes are no stream at all, ArdmError if the backend is unknown or not installed.
+    data: one whole stream.  backend: both give the same symbols.
+    Raises CodecError if the bytes cannot be a stream, ArdmError if the backend is unknown or not installed.
     """
 
     def __init__(self, data: bytes, backend: Backend = BACKEND) -> None:
@@ -262,7 +262,7 @@ class Decoder:
         split = 5 + (len(data) - 5) % 4  # 5..8 bytes of state before, words after
         if len(data) < 5 or data[0] == 0:
             raise CodecError(f"truncated or damaged stream: {len(data)} bytes do not begin with a coder state")
-        words = np.frombuffer(data, dtype=">u4", offset=split)[::-1]  # a stack: what is read next is at its end
+        words = np.frombuffer(data, dtype=">u4", offset=split)[::-1]  # a stack: the next word is the last
         self._words: list[int] = words.tolist()
         self._left = len(self._words)
         self._state = int.from_bytes(data[:split], "big")
@@ -273,9 +273,9 @@ class Decoder:
             self._family = constriction.stream.model.Categorical(perfect=False)
 
     def pop(self, freq: ArrayLike) -> Ints:
-        """The next N symbols, (N,) int64, of which the n-th has the widths freq[n]; freq: (N, b), rows sum to 2^24.
+        """Pop N symbols, (N,) int64, under widths freq (N, b), whose rows sum to 2^24.
 
-        Raises CodecError if the stream runs out, ArdmError if freq is not a table of frequencies.
+        Raises CodecError if the stream ends, ArdmError if freq is not a table of frequencies.
         """
         freq = _integers("freq", freq, 2)
         symbols = np.empty(len(freq), dtype=np.int64)
@@ -289,13 +289,13 @@ class Decoder:
         return symbols
 
     def _pop_python(self, freq: Ints) -> list[int]:
-        """`pop` by definition."""
+        """`pop`, by definition."""
         step = freq.shape[1] + 1
         borders = cumulative(freq).reshape(-1).data
         state, symbols = self._state, []
         for row in range(0, len(borders), step):
             slot = state & (TOTAL - 1)
-            piece = bisect_right(borders, slot, row, row + step) - 1  # the last border <= slot: never of width 0
+            piece = bisect_right(borders, slot, row, row + step) - 1  # the last border <= slot; its width is never 0
             start = borders[piece]
             state = (borders[piece + 1] - start) * (state >> PRECISION) + slot - start
             if state < _LOW:
@@ -308,23 +308,23 @@ class Decoder:
         return symbols
 
     def _pop_constriction(self, freq: Ints) -> NDArray[np.int32]:
-        """`pop` by constriction, for tables in which every symbol is possible.
+        """`pop` with constriction, for tables in which every symbol is possible.
 
-        It gives symbol j the width 1 + ⌊p_j (2^24 − b) / Σ p⌋; with p = width − 1 all of this is exact in float32.
+        constriction gives symbol j the width 1 + ⌊p_j (2^24 − b) / Σ p⌋; for p = width − 1 this is exact in float32.
         """
         weights = freq.astype(np.float32)
         weights -= 1
         self._ans.seek(self._left, self._state)
         symbols: NDArray[np.int32] = self._ans.decode(self._family, weights)
         self._left, self._state = self._ans.pos()
-        if self._state < _LOW:  # it goes on without words; once below, the state never rises again
+        if self._state < _LOW:  # constriction goes on without words; the state never rises above _LOW again
             raise CodecError("truncated stream: it ends before its last symbol")
         return symbols
 
     def close(self, check: int | None = None) -> int:
-        """After the last symbol: the `check` that the encoder was given, to be compared with that of what was decoded.
+        """End decoding after the last symbol; returns the `check` that the encoder was given.
 
-        check: if given, compared here.  Raises CodecError if it differs, or if the stream does not end here.
+        check: the expected value, if known.  Raises CodecError if it differs, or if the stream does not end here.
         """
         if self._left or self._state >> 32 != 1:
             raise CodecError("damaged stream: it does not end with its last symbol")

@@ -169,7 +169,7 @@ class Bundle:
         stages = len(self.model.digits)
         if self.curve is not None and self.curve.stages != stages:
             raise ArdmError(
-                f"the model has {stages} stage{'s' * (stages > 1)}, and the loss curve {self.curve.stages}: measure one of this "
+                f"the model has {stages} stage{'s' * (stages > 1)}, and its loss curve {self.curve.stages}: measure one of this "
                 "model (likelihood.curve), or give none"
             )
 

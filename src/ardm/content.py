@@ -1,13 +1,13 @@
-"""What is compressed: planes of integer samples, and what a file of the world needs besides them to come back.
+"""What is compressed: planes of integer samples, and the metadata that a file needs to come back.
 
-    kind    samples (C, H, W)                                        besides
+    kind    samples (C, H, W)                                        metadata
     BYTES   (1, 1, L) uint8: any file, text included
     IMAGE   (C, H, W) uint8 or uint16                                about: "icc", "exif", ... as they came
     AUDIO   (C, 1, L) uint8, or 16-bit signed samples + 32768        rate; about: "head", "tail" of a WAV file
     ARRAY   (1, 1, n) uint8: the little-endian bytes of an array,    layout: type, shape and order of axes
             or (C, H, W) where the array looks like an image
 
-NumPy, no torch.  A content is never changed once it is made.
+NumPy, no torch.  A content is immutable.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Samples: TypeAlias = NDArray[Any]
 """Unsigned integers, (channels, height, width)."""
 
 ORIGINS = ("", "png", "webp", "bmp", "tiff", "ppm", "wav", "flac", "npy")
-"""Formats a content can come in and go back to, by their code in a file; "": bytes as they are.  Never renumber."""
+"""Formats that a content can come from and go back to, by their code in a file; "": plain bytes.  Never renumber."""
 MAX_CHANNELS = 15
-"""Planes of a content."""
+"""The most planes of a content."""
 MAX_LAYOUT = 255
-"""Characters of a layout."""
+"""The most characters of a layout."""
 
 _NAME = re.compile(r"[a-z0-9-]{1,32}")
 _LAYOUT = re.compile(r"[ -~]+")
 
 
 class Kind(IntEnum):
-    """What samples are; the numbers stand in files."""
+    """What samples are; files contain these numbers."""
 
     BYTES = 0
     IMAGE = 1
@@ -49,16 +49,16 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """One thing to compress, or one that was decompressed.
+    """One thing to compress, or one that has been decompressed.
 
     kind: what the samples are.
-    samples: (C, H, W), C-contiguous, uint8 or little-endian uint16; see the head of this module.
-    origin: the format that it came in and goes back to, one of ORIGINS.
-    about: what else is kept of the file it came in, by name (lower-case letters, digits and "-", at most 32).
-    rate: samples a second (AUDIO only).
+    samples: (C, H, W), C-contiguous, uint8 or little-endian uint16; see the table in this module.
+    origin: the format that it came from and goes back to, one of ORIGINS.
+    about: metadata of the file, by name (1 to 32 lower-case letters, digits and "-").
+    rate: samples per second (AUDIO only).
     layout: how samples become the array again (ARRAY only): printable ASCII, at most 255 characters.
 
-    Raises ArdmError where one of them does not suit the kind.
+    Raises ArdmError where one of these does not suit the kind.
     """
 
     kind: Kind
@@ -93,7 +93,7 @@ class Content:
 
     @classmethod
     def of_bytes(cls, data: bytes, origin: str = "") -> Content:
-        """Bytes as a content; origin: the format of the file that they are, if it is known."""
+        """The content of plain bytes; origin: their file format, if it is known."""
         return cls(Kind.BYTES, np.frombuffer(data, np.uint8).reshape(1, 1, -1), origin)
 
     @property
@@ -103,25 +103,25 @@ class Content:
         return C, H, W
 
     @property
-    def wide(self) -> bool:
-        """Whether a sample takes two bytes."""
+    def is_16bit(self) -> bool:
+        """Whether a sample has 16 bits."""
         return self.samples.itemsize > 1
 
     @property
     def raw_bytes(self) -> int:
-        """What the samples take."""
+        """Bytes of the samples."""
         return self.samples.nbytes
 
 
-def misfit(kind: Kind, shape: tuple[int, ...], wide: bool, rate: int, layout: str) -> str:
-    """What is wrong with a content of this description, in a sentence; empty if nothing is."""
+def misfit(kind: Kind, shape: tuple[int, ...], is_16bit: bool, rate: int, layout: str) -> str:
+    """What is wrong with a content of this description, as a sentence; "" if nothing is."""
     if len(shape) != 3:
         return f"samples must have the axes (C, H, W); got shape {shape}"
     C, H, W = shape
     if not 1 <= C <= MAX_CHANNELS:
         return f"samples must have 1 to {MAX_CHANNELS} channels; got {C}"
-    if kind == Kind.BYTES and ((C, H) != (1, 1) or wide):
-        return f"bytes are samples (1, 1, L) of uint8; got shape {shape} of {'uint16' if wide else 'uint8'}"
+    if kind == Kind.BYTES and ((C, H) != (1, 1) or is_16bit):
+        return f"bytes are samples (1, 1, L) of uint8; got shape {shape} of {'uint16' if is_16bit else 'uint8'}"
     if kind == Kind.IMAGE and not H * W:
         return f"an image has at least one pixel; got shape {shape}"
     if kind == Kind.AUDIO and H != 1:

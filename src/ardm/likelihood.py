@@ -111,8 +111,8 @@ def bound(
     given = _given(model, x, given)
     place = spread(len(x) * passes, generator)
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
-        steps, scored = _observed(model, data, place[rows], generator, known, side)
+    def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
+        steps, scored = _observed(model, data, place[rows], generator, known, context)
         return scored, _number(steps, data)
 
     return _estimate(_each(nats, x, passes, given, context, chunk), x, "any-order bound")
@@ -140,10 +140,10 @@ def policy_bound(
     first = _groups(starts, len(model.digits), D).to(x.device)
     group = (spread(total, generator) * len(first)).long().clamp(max=len(first) - 1).to(x.device)
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
+    def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
         rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
-        return policy_step(model, data, first, group[rows], rank, known, side), first[group[rows]]
+        return policy_step(model, data, first, group[rows], rank, known, context), first[group[rows]]
 
     name = f"any-order bound of a policy of {len(first)} call{'s' * (len(first) > 1)}"
     return _estimate(_each(nats, x, passes, given, context, chunk), x, name)
@@ -167,10 +167,10 @@ def absorbing_bound(
     total, steps = len(x) * passes, number(steps, "the number of steps")
     time = (spread(total, generator) * steps).long().clamp(max=steps - 1) + 1
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
+    def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         key = torch.rand(data.shape, generator=generator, dtype=torch.double, device=generator.device).to(x.device)
         at = time[rows].to(x.device)
-        return absorbing_step(model, data, at, steps, key, side), steps - at
+        return absorbing_step(model, data, at, steps, key, context), steps - at
 
     name = f"bound of absorbing diffusion in {steps} step{'s' * (steps > 1)}"
     return _estimate(_each(nats, x, passes, None, context, chunk), x, name)
@@ -184,9 +184,9 @@ def causal_bound(
     D = math.prod(x.shape[1:])
     generator_of(generator)
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, int]:
+    def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, int]:
         key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
-        return causal_step(model, data, key.argsort(1).argsort(1).to(x.device), side), -1
+        return causal_step(model, data, key.argsort(1).argsort(1).to(x.device), context), -1
 
     return _estimate(_each(nats, x, passes, None, context, chunk), x, "any-order bound")
 
@@ -217,9 +217,9 @@ def curve(
     measured = LossCurve(S, D)
     place = spread(len(x) * passes, generator) if not grid else None
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, Tensor]:
+    def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         if place is not None:
-            steps, scored = _observed(model, data, place[rows], generator, known, side, subset)
+            steps, scored = _observed(model, data, place[rows], generator, known, context, subset)
             measured.update(*_seen(steps, scored, data))
             return scored, _number(steps, data)
         rank = draw(len(data), S, tuple(x.shape[1:]), generator).rank.to(x.device)
@@ -227,7 +227,7 @@ def curve(
             for step in _grid(D, grid):
                 at, known_sites = (torch.full((len(data),), n, device=x.device) for n in (stage, step))
                 steps = Steps(at, known_sites, rank)
-                scored = bound_step(model, data, steps, None, side, subset, generator)
+                scored = bound_step(model, data, steps, None, context, subset, generator)
                 measured.update(*_seen(steps, scored, data))
         return scored, _number(steps, data)
 
@@ -388,9 +388,9 @@ def causal(
     x, context = _taken(model, x, context, chunk)
     rank = None if rank is None else integers(rank, "rank")
 
-    def nats(rows: slice, data: Tensor, known: Tensor | None, side: Tensor | None) -> tuple[Scored, int]:
+    def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, int]:
         along = rank if rank is None or rank.ndim == 1 else rank[rows]
-        return causal_step(model, data, along, side), -1
+        return causal_step(model, data, along, context), -1
 
     total = _each(nats, x, 1, None, context, chunk)[0]
     return Estimate(total, torch.zeros_like(total), "exact", math.prod(x.shape[1:]))

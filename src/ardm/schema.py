@@ -1,7 +1,7 @@
-"""Tables as CSV text: the names of columns and values, rows of text to rows of classes and back.
+"""Tables as CSV text: the names of columns and values; rows of text to rows of classes and back.
 
-A value of a column is its class, its position among the categories of the column.  Text comes back byte for byte where
-it was canonical: quoted only where it must be, one kind of line ending.  Standard library alone.
+The class of a value is its position among the categories of its column.  Canonical text comes back byte for byte: it is
+quoted only where it must be, and has one kind of line ending.  Standard library only.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ardm.errors import ArdmError
 
 MAX_CATEGORIES = 1 << 16
 _FEW = 1000
-"""Distinct values that a column may have whatever the number of rows."""
+"""A column may have this many distinct values whatever the number of rows."""
 _BOM = "\ufeff"
-"""What some programs put before a text; it is no part of the first name."""
+"""Byte-order mark; some programs put it before a text, and it is not part of the first name."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What the columns of a table and their values are called, and how its text is written.
+    """The names of the columns of a table and of their values, and how its text is written.
 
-    names: of the D columns.  categories: for each the texts of its values, distinct; a value's class is its position.
+    names: of the D columns.  categories: for each column its distinct values; the position of a value is its class.
     header: whether the text begins with the names.  delimiter: one character.  line_ending: "\\n" or "\\r\\n".
-    trailing: whether the last line has one too.
-    Raises ArdmError where these do not fit each other.
+    trailing: whether the last line ends with one.
+    Raises ArdmError where these contradict each other.
     """
 
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class Schema:
             raise ArdmError(f"a schema needs categories for each column; got {len(self.categories)} for {self.names!r}")
         for text in (*self.names, *(kind for kinds in self.categories for kind in kinds)):
             if any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise ArdmError(f"names and categories are text that UTF-8 can hold; got {text[:20]!r}")
+                raise ArdmError(f"names and categories are text that UTF-8 can encode; got {text[:20]!r}")
         for name, kinds in zip(self.names, self.categories, strict=True):
             if not 1 <= len(kinds) <= MAX_CATEGORIES or len(set(kinds)) != len(kinds):
                 raise ArdmError(f"column {name!r} needs 1 to {MAX_CATEGORIES} distinct categories; got {len(kinds)}")
@@ -62,35 +62,36 @@ class Schema:
         return tuple(len(kinds) for kinds in self.categories)
 
     @cached_property
-    def _codes(self) -> tuple[dict[str, int], ...]:
+    def codes(self) -> tuple[dict[str, int], ...]:
+        """For each column, its classes by value."""
         return tuple({kind: n for n, kind in enumerate(kinds)} for kinds in self.categories)
 
     def encode(self, text: str) -> list[list[int]]:
-        """The rows of a text as classes: n rows of D.
+        """Read the rows of a text as classes: n rows of D.
 
-        Raises ArdmError for other names or lengths, and, naming row (from 1, the header not counted), column and value,
-        for a value that is none of the categories.
+        Raises ArdmError for other names or lengths, and for an unknown value; it names row (from 1, without the header),
+        column and value.
         """
         rows = _parse(text.removeprefix(_BOM), self.delimiter, "the table")
         if self.header:
             if not rows or tuple(rows[0]) != self.names:
                 found = rows[0] if rows else "nothing"
-                raise ArdmError(f"the first line must name the columns {', '.join(self.names)}; it holds {found}")
+                raise ArdmError(f"the first line must name the columns {', '.join(self.names)}; it is {found}")
             rows = rows[1:]
         return [self._row(n, row) for n, row in enumerate(rows, 1)]
 
     def _row(self, number: int, row: list[str]) -> list[int]:
         _check_length(row, len(self.names), f"row {number}")
-        codes = [code.get(value, -1) for code, value in zip(self._codes, row, strict=True)]
+        codes = [code.get(value, -1) for code, value in zip(self.codes, row, strict=True)]
         if -1 in codes:
             at = codes.index(-1)
             near = get_close_matches(row[at], self.categories[at], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f", which are {_some(self.categories[at])}"
-            raise ArdmError(f"row {number}, column {self.names[at]!r}: {row[at]!r} is none of its known values{hint}")
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {_some(self.categories[at])}"
+            raise ArdmError(f"row {number}, column {self.names[at]!r}: {row[at]!r} is not a known value{hint}")
         return codes
 
     def decode(self, rows: Iterable[Sequence[int]]) -> str:
-        """The canonical text of rows of classes.  Raises ArdmError for a class that a column has not."""
+        """Write rows of classes as canonical text.  Raises ArdmError for a class that a column does not have."""
         lines = [self._line(self.names)] if self.header else []
         for number, row in enumerate(rows, 1):
             if len(row) != len(self.names):
@@ -103,9 +104,9 @@ class Schema:
         return text + self.line_ending if self.trailing and lines else text
 
     def _line(self, values: Sequence[str]) -> str:
-        """Written by hand: what csv.writer puts into quotes is not the same in all versions of Python."""
+        """A line of text.  csv.writer is not used: what it quotes differs between versions of Python."""
         if tuple(values) == ("",):
-            return '""'  # an empty line would be no row
+            return '""'  # an empty line would not be a row
         return self.delimiter.join(map(self._cell, values))
 
     def _cell(self, value: str) -> str:
@@ -113,7 +114,7 @@ class Schema:
         return '"' + value.replace('"', '""') + '"' if quoted else value
 
     def to_values(self) -> dict[str, Any]:
-        """JSON values that `from_values` reads back."""
+        """The schema as JSON values, which `from_values` reads."""
         return {
             "names": list(self.names),
             "categories": [list(kinds) for kinds in self.categories],
@@ -125,7 +126,7 @@ class Schema:
 
     @staticmethod
     def from_values(values: Mapping[str, Any]) -> Schema:
-        """The schema of JSON values.  Raises ArdmError for others."""
+        """The schema from JSON values.  Raises ArdmError for anything else."""
         names, categories = values.get("names"), values.get("categories")
         flags = {key: values[key] for key in ("header", "trailing") if key in values}
         signs = {key: values[key] for key in ("delimiter", "line_ending") if key in values}
@@ -134,7 +135,7 @@ class Schema:
         good = good and all(isinstance(flag, bool) for flag in flags.values()) and _texts(list(signs.values()))
         if not good or unknown:
             raise ArdmError(
-                "a schema holds names, categories, header, delimiter, line_ending and trailing; these are others"
+                "a schema has names, categories, header, delimiter, line_ending and trailing; these values are not a schema"
             )
         assert isinstance(names, list) and isinstance(categories, list)  # noqa: PT018
         return Schema(tuple(names), tuple(tuple(kinds) for kinds in categories), **flags, **signs)
@@ -143,12 +144,12 @@ class Schema:
 def learn(
     text: str, header: bool | None = None, delimiter: str | None = None, source: str = "the table"
 ) -> tuple[Schema, list[list[int]]]:
-    """The schema of a text, and its rows as classes.
+    """Learn the schema of a text; returns it and the rows as classes.
 
-    header: whether the first line names the columns; None: if nothing in it is a number or empty, or comes again in its
-    column, or twice in it.  delimiter: None: of comma, semicolon and tab the most frequent in the first line.
-    Numbers are sorted by size, other texts by the alphabet.  source: what the text is called in errors.
-    Raises ArdmError for no rows, rows of other lengths, broken quotes, and columns that `admit` refuses.
+    header: whether the first line names the columns; None: yes, unless it has numbers, empty or repeated values, or
+    values that occur again in their column.  delimiter: None: the most frequent of comma, semicolon and tab in the first
+    line.  Categories are sorted: numbers by size, other values alphabetically.  source: the name of the text in errors.
+    Raises ArdmError for no rows, rows of unequal lengths, broken quotes, and columns that `admit` refuses.
     """
     text = text.removeprefix(_BOM)
     first = text.partition("\n")[0]
@@ -177,7 +178,7 @@ def learn(
 
 
 def admit(source: str, name: str, distinct: int, rows: int) -> None:
-    """ArdmError for a column with too many distinct values to be learned as classes."""
+    """Raise ArdmError for a column with too many distinct values to be classes."""
     if distinct > MAX_CATEGORIES or (distinct > _FEW and 2 * distinct > rows):
         raise ArdmError(
             f"{source}: column {name!r} has {distinct} distinct values in {rows} rows, as an identifier or a measurement "
@@ -195,7 +196,7 @@ def _parse(text: str, delimiter: str, source: str) -> list[list[str]]:
 
 def _check_length(row: list[str], width: int, where: str) -> None:
     if not row and width == 1:
-        row.append("")  # how CSV writes an only value that is empty
+        row.append("")  # CSV writes a single empty value as an empty line
     if len(row) != width:
         raise ArdmError(f"{where} has {len(row)} values, expected {width}")
 

@@ -61,6 +61,9 @@ class Bar:
     @contextmanager
     def busy(self, what: str, total: int | None = None) -> Iterator[None]:
         """Show that something is being done, even before it says how much of it is done."""
+        if not self._shown:
+            yield
+            return
         wait = max(0.0, DELAY - (time.monotonic() - self._began))
         timer = threading.Timer(wait + 0.01, self._refresh)
         self._state, timer.daemon = (what, 0, total), True

@@ -38,6 +38,8 @@ from ardm.errors import CodecError, Unsupported
 
 CLEARLY = 2 / 3
 """A model clearly wins below this share of the estimate: LZMA2 makes nothing of the kind so much shorter."""
+REDUNDANT = 1 / 4
+"""The share of the samples' bytes below which an estimate says nothing about LZMA2."""
 DICTIONARY = 1 << 22
 """How many bytes LZMA2 may look back, in every file."""
 _FILTERS = range(5)
@@ -88,8 +90,12 @@ class Fallback:
         return min([float(len(self.raw)), *sizes])
 
     def beaten_by(self, size: float) -> bool:
-        """Whether `size` bytes are so clearly fewer than storing takes that storing need not be tried."""
-        return size < CLEARLY * self.estimate()
+        """Whether `size` bytes are so clearly fewer than storing takes that storing need not be tried.
+
+        Never where even deflate finds much: LZMA2 may find far more.
+        """
+        estimate = self.estimate()
+        return size < CLEARLY * estimate and estimate > len(self.raw) * REDUNDANT
 
     def store(self) -> tuple[Method, bytes]:
         """The shortest way to store the samples, and its bytes."""
@@ -123,13 +129,8 @@ class Fallback:
             yield Method.FILTERED, codes + varint(len(packed)) + packed
 
 
-def store(x: Samples, kind: Kind) -> tuple[Method, bytes]:
-    """The shortest way to store samples (c, h, w) of a content of this kind, and its bytes."""
-    return Fallback(x, kind).store()
-
-
 def restore(method: Method, file: Reader, out: Samples) -> None:
-    """Fill samples `out` (c, h, w) from what store wrote.  Raises CodecError unless the bytes hold exactly those."""
+    """Fill samples `out` (c, h, w) from what `Fallback.store` wrote.  Raises CodecError unless the bytes hold exactly those."""
     if not out.size and method != Method.RAW:
         raise CodecError(f"damaged file: it stores no samples by method {int(method)}")
     if method == Method.CONSTANT:

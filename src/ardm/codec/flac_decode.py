@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 
 from ardm.codec.flac_stream import BITS, Broken, Head, Ints, coded_number, crc8, crc16
 
-_WINDOW, _WIDEST = 1 << 18, 1 << 21  # bytes looked at together, at first and at most: no frame is longer
-_BATCH = 1 << 21  # samples whose predictions are undone together
-_FRAME = 256  # samples that take as much memory as a frame does besides its own
+_WINDOW, _WIDEST = 1 << 18, 1 << 21  # bytes in view, at first and at most; no frame is longer
+_BATCH = 1 << 21  # samples whose prediction is undone at once
+_FRAME = 256  # a frame takes the memory of this many samples, besides its own
 _FIXED = ((), (1,), (2, -1), (3, -3, 1), (4, -6, 4, -1))
 _RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 
 
 class _Short(Exception):  # noqa: N818
-    """A frame goes on beyond the bytes looked at."""
+    """A frame goes on beyond the bytes in view."""
 
 
 @dataclass
 class Subframe:
-    """A channel of a block.  values: samples, or those before the first prediction and what predictions are wrong by."""
+    """A channel of a block.  values: samples; with coefficients, the warm-up samples and then the residual."""
 
     values: Ints
     coefficients: tuple[int, ...] = ()
@@ -46,7 +46,7 @@ class Subframe:
 
 @dataclass
 class Frame:
-    """A block of some samples of every channel.  joint: 8, 9 or 10 where two are coded jointly."""
+    """A block of samples of every channel.  joint: 8, 9 or 10 where two channels are coded jointly, else 0."""
 
     first: int
     size: int
@@ -55,7 +55,7 @@ class Frame:
 
 
 class _Window:
-    """Some bytes of a stream, and their bits one a byte."""
+    """Some bytes of a stream, and the positions of their 1 bits."""
 
     def __init__(self, data: bytes, at: int, size: int) -> None:
         self.at, self.data = at, data[at : at + size]
@@ -65,16 +65,16 @@ class _Window:
         self.ones = np.flatnonzero(np.unpackbits(self.octets[: len(self.data)]))
         ones = np.concatenate([[-1], self.ones, [self.end]]).astype(np.int32)
         self.next = array("i", np.repeat(ones[1:], np.diff(ones)).tobytes())
-        """Of every bit, the next 1, itself included; `end` if there is none."""
+        """For every bit, the position of the next 1, at or after it; `end` if there is none."""
 
     def take(self, p: int, n: int) -> int:
-        """The n bits at bit p."""
+        """The n bits from bit p, as a number."""
         if p + n > self.end:
             raise _Short
         return int.from_bytes(self.data[p >> 3 : p + n + 7 >> 3], "big") >> (-(p + n) & 7) & (1 << n) - 1
 
     def gather(self, p: Ints, n: Ints | int, most: int) -> Ints:
-        """The n bits, at most `most` ≤ 33, at each of the bits p (m,)."""
+        """The n bits from each of the bits p (m,), as numbers; n is at most `most` ≤ 33."""
         if len(p) and int(p[-1]) + most > self.end + 64:
             raise _Short
         byte, size = p >> 3, (most + 14) >> 3
@@ -84,22 +84,22 @@ class _Window:
         return found >> (8 * size - (p & 7) - n) & (np.int64(1) << n) - 1
 
     def run(self, p: int, count: int, n: int) -> Ints:
-        """count signed numbers of n bits each, from bit p."""
+        """`count` signed numbers of n bits each, from bit p."""
         if p + count * n > self.end:
             raise _Short
         return _signed(self.gather(p + n * np.arange(count), n, n), n)
 
 
 def _signed(x: Ints, n: Ints | int) -> Ints:
-    """Numbers of n bits in two's complement."""
+    """Numbers of n bits, read as two's complement."""
     half = np.int64(1) << n >> 1
     return (x ^ half) - half
 
 
 def frames(data: bytes, at: int, head: Head) -> Iterator[Frame]:
-    """The frames from byte `at` to the last byte of data; Broken where there is anything else."""
+    """The frames from byte `at` to the last byte of data; raises Broken where there is anything else."""
     window, size = _Window(data, at, _WINDOW), _WINDOW
-    first = number = fixed = 0  # fixed: the size of all blocks but the last, −1 where sizes vary
+    first = number = fixed = 0  # fixed: the size of all blocks but the last; −1: sizes vary
     ended = False
     while at < len(data):
         try:
@@ -122,19 +122,19 @@ def frames(data: bytes, at: int, head: Head) -> Iterator[Frame]:
 
 
 def _frame(window: _Window, at: int, head: Head, first: int, number: int) -> tuple[Frame, int, bool]:
-    """The frame at byte `at`, its end, and whether sizes of blocks vary."""
+    """The frame at byte `at`, its end, and whether block sizes vary."""
     data, p = window.data, at - window.at
     begin = p
     if data[p] != 0xFF or data[p + 1] & 0xFE != 0xF8:
         raise Broken("something follows its samples" if number else "it is damaged")
     varies, size, rate = bool(data[p + 1] & 1), data[p + 2] >> 4, data[p + 2] & 15
     mode, depth = data[p + 3] >> 4, data[p + 3] >> 1 & 7
-    told = coded_number(first if varies else number)
-    if data[p + 4 : p + 4 + len(told)] != told:
-        if p + 4 + len(told) > len(data):
+    numbered = coded_number(first if varies else number)
+    if data[p + 4 : p + 4 + len(numbered)] != numbered:
+        if p + 4 + len(numbered) > len(data):
             raise _Short
-        raise Broken("its frames are not numbered one after the other")
-    p += 4 + len(told)
+        raise Broken("its frames are not numbered one after another")
+    p += 4 + len(numbered)
     n = 192 if size == 1 else 144 << size if size < 6 else 1 << size
     if size in (6, 7):
         n = int.from_bytes(data[p : p + size - 5], "big") + 1
@@ -169,7 +169,7 @@ def _frame(window: _Window, at: int, head: Head, first: int, number: int) -> tup
 
 
 def _subframe(window: _Window, p: int, n: int, bits: int) -> tuple[Subframe, int]:
-    """The channel of n samples at bit p, and its end."""
+    """The channel of n samples from bit p, and its end."""
     kind, wasted = window.take(p, 8), 0
     p += 8
     if kind & 1:
@@ -202,7 +202,7 @@ def _subframe(window: _Window, p: int, n: int, bits: int) -> tuple[Subframe, int
 
 
 def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
-    """What predictions are wrong by, (n − order,), and its end."""
+    """The residual (n − order,) from bit p, and its end."""
     method, split = window.take(p, 2), window.take(p + 2, 4)
     size = n >> split
     if method > 1 or n & (1 << split) - 1 or size < order:
@@ -212,7 +212,7 @@ def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
     p += 6
     following = window.next
     ones: list[int] = []  # before the low bits of each value
-    told: list[tuple[int, int, int, bool]] = []  # of each part: its values, bits, first bit, and whether those are all
+    partitions: list[tuple[int, int, int, bool]] = []  # number of values, low bits, first bit, whether stored raw
     for k in range(1 << split):
         count = size - (0 if k else order)
         low = window.take(p, wide)
@@ -220,19 +220,19 @@ def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
         if low == escape:
             low = window.take(p, 5)
             p += 5
-            told.append((count, low, p, True))
+            partitions.append((count, low, p, True))
             ones.extend(range(p - 1, p - 1 + count * low, low) if low else [p - 1] * count)
             p += count * low
             if p > window.end:
                 raise _Short
         else:
-            told.append((count, low, p, False))
+            partitions.append((count, low, p, False))
             p -= low + 1
             ones += [p := following[p + low + 1] for _ in range(count)]
             p += low + 1
     if p > window.end:
         raise _Short
-    counts, lows, firsts, raw = (np.array(x, np.int64) for x in zip(*told, strict=True))
+    counts, lows, firsts, raw = (np.array(x, np.int64) for x in zip(*partitions, strict=True))
     at, n_low, whole = np.array(ones, np.int64), np.repeat(lows, counts), np.repeat(raw, counts).astype(bool)
     before = np.empty_like(at)
     before[1:] = at[:-1] + n_low[:-1] + 1
@@ -247,7 +247,7 @@ def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
 
 
 def _undo(subframes: list[Subframe]) -> None:
-    """Samples in place of what predictions were wrong by, for all blocks of about one size in step."""
+    """Turn residuals into samples, in place; blocks of about one size are done together."""
     sizes: dict[int, list[Subframe]] = {}
     for s in subframes:
         if s.coefficients:
@@ -291,17 +291,15 @@ def _samples(several: list[Frame], bits: int) -> Ints:
 
 
 def decode(data: bytes, at: int, head: Head, most: int) -> NDArray[np.int16]:
-    """All samples of the frames from byte `at` on, (C, n).
+    """Decode all frames from byte `at`: samples (C, n).
 
-    head: of 16 bits or fewer.  most: samples of a channel beyond which nothing is decoded.  Raises Broken.
+    head: of a stream of at most 16 bits.  most: the most samples per channel.  Raises Broken.
     """
     done, waiting, held = [np.empty((head.channels, 0), np.int16)], list[Frame](), 0
     for frame in frames(data, at, head):
         if frame.first + frame.size > most:
             if not head.total:
-                raise Broken(
-                    f"it does not say how many samples it has, and they are more than the limits allow ({most})"
-                )
+                raise Broken(f"it does not say how many samples it has, and has more than the limits allow ({most})")
             raise Broken("it has more samples than its first block says")
         waiting.append(frame)
         held += max(frame.size, _FRAME) * head.channels

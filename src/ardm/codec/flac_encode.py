@@ -15,11 +15,11 @@ import numpy as np
 from ardm.codec.flac_stream import BITS, STREAM, Ints, coded_number, crc8, crc16, joined, raw
 
 BLOCK = 4096
-"""Samples of a block that encode writes."""
+"""Samples of a block."""
 
 
 def encode(x: Ints, rate: int, bits: int) -> bytes:
-    """Samples x (C, n), signed, of 8 or 16 bits, as a FLAC file; 1 ≤ C ≤ 8, 1 ≤ n < 2^36, 1 ≤ rate < 2^20."""
+    """Write signed samples x (C, n) of 8 or 16 bits as a FLAC file; 1 ≤ C ≤ 8, 1 ≤ n < 2^36, 1 ≤ rate < 2^20."""
     C, n = x.shape
     found = [_written(x[:, a : a + BLOCK].astype(np.int64), k, bits) for k, a in enumerate(range(0, n, BLOCK))]
     fields = rate << 44 | C - 1 << 41 | bits - 1 << 36 | n
@@ -31,7 +31,7 @@ def encode(x: Ints, rate: int, bits: int) -> bytes:
 
 
 def _written(x: Ints, number: int, bits: int) -> bytes:
-    """A frame."""
+    """One frame."""
     C, n = x.shape
     head = bytes([0xFF, 0xF8, 0x70, C - 1 << 4 | BITS.index(bits) << 1]) + coded_number(number)
     head += (n - 1).to_bytes(2, "big")
@@ -45,20 +45,20 @@ def _written(x: Ints, number: int, bits: int) -> bytes:
 
 @dataclass
 class _Writer:
-    """Bits, one a byte."""
+    """A writer of bits, which it holds one to a byte."""
 
     chunks: list[Ints] = field(default_factory=list)
 
     def put(self, value: int, n: int) -> None:
-        """The n low bits of a number."""
+        """Append the n low bits of a number."""
         self.many(np.array([value]), n)
 
     def many(self, values: Ints, n: int) -> None:
-        """The n low bits of each number."""
+        """Append the n low bits of each number."""
         self.chunks.append((values[:, None] >> np.arange(n - 1, -1, -1) & 1).astype(np.uint8).ravel())
 
     def rice(self, folded: Ints, low: int) -> None:
-        """Numbers, each as its high bits in zeros, a one, and `low` low bits."""
+        """Append Rice codes: the high bits of each number in unary, then its `low` low bits."""
         high = folded >> low
         ends = np.cumsum(high + 1 + low)
         out = np.zeros(int(ends[-1]), np.uint8)
@@ -68,13 +68,13 @@ class _Writer:
         self.chunks.append(out)
 
     def bits(self) -> Ints:
-        """All of them, filled to whole bytes."""
+        """All bits, padded to whole bytes."""
         found = np.concatenate(self.chunks)
         return np.concatenate([found, np.zeros(-len(found) % 8, np.uint8)])
 
 
 def _write_subframe(writer: _Writer, x: Ints, bits: int) -> None:
-    """A channel, by the fixed predictor and the Rice code that are the shortest, or as it is."""
+    """Write a channel with the fixed predictor and Rice code that make it shortest, or verbatim."""
     ways = []
     left = x
     for order in range(min(5, len(x))):

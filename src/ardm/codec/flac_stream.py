@@ -1,6 +1,7 @@
 """FLAC streams: metadata blocks, checksums, and where the frames stand.
 
-    parts(data)  → metadata blocks, and where the frames begin; `joined` is the inverse
+    parts(data)   → the metadata blocks, and where the frames begin; `joined` is the inverse
+    places(data)  → where each frame begins
 
 RFC 9639 defines the fields.  `flac_decode` reads frames, `flac_encode` writes them.
 
@@ -17,20 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 STREAM, SEEK = 0, 3
-"""Types of metadata blocks: of the stream as a whole, and its seek table."""
+"""Types of metadata blocks: stream information, seek table."""
 MAGIC = b"fLaC"
-_BLOCKS = 1 << 12  # of metadata, in one file, at most: encoders write fewer than ten
-BITS = (0, 8, 12, -1, 16, 20, 24, 32)  # of a frame; 0: those of the stream
+_BLOCKS = 1 << 12  # the most metadata blocks of a file; encoders write fewer than ten
+BITS = (0, 8, 12, -1, 16, 20, 24, 32)  # bits per sample by code; 0: as the stream says
 Ints = NDArray[Any]
 
 
 class Broken(ValueError):  # noqa: N818
-    """Why bytes are no FLAC stream, in a few words."""
+    """The reason that bytes are not a FLAC stream, in a few words."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the first metadata block says.  total: samples of a channel, 0 if unknown.  md5: of the samples, or zeros."""
+    """The first metadata block.  total: samples per channel, 0 if unknown.  md5: of the samples, or zeros."""
 
     rate: int
     channels: int
@@ -40,7 +41,7 @@ class Head:
 
     @classmethod
     def of(cls, body: bytes) -> Head:
-        """The fields of a block of type STREAM."""
+        """Read a block of type STREAM."""
         if len(body) != 34:
             raise Broken("its first block is damaged")
         n = int.from_bytes(body[10:18], "big")
@@ -48,7 +49,7 @@ class Head:
 
 
 def parts(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
-    """Types and bodies of the metadata blocks, and where the frames begin."""
+    """The types and bodies of the metadata blocks, and where the frames begin."""
     found, at, last = list[tuple[int, bytes]](), 4, False
     while not last:
         size = int.from_bytes(data[at + 1 : at + 4], "big")
@@ -74,16 +75,16 @@ def joined(blocks: list[tuple[int, bytes]]) -> bytes:
 
 
 def library() -> Any:
-    """The package soundfile, which writes shorter streams and reads faster; None where it or its library is missing."""
+    """The package soundfile, which writes shorter streams and reads faster; None where it or libsndfile is missing."""
     try:
         import soundfile
-    except (ImportError, OSError):  # OSError: the package is there and its library is not
+    except (ImportError, OSError):  # OSError: the package is installed, its library is not
         return None
     return soundfile
 
 
 def places(data: bytes, at: int, count: int) -> list[int]:
-    """Where each of `count` frames of blocks of one size begins, by their headers alone; fewer where one is not found."""
+    """The positions of `count` frames of equal block size, found by their headers; fewer where one is not found."""
     found = [at]
     while len(found) < count:
         number = coded_number(len(found))
@@ -102,7 +103,7 @@ def places(data: bytes, at: int, count: int) -> list[int]:
 
 
 def raw(x: Ints, bits: int) -> bytes:
-    """Samples (C, n) as the bytes of which a stream has the MD5."""
+    """The bytes of samples (C, n) that the MD5 of a stream covers."""
     return np.ascontiguousarray(x.T).astype("<i2" if bits > 8 else "i1").tobytes()
 
 
@@ -111,7 +112,7 @@ def raw(x: Ints, bits: int) -> bytes:
 
 @cache
 def _powers(bits: int) -> Ints:
-    """Remainders of x^0, x^1, … modulo the polynomial x¹⁶ + x¹⁵ + x² + 1, for so many bits."""
+    """The remainders of x^0, x^1, …, one for each of so many bits, modulo x¹⁶ + x¹⁵ + x² + 1."""
     period = 32767
     found, r = np.empty(period, np.uint16), 1
     for k in range(period):
@@ -121,14 +122,14 @@ def _powers(bits: int) -> Ints:
 
 
 def crc16(ones: Ints, size: int) -> int:
-    """The CRC-16 of so many bits, of which some are 1; 0 over a whole frame, its own CRC-16 included."""
+    """The CRC-16 of `size` bits that are 1 at the positions `ones`; 0 for a frame that includes its own CRC-16."""
     powers = _powers(max(1 << 18, 2 << size.bit_length()))
     return int(np.bitwise_xor.reduce(powers[size + 15 - ones], initial=0))
 
 
 @cache
 def _table8() -> list[int]:
-    """Of the CRC-8 with x⁸ + x² + x + 1."""
+    """The CRC-8 of each byte, modulo x⁸ + x² + x + 1."""
     found = []
     for crc in range(256):
         for _ in range(8):
@@ -146,7 +147,7 @@ def crc8(data: bytes) -> int:
 
 
 def coded_number(n: int) -> bytes:
-    """A number below 2^36 as frames write theirs: as UTF-8 does, and further."""
+    """A number below 2^36 as frames write theirs: UTF-8, extended."""
     if n < 128:
         return bytes([n])
     tail = []

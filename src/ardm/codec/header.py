@@ -37,7 +37,7 @@ VERSION = 1
 SPANS = range(5, 41)
 """Spans that a file may name: a region is a square of side 2^span, or a run of 2^span samples."""
 MODEL_SITES = 1 << 22
-"""Sites a plane of a region that a model codes: what a coder must be able to hold at once."""
+"""The most sites per plane of a region that a model codes; a coder must be able to hold them at once."""
 _ABOUT, _MODEL, _WIDE, _SPLIT, _LATER, _ARCHIVE = 4, 8, 16, 32, 64, 128  # flags of a form; the last: of an archive
 _UNIFORM, _NAMES, _CODED = 1, 2, 4  # the other flags of an archive
 FOREIGN = (
@@ -50,11 +50,11 @@ FOREIGN = (
     (b"\xc2\x89ADM", "an ardm file that was copied as text"), (b"BM", "a BMP image"), (b"P5", "a PGM image"),
     (b"P6", "a PPM image"),
 )  # fmt: skip
-"""How other files begin."""
+"""The first bytes of other kinds of files."""
 
 
 class Method(IntEnum):
-    """How a part is held; the numbers stand in files."""
+    """How a part is stored; files contain these numbers."""
 
     CODED = 0
     RAW = 1
@@ -67,7 +67,7 @@ class Method(IntEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a reader believes and is willing to do for one content; a file beyond it is refused before any work.
+    """The most that a reader decodes for one content; it refuses a file beyond these limits before it does any work.
 
     max_pixels: height times width of an image.  max_bytes: of the samples.  max_work: samples times network calls.
     """
@@ -77,7 +77,7 @@ class Limits:
     max_work: int = 1 << 34
 
     def refuse(self, form: Form, calls: int) -> None:
-        """Raise CodecError for a content beyond the limits, saying which."""
+        """Raise CodecError for a content beyond the limits; the message names the limit."""
         _, H, W = form.shape
         if form.kind == Kind.IMAGE and self.max_pixels < H * W:
             claim, limit = f"{W}x{H} pixels", f"max_pixels = {self.max_pixels}"
@@ -87,7 +87,7 @@ class Limits:
             claim, limit = f"{form.samples} samples in {calls} calls each", f"max_work = {self.max_work}"
         else:
             return
-        raise CodecError(f"this file claims {claim}, above the limit {limit}; raise the limit if it is to be decoded")
+        raise CodecError(f"this file claims {claim}, above the limit {limit}; raise the limit to decode it")
 
 
 # --- forms ------------------------------------------------------------------------------------------------------------
@@ -95,16 +95,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Form:
-    """What one content is: what a header says of it, but for the model.
+    """What a header says of one content, without the model.
 
-    kind to layout: as in Content.  wide: two bytes a sample.  about: whether an about block follows.  model: whether
-    a model codes some of it.  span: of its regions, 0 if it is all one: if its height is more than 1 they are squares
-    of side 2^span, row by row, else runs of 2^span samples a plane.
+    kind to layout: as in Content.  is_16bit: two bytes per sample.  about: whether an about block follows.
+    model: whether a model codes some of it.
+    span: of its regions, or 0 for a single one.  Regions are squares of side 2^span, row by row, if the height is more
+    than 1, else runs of 2^span samples of every plane.
     """
 
     kind: Kind
     shape: Shape
-    wide: bool = False
+    is_16bit: bool = False
     origin: str = ""
     rate: int = 0
     layout: str = ""
@@ -114,50 +115,50 @@ class Form:
 
     @classmethod
     def of(cls, content: Content, model: bool = False, span: int = 0) -> Form:
-        """That of a content; span 0 where one region is enough."""
+        """The form of a content; its span is 0 where one region is enough."""
         c = content
-        form = cls(c.kind, c.shape, c.wide, c.origin, c.rate, c.layout, bool(c.about), model, span)
+        form = cls(c.kind, c.shape, c.is_16bit, c.origin, c.rate, c.layout, bool(c.about), model, span)
         return form if form.regions > 1 else cls(**{**form.__dict__, "span": 0})
 
     @property
     def samples(self) -> int:
-        """How many."""
+        """The number of samples."""
         return prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the samples."""
-        return np.dtype("<u2" if self.wide else "u1")
+        """The dtype of the samples."""
+        return np.dtype("<u2" if self.is_16bit else "u1")
 
     @property
     def raw_bytes(self) -> int:
-        """What the samples take."""
-        return self.samples * (1 + self.wide)
+        """Bytes of the samples."""
+        return self.samples * (1 + self.is_16bit)
 
     @property
     def cell(self) -> tuple[int, int]:
-        """Height and width of a region inside."""
+        """Height and width of a region that no border cuts."""
         _, H, W = self.shape
         side = 1 << self.span
         return (H, W) if not self.span else (side, side) if H > 1 else (1, side)
 
     @property
     def regions(self) -> int:
-        """How many; an empty content has one."""
+        """The number of regions; an empty content has one."""
         (_, H, W), (h, w) = self.shape, self.cell
         return 1 if not self.span else -(-H // h) * -(-W // w)
 
     def boxes(self) -> Iterator[Box]:
-        """The regions in their order."""
+        """The regions, in order."""
         (_, H, W), (h, w) = self.shape, self.cell
         if not self.span:
             return iter([(0, 0, H, W)])
         return ((y, x, min(h, H - y), min(w, W - x)) for y in range(0, H, h) for x in range(0, W, w))
 
     def write(self) -> bytes:
-        """The bytes."""
+        """The bytes of the form."""
         C, H, W = self.shape
-        flags = self.kind | _ABOUT * self.about | _MODEL * self.model | _WIDE * self.wide | _SPLIT * bool(self.span)
+        flags = self.kind | _ABOUT * self.about | _MODEL * self.model | _WIDE * self.is_16bit | _SPLIT * bool(self.span)
         out = bytes([flags, C | ORIGINS.index(self.origin) << 4])
         if self.kind == Kind.ARRAY:
             out += varint(len(self.layout)) + self.layout.encode("ascii")
@@ -168,12 +169,12 @@ class Form:
         return out + varint(W) + bytes([self.span] if self.span else [])
 
     def describe(self, calls: int) -> bytes:
-        """The bytes that enter every check of this content: the form and the calls, of a frame as of an item."""
+        """The bytes that every check of this content covers: the form and the calls, in a frame as in an archive."""
         return self.write() + (varint(calls) if self.model else b"")
 
 
 def read_form(file: Reader, flags: int) -> Form:
-    """A form of which the flags are read already; its fields are taken as they are, see `Form.fault`."""
+    """Read a form whose flags have been read.  Raises CodecError where its fields contradict each other."""
     if flags & (_LATER | _ARCHIVE):
         raise Unsupported(f"this file has features (flags {flags:#04x}) that this version of ardm lacks")
     kind, byte = Kind(flags & 3), file.byte("header")
@@ -191,13 +192,15 @@ def read_form(file: Reader, flags: int) -> Form:
         H = file.varint("height")
     shape = byte & 15, H, file.varint("length" if H == 1 else "width")
     span = file.byte("header") if flags & _SPLIT else 0
-    wide, about, model = bool(flags & _WIDE), bool(flags & _ABOUT), bool(flags & _MODEL)
-    return _sound(Form(kind, shape, wide, ORIGINS[byte >> 4], rate, layout, about, model, span), bool(flags & _SPLIT))
+    is_16bit, about, model = bool(flags & _WIDE), bool(flags & _ABOUT), bool(flags & _MODEL)
+    return _sound(
+        Form(kind, shape, is_16bit, ORIGINS[byte >> 4], rate, layout, about, model, span), bool(flags & _SPLIT)
+    )
 
 
 def _sound(form: Form, split: bool) -> Form:
     """The form, or CodecError where its fields contradict each other."""
-    fault = misfit(form.kind, form.shape, form.wide, form.rate, form.layout)
+    fault = misfit(form.kind, form.shape, form.is_16bit, form.rate, form.layout)
     if not fault and split and (form.span not in SPANS or form.regions < 2):
         fault = f"shape {form.shape} is not cut into regions of span {form.span}"
     if not fault and form.model:
@@ -214,10 +217,10 @@ def _sound(form: Form, split: bool) -> Form:
 
 @dataclass(frozen=True)
 class Header:
-    """How a frame or an archive begins.
+    """The start of a frame or an archive.
 
     form: of a frame, or of every item; None for an archive of items that differ.
-    items: of an archive, else None.  names: whether they have any.
+    items: of an archive, else None.  names: whether items have names.
     model: 8 hex digits, "" without.  calls: of the model, else 0.
     """
 
@@ -228,7 +231,7 @@ class Header:
     calls: int = 0
 
     def write(self) -> bytes:
-        """The bytes, CRC-8 included."""
+        """The bytes of the header, with its CRC-8."""
         out = MAGIC + bytes([VERSION])
         if self.items is not None:
             flags = _ARCHIVE | _UNIFORM * (self.form is not None) | _NAMES * self.names | _CODED * bool(self.model)
@@ -241,7 +244,7 @@ class Header:
 
 
 def read_header(file: Reader) -> Header:
-    """The header of a frame or an archive, every field of it checked; the limits of the reader are not.
+    """Read the header of a frame or an archive and check every field; `Limits` are not applied.
 
     Raises CodecError for a foreign, damaged or truncated file, Unsupported for another format.
     """
@@ -274,7 +277,7 @@ def read_header(file: Reader) -> Header:
 
 
 def foreign(data: bytes) -> str:
-    """What to say about a file that is not ours; data: how it begins, 16 bytes are enough."""
+    """The error message for a file that is not an ardm file; data: its first bytes, 16 are enough."""
     if not data:
         return "not an ardm file: it is empty"
     if MAGIC.startswith(data[:4]):

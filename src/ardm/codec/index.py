@@ -17,32 +17,32 @@ from ardm.codec.header import Form, Header, read_form
 from ardm.errors import ArdmError, CodecError
 
 MAX_ABOUT = 1 << 24
-"""Bytes of an about block, unpacked."""
+"""The most bytes of an about block, unpacked."""
 MAX_NAME = 4096
-"""Bytes of the name of an item."""
+"""The most bytes of the name of an item."""
 MAX_ENTRIES = 4096
-"""Entries of an about block."""
+"""The most entries of an about block."""
 MAX_DIRECTORY = 1 << 26
-"""Bytes of an archive's directory, unpacked."""
+"""The most bytes of the directory of an archive, unpacked."""
 LEAST_PIECE = 5
 """Bytes of the shortest piece: a method and a check, or a coder's state."""
-_ROWS = 1 << 16  # lengths packed at once; of these, whatever their width, the bits fill whole bytes
+_ROWS = 1 << 16  # lengths packed at once; a multiple of 8, so that their bits fill whole bytes
 
 
 def pack_about(about: Mapping[str, bytes]) -> bytes:
-    """An about block: its length, and name and value of each entry, deflated; nothing if there is none."""
+    """An about block: its length, then the deflated names and values of its entries; empty without entries."""
     if not about:
         return b""
     entries = ((varint(len(name)), name.encode("ascii"), varint(len(value)), value) for name, value in about.items())
     data = b"".join(chain.from_iterable(entries))
     if len(data) > MAX_ABOUT:
-        raise ArdmError(f"{len(data)} bytes beside the samples are too many; the limit is {MAX_ABOUT}")
+        raise ArdmError(f"the metadata of a file may have {MAX_ABOUT} bytes; got {len(data)}")
     packed = deflate(data)
     return varint(len(packed)) + packed
 
 
 def read_about(file: Reader) -> dict[str, bytes]:
-    """The inverse of pack_about, for a block that is there."""
+    """The inverse of pack_about, for a block with entries."""
     packed = file.take(file.varint("about block"), "about block")
     inner = Reader.open(inflate(packed, MAX_ABOUT, "about block"))
     about: dict[str, bytes] = {}
@@ -59,7 +59,7 @@ def read_about(file: Reader) -> dict[str, bytes]:
 
 
 def pack_lengths(lengths: Sequence[int]) -> bytes:
-    """Lengths of pieces or items: the least of them, a width in bits, and what each has above it, the lowest bit first."""
+    """Pack lengths: the least, a width in bits, and the difference of each from the least, lowest bit first."""
     least = min(lengths)
     width = (max(lengths) - least).bit_length()
     out = [varint(least), bytes([width])]
@@ -70,7 +70,7 @@ def pack_lengths(lengths: Sequence[int]) -> bytes:
 
 
 def read_lengths(file: Reader, count: int, what: str) -> NDArray[np.int64]:
-    """The inverse of pack_lengths: (count,).  CodecError where pieces of that many bytes would not fit the file."""
+    """The inverse of pack_lengths: (count,).  Raises CodecError where pieces of these lengths do not fit the file."""
     if count * LEAST_PIECE > file.left:
         raise file.short(what)
     least, width = file.varint(what), file.byte(what)
@@ -87,22 +87,24 @@ def read_lengths(file: Reader, count: int, what: str) -> NDArray[np.int64]:
         here += above
     total = (int((lengths >> 32).sum()) << 32) + int((lengths & 0xFFFFFFFF).sum())  # cannot overflow
     if lengths.min() < LEAST_PIECE or total > file.left:
-        raise CodecError(f"truncated or damaged file: its {what} promises {total} bytes, and {file.left} are left")
+        raise CodecError(f"truncated or damaged file: its {what} promises {total} bytes; {file.left} are left")
     return lengths
 
 
 def pack_directory(names: Sequence[str] | None, forms: Sequence[Form] | None) -> bytes:
-    """What an archive says of its items: names, each ended by a zero byte, then forms; a length, and deflated."""
+    """The directory of an archive: its length, then, deflated, names that each end in a zero byte, and forms."""
     data = b"".join(name.encode("utf-8") + b"\0" for name in names or ())
     data += b"".join(form.write() for form in forms or ())
     if len(data) > MAX_DIRECTORY:
-        raise ArdmError(f"names and forms of {len(data)} bytes are too many; make several archives")
+        raise ArdmError(
+            f"the directory of an archive may have {MAX_DIRECTORY} bytes; these names and forms have {len(data)}: make several archives"
+        )
     packed = deflate(data)
     return varint(len(packed)) + packed
 
 
 def read_directory(file: Reader, header: Header) -> tuple[tuple[str, ...] | None, tuple[Form, ...] | None]:
-    """The inverse of pack_directory; of what the header announces, at least one."""
+    """The inverse of pack_directory: the names and the forms, each None if the header says there are none."""
     packed, count = file.take(file.varint("directory"), "directory"), header.items or 0
     data, names, forms = inflate(packed, MAX_DIRECTORY, "directory"), None, None
     if header.names:
@@ -114,20 +116,20 @@ def read_directory(file: Reader, header: Header) -> tuple[tuple[str, ...] | None
     if header.form is None:
         forms = tuple(read_form(inner, inner.byte("directory")) for _ in range(count))
         if any(form.model for form in forms) and not header.model:
-            raise CodecError("damaged file: an item is coded by a model, and none is named")
+            raise CodecError("damaged file: a model codes an item, and the header names none")
     inner.close("directory")
     return names, forms
 
 
 def name_fault(names: Sequence[str]) -> str:
-    """Why these are no names of items, in a sentence; empty if they are: different relative paths that stay inside."""
+    """The reason that names are invalid, as a sentence; "" if they are different relative paths that stay inside."""
     seen: set[str] = set()
     for name in names:
         if len(name.encode("utf-8", "replace")) > MAX_NAME:
             return f"the name {name[:40]!r}… has more than {MAX_NAME} bytes"
         steps = name.split("/")
         if {"", ".", ".."} & set(steps) or re.search(r"[\x00-\x1f\x7f-\x9f\\\ufffd\ud800-\udfff]|^[A-Za-z]:", name):
-            return f"{name!r} cannot be the name of an item; names are relative paths of plain steps"
+            return f"{name!r} cannot be the name of an item; names are relative paths without '.', '..' or special characters"
         if name in seen:
             return f"two items are named {name!r}; names must differ"
         seen.add(name)

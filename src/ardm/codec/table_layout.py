@@ -1,13 +1,13 @@
-"""Rows of CSV in a stream: text to plain bytes and rows of values, and back, byte for byte; `codec` walks the rows.
+"""CSV text as plain bytes and rows of values, and back, byte for byte; `table_coder` codes the rows.
 
-The lines of a text that are rows as the model's schema writes them are coded by the model; what stands between them (a
-header, a line with an unknown value, a last line without its end) is coded as bytes.  A part is first its plain bytes
+The model codes each line that is a row exactly as its schema would write it.  Everything between (a header, a line with
+an unknown value, a last line without its end) is coded as plain bytes.  A part begins with its plain bytes:
 
     3 bytes  how many pieces follow
              of each:  3 bytes  how many plain bytes follow   · those bytes   · 3 bytes  how many rows stand after them
 
-numbers most significant byte first, each byte a symbol of 256 equal frequencies; then all of its rows, walked as items
-(1, rows, columns) of `together` rows each, the last of fewer.
+Numbers have their most significant byte first, and each byte is a symbol of 256 equal frequencies.  Then come all rows,
+as items (1, rows, columns) of `together` rows each; the last has the rest.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from ardm.errors import CodecError
 from ardm.schema import Schema
 
 PART = 1 << 10
-"""Rows that are walked together, at most."""
+"""The most rows of one item."""
 ROOM = 1 << 24
-"""Logits of the rows that are walked together, at most, unless one row has more."""
+"""The most logits of one item, unless a single row has more."""
 PIECE = 1 << 12
-"""Plain bytes that are decoded at once, at most."""
+"""The most plain bytes that are decoded at once."""
 COUNT = 3
-"""Bytes of a number."""
+"""The bytes of a number."""
 
 
 Piece = tuple[bytes, list[list[int]]]
-"""Plain bytes, and the rows that stand after them."""
+"""Plain bytes, and the rows after them."""
 
 
 def bare(schema: Schema) -> Schema:
-    """A schema whose text is lines of rows, and nothing else."""
+    """The schema without a header: its text is rows alone."""
     return replace(schema, header=False, trailing=True)
 
 
 def together(schema: Schema, classes: int) -> int:
-    """How many rows of a model of K classes are walked together."""
+    """The number of rows of one item, for a model of so many classes."""
     return max(1, min(PART, ROOM // (len(schema.names) * classes)))
 
 
 def has_rows(schema: Schema, data: bytes) -> bool:
-    """Whether a line of a text is a row; schema: a bare one, here and below."""
+    """Whether any line of a text is a row.  Here and below the schema is a bare one."""
     return any(_row(schema, line) is not None for line in data.splitlines(keepends=True))
 
 
 def pieces(schema: Schema, data: bytes) -> Iterator[Piece]:
-    """Plain bytes and the rows after them, again and again; one of both may be missing in the first and the last."""
+    """Cut a text into plain bytes and the rows after them; the first piece may lack bytes, the last may lack rows."""
     known = dict[bytes, "list[int] | None"]()
     plain, rows = list[bytes](), list[list[int]]()
     for line in data.splitlines(keepends=True):
@@ -71,27 +71,27 @@ def pieces(schema: Schema, data: bytes) -> Iterator[Piece]:
 
 
 def layout(found: Sequence[Piece]) -> bytes:
-    """What is told of pieces before their rows."""
-    told = [_number(len(plain)) + plain + _number(len(rows)) for plain, rows in found]
-    return _number(len(found)) + b"".join(told)
+    """The bytes that come before all rows."""
+    parts = [_number(len(plain)) + plain + _number(len(rows)) for plain, rows in found]
+    return _number(len(found)) + b"".join(parts)
 
 
 def read_layout(decoder: Decoder, schema: Schema, length: int) -> list[tuple[bytes, int]]:
-    """The inverse of `layout`, of a text of `length` bytes: plain bytes, and how many rows stand after them.
+    """The inverse of `layout` for a text of `length` bytes: plain bytes, and the number of rows after them.
 
-    Raises CodecError for what cannot be, before anything of that size is made.
+    Raises CodecError for impossible numbers, before it allocates anything of that size.
     """
     found, left, columns = list[tuple[bytes, int]](), length, len(schema.names)
     for _ in range(_count(decoder, length + 1)):
         plain = _plain(decoder, _count(decoder, left))
-        rows = _count(decoder, (left - len(plain)) // columns)  # a column takes a byte at least
+        rows = _count(decoder, (left - len(plain)) // columns)  # a column takes at least a byte
         left -= len(plain) + rows * columns
         found.append((plain, rows))
     return found
 
 
 def written(schema: Schema, found: Sequence[tuple[bytes, int]], values: Ints, length: int) -> bytes:
-    """The text of pieces and of all their rows (n, columns).  Raises CodecError where that is none, or has not `length`."""
+    """The text of pieces and of all their rows (n, columns).  Raises CodecError unless it is valid and `length` long."""
     if (values >= np.array(schema.columns)).any():
         raise CodecError("damaged file: a column has a value that it cannot take")
     text, first = list[bytes](), 0
@@ -100,12 +100,12 @@ def written(schema: Schema, found: Sequence[tuple[bytes, int]], values: Ints, le
         first += count
     made = b"".join(text)
     if len(made) != length:
-        raise CodecError(f"damaged file: its rows make {len(made)} bytes where it has {length}")
+        raise CodecError(f"damaged file: its rows take {len(made)} bytes, and its header says {length}")
     return made
 
 
 def _row(schema: Schema, line: bytes) -> list[int] | None:
-    """The values of a line; None where the schema would not write it just so."""
+    """The values of a line; None unless the schema would write exactly this line."""
     try:
         text = line.decode()
         (cells,) = csv.reader(io.StringIO(text, newline=""), delimiter=schema.delimiter, strict=True)
@@ -114,7 +114,7 @@ def _row(schema: Schema, line: bytes) -> list[int] | None:
     cells = cells or [""]  # an empty line, which is no row: it would be written as two quotes
     if len(cells) != len(schema.names):
         return None
-    row = [code.get(cell, -1) for code, cell in zip(schema._codes, cells, strict=True)]
+    row = [code.get(cell, -1) for code, cell in zip(schema.codes, cells, strict=True)]
     return row if -1 not in row and schema.decode([row]) == text else None
 
 
@@ -125,12 +125,12 @@ def _number(count: int) -> bytes:
 def _count(decoder: Decoder, most: int) -> int:
     count = int.from_bytes(_plain(decoder, COUNT), "big")
     if count > most:
-        raise CodecError(f"damaged file: it counts {count} where {most} are the most")
+        raise CodecError(f"damaged file: it counts {count} where at most {most} are possible")
     return count
 
 
 def symbols(data: bytes) -> tuple[Ints, Ints]:
-    """Bytes as symbols of equal frequencies: start, width."""
+    """Bytes as symbols of equal frequencies: starts and widths."""
     x = np.frombuffer(data, np.uint8).astype(np.int32)
     return x << PRECISION - 8, np.full(len(x), 1 << PRECISION - 8, dtype=np.int32)
 
@@ -138,5 +138,5 @@ def symbols(data: bytes) -> tuple[Ints, Ints]:
 def _plain(decoder: Decoder, count: int) -> bytes:
     """The inverse of `symbols`."""
     sizes = [min(PIECE, count - first) for first in range(0, count, PIECE)]
-    told = [decoder.pop(np.full((size, 256), 1 << PRECISION - 8, dtype=np.int64)) for size in sizes]
-    return b"".join(x.astype(np.uint8).tobytes() for x in told)
+    popped = [decoder.pop(np.full((size, 256), 1 << PRECISION - 8, dtype=np.int64)) for size in sizes]
+    return b"".join(x.astype(np.uint8).tobytes() for x in popped)

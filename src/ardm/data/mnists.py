@@ -75,7 +75,7 @@ def mnist(
         float32, item by item, from NumPy's PCG64 with seed 1 for fit, 2 for valid and 3 for test (train is fit, then
         valid).
         "dynamic": the grey items, from which `binarize` draws anew for each batch.
-        Both samples have the distribution of `binarized_mnist`, but are not the same sample.
+        The two random ones have the distribution of `binarized_mnist`, but are other samples.
     size: 28, or 14 or 7: means over squares of pixels, taken before binarisation.
     Raises ArdmError for an unknown split, binarisation or size, missing or damaged files, and a failed download.
     """

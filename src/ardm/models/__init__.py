@@ -1,1 +1,1 @@
-"""States in, networks asked, features out: the models that configurations name, and wrappers for networks of one's own."""
+"""State → inputs of a network, config → model; and wrappers for networks of your own."""

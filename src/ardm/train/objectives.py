@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ardm import likelihood, objective
 from ardm.errors import ArdmError
+from ardm.likelihood import Estimate
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
@@ -87,7 +88,7 @@ class Objective(ABC):
         """Score items x (B, *shape) at their rows of the draws: nats are unbiased for what is minimised."""
 
     @abstractmethod
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
         """Measure the model on items (B, *shape)."""
 
     def observe(self, draws: Draws, scored: Scored) -> Observed | None:
@@ -125,9 +126,9 @@ class AnyOrder(Objective):
         steps, subset = objective.Steps(draws["stage"], draws["known"], draws["rank"]), self.options.subset or None
         return objective.bound_step(network, x, steps, context=context, subset=subset, key=draws.get("key"))
 
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
         """The any-order bound."""
-        return likelihood.bound(network, x, PASSES, gen, context=context)
+        return likelihood.bound(network, x, PASSES, generator, context=context)
 
     def observe(self, draws: Draws, scored: Scored) -> Observed:
         """L_t of the stage and the number of known sites that were drawn."""
@@ -181,7 +182,7 @@ class AlongPlan(Objective):
         step = draws["step"][rows].clamp(max=len(plan) - 1)
         return objective.plan_step(network, plan, x[rows], step, None if context is None else context[rows])
 
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
         """The exact likelihood along the plan of the first level."""
         return likelihood.exact(network, self.plans[0].to(x.device), x, context=context)
 
@@ -213,9 +214,9 @@ class Absorbing(Objective):
         T, subset = self.options.diffusion_steps, self.options.subset or None
         return objective.absorbing_step(network, x, draws["time"], T, draws["key"], context, subset)
 
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
         """The any-order bound, to which the T-step bound falls as T grows."""
-        return likelihood.bound(network, x, PASSES, gen, context=context)
+        return likelihood.bound(network, x, PASSES, generator, context=context)
 
     def observe(self, draws: Draws, scored: Scored) -> Observed:
         """L_t of the number of sites that were left known.  Nothing hidden is nothing scored, which does not count."""
@@ -253,11 +254,11 @@ class Causal(Objective):
         """−log p(x) along the order of each item."""
         return objective.causal_step(_causal(network), x, draws.get("rank"), context)
 
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, gen: torch.Generator) -> likelihood.Estimate:
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
         """The exact likelihood in raster order, or the any-order bound from one random order per item."""
         if self.single:
             return likelihood.causal(_causal(network), x, context=context)
-        return likelihood.causal_bound(_causal(network), x, 1, gen, context=context)
+        return likelihood.causal_bound(_causal(network), x, 1, generator, context=context)
 
     def sampling(self) -> tuple[int, str]:
         """Site by site for a model of one order."""
