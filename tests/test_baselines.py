@@ -86,7 +86,8 @@ CASES = [(name, what) for what, content in CONTENTS.items() for name in names(co
 @pytest.mark.parametrize(("name", "what"), CASES)
 def test_every_codec_gives_back_what_it_was_given(name, what):
     items = [CONTENTS[what](seed) for seed in range(3)]
-    training = [CONTENTS[what](seed) for seed in range(3, 400 if name.endswith("trained") else 10)]
+    many = name.endswith("trained") and what in ("text", "array", "colour", "sound")  # enough for a dictionary
+    training = [CONTENTS[what](seed) for seed in range(3, 400 if many else 10)]
     codec = make(name, items, training)
     if isinstance(codec, Absent):
         assert name.endswith(LEARNING)

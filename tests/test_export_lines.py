@@ -156,7 +156,7 @@ def test_a_file_with_an_alphabet_that_is_none(letters, tmp_path, monkeypatch):
     content = {**model._content, "alphabet": letters}
     monkeypatch.setattr(type(model), "_content", property(lambda self: content))
     model.save(tmp_path / NAME)
-    with pytest.raises(ArdmError, match="no readable codec model"):
+    with pytest.raises(ArdmError, match="not a readable codec model"):
         load_codec(tmp_path)
 
 
