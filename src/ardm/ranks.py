@@ -65,6 +65,24 @@ def checkerboard_ranks(height: int, width: int) -> Ranks:
     return dense(((x + y) % 2) * height * width + y * width + x)
 
 
+def hilbert_ranks(height: int, width: int) -> Ranks:
+    """(height, width): pixels along the Hilbert curve of the smallest square of side 2^k that covers them.
+
+    In the square each pixel touches the one before it, and every aligned square of side 2^j is finished before the next
+    begins.
+    """
+    y, x = np.mgrid[:height, :width]
+    key = np.zeros((height, width), dtype=np.int64)
+    for level in reversed(range((max(height, width) - 1).bit_length())):
+        right, below, side = (x >> level) & 1, (y >> level) & 1, 1 << level
+        key += (3 * right ^ below) << (2 * level)
+        x, y = x & (side - 1), y & (side - 1)
+        turned = (right & ~below & 1).astype(bool)
+        x, y = np.where(turned, side - 1 - x, x), np.where(turned, side - 1 - y, y)
+        x, y = np.where(below, x, y), np.where(below, y, x)
+    return dense(key)
+
+
 def dense(key: NDArray[Any]) -> Ranks:
     """Keys to ranks 0, 1, …; equal keys keep their place in the array."""
     order = np.argsort(key, axis=None, kind="stable")
@@ -84,6 +102,7 @@ RANKS: dict[str, Callable[[int, int], Ranks]] = {
     "raster": raster_ranks,
     "wavefront": wavefront_ranks,
     "checkerboard": checkerboard_ranks,
+    "hilbert": hilbert_ranks,
 }
 """Orders of the pixels of a cell: (height, width) → ranks (height, width)."""
 LINES: dict[str, Callable[[int], Ranks]] = {
