@@ -15,7 +15,9 @@ from ardm.orders import OrderConfig, image_plan
 from ardm.walk import sample
 from toys import generator
 
-SMALL = {"width": 8, "blocks": 1, "radius": 1, "rings": 1, "components": 2}
+SMALL = {"width": 8, "blocks": 1, "components": 2}
+WINDOWS = {"radius": 1, "rings": 1}
+"""Of the trunk that has them."""
 BAYER = OrderConfig("bayer", calls=(8,), cell=4)
 
 
@@ -34,7 +36,8 @@ def by_formula(model, scale=1.0):
 
 @functools.cache
 def tiny(trunk="local", shape=(3, 8, 8), classes=256, base=0, head="mixture", order=BAYER, scale=1.0, **changes):
-    config = ModelConfig(shape=shape, classes=classes, base=base, head=head, trunk=trunk, **{**SMALL, **changes})
+    settings = {**SMALL, **(WINDOWS if trunk == "local" else {}), **changes}
+    config = ModelConfig(shape=shape, classes=classes, base=base, head=head, trunk=trunk, **settings)
     if base:
         S = len(config.digits)
         order = OrderConfig(order.order, tuple(S * c for c in order.calls), order.cell) if order.fixed else order

@@ -1,10 +1,10 @@
-"""Mutations of files, over every field: nothing may be silently wrong, and nothing but a CodecError may come out.
+"""Mutations of files, in every field: no error may go unnoticed, and only CodecError may be raised.
 
 python tests/fuzz.py --count 100000        # the nightly run: about half an hour on one core
 
 Files of every kind are broken in every way: bits, bytes, ranges, ends, two files crossed; and header fields with the
-header's check put right again, so that what stands behind the check is reached.  A mutation passes if the file is
-refused, or decodes to what it was.  Time and memory are bounded: whatever a file claims, a mutation ends.
+header's check corrected, so that the code behind the check is reached.  A mutation passes if the file is
+refused, or decodes to what it was.  Time and memory are bounded, whatever a file claims.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def seeds(models):
 
 
 def decode(data, models):
-    """Everything in a file, as it comes."""
+    """All contents of a file, one after another."""
     if len(data) > 5 and data[5] & 128:
         archive = open_archive(io.BytesIO(data), LIMITS)
         for item in range(len(archive)):
@@ -65,7 +65,7 @@ def decode(data, models):
 
 
 def end_of_header(data):
-    """Where the header's CRC-8 stands."""
+    """The position of the header's CRC-8."""
     reader = Reader.open(data)
     read_header(reader)
     return reader.at - 1
@@ -143,7 +143,7 @@ def mutate(rng, name, files):
 
 @contextmanager
 def bounded():
-    """TimeoutError in what takes too long."""
+    """Raise TimeoutError where the block takes too long."""
 
     def stop(number, frame):
         raise TimeoutError(f"more than {SECONDS:.0f} seconds")
@@ -161,7 +161,7 @@ INDEX = {}
 
 
 def run(count, seed, told=None):
-    """Break files `count` times; raises AssertionError with everything needed to repeat a mutation that does not pass."""
+    """Break files `count` times; raises AssertionError with all that is needed to repeat a mutation that fails."""
     model = registry.model(HERE / "golden")
     INDEX.update(model=model.identity[:8], calls=model.default)
     models = registry.maker("float32", "cpu", 1, [model])
@@ -202,7 +202,7 @@ def run(count, seed, told=None):
 
 
 def main():
-    """From the shell."""
+    """Run from the shell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

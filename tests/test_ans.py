@@ -88,7 +88,7 @@ def slow_frequencies(row):
 
 @st.composite
 def problems(draw_):
-    """Tables of several widths, with and without impossible symbols, and data drawn from them or against them."""
+    """Tables of several widths, with and without impossible symbols; data drawn from them, or uniformly."""
     rng = np.random.default_rng(draw_(st.integers(0, 2**32 - 1)))
     tables, data = [], []
     for _ in range(draw_(st.integers(0, 4))):
@@ -286,7 +286,7 @@ def test_bytes_are_those_of_constriction_in_one_call():
 @needs_constriction
 @pytest.mark.parametrize("base", [2, 3, 256, 4096])
 def test_backends_read_alike_at_the_ends_of_float32(base):
-    """Widths of 1, of 2^24 − b + 1, and odd ones near 2^24: no rounding anywhere, whatever the bytes say."""
+    """Widths of 1, of 2^24 − b + 1, and odd ones near 2^24: nothing is rounded."""
     rng = np.random.default_rng(base)
     freq = np.ones((400, base), dtype=np.int64)
     for row in freq:
@@ -322,7 +322,7 @@ def test_large_tables_cross_blocks(backend):
 
 
 def test_golden():
-    """Pinned for ever: logits to frequencies to bytes.  If this fails, files of older versions no longer decode."""
+    """Pinned for ever: logits to frequencies to bytes.  If this fails, older files no longer decode."""
     logits = [[0.0, -1.0, 2.5, -np.inf], [0.3, 0.3, 0.3, 0.3], [-np.inf, 9.0, -np.inf, -np.inf], [-30.0, 0.0, 5.0, 1.0]]
     freq = ans.frequencies(ans.quantise(logits))
     assert freq.tolist() == [
@@ -337,7 +337,7 @@ def test_golden():
 
 
 def test_golden_long():
-    """The same for 2,000 symbols of 64, from arithmetic rather than from a generator of random numbers."""
+    """The same for 2,000 symbols of 64, made by arithmetic and not by a random generator."""
     row, symbol = np.ogrid[:2000, :64]
     freq = ans.frequencies((row * 7919 + symbol * symbol * 104_729 + row * symbol * 31) % 601)
     stream = encode([freq], [np.arange(2000) * 37 % 64], 0xC0FFEE)
@@ -378,7 +378,7 @@ def test_push_refuses(start, width):
 
 def test_impossible_symbols_are_refused_not_written():
     freq = ans.frequencies([[0, IMPOSSIBLE]])
-    with pytest.raises(ArdmError, match="the model says that this symbol is impossible"):
+    with pytest.raises(ArdmError, match="the model calls this symbol impossible"):
         Encoder().push(*ans.intervals(freq, [1]))
 
 
@@ -420,7 +420,7 @@ def test_without_constriction(monkeypatch):
 
 
 def accepted(stream, freq, backend):
-    """What a careful caller takes for good: the symbols, or None when anything tells of damage."""
+    """The symbols that a careful caller accepts; None where anything reveals damage."""
     try:
         decoder = Decoder(stream, backend)
         symbols = decoder.pop(freq)
@@ -486,7 +486,7 @@ def test_no_stream_at_all(stream):
 @settings(max_examples=100, deadline=None)
 @given(stream=st.binary(max_size=120), seed=st.integers(0, 1000), banned=st.sampled_from([0.0, 0.5]))
 def test_any_bytes_end(backend, stream, seed, banned):
-    """Noise decodes to possible symbols until it runs out; it never hangs, and raises nothing but CodecError."""
+    """Noise decodes to possible symbols until it ends; it never hangs, and raises only CodecError."""
     freq = table_of(np.random.default_rng(seed), 60, 9, 2.0, banned)
     try:
         symbols = Decoder(stream, backend).pop(freq)

@@ -1,4 +1,4 @@
-"""Codec models on images: what is decoded is what was encoded, whoever computes it, and it costs what the model says."""
+"""Codec models: every backend decodes what any backend encoded, at the cost that the model says."""
 
 import contextlib
 import math
@@ -73,7 +73,7 @@ def test_images_of_several_sizes(name):
 
 
 def test_every_height_and_width():
-    """Up to 70 of each, with a width or height that differs: single rows, columns, borders of every kind."""
+    """Up to 70 of each, against another width or height: single rows, single columns, every kind of border."""
     made = coder(**MODELS["grey"])
     for n in (*range(1, 19), 31, 32, 33, 63, 64, 65, 70):
         for h, w in ((n, n * 37 % 70 + 1), (n * 53 % 70 + 1, n)):
@@ -81,7 +81,7 @@ def test_every_height_and_width():
 
 
 def test_a_stream_has_forty_one_bits_more_than_the_model_says_at_most():
-    """33 of them the check, in the coder's state, and up to a byte to round up; 36.5 on average."""
+    """33 bits are the check in the coder's state, up to 8 round up to a byte; 36.5 on average."""
     made, rng = coder(), np.random.default_rng(0)
     parts = [noise(3, 8, 8, seed=seed).numpy() if seed % 2 else pictures(1, seed=seed)[0] for seed in range(100)]
     more = []
@@ -101,7 +101,7 @@ def test_a_stream_has_forty_one_bits_more_than_the_model_says_at_most():
     st.integers(0, 9),
 )
 def test_files_of_any_kind(name, height, width, channels, seed):
-    """As they come: coded or stored, whichever is shorter; grey, RGB, with alpha, or more."""
+    """Coded or stored, whichever is shorter; grey, RGB, with alpha, or more channels."""
     x = (smooth if seed % 2 else noise)(channels, height, width, seed=seed)
     made = coder(**MODELS[name])
     content = Content(Kind.IMAGE, x.numpy(), "png")
@@ -160,7 +160,7 @@ def test_few_classes():
 
 
 def pushed(monkeypatch):
-    """How many symbols the entropy coder is given, push by push."""
+    """The number of symbols of each push to the entropy coder."""
     seen, push = [], ans.Encoder.push
 
     def counting(self, start, width):
@@ -180,7 +180,7 @@ def test_what_lies_outside_costs_nothing(name, channels, monkeypatch):
 
 
 def test_a_plane_on_its_own_is_the_leading_channel_and_the_others_equal_it():
-    """A grey picture costs what its red costs when nothing else is known before, if red leads."""
+    """A grey picture is coded at the sites of the leading channel alone."""
     order = OrderConfig("bayer", (18,), cell=4, lead=1)
     made = coder(order=order)
     (grey,) = pictures(1, 1)
@@ -268,7 +268,7 @@ def test_one_changed_weight_is_another_model(tmp_path):
 
 
 def test_a_machine_that_computes_wrongly_is_not_used(monkeypatch):
-    """auto falls back to what proves itself; what is named is refused."""
+    """auto falls back to a backend that proves itself; a named one is refused."""
     from ardm.exact import backend as machines
 
     right = machines.Backend.__call__
@@ -322,7 +322,7 @@ def test_what_is_no_image_is_refused(x):
 
 
 def test_a_wrong_model_of_the_same_first_digits_never_passes():
-    """The whole identity is in the checks, not only the four bytes of the header."""
+    """The checks cover the whole identity, not only the four bytes of the header."""
     kind = (("head", "values"), ("scale", 2.0))
     x = liked(kind, 24, 24)
     data = ardm.compress(x, exact(**dict(kind)))
@@ -340,7 +340,7 @@ def test_a_wrong_model_of_the_same_first_digits_never_passes():
 
 
 def test_any_stream_ends():
-    """Whatever the bytes, decoding ends after the symbols of the image, or before."""
+    """Decoding random bytes ends, at the latest after the symbols of the image."""
     made = coder()
     rng = np.random.default_rng(3)
     for length in (0, 1, 4, 5, 30, 2000):
@@ -483,7 +483,7 @@ def test_levels_of_a_model_that_has_all_of_them():
     "has", [[7], [3, 9], [1, 2, 4, 8], [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16], [64, 128, 256]]
 )
 def test_levels_of_another_model(has):
-    """1 is its fewest, 7 its own choice, 9 its most, and none is less than the one before."""
+    """Level 1 is the model's fewest calls, 7 its own choice, 9 its most; levels never decrease."""
     for default in has:
         found = levels(has, default)
         assert (found[0], found[6], found[8]) == (has[0], default, has[-1])
@@ -532,7 +532,7 @@ def test_samples_have_the_size_of_their_kind(monkeypatch):
 
 
 def test_sampling_is_decoding():
-    """The stream of what was drawn decodes to it, and drawing is decoding bits that chance has thrown."""
+    """A sample can be encoded and decoded; and drawing is decoding random bits."""
     made = line_coder("text")
     x = sampling.sample(made.model, 2, (1, 30), seed=3)
     letters = np.frombuffer(made.model.alphabet, np.uint8)[x]
@@ -558,7 +558,7 @@ def test_chance_draws_symbols_as_often_as_their_frequencies_say():
 
 
 def test_samples_are_distributed_as_the_model_says():
-    """All values of a table of two columns, by the arbiter's own frequencies, against many draws."""
+    """Many draws from a small table against the probability of every row."""
     model = line_model("table")
     made = registry.coder(model, None, "numpy")
     n, drawn = 1500, sampling.sample(model, 1500, seed=11)[:, 0, 0]

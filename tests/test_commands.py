@@ -4,16 +4,26 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
+from ardm import inputs
+from ardm.bundle import Bundle
 from ardm.cli import console, progress
 from ardm.cli.app import app
 from ardm.cli.options import complete_any, complete_codec, complete_model, complete_recipe
 from ardm.cli.progress import Bar
 from ardm.codec import registry
+from ardm.losscurve import LossCurve
+from ardm.models.build import build
+from ardm.models.config import ModelConfig
+from pretended import Generator, Pretended
+from toys import randomise
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
@@ -160,3 +170,28 @@ def test_nothing_is_shown_where_nobody_looks(monkeypatch, quiet):
         monkeypatch.setattr(progress, "live", lambda screen: True)
     with Bar(quiet) as bar:
         assert list(bar.track("counting", range(3), 3)) == [0, 1, 2]
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+def test_sample_and_fill_work_where_the_model_lies(tmp_path, monkeypatch):
+    """States, plans and generators too: a GPU that is only pretended refuses tensors of the host."""
+    config = ModelConfig(trunk="local", shape=(3, 8, 8), classes=4, base=2, head="mixture", width=8, blocks=1, radius=1)
+    model = randomise(build(config)).float()
+    made = Bundle(model, config, curve=LossCurve.exact([[1.0] * 192] * len(config.digits)))
+    monkeypatch.setattr("ardm.bundle.load", lambda name: made)
+    monkeypatch.setattr(inputs, "seeded", lambda seed, device: Generator().manual_seed(seed))
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
+    asked = {
+        "sample": ["m", "-n", "2", "--order", "random"],
+        "fill": [str(tmp_path / "x.png"), "--box", "1,1,3,3", "-m", "m", "-n", "2"],
+    }
+    for command, arguments in asked.items():
+        with warnings.catch_warnings(), Pretended(model):
+            warnings.simplefilter("ignore")  # autocast says that there is no such device
+            shown = CliRunner().invoke(
+                app, [command, *arguments, "--calls", "4", "-o", str(tmp_path / f"{command}.png")]
+            )
+        assert shown.exit_code == 0, shown.output
+        assert (tmp_path / f"{command}.png").is_file()

@@ -871,7 +871,7 @@ def test_pictures_are_read_for_models(tmp_path):
     Image.fromarray(np.full((3, 4), 999, np.uint16)).save(tmp_path / "deep.png")
     for name, said in {
         "deep.png": "16 bits a sample",
-        "x.txt": "is not a picture",
+        "x.txt": "is not an image",
         "none.png": "there is no file",
     }.items():
         if name == "x.txt":

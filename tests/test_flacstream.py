@@ -1,4 +1,4 @@
-"""FLAC streams: another program agrees with every sample, no bit of a file is lost, and no header is believed."""
+"""FLAC streams: libFLAC agrees on every sample, no bit of a file is lost, and no header is trusted."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ MOST = 1 << 24
 
 
 def samples(kind, channels, bits, length):
-    """Signed samples (C, n): noise, tones, silence, and ones whose low bits are all zero."""
+    """Signed samples (C, n): noise, tones, silence, and samples whose low bits are 0."""
     rng, top, t = np.random.default_rng(0), 1 << bits - 1, np.arange(length)
     tones = np.sin(np.outer(np.arange(1, channels + 1), t) / 20) * top * 0.6
     return {
@@ -40,7 +40,7 @@ KINDS = ("noise", "tones", "alike", "silence", "low", "peaks")
 
 
 def theirs(x, bits, level=0.5):
-    """Written by libFLAC."""
+    """A stream written by libFLAC."""
     out = io.BytesIO()
     y = (x.T if bits == 16 else x.T << 8).astype(np.int16)
     soundfile.write(out, y, 44100, format="FLAC", subtype="PCM_16" if bits == 16 else "PCM_S8", compression_level=level)
@@ -48,19 +48,19 @@ def theirs(x, bits, level=0.5):
 
 
 def seen(data):
-    """What libFLAC makes of a file, (C, n)."""
+    """The samples (C, n) that libFLAC decodes."""
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         return file.read(dtype="int16", always_2d=True).T >> (0 if file.subtype == "PCM_16" else 8)
 
 
 def heard(data):
-    """The samples of a file, (C, n)."""
+    """The samples (C, n) that we decode."""
     blocks, at = flac_stream.parts(data)
     return flac_decode.decode(data, at, Head.of(blocks[0][1]), MOST)
 
 
 def headed(data, total=None, md5=bytes(16), **more):
-    """A file whose first block says something else."""
+    """A file with changes to its first block."""
     blocks, at = flac_stream.parts(data)
     head = bytearray(blocks[0][1])
     if total is not None:
@@ -91,7 +91,7 @@ def test_what_libflac_writes_is_read_and_what_is_written_libflac_reads(kind, cha
 
 
 class Bits:
-    """A frame, bit by bit."""
+    """A writer of frames, bit by bit."""
 
     def __init__(self):
         self.all = []
@@ -109,7 +109,7 @@ class Bits:
 
 
 def crc16(data):
-    """Bit by bit, as the specification has it."""
+    """The CRC-16 bit by bit, as in the specification."""
     crc = 0
     for byte in data:
         crc ^= byte << 8
@@ -119,7 +119,7 @@ def crc16(data):
 
 
 def frame(body, size, number=0, varies=False, mode=0, sync=0xF8, extra=b""):
-    """A frame of 16 bits around some subframes, its checks as they should be."""
+    """A frame of 16 bits around some subframes, with correct checks."""
     head = bytes([0xFF, sync | varies, 0x70, mode << 4 | 4 << 1]) + flac_stream.coded_number(number)
     head += (size - 1).to_bytes(2, "big")
     head += bytes([flac_stream.crc8(head)]) + body + extra
@@ -140,7 +140,7 @@ def stream(*frames, total=0, channels=1):
 
 
 def odd_bodies():
-    """Subframes that libFLAC seldom writes: name → (body, samples)."""
+    """Subframes that libFLAC rarely writes: name → (body, samples)."""
     x = [5, -3, 100, -32768, 32767, 0, 7, -1] * 2
     escape = Bits().put(8 << 1, 8).put(0, 2).put(1, 4)  # fixed predictor 0, two parts
     escape.put(15, 4).put(16, 5)
@@ -214,7 +214,7 @@ def stays(data, why):
 
 
 def test_as_many_samples_as_the_stream_has():
-    """80,000 samples of which the header says 40,000, and no MD5: half of the sound would be lost."""
+    """80,000 samples under a header that says 40,000, without MD5: believing it would lose half of the sound."""
     x = samples("tones", 1, 16, 80_000)
     data = flac_encode.encode(x, 8000, 16)
     stays(headed(data, 40_000), "more samples")
@@ -228,7 +228,7 @@ def test_as_many_samples_as_the_stream_has():
 
 
 def test_a_stream_of_unknown_length_is_read_up_to_the_limits(monkeypatch):
-    """Nobody says how many samples it has; those beyond what may be read are not decoded to find out."""
+    """Without a number of samples in the header, decoding stops at the limit."""
     x = samples("tones", 2, 16, 10_000)
     data = headed(flac_encode.encode(x, 8000, 16), 0)
 
@@ -246,7 +246,7 @@ def test_a_stream_of_unknown_length_is_read_up_to_the_limits(monkeypatch):
 
 
 def test_small_frames_do_not_wait_by_the_million(monkeypatch):
-    """One sample takes eight bytes; a frame, which may have but one, hundreds."""
+    """A frame takes hundreds of bytes of memory, even for a single sample."""
     waited = []
     decoded = flac_decode._samples
     monkeypatch.setattr(
@@ -259,7 +259,7 @@ def test_small_frames_do_not_wait_by_the_million(monkeypatch):
 
 
 def test_every_byte_of_the_frames_counts():
-    """Whichever byte is another one, that is noticed, though no MD5 is there to tell."""
+    """Every changed byte is noticed, even without MD5."""
     x = samples("tones", 2, 16, 50)
     data = headed(flac_encode.encode(np.concatenate([x, x[::-1]], 1), 8000, 16))
     at = flac_stream.parts(data)[1]
@@ -322,7 +322,7 @@ def test_what_follows_is_seen_at_once(tail):
 
 
 def test_time_grows_with_bytes():
-    """Frames that never end, and headers one after the other: a megabyte of them takes as long as one of sound."""
+    """A megabyte of frames that never end, or of headers, takes no longer than a megabyte of sound."""
     head = frame(b"", 4096)[:-2]
     began = time.process_time()
     for filler in (bytes(1 << 20), head * (80_000), (head + bytes(2)) * 70_000):
@@ -367,7 +367,7 @@ def test_blocks_that_may_not_be_there(kind):
 
 
 def test_blocks_beyond_number_are_not_gathered():
-    """Four bytes of a file would become 150 of memory, and as much time, each."""
+    """Each block of four bytes would take 150 bytes of memory, and time."""
     data = flac_encode.encode(samples("tones", 1, 16, 99), 8000, 16)
     many = (1, b"")
     assert read(headed(data, blocks=[many] * 4095)).content.kind == Kind.AUDIO
@@ -375,7 +375,7 @@ def test_blocks_beyond_number_are_not_gathered():
 
 
 def test_what_is_kept_of_many_blocks_is_written_in_little_memory_and_time(monkeypatch):
-    """Files of ours that others made may hold what no reader lets in."""
+    """Files that others made may hold streams that our own reader refuses."""
     asked = []
     places = flac_stream.places
     monkeypatch.setattr(flac_stream, "places", lambda *a: asked.append(1) or places(*a))

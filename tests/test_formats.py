@@ -112,7 +112,7 @@ def test_pictures_come_back(format, size, seed):
         content = read(data).content
         assert content.origin == sniff(data[:64]) == ENDINGS[f".{format.lower()}"]
         assert content.shape[1:] == size
-        assert content.wide == (mode == "I;16")
+        assert content.is_16bit == (mode == "I;16")
         same(data, back(data))
         seen = np.asarray(image.convert({"1": "L", "P": "RGB"}.get(mode, mode)))
         if format == "TIFF" and mode == "1":
@@ -392,8 +392,8 @@ def test_pictures_in_other_formats(format):
         content = read(saved(picture(mode, 11, 17), format)).content
         x = shown(content)
         refused = {
-            "webp": content.wide,
-            "bmp": content.wide or len(content.samples) == 2,
+            "webp": content.is_16bit,
+            "bmp": content.is_16bit or len(content.samples) == 2,
             "ppm": len(content.samples) in (2, 4),
         }
         for target in ("png", "webp", "bmp", "tiff", "ppm", "npy"):

@@ -1,4 +1,4 @@
-"""Contents to files and back: what comes out is what went in, whatever the model; and no bytes whatever do harm."""
+"""Contents to files and back, whatever the model; and no bytes do harm."""
 
 import contextlib
 import io
@@ -44,7 +44,7 @@ class Coded:
 
 
 class Small:
-    """Codes every byte of a sample alone: a byte v has about 2^(-v/8) of what 0 has.  Takes `batch` jobs at once."""
+    """A model of independent bytes: byte v is 2^(-v/8) times as likely as byte 0.  Takes `batch` jobs at once."""
 
     def __init__(self, planes=3, name="small", calls=7, batch=3, refuse=None, wide=False):
         self.identity, self.calls, self.planes = sha256(name.encode()).hexdigest(), calls, planes
@@ -83,7 +83,7 @@ class Small:
 
 
 def models(*coders):
-    """What decoders ask for models."""
+    """A `Models` that finds these coders."""
 
     def find(name, calls):
         for coder in coders:
@@ -101,7 +101,7 @@ NONE = models()
 
 
 def values(how, shape, wide=False, seed=0):
-    """Samples that one way or another holds best."""
+    """Samples, each kind of which another method stores best."""
     rng, dtype = np.random.default_rng(seed), np.dtype("<u2" if wide else "u1")
     C, H, W = shape
     x = {
@@ -152,7 +152,7 @@ def cut(monkeypatch):
 
 
 def bound(content, original=None):
-    """The bytes that a file may have."""
+    """The most bytes that a file may have."""
     about = sum(len(k) + len(v) + 2 for k, v in content.about.items()) + 5 * bool(content.about)
     return min(content.raw_bytes + len(content.layout) + about, 1 << 60 if original is None else len(original)) + 40
 
@@ -171,7 +171,7 @@ def there_and_back(content, coder):
         assert getattr(info, name) == getattr(report, name), name
     assert (info.origin, info.rate, info.layout) == (content.origin, content.rate, content.layout)
     assert info.about == {name: len(value) for name, value in content.about.items()}
-    assert (info.model, info.wide) == (report.model[:8], content.wide)
+    assert (info.model, info.is_16bit) == (report.model[:8], content.is_16bit)
     assert info.content_check is None if info.regions == 1 else info.content_check == regions.crc_of(content.samples)
     return report
 
@@ -235,7 +235,7 @@ def test_constant_regions_do_not_reach_the_model(cut):
 
 
 def test_jobs_are_taken_as_they_are_needed(cut):
-    """A coder that takes one job at a time has the result of each fetched before it is given the next."""
+    """A coder that takes one job at a time gives each result before it gets the next job."""
     open_jobs, most = 0, 0
 
     class Counting(Small):
@@ -302,7 +302,7 @@ def test_a_large_thing_of_one_value_is_a_few_bytes(cut):
 
 
 def test_samples_are_not_copied_as_a_whole():
-    """Views of the content go to the model."""
+    """The model gets views of the content."""
     content, seen = image((3, 40, 40)), []
 
     class Watching(Small):
@@ -371,7 +371,7 @@ def some(count, **kw):
 
 
 class Counting(io.BytesIO):
-    """Which bytes were read."""
+    """A file that records which bytes are read."""
 
     def __init__(self, data):
         super().__init__(data)
@@ -486,7 +486,7 @@ def test_a_model_that_is_of_no_use_to_any_item_is_not_named():
 
 
 def test_items_are_loaded_one_by_one():
-    """A sequence that loads its items when they are asked for need not hold them."""
+    """A sequence may load its items on demand without keeping them."""
 
     class Loading(list):
         def __getitem__(self, k):
@@ -592,7 +592,7 @@ def test_what_a_model_tells_is_checked():
 
 
 def small_files():
-    """Files in which everything of the format occurs, and what is in them."""
+    """Files that use every feature of the format, and their contents."""
     about = {"icc": b"profile" * 9, "exif": b"e"}
     mixed = np.concatenate([values("small", (1, 9, 9)), values("noise", (1, 9, 9)), values("ramp", (2, 9, 9))])
     split = values("constant", (1, 34, 34))
@@ -619,7 +619,7 @@ SMALL_FILES = list(small_files())
 
 @pytest.mark.parametrize("name", SMALL_FILES)
 def test_no_damage_passes_in_silence(cut, name):
-    """Every flipped bit, every end, every byte too many: an error, and one that is said to be the file's."""
+    """Every flipped bit, truncation and extra byte is an error that blames the file."""
     data, content = small_files()[name]
     find = models(Small(1) if name in ("mixed", "split") else Small())
     assert decompress(data, find) == content
@@ -707,7 +707,7 @@ def source(data):
 
 
 def test_a_piece_of_another_file_is_found():
-    """The same samples under another header, about block or model do not pass."""
+    """The same samples under another header, about block or model are refused."""
     one, two = (compress(image((1, 6, 6), "noise", about={"icc": about}))[0] for about in (b"a", b"b"))
     assert len(one) == len(two)
     with pytest.raises(CodecError, match="checksum"):
@@ -727,7 +727,7 @@ def claims(form, calls=5):
     ("form", "calls", "said"),
     [
         (Form(Kind.IMAGE, (1, 1 << 20, 1 << 20)), 0, "1048576x1048576 pixels, above the limit max_pixels = 268435456"),
-        (Form(Kind.IMAGE, (15, 1 << 14, 1 << 14), wide=True), 0, "bytes of samples, above the limit max_bytes"),
+        (Form(Kind.IMAGE, (15, 1 << 14, 1 << 14), is_16bit=True), 0, "bytes of samples, above the limit max_bytes"),
         (Form(Kind.BYTES, (1, 1, 1 << 40)), 0, "max_bytes"),
         (Form(Kind.AUDIO, (1, 1, 1 << 62)), 0, "max_bytes"),
         (Form(Kind.IMAGE, (3, 1 << 10, 1 << 10), model=True), 1 << 40, "in 1099511627776 calls each.*max_work"),
@@ -874,7 +874,7 @@ def packed(monkeypatch):
 
 
 class Keyed(Small):
-    """Knows what looks like noise to everyone else: samples, each combined with a byte of a key."""
+    """A model that knows the key of samples which look like noise to any other."""
 
     key = np.random.default_rng(0).integers(0, 256, 1 << 14, np.uint8)
 

@@ -1,4 +1,4 @@
-"""Files written by every version since format 1 decode for ever, to the same contents; broken ones are told apart."""
+"""Files of every version since format 1 decode for ever, to the same contents; broken ones are refused."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ def test_every_backend_decodes_them(name, backend):
 
 
 def test_the_same_bytes_are_still_written():
-    """What a model codes is written as it was then.  (What is deflated may differ with another zlib.)"""
+    """What a model codes is written as it was then.  (Deflated bytes may differ with another zlib.)"""
     again = made()
     for name in ("good-image-coded", "good-image-alpha", "good-image-grey", "good-archive-tiles"):
         assert again[name] == (GOLDEN / f"{name}.ardm").read_bytes(), name

@@ -207,7 +207,7 @@ def test_other_programs_hear_the_samples_of_a_wav():
         heard, rate = soundfile.read(io.BytesIO(ODD[name]), dtype="int16", always_2d=True)
         mine = x.samples[:, 0].T.astype(int) - (1 << 8 * x.samples.itemsize - 1)
         assert rate == x.rate, name
-        assert np.array_equal(mine if x.wide else mine << 8, heard[: len(mine)]), name
+        assert np.array_equal(mine if x.is_16bit else mine << 8, heard[: len(mine)]), name
         assert len(mine) >= len(heard), name
 
 

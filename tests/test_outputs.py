@@ -39,7 +39,7 @@ def test_text():
 def test_sounds(rate):
     values = np.concatenate([sound(2, 50)[:, 0].astype(np.int64), [[0] * 25 + [65535] * 25]])
     content = formats.read(wav_of(values, rate)).content
-    assert (content.kind, content.rate, content.wide) == (Kind.AUDIO, rate, True)
+    assert (content.kind, content.rate, content.is_16bit) == (Kind.AUDIO, rate, True)
     gap = int(0.2 * rate)
     heard = content.samples.reshape(3, 50 + gap)
     assert (heard[:, :50] == values).all()

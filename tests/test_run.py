@@ -164,11 +164,11 @@ def test_the_command_says_when_best_and_last_part_and_that_a_codec_is_of_other_w
     assert second.exit_code == 0, second.output
     told = " ".join(second.stderr.split())
     assert "validation was best at step 6 (1.0000)" in told
-    assert "codec.safetensors is of other weights" in told
+    assert "codec.safetensors was exported from other weights" in told
     assert (tmp_path / "run" / "model" / "codec.safetensors").read_bytes() == b"of step 4", "files depend on it"
     assert "validation was best at step 6" in (tmp_path / "run" / "train.log").read_text()
     third = CliRunner().invoke(app, [*go, "train.steps=8", "--resume"])
-    assert "codec.safetensors is of other weights" in " ".join(third.stderr.split())
+    assert "codec.safetensors was exported from other weights" in " ".join(third.stderr.split())
 
 
 # --- kills ------------------------------------------------------------------------------------------------------------

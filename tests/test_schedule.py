@@ -429,7 +429,7 @@ def test_optimal_is_brute_force(curve):
         assert price(curve, starts) == close(brute(curve, K))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(falling(60, least=9))
 def test_optimal_is_the_published_recurrence(curve):
     D = len(curve)

@@ -1,4 +1,4 @@
-"""Items of different sizes go through a network side by side: the same bytes, fewer calls, and an end when asked."""
+"""Items of different sizes go through a network side by side: same bytes, fewer calls, and an early end."""
 
 import signal
 import time
@@ -20,7 +20,7 @@ def mixed(channels=3):
 
 
 def asks(made):
-    """What is asked in the middle of items of several sizes: the sites of one step, where some are known."""
+    """Asks in the middle of items of several sizes: the sites of one step, with others known."""
     rng = np.random.default_rng(0)
     for k, (h, w) in enumerate(SIZES):
         order = made.walker((made.planes, h, w), made.planes, (h, w)).order
@@ -67,7 +67,7 @@ def test_bytes_do_not_depend_on_what_stands_beside(threads, pixels, monkeypatch)
 
 
 def test_parts_of_different_numbers_go_side_by_side():
-    """RGB, grey, and RGB with alpha: as many items, one after the other, as each has."""
+    """RGB, grey, and RGB with alpha: each has as many items, one after another."""
     made = coder()
     parts = [[np.ascontiguousarray(p[:3]), np.ascontiguousarray(p[3:])] for p in pictures(2, 4, 6, 7)]
     parts += [[np.ascontiguousarray(p)] for p in (*pictures(1, 1, 9, 4), *pictures(1, 3, 5, 5))]
@@ -79,7 +79,7 @@ def test_parts_of_different_numbers_go_side_by_side():
 
 
 def test_many_sizes_take_the_calls_of_one(monkeypatch):
-    """Sites of all sizes go through the network at once: as often as one item alone asks, and not as often as all do."""
+    """Items of all sizes share their network calls: there are as many as for one item alone."""
     made, parts = coder(), mixed()
     streams = [(made.finish(job, 1), [part.shape]) for job, part in zip(made.encode(jobs(*parts)), parts, strict=True)]
     calls = []
@@ -102,7 +102,7 @@ def test_those_of_one_size_are_coded_together_wherever_they_stand(monkeypatch):
 
 
 def test_what_is_done_is_told_before_all_is(monkeypatch):
-    """Progress: after a few batches, not after a hundred."""
+    """Progress is reported after a few batches, not after a hundred."""
     made, parts = coder(), pictures(40)
     streams = [(made.finish(job, 1), [part.shape]) for job, part in zip(made.encode(jobs(*parts)), parts, strict=True)]
     monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", 64)

@@ -208,7 +208,7 @@ class Shown:
 def run(monkeypatch):
     """The program in this process, its standard streams being as asked."""
     monkeypatch.setattr(demo, "code", lambda path, folder: demo.Row(path.stem, 1, 1, 1, 1, 0.0))
-    monkeypatch.setattr(demo, "_paint", lambda out: [out / "samples.png"])
+    monkeypatch.setattr(demo, "_paint", lambda out, seed: [out / "samples.png"])
     monkeypatch.setattr(export, "export", exported_once)
 
     def go(*arguments, raw=None, out="utf-8", err="utf-8", unbuffered=True):

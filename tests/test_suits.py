@@ -1,4 +1,4 @@
-"""Which bundled models are tried on a content, and which of them codes it."""
+"""Which bundled models are tried on a content, and which one codes it."""
 
 import dataclasses
 
@@ -70,7 +70,7 @@ def test_what_is_tried(content, names):
 
 
 def test_bundled_models_are_those_that_are_tried():
-    """Of every bundled codec, the kind is that for which it is tried."""
+    """Every bundled codec model is tried for its own kind of content."""
     kinds = {
         PICTURES: "image",
         DRAWINGS: "image",
@@ -88,7 +88,7 @@ def test_bundled_models_are_those_that_are_tried():
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Tiny models under the names of bundled ones; returns those that were asked for."""
+    """Tiny models under the names of bundled ones; returns the names that were asked for."""
     models = {"text27": "text", "english": "bytes", "speech8k": "sound"}
     asked = []
 

@@ -1,4 +1,4 @@
-"""CSV with a codec model of a table: every text comes back byte for byte, and damage is found."""
+"""CSV through a codec model of a table: texts come back byte for byte, and damage is found."""
 
 import contextlib
 import dataclasses
@@ -141,7 +141,7 @@ def test_the_same_bytes_from_every_backend(backend, calls):
 
 
 def test_several_regions(monkeypatch):
-    """A line that is cut in two is no row on either side."""
+    """A line that regions cut in two is a row in neither."""
     monkeypatch.setattr(regions, "CODED_RUN", 10)
     data = BODY.decode(items("table", 120, seed=4).tolist()).encode()
     file, report = cut(data)
@@ -182,7 +182,7 @@ def test_schemas_of_other_delimiters_and_line_endings():
 
 
 def test_one_column_that_may_be_empty():
-    """Written as two quotes; an empty line is no row."""
+    """An empty single value is written as two quotes; an empty line is not a row."""
     schema = Schema(("a",), (("", "x", '"', ",", "\n"),))
     made = with_schema(schema, "one column")
     for data in (b'""\n', b"\n", b'""\nx\n\n""""\n","\n"\n"\nx', b'"\n"\n' * 3):
@@ -223,7 +223,7 @@ def test_a_model_without_a_schema_takes_arrays():
 
 
 def test_unknown_values_of_large_columns_take_no_time():
-    """Errors for people name the nearest of 65,536 values; nobody reads those here."""
+    """Looking up a row does not search for the nearest of 65,536 values, as errors for people do."""
     schema = dataclasses.replace(
         SCHEMA, categories=(*SCHEMA.categories[:3], tuple(f"value {n}" for n in range(1 << 16)))
     )
@@ -245,7 +245,7 @@ def test_large_texts_take_linear_time():
 
 @contextlib.contextmanager
 def limited(seconds=5, more=1 << 30):
-    """An error where the block takes longer, or more memory."""
+    """Fail where the block takes longer, or more memory."""
 
     def late(*_):
         raise AssertionError("it hangs")
@@ -292,7 +292,7 @@ def test_any_stream_ends():
 
 
 def forged(*numbers):
-    """A stream that begins with some numbers, and then has no more than a word."""
+    """A stream that begins with these numbers and has one more word."""
     symbols = table_layout.symbols(b"".join(n.to_bytes(3, "big") for n in numbers))
     encoder = Encoder()
     encoder.push(*symbols)
@@ -317,13 +317,13 @@ def forged(*numbers):
     ],
 )
 def test_counts_that_cannot_be(numbers, length):
-    """Found before anything of that size is made."""
+    """They are refused before anything of that size is allocated."""
     with limited(seconds=5, more=1 << 28), pytest.raises(CodecError):
         coder("table")._decoded_text(Decoder(forged(*numbers)), length)
 
 
 def test_a_value_that_a_column_has_not():
-    """Of a model whose program does not know its columns."""
+    """A model whose program does not know its columns."""
     made = registry.coder(model_of("table"), None, "float32", "cpu", 1)
     made._schema = dataclasses.replace(BODY, categories=(("f",), ("1",), ("",), ("only",)))
     stream = part(text(20, BODY))[0]

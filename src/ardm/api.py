@@ -5,8 +5,8 @@ them: tensors and arrays of any integer type, with or without a batch.  Results 
 A budget of more calls than there are digits means one call a digit.
 
 Everything is computed on the device of the model: states, plans, and the generators made from a seed.  A seed gives the
-same sample on every CPU, and another one on a GPU, whose generator differs; pass a CPU generator to `make_plan` and
-`generate` to draw the same numbers on both.
+same random numbers on every CPU, and other ones on a GPU; to draw the same on both, pass a CPU generator to `make_plan`
+and `generate`.
 """
 
 from __future__ import annotations

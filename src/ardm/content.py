@@ -103,7 +103,7 @@ class Content:
         return C, H, W
 
     @property
-    def wide(self) -> bool:
+    def is_16bit(self) -> bool:
         """Whether a sample has 16 bits."""
         return self.samples.itemsize > 1
 
@@ -113,15 +113,15 @@ class Content:
         return self.samples.nbytes
 
 
-def misfit(kind: Kind, shape: tuple[int, ...], wide: bool, rate: int, layout: str) -> str:
+def misfit(kind: Kind, shape: tuple[int, ...], is_16bit: bool, rate: int, layout: str) -> str:
     """What is wrong with a content of this description, as a sentence; "" if nothing is."""
     if len(shape) != 3:
         return f"samples must have the axes (C, H, W); got shape {shape}"
     C, H, W = shape
     if not 1 <= C <= MAX_CHANNELS:
         return f"samples must have 1 to {MAX_CHANNELS} channels; got {C}"
-    if kind == Kind.BYTES and ((C, H) != (1, 1) or wide):
-        return f"bytes are samples (1, 1, L) of uint8; got shape {shape} of {'uint16' if wide else 'uint8'}"
+    if kind == Kind.BYTES and ((C, H) != (1, 1) or is_16bit):
+        return f"bytes are samples (1, 1, L) of uint8; got shape {shape} of {'uint16' if is_16bit else 'uint8'}"
     if kind == Kind.IMAGE and not H * W:
         return f"an image has at least one pixel; got shape {shape}"
     if kind == Kind.AUDIO and H != 1:

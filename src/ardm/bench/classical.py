@@ -48,7 +48,7 @@ def cut(content: Content, size: int) -> list[Content]:
 
 
 def _key(item: Content) -> tuple[Any, ...]:
-    return (item.kind, item.shape, item.wide, item.samples.tobytes())
+    return (item.kind, item.shape, item.is_16bit, item.samples.tobytes())
 
 
 def _made(name: str, make: Make, remedy: str, setting: Setting) -> Codec | Absent:

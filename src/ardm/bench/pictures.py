@@ -45,7 +45,7 @@ def _opened(data: bytes, form: Form) -> Samples:
 
 
 def _png_refuses(content: Content) -> str:
-    return "Pillow writes no colours of 16 bits" if content.wide and content.shape[0] > 1 else ""
+    return "Pillow writes no colours of 16 bits" if content.is_16bit and content.shape[0] > 1 else ""
 
 
 def _png_framing(data: bytes) -> int:
@@ -86,7 +86,7 @@ def webp(name: str, setting: Setting) -> Codec:
         return _saved(content, format="WEBP", lossless=True, quality=100, method=6, exact=True)
 
     def refuses(content: Content) -> str:
-        if content.wide:
+        if content.is_16bit:
             return "holds 8 bits a sample only"
         return "holds at most 16383x16383 pixels" if max(content.shape[1:]) > 16383 else ""
 
@@ -108,7 +108,7 @@ def jpegxl(name: str, setting: Setting) -> Codec:
         about += f" and pillow-jxl-plugin {version('pillow-jxl-plugin')}"
 
     def encode(content: Content) -> bytes:
-        if plugin and not content.wide:
+        if plugin and not content.is_16bit:
             return _saved(content, format="JXL", lossless=True, effort=effort, num_threads=threads)
         x = pixels(content.samples)
         return bytes(imagecodecs.jpegxl_encode(x, lossless=True, effort=effort, numthreads=threads))

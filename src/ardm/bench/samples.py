@@ -18,7 +18,7 @@ def raw(content: Content) -> bytes:
     """The samples as raw files hold them: pixels (H, W, C); sound (L, C), signed if 16-bit; anything else unchanged."""
     x = content.samples
     if content.kind == Kind.AUDIO:
-        return signed(x).tobytes() if content.wide else x[:, 0].T.tobytes()
+        return signed(x).tobytes() if content.is_16bit else x[:, 0].T.tobytes()
     return bytes(x.transpose(1, 2, 0).tobytes())
 
 
@@ -26,7 +26,7 @@ def unraw(data: bytes, form: Form) -> Samples:
     """The inverse of raw."""
     C, H, W = form.shape
     flat = np.frombuffer(data, form.dtype)
-    if form.kind == Kind.AUDIO and form.wide:
+    if form.kind == Kind.AUDIO and form.is_16bit:
         flat = flat ^ np.uint16(1 << 15)
     return np.ascontiguousarray(flat.reshape(H, W, C).transpose(2, 0, 1))
 
@@ -52,7 +52,7 @@ def signed(x: Samples) -> NDArray[np.int16]:
 def unsigned(y: NDArray[Any], form: Form) -> Samples:
     """The inverse of signed."""
     x = (np.ascontiguousarray(y, "<i2").view("<u2") ^ np.uint16(1 << 15)).T[:, None]
-    return np.ascontiguousarray(x if form.wide else (x >> 8).astype(np.uint8))
+    return np.ascontiguousarray(x if form.is_16bit else (x >> 8).astype(np.uint8))
 
 
 def pixels(x: Samples) -> Samples:
@@ -95,7 +95,7 @@ def chain(items: Sequence[Content]) -> Content:
 
 def mosaic(items: Sequence[Content]) -> Content | None:
     """Tile pictures of one size to a near-square sheet; zeros fill the last row.  None for different sizes."""
-    if len({(item.shape, item.wide) for item in items}) > 1:
+    if len({(item.shape, item.is_16bit) for item in items}) > 1:
         return None
     C, H, W = items[0].shape
     across = int(np.ceil(len(items) ** 0.5))
@@ -108,6 +108,6 @@ def mosaic(items: Sequence[Content]) -> Content | None:
 
 def reel(items: Sequence[Content]) -> Content | None:
     """Concatenate sounds of one rate and width; None for others."""
-    if len({(item.shape[0], item.wide, item.rate) for item in items}) > 1:
+    if len({(item.shape[0], item.is_16bit, item.rate) for item in items}) > 1:
         return None
     return replace(items[0], samples=np.concatenate([item.samples for item in items], axis=2), about={})

@@ -46,7 +46,7 @@ def flac(name: str, setting: Setting) -> Codec:
 
     def encode(content: Content) -> bytes:
         buffer = io.BytesIO()
-        kind = "PCM_16" if content.wide else "PCM_S8"
+        kind = "PCM_16" if content.is_16bit else "PCM_S8"
         soundfile.write(
             buffer, signed(content.samples), content.rate, format="FLAC", subtype=kind, compression_level=1.0
         )
@@ -67,16 +67,16 @@ def flac_tool(name: str, setting: Setting) -> Codec | Absent:
     plain = [tool, "--silent", "--stdout", "--force-raw-format", "--endian=little", "--sign=signed"]
 
     def encode(content: Content) -> bytes:
-        bits = 16 if content.wide else 8
-        y = signed(content.samples) if content.wide else (signed(content.samples) >> 8).astype(np.int8)
+        bits = 16 if content.is_16bit else 8
+        y = signed(content.samples) if content.is_16bit else (signed(content.samples) >> 8).astype(np.int8)
         form = [f"--channels={content.shape[0]}", f"--bps={bits}", f"--sample-rate={content.rate}"]
         options = ["-8", "-e", "-p", "--lax", "--no-padding", "--no-seektable"]
         return bare_flac(_run([*plain, *options, *form, "-"], y.tobytes()))
 
     def decode(data: bytes, form: Form) -> Samples:
-        flat = np.frombuffer(_run([*plain, "--decode", "-"], data), "<i2" if form.wide else "i1")
+        flat = np.frombuffer(_run([*plain, "--decode", "-"], data), "<i2" if form.is_16bit else "i1")
         y = flat.astype("<i2").reshape(-1, form.shape[0])
-        return unsigned(y if form.wide else y << 8, form)
+        return unsigned(y if form.is_16bit else y << 8, form)
 
     return replace(_sounds(name, _run([tool, "--version"]).decode().strip(), encode, decode), outside=True)
 

@@ -82,7 +82,9 @@ def sample(
     Any-order models take any order and any number of network calls.  A codec model samples by decoding random bits, in its own order.
     """
     with guard(), Bar() as bar:
-        from ardm import api
+        import torch
+
+        from ardm import api, inputs
         from ardm.bundle import bundled, load
 
         use_threads(threads)
@@ -96,7 +98,8 @@ def sample(
         if gif is not None and bundle.content != "image":
             raise ArdmError("animations are of pictures; leave --gif out")
         budget, chosen = api.budget(bundle, calls, order or None)
-        generator, device = _generator(bundle, seed)
+        device = inputs.device_of(bundle.model) or torch.device("cpu")
+        generator = inputs.seeded(seed, device)
         made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
         start = bundle.model.digits.blank(items, bundle.model.shape, device)
         context = context_of(bundle, label, items)
@@ -109,16 +112,6 @@ def sample(
         rate = bundle.card.get("rate", 0)
         values = states[-1].value.cpu().numpy()
         _write(bundle.written, values, target, bundle.alphabet, bundle.schema, rate, force)
-
-
-def _generator(bundle: Bundle, seed: int) -> tuple[torch.Generator, torch.device]:
-    """A seeded generator on the device of a model, and that device."""
-    import torch
-
-    from ardm import inputs
-
-    device = inputs.device_of(bundle.model) or torch.device("cpu")
-    return torch.Generator(device).manual_seed(seed), device
 
 
 def _codes(model: str) -> bool:
@@ -239,7 +232,7 @@ def fill(
     with guard(), Bar() as bar:
         import torch
 
-        from ardm import api
+        from ardm import api, inputs
         from ardm.bundle import load
         from ardm.media.pictures import read_image
 
@@ -255,7 +248,8 @@ def fill(
         if digits >= S and digits:
             raise ArdmError(f"{bundle.name} has {S} digits a value; --digits keeps fewer than that, got {digits}")
         depth = torch.full_like(x, digits) if digits else _known(x, mask, box) * S
-        generator, device = _generator(bundle, seed)
+        device = inputs.device_of(bundle.model) or torch.device("cpu")
+        generator = inputs.seeded(seed, device)
         budget, order = api.budget(bundle, calls, order or None)
         batch, depths = (part.to(device).expand(items, -1, -1, -1) for part in (x, depth))
         start, made = api.started(bundle, batch, depths, budget, order, generator)

@@ -95,7 +95,7 @@ def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
         "origin": info.origin,
         "size": described(info, count),
         "shape": list(info.shape),
-        "bits": 16 if info.wide else 8,
+        "bits": 16 if info.is_16bit else 8,
         "rate": info.rate,
         "layout": info.layout,
         "about": dict(info.about),

@@ -129,13 +129,8 @@ class Fallback:
             yield Method.FILTERED, codes + varint(len(packed)) + packed
 
 
-def store(x: Samples, kind: Kind) -> tuple[Method, bytes]:
-    """The shortest way to store samples (c, h, w) of a content of this kind, and its bytes."""
-    return Fallback(x, kind).store()
-
-
 def restore(method: Method, file: Reader, out: Samples) -> None:
-    """Fill samples `out` (c, h, w) from what store wrote.  Raises CodecError unless the bytes hold exactly those."""
+    """Fill samples `out` (c, h, w) from what `Fallback.store` wrote.  Raises CodecError unless the bytes hold exactly those."""
     if not out.size and method != Method.RAW:
         raise CodecError(f"damaged file: it stores no samples by method {int(method)}")
     if method == Method.CONSTANT:

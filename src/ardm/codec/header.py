@@ -97,7 +97,7 @@ class Limits:
 class Form:
     """What a header says of one content, without the model.
 
-    kind to layout: as in Content.  wide: two bytes per sample.  about: whether an about block follows.
+    kind to layout: as in Content.  is_16bit: two bytes per sample.  about: whether an about block follows.
     model: whether a model codes some of it.
     span: of its regions, or 0 for a single one.  Regions are squares of side 2^span, row by row, if the height is more
     than 1, else runs of 2^span samples of every plane.
@@ -105,7 +105,7 @@ class Form:
 
     kind: Kind
     shape: Shape
-    wide: bool = False
+    is_16bit: bool = False
     origin: str = ""
     rate: int = 0
     layout: str = ""
@@ -117,7 +117,7 @@ class Form:
     def of(cls, content: Content, model: bool = False, span: int = 0) -> Form:
         """The form of a content; its span is 0 where one region is enough."""
         c = content
-        form = cls(c.kind, c.shape, c.wide, c.origin, c.rate, c.layout, bool(c.about), model, span)
+        form = cls(c.kind, c.shape, c.is_16bit, c.origin, c.rate, c.layout, bool(c.about), model, span)
         return form if form.regions > 1 else cls(**{**form.__dict__, "span": 0})
 
     @property
@@ -128,12 +128,12 @@ class Form:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the samples."""
-        return np.dtype("<u2" if self.wide else "u1")
+        return np.dtype("<u2" if self.is_16bit else "u1")
 
     @property
     def raw_bytes(self) -> int:
         """Bytes of the samples."""
-        return self.samples * (1 + self.wide)
+        return self.samples * (1 + self.is_16bit)
 
     @property
     def cell(self) -> tuple[int, int]:
@@ -158,7 +158,7 @@ class Form:
     def write(self) -> bytes:
         """The bytes of the form."""
         C, H, W = self.shape
-        flags = self.kind | _ABOUT * self.about | _MODEL * self.model | _WIDE * self.wide | _SPLIT * bool(self.span)
+        flags = self.kind | _ABOUT * self.about | _MODEL * self.model | _WIDE * self.is_16bit | _SPLIT * bool(self.span)
         out = bytes([flags, C | ORIGINS.index(self.origin) << 4])
         if self.kind == Kind.ARRAY:
             out += varint(len(self.layout)) + self.layout.encode("ascii")
@@ -192,13 +192,15 @@ def read_form(file: Reader, flags: int) -> Form:
         H = file.varint("height")
     shape = byte & 15, H, file.varint("length" if H == 1 else "width")
     span = file.byte("header") if flags & _SPLIT else 0
-    wide, about, model = bool(flags & _WIDE), bool(flags & _ABOUT), bool(flags & _MODEL)
-    return _sound(Form(kind, shape, wide, ORIGINS[byte >> 4], rate, layout, about, model, span), bool(flags & _SPLIT))
+    is_16bit, about, model = bool(flags & _WIDE), bool(flags & _ABOUT), bool(flags & _MODEL)
+    return _sound(
+        Form(kind, shape, is_16bit, ORIGINS[byte >> 4], rate, layout, about, model, span), bool(flags & _SPLIT)
+    )
 
 
 def _sound(form: Form, split: bool) -> Form:
     """The form, or CodecError where its fields contradict each other."""
-    fault = misfit(form.kind, form.shape, form.wide, form.rate, form.layout)
+    fault = misfit(form.kind, form.shape, form.is_16bit, form.rate, form.layout)
     if not fault and split and (form.span not in SPANS or form.regions < 2):
         fault = f"shape {form.shape} is not cut into regions of span {form.span}"
     if not fault and form.model:

@@ -122,9 +122,9 @@ class ModelCoder:
                 byte = content.samples.ravel()[strange[0]]
                 return f"model {self.model.name} codes {len(self.model.alphabet)} letters; byte {strange[0]} is {byte}"
             return None
-        if content.wide and most <= 256:
+        if content.is_16bit and most <= 256:
             return f"model {self.model.name} codes samples of 8 bits"
-        if not content.wide and most > 256:
+        if not content.is_16bit and most > 256:
             return f"model {self.model.name} codes samples of 16 bits"
         if content.samples.size and int(content.samples.max()) >= most:
             return f"model {self.model.name} codes values below {most}"

@@ -101,7 +101,7 @@ def info_of(place: Place, header: Header, start: int) -> FrameInfo:
         place.file.close("item")
     size = place.file.at - start
     return FrameInfo(
-        kind=form.kind, shape=form.shape, wide=form.wide, origin=form.origin, rate=form.rate, layout=form.layout,
+        kind=form.kind, shape=form.shape, is_16bit=form.is_16bit, origin=form.origin, rate=form.rate, layout=form.layout,
         about={name: len(value) for name, value in place.about.items()},
         model=header.model if form.model else "", calls=header.calls if form.model else 0,
         regions=form.regions, items=None, names=None, samples=form.samples, raw_bytes=form.raw_bytes,

@@ -74,7 +74,7 @@ class FrameInfo:
 
     kind: Kind | None
     shape: Shape
-    wide: bool
+    is_16bit: bool
     origin: str
     rate: int
     layout: str

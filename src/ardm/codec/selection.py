@@ -1,6 +1,6 @@
-"""Which model codes what.  Nothing is loaded until it is needed.
+"""Which model codes what; nothing is loaded until it is needed.
 
-    suited(content)          → the names of bundled models worth trying, by what the content looks like
+    suited(content)            → the names of bundled models worth trying, by what the content looks like
     Engine(...).coder(content) → the coder of the model that needs the fewest bits
 
 NumPy, no torch until a network runs.
@@ -45,7 +45,7 @@ def suited(content: Content) -> tuple[str, ...]:
     """
     C, H, W = content.shape
     if content.kind == Kind.AUDIO:
-        return tuple(name for most, name in SPEECH if content.wide and 0 < content.rate <= most)[:1]
+        return tuple(name for most, name in SPEECH if content.is_16bit and 0 < content.rate <= most)[:1]
     if content.kind == Kind.BYTES:
         x = content.samples.ravel()
         if not 0 < len(x) <= TEXT_MOST:

@@ -47,7 +47,7 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
         if out_of_memory(error):
             raise MemoryError from error
         raise ArdmError(f"{path} cannot be read as sound: {error}") from error
-    if not content.wide:
+    if not content.is_16bit:
         raise ArdmError(f"{path} has 8 bits a sample, expected 16: convert it first")
     return torch.from_numpy(content.samples[:, 0].astype("int32")), content.rate
 

@@ -116,13 +116,15 @@ class Order:
 
     def before(self, k: int, items: Ints) -> tuple[Ints, Ints]:
         """The state of items (n, C, H, W) before step k: value, whose unknown digits are 0, and depth, both like items."""
-        depth = np.repeat(self.depth(k)[None], len(items), axis=0)
-        return self.truncate(items, depth), depth
+        depth = self.depth(k)
+        return self.truncate(items, depth), np.repeat(depth[None], len(items), axis=0)
 
     def truncate(self, value: Ints, depth: Ints) -> Ints:
         """Values with the digits beyond the first `depth` set to 0."""
         block = self.block[depth]
-        return value // block * block
+        kept = value // block
+        kept *= block  # in place: large arrays are slow to allocate
+        return kept
 
     def digits(self, items: Ints, reveal: Reveal) -> Ints:
         """The symbols (n, len(reveal)) that a step reveals of items (n, C, H, W)."""

@@ -245,44 +245,29 @@ class Layers(Builder):
         """
         if not isinstance(layer, (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
             raise ArdmError(f"{out} cannot be exported: {type(layer).__name__} is no norm with an operation")
-        s, planes = a.one, len(a.scale)
-        group, centre = isinstance(layer, nn.GroupNorm), not isinstance(layer, nn.RMSNorm)
+        planes, group = len(a.scale), isinstance(layer, nn.GroupNorm)
         groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
         H, W = self._program.size
         N = planes // groups * (H * W if group and not self.bounds[a.name].rows else 1)
         eps = layer.eps if layer.eps is not None else 2.0**-23  # RMSNorm's default is that of float32
-        size = self.largest(a)
-        rise, epsilon = -1, 1
-        while rise < 8:
-            finer = max(1, round(eps * s * s * 4.0 ** (rise + 1)))
-            if ((N * size) ** 2 << 2 * (rise + 1)) + N * N * finer >= INNER:
-                break
-            rise, epsilon = rise + 1, finer
-        if rise < 0:
-            raise ArdmError(
-                f"{out} takes the norm of {N} numbers up to {size}: the sum of their squares is too large; use fewer bits"
-            )
+        rise, epsilon = _statistics(out, N, self.largest(a), eps * a.one * a.one)
         gain = _vector(layer.weight, planes, 1.0) * scale
         bias = _vector(getattr(layer, "bias", None), planes, 0.0) * scale
         lift = GAIN - math.ceil(math.log2(max(np.abs(gain).max(), 2.0**-20)))
         most = self.look if top is None else top
-        for up in range(44, max(-1, rise - lift - 1), -1):
+        integers = {"groups": groups, "each": int(not group), "centre": int(not isinstance(layer, nn.RMSNorm))}
+        for up in range(44, max(-1, rise - lift - 1), -1):  # as many bits as the containers hold
             by = up - rise + lift
             tensors = {"gain": np.rint(gain * 2.0**lift), "bias": np.rint((bias + 0.5) * 2.0**by)}
-            integers = {
-                "groups": groups,
-                "each": int(not group),
-                "centre": int(centre),
-                "up": up,
-                "rise": rise,
-                "by": by,
-            }
+            integers |= {"up": up, "rise": rise, "by": by, "epsilon": epsilon, "lo": -most, "hi": most}
             try:
-                self.op("norm", out, [a.name], tensors, epsilon=epsilon, lo=-most, hi=most, **integers)
+                self.op("norm", out, [a.name], tensors, **integers)
             except ArdmError:
                 continue
             return Value(out, np.broadcast_to(scale, planes))
-        raise ArdmError(f"{out} takes a norm of {N} numbers up to {size}, which no container holds; use fewer bits")
+        raise ArdmError(
+            f"{out} takes a norm of {N} numbers up to {self.largest(a)}, which no container holds; use fewer bits"
+        )
 
     # --- attention ----------------------------------------------------------------------------------------------------
 
@@ -317,6 +302,21 @@ class Layers(Builder):
     def at(self, out: str, a: Value) -> Value:
         """The planes of a map at the asked sites."""
         return Value(self.op("at", out, [a.name]), a.scale)
+
+
+def _statistics(out: str, N: int, size: int, eps: float) -> tuple[int, int]:
+    """rise and epsilon of a norm over N numbers up to `size`: as fine as the exact range allows; eps: in their unit."""
+    rise, epsilon = -1, 1
+    while rise < 8:
+        finer = max(1, round(eps * 4.0 ** (rise + 1)))
+        if ((N * size) ** 2 << 2 * (rise + 1)) + N * N * finer >= INNER:
+            break
+        rise, epsilon = rise + 1, finer
+    if rise < 0:
+        raise ArdmError(
+            f"{out} takes the norm of {N} numbers up to {size}: the sum of their squares is too large; use fewer bits"
+        )
+    return rise, epsilon
 
 
 def _vector(x: Tensor | None, planes: int, default: float) -> Floats:

@@ -144,7 +144,7 @@ def _too_large(most: int, options: FileOptions, size: int = 0) -> str:
 def fingerprint(content: Content) -> bytes:
     """SHA-256 of everything in a content."""
     c = content
-    about = (int(c.kind), c.origin, c.rate, c.layout, c.shape, c.wide, sorted(c.about.items()))
+    about = (int(c.kind), c.origin, c.rate, c.layout, c.shape, c.is_16bit, sorted(c.about.items()))
     digest = hashlib.sha256(repr(about).encode())
     digest.update(c.samples.reshape(-1).view(np.uint8).data)
     return digest.digest()

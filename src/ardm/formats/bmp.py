@@ -117,7 +117,7 @@ class _Layout:
 
     def fresh(self, content: Content) -> tuple[bytes, bytes]:
         channels, height, width = content.shape
-        if content.wide or channels not in (1, 3, 4) or max(height, width) >= 1 << 31:
+        if content.is_16bit or channels not in (1, 3, 4) or max(height, width) >= 1 << 31:
             raise ArdmError(f"bmp holds grey, RGB or RGBA of 8 bits; the picture has {channels} channels, "
                             f"{content.samples.dtype}")  # fmt: skip
         about, bits = _own(content), 8 * channels if channels > 1 else _depth(content)

@@ -176,7 +176,7 @@ def _render(content: Content) -> bytes:
         return ranges.render(_LAYOUT, content)
     x = pixels(content.samples)
     if content.kind == Kind.AUDIO:
-        x = wav.signed(content.samples).astype("<i2") if content.wide else content.samples[:, 0].T
+        x = wav.signed(content.samples).astype("<i2") if content.is_16bit else content.samples[:, 0].T
     return _header(x.dtype.str, x.shape, False) + x.tobytes()
 
 

@@ -68,7 +68,7 @@ class _Layout:
         channels, height, width = content.shape
         if channels not in (1, 3):
             raise ArdmError(f"ppm holds grey or RGB, without alpha; the picture has {channels} channels")
-        top = 65535 if content.wide else 255
+        top = 65535 if content.is_16bit else 255
         return b"P%d\n%d %d\n%d\n" % (6 if channels == 3 else 5, width, height, top), b""
 
 

@@ -106,7 +106,7 @@ class _Placed:
         return np.concatenate([~x[:1], x[1:]]) if self.inverted else x
 
     def encode(self, content: Content) -> bytes:
-        if content.shape != (self.channels, self.height, self.width) or content.wide != (self.bits == 16):
+        if content.shape != (self.channels, self.height, self.width) or content.is_16bit != (self.bits == 16):
             said = f"{self.width}x{self.height}x{self.channels}, {self.bits} bits"
             raise ArdmError(f"the tags of this tiff say {said}, and the picture has shape {content.shape}")
         x = self._seen(content.samples)

@@ -52,7 +52,7 @@ class _Placed:
         if (x.shape, x.itemsize) != ((self.channels, 1, self.length), self.size):
             said = f"{self.channels} channels of {self.length}"
             raise ArdmError(f"the header of this wav says {said}, and the sound has {len(x)} of {x.shape[2]}")
-        return signed(x).astype("<i2").tobytes() if content.wide else x[:, 0].T.tobytes()
+        return signed(x).astype("<i2").tobytes() if content.is_16bit else x[:, 0].T.tobytes()
 
 
 class _Layout:

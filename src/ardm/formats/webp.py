@@ -135,7 +135,7 @@ def _render(content: Content) -> bytes:
     """Write a file; ArdmError for 16 bits and above 16,383 pixels a side.  Grey becomes RGB."""
     x = content.samples
     channels, height, width = content.shape
-    if content.wide or channels > 4 or max(height, width) >= _SIDE:
+    if content.is_16bit or channels > 4 or max(height, width) >= _SIDE:
         raise ArdmError(
             f"webp holds 8 bits, up to four channels and 16383x16383 pixels; got shape {x.shape} of {x.dtype}"
         )

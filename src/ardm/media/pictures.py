@@ -32,7 +32,7 @@ def read_image(path: str | Path) -> Tensor:
     with reasons(f"cannot read {path}"):
         data = path.read_bytes()
     content = formats.read(data, path.name).content
-    if content.kind == Kind.IMAGE and content.wide:
+    if content.kind == Kind.IMAGE and content.is_16bit:
         raise ArdmError(f"{path} has 16 bits a sample; only 8 are supported")
     if content.kind == Kind.IMAGE and ("palette" in content.about or not {"depth", "alpha"} & set(content.about)):
         return torch.from_numpy(formats.shown(content).copy())
