@@ -52,6 +52,7 @@ def items(bundle, count=16):
 # --- how close it is --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_more_bits_come_closer_to_the_float_model(name):
     """On what the model itself draws, a codec model costs its Kullback-Leibler divergence: 0 or more, and soon little."""
