@@ -1,6 +1,5 @@
 """`ardm bench`: true figures, nothing measured on what it was trained on, reasons instead of holes; and its picture."""
 
-import gc
 import importlib.util
 import io
 import json
@@ -37,12 +36,6 @@ cli_bench.register(app)
 app.command()(lambda: None)  # with a second command the first has to be named, as in the whole program
 
 XZ, RAW, PNG = "xz -9e", "raw LZMA", "PNG"
-
-
-@pytest.fixture
-def at_once(monkeypatch):
-    """No garbage collection before each row: with all of pytest in memory it takes longer than the row itself."""
-    monkeypatch.setattr(gc, "collect", int)
 
 
 @pytest.fixture
@@ -301,7 +294,7 @@ def test_errors_are_one_line(ardm, tmp_path):
         (["0.bin", "0.png"], "ardm: files of one kind are measured at a time; got 1 of kind bytes, 1 of kind image"),
         (["0.bin", "--model", "nowhere"], "ardm: there is no codec model 'nowhere'"),
         (["0.bin", "--train", "nowhere"], "ardm: there is no folder nowhere to train on\n"),
-        (["0.bin", "--picture", "x.gif"], "ardm: x.gif: a picture ends in .png, .svg, .pdf\n"),
+        (["0.bin", "--picture", "x.gif"], "ardm: x.gif: results need a name that ends in .png, .svg, .pdf\n"),
         (["0.bin", "--picture", "no/x.png"], "ardm: there is no folder no\n"),
     ]:
         result = ardm(*arguments)
