@@ -235,7 +235,7 @@ def test_masks_say_black_or_white_or_are_refused(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("eval", "nowhere"), "there is no model"),
+        (("eval", "nowhere"), "there is no float model"),
         (("train", "no-such-recipe"), "unknown recipe"),
         (("train", "cifar10-codec", "train.bacth=2"), "did you mean 'train.batch'"),
         (("train", "cifar10-codec", "data.folder=/nonexistent"), "nonexistent"),

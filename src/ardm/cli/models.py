@@ -37,5 +37,5 @@ def models(
                 f"channel{'s' * (program.channels > 1)}, {program.classes} values, {size}, in {calls} calls; integers "
                 f"below 2^{peak.bit_length()}"
             )
-        say(f"models in floats, to sample, fill and score with: {', '.join(bundled())}")
+        say(f"float models, to sample, fill and score with: {', '.join(bundled())}")
         say(f"recipes: {', '.join(shipped())}")
