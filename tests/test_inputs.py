@@ -116,11 +116,12 @@ VALUES = {
 SINGLE = [name for name in VALUES if not name.startswith("objective.")]  # steps are drawn for a batch
 
 
-@pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("name", VALUES)
-def test_values_of_every_type_give_the_same(name, kind):
+def test_values_of_every_type_give_the_same(name):
     call = VALUES[name]
-    assert torch.equal(call(TYPES[kind](X)), call(X))
+    wanted = call(X)
+    for kind, make in TYPES.items():
+        assert torch.equal(call(make(X)), wanted), kind
 
 
 @pytest.mark.parametrize("name", SINGLE)
@@ -135,14 +136,13 @@ def test_one_item_is_a_batch_of_one(name):
     assert torch.equal(call(X[0].numpy().astype("u1")), call(x))
 
 
-@pytest.mark.parametrize("fault", REFUSED)
 @pytest.mark.parametrize("name", VALUES)
-def test_faults_of_values_are_named(name, fault):
-    make, words = REFUSED[fault]
-    with pytest.raises(ArdmError, match=words) as error:
-        VALUES[name](make(X))
-    assert "\n" not in str(error.value)
-    assert len(str(error.value)) < 300
+def test_faults_of_values_are_named(name):
+    for make, words in REFUSED.values():
+        with pytest.raises(ArdmError, match=words) as error:
+            VALUES[name](make(X))
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 300
 
 
 def test_truth_values_are_values_where_there_are_two():
