@@ -25,6 +25,7 @@ from ardm.models.huggingface import huggingface
 from ardm.models.wrap import wrap
 from ardm.orders import OrderConfig
 from ardm.plan import Confident
+from ardm.ranks import bayer_ranks
 from ardm.source import Decode, Encode
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
@@ -187,7 +188,7 @@ PUBLIC = {
             plans.unstaged(2, (6,), generator()),
             plans.absorbing(4, (6,), 2, generator()),
             plans.blocks(2, (6,), 3, generator()),
-            plans.image(2, (3, 4, 4), plans.bayer_ranks(4, 4)),
+            plans.image(2, (3, 4, 4), bayer_ranks(4, 4)),
             RASTER.coarsen([0, 3]).given(here([1, 0, 1, 0, 0, 0])),
         )
     ],

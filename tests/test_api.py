@@ -15,6 +15,7 @@ from ardm.media.plots import plot_curve
 from ardm.models.build import build
 from ardm.models.config import preset
 from ardm.orders import OrderConfig
+from ardm.ranks import RANKS
 from ardm.walk import score
 
 
@@ -31,7 +32,7 @@ def make(size="local-tiny", base=0, curve=True, order=None, **changes):
 
 
 BUNDLES = {"local": make(), "unet": make("tiny", width=16, blocks=1), "stages": make(base=4)}
-ORDERS = ["random", "confident", "bayer", "halton", "raster", "wavefront", "checkerboard"]
+ORDERS = ["random", "confident", *RANKS]
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -29,7 +29,7 @@ FLOORS = """
     codec heads
     digits exact schedule
     ans atomic content inputs losscurve nets schema settings
-    errors features precision
+    errors features precision ranks
 """
 """The rooms (modules and folders directly in ardm), from the top floor down: each imports lower floors only."""
 FLOOR = {room: -k for k, rooms in enumerate(FLOORS.split("\n")) for room in rooms.split()}
@@ -136,7 +136,7 @@ def test_only_models_and_exporters_know_the_networks():
 
 
 WITHOUT_TORCH = (
-    "errors", "ans", "schedule", "losscurve", "schema", "settings", "content", "atomic", "codec", "formats", "files",
+    "errors", "ans", "ranks", "schedule", "losscurve", "schema", "settings", "content", "atomic", "codec", "formats", "files",
     "bench", "exact/ask", "exact/order", "exact/program", "exact/reference", "exact/model",
     "cli/app", "cli/compress", "cli/decompress", "cli/listing", "cli/bench", "cli/batch", "cli/console",
 )  # fmt: skip
@@ -151,7 +151,7 @@ def test_files_are_handled_without_torch():
 
 
 METHOD = (
-    "digits", "plan", "orders", "model", "heads", "features", "source", "walk", "objective", "likelihood", "losscurve",
+    "digits", "plan", "orders", "ranks", "model", "heads", "features", "source", "walk", "objective", "likelihood", "losscurve",
     "schedule", "planning", "precision", "inputs", "nets",
 )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """`ardm bench`: true figures, nothing measured on what it was trained on, reasons instead of holes; and its picture."""
 
-import gc
 import importlib.util
 import io
 import json
@@ -37,12 +36,6 @@ cli_bench.register(app)
 app.command()(lambda: None)  # with a second command the first has to be named, as in the whole program
 
 XZ, RAW, PNG = "xz -9e", "raw LZMA", "PNG"
-
-
-@pytest.fixture
-def at_once(monkeypatch):
-    """No garbage collection before each row: with all of pytest in memory it takes longer than the row itself."""
-    monkeypatch.setattr(gc, "collect", int)
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ def test_windows(tmp_path, changes, planes):
     by_the_page(tmp_path, codec, samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["two levels", "two levels, all", "stages of a mixture", "embedding and time"])
 def test_unets(tmp_path, name):
     model = net(name)

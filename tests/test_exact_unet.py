@@ -120,7 +120,10 @@ def divergence(name, precision):
     return float((p[seen] * np.log2(p[seen] / np.maximum(found[seen], 2.0**-26))).sum() / len(p))
 
 
-@pytest.mark.parametrize("name", NETS)
+FEW = ("plain", "two levels, all", "embedding and time")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FEW)) for n in NETS])
 def test_it_is_close_to_the_network_in_floats(name):
     rough, fine = divergence(name, Precision(8, 8)), divergence(name, WIDE)
     assert -1e-6 < fine < 2e-4  # the logit grid of 1/32 nat costs a part of it

@@ -142,7 +142,7 @@ def test_the_alphabet_and_the_schema_belong_to_the_identity():
         ("text", {"schema": SCHEMA}, "schema"),
         ("binary", {"schema": SCHEMA}, "columns of 5 values"),
         ("classic", {"schema": SCHEMA}, "other columns"),
-        ("text", {"kind": "poem"}, "none"),
+        ("text", {"kind": "poem"}, "invalid orders"),
     ],
 )
 def test_alphabets_and_schemas_that_do_not_fit(name, changes, message):
@@ -247,12 +247,12 @@ def test_items_of_any_length(name):
         x = items(name, 1, length, 8).numpy()
         walker = made.walker((1, 1, length), 1, (1, length))
         (pieces,) = walker.encode(x[None, None])
-        assert len(pieces[0]) == length * len(made._run(*_blank(length)).radices)
+        assert len(pieces[0]) == length * len(made._run(_blank(length)).radices)
 
 
 def _blank(length):
     none = np.zeros((1, 1, 1, length), dtype=np.int64)
-    return none, none, AskedSites(*[np.zeros(1, dtype=np.int64)] * 4)
+    return Ask(none, none, AskedSites(*[np.zeros(1, dtype=np.int64)] * 4))
 
 
 def test_programs_are_read_back_as_they_were():

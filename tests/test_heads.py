@@ -86,7 +86,7 @@ def test_the_chain_over_digits_is_the_mass_of_the_value(head, alphabet):
     if head == "values":
         expected = module.out(features.hidden)[0].log_softmax(-1)
     else:
-        whole = MixtureHead(Digits(alphabet.classes, alphabet.classes), WIDTH, 2).double()
+        whole = HEADS[head](Digits(alphabet.classes, alphabet.classes), WIDTH).double()
         whole.load_state_dict(module.state_dict())
         expected = whole.log_prob(features, *at_depth(whole.alphabet, 0))
     torch.testing.assert_close(total, expected, rtol=0, atol=1e-10)

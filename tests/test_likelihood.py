@@ -13,6 +13,7 @@ from ardm.errors import ArdmError
 from ardm.likelihood import Estimate, bound, curve, exact, mixture, policy_bound
 from ardm.objective import plan_step, policy_step
 from ardm.plan import NEVER, Confident, Plan
+from ardm.ranks import bayer_ranks
 from ardm.schedule import cost
 from ardm.walk import score
 from test_objective import loss_curve, mean_bound, mean_exact
@@ -132,7 +133,7 @@ def test_exact_passes_the_context_of_each_item():
 def test_image_models_score_in_batches_as_they_walk(trunk):
     model = tiny_image(trunk, (2, 3, 4), classes=7, base=3, head="mixture")
     x = some_data(model.digits, (2, 3, 4), 3)
-    plan = plans.image(2, (2, 3, 4), plans.bayer_ranks(3, 4)).coarsen([0, 2, 9, 24, 30])
+    plan = plans.image(2, (2, 3, 4), bayer_ranks(3, 4)).coarsen([0, 2, 9, 24, 30])
     torch.testing.assert_close(exact(model, plan, x, chunk=4).nats, score(model, plan, x), rtol=1e-9, atol=0)
 
 

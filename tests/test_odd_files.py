@@ -251,6 +251,7 @@ def test_bits_that_fill_up_the_rows_of_a_png(depth, interlaced):
         assert (one.content.kind == Kind.BYTES) == bool(fill), one.notes
 
 
+@pytest.mark.slow
 def test_files_that_would_take_long_or_much():
     """Each took tens of seconds or gigabytes: tags that share their bytes, chunks and gaps without number."""
     entries = b"".join(struct.pack("<HHII", 1000 + k, 1, 100_000, 250_000) for k in range(20_000))

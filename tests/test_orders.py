@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ardm.errors import ArdmError
-from ardm.orders import LINES, RANKS, OrderConfig, group_starts, image_plan, line_plan
+from ardm.orders import OrderConfig, group_starts, image_plan, line_plan
+from ardm.ranks import LINES, RANKS
 
 
 @pytest.mark.parametrize("order", sorted(RANKS))

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ardm import orders, plan
+from ardm import plan
 from ardm.digits import Digits, Partial, Sites
 from ardm.errors import ArdmError
 from ardm.plan import GIVEN, NEVER, Confident, Plan
+from ardm.ranks import RANKS, bayer_ranks, checkerboard_ranks, halton_ranks, wavefront_ranks
 from ardm.walk import score
 from toys import all_data, generator, only, toy
 
@@ -40,7 +41,7 @@ BUILDERS = {
     "unstaged": plan.unstaged,
     "blocks": lambda S, shape, g: plan.blocks(S, shape, 2, g),
     "ranked": lambda S, shape, g: plan.ranked(torch.randperm(math.prod(shape), generator=g), shape, S),
-    "bayer": lambda S, shape, g: plan.image(S, (1, *shape), plan.bayer_ranks(*shape)),
+    "bayer": lambda S, shape, g: plan.image(S, (1, *shape), bayer_ranks(*shape)),
     "coarsened": lambda S, shape, g: plan.raster(S, shape).coarsen(
         [math.prod(shape) * s + k for s in range(S) for k in (0, 2)]
     ),
@@ -232,15 +233,6 @@ def test_blocks_follow_each_other_shuffled_inside():
     assert len({tuple(plan.blocks(1, (7,), 3, generator(i)).when[0, 0].tolist()) for i in range(200)}) == 36
 
 
-RANKS = {
-    "bayer": plan.bayer_ranks,
-    "halton": plan.halton_ranks,
-    "wavefront": plan.wavefront_ranks,
-    "checkerboard": plan.checkerboard_ranks,
-    "raster": orders.RANKS["raster"],
-}
-
-
 @pytest.mark.parametrize("name", RANKS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (2, 2), (3, 5), (8, 8), (16, 12), (7, 20)])
 def test_orders_of_pixels_are_permutations(name, size):
@@ -251,14 +243,14 @@ def test_orders_of_pixels_are_permutations(name, size):
 
 
 def test_the_bayer_matrix():
-    assert plan.bayer_ranks(2, 2).tolist() == [[0, 2], [3, 1]]
-    assert plan.bayer_ranks(4, 4).tolist() == [[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]
+    assert bayer_ranks(2, 2).tolist() == [[0, 2], [3, 1]]
+    assert bayer_ranks(4, 4).tolist() == [[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]
 
 
 @pytest.mark.parametrize("size", [8, 16])
 def test_every_prefix_of_the_bayer_order_is_even(size):
     """After 4^j pixels each cell of a 2^j grid holds one; in between, counts of cells differ by at most one."""
-    ranks = plan.bayer_ranks(size, size)
+    ranks = bayer_ranks(size, size)
     for j in range(int(math.log2(size)) + 1):
         side = size // 2**j
         for n in range(size * size + 1):
@@ -267,24 +259,24 @@ def test_every_prefix_of_the_bayer_order_is_even(size):
 
 
 def test_prefixes_of_the_halton_order_are_even():
-    ranks = plan.halton_ranks(32, 32)
+    ranks = halton_ranks(32, 32)
     for n in (16, 64, 256, 512):
         quarters = (ranks < n).reshape(2, 16, 2, 16).sum((1, 3))
         assert quarters.max() - quarters.min() <= 4
 
 
 def test_the_halton_order_visits_cells_in_turn():
-    assert plan.halton_ranks(2, 3).tolist() == [[5, 3, 1], [2, 0, 4]]  # (½, ⅓), (¼, ⅔), (¾, 1/9), …
+    assert halton_ranks(2, 3).tolist() == [[5, 3, 1], [2, 0, 4]]  # (½, ⅓), (¼, ⅔), (¾, 1/9), …
 
 
 def test_checkerboard_and_wavefront():
-    assert plan.checkerboard_ranks(2, 3).tolist() == [[0, 3, 1], [4, 2, 5]]
-    assert plan.wavefront_ranks(2, 3).tolist() == [[0, 1, 3], [2, 4, 5]]
-    assert plan.wavefront_ranks(2, 3, slope=2).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert checkerboard_ranks(2, 3).tolist() == [[0, 3, 1], [4, 2, 5]]
+    assert wavefront_ranks(2, 3).tolist() == [[0, 1, 3], [2, 4, 5]]
+    assert wavefront_ranks(2, 3, slope=2).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_channels_follow_each_other_by_the_offset():
-    pixels = plan.bayer_ranks(8, 8)
+    pixels = bayer_ranks(8, 8)
     p = plan.image(2, (3, 8, 8), pixels, offset=1 / 8, first=1).when[0]
     assert sorted(p[0].flatten().tolist()) == list(range(192))
     assert torch.equal(p[1], p[0] + 192)

@@ -16,8 +16,9 @@ from ardm.bundle import Bundle
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
 from ardm.losscurve import LossCurve
-from ardm.orders import LINES, RANKS, OrderConfig
+from ardm.orders import OrderConfig
 from ardm.plan import GIVEN, Confident
+from ardm.ranks import LINES, RANKS
 from ardm.schedule import cost, joint, optimal, remaining
 from ardm.source import Draw
 from ardm.walk import last, sample, score, walk

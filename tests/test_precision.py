@@ -112,6 +112,7 @@ def figures(model, config):
     return torch.tensor(found, dtype=torch.double)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_half_precision_says_what_float32_says(name):
     config = EVERY[name]
@@ -236,6 +237,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", PRESETS)
 def test_every_preset_trains_in_bf16(folder, tmp_path, size):
     """The first steps of train.precision=bf16 have the losses of float32, and end in a model that validates as finite."""

@@ -35,7 +35,7 @@ from tests_support import make_data, make_model
 
 EVIL = "a\nforged\rline\x1b[2J\u202e\u2066写真"
 """A folder whose name is several lines, clears a screen, turns the direction of writing, and is in no Latin encoding."""
-
+pytestmark = pytest.mark.usefixtures("at_once")
 
 SHORT = TEXT[:500]
 

@@ -180,6 +180,7 @@ def test_kill_9_at_any_moment_loses_at_most_the_steps_since_the_checkpoint(folde
     assert {int(k): v for k, v in seen.items()} == {k: expected[k] for k in map(int, seen)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", [0, 7])
 def test_two_processes_have_the_loss_of_one(folder, tmp_path, subset):
     made = recipe(folder, steps=6, valid_every=6, save_every=6, subset=subset)

@@ -5,6 +5,7 @@ Nothing here is trained: an identity of the method holds for every network, so t
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -12,13 +13,21 @@ from torch import nn
 from ardm import plan as plans
 from ardm.digits import Maps, Sites
 from ardm.features import Features
-from ardm.heads import DigitHead, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.models.build import BODIES, SHARED, build
+from ardm.models.build import HEADS as MAKERS
 from ardm.models.config import ModelConfig
 
 WIDTH = 6
-HEADS = {"digits": DigitHead, "values": ValueHead, "mixture": lambda alphabet, width: MixtureHead(alphabet, width, 2)}
+
+
+def maker(name):
+    """(alphabet, width) → a head of that name."""
+    return lambda alphabet, width: MAKERS[name](SimpleNamespace(digits=alphabet, width=width, components=2))
+
+
+HEADS = {name: maker(name) for name in MAKERS if name != "chain"}
+"""The heads that go with every alphabet of `Digits`; "chain" takes whole values alone."""
 
 
 def generator(seed=0):

@@ -18,8 +18,8 @@ from ardm import data, likelihood
 from ardm.bundle import load
 from ardm.codec import registry
 from ardm.export.coding import cost
-from ardm.orders import RANKS
 from ardm.plan import image, shuffled
+from ardm.ranks import RANKS
 
 RATES = Path(__file__).parents[2] / "docs" / "pictures" / "rate.json"
 """Results of benchmarks/codec_rate.py: every level and the classical codecs."""

@@ -88,9 +88,9 @@ def make_plan(
 ) -> AnyPlan:
     """Plan items of `shape` (default: the model's own) in about `calls` network calls, at most one a digit.
 
-    order: "random", coarsened by the best schedule known; "confident", least entropy first; an order of images ("bayer",
-    "halton", "raster", "wavefront", "checkerboard") or of sequences ("bayer", "raster"), with the same number of calls in
-    every stage; or "own", the order of a specialised model.
+    order: "random", coarsened by the best schedule known; "confident", least entropy first; "own", the order of a
+    specialised model; or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`), with the same
+    number of calls in every stage.
     shape: a number for sequences of that length.  generator: for random orders, on any device.  batch: the number of items
     with random orders of their own.
     """

@@ -1,4 +1,4 @@
-"""Orders of pixels and of sequences, and the recipes that name them.
+"""Recipes of orders, and the plans that they make of images and sequences.
 
 A recipe is a few names and integers that rebuild the same plan on any machine, for any image size.  It assigns each pixel
 a group by its coordinates, periodically, so that images of any size take the same number of steps.  The channels follow
@@ -8,38 +8,22 @@ G + C − 1 network calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ardm.errors import ArdmError
-from ardm.plan import Plan, bayer_ranks, checkerboard_ranks, halton_ranks, wavefront_ranks
-
-RANKS = {
-    "bayer": bayer_ranks,
-    "halton": halton_ranks,
-    "raster": lambda h, w: np.arange(h * w).reshape(h, w),
-    "wavefront": wavefront_ranks,
-    "checkerboard": checkerboard_ranks,
-}
-"""Orders of the pixels of a cell: (height, width) → ranks (height, width)."""
-
-
-LINES: dict[str, Callable[[int], np.ndarray]] = {
-    "raster": lambda n: np.arange(n),
-    "bayer": lambda n: bayer_ranks(1, n)[0],
-}
-"""Orders of the sites of a line: length → ranks."""
+from ardm.plan import Plan
+from ardm.ranks import LINES, RANKS
 
 
 @dataclass(frozen=True)
 class OrderConfig:
     """The recipe of a plan for images or sequences.
 
-    order: "bayer" or "halton" (coarse to fine), "checkerboard", "raster" or "wavefront" (line by line in a cell), or
-    "random" (an any-order model, without a fixed plan).
+    order: a name in `ranks.RANKS`, or for sequences in `ranks.LINES`; "random" (an any-order model, without a fixed plan).
     calls: network calls of each level, the default first; several levels share one model.
     cell: the side of the periodic cell, a power of two for "bayer".
     starts: ranks (0..cell²−1) at which the groups of the first level begin; empty: equal widths.

@@ -26,6 +26,7 @@ from ardm.errors import ArdmError
 from ardm.inputs import counted, depths, integers
 from ardm.inputs import generator as generator_of
 from ardm.model import PredictionLike
+from ardm.ranks import dense
 
 GIVEN = -1
 """The step of a digit that is known before the walk."""
@@ -366,65 +367,7 @@ def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Genera
     return _staged(key.argsort().argsort(), stages, shape)
 
 
-# --- orders of pixels: low-discrepancy, with the channels offset from each other -------------------------------------
-
-
-def bayer_ranks(height: int, width: int) -> np.ndarray:
-    """(height, width): the ordered-dither rank of each pixel; every prefix of the order is spread evenly.
-
-    Level after level, coarse to fine, each pixel is refined into four, the diagonal neighbour first.
-    """
-    side = max(height, width, 2)
-    bits = (side - 1).bit_length()
-    y, x = np.mgrid[:height, :width]
-    key = np.zeros((height, width), dtype=np.int64)
-    for level in range(bits):  # the lowest coordinate bits decide the finest refinement, which comes last
-        by, bx = (y >> level) & 1, (x >> level) & 1
-        key += ((by ^ bx) * 2 + by) << (2 * (bits - 1 - level))
-    return _dense(key)
-
-
-def halton_ranks(height: int, width: int) -> np.ndarray:
-    """(height, width): pixels in the order in which the Halton sequence (bases 2 and 3) first visits their cell."""
-    ranks = np.full((height, width), -1, dtype=np.int64)
-    found, start = 0, 1
-    while found < height * width:
-        n = np.arange(start, start + 8 * height * width)
-        cells = (_radical(n, 2) * height).astype(int) * width + (_radical(n, 3) * width).astype(int)
-        fresh, first = np.unique(cells, return_index=True)
-        for cell in fresh[np.argsort(first)]:
-            if ranks.flat[cell] < 0:
-                ranks.flat[cell], found = found, found + 1
-        start += len(n)
-    return ranks
-
-
-def _radical(n: np.ndarray, base: int) -> np.ndarray:
-    out, weight = np.zeros(len(n)), 1.0
-    n = n.copy()
-    while n.any():
-        weight /= base
-        out, n = out + weight * (n % base), n // base
-    return out
-
-
-def wavefront_ranks(height: int, width: int, slope: int = 1) -> np.ndarray:
-    """(height, width): pixels ordered by x + slope · y, then row, as a raster-like decoder can work in parallel."""
-    y, x = np.mgrid[:height, :width]
-    return _dense((x + slope * y) * height + y)
-
-
-def checkerboard_ranks(height: int, width: int) -> np.ndarray:
-    """(height, width): the even squares in raster order, then the odd ones."""
-    y, x = np.mgrid[:height, :width]
-    return _dense(((x + y) % 2) * height * width + y * width + x)
-
-
-def _dense(key: np.ndarray) -> np.ndarray:
-    order = np.argsort(key, axis=None, kind="stable")
-    ranks = np.empty(key.size, dtype=np.int64)
-    ranks[order] = np.arange(key.size)
-    return ranks.reshape(key.shape)
+# --- images: the channels offset from each other --------------------------------------------------------------------
 
 
 def image(stages: int, shape: Sequence[int], pixels: np.ndarray, offset: float = 1 / 48, first: int = 0) -> Plan:
@@ -437,4 +380,4 @@ def image(stages: int, shape: Sequence[int], pixels: np.ndarray, offset: float =
     C, H, W = shape
     turn = (np.arange(C) - first) % C
     key = pixels[None] + turn[:, None, None] * max(offset * H * W, 1e-6)
-    return _staged(torch.from_numpy(_dense(key)).flatten(), stages, shape)
+    return _staged(torch.from_numpy(dense(key)).flatten(), stages, shape)

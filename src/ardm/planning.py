@@ -23,8 +23,9 @@ from torch import Tensor
 
 from ardm.errors import ArdmError
 from ardm.losscurve import Floats, Ints
-from ardm.orders import LINES, RANKS, OrderConfig
+from ardm.orders import OrderConfig
 from ardm.plan import GIVEN, Confident, Plan, shuffled
+from ardm.ranks import LINES, RANKS
 from ardm.schedule import remaining
 
 Left: TypeAlias = tuple[int, ...]

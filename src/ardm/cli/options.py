@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ardm.atomic import reasons, refuse_target
+from ardm.content import ORIGINS
 from ardm.errors import ArdmError
+from ardm.ranks import RANKS
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +102,7 @@ Backend = Annotated[
     str, typer.Option(help="Arithmetic: auto, int8, float32, float64, int64 or numpy; the results are the same.")
 ]
 Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, mps, ...")]
-Format = Annotated[str, typer.Option(help="Convert to png, webp, bmp, tiff, ppm, wav, flac or npy.")]
+Format = Annotated[str, typer.Option(help=f"Convert to another format: {', '.join(ORIGINS[1:])}.")]
 Memory = Annotated[
     str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB or 4GiB.")
 ]
@@ -137,8 +139,7 @@ Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads
 Order = Annotated[
     str,
     typer.Option(
-        help="Order of generation: random, confident, own, bayer, halton, raster, wavefront or checkerboard "
-        "(default: the model's own, or random).",
+        help=f"Order of generation: random, confident, own, {', '.join(RANKS)} (default: the model's own, or random).",
         show_default=False,
     ),
 ]

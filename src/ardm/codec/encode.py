@@ -133,7 +133,7 @@ def encode_contents(
     progress: called with the samples of each region when its piece is there.
     stored: parts stored before, and room for those stored now.
     """
-    for region in _encode_regions(contents, coder, first, stored or StoredParts()):
+    for region in _encode_regions(contents, coder, first, StoredParts() if stored is None else stored):
         if progress is not None:
             progress(region.x.size)
         if len(region.owner.pieces) == region.owner.form.regions:

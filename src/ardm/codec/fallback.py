@@ -29,6 +29,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ardm.codec import flac_decode, flac_stream
 from ardm.codec.binary import Reader, deflate, inflate, varint
@@ -47,6 +48,7 @@ _BEFORE = 8
 _SMALL = 1 << 15  # bytes up to which every way is tried; above, only the one that a quick look prefers
 _CHUNK = 1 << 24  # bytes read at once
 _DEFLATE_WINDOW = 1 << 15
+_BLOCK = 1 << 18  # bytes hashed at once
 _ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)  # multipliers of a hash
 
 
@@ -213,12 +215,18 @@ def _repeated(data: bytes) -> float:
     """The share of windows of 32 bytes that occurred before, at any distance; 0 where deflate sees all distances."""
     if len(data) <= _DEFLATE_WINDOW:
         return 0.0
-    x = np.frombuffer(data, np.uint8).astype(np.uint64)
+    x = np.frombuffer(data, np.uint8)
+    found = np.concatenate([_window_hashes(x[a : a + _BLOCK + 31]) for a in range(0, len(x), _BLOCK)])
+    return 1 - len(np.unique(found)) / len(found) if len(found) else 0.0
+
+
+def _window_hashes(x: Samples) -> NDArray[np.uint64]:
+    """Hashes of one in 16 of the windows of 32 bytes, chosen by content: equal windows are chosen alike."""
+    h = x.astype(np.uint64)
     for span in (1, 2, 4, 8, 16):  # the hash of 2, 4, … 32 bytes
-        x = (x[:-span] * _ODD[0]) ^ ((x[span:] + np.uint64(span)) * _ODD[1])
-        x ^= x >> np.uint64(29)
-    sampled = x[x & np.uint64(15) == 0]  # by content: equal windows are sampled alike
-    return 1 - len(np.unique(sampled)) / len(sampled) if len(sampled) else 0.0
+        h = (h[:-span] * _ODD[0]) ^ ((h[span:] + np.uint64(span)) * _ODD[1])
+        h ^= h >> np.uint64(29)
+    return h[h & np.uint64(15) == 0]
 
 
 def _entropy(data: Samples) -> float:

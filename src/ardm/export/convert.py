@@ -27,7 +27,7 @@ from ardm.export.table import table
 from ardm.export.taps import taps
 from ardm.export.unet import unet
 from ardm.export.window import window
-from ardm.heads import ChainHead
+from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.local import Local
 from ardm.nets.table import Table
@@ -45,6 +45,8 @@ EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
     UNet: unet,
 }
 """The exporter of each kind of network: it calibrates, and returns what makes the program of a precision."""
+HEADS: tuple[type[Head], ...] = (ValueHead, ColumnHead, DigitHead, MixtureHead)
+"""The heads that have operations in integers; not their subclasses, whose distributions are others."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def export(
 
 def exporter(model: Model) -> Callable[[Model, Examples], Make]:
     """The exporter of a model.  Raises ArdmError where there is none."""
-    if isinstance(model.head, ChainHead):
-        raise ArdmError("head chain cannot be exported: train with model.head=mixture, or with digits and a base")
+    if obstacle := _head_obstacle(model):
+        raise ArdmError(obstacle)
     trunk = trunk_of(model)
     for kind, found in EXPORTERS.items():
         if isinstance(trunk, kind):
@@ -105,11 +107,20 @@ def exporter(model: Model) -> Callable[[Model, Examples], Make]:
     raise ArdmError(f"a network of kind {type(trunk or model.body).__name__} cannot be exported")
 
 
+def _head_obstacle(model: Model) -> str:
+    """Why the head cannot be exported, as a sentence; "" if it can."""
+    if type(model.head) in HEADS:
+        return ""
+    kind = type(model.head).__name__
+    return f"a head of kind {kind} cannot be exported: train with model.head=mixture, values or digits"
+
+
 def unsupported(bundle: Bundle) -> list[str]:
     """Reasons why a model cannot be exported, a sentence for each; empty if it can."""
     if not isinstance(bundle.model.digits, Digits):
         return ["its values are maps of your own; only digits of a base can be exported"]
-    trunk = trunk_of(bundle.model) or bundle.model.body
+    head, trunk = _head_obstacle(bundle.model), trunk_of(bundle.model) or bundle.model.body
+    found = [head] if head else []
     if isinstance(trunk, tuple(EXPORTERS)):
-        return []
-    return obstacles(trunk) or [f"there is no exporter for networks of kind {type(trunk).__name__}"]
+        return found
+    return found + (obstacles(trunk) or [f"there is no exporter for networks of kind {type(trunk).__name__}"])

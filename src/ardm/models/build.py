@@ -21,7 +21,13 @@ from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
 from ardm.models.text import TransformerBody, WindowBody
 
-HEADS = ("values", "digits", "mixture", "chain")
+HEADS: dict[str, Callable[[ModelConfig], Head]] = {
+    "values": lambda config: ValueHead(config.digits, config.width),
+    "digits": lambda config: DigitHead(config.digits, config.width),
+    "mixture": lambda config: MixtureHead(config.digits, config.width, config.components),
+    "chain": lambda config: ChainHead(config.digits, config.width),
+}
+"""All heads by name."""
 SHARED = ("shape", "classes", "base", "head", "components", "trunk", "width", "blocks")
 """The settings that every trunk reads."""
 CONTEXT = ("labels", "vector", "time")
@@ -37,7 +43,7 @@ class Kind:
 
     body: Callable[[ModelConfig], nn.Module]
     axes: int = 0
-    heads: tuple[str, ...] = HEADS
+    heads: tuple[str, ...] = tuple(HEADS)
     causal: tuple[str, ...] = ("",)
     reads: tuple[str, ...] | None = None
 
@@ -101,9 +107,7 @@ def head_of(config: ModelConfig) -> Head:
         return ColumnHead(config.digits, config.limits)
     if config.is_paper_unet:
         return ValueHead(config.digits, 0)  # the network ends in logits of K values
-    if config.head == "mixture":
-        return MixtureHead(config.digits, config.width, config.components)
-    return {"values": ValueHead, "digits": DigitHead, "chain": ChainHead}[config.head](config.digits, config.width)
+    return HEADS[config.head](config)
 
 
 def outline(config: ModelConfig) -> Model:
@@ -144,7 +148,7 @@ class _Unfilled(TorchFunctionMode):
 # --- what is refused ----------------------------------------------------------------------------------------------------
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "head": HEADS,
+    "head": tuple(HEADS),
     "attention": ("none", "middle", "all"),
     "positions": ("rotary", "learned", "sinusoidal"),
     "style": ("modern", "classic"),
