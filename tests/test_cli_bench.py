@@ -294,7 +294,10 @@ def test_errors_are_one_line(ardm, tmp_path):
         (["0.bin", "0.png"], "ardm: files of one kind are measured at a time; got 1 of kind bytes, 1 of kind image"),
         (["0.bin", "--model", "nowhere"], "ardm: there is no codec model 'nowhere'"),
         (["0.bin", "--train", "nowhere"], "ardm: there is no folder nowhere to train on\n"),
-        (["0.bin", "--picture", "x.gif"], "ardm: x.gif: results need a name that ends in .png, .svg, .pdf, .json or .md\n"),
+        (
+            ["0.bin", "--picture", "x.gif"],
+            "ardm: x.gif: results need a name that ends in .png, .svg, .pdf, .json or .md\n",
+        ),
         (["0.bin", "--picture", "no/x.png"], "ardm: there is no folder no\n"),
     ]:
         result = ardm(*arguments)
