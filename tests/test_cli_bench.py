@@ -294,7 +294,10 @@ def test_errors_are_one_line(ardm, tmp_path):
         (["0.bin", "0.png"], "ardm: files of one kind are measured at a time; got 1 of kind bytes, 1 of kind image"),
         (["0.bin", "--model", "nowhere"], "ardm: there is no codec model 'nowhere'"),
         (["0.bin", "--train", "nowhere"], "ardm: there is no folder nowhere to train on\n"),
-        (["0.bin", "--picture", "x.gif"], "ardm: x.gif: results need a name that ends in .png, .svg, .pdf\n"),
+        (
+            ["0.bin", "--picture", "x.gif"],
+            "ardm: x.gif: results need a name that ends in .png, .svg, .pdf, .json or .md\n",
+        ),
         (["0.bin", "--picture", "no/x.png"], "ardm: there is no folder no\n"),
     ]:
         result = ardm(*arguments)
@@ -411,3 +414,15 @@ def test_our_own_decoder_asks_for_its_own_model():
     item = Content(Kind.IMAGE, drawn.clip(0, 255).astype(np.uint8))
     with pytest.raises(bench.ModelMissing):
         other.decode(own.encode(item), bench.Form.of(item))
+
+
+def test_results_are_written_as_the_ending_says(ardm):
+    Path("x.bin").write_bytes(bytes(range(256)) * 8)
+    for ending in ("json", "md", "png"):
+        result = ardm("x.bin", "--levels", "none", "--out", f"r.{ending}")
+        assert result.exit_code == 0, result.output
+        assert f"wrote r.{ending}" in result.stderr
+    assert len(json.loads(Path("r.json").read_text())["rows"]) > 1
+    assert Path("r.md").read_text().startswith("| ")
+    assert Path("r.png").read_bytes().startswith(b"\x89PNG")
+    assert "exists" in ardm("x.bin", "--levels", "none", "--out", "r.json").stderr
