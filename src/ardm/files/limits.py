@@ -20,7 +20,7 @@ from ardm.codec.regions import PartCoder
 from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
-from ardm.formats import MAX_SAMPLES, Claim
+from ardm.formats import FORMATS, MAX_SAMPLES, Claim
 
 MEMORY, PIXELS = 2 << 30, 1 << 28
 """Default limits: estimated bytes of memory for one file, and pixels of one picture."""
@@ -37,15 +37,9 @@ NETWORK = 600 << 20
 SOURCE, READ = 6, 4
 """Copies of a file held at once: of one kept byte for byte (read, in pieces, joined, compared), and beside samples."""
 COPIES = 3
-"""Copies of samples held at once where no format is listed below: decoded, laid out, and as a file."""
-HELD: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {
-        "png": (6, 14), "webp": (16, 16), "bmp": (6, 20), "tiff": (8, 20), "ppm": (6, 6), "wav": (6, 6),
-        "flac": (8, 8), "npy": (6, 6),
-    }
-)  # fmt: skip
-"""Bytes held at once for each byte of samples while a file of this format is read, checked, stored or written: of eight
-bits and more, and of fewer.  `python benchmarks/peaks.py` measures them, and tests/test_limits.py checks them."""
+"""Copies of samples held at once without a format: decoded, laid out, and as a file."""
+HELD: Mapping[str, tuple[int, int]] = MappingProxyType({name: format.held for name, format in FORMATS.items()})
+"""Bytes held at once for each byte of samples in a file of this format: see `FileFormat`."""
 BASE = 64 << 20
 """Bytes that reading or writing such a file takes besides: rows in filters, dictionaries."""
 FOLDER = 4096
