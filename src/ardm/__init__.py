@@ -50,7 +50,7 @@ _MODULES = {
     "models.huggingface": "huggingface",
     "models.causal": "CausalModel",
     "train.recipe": "Recipe load_recipe",
-    # what goes wrong
+    # errors
     "errors": "ArdmError CodecError",
 }
 """The modules that public names come from."""

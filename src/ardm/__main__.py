@@ -7,9 +7,9 @@ import sys
 
 INTERRUPTED = 130
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-"""Threads that wait sleep, unless the environment says otherwise: beside another busy process, a thread that spins takes
-the core from the thread that it waits for.  GNU's runtime and all others read the first; Intel's and LLVM's spin for 0.2
-seconds unless the second is 0.  Runtimes read both once, when PyTorch loads them."""
+"""Environment variables that make waiting threads sleep.  Beside another busy process, a thread that spins takes the core
+from the thread that it waits for.  All OpenMP runtimes read the first; Intel's and LLVM's still spin for 0.2 seconds
+unless the second is 0.  Runtimes read both once, when PyTorch loads them."""
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def _fill_streams() -> None:
-    """Open /dev/null for closed standard streams: libraries write to their numbers, which no file of ours may get.
+    """Open /dev/null for closed standard streams: libraries write to these numbers, so no file of ours may receive one.
 
     Each is opened in the wrong mode, so that using it is an error.
     """
@@ -43,7 +43,7 @@ def _open(number: int) -> bool:
 
 
 def wait_asleep() -> None:
-    """Let threads of PyTorch sleep while they wait, unless the environment says otherwise; call it before the import."""
+    """Let PyTorch's threads sleep while they wait, unless the environment says otherwise; call it before the import."""
     if not {*WAITING, "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ.update(WAITING)
 

@@ -148,7 +148,7 @@ def frequencies(grid: ArrayLike) -> Ints:
             raise ArdmError(f"row {rows.start + possible.any(axis=1).argmin()} of grid has no possible symbol")
         np.subtract(x.max(axis=1, keepdims=True), x, out=weight)
         np.minimum(weight, GRID * RANGE - 1, out=weight)
-        EXP.take(weight.copy(), out=weight, mode="clip")  # ≤ 2^30; 0 at the end, where the impossible are
+        EXP.take(weight.copy(), out=weight, mode="clip")  # ≤ 2^30; impossible symbols get the 0 at the end
         widths(weight, possible, out=weight)
     return result
 
@@ -186,7 +186,7 @@ def intervals(freq: ArrayLike, symbols: ArrayLike) -> tuple[Ints, Ints]:
     """
     freq, symbols = _integers("freq", freq, 2), _integers("symbols", symbols, 1)
     if len(symbols) != len(freq):
-        raise ArdmError(f"each symbol needs its row of freq; got {len(symbols)} symbols and {len(freq)} rows")
+        raise ArdmError(f"each symbol needs a row of freq; got {len(symbols)} symbols and {len(freq)} rows")
     if len(symbols) and not (symbols.min() >= 0 and symbols.max() < freq.shape[1]):
         raise ArdmError(f"symbols must lie in 0..{freq.shape[1] - 1}; got {symbols.min()}..{symbols.max()}")
     start, width = np.empty_like(symbols), np.empty_like(symbols)
@@ -216,7 +216,7 @@ class Encoder:
         """
         first, size = _integers("start", start, 1).copy(), _integers("width", width, 1).copy()
         if first.shape != size.shape:
-            raise ArdmError(f"start and width must be of one length; got {len(first)} and {len(size)}")
+            raise ArdmError(f"start and width must have the same length; got {len(first)} and {len(size)}")
         bad = (first < 0) | (size < 1) | (first > TOTAL - size)
         if bad.any():
             k = bad.argmax()
@@ -317,7 +317,7 @@ class Decoder:
         self._ans.seek(self._left, self._state)
         symbols: NDArray[np.int32] = self._ans.decode(self._family, weights)
         self._left, self._state = self._ans.pos()
-        if self._state < _LOW:  # constriction goes on without words; the state never rises above _LOW again
+        if self._state < _LOW:  # constriction continues when words run out; the state then stays below _LOW
             raise CodecError("truncated stream: it ends before its last symbol")
         return symbols
 

@@ -5,7 +5,7 @@ them: tensors and arrays of any integer type, with or without a batch.  Results 
 A budget of more calls than there are digits means one call a digit.
 
 Everything is computed on the device of the model: states, plans, and the generators made from a seed.  A seed gives the
-same random numbers on every CPU, and other ones on a GPU; to draw the same on both, pass a CPU generator to `make_plan`
+same random numbers on every CPU, and different ones on a GPU; to draw the same on both, pass a CPU generator to `make_plan`
 and `generate`.
 """
 
@@ -39,7 +39,7 @@ CALLS = 50
 
 
 def bundle_of(model: Bundle | Model) -> Bundle:
-    """A bundle as it is; a bare model as a bundle of any order without losses.  Raises ArdmError for anything else."""
+    """Return a bundle unchanged; wrap a bare model as a bundle of any order without losses.  Else raise ArdmError."""
     if isinstance(model, Bundle):
         return model
     if isinstance(model, Model):
@@ -55,8 +55,8 @@ def schedule(bundle: Bundle | Model, calls: int, kind: str = "joint") -> Schedul
 
     kind: "joint" (the stages share the budget), "optimal" (the same for each stage, as in the paper) or "uniform".
     Planned on the fitted losses, and priced on the observed ones (`LossCurve.expected`).
-    Raises ArdmError where the model has no loss curve, or one of another number of sites; where its losses are infinite;
-    and for fewer calls than stages or more than digits.
+    Raises ArdmError where the model has no loss curve, or one for a different number of sites; where its losses are
+    infinite; and for fewer calls than stages or more than digits.
     """
     if kind not in ("joint", "optimal", "uniform"):
         raise ArdmError(f"a schedule is joint, optimal or uniform; got {kind!r}")
@@ -123,7 +123,7 @@ def _named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
 
 
 def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torch.Generator | None) -> AnyPlan:
-    """Plan what is hidden where `depth` (B, *shape) digits are known, in min(calls, hidden digits) steps an item."""
+    """Plan the hidden digits where `depth` (B, *shape) are known, in min(calls, hidden digits) steps per item."""
     stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
     if order == "own":
         plan = image_plan(bundle.order, shape, calls, stages).to(depth.device)
@@ -205,7 +205,7 @@ def sample(
 def started(
     bundle: Bundle | Model, x: Array, known: Array, calls: int, order: str, generator: torch.Generator
 ) -> tuple[Partial, AnyPlan]:
-    """The state in which x (B, *shape) is known where `known` says so, and a plan for the rest of each item.
+    """The state in which x (B, *shape) is known at the sites of `known`, and a plan for the rest of each item.
 
     known: a mask or depths, see `fill`.  Every plan but a model's own has min(calls, hidden digits) steps.
     """
@@ -217,7 +217,7 @@ def started(
 
 
 def _fitting(bundle: Bundle, x: Tensor) -> Tensor:
-    """x, or ArdmError if its items have another size than the only one that the model takes."""
+    """Return x; raise ArdmError if the model takes items of one size only and these have another."""
     own = tuple(bundle.model.shape)
     if tuple(x.shape[1:]) != own and bundle.config.trunk in ("unet", "mlp"):
         raise ArdmError(f"{bundle.name} takes items of shape {own} only; got {tuple(x.shape[1:])}: crop or pad them")

@@ -114,7 +114,7 @@ class Bundle:
 
     @property
     def written(self) -> str:
-        """The kind of file for samples: `content`, or "array" if it was trained on arrays that are no pictures."""
+        """The kind of file for samples: `content`, or "array" if it was trained on arrays that are not images."""
         return "array" if self._data.get("name") == "array" and self.content in ("text", "audio") else self.content
 
     @property
@@ -165,7 +165,7 @@ class Bundle:
         return folder
 
     def _refuse_curve(self) -> None:
-        """Raise ArdmError for a loss curve with another number of stages than the model."""
+        """Raise ArdmError for a loss curve whose number of stages is not the model's."""
         stages = len(self.model.digits)
         if self.curve is not None and self.curve.stages != stages:
             raise ArdmError(
@@ -174,7 +174,7 @@ class Bundle:
             )
 
     def _refuse_foreign(self) -> None:
-        """Raise ArdmError if the configuration builds another model than this one."""
+        """Raise ArdmError if the configuration builds a different model."""
         own, config = self.model, self.config
         fits = tuple(own.shape) == tuple(config.shape) and own.digits == config.digits
         expected = _blueprint(config) if fits else None
@@ -186,7 +186,7 @@ class Bundle:
             raise ArdmError(
                 f"this model cannot be saved: its configuration (trunk {config.trunk!r}) does not build its network, so that "
                 "ardm.load could not read it. Save the weights of your network with torch.save(network.state_dict(), path) "
-                "and wrap it again; or name a trunk for it in ardm.models.build.BODIES"
+                "and wrap it again; or add a trunk for it to ardm.models.build.BODIES"
             )
 
 
@@ -285,7 +285,7 @@ def _read(folder: Path) -> Bundle:
 
 
 def _refuse_size(path: Path, config: ModelConfig) -> None:
-    """Raise ArdmError if the configuration needs other weights than the file holds, before any is allocated."""
+    """Raise ArdmError, before any weight is allocated, if the file does not hold the weights that the configuration needs."""
     found, where = claims(path), str(path.parent)
     if config.blocks * config.levels > len(found):
         raise ArdmError(
@@ -296,7 +296,7 @@ def _refuse_size(path: Path, config: ModelConfig) -> None:
     _refuse_shapes({name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}, found, where)
     size = sum(t.numel() * t.element_size() for t in (*sketch.parameters(), *sketch.buffers()))
     if size > MAX_WEIGHTS:
-        raise ArdmError(f"the model in {where} takes {size} bytes; the most is {MAX_WEIGHTS}")
+        raise ArdmError(f"the model in {where} takes {size} bytes; the limit is {MAX_WEIGHTS}")
 
 
 def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:

@@ -1,4 +1,4 @@
-"""What is compressed: planes of integer samples, and the metadata that a file needs to come back.
+"""What is compressed: planes of integer samples, and the metadata from which their file is rebuilt.
 
     kind    samples (C, H, W)                                        metadata
     BYTES   (1, 1, L) uint8: any file, text included
@@ -49,7 +49,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """One thing to compress, or one that has been decompressed.
+    """Samples to compress, or decompressed ones, with their metadata.
 
     kind: what the samples are.
     samples: (C, H, W), C-contiguous, uint8 or little-endian uint16; see the table in this module.
@@ -114,7 +114,7 @@ class Content:
 
 
 def misfit(kind: Kind, shape: tuple[int, ...], is_16bit: bool, rate: int, layout: str) -> str:
-    """What is wrong with a content of this description, as a sentence; "" if nothing is."""
+    """The error in this description of a content, as a sentence; "" if it is valid."""
     if len(shape) != 3:
         return f"samples must have the axes (C, H, W); got shape {shape}"
     C, H, W = shape

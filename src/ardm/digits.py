@@ -41,7 +41,7 @@ class Partial:
     """A batch of partly known data, the paper's x_t.
 
     value: (B, *shape) int64, what the known digits say.  depth: (B, *shape) int64, how many digits are known.  For a mask
-    of known sites use `Digits.truncate`.  Raises ArdmError for two shapes, and for a mask as depth.
+    of known sites use `Digits.truncate`.  Raises ArdmError where the shapes differ, and for a mask as depth.
     """
 
     value: Tensor
@@ -57,7 +57,7 @@ class Partial:
                 object.__setattr__(self, name, integers(getattr(self, name), name))
         if self.value.shape != self.depth.shape:
             raise ArdmError(
-                f"value and depth must have one shape; got {tuple(self.value.shape)} and {tuple(self.depth.shape)}"
+                f"value and depth must have the same shape; got {tuple(self.value.shape)} and {tuple(self.depth.shape)}"
             )
 
     @property

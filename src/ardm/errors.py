@@ -22,7 +22,7 @@ class Unsupported(CodecError):  # noqa: N818
 
 @contextmanager
 def parsing(failure: str) -> Iterator[None]:
-    """Guard a foreign parser: turn whatever it raises into `ArdmError(failure: its message)`.
+    """Guard a third-party parser: turn every exception of it into `ArdmError(failure: its message)`.
 
     Parsers of other packages raise nearly anything on a damaged file.  Lack of memory stays a MemoryError.
     """
@@ -38,14 +38,14 @@ def parsing(failure: str) -> Iterator[None]:
 
 
 def cause(error: BaseException) -> str:
-    """Why a file is unreadable, for people: the message of an error, without names that only programs know."""
+    """Why a file is unreadable, for people: the message of an error, without internal names."""
     if isinstance(error, KeyError):
         return f"it has no {str(error.args[0] if error.args else '')!r}"
     if isinstance(error, (ArdmError, OSError)):
         return getattr(error, "strerror", None) or str(error)
     if isinstance(error, RecursionError):
         return "it is nested too deep"
-    return "a value in it is not what it should be" if isinstance(error, (AttributeError, TypeError)) else str(error)
+    return "a value in it has the wrong type" if isinstance(error, (AttributeError, TypeError)) else str(error)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -49,7 +49,7 @@ class Faults:
         self._seen: list[tuple[Tensor, Tensor | int, Tensor | int, Tensor | None]] = []
 
     def see(self, sites: Tensor, asked: Tensor | int, step: Tensor | int, item: Tensor | None = None) -> None:
-        """Record how many `sites` of how many `asked` have no distribution, in which step (−1: no step); (R,) or ().
+        """Record that `sites` of the `asked` sites have no distribution, and in which step (−1: no step); (R,) or ().
 
         item: (R,), the item of each row, where `refuse` may excuse some items.
         """

@@ -1,4 +1,4 @@
-"""What a network says about a site: hidden features, and the location and scale of the values near it."""
+"""The output of a network at a site: hidden features, and the location and scale of the values near it."""
 
 from __future__ import annotations
 

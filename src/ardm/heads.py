@@ -1,7 +1,7 @@
 """Output distributions: softmax, digits, columns, two-part softmax, logistic mixture.
 
 One contract: `logits` lists all b digits (N, b), for drawing and coding; `log_prob` gives one (N,), for training and
-scoring, and takes a mixture two cdf values instead of K classes; `quantile` inverts the cdf.
+scoring, for which a mixture needs two cdf values instead of K classes; `quantile` inverts the cdf.
 Every head computes in float32 or better, whatever the dtype of features and weights: see `precision`.
 """
 

@@ -1,4 +1,4 @@
-"""Inputs of people, converted to what the library computes with, or refused: all in one place.
+"""User input: converted to what the library computes with, or refused, all in one place.
 
 Values are tensors or NumPy arrays of any integer type (or bool, where K = 2), on any device; they become int64 on the
 device of the model.  A mask is bool, or uint8 of 0 and 1; other integers are depths, the digits known of each site.  Where
@@ -117,7 +117,7 @@ def items(x: Any, model: Any, name: str = "x", lazy: bool = False) -> Tensor:
     if shape is not None and found.ndim == len(shape):
         found = found[None]
     rest = tuple(found.shape[1:])
-    while shape is not None and len(rest) > len(shape) and rest[0] == 1:  # a line as an image of one row
+    while shape is not None and len(rest) > len(shape) and rest[0] == 1:  # a sequence stored as an image of one row
         rest = rest[1:]
     wrong = not rest if shape is None else len(rest) != len(shape)
     if wrong or (shape is not None and len(shape) == 3 and rest[0] != shape[0]):
@@ -172,7 +172,7 @@ def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool =
         )
     if tuple(found.shape) not in (tuple(x.shape), tuple(x.shape[1:]), (1, *x.shape[1:])):
         raise ArdmError(
-            f"x and {name} must have one shape; got {tuple(x.shape)} and {tuple(found.shape)} (a mask of one item serves all)"
+            f"x and {name} must have the same shape; got {tuple(x.shape)} and {tuple(found.shape)} (a mask of one item serves all)"
         )
     found = found.to(x.device)
     if found.numel() and (not lazy or x.device.type == "cpu"):

@@ -354,7 +354,7 @@ def exact(
     context: Tensor | None = None,
     chunk: int = 64,
 ) -> Estimate:
-    """−log p(x | plan), of the digits that the plan reveals given the rest: as `walk.score`, in batches.
+    """−log p(x | plan) of the digits that the plan reveals, given the rest: like `walk.score`, in batches.
 
     x: (B, *shape).  plan: shared, or one an item; an adaptive plan is walked step by step.
     start: what is known beforehand, x cut to a depth, for a plan made by `plan.given(depth)`; default what the plan takes

@@ -111,7 +111,7 @@ class LossCurve:
                 raise ArdmError(f"{name} holds integers in 0..{end - 1}; got {found}")
         if not ((nats > -np.inf).all() and np.isfinite(symbols).all() and symbols.min() >= 0):
             raise ArdmError(
-                "update takes finite nats (or +inf) and symbol counts >= 0; a NaN would never leave the curve"
+                "update takes finite nats (or +inf) and symbol counts >= 0; a NaN would stay in the curve for ever"
             )
 
     def _fade(self) -> float:

@@ -39,7 +39,7 @@ class OrderConfig:
 
     def __post_init__(self) -> None:
         if self.order not in ("random", *RANKS):
-            raise ArdmError(f"unknown order {self.order!r}; there are random, {', '.join(RANKS)}")
+            raise ArdmError(f"unknown order {self.order!r}; choose random, {', '.join(RANKS)}")
         if not self.calls or min(self.calls) < 1:
             raise ArdmError(f"calls must be positive numbers of network calls; got {self.calls}")
 
@@ -55,7 +55,7 @@ def image_plan(config: OrderConfig, shape: Sequence[int], calls: int | None = No
     For sequences and tables (D,) see `line_plan`.  Raises ArdmError for random orders, and for an impossible number of calls.
     """
     if not config.fixed:
-        raise ArdmError("this recipe has no fixed order but serves any order; name one to plan or code with")
+        raise ArdmError("this recipe has no fixed order, because its model takes any order; name one to plan or code with")
     if len(shape) == 1:
         return line_plan(config, shape[0], calls, stages)
     C, H, W = shape

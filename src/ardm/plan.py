@@ -122,7 +122,7 @@ class Plan:
         return Sites.where((self.when == k).any(1).to(state.depth.device))
 
     def _refuse(self, state: Partial) -> None:
-        """Raise ArdmError for a state of other items, or another start: the values would be wrong."""
+        """Raise ArdmError for a state of other items, or with another start: the values would be wrong."""
         if state.shape != self.shape or len(self.when) not in (1, state.batch):
             raise ArdmError(f"the plan is for {tuple(self.when.shape)}, the state has {tuple(state.depth.shape)}")
         live = ((self.when != GIVEN) & (self.when != NEVER)).any(1)
@@ -145,8 +145,8 @@ class Plan:
     def given(self, depth: Tensor) -> Plan:
         """The plan for a walk from a state of this depth (1 or B, *shape): infilling, bit-depth expansion.
 
-        Known digits become GIVEN, and steps that are empty for every item go.  A mask of bool or uint8 means all digits or
-        none; one item needs no batch.  Raises ArdmError for other shapes, and for depths beyond the digits.
+        Known digits become GIVEN, and steps that are empty for every item are removed.  A mask of bool or uint8 means all
+        digits or none; one item needs no batch.  Raises ArdmError for other shapes, and for depths beyond the digits.
         """
         found = self._batched(counted(depth), "depth")
         here = self.when[:1, 0].expand(len(found), *self.shape)
@@ -222,7 +222,7 @@ class Confident:
         A stage with t known sites is revealed by the steps that begin at t or later, the first of them at t.
         """
         if self.turns:
-            raise ArdmError("this plan already starts from a state; call given on the plan for nothing known")
+            raise ArdmError("this plan already starts from a state; call given on a plan that starts with nothing known")
         D, found = self.sites, counted(depth)
         found = found[None] if found.ndim == 1 else found
         if not found.ndim or found[0].numel() != D:
@@ -251,7 +251,7 @@ class Confident:
         return both[..., 0], both[..., 1]
 
     def _refuse(self, state: Partial) -> None:
-        """Raise ArdmError for another state than the one that turns were made for."""
+        """Raise ArdmError unless the state is the one that turns were made for."""
         if len(self.turns) not in (1, state.batch) or state.shape.numel() != self.sites:
             raise ArdmError(
                 f"the plan is for {len(self.turns)} items of {self.sites} sites, not {tuple(state.depth.shape)}"
@@ -260,13 +260,13 @@ class Confident:
         for s in range(self.stages):
             if ((flat <= s).sum(1) != (width * (stage == s)).sum(1)).any():
                 raise ArdmError(
-                    "the plan does not begin where the state ends; use plan.given(state.depth) of one for nothing known"
+                    "the plan does not begin where the state ends; call given(state.depth) on one that starts with nothing known"
                 )
 
     def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
         """The hidden sites with the least Shannon entropy of the next digit; asks the prediction at every hidden site.
 
-        Raises ArdmError at step 0 for another state than the one that turns were made for.
+        Raises ArdmError at step 0 unless the state is the one that turns were made for.
         """
         if k == 0 and self.turns:
             self._refuse(state)

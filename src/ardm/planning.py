@@ -1,4 +1,4 @@
-"""Plans within a budget of network calls, for items of which a part may be known.
+"""Plans within a budget of network calls, for items that may be partly known.
 
 A stage with t sites of D known has the losses L_t, …, L_{D−1} left, and the dynamic programme of `schedule` runs over
 these.  Every item has a plan for its own hidden part: with n hidden digits and a budget of K calls, min(K, n) steps, none
@@ -34,7 +34,7 @@ Shares: TypeAlias = Callable[[Left], list[list[int]]]
 """The starts of each stage, counted from the digits known."""
 
 WORK = 1 << 22
-"""Sites times calls up to which the dynamic programme considers every site; beyond, only GRAIN places or one a call."""
+"""Sites times calls up to which the dynamic programme considers every site; beyond, only GRAIN sites or one per call."""
 GRAIN = 1 << 12
 
 
@@ -92,7 +92,7 @@ def _distinct(depth: Tensor) -> Tensor:
 
 
 def random(depth: Tensor, stages: int, share: Shares, generator: torch.Generator) -> Plan:
-    """Each item in a random order of its own, stage after stage; depth (B, *shape).  The plan lies where depth does."""
+    """Each item in a random order of its own, stage after stage; depth (B, *shape).  The plan is on its device."""
     B, shape, device = len(depth), depth.shape[1:], depth.device
     rank = shuffled(stages, shape, generator, B).when.view(B, stages, -1).to(device)
     hidden = depth.view(B, 1, -1) <= torch.arange(stages, device=device)[:, None]

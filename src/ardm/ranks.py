@@ -54,7 +54,7 @@ def _radical(n: Ranks, base: int) -> NDArray[np.float64]:
 
 
 def wavefront_ranks(height: int, width: int, slope: int = 1) -> Ranks:
-    """(height, width): pixels ordered by x + slope · y, then row, as a raster-like decoder can work in parallel."""
+    """(height, width): pixels ordered by x + slope · y, then row, as in a raster-like decoder that works in parallel."""
     y, x = np.mgrid[:height, :width]
     return dense((x + slope * y) * height + y)
 

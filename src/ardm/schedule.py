@@ -272,7 +272,7 @@ def _layer(curve: list[float], cost: list[float], first: int) -> tuple[list[floa
     return best, back
 
 
-# --- a schedule for people and for files ---------------------------------------------------------------
+# --- schedules as text and as files ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,8 @@ def admit(source: str, name: str, distinct: int, rows: int) -> None:
     """Raise ArdmError for a column with too many distinct values to be classes."""
     if distinct > MAX_CATEGORIES or (distinct > _FEW and 2 * distinct > rows):
         raise ArdmError(
-            f"{source}: column {name!r} has {distinct} distinct values in {rows} rows, as an identifier or a measurement "
-            f"has; leave it out, or round its values into at most {_FEW} bins"
+            f"{source}: column {name!r} has {distinct} distinct values in {rows} rows, like identifiers or "
+            f"measurements; leave it out, or round its values into at most {_FEW} bins"
         )
 
 

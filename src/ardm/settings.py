@@ -19,7 +19,7 @@ from ardm.errors import ArdmError
 
 T = TypeVar("T")
 NAMED = "named"
-"""Metadata of a section: {key: {name: values}}.  Such a key is no field; its name stands for the values."""
+"""Metadata of a section: {key: {name: values}}.  Such a key is not a field; its name stands for the values."""
 SHOWN = 12
 """Names that an error lists, at most."""
 
@@ -37,7 +37,7 @@ def from_values(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
 def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Copy values and apply overrides, each written "section.key=value" with a value in YAML.
 
-    Raises ArdmError for an override that is not written so.
+    Raises ArdmError for an override of any other form.
     """
     changed = copy.deepcopy(dict(values))
     for item in overrides:

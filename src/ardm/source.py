@@ -36,9 +36,9 @@ class Source(Protocol):
 
 
 class Draw:
-    """Chance.  Sampling is decoding random bits.
+    """Draw digits at random: sampling is decoding random bits.
 
-    Draws by the inverse cdf in float64.  Float32 Gumbel noise never exceeds about 16.6, so that it draws rare symbols too
+    It inverts the cdf in float64.  Float32 Gumbel noise never exceeds about 16.6, so that it draws rare symbols too
     rarely; float64 sums keep every probability above 1e-15.
     temperature: divides the logits; 0 takes the most likely digit.
     Raises ArdmError for a temperature that is negative, infinite or NaN, and where there is no distribution.
@@ -82,7 +82,7 @@ class Draw:
 
 
 class Score:
-    """The data, adding up their nats: likelihood is encoding without writing.
+    """Return the data, and add up their nats: likelihood is encoding without writing.
 
     An impossible digit costs +∞.
     """
@@ -106,7 +106,7 @@ def integer_frequencies(logits: Tensor) -> Ints:
 
 
 class Encode:
-    """The data, while a bit stream is written: one stream for all items, in the order of the walk.
+    """Return the data, and write them to a bit stream: one for all items, in the order of the walk.
 
     bits: −log2 of the coded probability of everything so far.
     """
@@ -135,7 +135,7 @@ class Encode:
 
 
 class Decode:
-    """A bit stream, read symbol by symbol: the inverse of `Encode`."""
+    """Read symbols from a bit stream: the inverse of `Encode`."""
 
     def __init__(self, stream: bytes) -> None:
         self._decoder = Decoder(stream)

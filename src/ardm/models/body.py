@@ -114,5 +114,5 @@ def refuse_gaps(known: tuple[Tensor, Tensor], batch_index: Tensor, position: Ten
 
 
 def shifted(x: Tensor, start: float) -> Tensor:
-    """x (…, L) moved one place on: the value before each place, `start` before the first."""
+    """x (…, L) shifted by one place: the value before each place, `start` before the first."""
     return torch.cat([torch.full_like(x[..., :1], start), x[..., :-1]], -1)

@@ -1,4 +1,4 @@
-"""Config → model: the table of trunks, the heads, and what is refused before memory is spent."""
+"""Config → model: the table of trunks, the heads, and limits checked before memory is spent."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ BODIES: dict[str, Kind] = {
 def build(config: ModelConfig, seed: int = 0) -> Model:
     """Make a new model, with parameters drawn from `seed`, on the default device; the global random state stays.
 
-    Raises ArdmError where the configuration names no such head, trunk or attention, a size is out of range, or the
-    trunk has no such setting.
+    Raises ArdmError for an unknown head, trunk or attention, a size out of range, and a setting that the trunk does not
+    have.
     """
     _refuse(config)
     with torch.random.fork_rng(devices=[]):
@@ -146,7 +146,7 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **given)
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------
+# --- limits and misfits ----------------------------------------------------------------------------------------------------
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "head": tuple(HEADS),
@@ -160,7 +160,7 @@ MOST: dict[str, int] = {
     "radius": 64, "rings": 64, "embedding": 1 << 16, "labels": 1 << 24, "vector": 1 << 20, "heads": 1 << 12,
     "hidden": 1 << 20, "cycle": 30, "kernel": 1 << 10, "bits": 24, "row": 1 << 12,
 }  # fmt: skip
-"""The largest settings that are built: configurations come from files that others made."""
+"""The largest values of settings, since configurations may come from untrusted files."""
 LEAST: dict[str, int] = {
     "width": 4, "blocks": 0, "components": 1, "levels": 1, "growth": 1, "radius": 1, "kernel": 1, "cycle": 1, "rings": 0,
     "labels": 0, "vector": 0, "embedding": 0, "heads": 0, "hidden": 0,
@@ -170,7 +170,7 @@ SITES = 1 << 22
 
 
 def _refuse(config: ModelConfig) -> None:
-    """Raise ArdmError for what cannot be built."""
+    """Raise ArdmError for a configuration that cannot be built."""
     _refuse_sizes(config)
     for name, allowed in {"trunk": tuple(BODIES), **CHOICES}.items():
         if getattr(config, name) not in allowed:

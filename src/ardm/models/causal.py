@@ -1,6 +1,6 @@
 """Autoregressive baselines: one order, or any order by permuting the inputs (as XLNet).
 
-    single   inputs one place on, attention or convolutions to the left: p(x_i | x_<i), raster order only
+    single   inputs shifted by one place, attention or convolutions to the left: p(x_i | x_<i), raster order only
     any      inputs in the order of their ranks, every token with its own place and that of the next, which it predicts
 
 One pass scores all positions of an item: `CausalModel.nats`.  Both fit the model contract as well, so that `walk` samples
@@ -80,7 +80,7 @@ class CausalModel(Model):
         """(B, D): −log p in nats of each site of x (B, *shape) given those of smaller rank; their sum is exact.
 
         rank: (D,), (B, D) or (B, *shape), the step of each site; default raster, the only choice of a single order.
-        Raises ArdmError where ranks are no order, or not the order of the model.
+        Raises ArdmError where ranks are not an order, or not the order of the model.
         """
         x = items(x, self, lazy=True)
         rank = self._ranks(x, rank)

@@ -12,14 +12,14 @@ from ardm.models.config import ModelConfig
 from ardm.precision import full, wide
 
 NO_LABEL = -(2**63)
-"""Among labels, an item that has none."""
+"""The label of an item without one."""
 
 
 class Condition(nn.Module):
     """Context → (B, width): a class label (B,) int64 or a vector (B, V), and the number of known digits.
 
     The number of known digits is embedded as in the paper: sinusoids, then two layers of four times the width.
-    required: refuse items without a label, because training showed none.
+    required: refuse items without a label, because the model never trained on any.
     """
 
     required = False

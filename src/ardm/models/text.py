@@ -13,7 +13,7 @@ from ardm.nets import ColumnOutput, Transformer, Window
 
 
 class TransformerBody(RowBody):
-    """Tokens → Transformer: over both sides, or causal in raster order on inputs moved one place on.
+    """Tokens → Transformer: over both sides, or causal in raster order on inputs shifted by one place.
 
     A token is a value or "unknown"; with stages, the value known so far and how many of its digits are known.
     """

@@ -51,7 +51,7 @@ class Wrapped(nn.Module):
 
 
 def wrap(net: Callable[..., Tensor], shape: Sequence[int], classes: int, base: int = 0, head: str = "values") -> Model:
-    """Make a model of the network `net`, a function or a module, called as this module says.
+    """Make a model of the network `net`, a function or a module, called as described in this module.
 
     shape: of one item.  classes: K.  base: b, for depth upscaling in S digits; 0: whole values.
     head: "values" (logits of the K values) or "digits" (of S·b digits, stage after stage).

@@ -48,8 +48,8 @@ class Local(nn.Module):
     channels: C of the images.  width: F, of the perceptron.  blocks: its residual blocks.
     radius: of the finest window, in pixels.  rings: radius of the two coarser windows, in cells of 3 and of 9 pixels.
     condition: width of a conditioning vector (0: none).
-    levels: K − 1 rounds the neighbours' mean to an eighth of a level of K, so that an integer network gets the very inputs,
-    values less that mean, on which this one was trained (0: no rounding).
+    levels: K − 1 rounds the neighbours' mean to an eighth of a level of K (0: no rounding), so that an integer network gets
+    exactly the inputs on which this one was trained: values less that mean.
     """
 
     near_squares: Tensor
