@@ -401,6 +401,16 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(folder, tmp_path, part, 
         Trainer(recipe(folder), tmp_path / "run", resume=True, cpu=True)
 
 
+def test_a_run_that_began_with_settings_of_another_trunk_goes_on(folder, tmp_path):
+    run(recipe(folder), tmp_path / "r", until=6)
+    state = tmp_path / "r" / "checkpoint" / "state.json"
+    values = json.loads(state.read_text())
+    values["recipe"]["model"]["bits"] = 9
+    state.write_text(json.dumps(values))
+    (tmp_path / "r" / "recipe.json").unlink(missing_ok=True)
+    run(load_recipe(str(tmp_path / "r")), tmp_path / "r", resume=True)
+
+
 def test_a_checkpoint_of_an_earlier_version_goes_on(folder, tmp_path):
     run(recipe(folder, steps=4), tmp_path / "run")
     path = tmp_path / "run" / "checkpoint" / "state.json"
