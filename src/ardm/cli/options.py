@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +35,9 @@ def _completed(names: list[str], incomplete: str) -> list[str]:
     """The names and the folders here that begin with the incomplete word."""
     above = Path(incomplete if incomplete.endswith("/") else incomplete.rpartition("/")[0] or ".")
     begun = incomplete.rpartition("/")[0] + "/" * ("/" in incomplete)
-    folders = sorted(f"{begun}{p.name}/" for p in above.iterdir() if p.is_dir()) if above.is_dir() else []
+    folders: list[str] = []
+    with suppress(OSError):  # a folder that is not there, or that may not be read
+        folders = sorted(f"{begun}{p.name}/" for p in above.iterdir() if p.is_dir())
     hidden = incomplete.rpartition("/")[2].startswith(".")
     shown = [f for f in folders if hidden or not f[len(begun) :].startswith(".")]
     return [name for name in [*names, *shown] if name.startswith(incomplete)]
