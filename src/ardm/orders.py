@@ -55,7 +55,9 @@ def image_plan(config: OrderConfig, shape: Sequence[int], calls: int | None = No
     For sequences and tables (D,) see `line_plan`.  Raises ArdmError for random orders, and for an impossible number of calls.
     """
     if not config.fixed:
-        raise ArdmError("this recipe has no fixed order, because its model takes any order; name one to plan or code with")
+        raise ArdmError(
+            "this recipe has no fixed order, because its model takes any order; name one to plan or code with"
+        )
     if len(shape) == 1:
         return line_plan(config, shape[0], calls, stages)
     C, H, W = shape

@@ -222,7 +222,9 @@ class Confident:
         A stage with t known sites is revealed by the steps that begin at t or later, the first of them at t.
         """
         if self.turns:
-            raise ArdmError("this plan already starts from a state; call given on a plan that starts with nothing known")
+            raise ArdmError(
+                "this plan already starts from a state; call given on a plan that starts with nothing known"
+            )
         D, found = self.sites, counted(depth)
         found = found[None] if found.ndim == 1 else found
         if not found.ndim or found[0].numel() != D:
