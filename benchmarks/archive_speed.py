@@ -58,7 +58,7 @@ def main(pictures: int = 203, files: int = 1500) -> None:
         (folder / "in").mkdir()
         mix(folder / "in", pictures)
         found = list(walk([folder / "in"], entries=True))
-        took(f"{pictures} pictures archived", lambda: make_archive(found, folder / "p.ardm", FileOptions(verify=False)))
+        took(f"{pictures} images archived", lambda: make_archive(found, folder / "p.ardm", FileOptions(verify=False)))
         took("decoded", lambda: check_archive(folder / "p.ardm", FileOptions()))
         for k in range(files):
             path = folder / "many" / str(k % 20) / f"{k}.bin"

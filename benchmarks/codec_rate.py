@@ -29,8 +29,8 @@ from ardm.content import Content, Kind
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 TITLES = {
-    "cifar10": "CIFAR-10, the first {} test pictures",
-    "mnist": "MNIST, {} test pictures",
+    "cifar10": "CIFAR-10, the first {} test images",
+    "mnist": "MNIST, {} test images",
     "text27": "27-letter text, {} test items of 256 characters",
     "english": "English text, {} test items of 256 bytes",
     "fsdd": "Free Spoken Digits at 8 kHz, {} test clips",

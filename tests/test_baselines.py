@@ -211,12 +211,12 @@ def test_colours_under_transparency_survive():
 def test_what_cannot_be_held_is_refused():
     large = Content(Kind.IMAGE, np.zeros((1, 300, 300), np.uint8))
     wide = image(3, wide=True)
-    assert make("WebP lossless", [wide]).refuses(wide) == "holds 8 bits a sample only"
+    assert make("WebP lossless", [wide]).refuses(wide) == "holds 8 bits per sample only"
     assert make("PNG", [wide]).refuses(wide)
     assert not make("PNG", [wide]).refuses(image(1, wide=True))
     assert make("WebP lossless", [large]).refuses(Content(Kind.IMAGE, np.zeros((1, 1, 16384), np.uint8)))
     assert "5 channels" in make("PNG", [large]).refuses(image(5))
-    assert make("JPEG XL e10", [large]).refuses(large) == "takes minutes on pictures this large"
+    assert make("JPEG XL e10", [large]).refuses(large) == "takes minutes on images this large"
     assert not make("JPEG XL e9", [large]).refuses(large)
     assert make("FLAC -8", [sound()]).refuses(sound(rate=0))
 

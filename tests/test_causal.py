@@ -101,7 +101,7 @@ def test_one_order_is_what_is_asked_for_by_default(name):
     assert ardm.score(model, longer).sites == 104
     known = torch.arange(104) < 51
     assert torch.equal(ardm.fill(model, longer, known)[:, :51], longer[:, :51])
-    with pytest.raises(ArdmError, match="one call a site, 52; got 50"):
+    with pytest.raises(ArdmError, match="one call per site, 52; got 50"):
         ardm.sample(model, 2, 50)
 
 

@@ -340,7 +340,7 @@ def test_samples_that_cannot_be_written(lines, tmp_path):
             assert "exists" in refused("sample", models / name, "-o", tmp_path / f"old{ending}")
             assert (tmp_path / f"old{ending}").read_bytes() == b"old"
     out = tmp_path / "a.txt"
-    assert "animations are of pictures" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
+    assert "animations are of images" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
     for option in (["--temperature", 0.5], ["--order", "own"], ["--gif", tmp_path / "a.gif"], ["--label", 1]):
         assert "its own way" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
     assert "codes in 3, 8 network calls, not in 5" in refused(
@@ -378,10 +378,10 @@ def test_eval_of_a_table_goes_by_the_texts_of_its_values(lines, tmp_path):
     few = rows[(rows[:, 1] != 0) & (rows[:, 2] != 0)]
     (tmp_path / "few.csv").write_text(SCHEMA.decode(few.tolist()))
     said = run("eval", lines / "table", "--data", "table", "--folder", tmp_path / "few.csv", "--calls", 4, "--items", 0)
-    assert "nats an item" in said
+    assert "nats per item" in said
     x = data.table(tmp_path / "few.csv", "test").items.long()
     x[:, 1:3] += 1
-    shown = float(re.search(r"-([\d.]+) nats an item", said).group(1))
+    shown = float(re.search(r"-([\d.]+) nats per item", said).group(1))
     assert abs(shown - float(api.score(bundle("table"), x, 4, None, 0, 4, None).nats.mean())) < 1e-3
     (tmp_path / "more.csv").write_text(SCHEMA.decode(rows.tolist()).replace(",20,", ",21,"))
     assert "does not know the value '21' of column 'age'" in refused(

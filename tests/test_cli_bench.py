@@ -206,7 +206,7 @@ def test_a_table(ardm):
     result = ardm("0.png", "--levels", "1,5")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == "1 picture, 324 samples, 324 bytes raw, each a file of its own"
+    assert lines[0] == "1 image, 324 samples, 324 bytes raw, each a file of its own"
     for head in ("bytes", "bits/sample", "headerless", "to best classical", "encode", "decode", "peak memory"):
         assert head in lines[2]
     assert lines[3].startswith("ardm -1 (1 calls)")
@@ -365,7 +365,7 @@ def test_the_script_behind_the_readmes_picture(tmp_path, monkeypatch, capsys, at
     script.main(["--data", "there", "--items", "3", "--training", "4", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "rate.json").read_text())
     assert found["items"] == 3
-    assert found["data"] == "CIFAR-10, the first 3 test pictures"
+    assert found["data"] == "CIFAR-10, the first 3 test images"
     assert [row["name"] for row in found["rows"] if row["ours"]] == [f"ardm -{level}" for level in range(1, 10)]
     assert {"date", "machine", "versions"} < set(found)
     assert (tmp_path / "rate.png").read_bytes()[:4] == b"\x89PNG"
@@ -390,7 +390,7 @@ def test_the_standard_error_is_that_of_the_mean_over_items():
 
 def test_the_title_counts():
     assert Comparison([text(), text()], [], {}).title.startswith("2 items, ")
-    assert Comparison([image()], [], {}).title.startswith("1 picture, ")
+    assert Comparison([image()], [], {}).title.startswith("1 image, ")
 
 
 @pytest.mark.skipif(not forget_peak(), reason="this system cannot tell")

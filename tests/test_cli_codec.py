@@ -365,11 +365,11 @@ def test_lines(ardm):
     result = good(ardm("compress", "photo.png", "notes.txt"))
     first, second = result.stdout.splitlines()
     assert re.fullmatch(
-        r"photo\.png -> photo\.png\.ardm: 40x40x3, \d+ -> \d+ bytes \(\d+\.\d%\), \d\.\d{3} bits a sample, 7 calls, \d\.\d s",
+        r"photo\.png -> photo\.png\.ardm: 40x40x3, \d+ -> \d+ bytes \(\d+\.\d%\), \d\.\d{3} bits per sample, 7 calls, \d\.\d s",
         first,
     )
     assert re.fullmatch(
-        r"notes\.txt -> .*: 8690 bytes, 8690 -> .* bits a sample, stored with lzma: no bundled model suits plain bytes, \d\.\d s",
+        r"notes\.txt -> .*: 8690 bytes, 8690 -> .* bits per sample, stored with lzma: no bundled model suits plain bytes, \d\.\d s",
         second,
     )
     assert result.stderr == ""

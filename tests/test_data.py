@@ -466,8 +466,8 @@ def deep_png(path) -> None:
         (lambda p: picture(4, 4).quantize(4).save(p), None, r"palette: set data\.channels=3"),
         (lambda p: picture(4, 4).save(p), 1, "is RGB, but channels=1"),
         (lambda p: Image.fromarray(np.zeros((4, 4), np.uint16)).save(p), None, "has (16 bits|mode 'I)"),
-        (deep_png, 3, "16 bits a channel"),
-        (lambda p: p.write_bytes(b"P6 2 2 65535\n" + bytes(24)), 3, "16 bits a channel"),
+        (deep_png, 3, "16 bits per channel"),
+        (lambda p: p.write_bytes(b"P6 2 2 65535\n" + bytes(24)), 3, "16 bits per channel"),
         (lambda p: picture(4, 4).convert("CMYK").save(p, "TIFF"), 3, "mode 'CMYK'"),
         (lambda p: picture(4, 4).save(p, save_all=True, append_images=[picture(4, 4, seed=1)]), 3, "2 frames"),
         (lambda p: p.write_bytes(b""), None, "cannot be read as an image"),
@@ -496,7 +496,7 @@ def test_images_of_another_size_or_kind_are_named(tmp_path):
     extent = r"b\.png is 7 x 5 \(height x width\) with 3 channels, expected 5 x 7 .* with 3 channels like .*a\.png"
     with pytest.raises(ArdmError, match=extent):
         images(tmp_path)
-    with pytest.raises(ArdmError, match=r"a\.png is 5 x 7 .*, expected 6 x 6 .* as asked"):
+    with pytest.raises(ArdmError, match=r"a\.png is 5 x 7 .*, expected 6 x 6 .* as requested"):
         images(tmp_path, size=6)
     picture(5, 7, "L").save(tmp_path / "b.png")
     with pytest.raises(ArdmError, match=r"b\.png is 5 x 7 .* with 1 channel, expected 5 x 7 .* with 3 channels like"):

@@ -479,12 +479,12 @@ def test_sounds_are_split_by_path(tmp_path):
 def test_sounds_refuse_and_name(tmp_path):
     write_wav(tmp_path / "a.wav", clip(50))
     write_wav(tmp_path / "b.wav", clip(50), rate=16000)
-    with pytest.raises(ArdmError, match=r"b\.wav has 16000 samples a second, expected 8000 like .*a\.wav"):
+    with pytest.raises(ArdmError, match=r"b\.wav has 16000 samples per second, expected 8000 like .*a\.wav"):
         data.load("sounds", tmp_path)
-    with pytest.raises(ArdmError, match=r"a\.wav has 8000 samples a second, expected 16000 as asked"):
+    with pytest.raises(ArdmError, match=r"a\.wav has 8000 samples per second, expected 16000 as requested"):
         data.load("sounds", tmp_path, rate=16000)
     write_wav(tmp_path / "b.wav", np.zeros(9, np.uint8), width=1)
-    with pytest.raises(ArdmError, match=r"b\.wav has 8 bits a sample, expected 16"):
+    with pytest.raises(ArdmError, match=r"b\.wav has 8 bits per sample, expected 16"):
         data.load("sounds", tmp_path)
     (tmp_path / "b.wav").write_bytes(b"RIFF")
     with pytest.raises(ArdmError, match=r"b\.wav cannot be read as sound"):

@@ -105,7 +105,7 @@ def probabilities(rows, base):
 
 
 def divergence(name, precision):
-    """Mean KL, in bits a digit, of the exact network's probabilities from the float network's."""
+    """Mean KL, in bits per digit, of the exact network's probabilities from the float network's."""
     model, program = net(name), program_of(name, precision)
     state = states_of(model)
     value, depth = state.value.numpy(), state.depth.numpy()

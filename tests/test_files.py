@@ -146,7 +146,7 @@ def test_what_is_known_of_a_file(photo, tmp_path, small):
 def test_why_no_model_coded_it(photo, tmp_path, monkeypatch):
     assert compress_file(write(tmp_path / "x.txt", TEXT)).why == "no bundled model suits plain bytes"
     monkeypatch.setattr(Engine, "coder", lambda self, content: None)
-    assert compress_file(photo, options=FORCE).why == "no bundled model suits pictures"
+    assert compress_file(photo, options=FORCE).why == "no bundled model suits images"
     monkeypatch.setattr(Engine, "coder", lambda self, content: Small(refuse="it is a Tuesday"))
     assert compress_file(photo, options=FORCE).why == "it is a Tuesday"
 
@@ -261,7 +261,7 @@ def test_targets_are_files_or_folders(photo, tmp_path, small):
             assert image.format == kind
         assert np.array_equal(pixels(tmp_path / name), pixels(photo))
     for name in ("z.jpg", "z.gif", "z.txt"):
-        with pytest.raises(ArdmError, match=r"a restored picture ends in one of .bmp, .flac"):
+        with pytest.raises(ArdmError, match=r"a restored image ends in one of .bmp, .flac"):
             decompress_file(other, tmp_path / name)
     kept = compress_file(photo, tmp_path / "kept", FileOptions(exact=True)).target
     decompress_file(kept, tmp_path / "kept.ppm")
@@ -870,7 +870,7 @@ def test_pictures_are_read_for_models(tmp_path):
     assert np.array_equal(read_image(tmp_path / "bits.png")[0].numpy(), pixels(tmp_path / "bits.png") * 255)
     Image.fromarray(np.full((3, 4), 999, np.uint16)).save(tmp_path / "deep.png")
     for name, said in {
-        "deep.png": "16 bits a sample",
+        "deep.png": "16 bits per sample",
         "x.txt": "is not an image",
         "none.png": "there is no file",
     }.items():

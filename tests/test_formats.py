@@ -429,9 +429,9 @@ def test_profile_and_exif_go_to_other_formats(source, target):
         (Content(Kind.IMAGE, noise(5, 3, 3)), "png", "four channels"),
         (Content(Kind.IMAGE, noise(5, 3, 3)), "tiff", "four channels"),
         (Content(Kind.IMAGE, noise(1, 1, 20000)), "webp", "16383"),
-        (Content(Kind.IMAGE, noise(3, 3, 3)), "wav", "cannot hold a picture"),
+        (Content(Kind.IMAGE, noise(3, 3, 3)), "wav", "cannot hold an image"),
         (Content(Kind.AUDIO, noise(1, 1, 9), rate=8000), "png", "cannot hold sound"),
-        (Content(Kind.ARRAY, noise(1, 1, 8), layout="<i4 2 C"), "png", "not a picture"),
+        (Content(Kind.ARRAY, noise(1, 1, 8), layout="<i4 2 C"), "png", "not an image"),
         (Content(Kind.ARRAY, noise(1, 1, 8), layout="<i4 3 C"), "npy", "cannot be written as npy"),
         (Content(Kind.ARRAY, noise(1, 1, 8), layout="nonsense"), "npy", "must say type"),
         (Content(Kind.IMAGE, noise(3, 3, 3)), "gif", "must be one of"),
@@ -469,11 +469,11 @@ def several(format, **options):
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (saved(picture("RGB"), "JPEG"), "JPEG pictures are already compressed"),
-        (saved(picture("P"), "GIF"), "GIF pictures are already compressed"),
+        (saved(picture("RGB"), "JPEG"), "JPEG images are already compressed"),
+        (saved(picture("P"), "GIF"), "GIF images are already compressed"),
         (several("PNG"), "animation"),
         (several("WEBP"), "animation"),
-        (several("TIFF"), "several pictures"),
+        (several("TIFF"), "several images"),
         (saved(picture("RGB"), "WEBP", lossless=False), "it is lossy"),
         (saved(picture("RGBA"), "WEBP", lossless=False), "it is lossy"),
         (saved(Image.new("CMYK", (3, 3)), "TIFF"), "neither grey, RGB"),
@@ -639,7 +639,7 @@ def test_what_tags_do_not_say_is_kept():
     """Planes behind the first, by which some programs save a stack: no tag says where they are."""
     out = io.BytesIO()
     tifffile.imwrite(out, noise(9, 64, 80, dtype=np.uint16), truncate=True, photometric="minisblack", bigtiff=False)
-    stays(out.getvalue(), "something else than its samples")
+    stays(out.getvalue(), "most of it is not samples")
     data = tiff_of(noise(64, 80, 1)) + noise(64, 80).tobytes()[:-600]
     assert read(data).content.kind == Kind.IMAGE
     assert back(data) == data
@@ -764,12 +764,12 @@ def test_flac_that_is_not_read(monkeypatch):
     out = io.BytesIO()
     soundfile.write(out, np.zeros(9), 8000, format="FLAC", subtype="PCM_24")
     stays(out.getvalue(), "it has 24")
-    stays(data + b"TAG" + bytes(125), "follows")
-    stays(data + b"\0", "follows")
-    stays(data + data, "follows")
+    stays(data + b"TAG" + bytes(125), "follow its samples")
+    stays(data + b"\0", "follow its samples")
+    stays(data + data, "follow its samples")
     rate = bytearray(data)
     rate[18:21] = (65537 << 4).to_bytes(3, "big")[:2] + bytes([(65537 << 4 & 0xF0) | data[20] & 15])
-    stays(bytes(rate), "65537 samples a second")
+    stays(bytes(rate), "65537 samples per second")
     md5 = bytearray(data)
     md5[30] ^= 1
     stays(bytes(md5), "checksum")
@@ -781,7 +781,7 @@ def test_flac_that_is_not_read(monkeypatch):
 
 @needs_soundfile
 @pytest.mark.parametrize(
-    ("channels", "rate", "why"), [(9, 8000, "8 channels"), (1, 0, "1 to 65535"), (1, 65537, "tens")]
+    ("channels", "rate", "why"), [(9, 8000, "8 channels"), (1, 0, "1 to 65535"), (1, 65537, "multiples of ten")]
 )
 def test_sound_that_flac_cannot_hold(channels, rate, why):
     with pytest.raises(ArdmError, match=why):

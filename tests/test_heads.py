@@ -241,7 +241,7 @@ def test_sixteen_bits_need_no_tensor_of_their_size():
     with Largest() as largest:
         state = digits.truncate(x, torch.zeros_like(x))
         head.log_prob(features, state.value[0], state.depth[0], x[0] // 256)
-    assert largest.numel <= 3 * WIDTH * 3  # the weights: two cdf values a component, and nothing of size 256
+    assert largest.numel <= 3 * WIDTH * 3  # the weights: two cdf values per component, and nothing of size 256
 
 
 def test_an_ordered_family_refuses_maps():

@@ -245,7 +245,7 @@ def test_context_of_every_type_gives_the_same():
             assert torch.equal(call(given), call(labels))
         assert torch.equal(call(2), call(torch.tensor([2, 2])))
         for wrong, words in (
-            (torch.tensor([1]), "one class label or vector an item, 2 of them; got"),
+            (torch.tensor([1]), "one class label or vector per item, 2 in all; got"),
             (torch.tensor([1.0, math.nan]), "finite"),
             ([1, 2], "tensor or a NumPy array; got list"),
         ):

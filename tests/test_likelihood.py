@@ -43,7 +43,7 @@ def make_plans(S, batch):
         "raster": plans.raster(S, SHAPE),
         "policy": plans.shuffled(S, SHAPE, generator(0)).coarsen(policy),
         "unstaged": plans.unstaged(S, SHAPE, generator(0)),
-        "one an item": plans.shuffled(S, SHAPE, generator(0), batch),
+        "one per item": plans.shuffled(S, SHAPE, generator(0), batch),
         "ragged": Plan(
             torch.where(
                 torch.rand(batch, 1, *SHAPE, generator=generator(3)) < 0.4,
@@ -76,7 +76,7 @@ def test_all_steps_at_once_are_the_walk(head, alphabet, kind):
         assert not got.nats.requires_grad
 
 
-@pytest.mark.parametrize("kind", ["raster", "policy", "unstaged", "one an item"])
+@pytest.mark.parametrize("kind", ["raster", "policy", "unstaged", "one per item"])
 @pytest.mark.parametrize("alphabet", [Digits(4, 2), Digits(7, 2), WILD])
 def test_exact_counts_what_was_not_given(alphabet, kind):
     S, x = len(alphabet), some_data(alphabet, SHAPE, 6)
@@ -123,7 +123,7 @@ def test_exact_uses_one_input_for_each_step_that_asks():
 def test_exact_passes_the_context_of_each_item():
     model, x = toy(Digits(4, 2), SHAPE, context=3), some_data(Digits(4, 2), SHAPE, 5)
     side = torch.randn(5, 3, generator=generator(0), dtype=torch.double)
-    for plan in (make_plans(2, 5)["policy"], make_plans(2, 5)["one an item"]):
+    for plan in (make_plans(2, 5)["policy"], make_plans(2, 5)["one per item"]):
         torch.testing.assert_close(
             exact(model, plan, x, context=side, chunk=3).nats, score(model, plan, x, context=side)
         )

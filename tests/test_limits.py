@@ -95,7 +95,7 @@ def test_a_claim_is_what_a_reader_finds(format):
     read = formats.read(data).content
     found = claimed(data)
     assert (found.samples, found.raw_bytes) == (read.samples.size, read.raw_bytes)
-    assert found.picture == (format in PICTURES)
+    assert found.image == (format in PICTURES)
     file = io.BytesIO(b"before" + data)
     file.seek(6)
     assert claim(file, format) == found
@@ -149,7 +149,7 @@ def test_what_is_read_by_default_is_restored_by_default(format, bits, channels, 
         found = made(n)
         assert found.samples > 10**7, "more than a photograph of ten million pixels and so on"
         assert Budget().refuses(made(n + 1), size(made(n + 1)))
-        kind = Kind.IMAGE if found.picture else Kind.AUDIO if format in SOUNDS else Kind.ARRAY
+        kind = Kind.IMAGE if found.image else Kind.AUDIO if format in SOUNDS else Kind.ARRAY
         shape = (channels, found.height, found.width)
         about = {"depth": 1} if bits < 8 else {}
         for model, calls in (("", 0), ("0" * 8, 7)):

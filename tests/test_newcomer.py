@@ -117,7 +117,7 @@ def test_only_pictures_are_filled(model, tmp_path):
     Image.new("L", (6, 6)).save(tmp_path / "p.png")
     result = ardm("fill", tmp_path / "p.png", "--box", "0,0,2,2", "-m", model, "-o", tmp_path / "f.png")
     assert result.exit_code == 1
-    assert "is a model of array, and ardm fill completes pictures" in result.stderr.replace("\n", " ")
+    assert "is a model of array, and ardm fill completes images" in result.stderr.replace("\n", " ")
     result = ardm("fill", tmp_path / "p.png", "--box", "0,0,2,2", "-o", tmp_path / "f.json")
     assert result.exit_code == 1
     assert "ends in .png" in result.stderr

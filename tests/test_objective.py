@@ -451,7 +451,7 @@ def test_steps_of_other_items_are_refused(change, words):
     [
         (torch.tensor([0, 4, 0]), r"the steps 0\.\.3; got 0\.\.4"),
         (torch.tensor([-1, 0, 0]), r"got -1\.\.0"),
-        (torch.tensor([0]), "one step an item"),
+        (torch.tensor([0]), "one step per item"),
     ],
 )
 def test_a_step_beyond_the_plan_is_refused(step, words):
@@ -475,5 +475,5 @@ def test_vectors_of_context_get_gradients_and_arrays_are_taken():
     scored.nats.sum().backward()
     assert vector.grad.abs().min() > 0
     assert torch.equal(bound_step(model, x, steps, context=vector.detach().numpy()).nats, scored.nats)
-    with pytest.raises(ArdmError, match="context must be one class label or vector an item, 3 of them"):
+    with pytest.raises(ArdmError, match="context must be one class label or vector per item, 3 in all"):
         bound_step(model, x, steps, context=vector[:2])

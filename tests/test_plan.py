@@ -37,7 +37,7 @@ def follow(p, batch=1):
 BUILDERS = {
     "raster": lambda S, shape, g: plan.raster(S, shape),
     "shuffled": plan.shuffled,
-    "shuffled, one an item": lambda S, shape, g: plan.shuffled(S, shape, g, batch=3),
+    "shuffled, one per item": lambda S, shape, g: plan.shuffled(S, shape, g, batch=3),
     "unstaged": plan.unstaged,
     "blocks": lambda S, shape, g: plan.blocks(S, shape, 2, g),
     "ranked": lambda S, shape, g: plan.ranked(torch.randperm(math.prod(shape), generator=g), shape, S),
@@ -394,5 +394,5 @@ def test_what_is_said_of_other_sites_is_refused(shape):
     with pytest.raises(ArdmError, match=r"depth must have the shape \(4,\) of an item .*1 or 3 of them; got"):
         p.given(said)
     if said.numel() % 4:
-        with pytest.raises(ArdmError, match=r"with 4 sites an item; got .*depth\[None\]"):
+        with pytest.raises(ArdmError, match=r"with 4 sites per item; got .*depth\[None\]"):
             Confident((0, 1), 4).given(said)

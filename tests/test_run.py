@@ -542,7 +542,7 @@ def test_labels_that_are_none_are_errors(trunk, name):
     bundle = Bundle(build(config).eval(), config)
     for what, labels in WRONG.items():
         with pytest.raises(
-            ArdmError, match=r"class label.* 0\.\.2|class label or vector an item, 2 of them"
+            ArdmError, match=r"class label.* 0\.\.2|class label or vector per item, 2 in all"
         ) as refusal:
             use(name, bundle, labels)
         if what in ("-1", "K", "K + 1"):
@@ -556,9 +556,9 @@ def test_likelihoods_take_a_label_an_item_and_no_more(labels):
     config = replace(BODIES["transformer"], labels=3)
     model, x = build(config).eval(), torch.zeros(2, 4, dtype=torch.long)
     plan = api.make_plan(Bundle(model, config), 4, "raster")
-    with pytest.raises(ArdmError, match="one class label or vector an item, 2 of them"):
+    with pytest.raises(ArdmError, match="one class label or vector per item, 2 in all"):
         likelihood.exact(model, plan, x, context=labels)
-    with pytest.raises(ArdmError, match="one class label or vector an item, 2 of them"):
+    with pytest.raises(ArdmError, match="one class label or vector per item, 2 in all"):
         likelihood.bound(model, x, 1, torch.Generator().manual_seed(0), context=labels)
 
 

@@ -1,4 +1,4 @@
-"""Tables: classes of its own for each column, values that cannot be, and one evaluation an item."""
+"""Tables: classes of its own for each column, values that cannot be, and one evaluation per item."""
 
 import itertools
 import math

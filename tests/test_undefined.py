@@ -67,7 +67,7 @@ class OneOrder:
 X = torch.tensor([[0, 1, 2, 3, 0, 1], [1, 2, 3, 0, 1, 2]])
 RASTER = plans.raster(1, SHAPE)
 PLAN = RASTER.coarsen([0, 1, 2, 3])
-"""Its step 3 reveals three sites an item, of which one is broken."""
+"""Its step 3 reveals three sites per item, of which one is broken."""
 
 
 def blank(model, batch=2):

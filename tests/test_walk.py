@@ -36,7 +36,7 @@ from toys import (
 
 
 def every_kind(alphabet, D, batch):
-    """One plan of each kind for items (D,), those of one an item for `batch` items."""
+    """One plan of each kind for items (D,), those of one per item for `batch` items."""
     S, half = len(alphabet), D // 2
     policy = [s * D + d for s in range(S) for d in (0, half)]
     kinds = {
@@ -45,7 +45,7 @@ def every_kind(alphabet, D, batch):
         "coarsened": plans.shuffled(S, (D,), generator(2)).coarsen(policy),
         "unstaged": plans.unstaged(S, (D,), generator(3)),
         "blocks": plans.blocks(S, (D,), 2, generator(4)),
-        "one an item": plans.shuffled(S, (D,), generator(5), batch),
+        "one per item": plans.shuffled(S, (D,), generator(5), batch),
         "confident": Confident(tuple(policy), D, S),
     }
     return kinds | ({"absorbing": plans.absorbing(3, (D,), batch, generator(6))} if S == 1 else {})
@@ -361,7 +361,7 @@ def test_a_fixed_order_is_a_causal_model_and_its_inverse_is_not():
 
 
 def test_one_network_takes_any_number_of_calls():
-    """C24: from one call a stage to one a site, and each is a distribution."""
+    """C24: from one call per stage to one per site, and each is a distribution."""
     digits = Digits(4, 2)
     model, x = toy(digits, (3,)), all_data(4, (3,))
     fine, spy = plans.shuffled(2, (3,), generator(0)), None

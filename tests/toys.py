@@ -119,7 +119,7 @@ def all_orders(D):
 
 
 def all_plans(stages, shape):
-    """Every staged plan, one an item: batch (D!)^S."""
+    """Every staged plan, one per item: batch (D!)^S."""
     D = math.prod(shape)
     rows = [torch.stack(p) for p in itertools.product(all_orders(D), repeat=stages)]
     return plans.Plan((torch.stack(rows) + D * torch.arange(stages)[:, None]).view(-1, stages, *shape))
@@ -155,7 +155,7 @@ class Fixed:
 
 
 def asked(logits, batch_index=None):
-    """A prediction of logits (N, b), and the sites to ask it at: one an item, or of the items batch_index (N,)."""
+    """A prediction of logits (N, b), and the sites to ask it at: one per item, or of the items batch_index (N,)."""
     return Fixed(logits), Sites(torch.arange(len(logits)) if batch_index is None else batch_index, 1)
 
 

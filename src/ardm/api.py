@@ -2,7 +2,7 @@
 
 Each function takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm.build`), and values as `inputs` converts
 them: tensors and arrays of any integer type, with or without a batch.  Results have the shape of the input, in int64.
-A budget of more calls than there are digits means one call a digit.
+A budget of more calls than there are digits means one call per digit.
 
 Everything is computed on the device of the model: states, plans, and the generators made from a seed.  A seed gives the
 same random numbers on every CPU, and different ones on a GPU; to draw the same on both, pass a CPU generator to `make_plan`
@@ -86,7 +86,7 @@ def make_plan(
     generator: torch.Generator | None = None,
     batch: int = 1,
 ) -> AnyPlan:
-    """Plan items of `shape` (default: the model's own) in about `calls` network calls, at most one a digit.
+    """Plan items of `shape` (default: the model's own) in about `calls` network calls, at most one per digit.
 
     order: "random", coarsened by the best schedule known; "confident", least entropy first; "own", the order of a
     specialised model; or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`), with the same
@@ -131,7 +131,7 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torc
     if _single(bundle) and order == "raster":
         hidden = int((depth == 0).flatten(1).sum(1).max())
         if calls < hidden:
-            raise ArdmError(f"{bundle.name} has a single order, which takes one call a site, {hidden}; got {calls}")
+            raise ArdmError(f"{bundle.name} has a single order, which takes one call per site, {hidden}; got {calls}")
         return raster(stages, shape).to(depth.device).given(depth)
     if order not in ("random", "confident"):
         return planning.ordered(_named(order, shape, calls), depth, stages, calls)
@@ -160,12 +160,12 @@ def generate(
 
 
 def _single(bundle: Bundle) -> bool:
-    """Whether the model has raster order only, one site a call."""
+    """Whether the model has raster order only, one site per call."""
     return bundle.config.causal == "single"
 
 
 def budget(bundle: Bundle, calls: int | None, order: str | None, sites: int = 0) -> tuple[int, str]:
-    """Fill in calls and order: the model's own; one call a site for a single order; else 50 calls in random orders.
+    """Fill in calls and order: the model's own; one call per site for a single order; else 50 calls in random orders.
 
     sites: of an item; 0: those of the model's items.
     """
@@ -190,8 +190,8 @@ def sample(
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default 50, or those of a specialised model.  order: see `make_plan`; default the model's own, else
-    random.  A causal model of a single order takes "raster", one call a site, by default.
-    context: a class label (or one an item), or vectors (items, V).
+    random.  A causal model of a single order takes "raster", one call per site, by default.
+    context: a class label (or one per item), or vectors (items, V).
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     calls, order = budget(bundle, calls, order)
@@ -265,7 +265,7 @@ def score(
     """The likelihood of x (B, *shape) or of one item: exact along a plan of `calls`; without calls, the any-order bound.
 
     order: default the model's own plan, else a random one (exact for that one order).  A causal model of a single order
-    is scored exactly, in one pass an item (`likelihood.causal`).  passes: random steps an item of the bound.
+    is scored exactly, in one pass per item (`likelihood.causal`).  passes: random steps per item of the bound.
     """
     bundle, passes = bundle_of(bundle), inputs.number(passes, "passes")
     generator = inputs.seeded(seed, _device(bundle))

@@ -85,7 +85,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def make_folders(path: Path, below: Path) -> None:
     """Make the folder `path` inside the existing folder `below`, and those between.
 
-    `Path.mkdir(parents=True)` and `os.makedirs` recurse once a step, and a name may have 2,000 steps.
+    `Path.mkdir(parents=True)` and `os.makedirs` recurse once per step, and a name may have 2,000 steps.
     """
     missing = []
     while path != below and not path.is_dir():
@@ -345,7 +345,7 @@ def _discard(path: Path) -> None:
 def _discard_folder(path: Path) -> None:
     """Remove a folder and everything in it, as far as the system allows.
 
-    A loop, not `shutil.rmtree`, which recurses once a level: there may be 2,000 levels.
+    A loop, not `shutil.rmtree`, which recurses once per level: there may be 2,000 levels.
     """
     emptied: list[str] = []
     left = [os.fspath(path)]

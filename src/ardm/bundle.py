@@ -119,7 +119,7 @@ class Bundle:
 
     @property
     def longest(self) -> int:
-        """The largest number of network calls for an item: one a digit."""
+        """The largest number of network calls for an item: one per digit."""
         return len(self.model.digits) * self.config.sites
 
     @property

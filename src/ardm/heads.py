@@ -185,7 +185,7 @@ class ChainHead(Head):
         return full(self.low, F.silu(widened(h) + self.given(high))).masked_fill(beyond, -torch.inf).log_softmax(-1)
 
     def logits(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
-        """(N, K): log-probabilities of all values, r² evaluations a site; `quantile` needs 2·r."""
+        """(N, K): log-probabilities of all values, r² evaluations per site; `quantile` needs 2·r."""
         h, used = features.hidden, -(-self.alphabet.classes // self.root)
         every = torch.arange(used, device=h.device).expand(len(h), -1)
         both = self._high(h)[:, :used, None] + self._low(h[:, None], every)
@@ -294,7 +294,7 @@ class MixtureHead(Head):
         digit: Tensor,
         position: Tensor | None = None,
     ) -> Tensor:
-        """(N,): log-mass of the child block less that of the current block, from two or four cdf values a component."""
+        """(N,): log-mass of the child block less that of the current one, from two or four cdf values per component."""
         place = self.digits.place(depth)
         mixture = self._mixture(features)
         low = value + digit * place

@@ -215,6 +215,6 @@ def context(given: Any, batch: int, device: torch.device | None = None, lazy: bo
     elif found.dtype != torch.bool:
         raise ArdmError(f"context must be class labels or vectors; got {found.dtype}")
     if not found.ndim or len(found) != batch:
-        raise ArdmError(f"context must be one class label or vector an item, {batch} of them; got {tuple(found.shape)}")
+        raise ArdmError(f"context must be one class label or vector per item, {batch} in all; got {tuple(found.shape)}")
     found = found if lazy else found.detach()
     return found if device is None else found.to(device)

@@ -1,11 +1,11 @@
 """Bounds and exact likelihoods, each with its standard error.
 
     bound            E over stage, step and order of one scored step; on average at least −log p(x)  (section 2, eq. 2)
-    policy_bound     the same for a policy that reveals several sites a step, in random orders       (section 3.1)
+    policy_bound     the same for a policy that reveals several sites per step, in random orders       (section 3.1)
     exact            −log p(x | plan), by the chain rule along one plan: what a codec pays
     mixture          −log of the mean over plans of p(x | plan): at most the mean of their code lengths
     absorbing_bound  the bound of absorbing diffusion in T steps, for the same network               (appendix C)
-    causal, causal_bound  exact and on average over random orders, for autoregressive models: one pass an item
+    causal, causal_bound  exact and on average over random orders, for autoregressive models: one pass per item
     curve            the losses L_t that a planner needs
 
 Only results named exact are exact.  Nats are per item, bits per data dimension; given sites count as dimensions and cost
@@ -89,7 +89,7 @@ class Estimate:
         return f"{value} bits/dim ({', '.join([self.estimator, *counts, items])})"
 
 
-# --- bounds: one random step a pass -----------------------------------------------------------------------------------
+# --- bounds: one random step per pass ---------------------------------------------------------------------------------
 
 
 def bound(
@@ -101,10 +101,10 @@ def bound(
     context: Tensor | None = None,
     chunk: int = 64,
 ) -> Estimate:
-    """The any-order bound on −log p(x) from `passes` random steps an item (section 2, equation 2).
+    """The any-order bound on −log p(x) from `passes` random steps per item (section 2, equation 2).
 
     x: (B, *shape).  given: (1 or B, *shape), digits known beforehand: the bound is then on −log p(rest | given).
-    generator: on any device.  context: (B, …), whatever the model takes.  chunk: network inputs a call.
+    generator: on any device.  context: (B, …), whatever the model takes.  chunk: network inputs per call.
     The steps of all items and passes are stratified together.  Raises ArdmError for values outside 0..K−1.
     """
     x, context = _taken(model, x, context, chunk, passes)
@@ -179,7 +179,7 @@ def absorbing_bound(
 def causal_bound(
     model: ScoresAll, x: Tensor, passes: int, generator: torch.Generator, context: Tensor | None = None, chunk: int = 64
 ) -> Estimate:
-    """The any-order bound on −log p(x) of an order-agnostic causal model, from `passes` random orders an item."""
+    """The any-order bound on −log p(x) of an order-agnostic causal model, from `passes` random orders per item."""
     x, context = _taken(model, x, context, chunk, passes)
     D = math.prod(x.shape[1:])
     generator_of(generator)
@@ -201,12 +201,12 @@ def curve(
     grid: int = 0,
     subset: int | None = None,
 ) -> LossCurve:
-    """Measure the loss curve L_t of every stage on x (B, *shape), from `passes` random steps an item.
+    """Measure the loss curve L_t of every stage on x (B, *shape), from `passes` random steps per item.
 
     An observation is the mean −log p of the sites hidden at a step.  Fit a policy on one curve, and report it on another.
     grid: score `grid` steps of every stage, the same for all items, in one random order an item and pass, instead of one
-    random step: S · grid network inputs an item and pass.  Then a costly item (a loud clip) raises the whole curve instead
-    of the steps at which it happened to be drawn, which would mislead a planner.
+    random step: S · grid network inputs per item and pass.  Then a costly item (a loud clip) raises the whole curve
+    instead of the steps at which it happened to be drawn, which would mislead a planner.
     subset: score at most so many hidden sites, drawn at random: cheaper for networks that answer at single sites.
     """
     if grid < 0:
@@ -236,7 +236,7 @@ def curve(
 
 
 def _number(steps: Steps, x: Tensor) -> Tensor:
-    """(n,): the numbers of the steps in a walk of one site a step."""
+    """(n,): the numbers of the steps in a walk of one site per step."""
     return steps.stage * x[0].numel() + steps.known
 
 
@@ -356,9 +356,9 @@ def exact(
 ) -> Estimate:
     """−log p(x | plan) of the digits that the plan reveals, given the rest: like `walk.score`, in batches.
 
-    x: (B, *shape).  plan: shared, or one an item; an adaptive plan is walked step by step.
+    x: (B, *shape).  plan: shared, or one per item; an adaptive plan is walked step by step.
     start: what is known beforehand, x cut to a depth, for a plan made by `plan.given(depth)`; default what the plan takes
-    as given.  context: (B, …), whatever the model takes.  chunk: network inputs a call.
+    as given.  context: (B, …), whatever the model takes.  chunk: network inputs per call.
     Raises ArdmError where the start is not a part of x, or the plan does not begin where it ends.
     """
     x, context = _taken(model, x, context, chunk)
@@ -381,7 +381,7 @@ def exact(
 def causal(
     model: ScoresAll, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None, chunk: int = 64
 ) -> Estimate:
-    """−log p(x) of an autoregressive model along one order, exact: one pass an item, `chunk` items a call.
+    """−log p(x) of an autoregressive model along one order, exact: one pass per item, `chunk` items a call.
 
     x: (B, *shape).  rank: (D,) or (B, *shape), the step of each site; default raster.
     """

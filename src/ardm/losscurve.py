@@ -85,7 +85,7 @@ class LossCurve:
         return curve
 
     def update(self, stage: ArrayLike, known: ArrayLike, nats: ArrayLike, symbols: ArrayLike) -> None:
-        """Add one observation an item; all (B,).  A step may occur several times in a batch.
+        """Add one observation per item; all (B,).  A step may occur several times in a batch.
 
         stage, known: which L_t was observed.  nats: −log p summed over the scored symbols, +∞ if one of them is
         impossible.  symbols: how many were scored; 0 means that nothing was observed.

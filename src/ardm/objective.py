@@ -8,7 +8,7 @@ because, given what is known, every hidden site is equally likely to be next.
 
     bound_step      the bound, from one drawn step (`draw`); unbiased for every network
     plan_step       the exact code length along a given plan, from one of its steps; what a codec pays
-    policy_step     the bound of a policy that reveals several sites a step (section 3.1)
+    policy_step     the bound of a policy that reveals several sites per step (section 3.1)
     absorbing_step  the bound of absorbing diffusion in T steps (D3PM; section 2 and appendix C)
     causal_step     the likelihood of an autoregressive model, all positions at once
 """
@@ -31,7 +31,7 @@ from ardm.plan import Plan, refuse_misfit
 
 @dataclass(frozen=True)
 class Steps:
-    """One random step an item: stage (B,), known (B,) = t, rank (B, *shape) = σ.
+    """One random step per item: stage (B,), known (B,) = t, rank (B, *shape) = σ.
 
     stages: S of the models that they were drawn for; 0: unknown.
     """
@@ -44,7 +44,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Scored:
-    """One scored step an item; nats in float64, whatever the network computes in.
+    """One scored step per item; nats in float64, whatever the network computes in.
 
     nats: (B,), unbiased estimates of the bound (or code length) in nats, with gradient.
     sums: (B,), −log p summed over the scored symbols.  symbols: (B,), how many were scored.
@@ -109,7 +109,7 @@ def bound_step(
 
     x: (B, *shape).  Sites of rank < known have digit `stage`; the others are hidden, and all are scored, by symmetry.
     given: (B, *shape), digits known beforehand (len(digits): the whole value), which are shown and never scored.
-    subset: score at most this many hidden sites an item, drawn at random and weighted: unbiased, and cheaper.
+    subset: score at most this many hidden sites per item, drawn at random and weighted: unbiased, and cheaper.
     key: (B, *shape), uniform draws that pick the subset; default from the generator.
     Raises ArdmError for steps of other items, or of models with more or fewer digits, and for a subset below 1.
     """
@@ -169,7 +169,7 @@ def plan_step(model: AnyModel, plan: Plan, x: Tensor, step: Tensor, context: Ten
             f"only a Plan has steps that can be scored alone; got {type(plan).__name__}: use likelihood.exact"
         )
     if tuple(step.shape) != (len(x),):
-        raise ArdmError(f"step must be one step an item, ({len(x)},); got {tuple(step.shape)}")
+        raise ArdmError(f"step must be one step per item, ({len(x)},); got {tuple(step.shape)}")
     if step.device.type == "cpu" and ((step < 0) | (step >= len(plan))).any():
         raise ArdmError(f"the plan has the steps 0..{len(plan) - 1}; got {int(step.min())}..{int(step.max())}")
     step = step.to(x.device)
@@ -220,7 +220,8 @@ def absorbing_step(
     hidden where key < time / T.  nats = T / time · Σ_hidden −log p, whose mean over time is the bound of the T-step model:
     from time to time − 1 a hidden site is revealed with probability 1 / time.  Each step observes L_{D − hidden}, as in
     `bound_step`.
-    subset: score at most this many hidden sites an item, those with the smallest keys, weighted: unbiased, and cheaper.
+    subset: score at most this many hidden sites per item, those with the smallest keys, weighted: unbiased, and
+    cheaper.
     Raises ArdmError where values have several digits, for which there is no such process.
     """
     if len(model.digits) != 1:

@@ -62,7 +62,7 @@ class Plan:
         late, early = when[:, 1:], when[:, :-1]
         fixed = ((late == GIVEN) & (early == GIVEN)) | ((late == NEVER) & (early == NEVER))
         if not ((late > early) | fixed).all():
-            raise ArdmError("a digit must be revealed after the more significant digits of its site, one a step")
+            raise ArdmError("a digit must be revealed after the more significant digits of its site, one per step")
         if when.min() < GIVEN:
             raise ArdmError(f"when holds steps, {GIVEN} (given) or {NEVER} (never); got {int(when.min())}")
 
@@ -229,8 +229,8 @@ class Confident:
         found = found[None] if found.ndim == 1 else found
         if not found.ndim or found[0].numel() != D:
             raise ArdmError(
-                f"depth must have the shape (1 or B, *shape) with {D} sites an item; got {tuple(found.shape)}: of one item, "
-                "give depth[None]"
+                f"depth must have the shape (1 or B, *shape) with {D} sites per item; got {tuple(found.shape)}: "
+                "of one item, give depth[None]"
             )
         flat = depths(found, found, range(self.stages), "depth").flatten(1)
         rows = []
@@ -288,7 +288,7 @@ class Confident:
 
 
 def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) -> None:
-    """Raise ArdmError unless a plan fits `batch` items of this shape with `stages` digits a site.
+    """Raise ArdmError unless a plan fits `batch` items of this shape with `stages` digits per site.
 
     A plan of fewer sites or digits would never reveal a part of the data, whose likelihood would look too good.  Other
     kinds of plan than `Plan` and `Confident` are not checked.

@@ -447,4 +447,4 @@ def _check_types(values: Mapping[str, Any]) -> None:
         raise ArdmError(f"nats is a number or null; got {nats!r}")
     lists = isinstance(starts, list) and all(isinstance(own, list) for own in starts)
     if not lists or any(type(start) is not int for own in starts for start in own):
-        raise ArdmError("starts is a list of lists of whole numbers, one list a stage")
+        raise ArdmError("starts is a list of lists of whole numbers, one list per stage")

@@ -44,7 +44,7 @@ class Row:
     """One codec on all items, each coded alone, decoded and compared; or the reason why it was not measured.
 
     calls, shared: as in Codec.  sizes: bytes of each item's file.  framing: total bytes of them that hold no samples.
-    encoding, decoding: seconds an item.  peak, held: peak memory and memory before, in bytes; None if unknown.
+    encoding, decoding: seconds per item.  peak, held: peak memory and memory before, in bytes; None if unknown.
     together: all items in one file, if requested and possible, with the seconds for all of them.
     why: the reason why nothing was measured.  failed: whether that is an error.
     """
@@ -205,18 +205,18 @@ class Comparison:
     @property
     def title(self) -> str:
         """A line about the items."""
-        kinds = {"bytes": "item", "image": "picture", "audio": "sound", "array": "array"}
+        kinds = {"bytes": "item", "image": "image", "audio": "sound", "array": "array"}
         noun = kinds[self.items[0].kind.name.lower()] + "s" * (len(self.items) != 1)
         return (
             f"{len(self.items)} {noun}, {self.samples:,} samples, {self.raw_bytes:,} bytes raw, each a file of its own"
         )
 
     def rate(self, size: float) -> float:
-        """Convert total bytes to bits a sample."""
+        """Convert total bytes to bits per sample."""
         return 8 * size / self.samples
 
     def error(self, row: Row) -> float:
-        """Standard error of a row's mean rate over items, in bits a sample; nan for a single item."""
+        """Standard error of a row's mean rate over items, in bits per sample; nan for a single item."""
         rates = [8 * s / max(1, item.samples.size) for s, item in zip(row.sizes, self.items, strict=True)]
         return float(np.std(rates, ddof=1) / math.sqrt(len(rates))) if len(rates) > 1 else math.nan
 

@@ -34,7 +34,7 @@ def _bytes(
     planar: bool = False,
     shared: int = 0,
 ) -> Codec:
-    """A codec of bytes; expand gets the length of its result.  planar: it gets pictures plane by plane."""
+    """A codec of bytes; expand gets the length of its result.  planar: it gets images plane by plane."""
     ravel, unravel = (planes, unplanes) if planar else (raw, unraw)
 
     def encode(content: Content) -> bytes:

@@ -1,4 +1,4 @@
-"""Picture codecs: PNG, oxipng, lossless WebP and JPEG XL."""
+"""Image codecs: PNG, oxipng, lossless WebP and JPEG XL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _pictures(
 ) -> Codec:
     def fits(content: Content) -> str:
         C, H, W = content.shape
-        return refuses(content) if C <= 4 and H * W else f"holds no picture of {W}x{H} pixels and {C} channels"
+        return refuses(content) if C <= 4 and H * W else f"holds no image of {W}x{H} pixels and {C} channels"
 
     return Codec(name, about, encode, decode, fits, together=in_one(name, encode, decode, mosaic, fits), **more)
 
@@ -39,7 +39,7 @@ def _saved(content: Content, **options: Any) -> bytes:
 
 def _opened(data: bytes, form: Form) -> Samples:
     with Image.open(io.BytesIO(data)) as image:
-        if image.mode == "P":  # optimisers turn pictures of few colours into palettes
+        if image.mode == "P":  # optimisers turn images of few colours into palettes
             image = image.convert("RGBA" if form.shape[0] in (2, 4) else "RGB")
         return channels(np.array(image).astype(form.dtype, copy=False), form.shape[0])
 
@@ -87,7 +87,7 @@ def webp(name: str, setting: Setting) -> Codec:
 
     def refuses(content: Content) -> str:
         if content.is_16bit:
-            return "holds 8 bits a sample only"
+            return "holds 8 bits per sample only"
         return "holds at most 16383x16383 pixels" if max(content.shape[1:]) > 16383 else ""
 
     def framing(data: bytes) -> int:
@@ -119,7 +119,7 @@ def jpegxl(name: str, setting: Setting) -> Codec:
 
     def refuses(content: Content) -> str:
         large = effort > 9 and content.shape[1] * content.shape[2] > SLOW
-        return "takes minutes on pictures this large" if large else ""
+        return "takes minutes on images this large" if large else ""
 
     about += f", {imagecodecs.jpegxl_version()}"
     return _pictures(name, about, encode, decode, refuses, framing=_jpegxl_framing)

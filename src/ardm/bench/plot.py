@@ -1,4 +1,4 @@
-"""Plot a comparison: bits a sample against seconds; our levels are a line beside the classical codecs."""
+"""Plot a comparison: bits per sample against seconds; our levels are a line beside the classical codecs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def draw(compared: Comparison, path: Path) -> None:
         for axes, what in zip(panels, ("encode", "decode"), strict=True):
             _points(axes, compared, rows, [_time(row, what) for row in rows])
             axes.set_xlabel(f"time to {what} an item", color=TEXT)
-        panels[0].set_ylabel("bits a sample, headers included: lower is smaller", color=TEXT)
+        panels[0].set_ylabel("bits per sample, headers included: lower is smaller", color=TEXT)
         figure.suptitle(textwrap.fill(compared.title, 110), fontsize=10, color=TEXT)
         figure.canvas.draw()  # fixes the layout before labels are placed
         for axes, what in zip(panels, ("encode", "decode"), strict=True):

@@ -94,7 +94,7 @@ def chain(items: Sequence[Content]) -> Content:
 
 
 def mosaic(items: Sequence[Content]) -> Content | None:
-    """Tile pictures of one size to a near-square sheet; zeros fill the last row.  None for different sizes."""
+    """Tile images of one size to a near-square sheet; zeros fill the last row.  None for different sizes."""
     if len({(item.shape, item.is_16bit) for item in items}) > 1:
         return None
     C, H, W = items[0].shape

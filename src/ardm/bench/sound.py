@@ -22,7 +22,7 @@ PROGRAM = "the program flac"
 def _flac_refuses(content: Content) -> str:
     C, _, L = content.shape
     if C > 8 or not L or not 1 <= content.rate <= 655_350:
-        return "holds 1 to 8 channels of at least one sample, at 1 to 655350 samples a second"
+        return "holds 1 to 8 channels of at least one sample, at 1 to 655350 samples per second"
     return ""
 
 

@@ -160,7 +160,7 @@ def standard_output(force: bool, bar: Bar) -> Terminal:
 
 
 def sweep_before(path: Path, swept: set[Path]) -> None:
-    """Remove stale temporary files from the folder of a target, once a folder."""
+    """Remove stale temporary files from the folder of a target, once per folder."""
     folder = path if path.is_dir() else path.parent
     if folder not in swept and path is not STREAM:
         swept.add(folder)

@@ -48,13 +48,18 @@ Threads = Annotated[
 Backend = Annotated[str, typer.Option(help="Arithmetic of the network, as for ardm compress.")]
 Device = Annotated[str, typer.Option(help="Device of the network, as for ardm compress.")]
 Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB.")]
-Pixels = Annotated[int, typer.Option("--max-pixels", help="Measure pictures of more pixels as bytes.", min=1)]
+Pixels = Annotated[int, typer.Option("--max-pixels", help="Measure images of more pixels as bytes.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON, sizes of single items included.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")]
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", "--picture", "-p", help="Write the results: .json, .md, or a picture (.png, .svg, .pdf)."
+        "--out",
+        "--output",
+        "-o",
+        "--picture",
+        "-p",
+        help="Write the results: .json, .md, or a picture (.png, .svg, .pdf).",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file of --out.")]
@@ -208,7 +213,7 @@ def _read(path: Path, budget: Budget) -> list[Content]:
     if several:
         return list(map(bare, several))
     read = formats.read(data, path.name, True, budget.refuses)
-    if read.content.kind == Kind.BYTES:  # perhaps it looked like a picture or a sound
+    if read.content.kind == Kind.BYTES:  # perhaps it looked like an image or a sound
         for text in read.notes:
             note(f"{path}: {text}")
     return [bare(read.content)]

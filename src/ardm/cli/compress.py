@@ -48,14 +48,14 @@ Force = Annotated[
     bool, typer.Option("--force", "-f", help="Overwrite files; ignore the time limit; compress .ardm files.")
 ]
 Strip = Annotated[bool, typer.Option("--strip", help="Drop metadata: colour profiles, EXIF and the like.")]
-Exact = Annotated[bool, typer.Option("--bytes", help="Keep files byte for byte, not the picture or sound in them.")]
+Exact = Annotated[bool, typer.Option("--bytes", help="Keep files byte for byte, not the image or sound in them.")]
 Together = Annotated[
     str | None, typer.Option("--archive", help="Put all files and folders into one archive of this name.")
 ]
 Memory = Annotated[
     str, typer.Option("--memory", "-M", help="Keep files that need more memory, such as 512MiB, byte for byte.")
 ]
-Pixels = Annotated[int, typer.Option("--max-pixels", help="Keep pictures of more pixels byte for byte.", min=1)]
+Pixels = Annotated[int, typer.Option("--max-pixels", help="Keep images of more pixels byte for byte.", min=1)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more about each result.")]
 
 
@@ -89,7 +89,7 @@ def compress(
 ) -> None:
     """Compress files without loss: photo.png becomes photo.png.ardm.
 
-    Pictures and sounds come back sample for sample, with profiles and EXIF; everything else byte for byte.  Each result
+    Images and sounds come back sample for sample, with profiles and EXIF; everything else byte for byte.  Each result
     is decoded again and compared before it gets its name.
     """
     if calls is not None and level is not None:
@@ -163,7 +163,7 @@ def _lines(done: FileResult, verbose: bool) -> list[str]:
     ratio = f"{done.source_bytes} -> {done.target_bytes} bytes"
     if done.source_bytes:
         ratio += f" ({done.target_bytes / done.source_bytes:.1%})"
-    rate = f"{report.bits_per_sample:.3f} bits a sample, " if report.samples else ""
+    rate = f"{report.bits_per_sample:.3f} bits per sample, " if report.samples else ""
     lines = [f"{done.source or 'all'} -> {done.target}: {done.what}, {ratio}, {rate}{how}, {done.seconds:.1f} s"]
     if verbose:
         held = ", ".join(f"{count} {name}" for name, count in report.methods.items())

@@ -1,4 +1,4 @@
-"""`ardm demo`: bundled pictures against PNG and lossless WebP, restored and verified; filling; sampling."""
+"""`ardm demo`: bundled images against PNG and lossless WebP, restored and verified; filling; sampling."""
 
 from __future__ import annotations
 
@@ -48,18 +48,20 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures and files.")] = Path("ardm-demo"),
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Folder for pictures and files.")] = Path(
+        "ardm-demo"
+    ),
     seed: Seed = 0,
     threads: Threads = 0,
 ) -> None:
-    """Compress, restore, fill and sample bundled pictures."""
+    """Compress, restore, fill and sample bundled images."""
     with guard(), Bar() as bar:
         use_threads(threads)
         run(out, seed, bar)
 
 
 def saved_size(path: Path, **options: object) -> int:
-    """Size of a picture in another format, in bytes."""
+    """Size of an image in another format, in bytes."""
     buffer = io.BytesIO()
     with Image.open(path) as image:
         image.save(buffer, **options)
@@ -99,7 +101,7 @@ def run(out: Path, seed: int, bar: Bar) -> None:
     began = time.perf_counter()
     rows = []
     assets = resources.files("ardm") / "assets" / "demo"
-    say("Compressing each picture to a file of its own, restoring it, comparing every pixel …")
+    say("Compressing each image to a file of its own, restoring it, comparing every pixel …")
     for name in bar.track("photographs", PHOTOGRAPHS, len(PHOTOGRAPHS)):
         (files / f"{name}.png").write_bytes((assets / f"{name}.png").read_bytes())
         rows.append(code(files / f"{name}.png", files))
@@ -125,7 +127,7 @@ def run(out: Path, seed: int, bar: Bar) -> None:
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table("picture", "PNG", "WebP", "ardm", "bits/dim", "of WebP", "seconds", box=None)
+    table = Table("image", "PNG", "WebP", "ardm", "bits/dim", "of WebP", "seconds", box=None)
     for r in rows:
         table.add_row(
             r.name,
@@ -156,7 +158,7 @@ def _paint(out: Path, seed: int) -> list[Path]:
 
 
 def fill_sheet(bundle: Bundle, x: Tensor, seed: int = 0, calls: int = 100) -> Image.Image:
-    """A picture with a lattice of strokes hidden, three completions, and the original."""
+    """An image with a lattice of strokes hidden, three completions, and the original."""
     import torch
 
     from ardm import api

@@ -47,7 +47,7 @@ def evaluate(
         ),
     ] = 0,
     order: Annotated[str, typer.Option(help="Order for --calls (default: the model's own, or random).")] = "",
-    passes: Annotated[int, typer.Option(help="Random steps an item, for the bound.", min=1)] = 4,
+    passes: Annotated[int, typer.Option(help="Random steps per item, for the bound.", min=1)] = 4,
     seed: Seed = 0,
     threads: Threads = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
@@ -84,7 +84,7 @@ def evaluate(
         result = likelihood.Estimate.joined(list(bar.track("scoring", scores, len(parts))))
         say(f"{bundle.name} on {len(x)} items of {source.name}/{split}: {result}")
         if bundle.content == "table":
-            say(f"{-float(result.nats.mean()):.4f} nats an item (log-likelihood)")
+            say(f"{-float(result.nats.mean()):.4f} nats per item (log-likelihood)")
         say(f"{time.perf_counter() - began:.1f} seconds")
 
 

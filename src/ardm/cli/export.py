@@ -42,7 +42,8 @@ def export(
         list[str] | None, typer.Argument(help="Settings of its recipe to change, such as data.folder=~/data.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the codec model (default: the model's own).")
+        Path | None,
+        typer.Option("--out", "--output", "-o", help="Folder of the codec model (default: the model's own)."),
     ] = None,
     weights: Bits = 0,
     activations: Levels = 0,
@@ -86,7 +87,7 @@ def export(
         if obstacles:
             for line in obstacles:
                 fail(line)
-            raise ArdmError(f"{bundle.name} cannot be exported, for the {len(obstacles)} reasons above")
+            raise ArdmError(f"{bundle.name} cannot be exported; the reasons stand above")
         if activations and not weights:
             raise ArdmError("--activations needs --weights")
         precision = Precision(weights, activations or weights) if weights else None

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SHOWN = 24
 """Most lines of samples that are printed."""
 
-Gif = Annotated[Path | None, typer.Option(help="Also write an animation of the generation (pictures only).")]
+Gif = Annotated[Path | None, typer.Option(help="Also write an animation of the generation (images only).")]
 Scale = Annotated[int, typer.Option(help="Enlarge pixels by this factor.", min=1)]
 
 
@@ -69,7 +69,10 @@ def sample(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Write to this file (default: samples.png, .txt, .wav, .csv or .npy, by model)."
+            "--out",
+            "--output",
+            "-o",
+            help="Write to this file (default: samples.png, .txt, .wav, .csv or .npy, by model).",
         ),
     ] = None,
     gif: Gif = None,
@@ -77,7 +80,7 @@ def sample(
     force: Force = False,
     threads: Threads = 0,
 ) -> None:
-    """Sample pictures, text, sounds or rows.
+    """Sample images, text, sounds or rows.
 
     Any-order models take any order and any number of network calls.  A codec model samples by decoding random bits, in its own order.
     """
@@ -96,7 +99,7 @@ def sample(
         refuse_early(force, gif, endings=(".gif",))
         target = _target(bundle.written, out, force)
         if gif is not None and bundle.content != "image":
-            raise ArdmError("animations are of pictures; leave --gif out")
+            raise ArdmError("animations are of images; leave --gif out")
         budget, chosen = api.budget(bundle, calls, order or None)
         device = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = inputs.seeded(seed, device)
@@ -208,7 +211,7 @@ def fill(
         int, typer.Option(help="Or keep only this many leading digits of every value (bit-depth expansion).", min=0)
     ] = 0,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="An any-order model of pictures.", autocompletion=complete_model)
+        str, typer.Option("--model", "-m", help="An any-order model of images.", autocompletion=complete_model)
     ] = "cifar10-any-order",
     items: Annotated[int, typer.Option("--items", "-n", help="Number of completions.", min=1)] = 4,
     calls: Calls = None,
@@ -218,7 +221,9 @@ def fill(
     seed: Seed = 0,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Write a contact sheet: the image as given, its completions, the original."),
+        typer.Option(
+            "--out", "--output", "-o", help="Write a contact sheet: the image as given, its completions, the original."
+        ),
     ] = Path("filled.png"),
     gif: Gif = None,
     scale: Scale = 3,
@@ -246,7 +251,7 @@ def fill(
         _refuse_misfit(bundle, image, x)
         S = len(bundle.model.digits)
         if digits >= S and digits:
-            raise ArdmError(f"{bundle.name} has {S} digits a value; --digits keeps fewer than that, got {digits}")
+            raise ArdmError(f"{bundle.name} has {S} digits per value; --digits keeps fewer than that, got {digits}")
         depth = torch.full_like(x, digits) if digits else _known(x, mask, box) * S
         device = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = inputs.seeded(seed, device)
@@ -265,7 +270,7 @@ def _refuse_misfit(bundle: Bundle, image: Path, x: torch.Tensor) -> None:
     own = tuple(bundle.model.shape)
     if bundle.content != "image":
         raise ArdmError(
-            f"{bundle.name} is a model of {bundle.written}, and ardm fill completes pictures; from Python, ardm.fill"
+            f"{bundle.name} is a model of {bundle.written}, and ardm fill completes images; from Python, ardm.fill"
         )
     if own[0] != C:
         raise ArdmError(f"{image} has {C} channels and {bundle.name} models {own[0]}; convert the image")
@@ -323,7 +328,7 @@ def _white(m: torch.Tensor, mask: Path) -> torch.Tensor:
     return white.long()
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------------------------
 
 
 def _paint(

@@ -106,7 +106,7 @@ Format = Annotated[str, typer.Option(help=f"Convert to another format: {', '.joi
 Memory = Annotated[
     str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB or 4GiB.")
 ]
-Pixels = Annotated[int, typer.Option("--max-pixels", help="Refuse pictures of more pixels.", min=1)]
+Pixels = Annotated[int, typer.Option("--max-pixels", help="Refuse images of more pixels.", min=1)]
 MaxOutput = Annotated[
     str,
     typer.Option(

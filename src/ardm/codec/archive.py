@@ -60,7 +60,7 @@ def compress_archive(
 
     items: at least one.  They are read one after another, and a second time if the model makes none of them shorter: a
     sequence that loads its items on demand need not hold them all.
-    names: one an item, different relative paths with "/".  originals: one an item, as in `compress`.
+    names: one per item, different relative paths with "/".  originals: one per item, as in `compress`.
     dense(restored, size): whether `size` bytes of the file may not restore to so many; if so, samples are kept raw.
     """
     began = time.perf_counter()

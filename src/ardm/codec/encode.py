@@ -226,7 +226,7 @@ def stored_body(content: Content, item: int = 0, stored: StoredParts | None = No
 
 
 def raw_body(content: Content, item: int, constant: bool = False) -> Body:
-    """The body that holds samples as they are, in one piece; constant: or one sample a plane, where that is all."""
+    """The body that holds samples as they are, in one piece; constant: or one sample per plane, where that is all."""
     x, form, about = content.samples, Form.of(content), pack_about(content.about)
     method, payload = Method.RAW, x.reshape(-1).view(np.uint8).data  # no copy: it may be large
     if constant and (x == x[:, :1, :1]).all():

@@ -106,7 +106,7 @@ def frames(data: bytes, at: int, head: Head) -> Iterator[Frame]:
             frame, end, varies = _frame(window, at, head, first, number)
         except (_Short, IndexError):
             if window.last:
-                raise Broken("it ends early" if len(data) - at > 4 else "something follows its samples") from None
+                raise Broken("it ends early" if len(data) - at > 4 else "other bytes follow its samples") from None
             if window.at == at:
                 size *= 2
                 if size > _WIDEST:
@@ -126,7 +126,7 @@ def _frame(window: _Window, at: int, head: Head, first: int, number: int) -> tup
     data, p = window.data, at - window.at
     begin = p
     if data[p] != 0xFF or data[p + 1] & 0xFE != 0xF8:
-        raise Broken("something follows its samples" if number else "it is damaged")
+        raise Broken("other bytes follow its samples" if number else "it is damaged")
     varies, size, rate = bool(data[p + 1] & 1), data[p + 2] >> 4, data[p + 2] & 15
     mode, depth = data[p + 3] >> 4, data[p + 3] >> 1 & 7
     numbered = coded_number(first if varies else number)

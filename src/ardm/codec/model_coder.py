@@ -4,7 +4,7 @@
 
 A part (c, h, w) of a content is one item for a model of any size, and is cut into tiles for a model of fixed size.
 
-A plane on its own (a grey picture, alpha) is coded as the model's leading channel, while the network sees it in all
+A plane on its own (a grey image, alpha) is coded as the model's leading channel, while the network sees it in all
 channels.  What lies outside the part is never asked for and costs nothing.
 
 NumPy, no torch until a network runs.

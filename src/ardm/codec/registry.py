@@ -24,7 +24,7 @@ from ardm.exact.model import CodecModel
 from ardm.exact.reference import Reference
 
 DEFAULT_MODEL = "cifar10-codec"
-"""The bundled model of pictures."""
+"""The bundled model of images."""
 LEVELS = {1: 8, 2: 11, 3: 14, 4: 20, 5: 26, 6: 36, 7: 50, 8: 70, 9: 98}
 """Network calls of an item by level: more calls make smaller files, slower."""
 DEFAULT_LEVEL = 7
@@ -155,7 +155,7 @@ def coder(
 ) -> ModelCoder:
     """A codec model, ready to code.
 
-    name: a bundled model, a folder or a file; by default the bundled model of pictures.  calls: one of the model's
+    name: a bundled model, a folder or a file; by default the bundled model of images.  calls: one of the model's
     numbers of network calls; by default its own choice.  Raises ModelMissing, ArdmError.
     """
     found = model(DEFAULT_MODEL if name is None else name)

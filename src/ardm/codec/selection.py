@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 PICTURES, DRAWINGS = "cifar10-codec", "grey28"
 TEXT, LETTERS = "english", "text27"
 SPEECH = ((12_000, "speech8k"), (24_000, "speech16k"))
-"""The highest rate, in samples a second, at which each model is tried."""
+"""The highest rate, in samples per second, at which each model is tried."""
 TEXT_MOST = 1 << 18
 """The most bytes of a text on which a model is tried; by then classical compressors have learnt more than our windows hold."""
 DRAWING_MOST = 32
-"""The longest side of a grey picture on which a model of handwriting is tried."""
+"""The longest side of a grey image on which a model of handwriting is tried."""
 
 _LETTERS = np.zeros(256, dtype=np.bool_)
 _LETTERS[[32, *range(97, 123)]] = True

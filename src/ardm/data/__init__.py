@@ -8,8 +8,8 @@ are (N, C, H, W); items of texts, sounds and tables (N, D).
     sound    fsdd     sc09   sounds (a folder of WAV, FLAC, AIFF)
     tables   density (the binary density-estimation sets)  table (CSV)     array (any .npy)
 
-`load` reads one of them by name, `of_config` the one that a recipe names; `batches` and `augment` make of it what a
-training run reads.
+`load` reads one of them by name, `of_config` the one that a recipe names; `batches` and `augment` prepare it for
+training.
 
 Read me first:
 * Published files are read in their published layout, and checked by size and MD5 where those are known, so that a number
@@ -18,7 +18,8 @@ Read me first:
 * Where no validation set is published, "fit" and "valid" are the two parts of "train" (45,000 + 5,000 for CIFAR-10,
   50,000 + 10,000 for the MNISTs); elsewhere "fit" is "train".  Choose with them, and keep "test" for the final
   measurement.
-* Batch n of a run is a function of (items, batch, seed, n) alone: a resumed run sees what an unbroken one would have.
+* Batch n of a run is a function of (items, batch, seed, n) alone: a resumed run gets the same batches as an unbroken
+one.
 """
 
 from ardm.data.audio import Clips, sounds, windows

@@ -49,12 +49,13 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
             raise MemoryError from error
         raise ArdmError(f"{path} cannot be read as sound: {error}") from error
     if not content.is_16bit:
-        raise ArdmError(f"{path} has 8 bits a sample, expected 16: convert it first")
+        raise ArdmError(f"{path} has 8 bits per sample, expected 16: convert it first")
     return torch.from_numpy(content.samples[:, 0].astype("int32")), content.rate
 
 
 def read_clips(paths: Sequence[Path], rate: int | None) -> tuple[list[Tensor], int]:
-    """Read every channel of every file as a clip; and their rate, which must be the given one, or that of the first.
+    """Read every channel of every file as a clip, and their rate, which must be the given one or that of the first
+    file.
 
     Raises ArdmError, naming the first file that cannot be read or has another rate.
     """
@@ -63,8 +64,8 @@ def read_clips(paths: Sequence[Path], rate: int | None) -> tuple[list[Tensor], i
     for path in paths:
         channels, own = read_sound(path)
         if rate is not None and own != rate:
-            reason = f"like {paths[0]}" if clips else "as asked"
-            raise ArdmError(f"{path} has {own} samples a second, expected {rate} {reason}: convert it first")
+            reason = f"like {paths[0]}" if clips else "as requested"
+            raise ArdmError(f"{path} has {own} samples per second, expected {rate} {reason}: convert it first")
         rate = own
         clips.extend(channels.unbind())
     return clips, rate or 0

@@ -22,7 +22,7 @@ _MOST = 1 << 29
 def read_bits(path: Path, separator: str, width: int | None = None, rows: int | None = None) -> Bytes:
     """Read the digits 0 and 1 of a text file as (rows, width) uint8: a line for each row, a separator between digits.
 
-    width, rows: the numbers that are expected; None: any.
+    width, rows: the expected numbers; None: any.
     Raises ArdmError, naming the line, for anything else in the file and for lines of another length.
     """
     data = read_file(path, _MOST).replace(b"\r\n", b"\n").replace(separator.encode() + b"\n", b"\n")
@@ -35,7 +35,7 @@ def read_bits(path: Path, separator: str, width: int | None = None, rows: int | 
     bits = _cells(path, data, line, separator)[:, ::2] - np.uint8(ord("0"))
     if bits.max() > 1:
         number = int((bits > 1).any(1).argmax()) + 1
-        raise ArdmError(f"{path}: line {number} holds another value than 0 and 1")
+        raise ArdmError(f"{path}: line {number} holds a value other than 0 and 1")
     if rows is not None and len(bits) != rows:
         raise ArdmError(f"{path} has {len(bits)} rows, expected {rows}; {ACCEPT}")
     return np.ascontiguousarray(bits)
@@ -103,7 +103,7 @@ def density(
     set: NAME, such as "adult", "connect4", "dna" or "nips".
     download: fetch the missing file into folder.
     verify: demand the published numbers of rows and columns (no checksums are published); False accepts any.
-    pixels: (C, H, W) of a set of pictures, for networks of images; the columns are the pixels row by row, the C values
+    pixels: (C, H, W) of a set of images, for networks of images; the columns are the pixels row by row, the C values
     of a pixel together.  ocr_letters is (1, 16, 8); connect4 is (3, 7, 6), the files of its board, each square empty or
     of one of two players.
     Raises ArdmError for an unknown name or split, pixels that do not match the columns, missing or damaged files, and a

@@ -56,7 +56,7 @@ def cifar10(folder: Folder, split: str | None, download: bool = False, verify: b
 
 
 def _home(folder: Path, wanted: Sequence[str], download: bool) -> Path:
-    """The folder of the wanted files, which are unpacked and downloaded first if need be."""
+    """The folder of the wanted files, downloaded and unpacked first if necessary."""
     home = folder / _FOLDER
     for place in (home, folder):
         if all((place / name).is_file() for name in wanted):

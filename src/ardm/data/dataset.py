@@ -17,7 +17,7 @@ from ardm.errors import ArdmError
 from ardm.schema import Schema
 
 LARGE, SOME = 1 << 28, 4096
-"""Bytes beyond which a fingerprint looks at some items only, and how many."""
+"""Bytes beyond which a fingerprint reads only some of the items, and how many it then reads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Dataset:
     schema: for a table, the names of its columns and values.
     rate: for sounds, samples per second; otherwise 0.
     dropped: the number of sounds that are shorter than an item, and left out.
-    grey: whether the items are intensities 0..255, from which `binarize` draws anew for each batch; classes is then 2.
+    grey: whether the items are intensities 0..255, which `binarize` samples again for each batch; classes is then 2.
     files: for data of your own, the files that were read.
     Raises ArdmError where items and labels do not fit each other.
     """
@@ -69,7 +69,7 @@ class Dataset:
 
     @property
     def about(self) -> str:
-        """One line: how many items there are, and where they come from."""
+        """The number of items and where they come from, in one line."""
         where = self.name if self.files is None else str(self.files)
         short = f"; {self.dropped} clips are shorter than an item, and left out" * (self.dropped > 0)
         return f"{len(self):,} item{'s' * (len(self) != 1)} of {'x'.join(map(str, self.shape))}, {where}{short}"
@@ -78,7 +78,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """16 hex digits that differ for other items, labels, classes or names.
 
-        Beyond 256 MB only 4,096 evenly spread items count, and the number of all.
+        Beyond 256 MB it covers only 4,096 evenly spread items, and the number of all.
         """
         some = self.items
         if some.numel() * some.element_size() > LARGE:

@@ -96,7 +96,7 @@ def _drawings(root: Path, name: str, download: bool, verify: bool) -> Iterator[t
 
 
 def _archive(root: Path, name: str, download: bool) -> Path:
-    """The archive of a folder, which is downloaded first if need be."""
+    """The archive of a folder, downloaded first if necessary."""
     file = f"{name}.zip"
     home = first_folder(root, _PLACES, file)
     if home is None and download:

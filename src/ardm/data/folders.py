@@ -1,4 +1,4 @@
-"""Folders and files of your own: splits by a stable hash, and what else lies in the folder."""
+"""Folders and files of your own: splits by a stable hash, and a survey of the other files in the folder."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FEW = (
 )
 """What to do where a split has no items."""
 _NAMED = 4
-"""The most files, and endings, that a line lists."""
+"""The most files, and the most endings, that a line lists."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """The files that a data set was read from, and what else lay beside them.
+    """The files that a data set was read from, and the others beside them.
 
     where: the folder or file.  noun: what the files are.  used: their names within the folder.
     kind: how many files of that kind there are, in all splits.
@@ -56,7 +56,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def survey(root: Path, used: Sequence[Path], kind: Callable[[Path], bool], noun: str) -> Files:
-    """List what a folder holds beside the files that are used.
+    """List the files of a folder that are used, and count the others.
 
     kind: whether a file belongs to the data, in any split.
     """
@@ -74,7 +74,7 @@ def survey(root: Path, used: Sequence[Path], kind: Callable[[Path], bool], noun:
 def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = None) -> list[Path]:
     """Find the files with one of the endings in a folder and its subfolders, sorted by relative path.
 
-    Hidden files are passed over.  split: those that `in_split` assigns to it; None: all.  noun: what they are, for errors.
+    Hidden files are skipped.  split: those that `in_split` assigns to it; None: all.  noun: what they are, for errors.
     Raises ArdmError for a folder that does not exist or has no such files.
     """
     if split is not None:
@@ -104,7 +104,7 @@ def _visible(root: Path) -> Iterator[Path]:
 
 
 def splits(of: str, split: str | None, names: Iterable[str] = SHARES) -> str:
-    """The split by its own name: "fit" means "train" where "valid" is not a part of it."""
+    """The split under its own name: "fit" means "train" where "valid" is not a part of "train"."""
     return known(f"split of {of}", "train" if split == "fit" else split, names)
 
 
@@ -121,7 +121,7 @@ def fraction(key: str) -> float:
 
 
 def rows_in(count: int, split: str, where: Path, noun: str) -> list[int]:
-    """The rows, of those numbered 0..count−1, that belong to a split.  Raises ArdmError where there are none."""
+    """The rows of 0..count−1 that belong to a split.  Raises ArdmError where there are none."""
     rows = [n for n in range(count) if in_split(f"row {n}", split)]
     if not rows:
         raise ArdmError(f"none of the {count} {noun} of {where} falls into the split {split!r}; {FEW}")

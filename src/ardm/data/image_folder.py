@@ -29,7 +29,7 @@ def images(
     """A folder of images of one size: items (N, C, H, W) uint8, 256 classes, no labels.
 
     folder: searched with its subfolders, in the order of the relative paths; hidden files and files without a suffix of
-    images are passed over.
+    images are skipped.
     split: "train" (90 %), "valid" (5 %) or "test" (5 %); None takes all.  A stable hash of its relative path assigns each
     file to a split, so that it stays there when other files come or go.
     size: the size of all images, H = W or (H, W); None takes that of the first.  Nothing is resized.
@@ -48,7 +48,7 @@ def images(
     for n, path in enumerate(paths):
         image = _pixels(path, channels) if n else first
         if image.shape != expected:
-            reason = "as asked" if size is not None else f"like {paths[0]}"
+            reason = "as requested" if size is not None else f"like {paths[0]}"
             raise ArdmError(f"{path} is {_extent(image.shape)}, expected {_extent(expected)} {reason}")
         items[n] = torch.from_numpy(image)
     files = survey(root, paths, lambda path: path.suffix.lower() in _SUFFIXES, "images")
@@ -95,8 +95,8 @@ def _refusal(image: Image.Image, deep: bool, frames: int, channels: int | None) 
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return "has transparency (an alpha channel): flatten it onto a background, or save it without alpha"
     if deep or mode not in ("1", "L", "P", "RGB"):
-        bits = "16 bits a channel" if deep else f"mode {mode!r}"
+        bits = "16 bits per channel" if deep else f"mode {mode!r}"
         return f"has {bits}, expected 8-bit grey or RGB: convert it first, or give the values as an .npy array"
     if mode == "P" and channels != 3:
         return "has a palette: set data.channels=3 (channels=3 in Python) to have it converted to RGB"
-    return "is RGB, but channels=1 was asked: convert it to grey first" if mode == "RGB" and channels == 1 else ""
+    return "is RGB, but channels is 1: convert it to grey first" if mode == "RGB" and channels == 1 else ""

@@ -20,7 +20,7 @@ from ardm.errors import ArdmError
 
 @dataclass(frozen=True)
 class _Idx:
-    """Four published files: where to get them, in which folders they may lie, and {file: (MD5 of its .gz, of itself)}."""
+    """Four published files: address, folders that may hold them, and {file: (MD5 of its .gz, MD5 of the file)}."""
 
     title: str
     url: str
@@ -74,8 +74,8 @@ def mnist(
         "stochastic": one fixed sample, ink with probability pixel/255: where 255 u < pixel, with u in [0, 1) drawn in
         float32, item by item, from NumPy's PCG64 with seed 1 for fit, 2 for valid and 3 for test (train is fit, then
         valid).
-        "dynamic": the grey items, from which `binarize` draws anew for each batch.
-        The two random ones have the distribution of `binarized_mnist`, but are other samples.
+        "dynamic": the grey items, which `binarize` samples again for each batch.
+        The two random ones have the distribution of `binarized_mnist`, but are different samples.
     size: 28, or 14 or 7: means over squares of pixels, taken before binarisation.
     Raises ArdmError for an unknown split, binarisation or size, missing or damaged files, and a failed download.
     """
@@ -141,14 +141,14 @@ def binarize(batch: Tensor, generator: torch.Generator) -> Tensor:
     """Draw 0 or 1 for each intensity 0..255, independently: 1 with probability intensity/255.
 
     batch: integers of any shape; the result has the same shape, type and device.  All draws come from the generator.
-    Drawn anew for each batch of training, this is the usual "dynamic" binarisation.
+    Sampling again for each training batch is the usual "dynamic" binarisation.
     """
     drawn = torch.rand(batch.shape, generator=generator, device=generator.device).to(batch.device)
     return (drawn * 255 < batch).to(batch.dtype)
 
 
 def _idx_array(source: _Idx, root: Path, stem: str, download: bool, verify: bool) -> Bytes:
-    """The array of one IDX file, which is downloaded first if need be."""
+    """The array of one IDX file, downloaded first if necessary."""
     path = _idx_path(source, root, stem)
     if path is None and download:
         fetch(f"{source.url}{stem}.gz", source.md5[stem][0], root / source.places[0])
@@ -188,7 +188,7 @@ _AMAT_MD5 = {
     "valid": "65e8099613162b3110a7618037011617",
     "test": "0fa539ed8cb008880a61be77f744f06a",
 }
-"""Of the first ten images with one byte per pixel, as the tests of the Fuel library have them."""
+"""Checksums of the first ten images with one byte per pixel, from the tests of the Fuel library."""
 
 
 def binarized_mnist(folder: Folder, split: str | None, download: bool = False, verify: bool = True) -> Dataset:

@@ -19,11 +19,11 @@ from ardm.errors import ArdmError
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 ACCEPT = "set data.verify=false (from Python: verify=False) to accept it as it is"
-"""What to do about files that are cut down on purpose."""
+"""Advice for files that are cut down on purpose."""
 
 
 def how_to_get(name: str, url: str, folder: Path) -> str:
-    """What to do where a published file is missing."""
+    """Advice where a published file is missing."""
     return f"set data.download=true (from Python: download=True), or put {name} (from {url}) into {folder}"
 
 
@@ -49,7 +49,7 @@ def first_folder(root: Path, inside: Sequence[str], holds: str) -> Path | None:
 
 @contextmanager
 def unpacking(path: Path, action: str = "read") -> Iterator[None]:
-    """Raise ArdmError, naming the file, for whatever readers of archives raise on a damaged one."""
+    """Turn every exception that an archive reader raises on a damaged file into an ArdmError that names the file."""
     try:
         yield
     except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error, zipfile.BadZipFile) as error:

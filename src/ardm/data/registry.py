@@ -52,7 +52,7 @@ UNSET: dict[str, tuple[Any, ...]] = {
 
 
 class DataSource(Protocol):
-    """Where items come from, as `DataConfig` says it; it may also have any of the options."""
+    """Where items come from, in the form of `DataConfig`; it may also have any of the options."""
 
     @property
     def name(self) -> str:
@@ -108,7 +108,7 @@ def of_config(config: DataSource, split: str | None) -> Dataset:
 
     split: a name; "all" or None takes all items of your own folder or file.
     An option that is 0, empty or None, and verify = True, mean the data set's default.  With binarize "dynamic" only
-    the training split is grey, to be drawn anew for each batch; the others are the "stochastic" sample.
+    the training split is grey and sampled again for each batch; the others are the "stochastic" sample.
     Raises ArdmError for an option that the data set does not have, and whatever `load` raises.
     """
     takes = _options(READERS[known("data set", config.name, READERS)])

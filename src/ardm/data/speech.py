@@ -86,8 +86,8 @@ def sc09(
     One second at 16 kHz; shorter clips are padded with silence (32768) at the end, as in the paper.  Training takes two
     gigabytes of memory.
     folder: holds `zero` … `nine`, `validation_list.txt` and `testing_list.txt`, directly or in `speech_commands_v0.02`;
-    or holds `speech_commands_v0.02.tar.gz`, of which the digits are then unpacked there.
-    split: "train" or "fit" (31,158: what no list names), "valid" (3,643) or "test" (4,107).
+    or holds `speech_commands_v0.02.tar.gz`, whose digits are then unpacked there.
+    split: "train" or "fit" (31,158: those in neither list), "valid" (3,643) or "test" (4,107).
     download: fetch the archive (2.4 GB) into folder if the files are not there.
     verify: demand these numbers of clips, and the published SHA-256 of an archive; False accepts any.
     length, stride: cut the clips into windows as in `sounds`; 0 takes whole seconds.
@@ -119,7 +119,7 @@ def sc09_clips(folder: Folder, split: str | None, download: bool = False, verify
 
 
 def _sc09_keys(home: Path, split: str) -> list[tuple[int, str]]:
-    """(digit, word/file) of the clips of a split; training has those that no list names."""
+    """(digit, word/file) of the clips of a split; those in neither list are for training."""
     listed = {part: set((home / name).read_text().split()) for part, name in _SC09_LISTS.items()}
     keys = [
         (digit, f"{word}/{path.name}")
@@ -133,7 +133,7 @@ def _sc09_keys(home: Path, split: str) -> list[tuple[int, str]]:
 
 
 def _sc09_home(root: Path, download: bool, verify: bool) -> Path:
-    """The folder of the clips, which are unpacked and downloaded first if need be."""
+    """The folder of the clips, downloaded and unpacked first if necessary."""
     lists = _SC09_LISTS["test"]
     home = first_folder(root, _SC09_FOLDERS, lists)
     if home is not None and (home / _SC09_LISTS["valid"]).is_file():

@@ -175,7 +175,7 @@ def _find(root: Path, name: str) -> Path | None:
 
 
 def _raw(path: Path, name: str) -> Bytes:
-    """The bytes of the file, unpacked; one more than 10⁸ of them shows that there are more."""
+    """The bytes of the file, unpacked, but at most one more than 10⁸: that one shows that the file is too long."""
     with unpacking(path, f"read {name} from"):
         if not zipfile.is_zipfile(path):
             return np.fromfile(path, np.uint8, _BYTES + 1)

@@ -36,7 +36,7 @@ class Reveal:
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """The steps of an item (C, H, W) of S digits a site.
+    """The steps of an item (C, H, W) of S digits per site.
 
     when: (S, C, H, W).  base: of the digits.
     plane: if set, only this channel is coded and every channel holds the same values: a plane on its own.

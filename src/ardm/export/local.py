@@ -1,4 +1,4 @@
-"""Windows of pictures and a perceptron in integers."""
+"""Windows of images and a perceptron in integers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCALES = ((1, 0, 5), (3, 3, 3), (9, 6, 2))
 
 
 def local(model: Model, examples: Examples) -> Make:
-    """The exporter of networks with windows of pictures."""
+    """The exporter of networks with windows of images."""
     return _exporter(model).maker(examples)
 
 

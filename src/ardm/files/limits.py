@@ -23,7 +23,7 @@ from ardm.errors import ArdmError, CodecError
 from ardm.formats import FORMATS, MAX_SAMPLES, Claim
 
 MEMORY, PIXELS = 2 << 30, 1 << 28
-"""Default limits: estimated bytes of memory for one file, and pixels of one picture."""
+"""Default limits: estimated bytes of memory for one file, and pixels of one image."""
 PATIENCE = 3600.0
 """Estimated seconds of coding beyond which nothing starts without `force`."""
 DENSEST = 1040
@@ -54,7 +54,7 @@ UNLIMITED = Limits(1 << 62, 1 << 62, 1 << 62)
 class Budget:
     """Limits for one file, in both directions.
 
-    memory: bytes.  pixels: of one picture.  force: ignore PATIENCE, but no other limit.  output: bytes that restoring a
+    memory: bytes.  pixels: of one image.  force: ignore PATIENCE, but no other limit.  output: bytes that restoring a
     file may write in all; 0: half the memory, or DENSEST times the file if that is more.
     """
 
@@ -80,10 +80,10 @@ class Budget:
     def refuses(self, claim: Claim, size: int) -> str:
         """Why a file of `size` bytes is not read as what its header claims; "" if it is."""
         pixels = claim.height * claim.width
-        shape = f"{claim.width}x{claim.height} pixels" if claim.picture else f"{claim.samples} samples"
+        shape = f"{claim.width}x{claim.height} pixels" if claim.image else f"{claim.samples} samples"
         if claim.samples > MAX_SAMPLES:
             return f"it claims {claim.samples} samples, more than {MAX_SAMPLES}"
-        if claim.picture and self.pixels < pixels:
+        if claim.image and self.pixels < pixels:
             return f"it claims {shape}, and the limit is {self.pixels}; --max-pixels {pixels} reads it"
         need = reading(claim, size)
         if need > self.memory:

@@ -1,6 +1,6 @@
-"""A file as contents: one picture, sound or array, or bytes in chunks, with notes on what was not understood.
+"""A file as contents: one image, sound or array, or bytes in chunks, with notes on what was not understood.
 
-No file fails for what it contains: one that cannot be read as the picture or sound that it looks like is kept byte for
+No file fails for what it contains: one that cannot be read as the image or sound that it looks like is kept byte for
 byte, with a note.
 """
 
@@ -124,7 +124,7 @@ def _limit(header: BinaryIO, looks: str, size: int | None, options: FileOptions)
     """
     known = 1 << 62 if size is None else size
     if looks in formats.PACKED and known > options.budget.chunk(options.chunk):
-        return 0, f"{looks.upper()} pictures are already compressed"
+        return 0, f"{looks.upper()} images are already compressed"
     claimed = formats.claim(header, looks, known)
     why = options.budget.refuses(claimed, 0) if claimed is not None else ""
     most = options.budget.whole(claimed)

@@ -1,4 +1,4 @@
-"""Compress pictures, bytes and files in memory, and decompress them, in one call each.
+"""Compress images, bytes and files in memory, and decompress them, in one call each.
 
 data = ardm.compress(x)                  # an image, a tensor or an array: ardm.decompress(data) is its tensor
 data = ardm.compress(b"any bytes")       # ardm.decompress(data) == b"any bytes"
@@ -59,9 +59,9 @@ def compress(
     """Compress an image, bytes or a file; returns a compressed file in memory.
 
     x: an image (C, H, W), a tensor or an array of integers 0..65535 of any type and size; bytes; or a `Path`, which is
-    read as by `ardm compress`: pictures and sounds as samples, the rest byte for byte.  Bytes and files are decoded again
-    and compared.  model: a bundled codec model, its folder or its file; by default the one of pictures for an image, and
-    one that suits the content for bytes and files.  calls: network calls an item.
+    read as by `ardm compress`: images and sounds as samples, the rest byte for byte.  Bytes and files are decoded again
+    and compared.  model: a bundled codec model, its folder or its file; by default the one of images for an image, and
+    one that suits the content for bytes and files.  calls: network calls per item.
     Raises ArdmError where x is none of these, or the model has no plan of so many calls.
     """
     if isinstance(x, str):

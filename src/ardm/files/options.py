@@ -30,8 +30,9 @@ class FileOptions:
 
     engine: which model codes, and on what.  budget: limits, in both directions.  force: overwrite targets, and compress
     .ardm files again.  keep: False deletes a source once its result is verified.  verify: decode the result and compare.
-    strip: drop metadata of pictures and sounds.  exact: keep files byte for byte, whatever they show.  format: of restored
-    files.  chunk: most bytes in a frame of bytes.  taken: collects targets; none of them is overwritten, even by force.
+    strip: drop metadata of images and sounds.  exact: keep files byte for byte, whatever they show.  format: of
+    restored files.  chunk: most bytes in a frame of bytes.  taken: collects targets; none of them is overwritten, even
+    by force.
     """
 
     engine: Engine = field(default_factory=Engine)

@@ -176,7 +176,7 @@ def format_of(target: Path, info: FrameInfo, named: bool) -> str:
     if not named or not suffix or not info.origin:  # it may come from a file with a wrong ending
         return ""
     if suffix not in formats.ENDINGS and info.kind != Kind.BYTES:
-        what = {Kind.IMAGE: "picture", Kind.AUDIO: "sound"}.get(info.kind or Kind.ARRAY, "array")
+        what = {Kind.IMAGE: "image", Kind.AUDIO: "sound"}.get(info.kind or Kind.ARRAY, "array")
         raise ArdmError(f"{target}: a restored {what} ends in one of {', '.join(sorted(formats.ENDINGS))}")
     return formats.ENDINGS.get(suffix, "")
 

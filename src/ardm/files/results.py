@@ -13,7 +13,7 @@ from ardm.codec.report import FrameInfo, Report
 from ardm.content import Kind
 from ardm.errors import ArdmError, CodecError
 
-WORDS = {Kind.BYTES: "plain bytes", Kind.IMAGE: "pictures", Kind.AUDIO: "audio", Kind.ARRAY: "arrays"}
+WORDS = {Kind.BYTES: "plain bytes", Kind.IMAGE: "images", Kind.AUDIO: "audio", Kind.ARRAY: "arrays"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FileResult:
 
 
 class Failures(ArdmError):  # noqa: N818
-    """Some items of an archive failed.  done: results of the others.  errors: one an item, which it names."""
+    """Some items of an archive failed.  done: results of the others.  errors: one per item, which it names."""
 
     def __init__(self, done: Sequence[FileResult], errors: Sequence[Exception]) -> None:
         super().__init__("; ".join(map(str, errors)))

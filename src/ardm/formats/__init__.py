@@ -1,15 +1,16 @@
 """Files of other formats to contents and back: every sample comes back, or the whole file byte for byte.
 
-Formats that are `byte_for_byte` keep every byte around the samples (`ranges`).  The others (PNG, WebP, FLAC) are written
-anew.  Their readers account for every byte: it is a sample, or is kept, or follows from the rest (lengths, checksums, the
-choices of the compressor, interlacing); otherwise the file is kept byte for byte, as is every file of no format here.
+Formats that are `byte_for_byte` keep every byte around the samples (`ranges`).  PNG, WebP and FLAC files are encoded
+again.  Their readers account for every byte: it is a sample, or metadata that is kept, or follows from the rest (lengths,
+checksums, the choices of the compressor, interlacing).  Any other file is kept byte for byte.
 
-about holds what is kept beside the samples: "icc", "exif" and "xmp" unchanged, for all formats; "palette", "alpha" and
-"depth" (pictures of 1, 2 or 4 bits); "png", "webp" and "flac" for that format alone; "head", "gaps" and "tail" for bytes
-around the samples that differ from a freshly written file.  Samples are what one sees, except palette indices (`shown`).
+about holds the metadata kept beside the samples: "icc", "exif" and "xmp" unchanged, for all formats; "palette", "alpha"
+and "depth" (images of 1, 2 or 4 bits); "png", "webp" and "flac" for that format alone; "head", "gaps" and "tail" for
+bytes around the samples that differ from a freshly written file.  Samples are displayed values, except palette indices
+(`shown`).
 EXIF orientation is kept and never applied.  NumPy and Pillow; no PyTorch.
 
-A new format is one module here, which defines FORMAT, and its name at the end of `content.ORIGINS`: docs/extend.md.
+A new format is one module here, which defines FORMAT, and its name at the end of `content.ORIGINS`; see docs/extend.md.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ _STARTS = {
     "gif": rb"GIF8[79]a",
 }
 _DEFAULT = {Kind.IMAGE: "png", Kind.AUDIO: "wav", Kind.ARRAY: "npy"}
-_WORDS = {Kind.IMAGE: "a picture", Kind.AUDIO: "sound", Kind.ARRAY: "an array"}
+_WORDS = {Kind.IMAGE: "an image", Kind.AUDIO: "sound", Kind.ARRAY: "an array"}
 
 
 def sniff(head: bytes) -> str:
@@ -81,7 +82,7 @@ def sniff(head: bytes) -> str:
 
 
 def claim(file: BinaryIO, format: str, end: int | None = None) -> Claim | None:
-    """The size that a file of this format claims in its header; None if there is no telling.
+    """The size that a file of this format claims in its header; None if the header does not say.
 
     end: the length of the file, if only its beginning is at hand.  The position of `file` is restored.
     """
@@ -89,15 +90,16 @@ def claim(file: BinaryIO, format: str, end: int | None = None) -> Claim | None:
 
 
 def read(data: bytes, name: str = "", strip: bool = False, gate: Gate | None = None) -> Read:
-    """A file to a content; strip: drop all but the samples.  Any bytes will do: what is not decoded is kept.
+    """Turn a file into a content; strip: drop all but the samples.  Any bytes will do: a file that is not decoded is
+    kept.
 
-    name: of the file; a note says if its ending contradicts its bytes.
+    name: of the file; a note warns if its ending contradicts its bytes.
     gate: called before anything is decoded; a file that it refuses is kept byte for byte.
-    Raises MemoryError alone.
+    Raises nothing but MemoryError.
     """
     looks = sniff(data[:64])
     if looks in PACKED:
-        return kept(data, f"{looks.upper()} pictures are already compressed")
+        return kept(data, f"{looks.upper()} images are already compressed")
     if not looks:
         expected = next((format for ending, format in ENDINGS.items() if name.lower().endswith(ending)), "")
         if expected and data:
@@ -113,12 +115,12 @@ def read(data: bytes, name: str = "", strip: bool = False, gate: Gate | None = N
     except KeepBytes as why:
         return kept(data, f"{looks.upper()}: {why}")
     if sum(len(key) + len(value) + 16 for key, value in found.content.about.items()) > MAX_ABOUT:
-        return kept(data, f"{looks.upper()}: it carries more than {MAX_ABOUT} bytes besides its samples")
+        return kept(data, f"{looks.upper()}: it has more than {MAX_ABOUT} bytes besides its samples")
     return found
 
 
 def _most(claimed: Claim | None, gate: Gate, size: int) -> int:
-    """Samples that a reader may allocate: those claimed, or if the claim is open, as many as the gate lets pass."""
+    """Samples that a reader may allocate: those claimed, or if the claim is open, as many as the gate accepts."""
     if claimed is None:
         return 0
     if not claimed.open:
@@ -129,7 +131,7 @@ def _most(claimed: Claim | None, gate: Gate, size: int) -> int:
 
 
 def render(content: Content, format: str = "") -> bytes:
-    """A content to a file; format: by default the one it came in, or PNG, WAV or .npy.
+    """Turn a content into a file; format: by default the one it came in, or PNG, WAV or .npy.
 
     Raises ArdmError, with the reason, if the format cannot hold it.
     """
@@ -141,14 +143,14 @@ def render(content: Content, format: str = "") -> bytes:
     if format not in FORMATS:
         raise ArdmError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
     if content.kind == Kind.ARRAY != FORMATS[format].kind:
-        content = npy.picture(content)
+        content = npy.as_image(content)
     if FORMATS[format].kind not in (Kind.ARRAY, content.kind):
         raise ArdmError(f"{format} cannot hold {_WORDS[content.kind]}")
     try:
         return FORMATS[format].render(_translated(content, format))
     except ArdmError:
         raise
-    except Exception as error:  # the about blocks come from files that others made
+    except Exception as error:  # the about blocks may come from untrusted files
         if out_of_memory(error):
             raise MemoryError from error
         raise ArdmError(f"this cannot be written as {format}: the metadata it keeps is damaged") from error

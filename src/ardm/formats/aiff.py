@@ -117,7 +117,7 @@ def _claim(part: Part) -> Claim | None:
         if name == b"COMM":
             channels, frames, bits = struct.unpack(">HIH", part(begin, 8))
             most = part.end // max(1, channels * bits // 8)  # a damaged header claims more than the file holds
-            return Claim("aiff", channels, 1, min(frames, most), bits, picture=False)
+            return Claim("aiff", channels, 1, min(frames, most), bits, image=False)
     return None
 
 

@@ -1,6 +1,6 @@
 """BMP: uncompressed, 1, 4, 8, 24 or 32 bits, byte for byte.
 
-The fourth byte of 32 bits is alpha, unless it is zero everywhere; then the picture has three channels.
+The fourth byte of 32 bits is alpha, unless it is zero everywhere; then the image has three channels.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _stride(width: int, bits: int) -> int:
 
 @dataclass(frozen=True)
 class _Placed:
-    """The header.  top: whether the first row is the top one.  palette: RGB, three bytes a colour, up to 8 bits."""
+    """The header.  top: whether the first row is the top one.  palette: RGB, three bytes per colour, up to 8 bits."""
 
     height: int
     width: int
@@ -78,7 +78,7 @@ class _Placed:
         x, about = content.samples, content.about
         if x.shape[1:] != (self.height, self.width):
             said = f"{self.width}x{self.height}"
-            raise ArdmError(f"the header of this bmp says {said}, and the picture is {x.shape[2]}x{x.shape[1]}")
+            raise ArdmError(f"the header of this bmp says {said}, and the image is {x.shape[2]}x{x.shape[1]}")
         x = x if self.top else x[:, ::-1]
         if self.bits <= 8:
             rows = pack(indices(x, about) if "palette" in about else narrow(x, self.bits)[0], self.bits)
@@ -118,7 +118,7 @@ class _Layout:
     def fresh(self, content: Content) -> tuple[bytes, bytes]:
         channels, height, width = content.shape
         if content.is_16bit or channels not in (1, 3, 4) or max(height, width) >= 1 << 31:
-            raise ArdmError(f"bmp holds grey, RGB or RGBA of 8 bits; the picture has {channels} channels, "
+            raise ArdmError(f"bmp holds grey, RGB or RGBA of 8 bits; the image has {channels} channels, "
                             f"{content.samples.dtype}")  # fmt: skip
         about, bits = _own(content), 8 * channels if channels > 1 else _depth(content)
         table = _RAMP if bits == 8 else b"\0\0\0\0\xff\xff\xff\0" if bits == 1 else b""
@@ -134,7 +134,7 @@ class _Layout:
 
 
 def _palette(head: bytes, bits: int) -> bytes:
-    """RGB, three bytes a colour."""
+    """RGB, three bytes per colour."""
     size = struct.unpack_from("<I", head, 14)[0]
     count = struct.unpack_from("<I", head, 46)[0] or 1 << bits
     table = head[14 + size : 14 + size + 4 * count]

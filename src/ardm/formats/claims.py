@@ -20,7 +20,7 @@ MAX_HOPS = 1 << 12
 class Claim:
     """The format of a file and the samples (C, H, W), of `bits` bits each, that its header claims.
 
-    picture: whether the samples are pixels.
+    image: whether the samples are pixels.
     open: whether the header leaves the number of samples open (a FLAC encoder that writes to a stream puts 0).
     sample_bytes: bytes of a sample in memory; 0 stands for one byte up to 8 bits, and two above.
     """
@@ -30,7 +30,7 @@ class Claim:
     height: int
     width: int
     bits: int
-    picture: bool = True
+    image: bool = True
     open: bool = False
     sample_bytes: int = 0
 
@@ -58,11 +58,11 @@ class Part:
 
 
 ClaimReader: TypeAlias = Callable[[Part], "Claim | None"]
-"""The beginning of a file to its claim; None, or an ordinary error of parsing, where there is no telling."""
+"""The beginning of a file to its claim; None, or an ordinary parsing error, where it cannot be read."""
 
 
 def claim_at(file: BinaryIO, reader: ClaimReader, end: int | None = None) -> Claim | None:
-    """Read the claim of the file that begins at the current position; None where there is no telling.
+    """Read the claim of the file that begins at the current position; None where it cannot be read.
 
     end: the length of the file, if only its beginning is at hand.  The position of `file` is restored.
     """

@@ -1,9 +1,9 @@
 """Shared by all formats: the description of a format, the result of reading, palettes and packed bits.
 
-The samples of a picture are what one sees: grey, grey and alpha, RGB or RGBA, with 0 for black.  One exception: if about
-has a "palette" (RGB, three bytes a colour; "alpha", one byte each for the first colours), the samples are one plane of
-indices into it, and `shown` looks the colours up.  Indices compress to half the bytes of colours, even with a model of
-photographs, which knows nothing of palettes.
+The samples of an image are its displayed values: grey, grey and alpha, RGB or RGBA, with 0 for black.  One exception:
+if about has a "palette" (RGB, three bytes per colour; "alpha", one byte each for the first colours), the samples are
+one plane of indices into it, and `shown` looks the colours up.  Indices compress to half the bytes of colours, even
+with a model of photographs, which knows nothing of palettes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class KeepBytes(Exception):  # noqa: N818
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Turn whatever a parser raises into KeepBytes: the file is damaged.  Running out of memory stays MemoryError."""
+    """Turn every exception of a parser into KeepBytes: the file is damaged.  Lack of memory stays a MemoryError."""
     try:
         yield
     except KeepBytes:
@@ -46,7 +46,7 @@ class Read:
     """A file as a content.
 
     notes: short sentences for the user.
-    dropped: what restoring will not bring back; the source should not be deleted if there is anything.
+    dropped: metadata that restoring will not bring back; do not delete the source if there is any.
     """
 
     content: Content
@@ -95,11 +95,11 @@ def admit(channels: int, height: int, width: int, most: int = MAX_SAMPLES) -> No
     if samples > MAX_SAMPLES:
         raise KeepBytes(f"it claims {samples} samples, more than {MAX_SAMPLES}")
     if samples > most:
-        raise KeepBytes("its header is not where it should be")
+        raise KeepBytes("its header is in the wrong place")
 
 
 def image(samples: Samples, origin: str, about: Mapping[str, bytes]) -> Content:
-    """A picture of (C, H, W)."""
+    """An image of (C, H, W)."""
     return Content(Kind.IMAGE, np.ascontiguousarray(samples), origin, about)
 
 
@@ -127,7 +127,7 @@ def colours(about: Mapping[str, bytes]) -> NDArray[np.uint8]:
 
 
 def shown(content: Content) -> Samples:
-    """The samples as one sees them, (C, H, W): indices become grey, RGB or RGBA; all others stay as they are."""
+    """The displayed values (C, H, W): palette indices become grey, RGB or RGBA; all other samples stay as they are."""
     if content.kind != Kind.IMAGE or "palette" not in content.about:
         return content.samples
     return np.ascontiguousarray(colours(content.about).T[:, indices(content.samples, content.about)])
@@ -136,7 +136,7 @@ def shown(content: Content) -> Samples:
 def indices(x: Samples, about: Mapping[str, bytes]) -> NDArray[np.uint8]:
     """The plane of palette indices (H, W); raises ArdmError for an index beyond the palette."""
     if len(x) != 1 or x.itemsize > 1 or x.max() >= len(about["palette"]) // 3:
-        raise ArdmError("the picture has samples that are not in its palette")
+        raise ArdmError("the image has samples that are not in its palette")
     return x[0]
 
 
@@ -152,7 +152,7 @@ def narrow(x: Samples, depth: int) -> NDArray[np.uint8]:
     """The inverse of widen; raises ArdmError for other greys."""
     step = 255 // ((1 << depth) - 1)
     if x.itemsize > 1 or (x % step).any():
-        raise ArdmError(f"the picture has greys that {depth} bits cannot hold")
+        raise ArdmError(f"the image has greys that {depth} bits cannot hold")
     return x // np.uint8(step)
 
 

@@ -1,7 +1,7 @@
 """FLAC of 8 and 16 bits: the samples, and all metadata blocks except STREAMINFO.
 
-about "flac": those blocks in order.  STREAMINFO and the frames are written anew.  So are the offsets of a seek table,
-which keeps its target samples, rounded down to whole blocks.
+about "flac": those blocks in order.  STREAMINFO and the frames are encoded again, and so are the offsets of a seek
+table.  The table keeps its target samples, rounded down to whole blocks.
 
 `codec.flac_decode` reads and accounts for every bit.  libFLAC (package soundfile) writes where it is installed.
 """
@@ -58,7 +58,7 @@ def _decoded(data: bytes, most: int) -> tuple[Head, list[tuple[int, bytes]], Int
     if head.bits not in (8, 16):
         raise KeepBytes(f"only 8 and 16 bits are read; it has {head.bits}")
     if not _writable(head.rate):
-        raise KeepBytes(f"it has {head.rate} samples a second, which encoders do not accept")
+        raise KeepBytes(f"it has {head.rate} samples per second, which encoders do not accept")
     tables = [body for kind, body in blocks if kind == SEEK]
     if len(tables) > 1:
         raise KeepBytes(f"it has {len(tables)} seek tables, and only one is allowed")
@@ -101,8 +101,10 @@ def _render(content: Content) -> bytes:
     """Write a file; ArdmError above eight channels, and for rates that FLAC does not have."""
     x = content.samples
     if len(x) > 8 or not _writable(content.rate) or not x.shape[2]:
-        said = f"{len(x)} channels, {content.rate} samples a second"
-        raise ArdmError(f"flac holds up to 8 channels at 1 to 65535 samples a second, or tens up to 655350; got {said}")
+        said = f"{len(x)} channels, {content.rate} samples per second"
+        raise ArdmError(
+            f"flac holds up to 8 channels at 1 to 65535 samples per second, or multiples of ten up to 655350; got {said}"
+        )
     data = _stream(x, content.rate)
     (first, *_), at = flac_stream.parts(data)
     entries = content.about.get("flac", b"") if content.origin == "flac" else b""
@@ -144,7 +146,7 @@ def _blocks(entries: bytes) -> Iterator[tuple[int, bytes]]:
 def _claim(part: Part) -> Claim:
     fields = int.from_bytes(part(18, 8), "big")
     length = fields & (1 << 36) - 1
-    return Claim("flac", (fields >> 41 & 7) + 1, 1, length, (fields >> 36 & 31) + 1, picture=False, open=length == 0)
+    return Claim("flac", (fields >> 41 & 7) + 1, 1, length, (fields >> 36 & 31) + 1, image=False, open=length == 0)
 
 
 FORMAT = FileFormat("flac", (".flac",), rb"fLaC", _claim, read, _render, Kind.AUDIO, (8, 8))

@@ -1,4 +1,4 @@
-"""NumPy arrays of integers (.npy), byte for byte: as planes if they look like pictures, otherwise as bytes.
+"""NumPy arrays of integers (.npy), byte for byte: as planes if they look like images, otherwise as bytes.
 
 A layout gives type, shape and axes, as in "<u2 480,640 HW" or "<i4 10,3 C".  HW, HWC and CHW are planes.  C and F are
 bytes in the order of the file, each number with its lowest byte first.  "F" before HW, HWC or CHW marks Fortran order.
@@ -26,7 +26,7 @@ from ardm.formats.common import MAX_SAMPLES, FileFormat, KeepBytes, Read, guarde
 
 _TYPE = re.compile(r"\|[bui]1|[<>][ui][248]")
 _SIDE = 8
-"""Least side of an array that looks like a picture."""
+"""Least side of an array that looks like an image."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Array:
 
     @classmethod
     def of(cls, type: str, shape: tuple[int, ...], fortran: bool) -> _Array:
-        """Choose the axes: planes if it looks like a picture."""
+        """Choose the axes: planes if it looks like an image."""
         axes = ""
         if type[1:] in ("u1", "u2"):
             axes = next((a for a, hw in (("HW", shape), ("HWC", shape[:2]), ("CHW", shape[1:])) if len(a) == len(shape)
@@ -89,7 +89,7 @@ class _Array:
             fits = x.dtype == np.uint8 and x.size == prod(self.shape) * self.little.itemsize
             x = x.reshape(-1).view(self.little) if fits else x
         if not fits:
-            raise ArdmError(f"samples {x.shape} of {x.dtype} are no array {self}")
+            raise ArdmError(f"samples {x.shape} of {x.dtype} are not the array {self}")
         return x.astype(self._own).tobytes()
 
 
@@ -171,7 +171,7 @@ def _read(data: bytes, strip: bool, most: int) -> Read:
 
 
 def _render(content: Content) -> bytes:
-    """Write a file: arrays as they came, pictures as (H, W) or (H, W, C), sound as (L, C)."""
+    """Write a file: arrays as they came, images as (H, W) or (H, W, C), sound as (L, C)."""
     if content.kind == Kind.ARRAY:
         return ranges.render(_LAYOUT, content)
     x = pixels(content.samples)
@@ -180,10 +180,10 @@ def _render(content: Content) -> bytes:
     return _header(x.dtype.str, x.shape, False) + x.tobytes()
 
 
-def picture(content: Content) -> Content:
-    """Turn an array that looks like a picture into one; raises ArdmError for others."""
+def as_image(content: Content) -> Content:
+    """Turn an array that looks like an image into one; raises ArdmError for others."""
     if not _Array.parse(content.layout).axes:
-        raise ArdmError(f"the array {content.layout} is not a picture; it can be written as npy only")
+        raise ArdmError(f"the array {content.layout} is not an image; it can be written as npy only")
     return image(content.samples, "", {})
 
 
@@ -232,7 +232,7 @@ def _claim(part: Part) -> Claim | None:
     if kind is None or shape is None:
         return None
     numbers, size = (int(n) for n in re.findall(rb"\d{1,20}", shape[1])), int(kind[1])
-    return Claim("npy", 1, 1, prod(numbers), 8 * size, picture=False, sample_bytes=size)
+    return Claim("npy", 1, 1, prod(numbers), 8 * size, image=False, sample_bytes=size)
 
 
 FORMAT = FileFormat("npy", (".npy",), rb"\x93NUMPY", _claim, _read, _render, Kind.ARRAY, (6, 6), byte_for_byte=True)

@@ -1,10 +1,11 @@
 """PNG of every depth and colour type, with all its chunks in their order.
 
 Pillow reads only 8 of 16 bits, so it is used only to undo the filters.  PNG filters work on bytes one pixel apart; hence
-the high bytes of 16-bit samples are an 8-bit picture, filters included, and the low bytes are another one.
+the high bytes of 16-bit samples are an 8-bit image, filters included, and the low bytes are another one.
 
-about "png": the chunks in order, name 4 | length 4 | body.  Placeholders stand for what about holds under a name of its
-own: "=icc" (body: the name of the profile), "=exi", "=xmp", "=plt", "=alp", "=dat".  Absent if the order is the usual one.
+about "png": the chunks in order, name 4 | length 4 | body.  Placeholders stand for entries that about holds under names
+of their own: "=icc" (body: the name of the profile), "=exi", "=xmp", "=plt", "=alp", "=dat".  Absent if the order is
+the usual one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ardm.formats.common import FileFormat, KeepBytes, Read, admit, image, indic
 Chunk: TypeAlias = tuple[bytes, bytes]
 
 _MAX_CHUNKS = 1 << 16
-"""Most chunks of a file; half a gigabyte of samples alone has as many."""
+"""Most chunks of a file; half a gigabyte of samples alone may have as many."""
 _START = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -37,7 +38,7 @@ _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), 
 _XMP = b"XML:com.adobe.xmp\0\0\0\0\0"
 _PROFILE = b"ICC Profile"
 _WORDS = {b"=icc": "colour profile", b"=exi": "EXIF", b"=xmp": "XMP", b"tEXt": "text", b"zTXt": "text", b"iTXt": "text"}
-_LEVEL = {True: 9, False: 6}  # of deflate; True: a small picture
+_LEVEL = {True: 9, False: 6}  # of deflate; True: a small image
 
 
 def _chunks(data: bytes) -> tuple[list[Chunk], bytes]:
@@ -45,7 +46,7 @@ def _chunks(data: bytes) -> tuple[list[Chunk], bytes]:
     at, chunks, beside = len(_START), list[Chunk](), 0
     while not chunks or chunks[-1][0] != b"IEND":
         if beside > MAX_ABOUT or len(chunks) > _MAX_CHUNKS:
-            raise KeepBytes(f"it carries more than {MAX_ABOUT} bytes, or {_MAX_CHUNKS} chunks, besides its samples")
+            raise KeepBytes(f"it has more than {MAX_ABOUT} bytes, or {_MAX_CHUNKS} chunks, besides its samples")
         if at + 12 > len(data):
             raise KeepBytes("it ends early")
         size, name = struct.unpack_from(">I4s", data, at)
@@ -66,7 +67,7 @@ def _write(name: bytes, body: bytes) -> bytes:
 
 
 def _passes(height: int, width: int, interlaced: int) -> list[tuple[int, int]]:
-    """Height and width of each stored picture: one, or the passes of an interlaced file."""
+    """Height and width of each stored image: one, or the passes of an interlaced file."""
     if not interlaced:
         return [(height, width)]
     sizes = [(-(-(height - y) // dy), -(-(width - x) // dx)) for y, x, dy, dx in _ADAM7]
@@ -148,7 +149,7 @@ def _filter(rows: NDArray[np.uint8], pixel: int) -> Iterator[bytes]:
 
 
 def _read(data: bytes, strip: bool, most: int) -> Read:
-    """A file to a picture; strip leaves palette and transparency only."""
+    """A file to an image; strip leaves palette and transparency only."""
     chunks, tail = _chunks(data)
     names = [name for name, _ in chunks]
     first = names.index(b"IDAT") if b"IDAT" in names else 0
@@ -180,7 +181,7 @@ def _read(data: bytes, strip: bool, most: int) -> Read:
     if strip:
         stays = (b"tRNS", b"=plt", b"=alp", b"=dat")
         lost = [_WORDS.get(name, name.decode("latin-1")) for name, _ in others if name not in stays]
-        lost += ["bytes after the picture"] * bool(tail)
+        lost += ["bytes after the image"] * bool(tail)
         others = [chunk for chunk in others if chunk[0] in stays]
         about = {key: value for key, value in about.items() if key in ("palette", "alpha", "depth")}
     if others != _usual(about):
@@ -249,7 +250,7 @@ def _render(content: Content) -> bytes:
     x, about = content.samples, content.about
     channels, height, width = content.shape
     if channels > 4 or max(height, width) >= 1 << 31:
-        raise ArdmError(f"png holds up to four channels; the picture has shape {content.shape}")
+        raise ArdmError(f"png holds up to four channels; the image has shape {content.shape}")
     others = list(_entries(about["png"])) if "png" in about and content.origin == "png" else _usual(about)
     depth = about["depth"][0] if "depth" in about else 8 * x.itemsize
     rows: NDArray[np.uint8]

@@ -41,7 +41,7 @@ class _Placed:
 
     def encode(self, content: Content) -> bytes:
         if (content.shape, content.samples.itemsize) != (self.shape, self.size):
-            raise ArdmError(f"the header of this ppm says {self.shape}, and the picture is {content.shape}")
+            raise ArdmError(f"the header of this ppm says {self.shape}, and the image is {content.shape}")
         return pixels(content.samples).astype(">u2" if self.size == 2 else "u1").tobytes()
 
 
@@ -67,7 +67,7 @@ class _Layout:
     def fresh(self, content: Content) -> tuple[bytes, bytes]:
         channels, height, width = content.shape
         if channels not in (1, 3):
-            raise ArdmError(f"ppm holds grey or RGB, without alpha; the picture has {channels} channels")
+            raise ArdmError(f"ppm holds grey or RGB, without alpha; the image has {channels} channels")
         top = 65535 if content.is_16bit else 255
         return b"P%d\n%d %d\n%d\n" % (6 if channels == 3 else 5, width, height, top), b""
 

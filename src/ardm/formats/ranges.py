@@ -42,7 +42,7 @@ class Placed(Protocol):
         ...
 
     def decode(self, raw: memoryview) -> Content:
-        """The bytes of all ranges to a content; about holds only what showing it needs.  Raises KeepBytes."""
+        """The bytes of all ranges to a content; about holds only what is needed to display it.  Raises KeepBytes."""
         ...
 
     def encode(self, content: Content) -> bytes:
@@ -91,18 +91,18 @@ def file_format(
 
 
 def read(layout: Layout, data: bytes, strip: bool = False, most: int = MAX_SAMPLES) -> Read:
-    """A file to a content, after a check that the content gives the file again; strip: drop the bytes around the samples."""
+    """Turn a file into a content, and check that it turns back; strip: drop the bytes around the samples."""
     placed = layout.describe(data, most)
     spans = _joined(placed.spans, len(data))
     view = memoryview(data)
     raw = view[slice(*spans[0])] if len(spans) == 1 else memoryview(b"".join(view[a:b] for a, b in spans))
     if len(data) - len(raw) > max(SLACK, len(raw)):
-        raise KeepBytes("most of it is something else than its samples")
+        raise KeepBytes("most of it is not samples")
     content = placed.decode(raw)
     around = dict(_around(layout, content, data, spans))
     whole = replace(content, about={**content.about, **around})
     if not _comes_back(layout, whole, data):
-        raise KeepBytes("its rows end in bits that are not zero, or its samples are tags too")
+        raise KeepBytes("its rows end in bits that are not zero, or some bytes are both samples and tags")
     return Read(content, (), ("bytes around the samples",) if around else ()) if strip else Read(whole)
 
 
@@ -165,14 +165,14 @@ def _joined(spans: Sequence[Span], size: int) -> list[Span]:
             raise KeepBytes("its samples overlap, or are out of order")
         found.append((begin, end))
         if len(found) > MAX_SPANS:
-            raise KeepBytes(f"its samples stand in more than {MAX_SPANS} places")
+            raise KeepBytes(f"its samples are in more than {MAX_SPANS} places")
     if not found or found[-1][1] > size:
         raise KeepBytes("it ends early")
     return found
 
 
 def _around(layout: Layout, content: Content, data: bytes, spans: Sequence[Span]) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of what about keeps: head and tail unless a fresh file has the same, and the gaps."""
+    """The entries for about: head and tail unless a fresh file has the same, and the gaps."""
     try:
         new = layout.fresh(content)
     except ArdmError:  # other programs write more channels than we do

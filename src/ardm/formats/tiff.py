@@ -1,7 +1,7 @@
 """TIFF: one uncompressed page of 1, 4, 8 or 16 bits, grey, RGB or palette, with or without alpha; byte for byte.
 
 The strips are the samples; directories, tags and everything else stay in place.  Compressed, tiled and planar files, and
-files of several pages, are kept byte for byte.  A picture that came in another format is written as one strip, with its
+files of several pages, are kept byte for byte.  An image that came in another format is written as one strip, with its
 profile, EXIF and XMP.
 """
 
@@ -22,7 +22,7 @@ from ardm.formats.claims import Claim, Part
 from ardm.formats.common import MAX_SAMPLES, KeepBytes, admit, image, indices, narrow, pack, pixels, unpack, widen
 
 Tags: TypeAlias = dict[int, tuple[int, memoryview]]
-"""By number: type and bytes.  The bytes are parsed on demand, since several tags may share them."""
+"""Tags by number: type and bytes.  The bytes are parsed on demand, since several tags may share them."""
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 (_WIDTH, _HEIGHT, _BITS, _METHOD, _MEANING, _FILL, _STRIPS, _CHANNELS, _ROWS, _COUNTS, _PLANAR, _COLOURS, _TILES, _SUB,
@@ -70,7 +70,7 @@ def _numbers(tags: Tags, tag: int, order: str, *default: int) -> tuple[int, ...]
 
 @dataclass(frozen=True)
 class _Placed:
-    """The tags.  inverted: 0 is white.  palette: RGB, three bytes a colour."""
+    """The tags.  inverted: 0 is white.  palette: RGB, three bytes per colour."""
 
     height: int
     width: int
@@ -108,7 +108,7 @@ class _Placed:
     def encode(self, content: Content) -> bytes:
         if content.shape != (self.channels, self.height, self.width) or content.is_16bit != (self.bits == 16):
             said = f"{self.width}x{self.height}x{self.channels}, {self.bits} bits"
-            raise ArdmError(f"the tags of this tiff say {said}, and the picture has shape {content.shape}")
+            raise ArdmError(f"the tags of this tiff say {said}, and the image has shape {content.shape}")
         x = self._seen(content.samples)
         if self.palette:
             return pack(indices(x, content.about), self.bits).astype(self._dtype).tobytes()
@@ -122,7 +122,7 @@ class _Layout:
     def describe(self, data: bytes, most: int = MAX_SAMPLES) -> _Placed:
         order, tags, _, more = _directory(data)
         if more or _SUB in tags:
-            raise KeepBytes("it holds several pictures")
+            raise KeepBytes("it holds several images")
 
         def one(tag: int, default: int) -> int:
             return _numbers(tags, tag, order, default)[0]
@@ -147,7 +147,7 @@ class _Layout:
         if colours is None or channels - colours not in (0, 1) or (meaning == 3 and channels > 1):
             raise KeepBytes("its colours are neither grey, RGB nor a palette")
         if bits[0] < 8 and channels > 1:
-            raise KeepBytes("only pictures of one channel are read with fewer than 8 bits")
+            raise KeepBytes("only images of one channel are read with fewer than 8 bits")
         palette = _palette(tags, bits[0], order) if meaning == 3 else b""
         spans = _strips(tags, order, height, (width * channels * bits[0] + 7) // 8)
         return _Placed(height, width, channels, bits[0], order, meaning == 0, palette, spans)
@@ -173,11 +173,11 @@ def _strips(tags: Tags, order: str, height: int, stride: int) -> tuple[ranges.Sp
 
 
 def _palette(tags: Tags, bits: int, order: str) -> bytes:
-    """RGB, three bytes a colour: 8 of the 16 bits; the other 8 repeat them, or are zero as some programs write it."""
+    """RGB, three bytes per colour: 8 of the 16 bits; the other 8 repeat them, or are zero as some programs write it."""
     table = np.array(_numbers(tags, _COLOURS, order), np.uint16)
     step = next((step for step in (257, 256) if table.size == 3 << bits and not (table % step).any()), 0)
     if not step or bits > 8:
-        raise KeepBytes("its palette has more than 8 bits a colour")
+        raise KeepBytes("its palette has more than 8 bits per colour")
     return (table // step).astype(np.uint8).reshape(3, -1).T.tobytes()
 
 
@@ -216,7 +216,7 @@ def _fresh(content: Content, size: int) -> tuple[bytes, bytes]:
     """The bytes before and after samples of `size` bytes; ArdmError above four channels or four gigabytes."""
     channels, height, width = content.shape
     if channels > 4 or size > 0xFFFFFFFF - (1 << 26):
-        raise ArdmError(f"tiff holds up to four channels and four gigabytes; the picture has shape {content.shape}")
+        raise ArdmError(f"tiff holds up to four channels and four gigabytes; the image has shape {content.shape}")
     stored, about = _Storage.of(content), content.about
     head, entries, order = _exif(about, stored.order)
     head += bytes(len(head) % 2)
@@ -254,13 +254,13 @@ def _fresh(content: Content, size: int) -> tuple[bytes, bytes]:
 def _exif(about: Mapping[str, bytes], order: str) -> tuple[bytes, dict[int, bytes], str]:
     """The beginning of the file, entries for its directory, and the byte order.
 
-    EXIF is a TIFF without a picture.  The file begins with it unchanged, so that everything its entries point to is in
+    EXIF is a TIFF without an image.  The file begins with it unchanged, so that everything its entries point to is in
     place; the directory is written again at the end, together with the tags of the samples.
     """
     data = about.get("exif", b"").removeprefix(b"Exif\0\0")
     try:
         order, _, entries, _ = _directory(data)
-    except (KeepBytes, struct.error):  # none, or damaged by another program
+    except (KeepBytes, struct.error):  # there is none, or another program has damaged it
         return (b"II*\0" if order == "<" else b"MM\0*") + bytes(4), {}, order
     kept = {struct.unpack_from(order + "H", entry)[0]: entry for entry in entries}
     return data, {tag: entry for tag, entry in kept.items() if tag not in (*_SAMPLES, _XMP, _ICC)}, order

@@ -101,7 +101,7 @@ def _claim(part: Part) -> Claim | None:
             _, channels, _, _, _, bits = struct.unpack("<HHIIHH", part(at + 8, 16))
         if name == b"data" and channels and bits >= 8:
             size = min(size, part.end - at - 8)  # streams claim the largest number there is
-            return Claim("wav", channels, 1, size // (channels * bits // 8), bits, picture=False)
+            return Claim("wav", channels, 1, size // (channels * bits // 8), bits, image=False)
         at += 8 + size + size % 2
     return None
 

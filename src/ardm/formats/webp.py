@@ -1,4 +1,4 @@
-"""WebP: still, lossless pictures.
+"""WebP: still, lossless images.
 
 Lossy files are kept byte for byte, since their samples take far more space.  about "webp": unknown chunks, unchanged.
 """
@@ -33,7 +33,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Names and bodies of all chunks; KeepBytes if the file holds anything else."""
     end = 8 + struct.unpack_from("<I", data, 4)[0]
     if end > len(data) or data[end:] not in (b"", bytes(end % 2)):
-        raise KeepBytes("it ends early, or something follows it")
+        raise KeepBytes("it ends early, or other bytes follow it")
     at = 12
     while at < end:
         name, size = struct.unpack_from("<4sI", data, at)
@@ -66,10 +66,10 @@ def _decode(stream: bytes) -> Samples:
 
 
 def _followed(stream: bytes, x: Samples) -> bool:
-    """Whether extra bytes follow the picture inside its stream, where decoders do not look.
+    """Whether extra bytes follow the image inside its stream, where decoders do not look.
 
-    Decoders read missing bits of the last pixel as 0, so a picture that decodes the same without its last byte may still
-    use that byte.  It does if flipping some bit of the byte changes the picture; otherwise the byte is extra.
+    Decoders read missing bits of the last pixel as 0, so an image that decodes the same without its last byte may still
+    use that byte.  It does if flipping some bit of the byte changes the image; otherwise the byte is extra.
     """
 
     def same(stream: bytes) -> bool:
@@ -86,14 +86,14 @@ def _followed(stream: bytes, x: Samples) -> bool:
 
 
 def _extended(about: Mapping[str, bytes], height: int, width: int, alpha: bool) -> bytes:
-    """The extended header of a picture with this metadata."""
+    """The extended header of an image with this metadata."""
     flags = sum(flag for key, flag in _FLAGS.items() if key in about)
     sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     return bytes([flags | 0x10 * alpha, 0, 0, 0]) + sides
 
 
 def _read(data: bytes, strip: bool, most: int) -> Read:
-    """A file to a picture; strip leaves the samples only."""
+    """A file to an image; strip leaves the samples only."""
     chunks = list(_chunks(data))
     names = [name for name, _ in chunks]
     if b"ANIM" in names or b"ANMF" in names:
@@ -114,7 +114,7 @@ def _read(data: bytes, strip: bool, most: int) -> Read:
     if x.shape != (4, height, width):
         raise KeepBytes("it is damaged")
     if _followed(stream, x):
-        raise KeepBytes("something follows its samples")
+        raise KeepBytes("other bytes follow its samples")
     if not alpha and (x[3] != 255).any():
         raise KeepBytes("it has alpha but its header says that it has none")
     x = x if alpha else x[:3]
@@ -140,7 +140,7 @@ def _render(content: Content) -> bytes:
             f"webp holds 8 bits, up to four channels and 16383x16383 pixels; got shape {x.shape} of {x.dtype}"
         )
     if height * width > _limit():
-        raise ArdmError(f"webp: Pillow reads up to {_limit()} pixels; the picture has {width}x{height}")
+        raise ArdmError(f"webp: Pillow reads up to {_limit()} pixels; the image has {width}x{height}")
     colour = x if channels > 2 else np.concatenate([x[:1], x[:1], x])
     out = io.BytesIO()
     Image.fromarray(pixels(colour)).save(out, "WEBP", lossless=True, exact=True, quality=80, method=4)
@@ -148,7 +148,9 @@ def _render(content: Content) -> bytes:
     if len(colour) == 4:
         stream[4] |= 0x10  # alpha of 255 everywhere is alpha, too
     if not np.array_equal(_decode(bytes(stream)), colour):
-        raise ArdmError("the WebP library of this machine is not lossless: it decodes another picture than it encoded")
+        raise ArdmError(
+            "the WebP library of this machine is not lossless: the decoded image differs from the encoded one"
+        )
     about = content.about
     rest = about.get("webp", b"") if content.origin == "webp" else b""
     parts = [_chunk(b"VP8L", bytes(stream))]

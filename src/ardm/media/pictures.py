@@ -33,7 +33,7 @@ def read_image(path: str | Path) -> Tensor:
         data = path.read_bytes()
     content = formats.read(data, path.name).content
     if content.kind == Kind.IMAGE and content.is_16bit:
-        raise ArdmError(f"{path} has 16 bits a sample; only 8 are supported")
+        raise ArdmError(f"{path} has 16 bits per sample; only 8 are supported")
     if content.kind == Kind.IMAGE and ("palette" in content.about or not {"depth", "alpha"} & set(content.about)):
         return torch.from_numpy(formats.shown(content).copy())
     pixels = _shown(path, data)
@@ -51,7 +51,7 @@ def _shown(path: Path, data: bytes) -> NDArray[np.uint8]:
             if getattr(image, "n_frames", 1) > 1:
                 raise ArdmError(f"{path} holds {image.n_frames} images; give a file with one")
             if image.mode in ("F", "I") or image.mode.startswith("I;"):
-                raise ArdmError(f"{path} has pixels of mode {image.mode}; only 8 bits a sample are supported")
+                raise ArdmError(f"{path} has pixels of mode {image.mode}; only 8 bits per sample are supported")
             grey = image.mode in ("1", "L", "LA")
             clear = "transparency" in image.info or image.mode in ("LA", "PA", "RGBA")
             return np.array(image.convert(("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")))
@@ -83,6 +83,6 @@ def sheet(pictures: Sequence[Image.Image], columns: int | None = None, gap: int 
 
 
 def save_gif(frames: Sequence[Image.Image], path: Path, seconds: float = 4.0) -> None:
-    """Write an animation that shows its last frame for another second."""
+    """Write an animation that holds its last frame for another second."""
     times = [max(20, int(1000 * seconds / len(frames)))] * (len(frames) - 1) + [1200]
     frames[0].save(path, save_all=True, append_images=list(frames[1:]), duration=times, loop=0)

@@ -1,4 +1,4 @@
-"""Samples as files that a person can open: text, WAV, CSV and arrays; `pictures` draws images."""
+"""Samples as files that people can open: text, WAV, CSV and arrays; `pictures` draws images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDINGS = {"image": ".png", "text": ".txt", "audio": ".wav", "table": ".csv", "a
 GAP = 0.2
 """Seconds of silence between sounds."""
 RATE = 8000
-"""Samples per second where nothing says more."""
+"""Samples per second where no rate is known."""
 
 
 def write(

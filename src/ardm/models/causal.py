@@ -105,7 +105,7 @@ class CausalModel(Model):
         rank = integers(rank, "rank").to(x.device)
         rank = rank.flatten(1).expand(B, D) if rank.ndim > 1 else rank.expand(B, D)
         if not torch.equal(rank.sort(1).values, raster):
-            raise ArdmError(f"ranks must hold each of 0..{D - 1} once an item; ranks are steps of sites")
+            raise ArdmError(f"ranks must hold each of 0..{D - 1} once per item; ranks are steps of sites")
         if self.single and not torch.equal(rank, raster):
             raise ArdmError("a model of a single order scores along raster order only")
         return rank

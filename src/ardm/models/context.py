@@ -1,4 +1,4 @@
-"""Context: a class label or a vector, and how much is known, as one vector an item."""
+"""Context: a class label or a vector, and how much is known, as one vector per item."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Condition(nn.Module):
             return torch.full((items,), K, device=device)
         if context.shape != (items,) or context.dtype != torch.long:
             found = f"{str(context.dtype).removeprefix('torch.')} {tuple(context.shape)}"
-            raise ArdmError(f"this model takes one class label an item, 0..{K - 1}, int64 ({items},); got {found}")
+            raise ArdmError(f"this model takes one class label per item, 0..{K - 1}, int64 ({items},); got {found}")
         none = context == NO_LABEL
         wrong = ~none & ((context < 0) | (context >= K))
         if context.device.type == "cpu":  # on a GPU the embedding refuses row K + 1, without waiting

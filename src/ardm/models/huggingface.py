@@ -141,7 +141,7 @@ def _logits(network: Any, ids: Tensor) -> Tensor:
         raise ArdmError(f"the network returns no logits: it has no language model head. Use {MASKED}, not AutoModel")
     if found.shape[:2] != ids.shape or found.ndim != 3:
         raise ArdmError(
-            f"the network must return logits of shape ({ids.shape[0]}, {ids.shape[1]}, vocabulary), one row a token; got "
-            f"{tuple(found.shape)}. Use {MASKED}"
+            f"the network must return logits of shape ({ids.shape[0]}, {ids.shape[1]}, vocabulary), one row per token; "
+            f"got {tuple(found.shape)}. Use {MASKED}"
         )
     return found

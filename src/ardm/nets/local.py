@@ -2,7 +2,7 @@
 
 A convolutional network computes features everywhere, though a step of a plan reads them at a fiftieth of the sites.  This
 one gathers, for each asked site, its neighbourhood at three resolutions (pixels; means of 3×3; means of 9×9) and applies
-a perceptron.  Coding an image then costs one evaluation a value, whatever the number of calls, and training wastes
+a perceptron.  Coding an image then costs one evaluation per value, whatever the number of calls, and training wastes
 nothing.  Context is local: good likelihoods, no global composition.
 """
 

@@ -1,7 +1,7 @@
 """A residual perceptron over the columns of a table, and outputs with weights of their own for each column.
 
-Every column has an embedding row for each of its values and one for "unknown".  The perceptron is evaluated once an item,
-and one product gives the log-weights of all values of all columns; direct connections may add to them.
+Every column has an embedding row for each of its values and one for "unknown".  The perceptron is evaluated once per
+item, and one product gives the log-weights of all values of all columns; direct connections may add to them.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ColumnOutput(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(limits), max(limits)))
 
     def forward(self, h: Tensor, position: Tensor) -> Tensor:
-        """h (N, width), position (N,) → (N, K), one padded matrix product a column."""
+        """h (N, width), position (N,) → (N, K), one padded matrix product per column."""
         dtype = torch.promote_types(h.dtype, wide(self.weight.dtype))
         with torch.autocast(h.device.type, enabled=False):
             return self._made(h.to(dtype), position, self.weight.to(dtype), self.bias.to(dtype))

@@ -1,4 +1,4 @@
-"""The moving average of the parameters, which is what is evaluated and saved."""
+"""The moving average of the parameters; this average is evaluated and saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ardm.train import sharding
 
 
 class Average:
-    """The average of a model's state, by name; sharded as the model is.
+    """The average of a model's state, by name; sharded like the model.
 
     tensors: full ones until `place`.  step: of the newest state in it.
     """
@@ -19,10 +19,10 @@ class Average:
     def __init__(self, tensors: Mapping[str, Tensor], step: int = 0) -> None:
         self.tensors, self.step = {name: value.detach().clone() for name, value in tensors.items()}, step
         self._full: tuple[int, dict[str, Tensor]] = (-1, {})
-        """A step, and the full tensors of a sharded average at it."""
+        """Start from full tensors, which `place` may shard, at a step."""
 
     def place(self, state: Mapping[str, Tensor], device: torch.device) -> None:
-        """Move it to a device, and shard it as `state` is."""
+        """Move it to a device, and shard it like `state`."""
         self.tensors = {k: sharding.shard_of(v.to(device), state[k]) for k, v in self.tensors.items()}
 
     def follow(self, state: Mapping[str, Tensor], step: int, decay: float) -> None:

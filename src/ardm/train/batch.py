@@ -1,4 +1,4 @@
-"""The items of a step with everything drawn for them, and seeds that depend on a key alone."""
+"""The items of a step with their random draws, and generators that depend on a key alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ardm.train.objectives import Draws
 
 DRAW, AUGMENT, VALIDATE, DROPOUT, LABELS = 1, 2, 3, 4, 5
-"""What a generator is for: part of its key, so that no draw moves another."""
+"""The purpose of a generator is part of its key, so that one kind of draw does not change another."""
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ from ardm.train import sharding
 from ardm.train.recipe import Recipe
 
 NAME = "checkpoint"
-"""Of the folder, in the folder of a run."""
+"""The name of the checkpoint's folder, in the folder of a run."""
 FREE = {
     *("name", "data.folder", "data.download", "data.verify", "train.init", "train.steps", "train.shard"),
     *("train.save_every", "train.sample_every", "train.log_every", "train.tensorboard"),
 }
-"""Settings that may change when a run is resumed: how long it is, where files are, what is shown and saved."""
+"""Settings that may change when a run is resumed: its length, where files are, and what it logs and saves."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Checkpoint:
     """Everything that decides how a run continues.
 
     loss: the running mean that is shown, in bits per dimension.  checked: step and result of the last validation.
-    recipe, data: what the run began with: settings as JSON values, and number and fingerprint of the items of each part.
+    recipe, data: at the start of the run: settings as JSON values, and number and fingerprint of the items of each
+    part.
     weights, average: by parameter.  moments: of the optimiser, by parameter and slot.
     """
 
@@ -96,7 +97,7 @@ class Checkpoint:
         }
 
     def refuse_other_run(self, recipe: Recipe, data: Mapping[str, Any], run: Path) -> None:
-        """ArdmError where other settings (but for FREE), other data or fewer steps would continue the run."""
+        """Raise ArdmError where settings (other than FREE) or data differ, or the run is longer than the recipe."""
         self._refuse_settings(recipe, run)
         self._refuse_data(data, run)
         if self.step > recipe.train.steps:
@@ -156,7 +157,7 @@ def _best(folder: Path, state: Mapping[str, Any], main: bool) -> Best:
 
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
-    """Turn whatever reading a checkpoint raises into an ArdmError."""
+    """Turn every exception of reading a checkpoint into an ArdmError."""
     try:
         yield
     except FileNotFoundError as error:
@@ -181,7 +182,7 @@ def moments_of(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, 
 
 
 def restore_moments(optimiser: torch.optim.Optimizer, model: nn.Module, moments: Mapping[str, Tensor]) -> None:
-    """Load what `moments_of` gave, as full tensors; a sharded model takes its shard of each."""
+    """Load the result of `moments_of`, as full tensors; a sharded model takes its shard of each."""
     parameters = dict(model.named_parameters())
     index = {name: i for i, name in enumerate(parameters)}
     state: dict[int, dict[str, Tensor]] = {}
@@ -203,7 +204,7 @@ def model_step(folder: Path) -> int | None:
 
 
 def _free(recipe: Recipe, then: Mapping[str, Any]) -> set[str]:
-    """The settings that may differ from those at the beginning: FREE, what has no effect, other passes of as many items."""
+    """Settings that may differ from the start: FREE, those without effect, and passes with as many items per step."""
     free = set(FREE)
     if not recipe.data.labels:
         free.add("train.label_dropout")

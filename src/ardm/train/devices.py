@@ -15,7 +15,7 @@ FOREIGN = {
     "ACCELERATE_USE_DEEPSPEED": DistributedType.DEEPSPEED,
     "ACCELERATE_USE_MEGATRON_LM": DistributedType.MEGATRON_LM,
 }
-"""Variables under which accelerate would wrap the network and keep its parameters in a form of its own."""
+"""Environment variables that make accelerate wrap the network and store its parameters in its own way."""
 PARALLEL = "ACCELERATE_USE_PARALLELISM_CONFIG"
 DEVICE = "ACCELERATE_TORCH_DEVICE"
 
@@ -25,8 +25,8 @@ def accelerator(cpu: bool, unused: bool = False) -> Accelerator:
 
     Where to run (ACCELERATE_USE_CPU, the ranks of the launcher) comes from the environment, and nothing else.
     cpu: use the CPU even if there is a GPU.  unused: whether some parameters never get a gradient.
-    Raises ArdmError where the launcher asks for a foreign way to train, or the environment for a device that does not
-    work here.
+    Raises ArdmError where the launcher asks for another way to train (such as DeepSpeed), or the environment for a
+    device that does not work here.
     """
     if DEVICE in os.environ:
         _refuse_device(os.environ[DEVICE])
@@ -42,7 +42,7 @@ def accelerator(cpu: bool, unused: bool = False) -> Accelerator:
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # a plain number yields to a variable
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
         )
-    except ValueError as error:  # this process chose another precision or device before
+    except ValueError as error:  # this process has chosen another precision or device before
         raise ArdmError(f"accelerate cannot be set up as the recipe needs it: {' '.join(str(error).split())}") from None
     if made.distributed_type in FOREIGN.values():
         _refuse_launch(made.distributed_type.value)
@@ -57,7 +57,7 @@ def _refuse_launch(kind: str) -> None:
 
 
 def _refuse_device(name: str) -> None:
-    """ArdmError for a device that cannot hold a number."""
+    """Raise ArdmError for a device that cannot hold a number."""
     try:
         float(torch.zeros((), device=name))
     except (RuntimeError, AssertionError) as error:

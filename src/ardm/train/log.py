@@ -1,4 +1,4 @@
-"""What a run leaves to read: train.log, metrics.jsonl, samples, and scalars for TensorBoard on request.
+"""The log files of a run: train.log, metrics.jsonl, samples, and on request scalars for TensorBoard.
 
 metrics.jsonl has each step once, however often the run was killed: a line is written before the checkpoint of its step,
 and lines beyond the checkpoint are dropped when the run is resumed.  train.log records everything that happened,
@@ -29,7 +29,7 @@ from ardm.train.trainer import Progress, Trainer
 NUMBER = 16
 """Samples drawn at a time."""
 SCALARS = ("loss", "rate", "norm", "speed", "valid")
-"""What TensorBoard shows of a step."""
+"""The scalars of a step that TensorBoard shows."""
 
 
 class Log:
@@ -71,7 +71,7 @@ class Log:
                 self.writer.close()
 
     def __call__(self, progress: Progress) -> str:
-        """Write what is due after a step."""
+        """Write the lines and samples that are due after a step."""
         config = self.trainer.config
         if not self.active:
             return ""
@@ -80,7 +80,7 @@ class Log:
         line = ""
         if progress.step % config.log_every == 0 or progress.valid is not None:
             line = self._line(progress)
-        if self.trainer.due:  # the checkpoint of this step is written next; its line must be on disk before
+        if self.trainer.due:  # the checkpoint of this step is written next, and its line must be on disk first
             os.fsync(self.metrics.fileno())
             if self.writer:
                 self.writer.flush()
@@ -140,7 +140,7 @@ class Log:
 
 
 def _tensorboard(folder: Path, first: int) -> Any:
-    """A writer that drops what an earlier run wrote of step `first` and later ones."""
+    """A writer that drops what an earlier run wrote from step `first` on."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

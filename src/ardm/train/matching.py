@@ -10,7 +10,7 @@ from ardm.train.recipe import Recipe
 
 
 def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """The recipe, whose model takes shape, classes and columns from the data if its own shape is ().
+    """Return the recipe; if its model has shape (), fill in shape, classes and columns from the data.
 
     Raises ArdmError where the model has a shape of its own and the data do not fit it.
     """
@@ -33,7 +33,7 @@ def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
 
 
 def check_labels(recipe: Recipe, train_set: Dataset, valid_set: Dataset) -> None:
-    """ArdmError where the labels of the data do not fit the model, or where the model would never see a label."""
+    """Raise ArdmError where the labels of the data do not fit the model, or where the model would never get a label."""
     classes = recipe.model.labels
     if not recipe.data.labels:
         if classes:

@@ -1,4 +1,4 @@
-"""What a training step is: one class an objective; each draws, scores, and says what it observed.
+"""Training objectives, one class each: it draws a step, scores it, and reports what it observed.
 
 The trainer asks its objective for everything that depends on it, and never which one it is.  To add one, write a class
 and append it to OBJECTIVES; `train.objective` then chooses it by one of its names.
@@ -25,7 +25,7 @@ from ardm.objective import Scored
 from ardm.orders import OrderConfig, image_plan
 
 Draws: TypeAlias = Mapping[str, Tensor]
-"""What a step draws at random, by name: tensors with a row for each item."""
+"""The random draws of a step by name: tensors with a row for each item."""
 Observed: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 """Observations of L_t, as `LossCurve.update` takes them: stage, known, nats and symbols, each (B,)."""
 PASSES = 4
@@ -85,14 +85,14 @@ class Objective(ABC):
 
     @abstractmethod
     def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
-        """Score items x (B, *shape) at their rows of the draws: nats are unbiased for what is minimised."""
+        """Score items x (B, *shape) at their rows of the draws; nats is an unbiased estimate of the loss."""
 
     @abstractmethod
     def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
         """Measure the model on items (B, *shape)."""
 
     def observe(self, draws: Draws, scored: Scored) -> Observed | None:
-        """What a scored step observed of the any-order losses; None if it has no such curve."""
+        """The any-order losses that a scored step observed; None for an objective without such a curve."""
         return None
 
     def sampling(self) -> tuple[int, str]:
@@ -116,7 +116,7 @@ class AnyOrder(Objective):
     has_curve = True
 
     def draw(self, items: int, generator: torch.Generator) -> Draws:
-        """stage, known and rank, as `objective.draw` gives them, and a key where a subset of sites is scored."""
+        """stage, known and rank, from `objective.draw`, and a key where a subset of sites is scored."""
         steps = objective.draw(items, len(self.model.digits), tuple(self.model.shape), generator)
         draws = {"stage": steps.stage, "known": steps.known, "rank": steps.rank}
         return {**draws, "key": self._uniform(items, generator)} if self.options.subset else draws
@@ -146,7 +146,7 @@ class AlongPlan(Objective):
         self.plans = [image_plan(order, model.shape, calls, len(model.digits)) for calls in order.calls]
 
     def draw(self, items: int, generator: torch.Generator) -> Draws:
-        """The level of each item, of which the first gets its own fraction and the rest equal ones; and a step of it."""
+        """A level of calls for each item (`first_level` of the items take the first), and a step of that level."""
         place, edges = objective.spread(items, generator), self._edges()
         level = torch.searchsorted(edges, place, right=True).sub(1).clamp(max=len(self.plans) - 1)
         within = (place - edges[level]) / (edges[level + 1] - edges[level])
@@ -199,7 +199,7 @@ class Absorbing(Objective):
 
     @classmethod
     def misfit(cls, model: ModelConfig, order: OrderConfig) -> str:
-        """As of all objectives; it also hides whole values only."""
+        """As for all objectives; it also hides only whole values."""
         several = "hides whole values: set model.base to 0" if len(model.digits) > 1 else ""
         return super().misfit(model, order) or several
 
@@ -219,7 +219,7 @@ class Absorbing(Objective):
         return likelihood.bound(network, x, PASSES, generator, context=context)
 
     def observe(self, draws: Draws, scored: Scored) -> Observed:
-        """L_t of the number of sites that were left known.  Nothing hidden is nothing scored, which does not count."""
+        """L_t at the number of known sites.  An item without hidden sites scores nothing and does not count."""
         D = math.prod(self.model.shape)
         return (
             torch.zeros_like(scored.hidden),
@@ -284,7 +284,7 @@ def choose(model: ModelConfig, order: OrderConfig, options: Options, together: b
 
 
 class Loss(nn.Module):
-    """The network and its objective as one module, so that what wraps it for many devices sees one forward pass."""
+    """The network and its objective as one module, so that wrappers for several devices see one forward pass."""
 
     def __init__(self, network: Model, objective: Objective) -> None:
         super().__init__()

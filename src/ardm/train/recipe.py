@@ -49,7 +49,7 @@ class DataConfig:
     size: side of the images in a folder, of omniglot (28 or 105) and of the MNISTs (28, 14 or 7).
     channels: of the images in a folder.
     classes: of arrays.
-    pixels: (C, H, W) of a density set that holds pictures, such as ocr_letters.
+    pixels: (C, H, W) of a density set that holds images, such as ocr_letters.
     header: whether the first line of a table names its columns; null detects it.
     verify: demand the published sizes and checksums; false accepts cut-down copies.
     """
@@ -88,7 +88,7 @@ class TrainConfig:
     times the peak.
     weight_decay, beta2: of AdamW.
     clip: largest gradient norm.
-    ema: decay of the moving average of the parameters, which is what is evaluated and saved.
+    ema: decay of the moving average of the parameters, which is evaluated and saved.
     cross_entropy: weight of the auxiliary term that is not reweighted.
     subset: score at most this many hidden sites per item (0: all).
     precision: "float32" or "bf16" (input layers and mixtures stay in float32).
@@ -103,7 +103,7 @@ class TrainConfig:
     objective: "steps" (one random step, of any order or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
     "all" (every position at once; causal models always use it).
     label_dropout: with data.labels, the fraction of items that train without their label, so that the model also
-    answers without one.  With 0 it refuses to.
+    predicts without one.  With 0 it then needs a label.
     shard: split parameters, moments and average over the processes (FSDP); no effect with one process.
     """
 

@@ -61,7 +61,7 @@ def axis(shape: tuple[int, ...], processes: int) -> int:
 
 
 def shard_of(full: Tensor, like: Tensor) -> Tensor:
-    """Cut this process's shard from a full tensor, as `like` is cut; without communication.
+    """Cut this process's shard from a full tensor, sharded like `like`; without communication.
 
     Returns `full` itself if `like` is not sharded.
     """
@@ -73,7 +73,7 @@ def shard_of(full: Tensor, like: Tensor) -> Tensor:
 def gather(tensor: Tensor) -> Tensor:
     """The full tensor of which each process holds a shard; all must call this, in the same order.
 
-    A tensor that is not sharded is returned as it is.
+    A tensor that is not sharded is returned unchanged.
     """
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
@@ -92,5 +92,5 @@ def gather_all(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Te
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor; writing to it changes the tensor."""
+    """The shard of a tensor that this process holds; writing to it changes the tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -67,7 +67,7 @@ class Progress:
 
     @property
     def left(self) -> float:
-        """Seconds to go at the present speed."""
+        """Seconds left at the present speed."""
         return (self.steps - self.step) * self.seconds
 
 
@@ -80,7 +80,7 @@ class Trainer:
     `checkpoint.FREE`) or other data than at the beginning are refused as well.
     cpu: train on the CPU even if there is a GPU.
 
-    A checkpoint that is due is written when the next step is asked for.
+    A checkpoint that is due is written when the caller asks for the next step.
     written: the step whose average this process wrote into model/; -1: none.
     Raises ArdmError where another process trains in the folder, and for settings that do not fit together.
     """
@@ -108,7 +108,7 @@ class Trainer:
         self.average.place(self.model.state_dict(), self.accelerator.device)
 
     def _open_folder(self, resume: bool) -> None:
-        """Clean up after a kill, and refuse what cannot run here."""
+        """Clean up after a kill, and refuse a run that cannot start here."""
         if self.config.batch % self.accelerator.num_processes:
             raise ArdmError(
                 f"train.batch {self.config.batch} must be a multiple of the {self.accelerator.num_processes} processes"
@@ -180,7 +180,7 @@ class Trainer:
             if self.config.sample_every and self.step % self.config.sample_every == 0:
                 self.full_average()  # all processes together; the first will ask for it alone
             yield progress
-            if self.due:  # after the caller has logged this step: no line is missing before its checkpoint
+            if self.due:  # the caller has logged this step, so its line is on disk before its checkpoint
                 self.save()
 
     def _progress(self, norm: float) -> Progress:
@@ -204,7 +204,7 @@ class Trainer:
 
     @settled()
     def _step(self) -> float:
-        """One optimiser step on the next items, and what follows from it; returns the gradient's norm."""
+        """Take one optimiser step on the next items and update average and curve; returns the gradient's norm."""
         done = self.update(self.batch(next(self._stream)), self.step)
         self.step += 1
         self.loss = done.bits if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * done.bits
@@ -213,7 +213,7 @@ class Trainer:
         return done.norm
 
     def batch(self, rows: Tensor) -> Batch:
-        """The items of the whole batch, drawn and augmented, their draws and labels; then the share of this process."""
+        """Draw and augment the whole batch, with labels and the objective's draws; return the share of this process."""
         source, generator = self.recipe.data, seeded(self.config.seed, self.step, AUGMENT)
         x = self.train_set.items[rows]
         if self.train_set.grey:
@@ -224,7 +224,7 @@ class Trainer:
         return whole.share(self.accelerator.process_index, self.accelerator.num_processes)
 
     def draw(self, step: int) -> Draws:
-        """What the objective draws for every item of the whole batch."""
+        """The objective's draws for every item of the whole batch."""
         return self.objective.draw(self.items, seeded(self.config.seed, step, DRAW))
 
     def labels(self, rows: Tensor) -> Tensor | None:
@@ -241,11 +241,11 @@ class Trainer:
             rows = (torch.cat(values) for values in zip(*observed, strict=True))
             self.curve.update(*(self.accelerator.gather(row.contiguous()).cpu().numpy() for row in rows))
 
-    # --- what is measured and saved -----------------------------------------------------------------------------------
+    # --- measuring and saving -----------------------------------------------------------------------------------
 
     @settled()
     def validate(self) -> Estimate:
-        """Measure the averaged model on the first validation items, as the objective says."""
+        """Measure the averaged model on the first validation items with the objective's estimator."""
         device, number = self.accelerator.device, self.config.valid_items
         items, labels = self.valid_set.items[:number].long().to(device), None
         if self.recipe.data.labels and self.valid_set.labels is not None:
@@ -296,7 +296,7 @@ class Trainer:
         return self._bundle(self.averaged(), self.curve, {"steps": self.step, **valid, **card})
 
     def best_bundle(self) -> Bundle:
-        """The model that validated best, as `bundle`; the present one before the first validation."""
+        """The bundle of the model that validated best; before the first validation, the present one."""
         best = self.best
         if best is None or best.step == self.step:
             return self.bundle()

@@ -22,7 +22,7 @@ from ardm.train.recipe import TrainConfig
 
 @dataclass(frozen=True)
 class Done:
-    """What a step came to: the gradient's norm, the loss in bits per dimension, and the observations of each pass."""
+    """The result of a step: the gradient's norm, the loss in bits per dimension, and the observations of each pass."""
 
     norm: float
     bits: float
@@ -74,13 +74,13 @@ class Update:
         return optimiser
 
     def moments(self) -> dict[str, Tensor]:
-        """The moments of the optimiser by parameter and slot, sharded as the network is."""
+        """The moments of the optimiser by parameter and slot, sharded like the network."""
         return checkpoint.moments_of(getattr(self.optimiser, "optimizer", self.optimiser), self.network)
 
     def __call__(self, batch: Batch, step: int) -> Done:
         """Take step number `step` on the items of this process.
 
-        Raises ArdmError where loss or gradient are not finite; the parameters then stay as they were.
+        Raises ArdmError where loss or gradient are not finite; the parameters then stay unchanged.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(self.config, step)
