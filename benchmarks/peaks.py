@@ -33,6 +33,7 @@ KINDS = [("png", 1, 1), ("png", 4, 1), ("png", 8, 1), ("png", 8, 3), ("png", 8, 
          ("webp", 8, 3), ("webp", 8, 4), ("bmp", 1, 1), ("bmp", 8, 1), ("bmp", 8, 3), ("ppm", 8, 1), ("ppm", 16, 3),
          ("tiff", 1, 1), ("tiff", 8, 3), ("tiff", 16, 3), ("wav", 8, 2), ("wav", 16, 2), ("flac", 8, 2), ("flac", 16, 2),
          ("npy", 8, 3), ("npy", 16, 1)]  # fmt: skip
+KINDS += [(name, 8, 1) for name in formats.FORMATS if name not in {kind[0] for kind in KINDS}]
 """Format, bits per sample, channels."""
 
 
@@ -63,7 +64,7 @@ def made(format: str, bits: int, channels: int, side: int, noise: bool) -> bytes
     if bits < 8:
         x, about = x * (255 // ((1 << bits) - 1)), {"depth": bytes([bits])}
     samples = x.astype("u1" if bits <= 8 else "<u2")
-    if format in ("wav", "flac"):
+    if formats.FORMATS[format].kind == Kind.AUDIO:
         return formats.render(Content(Kind.AUDIO, samples.reshape(channels, 1, -1), "wav", {}, 44100), format)
     return formats.render(Content(Kind.IMAGE, samples, "" if format == "npy" else format, about), format)
 

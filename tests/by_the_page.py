@@ -1,10 +1,13 @@
 """A decoder written from docs/format.md alone, without the library: what is stored, in frames and archives."""
 
 import lzma
+import re
 import struct
 import zlib
+from pathlib import Path
 
-ORIGINS = ["", "png", "webp", "bmp", "tiff", "ppm", "wav", "flac", "npy"]
+PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text(encoding="utf-8")
+ORIGINS = ["", *re.findall(r"\d+ (\w+)", PAGE.split("The origin is the file format")[1].split("Later ones")[0])[1:]]
 
 
 class Bytes:

@@ -142,7 +142,7 @@ def test_an_archive_is_deleted_only_if_all_its_names_came_back(tmp_path, name, k
     data, _ = compress_archive([Content.of_bytes(b"data")] * 9, names)
     done = restore_archive(write(tmp_path / "x.ardm", data), options=FileOptions(keep=False))
     assert (tmp_path / "x.ardm").exists() == kept == (not done.removed)
-    said = "it was not deleted: not everything was restored as it was (9 under other names)"
+    said = "it was not deleted: not everything was restored unchanged (9 under other names)"
     assert done.notes[4:] == (("5 more were written under other names", said) if kept else ())
 
 
@@ -311,7 +311,7 @@ def test_links_are_never_followed_into_an_archive(tmp_path):
     assert sorted(everything(tmp_path / "x")) == ["in", "in/loop", "in/out"]
     assert back.notes == (
         "links that lead out of the folder, in a circle or too far, or cannot be made, were left out (1): in/far",
-        "it was not deleted: not everything was restored as it was (1 left out)",
+        "it was not deleted: not everything was restored unchanged (1 left out)",
     )
     assert not back.removed
 
@@ -701,7 +701,7 @@ def test_what_the_disk_gives_back_is_compared(tmp_path, monkeypatch):
 
     pack(many(tmp_path / "in", 5), tmp_path / "x.ardm")
     monkeypatch.setattr(unpacking, "open", lambda path, mode: Lying(path, "x+"), raising=False)
-    with pytest.raises(ArdmError, match="the disk gave back something else"):
+    with pytest.raises(ArdmError, match="the disk returned different data"):
         restore_archive(tmp_path / "x.ardm")
     assert not (tmp_path / "x").exists()
     assert restore_archive(tmp_path / "x.ardm", options=FileOptions(verify=False)).notes == ()

@@ -293,7 +293,7 @@ def test_limits_say_what_lifts_them(ardm):
 def test_work_that_takes_long_is_not_begun(ardm, monkeypatch):
     result = good(ardm("compress", "photo.png", "-K", "2000000000"))
     assert re.search(
-        r"coding it would take an estimated \d+ days, and more than an hour in all; -f codes it", result.stdout
+        r"coding it would take an estimated \d+ days, which makes more than an hour in all; -f codes it", result.stdout
     )
     good(ardm("decompress", "photo.png.ardm", "-o", "x.png"))
     good(ardm("compress", "photo.png", "-K", "2000000000", "-f"))

@@ -184,9 +184,9 @@ def sound_program(model, bits, size=(0, 0)):
 # --- both -------------------------------------------------------------------------------------------------------------
 
 NETS = {
-    "RMSNorm, gated": (lambda: randomise(Transformer(), 3), text_program),
-    "LayerNorm, GELU": (lambda: randomise(Transformer(norm=nn.LayerNorm, gated=False)), text_program),
-    "waves": (lambda: randomise(Waves()), sound_program),
+    "RMSNorm, gated": (lambda: Transformer(), text_program),
+    "LayerNorm, GELU": (lambda: Transformer(norm=nn.LayerNorm, gated=False), text_program),
+    "waves": (lambda: Waves(), sound_program),
 }
 
 
@@ -203,10 +203,11 @@ def divergence(model, program):
 @pytest.mark.parametrize("name", NETS)
 def test_sequences_are_close_and_the_same_everywhere(name):
     make, program = NETS[name]
-    model = make()
-    rough, fine = program(model, Precision(8, 8)), program(model, Precision(12, 12))
-    assert 0 <= divergence(model, fine) < 2e-4
-    assert divergence(model, fine) < divergence(model, rough) < 2e-3
+    for seed in range(5, 0, -1):
+        model = randomise(make(), seed)
+        rough, fine = program(model, Precision(8, 8)), program(model, Precision(12, 12))
+        assert 0 <= divergence(model, fine) < 6e-4
+        assert divergence(model, fine) < divergence(model, rough) < 1e-3
     value, depth = (x.numpy() for x in random_state())
     sites = AskedSites(*np.nonzero(depth == 0))
     every = same(rough, value, depth, sites)[0]

@@ -478,7 +478,7 @@ def test_what_does_not_decode_is_never_given_a_name(photo, tmp_path, monkeypatch
         return data[:-7] + data[-6:], report
 
     monkeypatch.setattr(encode, "compress", wrong)
-    with pytest.raises(ArdmError, match=r"was not written: it (decodes to something else|does not decode)"):
+    with pytest.raises(ArdmError, match=r"was not written: it (decodes to different data|does not decode)"):
         compress_file(photo, options=FileOptions(keep=False))
     out = io.BytesIO()
     with pytest.raises(ArdmError, match="nothing more was written"):
@@ -504,7 +504,7 @@ def test_what_is_written_is_what_is_compared(tmp_path, monkeypatch):
     monkeypatch.undo()
     done = compress_file(path)
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(ArdmError, match="was not written: the disk gave back something else"):
+    with pytest.raises(ArdmError, match="was not written: the disk returned different data"):
         decompress_file(done.target, tmp_path / "y")
     assert sorted(os.listdir(tmp_path)) == ["x", "x.ardm"]
 
@@ -532,7 +532,7 @@ def test_the_source_goes_only_when_asked_and_verified(photo, tmp_path, small):
     assert os.listdir(tmp_path) == ["photo.png.ardm"]
     assert decompress_file(done.target, options=FileOptions(keep=False)).removed
     assert os.listdir(tmp_path) == ["photo.png"]
-    with pytest.raises(ArdmError, match="only a verified source is deleted"):
+    with pytest.raises(ArdmError, match="only a verified source can be deleted"):
         FileOptions(keep=False, verify=False)
 
 
@@ -779,7 +779,7 @@ def test_items_by_name_and_number(album, tmp_path, monkeypatch):
     with pytest.raises(ArdmError, match=r"1.png exists"):
         extract(Path("a.ardm"), ["album/in/1.png"])
     compress_file(Path("notes.txt"))
-    with pytest.raises(ArdmError, match="is no archive but holds one file"):
+    with pytest.raises(ArdmError, match="is not an archive but a single file"):
         extract(Path("notes.txt.ardm"), ["0"])
 
 

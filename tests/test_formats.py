@@ -884,6 +884,85 @@ def test_joined_refuses_what_does_not_fit():
             formats.joined(wrong)
 
 
+# --- AIFF -------------------------------------------------------------------------------------------------------------
+
+
+def aiff(channels, length, coding=b"", bits=16, offset=0, rate=b"\x40\x0e\xac\x44" + bytes(6)):
+    """A file from the standard alone: COMM, an odd comment, SSND.  coding: of an AIFF-C; rate: 44100."""
+    x = np.random.default_rng(length).integers(256, size=channels * length * bits // 8, dtype=np.uint8).tobytes()
+    name = coding + b"\x0enot compressed\0" if coding else b""
+    form = struct.pack(">HIH", channels, length, bits) + rate + name
+    parts = [(b"COMM", form), (b"ANNO", b"odd"), (b"SSND", struct.pack(">II", offset, 0) + bytes(offset) + x)]
+    chunks = b"".join(key + struct.pack(">I", len(body)) + body + bytes(len(body) % 2) for key, body in parts)
+    return b"FORM" + struct.pack(">I", 4 + len(chunks)) + (b"AIFC" if coding else b"AIFF") + chunks
+
+
+@pytest.mark.parametrize("coding", [b"", b"NONE", b"twos", b"sowt"])
+@pytest.mark.parametrize(("channels", "length"), [(1, 1), (2, 21), (3, 8)])
+def test_aiff_comes_back_byte_for_byte_and_its_samples_are_right(coding, channels, length):
+    data = aiff(channels, length, coding, offset=4)
+    assert back(data) == data
+    content = read(data).content
+    raw = np.random.default_rng(length).integers(256, size=2 * channels * length, dtype=np.uint8)
+    told = raw.view("<i2" if coding == b"sowt" else ">i2").reshape(length, channels).T.astype(int)
+    assert np.array_equal(content.samples[:, 0].astype(int) - 32768, told)
+    assert (content.rate, content.origin) == (44100, "aiff")
+
+
+def test_eight_bits_of_aiff_have_a_sign():
+    data = aiff(1, 3, bits=8)
+    assert back(data) == data
+    told = np.random.default_rng(3).integers(256, size=3, dtype=np.uint8).view("i1").astype(int)
+    assert np.array_equal(read(data).content.samples[0, 0].astype(int) - 128, told)
+
+
+@pytest.mark.parametrize("rate", [0, 1, 8000, 11025, 44100, 192000, (1 << 32) - 1])
+@pytest.mark.parametrize("dtype", ["u1", "<u2"])
+def test_sounds_become_aiff_and_come_back(rate, dtype):
+    x = np.arange(10, dtype=dtype).reshape(2, 1, 5)
+    data = render(Content(Kind.AUDIO, x, "wav", rate=rate), "aiff")
+    found = read(data).content
+    assert (found.origin, found.rate, dict(found.about)) == ("aiff", rate, {})
+    assert np.array_equal(found.samples, x)
+    assert render(read(render(found, "wav")).content, "aiff") == data
+    if soundfile and rate:
+        again, told = soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)
+        assert told == rate or rate > 1 << 31  # libsndfile keeps rates in 31 bits
+        wide = x[:, 0].T.astype(int) - (32768 if dtype == "<u2" else 128)
+        assert np.array_equal(again, wide if dtype == "<u2" else wide * 256)
+
+
+def test_other_programs_write_the_same_aiff():
+    if not soundfile:
+        pytest.skip("needs soundfile")
+    for subtype, format in (("PCM_16", "AIFF"), ("PCM_S8", "AIFF")):
+        out, x = io.BytesIO(), np.random.default_rng(0).integers(-9000, 9000, (50, 2)).astype(np.int16)
+        soundfile.write(out, x, 22050, subtype, format=format)
+        assert back(out.getvalue()) == out.getvalue()
+        assert read(out.getvalue()).content.rate == 22050
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (aiff(1, 9, b"ulaw"), "it has ulaw of 16 bits"),
+        (aiff(1, 9, bits=24), "of 24 bits"),
+        (aiff(1, 9, rate=b"\x7f" * 10), "rate"),
+        (aiff(1, 0), "no samples"),
+        (aiff(0, 9), "no samples"),
+        (aiff(1, 9)[:40], "no samples"),
+    ],
+)
+def test_aiff_that_is_kept_as_bytes(data, why):
+    stays(data, why)
+
+
+def test_a_recording_cut_short_keeps_its_samples():
+    data = aiff(2, 100)[:-40]
+    assert read(data).content.shape == (2, 1, 90)
+    assert back(data) == data
+
+
 # --- what is known by the first bytes ---------------------------------------------------------------------------------
 
 SAMPLES = {
@@ -896,6 +975,7 @@ SAMPLES = {
     "ppm": [saved(picture(m), "PPM") for m in ("1", "L", "RGB", "I;16")],
     "wav": [sound(1, 1, 20), sound(2, 2, 20), sound(1, 3, 20)],
     "flac": [flac(1, 2, 200, title="t")[0], flac(2, 1, 100)[0]] if soundfile else [b"fLaC" + bytes(60)],
+    "aiff": [aiff(1, 20), aiff(2, 21), aiff(1, 3, b"NONE", 8), aiff(2, 5, b"sowt")],
     "npy": [npy(noise(9, 9)), npy(np.arange(5)), npy(np.zeros(3))],
     "jpeg": [saved(picture("RGB"), "JPEG")],
     "gif": [saved(picture("P"), "GIF")],

@@ -27,8 +27,8 @@ from ardm.errors import ArdmError
 Samples: TypeAlias = NDArray[Any]
 """Unsigned integers, (channels, height, width)."""
 
-ORIGINS = ("", "png", "webp", "bmp", "tiff", "ppm", "wav", "flac", "npy")
-"""Formats that a content can come from and go back to, by their code in a file; "": plain bytes.  Never renumber."""
+ORIGINS = ("", "png", "webp", "bmp", "tiff", "ppm", "wav", "flac", "npy", "aiff")
+"""Formats that a content can come from and go back to, by their code in a file (below 15); "": plain bytes.  Never renumber."""
 MAX_CHANNELS = 15
 """The most planes of a content."""
 MAX_LAYOUT = 255

@@ -237,7 +237,7 @@ class MixtureHead(Head):
     def __init__(self, alphabet: Alphabet, width: int, components: int) -> None:
         super().__init__(alphabet)
         if not isinstance(alphabet, Digits):
-            raise ArdmError("a logistic mixture needs values that are ordered: use Digits, or another head")
+            raise ArdmError("a mixture needs values that are ordered: use Digits, or another head")
         self.digits, self.components = alphabet, components
         self.by_quantile = alphabet.base > MANY
         self.out = nn.Linear(width, 3 * components)
@@ -245,6 +245,14 @@ class MixtureHead(Head):
         nn.init.zeros_(self.out.bias)
         places = torch.linspace(-1.5, 1.5, components) if components > 1 else torch.zeros(1)
         self.register_buffer("places", places, persistent=False)
+
+    def _cdf(self, z: Tensor) -> Tensor:
+        """The cdf of a component at z scales from its mean; a subclass with another shape overrides it and `_between`."""
+        return torch.sigmoid(z)
+
+    def _between(self, za: Tensor, zb: Tensor, gap: Tensor) -> Tensor:
+        """log(cdf(zb) − cdf(za)) without cancellation; gap: zb − za, above 0 also where both round to one number."""
+        return F.logsigmoid(zb) + F.logsigmoid(-za) + torch.log(-torch.expm1(-gap))
 
     def _mixture(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
         """Log-weights, means and inverse widths of the components, each (N, M)."""
@@ -270,8 +278,7 @@ class MixtureHead(Head):
         empty = low >= self.digits.classes
         gap = torch.where(empty[..., None], 1.0, zb - za)
         gap = gap.clamp(min=torch.finfo(gap.dtype).tiny)  # a distant mean rounds both edges to one number
-        log_mass = F.logsigmoid(zb) + F.logsigmoid(-za) + torch.log(-torch.expm1(-gap))
-        return torch.logsumexp(weight + log_mass, -1).masked_fill(empty, -torch.inf)
+        return torch.logsumexp(weight + self._between(za, zb, gap), -1).masked_fill(empty, -torch.inf)
 
     def logits(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
         """(N, b): log-masses of the b child blocks."""
@@ -308,7 +315,7 @@ class MixtureHead(Head):
 
         def cdf(edge: Tensor) -> Tensor:
             z = (self._edge(edge).double()[:, None] - mean) * inverse
-            return (weight * torch.sigmoid(z)).sum(-1)
+            return (weight * self._cdf(z)).sum(-1)
 
         below, above = cdf(value), cdf((value + place * self.digits.base).clamp(max=self.digits.classes))
         wanted = below + u * (above - below)
@@ -319,3 +326,22 @@ class MixtureHead(Head):
             reached = cdf(value + (middle + 1) * place) > wanted
             low, high = torch.where(reached, low, (middle + 1).minimum(high)), torch.where(reached, middle, high)
         return low.masked_fill(wanted.isnan(), -1)
+
+
+class LaplaceHead(MixtureHead):
+    """A mixture of M discretised Laplace distributions: a sharper peak and longer flanks than logistics of one width.
+
+    F(z) = e^z / 2 below the mean and 1 − e^−z / 2 above it.  On one side of the mean, at the distance n = min(|za|, |zb|),
+    log(F(zb) − F(za)) = −n − log 2 + log(1 − e^−gap);   around it, the difference is (1 − e^za + 1 − e^−zb) / 2.
+    """
+
+    def _cdf(self, z: Tensor) -> Tensor:
+        """F(z)."""
+        return 0.5 - 0.5 * z.sign() * torch.expm1(-z.abs())
+
+    def _between(self, za: Tensor, zb: Tensor, gap: Tensor) -> Tensor:
+        """log(F(zb) − F(za)), on one side of the mean or around it."""
+        around = (za < 0) & (zb > 0)
+        beside = torch.log(-torch.expm1(-gap)) - torch.minimum(za.abs(), zb.abs())
+        inside = -torch.expm1(za.clamp(max=0)) - torch.expm1(-zb.clamp(min=0))
+        return torch.where(around, torch.log(torch.where(around, inside, 1.0)), beside) - math.log(2)

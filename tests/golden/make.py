@@ -57,6 +57,7 @@ def contents():
             Kind.AUDIO, (np.stack([tone, tone // 2])[:, None] + 32768).astype("<u2"), "wav", {"tail": b"LIST"}, 8000
         ),
         "good-audio-8": Content(Kind.AUDIO, (tone // 256 + 128)[None, None].astype("u1"), "wav", rate=11025),
+        "good-audio-aiff": Content(Kind.AUDIO, (tone[None, None, :200] + 32768).astype("<u2"), "aiff", rate=22050),
         "good-array": Content(Kind.ARRAY, np.arange(96, dtype="u1")[None, None], "npy", layout="<i4 2,3,4 C"),
     }
 

@@ -54,7 +54,12 @@ Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in M
 Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", "--picture", "-p", help="Write the results: .json, .md, or a picture (.png, .svg, .pdf)."
+        "--out",
+        "--output",
+        "-o",
+        "--picture",
+        "-p",
+        help="Write the results: .json, .md, or a picture (.png, .svg, .pdf).",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file of --out.")]

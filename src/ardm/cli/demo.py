@@ -48,7 +48,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures and files.")] = Path("ardm-demo"),
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="Folder for pictures and files.")] = Path(
+        "ardm-demo"
+    ),
     seed: Seed = 0,
     threads: Threads = 0,
 ) -> None:

@@ -42,7 +42,8 @@ def export(
         list[str] | None, typer.Argument(help="Settings of its recipe to change, such as data.folder=~/data.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the codec model (default: the model's own).")
+        Path | None,
+        typer.Option("--out", "--output", "-o", help="Folder of the codec model (default: the model's own)."),
     ] = None,
     weights: Bits = 0,
     activations: Levels = 0,

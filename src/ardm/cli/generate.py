@@ -69,7 +69,10 @@ def sample(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Write to this file (default: samples.png, .txt, .wav, .csv or .npy, by model)."
+            "--out",
+            "--output",
+            "-o",
+            help="Write to this file (default: samples.png, .txt, .wav, .csv or .npy, by model).",
         ),
     ] = None,
     gif: Gif = None,
@@ -218,7 +221,9 @@ def fill(
     seed: Seed = 0,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Write a contact sheet: the image as given, its completions, the original."),
+        typer.Option(
+            "--out", "--output", "-o", help="Write a contact sheet: the image as given, its completions, the original."
+        ),
     ] = Path("filled.png"),
     gif: Gif = None,
     scale: Scale = 3,

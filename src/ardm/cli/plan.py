@@ -36,7 +36,8 @@ def plan(
         int | None, typer.Option(help="Print the whole schedule of this budget (default: the first); 0: none.", min=0)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "--save", "-o", help="Write the schedule of the last budget as JSON.")
+        Path | None,
+        typer.Option("--out", "--output", "--save", "-o", help="Write the schedule of the last budget as JSON."),
     ] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", "-p", help="Draw L_t and the schedules (PNG, SVG or PDF).")

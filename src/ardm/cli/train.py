@@ -33,7 +33,9 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Argument(help="Settings to change, such as train.batch=32 data.folder=~/data.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run (default: runs/NAME).")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--output", "-o", help="Folder of the run (default: runs/NAME).")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the checkpoint in the folder.")] = False,
     seed: Annotated[
         int | None, typer.Option(help="Seed of all random draws (default: the recipe's train.seed).", min=0)

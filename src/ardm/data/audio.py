@@ -1,4 +1,4 @@
-"""Sounds of 16 bits, as windows of a fixed number of samples and as whole clips: folders of WAV and FLAC files."""
+"""Sounds of 16 bits, as windows of a fixed number of samples and as whole clips: folders of sound files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ardm.content import Kind
 from ardm.data.checks import positive
 from ardm.data.dataset import Dataset
 from ardm.data.folders import Files, Folder, files_in, survey
@@ -16,7 +17,7 @@ from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import ENDINGS, FORMATS, MAX_SAMPLES, KeepBytes
 
 CLASSES = 1 << 16
-_ENDINGS = FORMATS["wav"].endings + FORMATS["flac"].endings
+_ENDINGS = tuple(end for format in FORMATS.values() if format.kind == Kind.AUDIO for end in format.endings)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Clips:
 
 
 def read_sound(path: Path) -> tuple[Tensor, int]:
-    """Read the channels (C, L) int32 in 0..65535 and the rate of a WAV or FLAC file of 16 bits.
+    """Read the channels (C, L) int32 in 0..65535 and the rate of a sound file of 16 bits.
 
     Raises ArdmError, naming the file, if it cannot be read or has other samples.
     """

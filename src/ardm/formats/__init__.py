@@ -77,7 +77,6 @@ _STARTS = {
     "gif": rb"GIF8[79]a",
 }
 _DEFAULT = {Kind.IMAGE: "png", Kind.AUDIO: "wav", Kind.ARRAY: "npy"}
-_SOUNDS = ("wav", "flac")
 _WORDS = {Kind.IMAGE: "an image", Kind.AUDIO: "sound", Kind.ARRAY: "an array"}
 
 
@@ -147,9 +146,9 @@ def render(content: Content, format: str = "") -> bytes:
     format = format or content.origin or _DEFAULT[content.kind]
     if format not in FORMATS:
         raise ArdmError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
-    if content.kind == Kind.ARRAY and format != "npy":
+    if content.kind == Kind.ARRAY != FORMATS[format].kind:
         content = npy.as_image(content)
-    if format != "npy" and (content.kind == Kind.AUDIO) != (format in _SOUNDS):
+    if FORMATS[format].kind not in (Kind.ARRAY, content.kind):
         raise ArdmError(f"{format} cannot hold {_WORDS[content.kind]}")
     try:
         return FORMATS[format].render(_translated(content, format))

@@ -166,4 +166,4 @@ def _claim(part: Part) -> Claim:
 
 
 _START = rb"BM.{4}\0\0\0\0.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"
-FORMAT = ranges.file_format(_Layout(), (".bmp",), _START, _claim)
+FORMAT = ranges.file_format(_Layout(), (".bmp",), _START, _claim, held=(6, 20))

@@ -63,6 +63,9 @@ class FileFormat:
     claim: reads the size from the header, before anything is allocated.
     read: (file, strip, most samples) to a content; raises KeepBytes.  strip: drop what is not a sample.
     render: a content to a file; raises ArdmError where the format cannot hold it.
+    kind: what its samples are.
+    held: bytes held at once for each byte of samples while such a file is read, checked, stored or written: of eight bits
+    and more, and of fewer.  `python benchmarks/peaks.py` measures them.
     byte_for_byte: whether files come back with every byte; otherwise the samples and all metadata come back.
     """
 
@@ -72,6 +75,8 @@ class FileFormat:
     claim: ClaimReader
     read: Callable[[bytes, bool, int], Read]
     render: Callable[[Content], bytes]
+    kind: Kind
+    held: tuple[int, int]
     byte_for_byte: bool = False
 
 

@@ -235,4 +235,4 @@ def _claim(part: Part) -> Claim | None:
     return Claim("npy", 1, 1, prod(numbers), 8 * size, image=False, sample_bytes=size)
 
 
-FORMAT = FileFormat("npy", (".npy",), rb"\x93NUMPY", _claim, _read, _render, byte_for_byte=True)
+FORMAT = FileFormat("npy", (".npy",), rb"\x93NUMPY", _claim, _read, _render, Kind.ARRAY, (6, 6), byte_for_byte=True)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from ardm.codec.index import MAX_ABOUT
-from ardm.content import Content, Samples
+from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.formats.claims import Claim, Part
 from ardm.formats.common import FileFormat, KeepBytes, Read, admit, image, indices, narrow, pack, pixels, planes, widen
@@ -299,4 +299,4 @@ def _claim(part: Part) -> Claim:
     return Claim("png", _CHANNELS.get(colour, 4), height, width, depth)
 
 
-FORMAT = FileFormat("png", (".png",), re.escape(_START), _claim, _read, _render)
+FORMAT = FileFormat("png", (".png",), re.escape(_START), _claim, _read, _render, Kind.IMAGE, (6, 14))

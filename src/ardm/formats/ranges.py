@@ -19,7 +19,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol, TypeAlias
 
-from ardm.content import Content
+from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.formats.claims import ClaimReader
 from ardm.formats.common import MAX_SAMPLES, FileFormat, KeepBytes, Read
@@ -68,8 +68,15 @@ class Layout(Protocol):
         ...
 
 
-def file_format(layout: Layout, endings: tuple[str, ...], start: bytes, claim: ClaimReader) -> FileFormat:
-    """A byte-for-byte format."""
+def file_format(
+    layout: Layout,
+    endings: tuple[str, ...],
+    start: bytes,
+    claim: ClaimReader,
+    kind: Kind = Kind.IMAGE,
+    held: tuple[int, int] = (6, 6),
+) -> FileFormat:
+    """A byte-for-byte format; the arguments are the fields of `FileFormat`."""
     return FileFormat(
         layout.origin,
         endings,
@@ -77,6 +84,8 @@ def file_format(layout: Layout, endings: tuple[str, ...], start: bytes, claim: C
         claim,
         lambda data, strip, most: read(layout, data, strip, most),
         lambda content: render(layout, content),
+        kind,
+        held,
         byte_for_byte=True,
     )
 

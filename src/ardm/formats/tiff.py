@@ -291,4 +291,4 @@ def _claim(part: Part) -> Claim:
     return Claim("tiff", found[_CHANNELS], found[_HEIGHT], found[_WIDTH], found[_BITS])
 
 
-FORMAT = ranges.file_format(_Layout(), (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", _claim)
+FORMAT = ranges.file_format(_Layout(), (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", _claim, held=(8, 20))

@@ -106,4 +106,4 @@ def _claim(part: Part) -> Claim | None:
     return None
 
 
-FORMAT = ranges.file_format(_Layout(), (".wav",), rb"(RIFF|RIFX|RF64)....WAVE", _claim)
+FORMAT = ranges.file_format(_Layout(), (".wav",), rb"(RIFF|RIFX|RF64)....WAVE", _claim, Kind.AUDIO)

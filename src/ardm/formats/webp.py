@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from PIL.WebPImagePlugin import WebPImageFile
 
-from ardm.content import Content, Samples
+from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.formats.claims import MAX_HOPS, Claim, Part
 from ardm.formats.common import FileFormat, KeepBytes, Read, admit, image, pixels, planes
@@ -172,4 +172,4 @@ def _claim(part: Part) -> Claim | None:
     return None
 
 
-FORMAT = FileFormat("webp", (".webp",), rb"RIFF....WEBP", _claim, _read, _render)
+FORMAT = FileFormat("webp", (".webp",), rb"RIFF....WEBP", _claim, _read, _render, Kind.IMAGE, (16, 16))

@@ -12,7 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ardm.errors import ArdmError
-from ardm.heads import ChainHead, ColumnHead, DigitHead, Head, MixtureHead, ValueHead
+from ardm.heads import ChainHead, ColumnHead, DigitHead, Head, LaplaceHead, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.models.causal import CausalModel, PermutedBody
 from ardm.models.config import ModelConfig
@@ -25,6 +25,7 @@ HEADS: dict[str, Callable[[ModelConfig], Head]] = {
     "values": lambda config: ValueHead(config.digits, config.width),
     "digits": lambda config: DigitHead(config.digits, config.width),
     "mixture": lambda config: MixtureHead(config.digits, config.width, config.components),
+    "laplace": lambda config: LaplaceHead(config.digits, config.width, config.components),
     "chain": lambda config: ChainHead(config.digits, config.width),
 }
 """All heads by name."""
