@@ -23,7 +23,7 @@ from ardm import formats
 from ardm.content import Kind
 from ardm.files.load import parse
 from ardm.files.options import FileOptions
-from ardm.formats import shown
+from ardm.formats import displayed
 
 try:
     import soundfile
@@ -176,7 +176,7 @@ def passes(data):
     if content.kind == Kind.AUDIO:
         mine = content.samples[:, 0].T.astype(int) - (1 << 8 * content.samples.itemsize - 1)
     else:
-        seen = shown(content)[: x.shape[2]] if "palette" in content.about else shown(content)
+        seen = displayed(content)[: x.shape[2]] if "palette" in content.about else displayed(content)
         mine = np.broadcast_to(seen.transpose(1, 2, 0), x.shape)
     return "agrees" if np.array_equal(x, y) and rest == after and np.array_equal(mine, x) else ""
 

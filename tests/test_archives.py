@@ -29,7 +29,7 @@ from ardm.files import pack as packing
 from ardm.files import unpack as unpacking
 from ardm.files.extract import check_archive, extract
 from ardm.files.limits import Budget, count_folders
-from ardm.files.links import astray, leading_out
+from ardm.files.links import leading_out, to_renamed
 from ardm.files.names import WINDOWS, Naming, naming, safe_names
 from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
@@ -398,7 +398,7 @@ def test_links_are_looked_at_as_the_system_takes_their_names():
     ({"l": "/a", "m": "../a", "n": "ab"}, {"a": "b"}, []),
 ], ids=str)  # fmt: skip
 def test_links_to_what_has_another_name_are_told(links, after, out):
-    assert astray(links, list(after), list(after.values())) == out
+    assert to_renamed(links, list(after), list(after.values())) == out
 
 
 def test_a_link_to_a_renamed_item_is_told_when_made_and_when_restored(tmp_path, usual):

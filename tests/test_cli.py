@@ -340,7 +340,7 @@ def test_samples_that_cannot_be_written(lines, tmp_path):
             assert "exists" in refused("sample", models / name, "-o", tmp_path / f"old{ending}")
             assert (tmp_path / f"old{ending}").read_bytes() == b"old"
     out = tmp_path / "a.txt"
-    assert "animations are of images" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
+    assert "only images can be animated" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
     for option in (["--temperature", 0.5], ["--order", "own"], ["--gif", tmp_path / "a.gif"], ["--label", 1]):
         assert "its own way" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
     assert "codes in 3, 8 network calls, not in 5" in refused(

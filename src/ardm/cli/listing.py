@@ -10,7 +10,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from ardm.atomic import reasons, refuse_source
-from ardm.cli.batch import Place, each, found_in, reporting
+from ardm.cli.batch import Place, for_each, found_in, reporting
 from ardm.cli.console import EXITS, dump, guard, say
 from ardm.cli.options import Packed, Recursive, bytes_of
 from ardm.cli.progress import Bar
@@ -47,7 +47,7 @@ def list_files(
         found, left = found_in(files, recursive, packed=True)
         try:
             with reporting(left, bar):
-                each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))
+                for_each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))
         finally:
             if as_json:
                 dump(records)

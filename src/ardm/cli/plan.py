@@ -1,4 +1,4 @@
-"""`ardm plan`: what a number of network calls costs, under the best schedule of each budget."""
+"""`ardm plan`: the cost of a number of network calls, under the best schedule of each budget."""
 
 from __future__ import annotations
 

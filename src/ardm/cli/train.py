@@ -124,7 +124,7 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
                 bar.update(task, completed=progress.step, description=text)
                 if line and not quiet and main:
                     say(line)
-                stopped = trainer.anyone(bool(stop))  # a signal reaches each process at a step of its own
+                stopped = trainer.anyone(bool(stop))  # processes may receive the signal at different steps
                 if stopped:
                     trainer.save()
                     break

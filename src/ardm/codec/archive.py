@@ -45,7 +45,7 @@ from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 
 ENTRIES = ("folder", "link")
-"""Names in about that mark an item without bytes as something else than a file: an empty folder, a symbolic link."""
+"""Names in about that mark an item without bytes as an empty folder or a symbolic link, not a file."""
 
 
 def compress_archive(
@@ -234,7 +234,7 @@ class Archive:
         return form
 
     def _span(self, item: int) -> tuple[int, int]:
-        """Where an item begins, behind the index, and how long it is."""
+        """Where an item begins, after the index, and its length."""
         start = int(self._ends[item - 1]) if item else 0
         return start, int(self._ends[item]) - start
 

@@ -1,4 +1,4 @@
-"""FLAC streams: metadata blocks, checksums, and where the frames stand.
+"""FLAC streams: metadata blocks, checksums, and positions of frames.
 
     parts(data)   → the metadata blocks, and where the frames begin; `joined` is the inverse
     places(data)  → where each frame begins

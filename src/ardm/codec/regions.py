@@ -67,7 +67,7 @@ class PartCoder(Protocol[C]):
         ...
 
     def encode(self, jobs: Iterable[Sequence[Samples]]) -> Iterator[Sequence[C]]:
-        """Encode jobs, each the parts of one region; yield one entry a part, in the order of the jobs.
+        """Encode jobs, each the parts of one region; yield one entry per part, in the order of the jobs.
 
         jobs is lazy: take no more at once than you work on together, from one thread at a time.  Parts are views; do
         not change them.

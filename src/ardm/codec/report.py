@@ -1,4 +1,4 @@
-"""What compressing came to, and what a file says about itself.
+"""The report of the encoder, and the facts that a file states about itself.
 
 NumPy, no torch.
 """
@@ -14,7 +14,7 @@ from ardm.content import Kind
 
 @dataclass(frozen=True)
 class Report:
-    """What compressing came to.
+    """The outcome of compressing.
 
     kind, shape: of the content as stored; a file kept byte for byte is BYTES.  For an archive, those of its items, or
     BYTES and (0, 0, 0) where items differ.

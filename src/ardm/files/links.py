@@ -28,10 +28,10 @@ def leading_out(links: Mapping[str, str], here: Naming = HERE) -> list[str]:
 
     links: path of each to its target.  here: naming of the file system.
     """
-    return list(why_left(links, here))
+    return list(link_faults(links, here))
 
 
-def why_left(links: Mapping[str, str], here: Naming = HERE) -> dict[str, str]:
+def link_faults(links: Mapping[str, str], here: Naming = HERE) -> dict[str, str]:
     """The links that `leading_out` returns, each with its fault: OUT, ROUND or LONG."""
     tree = _Tree(links, here)
     found = {name: tree.fault(name) for name in links}
@@ -96,7 +96,7 @@ class _Tree:
         return ""
 
 
-def astray(links: Mapping[str, str], before: Sequence[str], after: Sequence[str]) -> list[str]:
+def to_renamed(links: Mapping[str, str], before: Sequence[str], after: Sequence[str]) -> list[str]:
     """The links whose targets (items or folders of items) were renamed: their texts still have the old name.
 
     links: path of each, before renaming, to its target.  before, after: names of all items.
@@ -117,6 +117,6 @@ def astray(links: Mapping[str, str], before: Sequence[str], after: Sequence[str]
     ]
 
 
-def note_astray(links: Sequence[str]) -> list[str]:
+def note_renamed_targets(links: Sequence[str]) -> list[str]:
     """A note on links whose targets were renamed; nothing if there are none."""
     return [f"links to renamed items lead nowhere ({len(links)}): {listed(links)}"] * bool(links)

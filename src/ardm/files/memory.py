@@ -126,5 +126,5 @@ def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None)
     if content.kind == Kind.ARRAY:
         array = np.load(BytesIO(formats.render(content)), allow_pickle=False)
         return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))
-    samples = formats.shown(content) if content.kind == Kind.IMAGE else content.samples
+    samples = formats.displayed(content) if content.kind == Kind.IMAGE else content.samples
     return torch.from_numpy(samples.astype(np.int32) if samples.itemsize > 1 else samples.copy())

@@ -25,7 +25,7 @@ from ardm.codec.selection import suited
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, out_of_memory
 from ardm.files.limits import FOLDER, UNLIMITED, Patience, amount, count_folders, dense, mebibytes, storing
-from ardm.files.links import astray, note_astray, why_left
+from ardm.files.links import link_faults, note_renamed_targets, to_renamed
 from ardm.files.load import compare, fingerprint, parse
 from ardm.files.names import Naming, safe_names
 from ardm.files.options import FileOptions
@@ -207,7 +207,7 @@ class _Items(Sequence[Content]):
 
 
 def _refuse_size(path: Path, size: int, options: FileOptions) -> None:
-    """Raise ArdmError for a file that is too large for an item; unlike a single file, an item is never cut into chunks."""
+    """Raise ArdmError for a file that is too large for an item, which unlike a single file is never cut into chunks."""
     need = storing(size)
     if need > options.budget.memory:
         raise ArdmError(
@@ -284,14 +284,14 @@ def _rename(found: Sequence[Found], names: list[str]) -> list[str]:
         if old != new
     ]
     links = {name: _link_target(one.path) for one, name in zip(found, before, strict=True) if one.entry == "link"}
-    return notes + note_astray(astray(links, before, names))
+    return notes + note_renamed_targets(to_renamed(links, before, names))
 
 
 def _left_out(found: Sequence[Found], names: Sequence[str]) -> list[str]:
     """Notes on links that will not be restored."""
     links = {name: _link_target(one.path) for one, name in zip(found, names, strict=True) if one.entry == "link"}
     kinds: dict[str, list[str]] = {}
-    for name, why in why_left(links, Naming()).items():
+    for name, why in link_faults(links, Naming()).items():
         kinds.setdefault(why, []).append(name)
     return [f"restoring leaves out links that {why} ({len(left)}): {listed(left)}" for why, left in kinds.items()]
 

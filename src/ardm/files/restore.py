@@ -55,7 +55,7 @@ def decompress_file(
             written = write_contents(contents(), target, options, format, before)
         else:
             format = options.format
-            written = pour(contents, infos, target, options)
+            written = write_to_stream(contents, infos, target, options)
     converted = format not in ("", info.origin)
     removed, notes = finish(source, before, options, f"the format {format} may not hold all of it" * converted)
     notes += tuple(_remarks(info, format, target))
@@ -107,7 +107,7 @@ def write_contents(
     return sum(size for size, _ in written)
 
 
-def pour(
+def write_to_stream(
     contents: Callable[[], Iterable[Content]], infos: Sequence[FrameInfo], target: Sink, options: FileOptions
 ) -> int:
     """Write contents to a stream, or nothing at all if the file is damaged; returns the number of bytes.

@@ -17,11 +17,11 @@ from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign
-from ardm.files.links import LONGEST_LINK, astray, leading_out, note_astray
+from ardm.files.links import LONGEST_LINK, leading_out, note_renamed_targets, to_renamed
 from ardm.files.names import WINDOWS, Naming, naming, safe_names
 from ardm.files.options import FileOptions, finish, opened
 from ardm.files.paths import SHOWN, is_ours, listed, path_of, restored_path
-from ardm.files.restore import pour, rendered, write_contents
+from ardm.files.restore import rendered, write_contents, write_to_stream
 from ardm.files.results import FileResult
 from ardm.files.streams import Sink, put
 
@@ -62,7 +62,7 @@ def restore_archive(
             folder = _restored(contents(), target, options, archive, infos)
             written = folder.written
         else:
-            written = pour(contents, infos, target, options)
+            written = write_to_stream(contents, infos, target, options)
     removed, more = finish(source, before, options, folder.losses() or _format_losses(options.format))
     return FileResult(
         path_of(source), path_of(target), f"{len(infos)} items", archive.file_bytes, written,
@@ -177,7 +177,7 @@ def _names(
         for name, (entry, leads) in zip(given, entries, strict=True)
         if entry == "link"
     }
-    made.notes += note_astray(astray(links, given, names))
+    made.notes += note_renamed_targets(to_renamed(links, given, names))
     return names, here
 
 
