@@ -764,9 +764,9 @@ def test_flac_that_is_not_read(monkeypatch):
     out = io.BytesIO()
     soundfile.write(out, np.zeros(9), 8000, format="FLAC", subtype="PCM_24")
     stays(out.getvalue(), "it has 24")
-    stays(data + b"TAG" + bytes(125), "follows")
-    stays(data + b"\0", "follows")
-    stays(data + data, "follows")
+    stays(data + b"TAG" + bytes(125), "follow its samples")
+    stays(data + b"\0", "follow its samples")
+    stays(data + data, "follow its samples")
     rate = bytearray(data)
     rate[18:21] = (65537 << 4).to_bytes(3, "big")[:2] + bytes([(65537 << 4 & 0xF0) | data[20] & 15])
     stays(bytes(rate), "65537 samples per second")
@@ -781,7 +781,7 @@ def test_flac_that_is_not_read(monkeypatch):
 
 @needs_soundfile
 @pytest.mark.parametrize(
-    ("channels", "rate", "why"), [(9, 8000, "8 channels"), (1, 0, "1 to 65535"), (1, 65537, "tens")]
+    ("channels", "rate", "why"), [(9, 8000, "8 channels"), (1, 0, "1 to 65535"), (1, 65537, "multiples of ten")]
 )
 def test_sound_that_flac_cannot_hold(channels, rate, why):
     with pytest.raises(ArdmError, match=why):
