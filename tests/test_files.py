@@ -214,7 +214,7 @@ def test_streams_that_give_and_take_a_little(small, photo):
 
 def test_what_is_compressed_is_not_compressed_again(tmp_path):
     done = compress_file(write(tmp_path / "x", TEXT))
-    with pytest.raises(ArdmError, match=r"this is an .ardm file already; -f compresses it once more"):
+    with pytest.raises(ArdmError, match=r"this is already an .ardm file; -f compresses it again"):
         compress_file(done.target)
     assert sorted(os.listdir(tmp_path)) == ["x", "x.ardm"]
     assert compress_file(done.target, options=FORCE).target == tmp_path / "x.ardm.ardm"

@@ -74,7 +74,7 @@ def train(
 
 
 def _note_stale_codec(folder: Path) -> None:
-    """Note where the codec model beside a model was exported from other weights."""
+    """Print a note if the codec model in a model's folder was exported from other weights."""
     from ardm.bundle import load
     from ardm.codec import registry
     from ardm.exact.model import NAME

@@ -41,7 +41,7 @@ COPIES = 3
 HELD: Mapping[str, tuple[int, int]] = MappingProxyType({name: format.held for name, format in FORMATS.items()})
 """Bytes held at once for each byte of samples in a file of this format: see `FileFormat`."""
 BASE = 64 << 20
-"""Bytes that reading or writing such a file takes besides: rows in filters, dictionaries."""
+"""Further bytes that reading or writing such a file takes: rows in filters, dictionaries."""
 FOLDER = 4096
 """Bytes that a folder takes on most file systems."""
 LEAST_CHUNK = 1 << 16

@@ -119,4 +119,4 @@ def to_renamed(links: Mapping[str, str], before: Sequence[str], after: Sequence[
 
 def note_renamed_targets(links: Sequence[str]) -> list[str]:
     """A note on links whose targets were renamed; nothing if there are none."""
-    return [f"links to renamed items lead nowhere ({len(links)}): {listed(links)}"] * bool(links)
+    return [f"links to renamed items are broken ({len(links)}): {listed(links)}"] * bool(links)

@@ -57,7 +57,7 @@ def load(file: BinaryIO, options: FileOptions, name: str = "") -> Iterator[Loade
     size = _left(file)
     data = read_up_to(file, 64 if size is not None else chunk + 1)
     if data[: len(MAGIC)] == MAGIC and not options.force:
-        raise ArdmError("this is an .ardm file already; -f compresses it once more")
+        raise ArdmError("this is already an .ardm file; -f compresses it again")
     looks, notes = "" if options.exact else formats.sniff(data[:64]), tuple[str, ...]()
     if size is not None:
         file.seek(-len(data), 1)

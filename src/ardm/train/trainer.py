@@ -342,7 +342,7 @@ class Trainer:
 
     @pytorch_defaults()
     def _complete(self) -> None:
-        """Write the models that are missing beside a checkpoint, because of a kill or because they were deleted.
+        """Write the model folders that a checkpoint lacks because the run was killed or they were deleted.
 
         In a sharded run all must call this.
         """
