@@ -1,4 +1,4 @@
-"""`ardm bench`: true figures, nothing measured on what it was trained on, reasons instead of holes; and its picture."""
+"""`ardm bench`: correct figures, no item measured that was trained on, a reason for every gap; and its plot."""
 
 import importlib.util
 import io

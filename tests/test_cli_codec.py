@@ -41,7 +41,7 @@ from test_frames import Small, models
 
 @pytest.fixture
 def ardm(tmp_path, monkeypatch):
-    """The program, run in a folder with a photo and a text; its model is a small one that says which level was asked."""
+    """The program, run in a folder with a photo and a text; its small model reports the requested level."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     picture("photo.png", (40, 40, 3))

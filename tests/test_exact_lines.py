@@ -147,7 +147,7 @@ def test_segment_by_the_page(seed, columns, most, bits):
 @pytest.mark.parametrize("bits", [23, 24, 30])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_bound_of_a_segment_holds_what_cannot_be(bits, sign):
-    """Also where everything that is given lies below it."""
+    """Also where all inputs are below it."""
     value = np.full(2, sign << bits)
     bench = Bench("segment", [(value, value)], {"first": [0, 1], "size": [1, 1]}, rows=True, wide=2)
     sites = everywhere(1, 1, 1, 2)
@@ -194,7 +194,7 @@ def test_an_impossible_logit_has_no_frequency():
     assert widths_of([[5, *[IMPOSSIBLE] * 3]]).tolist() == [[1 << 24, 0, 0, 0]]
 
 
-def test_what_is_possible_is_told_by_its_own_largest():
+def test_possible_symbols_are_scaled_by_their_own_largest_logit():
     """A logit far below those of other columns is not lost."""
     low = -(1 << 22)
     assert widths_of([[low, low, IMPOSSIBLE, IMPOSSIBLE]]).tolist() == [[1 << 23, 1 << 23, 0, 0]]

@@ -1,4 +1,4 @@
-"""Files: what comes out is what went in, a file appears whole or not at all, and what was there is never lost."""
+"""Files: they come back unchanged, appear whole or not at all, and existing ones are never lost."""
 
 import errno
 import io
@@ -302,7 +302,7 @@ STEPS = st.one_of(
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.lists(STEPS, max_size=4).map("/".join), max_size=8), st.booleans(), st.booleans())
-def test_names_do_no_harm(names, folds, strict):
+def test_hostile_names_stay_inside_and_apart(names, folds, strict):
     """Inside, no two that fold together, none that is a folder of another, no device; and the container takes them."""
     here = Naming(folds, strict)
     made = safe_names(names, here)
@@ -562,7 +562,7 @@ def test_the_source_stays_where_something_would_not_come_back(photo, tmp_path, m
 
 
 def test_stripping_does_not_keep_the_file_instead(tmp_path):
-    """Not even where the file is shorter than what it shows."""
+    """Not even where the file is shorter than its samples."""
     path = picture(tmp_path / "x.png", (64, 64, 3))
     Image.new("RGB", (64, 64)).save(path, optimize=True)
     done = compress_file(path, options=FileOptions(strip=True))

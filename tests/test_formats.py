@@ -503,7 +503,7 @@ def test_files_that_stay_as_they_are(data, why):
     stays(data, why)
 
 
-def test_text_and_nothing_are_bytes_without_a_word():
+def test_text_and_empty_files_are_bytes_without_a_note():
     for data in (b"", b"a", b"BMW is a maker of cars", b"P5 is a format", bytes(100)):
         assert read(data).content == Content.of_bytes(data)
         assert read(data).notes == ()
@@ -646,7 +646,7 @@ def test_what_tags_do_not_say_is_kept():
 
 
 def test_a_directory_among_the_samples():
-    """Bytes that are samples and tags at once come back as they are, or the file stays."""
+    """Bytes that are samples and tags at once come back unchanged, or the file is kept byte for byte."""
     data = tiff_of(noise(4, 5, 3))
     inside = data[:4] + struct.pack("<I", 8) + data[8:]
     body = bytearray(data)
