@@ -1,4 +1,4 @@
-"""`ardm list`: what the headers of files say, as a table or as JSON."""
+"""`ardm list`: the headers of files, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def list_files(
 
 
 def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:
-    """What the headers of a file say, as `list --json` prints it."""
+    """The headers of a file, as `list --json` prints them."""
     if isinstance(source, Path):
         refuse_source(source)
         with reasons(f"cannot read {source}"), source.open("rb") as file:

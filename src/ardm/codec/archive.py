@@ -61,7 +61,7 @@ def compress_archive(
     items: at least one.  They are read one after another, and a second time if the model makes none of them shorter: a
     sequence that loads its items on demand need not hold them all.
     names: one per item, different relative paths with "/".  originals: one per item, as in `compress`.
-    dense(restored, size): whether `size` bytes of the file may not restore to so many; if so, samples are kept raw.
+    dense(restored, size): whether `size` bytes of the file must not restore to `restored`; if so, samples are kept raw.
     """
     began = time.perf_counter()
     _refuse_misfit(len(items), names, originals)
@@ -201,7 +201,7 @@ class Archive:
         return "", b""
 
     def info(self, item: int) -> FrameInfo:
-        """What an item says about itself; header_bytes counts only those at its place."""
+        """The facts about an item; header_bytes counts only those at its place."""
         place = self._place(item)
         return info_of(place, self._header, place.file.end - self._span(item)[1])
 

@@ -288,7 +288,7 @@ def _worth_naming(body: Body, content: Content) -> bool:
 
 
 def _shorter(one: Body, other: Body, coder: PartCoder[Any] | None) -> Body:
-    """The body that makes the shorter frame; the first of equals."""
+    """The body that makes the shorter frame; the first if both are equal."""
     return min(one, other, key=lambda body: size_of(_frame(body, coder)))
 
 

@@ -95,7 +95,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Form:
-    """What a header says of one content, without the model.
+    """The description of one content in a header, without the model.
 
     kind to layout: as in Content.  is_16bit: two bytes per sample.  about: whether an about block follows.
     model: whether a model codes some of it.

@@ -91,7 +91,7 @@ def next_header(reader: Reader, before: Kind | None) -> Header:
 
 
 def info_of(place: Place, header: Header, start: int) -> FrameInfo:
-    """What a frame or an item that begins at byte `start` says about itself."""
+    """The facts about a frame or an item that begins at byte `start`."""
     form, seen, size_of_pieces = place.form, Counter[Method](), 0
     pieces, check = pieces_of(place)
     for piece in pieces:

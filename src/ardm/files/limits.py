@@ -267,7 +267,7 @@ class _Patient:
 
 
 def dense(restored: int, size: int, budget: Budget) -> bool:
-    """Whether a reader with default limits would refuse to restore so many bytes from a file of `size` bytes."""
+    """Whether a reader with default limits would refuse to restore `restored` bytes from a file of `size` bytes."""
     return restored > min(budget.memory, MEMORY) // 2 and restored > DENSEST * size
 
 

@@ -88,7 +88,7 @@ def sniff(head: bytes) -> str:
 def claim(file: BinaryIO, format: str, end: int | None = None) -> Claim | None:
     """The size that a file of this format claims in its header; None if the header does not say.
 
-    end: the length of the file, if only its beginning is at hand.  The position of `file` is restored.
+    end: the length of the file, if `file` holds only its beginning.  The position of `file` is restored.
     """
     return claim_at(file, FORMATS[format].claim, end) if format in FORMATS else None
 

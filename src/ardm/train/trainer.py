@@ -76,8 +76,8 @@ class Trainer:
 
     folder: gets checkpoint/ (replaced atomically), model/ (the averaged model that validated best, or the last one
     before the first validation) and model-last/; `train.log.Log` adds recipe.json, train.log and metrics.jsonl.
-    resume: continue from the checkpoint; without it, a folder that has one is refused.  Other settings (but for
-    `checkpoint.FREE`) or other data than at the beginning are refused as well.
+    resume: continue from the checkpoint; without it, a folder that has one is refused.  Settings (except
+    `checkpoint.FREE`) and data that differ from those at the start are refused as well.
     cpu: train on the CPU even if there is a GPU.
 
     A checkpoint that is due is written when the caller asks for the next step.
