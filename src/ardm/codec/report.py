@@ -60,7 +60,7 @@ class Report:
 
 @dataclass(frozen=True)
 class FrameInfo:
-    """The facts that a frame, an archive or an item states about itself.  Only headers are verified; nothing is decoded.
+    """The facts that a frame, an archive or an item states about itself; only headers are verified, nothing is decoded.
 
     kind to layout: as in Content; None, (0, 0, 0), ... for an archive of items that differ.
     about: sizes of the about entries, by name.  model: 8 hex digits, "" without.  calls: of the model, else 0.
