@@ -104,7 +104,7 @@ def unfilter(code, d, h, w, before, bits):
 
 
 def read_piece(file, form, h, w):
-    """The samples (C, h, w) as bytes; where their check stands."""
+    """The samples (C, h, w) as bytes, and the position of their check."""
     C, size, method = form["C"], form["size"], file.v()
     raw = C * h * w * size
     if method == 1:

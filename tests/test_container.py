@@ -1,4 +1,4 @@
-"""Headers, indexes and directories: what is written can be read, and every field is checked."""
+"""Headers, indexes and directories: reading inverts writing, and every field is checked."""
 
 import io
 import random

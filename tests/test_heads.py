@@ -42,7 +42,7 @@ def at_depth(alphabet, d):
 
 
 @pytest.mark.parametrize(("head", "alphabet"), CASES)
-def test_told_digits_have_the_probability_they_are_drawn_with(head, alphabet):
+def test_scored_digits_have_the_probability_they_are_drawn_with(head, alphabet):
     module = randomise(HEADS[head](alphabet, WIDTH), scale=2.0)
     features = features_of(alphabet.classes)
     for d in range(len(alphabet)):

@@ -1,4 +1,4 @@
-"""What people hand in: every public function × what it takes × what it refuses, in one table that has to be complete."""
+"""User input: every public function × the input it takes × the input it refuses, in one complete table."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ K, SHAPE = 3, (2, 2, 3)
 
 
 def flat(value, depth):
-    """A network that prefers small values, the more the more is known."""
+    """A network that prefers small values, the more so the more sites are known."""
     slope = depth.flatten(1).sum(1).double().view(-1, *[1] * depth.ndim) + 1
     return -slope * torch.arange(K, dtype=torch.double).expand(*value.shape, K) / 4
 
@@ -292,7 +292,7 @@ def test_calls_beyond_one_a_digit_are_one_a_digit(order):
     assert torch.equal(ardm.sample(BUNDLE, 2), ardm.sample(BUNDLE, 2, sites))
 
 
-def test_a_specialised_model_goes_its_own_way_unasked():
+def test_a_specialised_model_uses_its_own_order_by_default():
     own = ardm.Bundle(MODEL, BUNDLE.config, BAYER)
     assert torch.equal(ardm.sample(own, 2), ardm.sample(own, 2, 8, "own"))
     assert torch.equal(ardm.fill(own, X, KNOWN), ardm.fill(own, X, KNOWN, 8, "own"))
