@@ -60,6 +60,21 @@ def test_saving_replaces_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m"], "nothing else is left behind"
 
 
+def test_a_model_saved_with_settings_of_other_trunks_loads(tmp_path):
+    """Versions before this one saved them; they count for the identity that such a folder holds."""
+    made = make()
+    folder = made.save(tmp_path / "m")
+    old = dataclasses.replace(made, config=dataclasses.replace(made.config, bits=9))
+    change(folder, model=dataclasses.asdict(old.config), identity=old.identity)
+    again = load(folder)
+    assert again.config == made.config
+    assert again.identity == made.identity != old.identity
+    load(again.save(tmp_path / "again"))
+    change(folder, model=dataclasses.asdict(old.config) | {"bits": 8})
+    with pytest.raises(ArdmError, match="damaged"):
+        load(folder)
+
+
 def change(folder, **values):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **values}))

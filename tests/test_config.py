@@ -197,6 +197,22 @@ def test_settings_that_a_trunk_does_not_read_may_have_their_defaults():
     assert build(from_values(ModelConfig, dataclasses.asdict(config), "model.")).body.config == config
 
 
+def test_a_recipe_of_another_trunk_leaves_its_own_settings_behind(tmp_path):
+    """`model.preset=text-small` on a recipe of windows with bits: 15; what the override itself names stays, and is refused."""
+    other = ["model.preset=text-small", "model.width=64"]
+    model = load_recipe("laptop/text", other).model
+    assert (model.trunk, model.width, model.dropout, model.bits) == ("transformer", 64, 0.2, ModelConfig().bits)
+    assert load_recipe("laptop/text", ["model.trunk=transformer"]).model.hashes == ()
+    assert load_recipe("laptop/text", ["model.width=64"]).model.bits == 15
+    with pytest.raises(ArdmError, match=r"trunk transformer has no setting bits \(got 9\)"):
+        build(dataclasses.replace(load_recipe("laptop/text", [*other, "model.bits=9"]).model, shape=(8,)))
+    own = recipe_file("model: {preset: text-small, shape: [8], bits: 9}")
+    with pytest.raises(ArdmError, match="trunk transformer has no setting bits"):
+        build(load_recipe(own).model)
+    (tmp_path / "recipe.json").write_text(json.dumps(load_recipe(own).to_dict()))
+    build(load_recipe(str(tmp_path)).model)  # a run from before such settings were refused
+
+
 def test_model_settings_from_a_newer_version_are_named():
     with pytest.raises(ArdmError, match=r"unknown setting model\.depthwise"):
         from_values(ModelConfig, {"depthwise": True}, "model.")

@@ -399,6 +399,16 @@ def test_a_run_resumes_only_with_its_own_data(folder, tmp_path, part, change):
         Trainer(recipe(folder), tmp_path / "run", resume=True, cpu=True)
 
 
+def test_a_run_that_began_with_settings_of_another_trunk_resumes(folder, tmp_path):
+    run(recipe(folder), tmp_path / "r", until=6)
+    state = tmp_path / "r" / "checkpoint" / "state.json"
+    values = json.loads(state.read_text())
+    values["recipe"]["model"]["bits"] = 9
+    state.write_text(json.dumps(values))
+    (tmp_path / "r" / "recipe.json").unlink(missing_ok=True)
+    run(load_recipe(str(tmp_path / "r")), tmp_path / "r", resume=True)
+
+
 def test_a_checkpoint_of_an_earlier_version_resumes(folder, tmp_path):
     run(recipe(folder, steps=4), tmp_path / "run")
     path = tmp_path / "run" / "checkpoint" / "state.json"

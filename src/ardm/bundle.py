@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -30,7 +30,7 @@ from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.stores import Claims, claims
 from ardm.losscurve import LossCurve
 from ardm.model import Model
-from ardm.models.build import build, outline
+from ardm.models.build import build, outline, readable
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
 from ardm.orders import OrderConfig
@@ -260,7 +260,8 @@ def _read(folder: Path) -> Bundle:
             raise ArdmError(
                 f"{folder} was written in model format {values['ardm']}; this version of ardm reads {FORMAT}"
             )
-        config = from_values(ModelConfig, values["model"], "model.")
+        saved = from_values(ModelConfig, values["model"], "model.")
+        config = readable(saved)  # a model may have been saved with settings of other trunks
         order = from_values(OrderConfig, values["order"], "order.")
         _refuse_size(folder / "model.safetensors", config)
         weights = load_file(folder / "model.safetensors")
@@ -279,7 +280,7 @@ def _read(folder: Path) -> Bundle:
     bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
     if bundle._condition is not None and isinstance(values.get(NEEDS), bool):
         bundle._condition.required = values[NEEDS]
-    if values.get("identity") != bundle.identity:
+    if values.get("identity") not in (bundle.identity, replace(bundle, config=saved).identity):
         raise ArdmError(f"{folder} is damaged: its weights or settings are not those that were saved; fetch it again")
     return bundle
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,23 @@ def _assembled(config: ModelConfig) -> Model:
     body, head = BODIES[config.trunk].body(config), head_of(config)
     made = CausalModel if config.causal else Model
     return made(config.digits, tuple(config.shape), body, head)
+
+
+def reads(trunk: str, name: str) -> bool:
+    """Whether a trunk reads a setting."""
+    kind = BODIES.get(trunk)
+    return kind is None or kind.reads is None or name in (*SHARED, *kind.reads)
+
+
+def unread(config: ModelConfig) -> list[str]:
+    """The settings that differ from their defaults and that the trunk does not read."""
+    return [name for name in config.changed() if not reads(config.trunk, name)]
+
+
+def readable(config: ModelConfig, given: Collection[str] = ()) -> ModelConfig:
+    """The configuration with the default of every setting that its trunk does not read, except those in `given`."""
+    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(config)}
+    return dataclasses.replace(config, **{name: defaults[name] for name in unread(config) if name not in given})
 
 
 def head_of(config: ModelConfig) -> Head:
@@ -223,15 +241,12 @@ def _refuse_shape(config: ModelConfig, kind: Kind) -> None:
 
 def _refuse_unread(config: ModelConfig, kind: Kind) -> None:
     """Raise ArdmError for a setting that differs from its default and that the trunk does not read."""
-    if kind.reads is None:
-        return
-    for name in config.changed():
-        if name not in (*SHARED, *kind.reads):
-            able = [trunk for trunk, other in BODIES.items() if other.reads is not None and name in other.reads]
-            raise ArdmError(
-                f"trunk {config.trunk} has no setting {name} (got {getattr(config, name)!r}); it has "
-                f"{', '.join(kind.reads)}.  {name} is for trunk {' or '.join(able)}"
-            )
+    for name in unread(config):
+        able = [trunk for trunk, other in BODIES.items() if other.reads is not None and name in other.reads]
+        raise ArdmError(
+            f"trunk {config.trunk} has no setting {name} (got {getattr(config, name)!r}); it has "
+            f"{', '.join(kind.reads or ())}.  {name} is for trunk {' or '.join(able)}"
+        )
 
 
 def _refuse_columns(config: ModelConfig) -> None:

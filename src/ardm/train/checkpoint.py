@@ -25,6 +25,7 @@ from ardm.atomic import replacing
 from ardm.bundle import arrays
 from ardm.errors import ArdmError
 from ardm.losscurve import LossCurve
+from ardm.models.build import reads
 from ardm.train import sharding
 from ardm.train.recipe import Recipe
 
@@ -205,7 +206,8 @@ def model_step(folder: Path) -> int | None:
 
 def _free(recipe: Recipe, then: Mapping[str, Any]) -> set[str]:
     """Settings that may differ from the start: FREE, those without effect, and passes with as many items per step."""
-    free = set(FREE)
+    trunk = recipe.model.trunk
+    free = {*FREE, *(k for k in then if k.startswith("model.") and not reads(trunk, k.removeprefix("model.")))}
     if not recipe.data.labels:
         free.add("train.label_dropout")
     if then["train.batch"] * then.get("train.accumulate", 1) == recipe.train.batch * recipe.train.accumulate:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ardm.errors import ArdmError
+from ardm.models.build import readable
 from ardm.models.config import PRESETS, ModelConfig
 from ardm.orders import OrderConfig
 from ardm.settings import NAMED, from_values, nearest, override
@@ -200,6 +201,8 @@ def shipped() -> list[str]:
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Load a recipe by shipped name, YAML file or folder of a run, and apply "section.key=value" overrides.
 
+    Where these choose another trunk, settings of the recipe that the new trunk does not read get their defaults; so do
+    those of a run that its trunk does not read.
     Raises ArdmError, naming the file or key that is wrong and the nearest key or recipe that exists.
     """
     path = Path(name_or_path)
@@ -209,7 +212,11 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         values = _of_run(path)
     else:
         values = yaml.safe_load((resources.files("ardm") / "recipes" / f"{_full(name_or_path)}.yaml").read_text())
-    return from_values(Recipe, override(values, overrides))
+    recipe = from_values(Recipe, override(values, overrides))
+    given = {item.partition("=")[0].strip().removeprefix("model.") for item in overrides}
+    if is_run(path) or ({"preset", "trunk"} & given and recipe.model.trunk != from_values(Recipe, values).model.trunk):
+        return replace(recipe, model=readable(recipe.model, given))
+    return recipe
 
 
 def is_run(folder: Path) -> bool:
