@@ -290,7 +290,7 @@ def test_sites_know_their_item_and_place():
 def test_a_state_says_its_batch_and_shape():
     state = Partial(torch.zeros(2, 3, 4).long(), torch.zeros(2, 3, 4).byte()).to("cpu")
     assert state.depth.dtype == torch.long
-    with pytest.raises(ArdmError, match="one shape"):
+    with pytest.raises(ArdmError, match="the same shape"):
         Partial(torch.zeros(2, 3).long(), torch.zeros(2, 4).long())
     assert (state.batch, tuple(state.shape)) == (2, (3, 4))
 

@@ -179,8 +179,8 @@ def test_masks_of_every_type_give_the_same(name, kind):
         (lambda m: m.byte() * 255, r"holds 0 \(unknown\) and 1 \(known\); got 0\.\.255: write \w+ > 0"),
         (lambda m: m.long() * 2, r"depths lie in 0\.\.1; got 0\.\.2"),
         (lambda m: m.long() - 1, r"depths lie in 0\.\.1; got -1\.\.0"),
-        (lambda m: m[:, :1], "one shape; got .*a mask of one item serves all"),
-        (lambda m: m[:2], "one shape"),
+        (lambda m: m[:, :1], "the same shape; got .*a mask of one item serves all"),
+        (lambda m: m[:2], "the same shape"),
         (lambda m: m.tolist(), "must be a tensor or a NumPy array; got list"),
     ],
 )
@@ -420,7 +420,10 @@ TABLE = {
     "Maps": [(lambda: ardm.Maps(3, [[0, 1]]), "has no valid entry")],
     "Model": [(lambda: ardm.sample(torch.nn.Identity(), 1), r"give a bundle .* got Identity")],
     "ModelConfig": [(lambda: ardm.build(ardm.ModelConfig(trunk="net")), "trunk must be one of")],
-    "Partial": [(lambda: ardm.Partial(X, X[:1]), "one shape"), (lambda: ardm.Partial(X.float(), X), "whole numbers")],
+    "Partial": [
+        (lambda: ardm.Partial(X, X[:1]), "the same shape"),
+        (lambda: ardm.Partial(X.float(), X), "whole numbers"),
+    ],
     "Plan": [(lambda: ardm.Plan(torch.zeros(1, 1, 3)), "whole numbers"), (lambda: ardm.Plan([[[0]]]), "got list")],
     "Recipe": [(lambda: from_values(ardm.Recipe, {"nam": 3}), "nam")],  # codespell:ignore nam
     "Schedule": [(lambda: ardm.Schedule(((1,),), 3), r"got \[1\]")],
