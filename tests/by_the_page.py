@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text(encoding="utf-8")
-ORIGINS = ["", *re.findall(r"\d+ (\w+)", PAGE.split("The origin is the file format")[1].split("Later ones")[0])[1:]]
+ORIGINS = ["", *re.findall(r"\d+\s(\w+)", PAGE.split("The origin is the file format")[1].split("Later ones")[0])[1:]]
 
 
 class Bytes:

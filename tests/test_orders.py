@@ -85,6 +85,20 @@ def test_unknown_orders_and_calls_are_refused():
         image_plan(OrderConfig("bayer", (4,), cell=4, starts=(0, 3, 2), delay=0), (1, 4, 4))
 
 
+@pytest.mark.parametrize("side", [1, 2, 8, 32])
+def test_along_the_hilbert_curve_each_pixel_touches_the_one_before_it(side):
+    y, x = np.divmod(RANKS["hilbert"](side, side).argsort(axis=None), side)
+    assert ((abs(np.diff(y)) + abs(np.diff(x))) == 1).all()
+
+
+def test_the_hilbert_curve_finishes_each_square_before_the_next():
+    ranks = RANKS["hilbert"](16, 16)
+    for side in (2, 4, 8):
+        cells = (ranks // side**2).reshape(16 // side, side, 16 // side, side)
+        assert (cells.max((1, 3)) == cells.min((1, 3))).all()
+    assert RANKS["hilbert"](2, 2).tolist() == [[0, 3], [1, 2]]
+
+
 # --- sequences and tables ---------------------------------------------------------------------------------------------
 
 

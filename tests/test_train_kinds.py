@@ -60,7 +60,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
+QUICK = ("text", "single", "table")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in KINDS])
 def test_it_learns(folder, tmp_path, name):
     size, model, train, estimator = KINDS[name]
     made = recipe(folder, size, model, steps=80, valid_every=80, batch=16, ema=0.9, rate=1e-2, **train)

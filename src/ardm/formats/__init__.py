@@ -1,12 +1,8 @@
 """Files of other formats to contents and back: every sample comes back, or the whole file byte for byte.
 
-    bmp, ppm, wav, npy, tiff (uncompressed, one page)   byte for byte, with all bytes around the samples: `ranges`
-    png   1 to 16 bits, palettes; all chunks in order   webp  lossless; profile, EXIF, XMP
-    flac  8 and 16 bits; tags, pictures, seek tables    anything else, and what cannot be decoded exactly: bytes
-
-PNG, WebP and FLAC files are encoded again.  Their readers account for every byte: it is a sample, or metadata that is
-kept, or follows from the rest (lengths, checksums, the choices of the compressor, interlacing); otherwise the file is
-kept byte for byte.
+Formats that are `byte_for_byte` keep every byte around the samples (`ranges`).  PNG, WebP and FLAC files are encoded
+again.  Their readers account for every byte: it is a sample, or metadata that is kept, or follows from the rest (lengths,
+checksums, the choices of the compressor, interlacing).  Any other file is kept byte for byte.
 
 about holds the metadata kept beside the samples: "icc", "exif" and "xmp" unchanged, for all formats; "palette", "alpha"
 and "depth" (images of 1, 2 or 4 bits); "png", "webp" and "flac" for that format alone; "head", "gaps" and "tail" for
@@ -14,7 +10,7 @@ bytes around the samples that differ from a freshly written file.  Samples are d
 (`displayed`).
 EXIF orientation is kept and never applied.  NumPy and Pillow; no PyTorch.
 
-A new format is one module here, which defines FORMAT, and its name at the end of `content.ORIGINS`.
+A new format is one module here, which defines FORMAT, and its name at the end of `content.ORIGINS`; see docs/extend.md.
 """
 
 from __future__ import annotations
