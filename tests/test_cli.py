@@ -184,7 +184,7 @@ def test_fill(folder, tmp_path):
         assert np.array_equal(shown[2:10, 2 + k * 10 : 6 + k * 10], original[:, :4]), "what is given is kept"
     run("fill", image, "--box", "2,2,3,3", "-m", folder / "any", "-n", 1, "--calls", 6, "-o", out, "-f")
     for arguments, words in [
-        (("--mask", odd), "a mask of the same size"),
+        (("--mask", odd), "one of the same size"),
         (("--box", "1,2"), "a box is"),
         (("--box", "7,7,4,4"), "is not inside"),
         ((), "one of --mask"),

@@ -420,7 +420,10 @@ TABLE = {
     "Maps": [(lambda: ardm.Maps(3, [[0, 1]]), "has no valid entry")],
     "Model": [(lambda: ardm.sample(torch.nn.Identity(), 1), r"give a bundle .* got Identity")],
     "ModelConfig": [(lambda: ardm.build(ardm.ModelConfig(trunk="net")), "trunk must be one of")],
-    "Partial": [(lambda: ardm.Partial(X, X[:1]), "the same shape"), (lambda: ardm.Partial(X.float(), X), "whole numbers")],
+    "Partial": [
+        (lambda: ardm.Partial(X, X[:1]), "the same shape"),
+        (lambda: ardm.Partial(X.float(), X), "whole numbers"),
+    ],
     "Plan": [(lambda: ardm.Plan(torch.zeros(1, 1, 3)), "whole numbers"), (lambda: ardm.Plan([[[0]]]), "got list")],
     "Recipe": [(lambda: from_values(ardm.Recipe, {"nam": 3}), "nam")],  # codespell:ignore nam
     "Schedule": [(lambda: ardm.Schedule(((1,),), 3), r"got \[1\]")],

@@ -88,7 +88,7 @@ def export(
         if obstacles:
             for line in obstacles:
                 fail(line)
-            raise ArdmError(f"{bundle.name} cannot be exported; the reasons stand above")
+            raise ArdmError(f"{bundle.name} cannot be exported; the reasons are listed above")
         if activations and not weights:
             raise ArdmError("--activations needs --weights")
         precision = Precision(weights, activations or weights) if weights else None

@@ -290,7 +290,7 @@ def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
         m = read_image(mask)
         if m.shape[1:] != x.shape[1:]:
             raise ArdmError(
-                f"{mask} is {m.shape[2]}x{m.shape[1]}, the image {x.shape[2]}x{x.shape[1]}; give a mask of the same size"
+                f"{mask} is {m.shape[2]}x{m.shape[1]}, the image {x.shape[2]}x{x.shape[1]}; give one of the same size"
             )
         known = known * (1 - _white(m, mask))
     else:
