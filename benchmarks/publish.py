@@ -40,8 +40,8 @@ CARD = """# {name}
 
 {table}
 
-No test image was used for training or for any choice. The model is not for images unlike small photographs; its samples have
-local texture and little global composition.
+No test image was used for training or for any choice. The model does not suit images unlike small photographs; its
+samples have local texture and little global composition.
 """
 
 

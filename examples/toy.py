@@ -50,7 +50,7 @@ class Network(nn.Module):
 
 
 def data(n):
-    """A chain: each value copies its left neighbour with probability 3/4 and is drawn anew otherwise."""
+    """A chain: each value copies its left neighbour with probability 3/4 and is drawn at random otherwise."""
     x = torch.randint(K, (n, D), generator=generator)
     for i in range(1, D):
         keep = torch.rand(n, generator=generator) < 0.75

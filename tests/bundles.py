@@ -70,7 +70,7 @@ def exact(precision=(10, 10), **changes):
 
 
 def coder(calls=None, backend="float32", threads=1, **changes):
-    """What codes with it."""
+    """A coder with that model."""
     model = exact(**changes)
     return ModelCoder(model, calls or model.default, machine(model, backend, "cpu"), threads)
 

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text(encoding="utf-8")
-ORIGINS = ["", *re.findall(r"\d+ (\w+)", PAGE.split("The origin is the file format")[1].split("Later ones")[0])[1:]]
+ORIGINS = ["", *re.findall(r"\d+\s(\w+)", PAGE.split("The origin is the file format")[1].split("Later ones")[0])[1:]]
 
 
 class Bytes:
@@ -104,7 +104,7 @@ def unfilter(code, d, h, w, before, bits):
 
 
 def read_piece(file, form, h, w):
-    """The samples (C, h, w) as bytes; where their check stands."""
+    """The samples (C, h, w) as bytes, and the position of their check."""
     C, size, method = form["C"], form["size"], file.v()
     raw = C * h * w * size
     if method == 1:

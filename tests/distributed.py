@@ -1,4 +1,4 @@
-"""A process of several that train: it runs the jobs of a JSON file one after the other, and writes down what it saw.
+"""One of several training processes: it runs the jobs of a JSON file one after the other, and records the results.
 
     python distributed.py JOBS OUT     with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set
 
@@ -18,7 +18,7 @@ from ardm.train.trainer import Trainer
 
 
 def run(job):
-    """What a run shows: its steps as (step, loss, norm, valid), and the numbers held and had in all."""
+    """The record of a run: its steps as (step, loss, norm, valid), and the numbers held by this process and in all."""
     trainer = Trainer(from_values(Recipe, job["recipe"]), job["folder"], job["resume"], cpu=True)
     seen = []
     for p in trainer:
@@ -40,7 +40,7 @@ def run(job):
 
 
 def attempt(job):
-    """A refusal is something seen, too."""
+    """Run a job; an error is a result, too."""
     try:
         return run(job)
     except ArdmError as error:

@@ -93,7 +93,7 @@ class Bench:
 
 
 def table_of(rows):
-    """All stages of some rows, each told the likeliest symbol of the stages before it."""
+    """All stages of some rows, each given the likeliest symbol of the stages before it."""
     out, prefix = [], None
     for stage, radix in enumerate(rows.radices):
         prefix = np.zeros(len(out[0]) if out else _count(rows), dtype=np.int64) if prefix is None else prefix

@@ -23,7 +23,7 @@ from ardm import formats
 from ardm.content import Kind
 from ardm.files.load import parse
 from ardm.files.options import FileOptions
-from ardm.formats import shown
+from ardm.formats import displayed
 
 try:
     import soundfile
@@ -41,7 +41,7 @@ ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (
 
 
 def rows_of(raw, height, row, pixel):
-    """Rows of bytes of a PNG without their filters, one byte at a time, as the standard says; and what is left."""
+    """Rows of bytes of a PNG without their filters, one byte at a time, as in the standard; and the bytes left."""
     above, out = bytearray(row), []
     for _ in range(height):
         kind, line = raw[0], bytearray(raw[1 : 1 + row])
@@ -60,7 +60,7 @@ def rows_of(raw, height, row, pixel):
 
 
 def png(data):
-    """Numbers (H, W, C) as one sees them, and everything else: chunks in their places, profiles unpacked, and the rest."""
+    """Displayed values (H, W, C), and everything else: chunks in their places, profiles unpacked, and the rest."""
     at, chunks = 8, []
     while not chunks or chunks[-1][0] != b"IEND":
         size, name = struct.unpack_from(">I4s", data, at)
@@ -161,7 +161,7 @@ READERS = {"png": png, "webp": webp, "flac": flac}
 
 
 def passes(data):
-    """Which way a file passes, "" if it does not: "bytes", "exact", or "agrees".  Raises what an independent reader does."""
+    """How a file passes ("bytes", "exact" or "agrees"), or ""; raises the errors of an independent reader."""
     found = parse(data, FileOptions())
     content = found.content
     if content.kind == Kind.BYTES:
@@ -176,7 +176,7 @@ def passes(data):
     if content.kind == Kind.AUDIO:
         mine = content.samples[:, 0].T.astype(int) - (1 << 8 * content.samples.itemsize - 1)
     else:
-        seen = shown(content)[: x.shape[2]] if "palette" in content.about else shown(content)
+        seen = displayed(content)[: x.shape[2]] if "palette" in content.about else displayed(content)
         mine = np.broadcast_to(seen.transpose(1, 2, 0), x.shape)
     return "agrees" if np.array_equal(x, y) and rest == after and np.array_equal(mine, x) else ""
 
@@ -185,14 +185,14 @@ def passes(data):
 
 
 def mended(data, rng):
-    """The lengths and checksums around chunks as they should be, sometimes: what a parser lets pass."""
+    """Sometimes correct the lengths and checksums around chunks, so that a parser accepts them."""
     if data[:4] == b"RIFF" and len(data) > 8 and rng.random() < 0.5:
         return data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
     return bytes(checked(data)) if data[:4] == b"\x89PNG" and rng.random() < 0.7 else data
 
 
 def checked(data):
-    """A PNG with the checksums of its chunks as they should be."""
+    """A PNG with the checksums of its chunks corrected."""
     at, file = 8, bytearray(data)
     while at + 12 <= len(file):
         size = struct.unpack_from(">I", file, at)[0]

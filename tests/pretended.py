@@ -1,4 +1,4 @@
-"""A device that is not there: tensors are computed on the processor, and labelled as if some of them lay on a GPU.
+"""A pretended device: tensors are computed on the CPU, and some are labelled as being on a GPU.
 
 Under the mode, a tensor made with `device=GPU`, moved there, or computed from one that lies there, says that it lies there;
 two tensors on different devices cannot meet, as in PyTorch: but for numbers of no dimension, and indices from the host.
@@ -28,7 +28,7 @@ HOST_ONLY = {"numpy", "__array__"}
 
 
 class Generator(torch.Generator):
-    """A generator that says it lies on the pretended GPU."""
+    """A generator that claims to be on the pretended GPU."""
 
     device = GPU
 

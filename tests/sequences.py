@@ -74,7 +74,7 @@ def hidden_is_not_seen(model, batch=4):
 
 
 def answers_belong_to_sites_and_items(model):
-    """Any subset in any order is what the whole says; an item alone is what it is among others; no sites, no answers."""
+    """Any subset in any order gives the answers of the whole, an item alone those of a batch, and no sites none."""
     x, context = items(model, 4), context_for(model.body.config, 4)
     state = model.digits.truncate(x, random_depth(model, 4))
     prediction, sites = model(state, context), everywhere(model, state)

@@ -95,7 +95,7 @@ def test_values_of_several_digits_are_refused():
 
 
 def test_a_subset_of_the_hidden_sites_has_the_mean_of_all():
-    """Over all arrangements of the keys, for the same hidden sites; and no more sites are asked than were allowed."""
+    """Over all arrangements of the keys, for the same hidden sites; no more sites are asked than allowed."""
     model, x = toy(Digits(K, K), (D,)), torch.tensor([[1, 2, 0, 2]])
     keys = torch.tensor(list(itertools.permutations([0.1, 0.2, 0.3])), dtype=torch.double)
     keys = torch.cat([keys, torch.full((6, 1), 0.9, dtype=torch.double)], 1)  # the last site is known

@@ -1,4 +1,4 @@
-"""Networks of others: the protocol of one function, and masked language models of Hugging Face."""
+"""Networks of users: the protocol of one function, and masked language models of Hugging Face."""
 
 import math
 from types import SimpleNamespace
@@ -105,7 +105,7 @@ def test_it_needs_no_bundle():
 
 @pytest.mark.parametrize("module", [Net(), lambda value, depth: torch.zeros(*value.shape, 3)])
 def test_a_network_of_ones_own_is_not_saved(tmp_path, module):
-    """A folder was written that `load` refused: its configuration builds another network."""
+    """Regression: a folder was written that `load` refused, because its configuration builds another network."""
     bundle = ardm.Bundle(ardm.wrap(module, (4,), 3), ardm.ModelConfig(shape=(4,), classes=3, trunk="transformer"))
     with pytest.raises(ArdmError, match=r"cannot be saved.*ardm\.load could not read it.*torch\.save"):
         bundle.save(tmp_path / "model")
@@ -249,7 +249,7 @@ def test_what_is_no_masked_language_model_is_told(what):
         make()
 
 
-def test_a_network_that_fails_at_the_length_of_an_item_is_told():
+def test_a_network_that_fails_at_the_length_of_an_item_is_reported():
     class Positions(StandIn):
         def forward(self, input_ids, attention_mask):
             torch.zeros(5)[torch.arange(input_ids.shape[1])]
@@ -274,7 +274,7 @@ def causal_ones():
 
 
 def test_causal_language_models_are_refused():
-    """They gave figures, silently, that were no likelihoods of any order; in training mode too."""
+    """They silently gave figures that are not likelihoods of any order; in training mode too."""
     torch.manual_seed(0)
     for network in causal_ones():
         network.train()

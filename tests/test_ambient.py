@@ -38,7 +38,7 @@ ROOT = Path(ardm.__file__).parent
 
 @contextmanager
 def elsewhere():
-    """All that names no device is made where there are no numbers."""
+    """Create tensors without an explicit device on "meta", which holds no values."""
     torch.set_default_device("meta")
     try:
         yield
@@ -55,7 +55,7 @@ def here(*values):
 
 
 def same(run):
-    """What `run` makes is the same whatever the default device."""
+    """The result of `run` does not depend on the default device."""
     wanted = run()
     with elsewhere():
         got = run()
@@ -284,7 +284,7 @@ AMBIENT = {
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """A recipe of a small sequence model, and the folder in which its first run lies, which was made in no such block."""
+    """A recipe of a small sequence model, and the folder of its first run, which ran outside any such block."""
     folder = tmp_path_factory.mktemp("ambient")
     for name in ("train", "valid"):
         np.save(folder / f"{name}.npy", ((np.arange(24)[:, None] + np.arange(8)) % 6).astype(np.uint8))

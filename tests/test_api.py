@@ -118,7 +118,7 @@ def test_schedules_know_their_price():
         (lambda: api.fill(BUNDLES["local"], torch.full((1, 3, 8, 8), 16), torch.ones(1, 3, 8, 8).bool()), "0..15"),
         (
             lambda: api.fill(BUNDLES["local"], torch.zeros(1, 3, 8, 8).long(), torch.ones(1, 3, 8, 7).bool()),
-            "one shape",
+            "the same shape",
         ),
         (
             lambda: api.fill(BUNDLES["stages"], torch.zeros(1, 3, 8, 8).long(), torch.zeros(1, 3, 8, 8).bool(), 1),

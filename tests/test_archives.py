@@ -29,7 +29,7 @@ from ardm.files import pack as packing
 from ardm.files import unpack as unpacking
 from ardm.files.extract import check_archive, extract
 from ardm.files.limits import Budget, count_folders
-from ardm.files.links import astray, leading_out
+from ardm.files.links import leading_out, to_renamed
 from ardm.files.names import WINDOWS, Naming, naming, safe_names
 from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
@@ -114,7 +114,7 @@ def test_names_that_a_system_takes_stay_as_they_are(tmp_path, usual):
     (Naming(folds=True), {"A": "A (2)", "e\u0301": "e\u0301 (2)"}),
     (WINDOWS, {"A": "A (2)", "e\u0301": "e\u0301 (2)", "CON": "_CON", "x/aux.txt": "x/_aux.txt", "b.": "b_", "c?": "c_"}),
 ])  # fmt: skip
-def test_what_a_file_system_does_not_take_is_renamed_and_said(tmp_path, monkeypatch, usual, here, found):
+def test_names_that_a_file_system_refuses_are_changed_and_reported(tmp_path, monkeypatch, usual, here, found):
     names = ["CON", "a", "A", "x/aux.txt", "b.", "é", "e\u0301", "c?"]
     data, _ = compress_archive([Content.of_bytes(name.encode()) for name in names], names)
     asked = []
@@ -142,7 +142,7 @@ def test_an_archive_is_deleted_only_if_all_its_names_came_back(tmp_path, name, k
     data, _ = compress_archive([Content.of_bytes(b"data")] * 9, names)
     done = restore_archive(write(tmp_path / "x.ardm", data), options=FileOptions(keep=False))
     assert (tmp_path / "x.ardm").exists() == kept == (not done.removed)
-    said = "it was not deleted: not everything was restored as it was (9 under other names)"
+    said = "it was not deleted: not everything was restored unchanged (9 under other names)"
     assert done.notes[4:] == (("5 more were written under other names", said) if kept else ())
 
 
@@ -196,7 +196,7 @@ def test_a_folder_is_numbered_once_however_many_items_it_holds(monkeypatch, belo
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these systems speak UTF-8 or UTF-16 alone")
-def test_where_the_system_speaks_ascii_names_are_replaced_and_said(tmp_path):
+def test_in_an_ascii_locale_names_are_replaced_and_reported(tmp_path):
     """The C locale: Python refuses to give é to the system, and takes arguments apart into bytes."""
     link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": "é中".encode()})
     data, _ = compress_archive([link, Content.of_bytes(b"data")], ["t/l", "t/é中"])
@@ -217,7 +217,7 @@ print(extract(Path("x.ardm"), [sys.argv[1]])[0].target, extract(Path("x.ardm"), 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert r"'t/\xe9\u4e2d' was written as 't/__'" in done.stdout.replace("\\\\", "\\")
-    assert "lead nowhere (1): t/l" in done.stdout
+    assert "are broken (1): t/l" in done.stdout
     assert "it was not deleted" in done.stdout
     assert done.stdout.splitlines()[1] == "__ y"
     assert (tmp_path / "x" / "t" / "__").read_bytes() == (tmp_path / "__").read_bytes() == b"data"
@@ -268,7 +268,7 @@ def test_an_archive_may_hold_nothing_but_empty_folders(tmp_path):
 
 
 def test_an_archive_of_what_has_no_bytes_is_one_of_nothing(tmp_path):
-    """Links and folders are no bytes of the source, and a link that leads nowhere is no failure."""
+    """Links and folders add no bytes to the source, and a broken link is not a failure."""
     write(tmp_path / "in" / "void", b"")
     (tmp_path / "in" / "hollow").mkdir()
     (tmp_path / "in" / "l").symlink_to("nowhere")
@@ -311,12 +311,12 @@ def test_links_are_never_followed_into_an_archive(tmp_path):
     assert sorted(everything(tmp_path / "x")) == ["in", "in/loop", "in/out"]
     assert back.notes == (
         "links that lead out of the folder, in a circle or too far, or cannot be made, were left out (1): in/far",
-        "it was not deleted: not everything was restored as it was (1 left out)",
+        "it was not deleted: not everything was restored unchanged (1 left out)",
     )
     assert not back.removed
 
 
-def test_what_is_wrong_with_a_link_or_a_name_is_said(tmp_path):
+def test_faults_of_links_and_names_are_named(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for name, leads in {"far": "/etc", "up": "../../x", "l": "m", "m": "l"}.items():
@@ -336,7 +336,7 @@ def test_what_is_wrong_with_a_link_or_a_name_is_said(tmp_path):
     )
 
 
-def test_an_item_that_is_asked_for_twice_is_written_once(tmp_path, ardm):  # noqa: F811
+def test_an_item_requested_twice_is_written_once(tmp_path, ardm):  # noqa: F811
     data, _ = compress_archive([Content.of_bytes(b"a"), Content.of_bytes(b"b")], ["d/a", "e/a"])
     write(tmp_path / "x.ardm", data)
     os.chdir(tmp_path)
@@ -398,13 +398,13 @@ def test_links_are_looked_at_as_the_system_takes_their_names():
     ({"l": "/a", "m": "../a", "n": "ab"}, {"a": "b"}, []),
 ], ids=str)  # fmt: skip
 def test_links_to_what_has_another_name_are_told(links, after, out):
-    assert astray(links, list(after), list(after.values())) == out
+    assert to_renamed(links, list(after), list(after.values())) == out
 
 
-def test_a_link_to_a_renamed_item_is_told_when_made_and_when_restored(tmp_path, usual):
+def test_a_link_to_a_renamed_item_is_reported_when_packed_and_when_restored(tmp_path, usual):
     write(tmp_path / "d" / "a\\b", b"data")
     (tmp_path / "d" / "lnk").symlink_to("a\\b")
-    said = "links to renamed items lead nowhere (1): d/lnk"
+    said = "links to renamed items are broken (1): d/lnk"
     assert said in pack(tmp_path / "d", tmp_path / "x.ardm").notes
     link = Content(Kind.BYTES, np.zeros((1, 1, 0), "u1"), "", {"link": b"x" * 300})
     data, _ = compress_archive([link, Content.of_bytes(b"b")], ["d/lnk", "d/" + "x" * 300])
@@ -435,7 +435,7 @@ def test_each_step_of_a_link_is_looked_at_for_itself(monkeypatch, here):
     assert sum(looked) < 1e5
 
 
-def test_a_system_that_takes_a_link_elsewhere_than_its_text_says_has_the_last_word(tmp_path, monkeypatch):
+def test_the_path_that_the_system_follows_decides_about_a_link(tmp_path, monkeypatch):
     monkeypatch.setattr(unpacking, "leading_out", lambda links, here: [])
     done = restore_archive(write(tmp_path / "x.ardm", linked(l="../../x", m="a")))
     assert sorted(everything(tmp_path / "x")) == ["a", "d", "d/b", "m"]
@@ -557,7 +557,7 @@ def test_many_are_counted_and_few_are_named(tmp_path):
 
 @pytest.fixture
 def shallow(tmp_path):
-    """A folder with a short path; emptied with care, for others stumble over what is deep."""
+    """A folder with a short path; emptied here, because pytest cannot remove very deep folders."""
     folder = Path("/tmp" if os.path.isdir("/tmp") else tmp_path, f"ardm-{os.getpid()}")
     folder.mkdir()
     yield folder
@@ -701,7 +701,7 @@ def test_what_the_disk_gives_back_is_compared(tmp_path, monkeypatch):
 
     pack(many(tmp_path / "in", 5), tmp_path / "x.ardm")
     monkeypatch.setattr(unpacking, "open", lambda path, mode: Lying(path, "x+"), raising=False)
-    with pytest.raises(ArdmError, match="the disk gave back something else"):
+    with pytest.raises(ArdmError, match="the disk returned different data"):
         restore_archive(tmp_path / "x.ardm")
     assert not (tmp_path / "x").exists()
     assert restore_archive(tmp_path / "x.ardm", options=FileOptions(verify=False)).notes == ()

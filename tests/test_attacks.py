@@ -1,4 +1,4 @@
-"""What once got through: files made to lose something on the way, or to take all memory or time."""
+"""Past attacks: files made to lose data on the way, or to use all memory or time."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def test_everything_comes_back_before_the_source_goes(data, tmp_path):
 
 
 def test_a_content_that_cannot_be_rebuilt_is_kept_byte_for_byte(tmp_path, monkeypatch):
-    """Whatever a reader of formats gets wrong, the file as a whole is what is promised."""
+    """If a format's reader makes a mistake, the file as a whole is stored instead."""
     source = tmp_path / "x.png"
     source.write_bytes(png())
     monkeypatch.setattr(formats, "render", lambda content, format="": png((b"tEXt", b"other\0thing")))
@@ -154,7 +154,7 @@ def test_deep_json_is_no_traceback(tmp_path):
     ["null", "[]", "{}", "7", '{"program": null}', "[" * 100_000, "{", '{"program": [1]}', '{"sites": "a"}'],
     ids=lambda text: text[:20],
 )
-def test_a_model_that_is_not_readable_is_told_without_names_of_classes(tmp_path, content):
+def test_errors_of_unreadable_models_name_no_classes(tmp_path, content):
     made = exact()
     about = {"ardm-codec": "1", "content": content, "golden": made.golden, "card": "{}"}
     for texts in (about, {**about, "card": content}, {"ardm-codec": "1"}):

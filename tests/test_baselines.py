@@ -1,4 +1,4 @@
-"""Classical codecs: each gives back what it was given, from nothing but its bytes; and none gets more than it may."""
+"""Classical codecs: each restores its items from its bytes alone, and none gets more information than it may."""
 
 import io
 import sys

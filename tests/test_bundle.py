@@ -1,4 +1,4 @@
-"""Model folders: whole or not at all, the same identity after a round trip, and clear words for what is wrong."""
+"""Model folders: atomic, with the same identity after a round trip, and with clear errors."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The codec models of text, sound and grey pictures in the package: taken without being asked, exact, and for ever."""
+"""The bundled codec models of text, sound and grey images: chosen automatically, exact, and stable."""
 
 import lzma
 import zlib
@@ -47,7 +47,7 @@ def test_every_backend_proves_itself(name, backend):
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_it_is_taken_without_being_asked_and_comes_back(name):
+def test_a_bundled_model_is_chosen_automatically_and_restores(name):
     content = CONTENTS[name]
     if content.kind == Kind.AUDIO:  # a step for each sample of a stream
         content = replace(content, samples=content.samples[..., :300].copy())

@@ -71,7 +71,7 @@ def test_each_site_depends_on_what_comes_before_it(name):
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_what_is_given_to_the_right_is_refused(name):
-    """A model of one order would not look at it, and call what it says exact."""
+    """A model of one order would ignore it, and report the result as exact."""
     model = single(name, shape=(3,))
     x, left = torch.tensor([[1, 2, 3]]), torch.tensor([True, False, False])
     assert ardm.fill(model, x, left, order="raster")[0, 0] == 1
@@ -88,7 +88,7 @@ def test_what_is_given_to_the_right_is_refused(name):
 
 
 @pytest.mark.parametrize("name", ["transformer", "wavenet"])
-def test_one_order_is_what_is_asked_for_by_default(name):
+def test_the_default_order_of_a_one_order_model_is_raster(name):
     model = single(name, shape=(52,))
     x = ardm.sample(model, 2)
     assert x.shape == (2, 52)
@@ -173,7 +173,7 @@ def test_every_order_is_a_distribution(name):
 
 @pytest.mark.parametrize("name", ANY)
 def test_raster_is_what_the_walk_gives(name):
-    """Ascending order is the order of rank there; along another order what is known is presented in another one."""
+    """Ascending order is the order of rank in raster; along other orders the known sites are presented differently."""
     model = permuted(name)
     x = some_data(model.digits, (5,), 4)
     walked = score(model, plans.raster(1, (5,)), x)

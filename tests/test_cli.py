@@ -184,7 +184,7 @@ def test_fill(folder, tmp_path):
         assert np.array_equal(shown[2:10, 2 + k * 10 : 6 + k * 10], original[:, :4]), "what is given is kept"
     run("fill", image, "--box", "2,2,3,3", "-m", folder / "any", "-n", 1, "--calls", 6, "-o", out, "-f")
     for arguments, words in [
-        (("--mask", odd), "must be equal"),
+        (("--mask", odd), "one of the same size"),
         (("--box", "1,2"), "a box is"),
         (("--box", "7,7,4,4"), "is not inside"),
         ((), "one of --mask"),
@@ -340,7 +340,7 @@ def test_samples_that_cannot_be_written(lines, tmp_path):
             assert "exists" in refused("sample", models / name, "-o", tmp_path / f"old{ending}")
             assert (tmp_path / f"old{ending}").read_bytes() == b"old"
     out = tmp_path / "a.txt"
-    assert "animations are of images" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
+    assert "only images can be animated" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
     for option in (["--temperature", 0.5], ["--order", "own"], ["--gif", tmp_path / "a.gif"], ["--label", 1]):
         assert "its own way" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
     assert "codes in 3, 8 network calls, not in 5" in refused(

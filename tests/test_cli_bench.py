@@ -1,4 +1,4 @@
-"""`ardm bench`: true figures, nothing measured on what it was trained on, reasons instead of holes; and its picture."""
+"""`ardm bench`: correct figures, no item measured that was trained on, a reason for every gap; and its plot."""
 
 import importlib.util
 import io
@@ -269,7 +269,7 @@ def test_a_codec_that_lies_is_no_winner(ardm, monkeypatch):
     assert result.stderr == "ardm: failed, and not measured: liar\n"
     found = json.loads(result.stdout)
     assert found["best_classical"] is None
-    assert "decoded other samples" in found["rows"][1]["why"]
+    assert "decodes different samples" in found["rows"][1]["why"]
     assert found["rows"][0]["to_best_classical"] is None
 
 
@@ -291,7 +291,7 @@ def test_errors_are_one_line(ardm, tmp_path):
     for arguments, told in [
         (["nothing.png"], "ardm: there is no file nothing.png\n"),
         (["empty"], "ardm: there is nothing to measure in empty\n"),
-        (["0.bin", "0.png"], "ardm: files of one kind are measured at a time; got 1 of kind bytes, 1 of kind image"),
+        (["0.bin", "0.png"], "ardm: measure files of one kind at a time; got 1 of kind bytes, 1 of kind image"),
         (["0.bin", "--model", "nowhere"], "ardm: there is no codec model 'nowhere'"),
         (["0.bin", "--train", "nowhere"], "ardm: there is no folder nowhere to train on\n"),
         (

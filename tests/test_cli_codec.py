@@ -41,7 +41,7 @@ from test_frames import Small, models
 
 @pytest.fixture
 def ardm(tmp_path, monkeypatch):
-    """The program, run in a folder with a photo and a text; its model is a small one that says which level was asked."""
+    """The program, run in a folder with a photo and a text; its small model reports the requested level."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     picture("photo.png", (40, 40, 3))
@@ -293,7 +293,7 @@ def test_limits_say_what_lifts_them(ardm):
 def test_work_that_takes_long_is_not_begun(ardm, monkeypatch):
     result = good(ardm("compress", "photo.png", "-K", "2000000000"))
     assert re.search(
-        r"coding it would take an estimated \d+ days, and more than an hour in all; -f codes it", result.stdout
+        r"coding it would take an estimated \d+ days, which makes more than an hour in all; -f codes it", result.stdout
     )
     good(ardm("decompress", "photo.png.ardm", "-o", "x.png"))
     good(ardm("compress", "photo.png", "-K", "2000000000", "-f"))

@@ -107,7 +107,7 @@ def test_the_shell_asks_and_gets_names():
 
 
 class Screen:
-    """Stands in for rich's Progress: keeps what it is told."""
+    """Stands in for rich's Progress: records its calls."""
 
     def __init__(self, *columns, **options):
         self.seen, self.task_ids = [], []
@@ -153,7 +153,7 @@ def test_nothing_is_shown_of_what_is_done_within_two_seconds(terminal, monkeypat
     assert SCREENS[0].seen == ["start", r"[1/2] a\[b]: encoding", (2, 10), r"[1/2] a\[b]: verifying", (1, 10), "stop"]
 
 
-def test_what_cannot_be_counted_shows_that_it_goes_on(terminal, monkeypatch):
+def test_work_without_a_total_shows_activity(terminal, monkeypatch):
     monkeypatch.setattr(progress, "DELAY", 0.05)
     with Bar() as bar, bar.busy("sampling"):
         until = time.monotonic() + 10
@@ -170,7 +170,7 @@ def test_what_cannot_be_counted_shows_that_it_goes_on(terminal, monkeypatch):
 
 
 @pytest.mark.parametrize("quiet", [True, False])
-def test_nothing_is_shown_where_nobody_looks(monkeypatch, quiet):
+def test_nothing_is_shown_without_a_terminal(monkeypatch, quiet):
     """Not on a terminal, or -q."""
     monkeypatch.setattr(progress, "Progress", None)
     monkeypatch.setattr(progress, "DELAY", 0.0)

@@ -1,4 +1,4 @@
-"""Headers, indexes and directories: what is written can be read, and every field is checked."""
+"""Headers, indexes and directories: reading inverts writing, and every field is checked."""
 
 import io
 import random
@@ -251,7 +251,8 @@ COUNTED = HEAD + b"\x80\x02"
         (MAGIC + b"\x02" + bytes(20), Unsupported, "format 2, a later one; this version of ardm reads format 1"),
         (checked(HEAD + b"\x41\x13\x05\x05"), Unsupported, "flags 0x41"),
         (checked(HEAD + b"\x88\x01"), Unsupported, "flags 0x88"),
-        (checked(HEAD + b"\x01\x93\x05\x05"), Unsupported, r"format \(9\)"),
+        (checked(HEAD + bytes([1, len(ORIGINS) << 4 | 3, 5, 5])), Unsupported, rf"format \({len(ORIGINS)}\)"),
+        (checked(HEAD + b"\x01\xf3\x05\x05"), Unsupported, r"format \(15\)"),  # never used: a golden file has it
         (HEAD + b"\x01\x13\x05\x05\x00", CodecError, "checksum does not match"),
         (checked(HEAD + b"\x01\x10\x05\x05"), CodecError, "channels; got 0"),
         (checked(HEAD + b"\x01\x13\x00\x05"), CodecError, "at least one pixel"),

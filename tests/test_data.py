@@ -464,7 +464,7 @@ def deep_png(path) -> None:
         (lambda p: picture(4, 4, "L").convert("LA").save(p), 1, "alpha channel.: flatten"),
         (lambda p: picture(4, 4).quantize(4).save(p, transparency=0), 3, "alpha channel.: flatten"),
         (lambda p: picture(4, 4).quantize(4).save(p), None, r"palette: set data\.channels=3"),
-        (lambda p: picture(4, 4).save(p), 1, "is RGB, but channels=1"),
+        (lambda p: picture(4, 4).save(p), 1, "is RGB, but channels is 1"),
         (lambda p: Image.fromarray(np.zeros((4, 4), np.uint16)).save(p), None, "has (16 bits|mode 'I)"),
         (deep_png, 3, "16 bits per channel"),
         (lambda p: p.write_bytes(b"P6 2 2 65535\n" + bytes(24)), 3, "16 bits per channel"),

@@ -204,13 +204,13 @@ def test_bits_in_the_ways_they_are_written(tmp_path, end, trailing):
     ("text", "says"),
     [
         (b"", "holds no digits"),
-        (b"0,1\n1,2\n", "line 2 holds another value"),
+        (b"0,1\n1,2\n", "line 2 holds a value other than 0 and 1"),
         (b"0,1\n1\n", "line 2 is not 2 digits"),
         (b"0,1\n1,0,1\n0\n", "line 2 is not 2 digits"),
         (b"0 1\n1 0\n", "line 1 is not 2 digits"),
         (b"10\n01\n", "line 1 is not"),
         (b"0,1\n\n1,1\n", "line 2 is not"),
-        (b"0,-\n1,1\n", "line 1 holds another"),
+        (b"0,-\n1,1\n", "line 1 holds a value other"),
     ],
 )
 def test_bits_names_the_line(tmp_path, text, says):

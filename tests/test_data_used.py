@@ -1,4 +1,4 @@
-"""Which files of a folder data are read from, what is said of it, texts that begin with a mark, samples that are shown."""
+"""Which files of a folder are read and how that is reported, byte-order marks, and samples on the screen."""
 
 import json
 import wave

@@ -40,7 +40,7 @@ QUICK = ("local", "transformer", "table")
 
 @pytest.fixture(params=[n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MODELS])
 def there(request, monkeypatch):
-    """A bundle on the pretended GPU, and the mode in which it lies there."""
+    """A bundle on the pretended GPU, and the mode that pretends it."""
     config = ModelConfig(classes=4, width=8, blocks=1, **MODELS[request.param])
     model = randomise(ardm.build(config)).float()
     curve = LossCurve.exact([[1.0] * config.sites] * len(config.digits))

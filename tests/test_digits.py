@@ -30,7 +30,7 @@ SMALL = [Digits(*s) for s in SIZES if s[0] <= 27] + MAPS
 
 
 def every(alphabet, depth):
-    """All values, known to a depth, and where they lie."""
+    """All values, known to a depth, and their sites."""
     x = torch.arange(alphabet.classes)[None]
     state = alphabet.truncate(x, torch.full_like(x, depth))
     return x, state, Sites.where(torch.ones_like(x, dtype=torch.bool))
@@ -252,7 +252,7 @@ def test_wild_maps_have_unequal_families():
 
 
 def test_complete_sites_may_stand_beside_asked_ones():
-    """Tables are indexed at every depth without an error, though nothing is asked of complete sites."""
+    """Tables are indexed at every depth without an error, although no complete site is asked."""
     for alphabet in (Digits(7, 3), WILD):
         x = torch.arange(alphabet.classes)
         full = torch.full_like(x, len(alphabet))
@@ -290,7 +290,7 @@ def test_sites_know_their_item_and_place():
 def test_a_state_says_its_batch_and_shape():
     state = Partial(torch.zeros(2, 3, 4).long(), torch.zeros(2, 3, 4).byte()).to("cpu")
     assert state.depth.dtype == torch.long
-    with pytest.raises(ArdmError, match="one shape"):
+    with pytest.raises(ArdmError, match="the same shape"):
         Partial(torch.zeros(2, 3).long(), torch.zeros(2, 4).long())
     assert (state.batch, tuple(state.shape)) == (2, (3, 4))
 

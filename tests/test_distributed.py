@@ -1,4 +1,4 @@
-"""Several processes: the losses and parameters of one, whole (DDP) and in shares (FSDP), and checkpoints between them."""
+"""Several processes: the losses and parameters of one, replicated (DDP) and sharded (FSDP), with shared checkpoints."""
 
 import json
 import os

@@ -147,7 +147,7 @@ def test_segment_by_the_page(seed, columns, most, bits):
 @pytest.mark.parametrize("bits", [23, 24, 30])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_bound_of_a_segment_holds_what_cannot_be(bits, sign):
-    """Also where everything that is given lies below it."""
+    """Also where all inputs are below it."""
     value = np.full(2, sign << bits)
     bench = Bench("segment", [(value, value)], {"first": [0, 1], "size": [1, 1]}, rows=True, wide=2)
     sites = everywhere(1, 1, 1, 2)
@@ -194,7 +194,7 @@ def test_an_impossible_logit_has_no_frequency():
     assert widths_of([[5, *[IMPOSSIBLE] * 3]]).tolist() == [[1 << 24, 0, 0, 0]]
 
 
-def test_what_is_possible_is_told_by_its_own_largest():
+def test_possible_symbols_are_scaled_by_their_own_largest_logit():
     """A logit far below those of other columns is not lost."""
     low = -(1 << 22)
     assert widths_of([[low, low, IMPOSSIBLE, IMPOSSIBLE]]).tolist() == [[1 << 23, 1 << 23, 0, 0]]
@@ -223,37 +223,37 @@ SYMBOLS = [(np.zeros(3), np.full(3, 255))]
 @pytest.mark.parametrize(
     ("name", "ranges", "tensors", "more", "message"),
     [
-        ("taps", [ends(1, 9)], {}, {"left": 0, "right": 0}, "looks nowhere"),
+        ("taps", [ends(1, 9)], {}, {"left": 0, "right": 0}, "reads no place"),
         ("taps", [ends(1, 9)], {}, {"left": 1}, "right None"),
         ("taps", [ends(1, 9)], {}, {"left": 1025, "right": 0}, "left 1025"),
         ("taps", [ends(1, 9)], {}, {"left": -1, "right": 2}, "left -1"),
         ("taps", [ends(1, 9)], {}, {"left": 1, "right": 0, "rows": True}, "takes a map"),
-        ("taps", [ends(1 << 9, 9)], {}, {"left": 1024, "right": 0}, "planes; the most is"),
+        ("taps", [ends(1 << 9, 9)], {}, {"left": 1024, "right": 0}, "planes; the limit is"),
         ("line", [ends(1, 9)], {}, {"wide": 0}, "wide 0"),
         ("line", [ends(1, 9)], {}, {"wide": 4097}, "wide 4097"),
         ("line", [ends(1, 9)], {}, {"wide": 2, "rows": True}, "takes a map"),
         ("hash", SYMBOLS, {"contexts": [[0]]}, {"bits": 3}, "takes rows"),
         ("hash", SYMBOLS, {"contexts": [[0]]}, {"bits": 0, "rows": True}, "bits 0"),
         ("hash", SYMBOLS, {"contexts": [[0]]}, {"bits": 21, "rows": True}, "bits 21"),
-        ("hash", SYMBOLS, {"contexts": [[3]]}, {"bits": 3, "rows": True}, "not there"),
+        ("hash", SYMBOLS, {"contexts": [[3]]}, {"bits": 3, "rows": True}, "do not exist"),
         ("hash", SYMBOLS, {"contexts": [0, 1]}, {"bits": 3, "rows": True}, "no contexts"),
         ("hash", SYMBOLS, {"contexts": np.zeros((0, 2))}, {"bits": 3, "rows": True}, "no contexts"),
         ("hash", SYMBOLS, {"contexts": [[0]] * 17}, {"bits": 20, "rows": True}, "no contexts"),
         ("hash", SYMBOLS, {"contexts": np.zeros((2, 4096))}, {"bits": 1, "rows": True}, "no contexts"),
         ("hash", SYMBOLS, {}, {"bits": 3, "rows": True}, "lacks its contexts"),
-        ("hash", [(np.zeros(1), np.full(1, 1 << 17))], {"contexts": [[0]]}, {"bits": 3, "rows": True}, "takes symbols"),
-        ("hash", [ends(1, 1)], {"contexts": [[0]]}, {"bits": 3, "rows": True}, "takes symbols"),
+        ("hash", [(np.zeros(1), np.full(1, 1 << 17))], {"contexts": [[0]]}, {"bits": 3, "rows": True}, "must read symbols"),
+        ("hash", [ends(1, 1)], {"contexts": [[0]]}, {"bits": 3, "rows": True}, "must read symbols"),
         ("segment", [ends(3, 9)], {"first": [0], "size": [2]}, {"wide": 2}, "takes rows"),
         ("segment", [ends(3, 9)], {"first": [0], "size": [3]}, {"wide": 2, "rows": True}, "invalid segments"),
         ("segment", [ends(3, 9)], {"first": [0], "size": [0]}, {"wide": 2, "rows": True}, "invalid segments"),
         ("segment", [ends(3, 9)], {"first": [-1], "size": [2]}, {"wide": 2, "rows": True}, "invalid segments"),
-        ("segment", [ends(3, 9)], {"first": [2], "size": [2]}, {"wide": 2, "rows": True}, "not there"),
+        ("segment", [ends(3, 9)], {"first": [2], "size": [2]}, {"wide": 2, "rows": True}, "do not exist"),
         ("segment", [ends(3, 9)], {"first": [0, 1], "size": [1]}, {"wide": 2, "rows": True}, "one segment for each"),
         ("segment", [ends(3, 9)], {"first": [], "size": []}, {"wide": 2, "rows": True}, "one segment for each"),
         ("segment", [ends(3, 9)], {"first": [[0]], "size": [[1]]}, {"wide": 2, "rows": True}, "one segment for each"),
         ("segment", [ends(3, 9)], {"first": [0], "size": [1]}, {"wide": 1 << 17, "rows": True}, "wide 131072"),
         ("segment", [ends(3, 9)], {"first": [0]}, {"wide": 2, "rows": True}, "lacks its size"),
-        ("segment", [ends(3, 9)], {"first": [1 << 52], "size": [1]}, {"wide": 2, "rows": True}, "not there"),
+        ("segment", [ends(3, 9)], {"first": [1 << 52], "size": [1]}, {"wide": 2, "rows": True}, "do not exist"),
         ("taps", [], {}, {"left": 1, "right": 0}, "malformed"),
         ("line", [], {}, {"wide": 1}, "malformed"),
         ("hash", [], {"contexts": [[0]]}, {"bits": 3}, "malformed"),

@@ -104,15 +104,17 @@ def text_program(model, bits):
         h = build.add(f"{i}.seen", h, build.conv(f"{i}.o", o, layer.o, scale, build.high), build.high)
         a = build.norm(f"{i}.norm2", h, layer.norm2, build.scale(seen.planes(layer.norm2)), build.top)
         hidden = float(build.scale(seen.given(layer.hidden))[0])
-        up = build.conv(f"{i}.up", a, layer.up, build.scale(seen.made(layer.up), build.look), build.look)
+        up = build.conv(f"{i}.up", a, layer.up, build.scale(seen.made(layer.up), build.table_top), build.table_top)
         if layer.gate is None:
             u = build.function(f"{i}.gelu", up, gelu, hidden)
         else:
-            g = build.conv(f"{i}.gate", a, layer.gate, build.scale(seen.made(layer.gate), build.look), build.look)
+            g = build.conv(
+                f"{i}.gate", a, layer.gate, build.scale(seen.made(layer.gate), build.table_top), build.table_top
+            )
             g = build.function(f"{i}.swish", g, swish, float(build.scale(seen.made(layer.gate))[0]))
             u = build.gate(f"{i}.gated", up, g)
         h = build.add(f"{i}.out", h, build.conv(f"{i}.down", u, layer.down, scale, build.high), build.high)
-    row = build.at("row", build.norm("norm", h, model.norm, build.scale(seen.planes(model.norm), build.look)))
+    row = build.at("row", build.norm("norm", h, model.norm, build.scale(seen.planes(model.norm), build.table_top)))
     o = build.linear(
         "output", row, model.out.weight.detach().numpy(), model.out.bias.detach().numpy(), GRIDS, 1 << 22, 12
     )
@@ -163,7 +165,7 @@ def sound_program(model, bits, size=(0, 0)):
     for i, layer in enumerate(model.layers):
         parts = []
         for name, conv, f in (("filter", layer.filter, np.tanh), ("gate", layer.gate, logistic)):
-            made = build.conv(f"{i}.{name}", h, conv, build.scale(seen.made(conv), build.look), build.look)
+            made = build.conv(f"{i}.{name}", h, conv, build.scale(seen.made(conv), build.table_top), build.table_top)
             parts.append(build.function(f"{i}.{name}ed", made, f, build.top))
         u = build.gate(f"{i}.u", *parts)
         h = build.add(f"{i}.h", h, build.conv(f"{i}.more", u, layer.more, scale), build.high)
@@ -287,7 +289,7 @@ def test_what_does_not_fit_says_so():
     square = build.op("product", "square", ["value", "value"])
     wide = build.op("gate", "wide", [square, square], by=0)
     wider = build.op("gate", "wider", [wide, wide], by=0)
-    with pytest.raises(ArdmError, match="clamp it before"):
+    with pytest.raises(ArdmError, match="clamp it first"):
         build.function("f", Value(wider, np.array([1.0])), swish, 1.0)
     with pytest.raises(ArdmError, match="different scales"):
         build.norm("n", Value("value", np.array([1.0, 2.0])), nn.LayerNorm(2), np.ones(1))

@@ -1,4 +1,4 @@
-"""The U-Net in integers: close to the one in floats, the same in every container, and deaf to what is masked."""
+"""The U-Net in integers: close to the one in floats, the same in every container, and blind to hidden values."""
 
 import functools
 import math

@@ -1,13 +1,17 @@
 """README, CONTRIBUTING and docs/: their Python runs, and every recipe and page is listed.  (CI runs examples/ and builds the site.)"""
 
 import re
+from inspect import getsource
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 import yaml
 
+from ardm import ranks
+from ardm.heads import LaplaceHead
 from ardm.models import build as zoo
+from ardm.ranks import hilbert_ranks
 from ardm.train.recipe import shipped
 
 ROOT = Path(__file__).parents[1]
@@ -30,11 +34,22 @@ def test_python_in_the_documentation_runs(page, tmp_path, monkeypatch):
     """Block after block, as a reader would; what downloads a model is only compiled."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(zoo, "BODIES", dict(zoo.BODIES))
+    monkeypatch.setattr(ranks, "RANKS", dict(ranks.RANKS))
     space = {}
     for block in blocks(page):
         code = compile(block, page.name, "exec")
         if "from_pretrained" not in block:
             exec(code, space)
+
+
+@pytest.mark.parametrize("shown", [hilbert_ranks, LaplaceHead], ids=lambda shown: shown.__name__)
+def test_the_walks_show_the_code_as_it_is(shown):
+    assert getsource(shown) in (DOCS / "extend.md").read_text()
+
+
+def test_the_walks_name_the_format_as_it_is():
+    page, module = (DOCS / "extend.md").read_text(), ROOT / "src" / "ardm" / "formats" / "aiff.py"
+    assert module.read_text().splitlines()[-1] in page
 
 
 def test_the_readme_shows_python():

@@ -24,11 +24,14 @@ from ardm.exact.model import fingerprint
 from ardm.exact.reference import Reference
 from ardm.export.calibrate import watched
 from ardm.export.coding import coding_order, cost
+from ardm.export.convert import HEADS as EXPORTED
 from ardm.export.convert import export, unsupported
 from ardm.export.local import measured
 from ardm.export.perceptron import SINGLE
 from ardm.export.precision import Precision
 from ardm.export.quantise import PAIR, faked, matrix, narrow, scales
+from ardm.models.build import HEADS
+from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from bundles import exact, liked, smooth, tiny
 from exactly import ask
@@ -102,6 +105,15 @@ def test_networks_that_cannot_be_exported_are_listed():
     foreign = Bundle(copy.deepcopy(bundle.model), bundle.config, bundle.order)
     foreign.model.body = nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.GLU(1))
     assert [line for line in unsupported(foreign) if "GLU is not supported" in line]
+
+
+@pytest.mark.parametrize("head", [name for name, make in HEADS.items() if type(make(preset("tiny"))) not in EXPORTED])
+def test_heads_without_integers_are_refused(head):
+    """Also a subclass of a head that has them: its distributions are others."""
+    bundle = tiny(head=head)
+    assert [line for line in unsupported(bundle) if "cannot be exported: train with model.head=mixture" in line]
+    with pytest.raises(ArdmError, match="cannot be exported"):
+        export(bundle, items(bundle))
 
 
 @pytest.mark.parametrize("attention", ["none", "middle"])

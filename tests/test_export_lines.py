@@ -175,7 +175,7 @@ def test_a_file_with_a_schema_that_is_none(schema, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [n for n in SIZES if n != "sound"])
 def test_what_is_hidden_changes_nothing_and_what_is_known_does(name):
-    """Symbols are those of another item as long as the digits told before are."""
+    """As long as the revealed digits of two items are equal, so are their symbols."""
     made, x, y = coder(name), items(name, 1, 16, 5).numpy(), items(name, 1, 16, 6).numpy()
     when = made.model.order(made.calls, 1, x.shape[1]).when[0, 0, 0]
     walker = made.walker((1, 1, x.shape[1]), 1, (1, x.shape[1]))

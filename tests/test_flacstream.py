@@ -316,7 +316,7 @@ def test_what_follows_is_seen_at_once(tail):
     began = time.process_time()
     stays(data + tail, "")
     stays(data + data[flac_stream.parts(data)[1] :] + tail, "numbered")
-    stays(data + data, "follows")
+    stays(data + data, "follow")
     assert time.process_time() - began < 2
     assert read(b"ID3\3\0\0\0\0\0\0" + data).content.kind == Kind.BYTES
 

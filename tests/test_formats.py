@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from ardm import formats
 from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError
-from ardm.formats import BYTE_FOR_BYTE, ENDINGS, read, render, shown, sniff
+from ardm.formats import BYTE_FOR_BYTE, ENDINGS, displayed, read, render, sniff
 from fuzz_inputs import checked
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -117,7 +117,7 @@ def test_pictures_come_back(format, size, seed):
         seen = np.asarray(image.convert({"1": "L", "P": "RGB"}.get(mode, mode)))
         if format == "TIFF" and mode == "1":
             assert set(np.unique(content.samples)) <= {0, 255}
-        assert np.array_equal(shown(content), seen[None] if seen.ndim == 2 else seen.transpose(2, 0, 1))
+        assert np.array_equal(displayed(content), seen[None] if seen.ndim == 2 else seen.transpose(2, 0, 1))
         assert (len(content.samples) == 1) == (mode in ("1", "L", "P", "I;16"))
 
 
@@ -194,7 +194,7 @@ def test_every_png_of_the_standard(colour, depth, interlaced, size, seed):
     if colour == 3:
         table = opened(data).palette.palette if (1 << depth) else b""
         wanted = np.frombuffer(table, np.uint8).reshape(-1, 3)[x[..., 0]]
-    assert np.array_equal(shown(content), wanted.transpose(2, 0, 1))
+    assert np.array_equal(displayed(content), wanted.transpose(2, 0, 1))
     again = back(data)
     assert again[24:29] == bytes([depth, colour, 0, 0, 0])
     if depth < 16 or colour == 0:
@@ -238,11 +238,11 @@ def test_a_palette_comes_back_with_its_order_and_what_nobody_uses():
 def test_what_one_sees_of_a_palette(rgb, alpha, seen):
     data = palette_png(np.array([[0, 1]], np.uint8), bytes(rgb), bytes(alpha))
     content = read(data).content
-    assert shown(content)[:, 0].tolist() == seen
+    assert displayed(content)[:, 0].tolist() == seen
     same(data, back(data))
     for format in ("webp", "bmp", "tiff"):
         assert read(render(content, format)).content.shape[0] in (len(seen), 3)
-    assert shown(read(render(read(render(content, "tiff")).content, "png")).content)[:, 0].tolist() == seen
+    assert displayed(read(render(read(render(content, "tiff")).content, "png")).content)[:, 0].tolist() == seen
 
 
 def test_pixels_without_a_colour():
@@ -390,7 +390,7 @@ def test_pictures_in_other_formats(format):
     """The same samples, or a refusal."""
     for mode in PICTURES[format]:
         content = read(saved(picture(mode, 11, 17), format)).content
-        x = shown(content)
+        x = displayed(content)
         refused = {
             "webp": content.is_16bit,
             "bmp": content.is_16bit or len(content.samples) == 2,
@@ -403,7 +403,7 @@ def test_pictures_in_other_formats(format):
                 assert refused.get(target), (mode, target)
                 continue
             grey = target == "webp" and len(x) < 3  # WebP holds colours only
-            assert np.array_equal(shown(again), np.concatenate([x[:1], x[:1], x]) if grey else x), (mode, target)
+            assert np.array_equal(displayed(again), np.concatenate([x[:1], x[:1], x]) if grey else x), (mode, target)
 
 
 @pytest.mark.parametrize("source", ["PNG", "WEBP", "TIFF"])
@@ -503,7 +503,7 @@ def test_files_that_stay_as_they_are(data, why):
     stays(data, why)
 
 
-def test_text_and_nothing_are_bytes_without_a_word():
+def test_text_and_empty_files_are_bytes_without_a_note():
     for data in (b"", b"a", b"BMW is a maker of cars", b"P5 is a format", bytes(100)):
         assert read(data).content == Content.of_bytes(data)
         assert read(data).notes == ()
@@ -646,7 +646,7 @@ def test_what_tags_do_not_say_is_kept():
 
 
 def test_a_directory_among_the_samples():
-    """Bytes that are samples and tags at once come back as they are, or the file stays."""
+    """Bytes that are samples and tags at once come back unchanged, or the file is kept byte for byte."""
     data = tiff_of(noise(4, 5, 3))
     inside = data[:4] + struct.pack("<I", 8) + data[8:]
     body = bytearray(data)
@@ -674,7 +674,7 @@ def test_tiffs_that_earlier_versions_compressed():
     palette = Content(
         Kind.IMAGE, noise(1, 9, 13) % 4, "tiff", {"palette": bytes(range(12)), "tiff": bytes([3, 2, 0, 1, 0])}
     )
-    assert np.array_equal(np.asarray(opened(render(palette)).convert("RGB")), shown(palette).transpose(1, 2, 0))
+    assert np.array_equal(np.asarray(opened(render(palette)).convert("RGB")), displayed(palette).transpose(1, 2, 0))
 
 
 # --- sound ------------------------------------------------------------------------------------------------------------

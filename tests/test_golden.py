@@ -45,7 +45,7 @@ def test_every_backend_decodes_them(name, backend):
 
 
 def test_the_same_bytes_are_still_written():
-    """What a model codes is written as it was then.  (Deflated bytes may differ with another zlib.)"""
+    """A model writes the same bytes as in that version.  (Deflated bytes may differ with another zlib.)"""
     again = made()
     for name in ("good-image-coded", "good-image-alpha", "good-image-grey", "good-archive-tiles"):
         assert again[name] == (GOLDEN / f"{name}.ardm").read_bytes(), name

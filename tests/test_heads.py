@@ -1,5 +1,7 @@
 """Output families: next-digit distributions against brute force, and numbers that would cancel if done carelessly."""
 
+import math
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -7,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.features import Features
-from ardm.heads import ChainHead, DigitHead, MixtureHead, ValueHead
+from ardm.heads import ChainHead, DigitHead, LaplaceHead, MixtureHead, ValueHead
 from toys import HEADS, WIDTH, WILD, generator, letters, randomise
 
 ALPHABETS = [Digits(5, 5), Digits(5, 2), Digits(7, 3), Digits(27, 3), Digits(256, 4), Digits(125, 5), Digits(7, 2)]
@@ -40,7 +42,7 @@ def at_depth(alphabet, d):
 
 
 @pytest.mark.parametrize(("head", "alphabet"), CASES)
-def test_told_digits_have_the_probability_they_are_drawn_with(head, alphabet):
+def test_scored_digits_have_the_probability_they_are_drawn_with(head, alphabet):
     module = randomise(HEADS[head](alphabet, WIDTH), scale=2.0)
     features = features_of(alphabet.classes)
     for d in range(len(alphabet)):
@@ -112,31 +114,42 @@ def test_the_value_head_of_one_digit_is_a_softmax():
 # --- the mixture ------------------------------------------------------------------------------------------------------
 
 
-def by_sigmoids(head, features, K):
-    """(N, K) masses of every value by plain differences of sigmoids, open tails: fine where nothing is small."""
+def laplace(z):
+    """The cdf, from the density e^−|z| / 2."""
+    return torch.where(z < 0, z.clamp(max=0).exp() / 2, 1 - (-z.clamp(min=0)).exp() / 2)
+
+
+MIXTURES = {MixtureHead: torch.sigmoid, LaplaceHead: laplace}
+"""Every mixture, and the cdf of its components."""
+
+
+def by_cdfs(head, features, K):
+    """(N, K) masses of every value by plain differences of cdfs, open tails: fine where nothing is small."""
     weight, mean, inverse = head._mixture(features)
     edges = (2 * torch.arange(1, K, dtype=torch.double) - K) / (K - 1)  # halfway between the values 2x/(K−1) − 1
-    cdf = ((edges[:, None] - mean[:, None]) * inverse[:, None]).sigmoid()
+    cdf = MIXTURES[type(head)]((edges[:, None] - mean[:, None]) * inverse[:, None])
     cdf = torch.cat([torch.zeros_like(cdf[:, :1]), cdf, torch.ones_like(cdf[:, :1])], 1)
     return (weight.exp()[:, None] * cdf.diff(dim=1)).sum(-1)
 
 
+@pytest.mark.parametrize("kind", MIXTURES)
 @pytest.mark.parametrize("classes", [2, 5, 256])
-def test_a_mixture_is_the_difference_of_cdfs(classes):
-    head = randomise(MixtureHead(Digits(classes, classes), WIDTH, 3))
+def test_a_mixture_is_the_difference_of_cdfs(classes, kind):
+    head = randomise(kind(Digits(classes, classes), WIDTH, 3))
     features = features_of(6)
     zero = torch.zeros(6, dtype=torch.long)
     got = head.logits(features, zero, zero).exp()
-    expected = by_sigmoids(head, features, classes)
+    expected = by_cdfs(head, features, classes)
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-13)
 
 
+@pytest.mark.parametrize("kind", MIXTURES)
 @pytest.mark.parametrize("bias", [-30.0, -5.0, 0.0, 5.0, 30.0])
 @pytest.mark.parametrize("spread", [0.02, 0.3, 1.1])
 @pytest.mark.parametrize("centre", [-60.0, -1.0, 0.3, 60.0])
-def test_masses_sum_to_one_whatever_the_network_says(bias, centre, spread):
+def test_masses_sum_to_one_whatever_the_network_says(bias, centre, spread, kind):
     """`log_prob` does not normalise over values, so the masses must: at every scale, however far the mean."""
-    head = MixtureHead(Digits(256, 256), WIDTH, 2).double()
+    head = kind(Digits(256, 256), WIDTH, 2).double()
     with torch.no_grad():
         head.out.bias[4:] = bias
     zero = torch.zeros(1, dtype=torch.long)
@@ -150,9 +163,10 @@ def test_masses_sum_to_one_whatever_the_network_says(bias, centre, spread):
         assert float(logits.detach().double().exp().sum()) == pytest.approx(1, abs=error)
 
 
-def test_far_tails_keep_their_digits():
-    """log-mass of a value 1e5 scales away, where the difference of sigmoids is 0 − 0; known in closed form there."""
-    head = MixtureHead(Digits(256, 256), WIDTH, 1).double()
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_far_tails_keep_their_digits(kind):
+    """log-mass of a value 1e5 scales away, where the difference of cdfs is 0 − 0; known in closed form there."""
+    head = kind(Digits(256, 256), WIDTH, 1).double()
     features = Features(
         torch.zeros(1, WIDTH, dtype=torch.double),
         torch.tensor([-1.0], dtype=torch.double),
@@ -165,18 +179,20 @@ def test_far_tails_keep_their_digits():
     edge = 2 * 254 / 255 - 1 - 1 / 255
     step = 2 / 255 * inverse
     exact = -(edge - mean) * inverse + torch.log(-torch.expm1(-step))  # σ(−z) = e^−z to double precision
+    exact = exact - (math.log(2) if kind is LaplaceHead else 0)
     assert float(head.log_prob(features, zero, zero, torch.tensor([254])).detach()) == pytest.approx(
         float(exact.detach()), rel=1e-12
     )
     assert float(exact.detach()) < -1e4
 
 
+@pytest.mark.parametrize("kind", MIXTURES)
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
 @pytest.mark.parametrize("bias", [-200.0, 0.0, 200.0])
 @pytest.mark.parametrize("centre", [-500.0, 0.0, 500.0])
 @pytest.mark.parametrize("digits", [Digits(256, 256), Digits(256, 4), Digits(65536, 256)])
-def test_mixture_gradients_are_finite_at_extremes(dtype, bias, centre, digits):
-    head = MixtureHead(digits, WIDTH, 2).to(dtype)
+def test_mixture_gradients_are_finite_at_extremes(dtype, bias, centre, digits, kind):
+    head = kind(digits, WIDTH, 2).to(dtype)
     with torch.no_grad():
         head.out.bias.copy_(torch.tensor([0.0, -bias, 0.0, bias, bias, -bias]))
     x = torch.tensor([[0, 1, digits.classes // 2, digits.classes - 2, digits.classes - 1]])
@@ -220,7 +236,7 @@ def test_sixteen_bits_need_no_tensor_of_their_size():
             total = total + logits.log_softmax(-1).gather(1, digit[:, None])[:, 0]
     assert largest.numel <= 3 * 3 * 256  # rows × components × digits
     torch.testing.assert_close(
-        total.exp(), by_sigmoids(head, features, 65536)[torch.arange(3), x[0]], rtol=1e-6, atol=1e-13
+        total.exp(), by_cdfs(head, features, 65536)[torch.arange(3), x[0]], rtol=1e-6, atol=1e-13
     )
     with Largest() as largest:
         state = digits.truncate(x, torch.zeros_like(x))
@@ -233,9 +249,10 @@ def test_an_ordered_family_refuses_maps():
         MixtureHead(WILD, WIDTH, 2)
 
 
+@pytest.mark.parametrize("kind", MIXTURES)
 @pytest.mark.parametrize(("classes", "base"), [(2000, 2000), (1500, 1500)])
-def test_a_wide_mixture_is_drawn_by_its_cdf_as_by_its_list(classes, base):
-    head = MixtureHead(Digits(classes, base), 4, 3).double()
+def test_a_wide_mixture_is_drawn_by_its_cdf_as_by_its_list(classes, base, kind):
+    head = kind(Digits(classes, base), 4, 3).double()
     g = torch.Generator().manual_seed(1)
     with torch.no_grad():
         head.out.weight.normal_(generator=g)

@@ -1,4 +1,4 @@
-"""What people hand in: every public function × what it takes × what it refuses, in one table that has to be complete."""
+"""User input: every public function × the input it takes × the input it refuses, in one complete table."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ K, SHAPE = 3, (2, 2, 3)
 
 
 def flat(value, depth):
-    """A network that prefers small values, the more the more is known."""
+    """A network that prefers small values, the more so the more sites are known."""
     slope = depth.flatten(1).sum(1).double().view(-1, *[1] * depth.ndim) + 1
     return -slope * torch.arange(K, dtype=torch.double).expand(*value.shape, K) / 4
 
@@ -179,8 +179,8 @@ def test_masks_of_every_type_give_the_same(name, kind):
         (lambda m: m.byte() * 255, r"holds 0 \(unknown\) and 1 \(known\); got 0\.\.255: write \w+ > 0"),
         (lambda m: m.long() * 2, r"depths lie in 0\.\.1; got 0\.\.2"),
         (lambda m: m.long() - 1, r"depths lie in 0\.\.1; got -1\.\.0"),
-        (lambda m: m[:, :1], "one shape; got .*a mask of one item serves all"),
-        (lambda m: m[:2], "one shape"),
+        (lambda m: m[:, :1], "the same shape; got .*a mask of one item serves all"),
+        (lambda m: m[:2], "the same shape"),
         (lambda m: m.tolist(), "must be a tensor or a NumPy array; got list"),
     ],
 )
@@ -292,7 +292,7 @@ def test_calls_beyond_one_a_digit_are_one_a_digit(order):
     assert torch.equal(ardm.sample(BUNDLE, 2), ardm.sample(BUNDLE, 2, sites))
 
 
-def test_a_specialised_model_goes_its_own_way_unasked():
+def test_a_specialised_model_uses_its_own_order_by_default():
     own = ardm.Bundle(MODEL, BUNDLE.config, BAYER)
     assert torch.equal(ardm.sample(own, 2), ardm.sample(own, 2, 8, "own"))
     assert torch.equal(ardm.fill(own, X, KNOWN), ardm.fill(own, X, KNOWN, 8, "own"))
@@ -420,7 +420,10 @@ TABLE = {
     "Maps": [(lambda: ardm.Maps(3, [[0, 1]]), "has no valid entry")],
     "Model": [(lambda: ardm.sample(torch.nn.Identity(), 1), r"give a bundle .* got Identity")],
     "ModelConfig": [(lambda: ardm.build(ardm.ModelConfig(trunk="net")), "trunk must be one of")],
-    "Partial": [(lambda: ardm.Partial(X, X[:1]), "one shape"), (lambda: ardm.Partial(X.float(), X), "whole numbers")],
+    "Partial": [
+        (lambda: ardm.Partial(X, X[:1]), "the same shape"),
+        (lambda: ardm.Partial(X.float(), X), "whole numbers"),
+    ],
     "Plan": [(lambda: ardm.Plan(torch.zeros(1, 1, 3)), "whole numbers"), (lambda: ardm.Plan([[[0]]]), "got list")],
     "Recipe": [(lambda: from_values(ardm.Recipe, {"nam": 3}), "nam")],  # codespell:ignore nam
     "Schedule": [(lambda: ardm.Schedule(((1,),), 3), r"got \[1\]")],

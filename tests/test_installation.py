@@ -1,4 +1,4 @@
-"""What a plain installation can do, without any optional package; and what is said of packages that are missing."""
+"""A plain installation without optional packages, and the messages about missing packages."""
 
 import json
 import os
@@ -166,7 +166,7 @@ def test_soundfile_comes_with_every_installation():
 
 
 def hints():
-    """(where, what) of every `pip install` that a person is told."""
+    """(place, package) of every `pip install` that messages and documents recommend."""
     paths = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     paths += [p for folder in ("src", "examples", "benchmarks") for p in (ROOT / folder).rglob("*.py")]
     for path in paths:

@@ -171,7 +171,7 @@ def test_what_is_read_as_bytes_is_restored_by_default():
 
 
 def test_models_take_no_more_time_than_decoding_may():
-    """Items are coded until the hour is over; what is coded is decoded without force, and with force all is coded."""
+    """Items are coded until the hour is used up; coded items decode without force, and force codes all of them."""
     item = Content(Kind.IMAGE, np.zeros((1, 1000, 1000), "u1"))
     calls = 60
     each = estimate(10**6, calls)
@@ -260,7 +260,7 @@ def test_the_pictures_of_the_report_are_not_decoded(width, height, depth, colour
 
 
 class Counted(io.FileIO):
-    """A file that tells how much of it was read."""
+    """A file that counts the bytes read from it."""
 
     def read(self, count=-1):
         assert 0 <= count <= 1 << 21
@@ -314,7 +314,7 @@ def test_streams_obey_the_same_limits(format, chunk, ample):
             assert all(not one.notes for one in loaded[1:])
 
 
-def test_another_format_is_no_way_around_the_limits(tmp_path):
+def test_converting_does_not_bypass_the_limits(tmp_path):
     """A picture that is kept byte for byte, and wanted as pixels."""
     data = file_of("png")
     packed = encode.compress(Content.of_bytes(data, "png"))[0]
@@ -335,7 +335,7 @@ def bomb(items, side):
 
 
 def act(path, tmp_path, how):
-    """Everything that may be asked of an archive."""
+    """Every operation on an archive."""
     return {
         "decompress": lambda: restore_archive(path, tmp_path / "out", how),
         "cat": lambda: restore_archive(path, io.BytesIO(), how),
@@ -358,7 +358,7 @@ def test_a_small_archive_does_not_become_gigabytes(action, tmp_path):
 
 
 @pytest.mark.parametrize("action", ["decompress", "cat", "test", "extract"])
-def test_the_option_that_is_named_lets_an_archive_in(action, tmp_path):
+def test_the_option_in_the_message_admits_the_archive(action, tmp_path):
     path = tmp_path / "x.ardm"
     path.write_bytes(bomb(10, 300))
     tight = Budget(memory=1 << 20)
@@ -382,7 +382,7 @@ SCARCE = Budget(memory=1 << 20)
 
 
 def test_files_of_zeros_are_restored_by_default(tmp_path, monkeypatch):
-    """They hold some bytes as they are: nothing that we make is taken for an attack, at least until it is made by force."""
+    """They hold some raw bytes: no file of ours is taken for an attack, unless it was made with force."""
     data = bytes(3 << 20)
     (tmp_path / "x").write_bytes(data)
     how = replace(plain(memory=1 << 20), chunk=1 << 18)
@@ -500,7 +500,7 @@ EVERYTHING = {("batch.py", "passes"), ("console.py", "explain"), ("compare.py", 
 """Who catches all errors beside, and what tells them apart there: a row of the benchmark says that one codec failed."""
 
 
-def test_who_catches_everything_lets_short_memory_through():
+def test_broad_handlers_let_lack_of_memory_through():
     """Read from the source: whatever stands for "it is damaged" asks first."""
     found = set()
     for path in Path(ardm.__file__).parent.rglob("*.py"):

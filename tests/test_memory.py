@@ -1,4 +1,4 @@
-"""A memory between the steps of a walk changes no frequency, and spares what is kept."""
+"""A memory between the steps of a walk changes no frequency, and saves computing what it keeps."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Networks and the zoo: what they may not see, sizes they must take, and what building and importing leave alone."""
+"""Networks: hidden values that they must not see, sizes that they must take, and no side effects of building them."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What somebody new does first, and what then must not happen: lost files, tracebacks, advice that does not work."""
+"""The first steps of a new user, without lost files, tracebacks, or advice that does not work."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def model(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("new"), 2)
 
 
-def test_going_on_with_a_run_keeps_what_was_exported_into_its_model(tmp_path):
+def test_resuming_keeps_a_codec_exported_into_the_model(tmp_path):
     model = trained(tmp_path, 2)
     before = (model / "model.safetensors").read_bytes()
     (model / "codec.safetensors").write_bytes(b"files depend on it")
@@ -51,7 +51,7 @@ def test_going_on_with_a_run_keeps_what_was_exported_into_its_model(tmp_path):
     assert not list(model.parent.glob(".model-*"))
 
 
-def test_a_run_is_gone_on_with_by_its_folder_alone(tmp_path):
+def test_a_run_resumes_from_its_folder_alone(tmp_path):
     trained(tmp_path, 2)
     (tmp_path / "new.yaml").write_text(
         "name: new\nmodel: {preset: text-tiny, width: 8, heads: 1, blocks: 1}\n"
@@ -75,7 +75,7 @@ def test_items_without_rows_and_columns_have_orders_too(model, order, tmp_path):
 
 
 @pytest.mark.parametrize(("order", "words"), [("spiral", "unknown order"), ("halton", "sequences have the orders")])
-def test_an_order_that_is_none_is_refused_in_a_line(model, order, words, tmp_path):
+def test_an_unknown_order_is_refused_in_a_line(model, order, words, tmp_path):
     result = ardm("sample", model, "--calls", 2, "--order", order, "-o", tmp_path / "s.npy")
     assert result.exit_code == 1
     assert words in result.stderr

@@ -217,7 +217,7 @@ def test_steps_of_a_plan_may_differ_between_items():
 
 
 def test_every_hidden_site_has_the_same_expected_loss():
-    """C5: E log p of the site told t + k, given the first t, is L_t for every k."""
+    """C5: E log p of the site revealed at t + k, given the first t, is L_t for every k."""
     model, x = toy(Digits(3, 3), (4,)), some_data(Digits(3, 3), (4,), 1)
     curve = loss_curve(model, x)[0]
     orders = all_orders(4)
@@ -337,7 +337,7 @@ def test_the_network_sees_nothing_that_is_hidden(alphabet):
 
 
 def test_gradients_are_those_of_the_scored_sites_alone():
-    """Parameters are pulled by what is scored: a plan's step gives the gradient of its own log-probabilities."""
+    """Only scored sites contribute: a plan's step gives the gradient of its own log-probabilities."""
     model, x = toy(Digits(4, 2), (3,), "values"), some_data(Digits(4, 2), (3,), 2)
     plan = plans.raster(2, (3,)).coarsen([0, 1, 3, 5])
     scored = plan_step(model, plan, x, torch.tensor([1, 1]))

@@ -179,7 +179,7 @@ SAMPLES = {  # of these the samples are taken out: they are not merely kept
     "wav-two-data-chunks", "wav-stopped", "wav-claims-all", "wav-half-a-frame", "flac", "flac-8", "png-everything",
     "png-trailing", "png-pieces", "png-private", "png-two-profiles", "png-profile-with-more", "webp-everything",
     "webp-unknown-chunk", "bmp-trailing", "bmp-gap-between-header-and-rows", "ppm-two-pictures", "ppm-comments",
-    "npy-trailing", "npy-version-2", "npy-fortran", "png-two",
+    "npy-trailing", "npy-version-2", "npy-fortran", "png-two", "aiff",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Orders by recipe: the same plan from the same integers, at any size, in the calls that were asked."""
+"""Orders by recipe: the same plan from the same integers, at any size, in the requested number of calls."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_a_periodic_order_serves_any_size_and_agrees_with_the_cell(height, width
     assert np.array_equal(when, np.tile(cell, (1, 3, 3))[:, :height, :width])
 
 
-def test_channels_follow_each_other_so_that_each_is_told_those_before():
+def test_channels_follow_each_other_so_that_each_knows_those_before():
     when = image_plan(OrderConfig("bayer", (50,), lead=1, delay=1), (3, 32, 32)).when[0, 0]
     assert torch.equal(when[2], when[1] + 1)  # blue one step after green
     assert torch.equal(when[0], when[1] + 2)
@@ -71,7 +71,7 @@ def test_stages_come_one_after_the_other():
         (OrderConfig("bayer", cell=4), 400, "takes 3 to 18"),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_what_can(config, calls, words):
+def test_impossible_orders_are_refused_with_the_possible_ones(config, calls, words):
     with pytest.raises(ArdmError, match=words):
         image_plan(config, (3, 32, 32), calls)
 
@@ -83,6 +83,20 @@ def test_unknown_orders_and_calls_are_refused():
         OrderConfig("bayer", (0,))
     with pytest.raises(ArdmError, match="increase strictly"):
         image_plan(OrderConfig("bayer", (4,), cell=4, starts=(0, 3, 2), delay=0), (1, 4, 4))
+
+
+@pytest.mark.parametrize("side", [1, 2, 8, 32])
+def test_along_the_hilbert_curve_each_pixel_touches_the_one_before_it(side):
+    y, x = np.divmod(RANKS["hilbert"](side, side).argsort(axis=None), side)
+    assert ((abs(np.diff(y)) + abs(np.diff(x))) == 1).all()
+
+
+def test_the_hilbert_curve_finishes_each_square_before_the_next():
+    ranks = RANKS["hilbert"](16, 16)
+    for side in (2, 4, 8):
+        cells = (ranks // side**2).reshape(16 // side, side, 16 // side, side)
+        assert (cells.max((1, 3)) == cells.min((1, 3))).all()
+    assert RANKS["hilbert"](2, 2).tolist() == [[0, 3], [1, 2]]
 
 
 # --- sequences and tables ---------------------------------------------------------------------------------------------
@@ -112,7 +126,7 @@ def test_lines_of_any_length_have_one_period(one, two, calls, order):
     assert np.array_equal(a, np.tile(line_plan(config, cell).when[0, 0].numpy(), 99)[:one])
 
 
-def test_raster_tells_pieces_from_left_to_right_at_once():
+def test_raster_reveals_pieces_from_left_to_right_at_once():
     assert line_plan(OrderConfig("raster", (4,)), 10).when.flatten().tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 

@@ -1,4 +1,4 @@
-"""Samples as files: what is written is what was drawn."""
+"""Samples as files: they hold exactly the drawn values."""
 
 import csv
 import io

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ardm"
-PAGES = ["docs/architecture.md", "docs/promises.md", "docs/method.md", "CONTRIBUTING.md"]
+PAGES = ["docs/architecture.md", "docs/promises.md", "docs/method.md", "docs/extend.md", "CONTRIBUTING.md"]
 
 pytestmark = pytest.mark.skipif(not (ROOT / "mkdocs.yml").is_file(), reason="needs the checkout")
 

@@ -1,4 +1,4 @@
-"""Plans for what is left: as many steps as are allowed for every mask, the best of them, and completions that sum to one."""
+"""Plans for hidden digits: as many steps as allowed for every mask, optimal, and completions that sum to one."""
 
 import itertools
 import math
@@ -51,7 +51,7 @@ class Flat:
 
 
 def steps_of(plan, depth, stages):
-    """Walk a plan, whatever is told: of each item the sites of every step that reveals some; every digit once, in turn."""
+    """Walk a plan with arbitrary digits: each item's sites by step; every digit comes once, in turn."""
     seen, rows = depth.clone(), [[] for _ in depth]
     for k in range(len(plan)):
         sites = plan.select(k, Partial(torch.zeros_like(seen), seen), Flat())
@@ -124,7 +124,7 @@ def best(rows, budget):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_schedule_of_the_rest_is_the_best_of_all(seed):
-    """The dynamic programme over t from what is known on, jointly over stages of any length."""
+    """The dynamic programme over t from the number of known sites, jointly over stages of any length."""
     rng = np.random.default_rng(seed)
     losses, D = curve(2, 6, seed), 6
     hidden = tuple(int(n) for n in rng.integers(0, 7, 2))
@@ -182,7 +182,7 @@ def starts_of(digits, D):
 
 @pytest.mark.parametrize("digits", [Digits(3, 3), Digits(4, 2)])
 def test_confident_completions_of_every_start_sum_to_one(digits):
-    """By enumeration: Σ over completions of p(completion | given) = 1, and what is given never changes."""
+    """By enumeration: Σ over completions of p(completion | given) = 1, and given values never change."""
     D, K = 3, digits.classes
     model, x, S = toy(digits, (D,), "values"), all_data(K, (D,)), len(digits)
     whole = Confident(tuple(s * D + k for s in range(S) for k in (0, 2)), D, S)
@@ -207,7 +207,7 @@ def test_a_confident_plan_for_nothing_known_serves_any_start():
     assert [sum(row) for row in rows] == (2 - depth).flatten(1).sum(1).tolist()
 
 
-def test_items_that_know_different_parts_are_told_each_in_its_own_steps():
+def test_items_with_different_known_parts_are_revealed_in_their_own_steps():
     digits, D = Digits(4, 2), 4
     model, x = toy(digits, (D,)), some_data(digits, (D,), 4)
     depth = torch.tensor([[0, 0, 0, 0], [2, 1, 0, 0], [2, 2, 2, 2], [2, 0, 1, 1]])

@@ -1,4 +1,4 @@
-"""A file is a promise: whatever the threads, batch, instruction set, library switch or container, the same bytes.
+"""The same bytes whatever the number of threads, batch, instruction set, library switch or container.
 
 Every row of the table is a process of its own, which encodes, and decodes what *another* row has written.  The float
 network, put through the same table, fails it: the table has teeth.

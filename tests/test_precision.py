@@ -1,4 +1,4 @@
-"""Half precision, bfloat16 and autocast: every trunk and every head says what it says in float32, nearly."""
+"""Half precision, bfloat16 and autocast: every trunk and head gives nearly its float32 results."""
 
 import itertools
 import math

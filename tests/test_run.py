@@ -1,4 +1,4 @@
-"""A run in its folder: which weights are kept, what a kill leaves, what may be others when it goes on, labels, passes."""
+"""A run in its folder: which weights are kept, recovery after a kill, what may change on resuming, labels, passes."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_the_model_is_the_best_by_validation_and_the_last_lies_beside_it(folder,
     assert "at step 8 it was 2.1250" in trainer.best_note
 
 
-def test_where_the_last_is_the_best_nothing_is_said(folder, tmp_path, scripted):
+def test_no_note_where_the_last_step_is_the_best(folder, tmp_path, scripted):
     scripted[8] = 1.5
     trainer, _ = run(recipe(folder), tmp_path / "run")
     assert trainer.best_note == ""
@@ -194,7 +194,7 @@ def test_new_folders_that_a_kill_left_are_removed_and_those_of_a_living_process_
     assert not (where / ".model-new-living").exists(), "a save sweeps, too"
 
 
-def test_what_lies_beside_a_model_stays_when_a_run_goes_on(folder, tmp_path):
+def test_other_files_of_a_model_folder_stay_when_a_run_resumes(folder, tmp_path):
     """Also where the kill came between two renames, so that the old folder lies aside."""
     model = tmp_path / "run" / "model"
     run(recipe(folder, steps=4), tmp_path / "run")
@@ -210,9 +210,7 @@ def test_what_lies_beside_a_model_stays_when_a_run_goes_on(folder, tmp_path):
 @pytest.mark.parametrize(
     ("killed", "best"), [("before model-last", 4), ("before model", 8), ("all deleted", 4)], ids=str
 )
-def test_models_that_a_kill_kept_from_a_checkpoint_come_when_the_run_goes_on(
-    folder, tmp_path, scripted, monkeypatch, killed, best
-):
+def test_models_missing_after_a_kill_are_written_on_resuming(folder, tmp_path, scripted, monkeypatch, killed, best):
     """The kill comes in the last save, so that no step is left which would write them."""
     if best == 8:
         scripted[8] = 1.5
@@ -246,7 +244,7 @@ def test_models_that_a_kill_kept_from_a_checkpoint_come_when_the_run_goes_on(
     assert "wrote" not in again.stdout
 
 
-def test_a_run_that_is_beyond_the_steps_asked_for_stays_as_it_is(folder, tmp_path):
+def test_a_run_beyond_the_requested_steps_is_left_unchanged(folder, tmp_path):
     path, where = tmp_path / "r.yaml", tmp_path / "run"
     path.write_text(json.dumps(recipe(folder).to_dict()))
     assert CliRunner().invoke(app, ["train", str(path), "-o", str(where), "--cpu"]).exit_code == 0
@@ -259,7 +257,7 @@ def test_a_run_that_is_beyond_the_steps_asked_for_stays_as_it_is(folder, tmp_pat
 
 
 @pytest.mark.parametrize("left", ["", '{"name": "ti', "[]", "deleted"], ids=repr)
-def test_a_run_goes_on_whose_recipe_is_damaged_or_gone(folder, tmp_path, left):
+def test_a_run_resumes_although_its_recipe_is_damaged_or_missing(folder, tmp_path, left):
     path, where = tmp_path / "r.yaml", tmp_path / "run"
     path.write_text(json.dumps(recipe(folder, steps=4).to_dict()))
     assert CliRunner().invoke(app, ["train", str(path), "-o", str(where), "--cpu"]).exit_code == 0
@@ -374,14 +372,14 @@ def test_the_log_has_every_step_once_whenever_a_kill_comes(folder, tmp_path, kil
     ],
     ids=str,
 )
-def test_a_run_goes_on_with_the_settings_that_it_began_with(folder, tmp_path, change, words):
+def test_a_run_resumes_only_with_its_own_settings(folder, tmp_path, change, words):
     run(recipe(folder), tmp_path / "run")
     with pytest.raises(ArdmError) as refusal:
         Trainer(recipe(folder, **change), tmp_path / "run", resume=True, cpu=True)
     assert words in str(refusal.value)
 
 
-def test_a_run_may_go_on_longer_elsewhere_and_in_other_passes(folder, tmp_path):
+def test_a_run_may_resume_longer_elsewhere_and_in_other_passes(folder, tmp_path):
     run(recipe(folder, steps=4), tmp_path / "run")
     moved = shutil.copytree(folder, tmp_path / "moved")
     free = {"save_every": 1, "log_every": 3, "sample_every": 0, "tensorboard": False, "shard": True}
@@ -391,7 +389,7 @@ def test_a_run_may_go_on_longer_elsewhere_and_in_other_passes(folder, tmp_path):
 
 @pytest.mark.parametrize("part", ["train", "valid"])
 @pytest.mark.parametrize("change", ["one value", "another number"])
-def test_a_run_goes_on_with_the_data_that_it_began_with(folder, tmp_path, part, change):
+def test_a_run_resumes_only_with_its_own_data(folder, tmp_path, part, change):
     run(recipe(folder), tmp_path / "run")
     items = np.load(folder / f"{part}.npy")
     if change == "one value":
@@ -401,7 +399,7 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(folder, tmp_path, part, 
         Trainer(recipe(folder), tmp_path / "run", resume=True, cpu=True)
 
 
-def test_a_run_that_began_with_settings_of_another_trunk_goes_on(folder, tmp_path):
+def test_a_run_that_began_with_settings_of_another_trunk_resumes(folder, tmp_path):
     run(recipe(folder), tmp_path / "r", until=6)
     state = tmp_path / "r" / "checkpoint" / "state.json"
     values = json.loads(state.read_text())
@@ -411,7 +409,7 @@ def test_a_run_that_began_with_settings_of_another_trunk_goes_on(folder, tmp_pat
     run(load_recipe(str(tmp_path / "r")), tmp_path / "r", resume=True)
 
 
-def test_a_checkpoint_of_an_earlier_version_goes_on(folder, tmp_path):
+def test_a_checkpoint_of_an_earlier_version_resumes(folder, tmp_path):
     run(recipe(folder, steps=4), tmp_path / "run")
     path = tmp_path / "run" / "checkpoint" / "state.json"
     state = json.loads(path.read_text())
@@ -459,7 +457,7 @@ def test_passes_add_up_to_one_large_batch(folder, tmp_path, kind):
 
 @contextmanager
 def fresh():
-    """As in a new process, which has asked the environment nothing yet."""
+    """As in a new process, which has not read the environment yet."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     try:
@@ -616,7 +614,7 @@ def test_without_a_label_a_model_of_labels_answers_as_well_as_it_can(of_labels, 
     assert trainer.config.label_dropout == 0.1
 
 
-def test_the_share_that_goes_without_labels_is_drawn_by_seed_and_step(of_labels, tmp_path):
+def test_the_items_without_labels_are_drawn_by_seed_and_step(of_labels, tmp_path):
     trainer = Trainer(label_recipe(batch=60), tmp_path / "run", cpu=True)
     rows, drawn = torch.arange(60), []
     for trainer.step in range(20):
@@ -640,7 +638,7 @@ def test_labels_stop_and_resume_as_if_nothing_had_happened(of_labels, tmp_path):
     assert [(p.step, p.loss, p.valid) for p in rest] == [(p.step, p.loss, p.valid) for p in steps[4:]]
 
 
-def test_a_model_that_never_went_without_a_label_refuses_to(of_labels, tmp_path):
+def test_a_model_that_never_trained_without_labels_needs_one(of_labels, tmp_path):
     run(label_recipe(label_dropout=0.0), tmp_path / "run")
     bundle = load(tmp_path / "run" / "model")
     for name in ("score", "sample", "fill"):
@@ -684,7 +682,7 @@ def test_labels_of_data_that_do_not_fit_the_model_are_refused(of_labels, tmp_pat
         Trainer(label_recipe(), tmp_path / "run", cpu=True)
 
 
-def test_labels_that_nobody_would_learn_are_refused(of_labels, tmp_path):
+def test_labels_that_the_model_would_never_learn_are_refused(of_labels, tmp_path):
     with pytest.raises(ArdmError, match=r"set data\.labels=true, or model\.labels=0"):
         Trainer(label_recipe(source={"labels": False}), tmp_path / "run", cpu=True)
     of_labels["valid"] = replace(of_labels["valid"], labels=None)

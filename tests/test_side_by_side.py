@@ -101,7 +101,7 @@ def test_those_of_one_size_are_coded_together_wherever_they_stand(monkeypatch):
     assert works == [2] * len(SIZES)
 
 
-def test_what_is_done_is_told_before_all_is(monkeypatch):
+def test_progress_is_reported_before_everything_is_done(monkeypatch):
     """Progress is reported after a few batches, not after a hundred."""
     made, parts = coder(), pictures(40)
     streams = [(made.finish(job, 1), [part.shape]) for job, part in zip(made.encode(jobs(*parts)), parts, strict=True)]

@@ -1,4 +1,4 @@
-"""The sources that own bytes: what is decoded is what was encoded, at the price that the model says."""
+"""The sources that read and write bytes: decoding inverts encoding, at the code length that the model gives."""
 
 import math
 import random

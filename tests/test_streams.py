@@ -1,4 +1,4 @@
-"""Standard streams: whatever they are, nothing is lost in silence, nothing ends in a traceback, no name forges a line."""
+"""Standard streams of any kind: no silent loss, no traceback, and no name that forges a line."""
 
 import errno
 import io
@@ -206,7 +206,7 @@ class Shown:
 
 @pytest.fixture
 def run(monkeypatch):
-    """The program in this process, its standard streams being as asked."""
+    """The program in this process, with the given standard streams."""
     monkeypatch.setattr(demo, "code", lambda path, folder: demo.Row(path.stem, 1, 1, 1, 1, 0.0))
     monkeypatch.setattr(demo, "_paint", lambda out, seed: [out / "samples.png"])
     monkeypatch.setattr(export, "export", exported_once)
@@ -272,7 +272,7 @@ def test_nothing_is_lost_where_output_is_taken_in_parts(command, workshop, run):
 @pytest.mark.parametrize(
     ("command", "unbuffered"), [*((name, True) for name in COMMANDS), ("cat", False), ("list", False)]
 )
-def test_output_that_is_full_is_told_once_and_the_work_is_done(command, unbuffered, workshop, run):
+def test_full_output_is_reported_once_and_the_work_is_done(command, unbuffered, workshop, run):
     shown = run(command, *COMMANDS[command](workshop), raw=Raw(room=3), unbuffered=unbuffered)
     assert shown.code == 1
     assert re.fullmatch(r"ardm: (.*: )?cannot write standard output: no space left on device", clean(shown.err)[-1])

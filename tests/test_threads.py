@@ -1,4 +1,4 @@
-"""Threads: asleep where they wait, few where the work is small, and as many as a person says."""
+"""Threads: they sleep while waiting, are few for small work, and as many as the user asks for."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ os._exit(0)
 
 
 def told(tmp_path, *start, **mine):
-    """What the environment says when PyTorch is first imported."""
+    """The environment when PyTorch is first imported."""
     (tmp_path / "torch").mkdir(exist_ok=True)
     (tmp_path / "torch" / "__init__.py").write_text(TORCH)
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}

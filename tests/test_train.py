@@ -71,7 +71,11 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
     ("size", "model"),
-    [("local-tiny", {}), ("tiny", {"width": 16, "blocks": 1}), ("local-tiny", {"base": 4, "head": "digits"})],
+    [
+        ("local-tiny", {}),
+        pytest.param("tiny", {"width": 16, "blocks": 1}, marks=pytest.mark.slow),
+        pytest.param("local-tiny", {"base": 4, "head": "digits"}, marks=pytest.mark.slow),
+    ],
 )
 def test_it_learns(folder, tmp_path, order, size, model):
     _, steps = run(recipe(folder, ORDERS[order], size, model, steps=60, valid_every=30, batch=16), tmp_path / "run")

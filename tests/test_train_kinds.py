@@ -24,7 +24,7 @@ from ardm.train.trainer import Trainer
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Texts that count: 0 1 2 3 4 5 0 1 …, from anywhere, so that one symbol tells all others."""
+    """Texts that count: 0 1 2 3 4 5 0 1 …, from anywhere, so that one symbol determines all others."""
     path = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for name, number in (("train", 64), ("valid", 16)):
@@ -60,7 +60,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", KINDS)
+QUICK = ("text", "single", "table")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in KINDS])
 def test_it_learns(folder, tmp_path, name):
     size, model, train, estimator = KINDS[name]
     made = recipe(folder, size, model, steps=80, valid_every=80, batch=16, ema=0.9, rate=1e-2, **train)
@@ -162,7 +165,7 @@ def test_a_table_trains_with_its_columns(tmp_path, monkeypatch):
     assert load(tmp_path / "run" / "model").config.columns == (2, 5, 2)
 
 
-def test_intensities_are_drawn_anew_for_each_batch(tmp_path, monkeypatch):
+def test_intensities_are_sampled_again_for_each_batch(tmp_path, monkeypatch):
     grey = Dataset(torch.tensor([[0, 128, 255, 64]] * 64, dtype=torch.uint8), 2, "grey", grey=True)
     fixed = Dataset(torch.randint(2, (8, 4), generator=torch.Generator().manual_seed(0)), 2, "fixed")
     made = replace(recipe(".", batch=64), model=preset("density", width=16, blocks=1))

@@ -183,7 +183,7 @@ def test_what_cannot_be_is_refused(changes, message):
         )
 
 
-def test_stages_are_told_apart():
+def test_stages_are_distinguished():
     """The value known so far, and how many digits of it: 0 known to one digit is not 0 known to two."""
     model = small("transformer", classes=4, base=2)
     assert model.digits == Digits(4, 2)

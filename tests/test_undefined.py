@@ -195,7 +195,7 @@ def test_decoding_refuses_as_encoding_does():
 
 
 @pytest.mark.parametrize("value", BAD.values(), ids=BAD)
-def test_sources_refuse_those_who_ask_them_directly(value):
+def test_sources_refuse_predictions_without_a_distribution_when_called_directly(value):
     logits = torch.zeros(3, K)
     logits[1] = value
     target = torch.zeros(3, dtype=torch.long)
@@ -209,7 +209,7 @@ def test_sources_refuse_those_who_ask_them_directly(value):
 
 
 def test_a_gpu_is_not_waited_for_at_each_step(monkeypatch):
-    """Where looking is waiting, steps go on with a symbol that exists, and the error comes later, with the same step."""
+    """Where a check would wait for the device, steps continue with a valid symbol; the error names its step later."""
     looks = []
 
     class Counting(Faults):

@@ -1,4 +1,4 @@
-"""The one loop: chance and the data agree, probabilities sum to one, and only what has been told is seen."""
+"""The one loop: chance and the data agree, probabilities sum to one, and the model sees only revealed digits."""
 
 import inspect
 import itertools
@@ -180,7 +180,7 @@ def test_sources_of_ones_own_are_watched_too():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_state_is_the_data_cut_to_what_was_told(kind):
+def test_every_state_is_the_data_cut_to_the_revealed_digits(kind):
     alphabet, D = Digits(5, 5) if kind == "absorbing" else Digits(7, 2), 4
     spy, x = Spy(toy(alphabet, (D,))), some_data(alphabet, (D,), 3)
     plan, blank = every_kind(alphabet, D, 3)[kind], alphabet.blank(3, (D,))
@@ -323,7 +323,7 @@ class Causal:
         self.table = torch.randn(D, 3**D, 3, generator=generator(7), dtype=torch.double) * 2
 
     def conditional(self, value, step):
-        """(B, 3) log-probabilities of the site told at this step, given values (B, D)."""
+        """(B, 3) log-probabilities of the site revealed at this step, given values (B, D)."""
         before = value[:, self.order[:step]]
         return self.table[step, (before * 3 ** torch.arange(step)).sum(1)].log_softmax(-1)
 
@@ -510,7 +510,7 @@ MISFITS = {
 
 @pytest.mark.parametrize("name", MISFITS)
 def test_a_plan_for_other_items_is_refused(name):
-    """A digit that is never told costs nothing, and stays 0."""
+    """A digit that is never revealed costs nothing, and stays 0."""
     plan, digits = MISFITS[name], Digits(5, 2)
     model, x, start = toy(digits, (4,)), some_data(digits, (4,)), digits.blank(3, (4,))
     calls = [

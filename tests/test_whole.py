@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, what was there is never lost, and what a kill leaves is swept and nothing else."""
+"""Atomic writing: files appear whole or not at all, none is lost, and only stale temporary files are removed."""
 
 import ast
 import errno

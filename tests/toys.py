@@ -57,7 +57,7 @@ class Body(nn.Module):
 
 
 def randomise(model, seed=0, scale=1.0):
-    """Every parameter drawn anew, so that nothing stays zero as initialised; in float64."""
+    """Draw every parameter at random, so that none stays zero as initialised; in float64."""
     g, model = generator(seed), model.double()
     with torch.no_grad():
         for p in model.parameters():
@@ -160,7 +160,7 @@ def asked(logits, batch_index=None):
 
 
 class Spy:
-    """A model that remembers what it was shown."""
+    """A model that records its inputs."""
 
     def __init__(self, model):
         self.model, self.seen = model, []

@@ -28,6 +28,7 @@ from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import AnyPlan, raster
+from ardm.ranks import RANKS
 from ardm.schedule import Schedule
 from ardm.source import Draw
 from ardm.walk import last, walk
@@ -119,6 +120,8 @@ def _named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
     """The recipe of a named order of images or sequences."""
     if len(shape) not in (1, 3):
         raise ArdmError(f"items of shape {shape} have the orders random and confident; got {order!r}")
+    if order not in RANKS:
+        raise ArdmError(f"unknown order {order!r}; choose random, confident, own, {', '.join(RANKS)}")
     return OrderConfig(order, (calls,), cell=max(shape[1:] or shape))
 
 

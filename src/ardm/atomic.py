@@ -170,7 +170,7 @@ _HELD = set[Path]()
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes that hold it so; one process may hold it several times.
 
     Raises ArdmError where another process holds it.  On file systems without locks nothing is held.

@@ -34,7 +34,7 @@ from ardm.models.build import build, outline, readable
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
 from ardm.orders import OrderConfig
-from ardm.precision import settled
+from ardm.precision import pytorch_defaults
 from ardm.schema import Schema
 from ardm.settings import from_values
 
@@ -274,7 +274,7 @@ def _read(folder: Path) -> Bundle:
         if out_of_memory(error):
             raise MemoryError from error
         raise ArdmError(f"{folder} is not a readable model: {cause(error)}") from None
-    with settled(), torch.device("cpu"):  # whatever torch.set_default_device says
+    with pytorch_defaults(), torch.device("cpu"):  # whatever torch.set_default_device says
         model = build(config)
         fit_weights(model, weights, str(folder))
     bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
@@ -292,7 +292,7 @@ def _refuse_size(path: Path, config: ModelConfig) -> None:
         raise ArdmError(
             f"the weights in {where} do not fit its configuration: {config.blocks} blocks have more tensors"
         )
-    with settled():
+    with pytorch_defaults():
         sketch = outline(config)
     _refuse_shapes({name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}, found, where)
     size = sum(t.numel() * t.element_size() for t in (*sketch.parameters(), *sketch.buffers()))

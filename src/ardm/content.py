@@ -2,7 +2,7 @@
 
     kind    samples (C, H, W)                                        metadata
     BYTES   (1, 1, L) uint8: any file, text included
-    IMAGE   (C, H, W) uint8 or uint16                                about: "icc", "exif", ... as they came
+    IMAGE   (C, H, W) uint8 or uint16                                about: "icc", "exif", ... unchanged
     AUDIO   (C, 1, L) uint8, or 16-bit signed samples + 32768        rate; about: "head", "tail" of a WAV file
     ARRAY   (1, 1, n) uint8: the little-endian bytes of an array,    layout: type, shape and order of axes
             or (C, H, W) where the array looks like an image

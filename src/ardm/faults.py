@@ -15,7 +15,7 @@ from ardm.heads import inverse_cdf
 from ardm.model import PredictionLike, has_quantile
 
 PATIENCE = 64
-"""A walk on a GPU looks for faults every so many steps."""
+"""The number of steps between two checks for faults of a walk on a GPU."""
 
 
 def undefined(logits: Tensor) -> Tensor:

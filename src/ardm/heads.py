@@ -41,7 +41,7 @@ class Head(nn.Module):
     """
 
     by_quantile = False
-    """Whether there are so many digits that drawing should use `quantile` and list none."""
+    """Whether drawing should use `quantile`, because there are too many digits to list."""
 
     def __init__(self, alphabet: Alphabet) -> None:
         super().__init__()

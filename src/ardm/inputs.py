@@ -168,7 +168,7 @@ def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool =
     if found.dtype not in WHOLE:
         raise ArdmError(
             f"{name} must be a mask of bool (or of uint8, 0 and 1), or integers that count known digits; got {found.dtype}: "
-            f"write {name} > 0.5, say"
+            f"write {name} > 0.5, for example"
         )
     if tuple(found.shape) not in (tuple(x.shape), tuple(x.shape[1:]), (1, *x.shape[1:])):
         raise ArdmError(

@@ -207,7 +207,7 @@ def curve(
     grid: score `grid` steps of every stage, the same for all items, in one random order an item and pass, instead of one
     random step: S · grid network inputs per item and pass.  Then a costly item (a loud clip) raises the whole curve
     instead of the steps at which it happened to be drawn, which would mislead a planner.
-    subset: score at most so many hidden sites, drawn at random: cheaper for networks that answer at single sites.
+    subset: score at most this many hidden sites, drawn at random: cheaper for networks that work at single sites.
     """
     if grid < 0:
         raise ArdmError(f"grid is the number of steps of each stage, or 0 for random steps; got {grid}")

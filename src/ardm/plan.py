@@ -262,7 +262,8 @@ class Confident:
         for s in range(self.stages):
             if ((flat <= s).sum(1) != (width * (stage == s)).sum(1)).any():
                 raise ArdmError(
-                    "the plan does not begin where the state ends; call given(state.depth) on one that starts with nothing known"
+                    "the plan does not begin where the state ends; "
+                    "use plan.given(state.depth) of a plan that starts with nothing known"
                 )
 
     def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:

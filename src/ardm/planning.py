@@ -28,9 +28,9 @@ from ardm.plan import GIVEN, Confident, Plan, shuffled
 from ardm.ranks import LINES, RANKS
 from ardm.schedule import remaining
 
-Left: TypeAlias = tuple[int, ...]
+Counts: TypeAlias = tuple[int, ...]
 """The number of hidden digits in each stage of an item."""
-Shares: TypeAlias = Callable[[Left], list[list[int]]]
+Shares: TypeAlias = Callable[[Counts], list[list[int]]]
 """The starts of each stage, counted from the digits known."""
 
 WORK = 1 << 22
@@ -38,7 +38,7 @@ WORK = 1 << 22
 GRAIN = 1 << 12
 
 
-def left(depth: Tensor, stages: int) -> list[Left]:
+def hidden_counts(depth: Tensor, stages: int) -> list[Counts]:
     """For each item the number of hidden digits in each stage; depth (B, *shape)."""
     flat = depth.flatten(1)
     return [tuple(row) for row in torch.stack([(flat <= s).sum(1) for s in range(stages)], 1).tolist()]
@@ -53,7 +53,7 @@ def shares(curve: Floats | None, sites: int, calls: int) -> Shares:
     """
 
     @cache
-    def share(hidden: Left) -> list[list[int]]:
+    def share(hidden: Counts) -> list[list[int]]:
         budget, least = min(calls, sum(hidden)), sum(n > 0 for n in hidden)
         if calls < least:
             raise ArdmError(f"digits of {least} stages are unknown, which take at least as many calls; got {calls}")
@@ -98,7 +98,7 @@ def random(depth: Tensor, stages: int, share: Shares, generator: torch.Generator
     hidden = depth.view(B, 1, -1) <= torch.arange(stages, device=device)[:, None]
     rank = rank.masked_fill(~hidden, stages * rank.shape[-1]).argsort(-1).argsort(-1)  # among the hidden ones
     when = torch.full_like(rank, GIVEN)
-    for i, own in enumerate(map(share, left(depth, stages))):
+    for i, own in enumerate(map(share, hidden_counts(depth, stages))):
         first = 0
         for s, starts in enumerate(own):
             if starts:
@@ -114,7 +114,7 @@ def confident(depth: Tensor, stages: int, share: Shares) -> Confident:
     if not depth.any():
         return Confident(tuple(s * D + t for s, own in enumerate(share((D,) * stages)) for t in own), D, stages)
     rows = []
-    for hidden in left(_distinct(depth), stages):
+    for hidden in hidden_counts(_distinct(depth), stages):
         edges = [[*starts, n] for starts, n in zip(share(hidden), hidden, strict=True)]
         rows.append(tuple((s, b - a) for s, own in enumerate(edges) for a, b in pairwise(own)))
     return Confident((), D, stages, tuple(rows))

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 @contextmanager
-def settled() -> Iterator[None]:
+def pytorch_defaults() -> Iterator[None]:
     """Make float32 the default and enable gradients inside the block, whatever the surrounding program has set."""
     before = torch.get_default_dtype()
     try:

@@ -4,7 +4,7 @@
         codec.compress(items)               sizes and seconds; every item is decoded and compared
 
 Every codec gets the same samples in memory and nothing else.  Image codecs write files that hold their size.  Codecs
-of bytes are told the shape (and the rate of a sound) when they decode, which saves them a few bytes per item.  They get
+of bytes get the shape (and the rate of a sound) when they decode, which saves them a few bytes per item.  They get
 images pixel by pixel as in a PPM file (LZMA plane by plane, which suits it better), and sounds as in a WAV file.
 Codecs that need training get other items, which the caller provides; `Codec.shared` counts the bytes that a decoder then
 needs, and no size includes them.

@@ -22,7 +22,7 @@ Make: TypeAlias = "Callable[[str, Setting], Codec | Absent]"
 
 
 class Changed(ArdmError):  # noqa: N818
-    """A codec decoded something else than it encoded."""
+    """The data that a codec decoded differ from those that it encoded."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ def frameless(data: bytes) -> int:
 
 
 def never_together(items: Sequence[Content]) -> Coding | None:
-    """For codecs that hold one item a file."""
+    """For codecs whose files hold one item."""
     return None
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A way to code contents; the decoder is told the form: kind, shape, type, rate.
+    """A way to code contents; the decoder gets the form: kind, shape, type, rate.
 
     version: of the libraries, for the record.  refuses: why it cannot hold a content; empty if it can.
     framing: bytes of a file that hold no samples.  together: codes all items as one file, decodes and compares them;
@@ -112,7 +112,9 @@ class Setting:
 def same(name: str, given: Samples, back: Samples) -> None:
     """Raise Changed unless the decoded samples equal the given ones, shape and dtype included."""
     if back.dtype != given.dtype or not np.array_equal(given, back):
-        raise Changed(f"{name} decoded other samples than it encoded: its sizes mean nothing; please report this")
+        raise Changed(
+            f"{name} decodes different samples from those it encoded: its sizes mean nothing; please report this"
+        )
 
 
 def missing(remedy: str) -> str:

@@ -154,7 +154,7 @@ def measure(
         coding = codec.compress(items, done)
         peak = peak_memory() if known else None
         whole = codec.together(items) if together else None
-    except Exception as error:  # one codec failed; go on with the others
+    except Exception as error:  # one codec failed; continue with the others
         return replace(row, why=f"failed: {str(error) or type(error).__name__}", failed=True)
     count = len(items)
     return replace(

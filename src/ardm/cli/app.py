@@ -1,6 +1,6 @@
-"""The program `ardm`: one command a module, assembled here.
+"""The program `ardm`: commands from the modules beside this one, assembled here.
 
-Commands import what they need when they run, so that those on files start without PyTorch.
+Commands import what they need when they run, so that commands on files start without PyTorch.
 """
 
 from __future__ import annotations

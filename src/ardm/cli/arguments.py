@@ -1,4 +1,4 @@
-"""Arguments as zstd and gzip have them: -1 ... -9 for levels; -z, -d, -t and -l in place of a command."""
+"""Arguments in the style of zstd and gzip: -1 ... -9 for levels; -z, -d, -t and -l instead of a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many files, one after the other: where each comes from and goes to, and what is said of it.
+"""Work on many files, one after the other: sources, targets and messages.
 
 Every file is tried; the exit code is that of the worst failure.
 """
@@ -24,7 +24,7 @@ from ardm.cli.console import (
     explain,
     fail,
     note,
-    passes,
+    passes_through,
     say,
 )
 from ardm.cli.progress import Bar
@@ -42,14 +42,14 @@ WORST = (DAMAGED, NO_MODEL, FAILED)
 
 
 def source_of(text: str, option: str = "FILE") -> Path:
-    """The path that an argument names; "-", spelled just so, is STREAM."""
+    """The path that an argument names; exactly "-" is STREAM."""
     if not text:
         raise typer.BadParameter("a name is empty; . is the current folder", param_hint=option)
     return STREAM if text == "-" else Path(text)
 
 
 def found_in(files: Sequence[str], recursive: bool, packed: bool) -> tuple[list[Found], list[LeftOut]]:
-    """The files that are named, and with `recursive` those in folders; and what was left out there.
+    """The given files, and with `recursive` those in folders; and the entries of folders that are skipped.
 
     packed: in folders, only files that end in .ardm (True), or only others (False).
     """
@@ -64,7 +64,7 @@ def found_in(files: Sequence[str], recursive: bool, packed: bool) -> tuple[list[
 
 @contextmanager
 def reporting(left: Sequence[LeftOut], bar: Bar) -> Iterator[None]:
-    """Report at the end what was left out of folders; exits with 1 where something could not be read."""
+    """Report skipped entries of folders at the end; exits with 1 where something could not be read."""
     try:
         yield
     finally:
@@ -79,12 +79,12 @@ def reporting(left: Sequence[LeftOut], bar: Bar) -> Iterator[None]:
 
 
 def name_of(path: Path | None) -> str:
-    """How messages call a source."""
+    """The name of a source in messages."""
     return "standard input" if path is None or path is STREAM else str(path)
 
 
 def _source(path: Path, seekable: int) -> Path | BinaryIO:
-    """A file, or standard input; seekable: read it into memory if it has no more bytes than this (0: do not)."""
+    """A file, or standard input; seekable: read the input into memory, at most this many bytes (0: do not)."""
     if path is not STREAM:
         return path
     if sys.stdin is None:
@@ -101,7 +101,7 @@ def _source(path: Path, seekable: int) -> Path | BinaryIO:
 
 
 class Place:
-    """Where results go: to a stream, to a file or folder that was named, or beside their sources.
+    """Where results go: to a stream, to a given file or folder, or beside their sources.
 
     writes: whether the command writes at all.
     """
@@ -153,7 +153,7 @@ def _readable(data: bytes) -> bool:
 
 
 def standard_output(force: bool, bar: Bar) -> Terminal:
-    """Standard output for data; on a terminal, without a progress bar between them."""
+    """Standard output for data; hides the progress bar if that is a terminal."""
     if sys.stdout.isatty():
         bar.hide()
     return Terminal(force)
@@ -170,7 +170,7 @@ def sweep_before(path: Path, swept: set[Path]) -> None:
 # --- one after the other ----------------------------------------------------------------------------------------------
 
 
-def each(
+def for_each(
     found: Sequence[Found],
     place: Place,
     act: Callable[[Path | BinaryIO, Path | Sink | None], FileResult | list[FileResult] | None],
@@ -178,10 +178,9 @@ def each(
     bar: Bar,
     seekable: int = 0,
 ) -> None:
-    """Run `act(source, target)` on every file, whatever becomes of the others; exits with the code of the worst failure.
+    """Run `act(source, target)` on every file, even if others fail; exits with the code of the worst failure.
 
-    Stops early only where standard output takes no more.  line: text for a result.  seekable: read standard input into
-    memory, up to so many bytes.
+    Stops early only where standard output takes no more.  line: text for a result.  seekable: see `_source`.
     """
     codes, swept = set[int](), set[Path]()
     for number, one in enumerate(found, 1):
@@ -195,7 +194,7 @@ def each(
         except BrokenPipeError:
             raise
         except Exception as error:
-            if passes(error):
+            if passes_through(error):
                 raise
             bar.stop()
             failures = error if isinstance(error, Failures) else Failures([], [error])

@@ -93,8 +93,9 @@ def bench(
 ) -> None:
     """Compare with classical codecs on the same files.
 
-    Measures sizes and seconds of PNG, WebP, JPEG XL, FLAC, PPMd, zstd and others, each file alone.  Every result is decoded again and compared.  Only samples count: metadata is left out for everyone.  Codecs that learn
-    (zstd's dictionary, PPMd) do so from other files: --train FOLDER or --split.
+    Measures sizes and seconds of PNG, WebP, JPEG XL, FLAC, PPMd, zstd and others, each file alone.  Every result is
+    decoded again and compared.  Only samples count: no codec gets the metadata.  Codecs that learn (zstd's dictionary,
+    PPMd) need other files to learn from: --train FOLDER or --split.
     """
     chosen, budget = _levels(levels), Budget(bytes_of(memory), max_pixels)
     if train is not None and split:
@@ -110,7 +111,7 @@ def bench(
             own, why = at_levels(Engine(model, backend=backend, device=device, threads=threads), chosen, items[0])
             rows = _measured(own, items, together, bar, own=True) + rows
         if why:
-            note(f"no model codes these files ({why}); ours stores them by general means")
+            note(f"no model codes these files ({why}); ardm stores them without one")
         compared = Comparison(items, rows, facts(threads))
         _show(compared, as_json, as_markdown)
         if out is not None:
@@ -143,7 +144,7 @@ def _levels(text: str) -> list[int]:
 
 
 def _refuse_out(out: Path | None, force: bool) -> None:
-    """Refuse, before any work, a file that could not be written after it."""
+    """Refuse, before any work, a file that could not be written afterwards."""
     if out is None:
         return
     if out.suffix.lower() not in (*ENDINGS, ".json", ".md"):
@@ -165,7 +166,7 @@ def _items(
     kinds = Counter(content.kind for content in whole)
     if len(kinds) > 1:
         counts = ", ".join(f"{count} of kind {kind.name.lower()}" for kind, count in kinds.items())
-        raise ArdmError(f"files of one kind are measured at a time; got {counts}")
+        raise ArdmError(f"measure files of one kind at a time; got {counts}")
     items = [item for content in whole for item in cut(content, size)]
     training = _training(train, next(iter(kinds)), whole, size, budget)
     if split:
@@ -187,7 +188,7 @@ def _training(folder: Path | None, kind: Kind, measured: Sequence[Content], size
 
 
 def _expanded(paths: Iterable[Path]) -> list[Path]:
-    """Files, and those in folders, sorted; without hidden ones, and those that are compressed already."""
+    """Files, and those in folders, sorted; without hidden files and those that are already compressed."""
     found = []
     for path in paths:
         if path.is_dir():

@@ -10,7 +10,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from ardm.cli.arguments import Levels
-from ardm.cli.batch import each, found_in, place_of, reporting, source_of, standard_output, sweep_before
+from ardm.cli.batch import for_each, found_in, place_of, reporting, source_of, standard_output, sweep_before
 from ardm.cli.console import EXITS, guard, note, say
 from ardm.cli.options import (
     Backend,
@@ -48,7 +48,7 @@ Force = Annotated[
     bool, typer.Option("--force", "-f", help="Overwrite files; ignore the time limit; compress .ardm files.")
 ]
 Strip = Annotated[bool, typer.Option("--strip", help="Drop metadata: colour profiles, EXIF and the like.")]
-Exact = Annotated[bool, typer.Option("--bytes", help="Keep files byte for byte, not the image or sound in them.")]
+Exact = Annotated[bool, typer.Option("--bytes", help="Keep files byte for byte, not only the image or sound.")]
 Together = Annotated[
     str | None, typer.Option("--archive", help="Put all files and folders into one archive of this name.")
 ]
@@ -114,15 +114,15 @@ def compress(
             return compress_file(source, target, options)
 
         with reporting(left, bar):
-            each(found, place, one, lambda done: _lines(done, verbose), bar)
+            for_each(found, place, one, lambda done: _lines(done, verbose), bar)
 
 
 def refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
-    """Refuse --rm where a source has no verified file of its own in its place."""
+    """Refuse --rm where no verified file of its own replaces a source."""
     if not keep and stays:
         raise typer.BadParameter("only a source that became a file of its own is deleted", param_hint="--rm")
     if not keep and not verify:
-        raise typer.BadParameter("only a verified source is deleted", param_hint="--rm")
+        raise typer.BadParameter("only a verified source can be deleted", param_hint="--rm")
 
 
 def budget_of(memory: str, pixels: int, force: bool, output: str) -> Budget:

@@ -27,7 +27,7 @@ from ardm.files.streams import Unwritten, write_all
 
 class _Screen(Console):
     def on_broken_pipe(self) -> None:
-        """Raise an error like any other where nobody reads any more; rich would exit."""
+        """Raise an ordinary error when a pipe has no reader any more; rich would exit."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
@@ -45,7 +45,7 @@ EXITS = (
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, handled as Ctrl-C so that nothing half-written is left."""
+    """SIGTERM or SIGHUP, handled like Ctrl-C so that no half-written file is left."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -125,7 +125,7 @@ TRACEBACK = "ARDM_TRACEBACK"
 """The environment variable that asks for tracebacks of bugs."""
 
 
-def passes(error: BaseException) -> bool:
+def passes_through(error: BaseException) -> bool:
     """Whether an error passes through: it exits or shows usage, or it is a bug and a traceback is wanted."""
     ends = isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "format_message")
     return ends or bool(explain(error) == _fault(error) and os.environ.get(TRACEBACK))
@@ -164,11 +164,11 @@ def guard() -> Iterator[None]:
         abandon()
         fail("interrupted")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:  # nobody reads our output any more: be quiet
+    except BrokenPipeError:  # the reader of our output has gone: no message
         abandon()
         raise typer.Exit(FAILED) from None
     except Exception as error:
-        if passes(error):
+        if passes_through(error):
             raise
         fail(explain(error))
         if isinstance(error, Unwritten):
@@ -316,7 +316,7 @@ def _whole(stream: TextIO | None, kind: type[_Whole]) -> TextIO:
     with suppress(OSError):
         stream.flush()
     layer: Any = kind(raw) if buffer is raw else io.BufferedWriter(kind(raw))
-    # characters that the encoding lacks are escaped: a name is never worth a traceback
+    # characters that the encoding lacks are escaped, so that no file name causes a traceback
     lenient = "backslashreplace" if stream.errors in ("strict", "surrogateescape") else stream.errors
     settings = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
     return io.TextIOWrapper(layer, stream.encoding, lenient, newline=os.linesep, **settings)

@@ -9,7 +9,7 @@ import typer
 
 from ardm import formats
 from ardm.atomic import reasons, refuse_source
-from ardm.cli.batch import Place, each, found_in, name_of, place_of, reporting, source_of
+from ardm.cli.batch import Place, for_each, found_in, name_of, place_of, reporting, source_of
 from ardm.cli.compress import Verbose, budget_of, refuse_rm
 from ardm.cli.console import EXITS, guard
 from ardm.cli.options import (
@@ -74,8 +74,8 @@ def decompress(
 ) -> None:
     """Restore files: photo.png.ardm becomes photo.png.
 
-    An archive becomes a folder.  --format, or the ending of --out, converts to another format.  Nothing is written of a
-    damaged file.
+    An archive becomes a folder.  --format, or the ending of --out, converts to another format.  Of a damaged file
+    nothing is written.
     """
     if format and format not in formats.ENDINGS.values():
         known = ", ".join(dict.fromkeys(formats.ENDINGS.values()))
@@ -92,7 +92,7 @@ def decompress(
             return (restore_archive if _is_archive(source) else decompress_file)(source, target, options)
 
         with reporting(left, bar):
-            each(found, place, one, lambda done: _lines(done, verbose), bar, seekable=bytes_of(memory))
+            for_each(found, place, one, lambda done: _lines(done, verbose), bar, seekable=bytes_of(memory))
 
 
 def cat(
@@ -148,7 +148,7 @@ def check(
 
         found, left = found_in(files, recursive, packed=True)
         with reporting(left, bar):
-            each(found, Place(writes=False), one, line, bar, seekable=bytes_of(memory))
+            for_each(found, Place(writes=False), one, line, bar, seekable=bytes_of(memory))
 
 
 def extract(
@@ -171,7 +171,7 @@ def extract(
 ) -> None:
     """Restore single items of an archive.
 
-    The other items are not read.  Items that are damaged or missing are named, and all others written.
+    Reads only these items.  Reports those that are damaged or missing, and writes all others.
     """
     with guard(), Bar(quiet) as bar:
         engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
@@ -183,7 +183,7 @@ def extract(
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> list[FileResult]:
             return extract_items(source, items, target, options)
 
-        each([given], place, one, _lines, bar, seekable=bytes_of(memory))
+        for_each([given], place, one, _lines, bar, seekable=bytes_of(memory))
 
 
 def _is_archive(source: Path | BinaryIO) -> bool:

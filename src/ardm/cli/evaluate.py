@@ -89,7 +89,7 @@ def evaluate(
 
 
 def _recoded(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> torch.Tensor:
-    """Items with the model's class numbers: columns of a table are matched by their values, which files number anew.
+    """Items with the model's class numbers: table columns are matched by their values, which every file numbers afresh.
 
     Raises ArdmError for values that the model does not know, and for text of another alphabet.
     """

@@ -1,4 +1,4 @@
-"""`ardm export`: a trained model to a codec model in integers, fine-tuned for them if asked."""
+"""`ardm export`: a trained model to a codec model in integers, with fine-tuning on request."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def export(
 ) -> None:
     """Export a trained model as a codec model.
 
-    The result is a network in integers, exact on every machine, for `ardm compress -m`.  Calibrates on training data of the model's recipe (data.folder= locates them), and prints what exactness costs.
+    The result is a network in integers, exact on every machine, for `ardm compress -m`.  Calibrates on training data of
+    the model's recipe (data.folder= locates them), and prints the cost of exactness.
     """
     with guard(), Bar(quiet) as bar:
         from ardm.bundle import load
@@ -87,7 +88,7 @@ def export(
         if obstacles:
             for line in obstacles:
                 fail(line)
-            raise ArdmError(f"{bundle.name} cannot be exported, for the {len(obstacles)} reasons above")
+            raise ArdmError(f"{bundle.name} cannot be exported; the reasons are listed above")
         if activations and not weights:
             raise ArdmError("--activations needs --weights")
         precision = Precision(weights, activations or weights) if weights else None
@@ -102,7 +103,7 @@ def export(
 
             fixed, precision = read_scales(scales), precision or Precision()
         if not quiet:
-            bar.say(f"calibrating {bundle.name} and measuring the cost of integers; minutes if it has many calls")
+            bar.say(f"calibrating {bundle.name} and measuring the cost of integers; this takes minutes for many calls")
         calibration = _items(bundle, settings, items, seed, None if quiet else bar)
         with bar.busy("exporting"):
             made = make(bundle, calibration, precision, fixed, None if quiet else partial(_show, bar)).codec

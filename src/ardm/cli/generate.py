@@ -82,7 +82,8 @@ def sample(
 ) -> None:
     """Sample images, text, sounds or rows.
 
-    Any-order models take any order and any number of network calls.  A codec model samples by decoding random bits, in its own order.
+    Any-order models take any order and any number of network calls.  A codec model samples by decoding random bits, in
+    its own order.
     """
     with guard(), Bar() as bar:
         import torch
@@ -99,7 +100,7 @@ def sample(
         refuse_early(force, gif, endings=(".gif",))
         target = _target(bundle.written, out, force)
         if gif is not None and bundle.content != "image":
-            raise ArdmError("animations are of images; leave --gif out")
+            raise ArdmError("only images can be animated; leave out --gif")
         budget, chosen = api.budget(bundle, calls, order or None)
         device = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = inputs.seeded(seed, device)
@@ -174,7 +175,7 @@ def _sample_codec(
 
 
 def _target(kind: str, out: Path | None, force: bool) -> Path:
-    """The file for samples of a kind; refused before any work if it could not be written after it."""
+    """The file for samples of a kind; refused before any work if it could not be written afterwards."""
     from ardm.media.samples import ENDINGS
 
     target = out or Path(f"samples{ENDINGS[kind]}")
@@ -232,7 +233,7 @@ def fill(
 ) -> None:
     """Fill the hidden part of an image.
 
-    What is known never changes.  --mask is white where to fill, as for other inpainting tools.
+    Known values never change.  --mask is white where to fill, as in other inpainting tools.
     """
     with guard(), Bar() as bar:
         import torch
@@ -289,7 +290,7 @@ def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
         m = read_image(mask)
         if m.shape[1:] != x.shape[1:]:
             raise ArdmError(
-                f"{mask} is {m.shape[2]}x{m.shape[1]} and the image {x.shape[2]}x{x.shape[1]}; they must be equal"
+                f"{mask} is {m.shape[2]}x{m.shape[1]}, the image {x.shape[2]}x{x.shape[1]}; give one of the same size"
             )
         known = known * (1 - _white(m, mask))
     else:

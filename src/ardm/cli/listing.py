@@ -1,4 +1,4 @@
-"""`ardm list`: what the headers of files say, as a table or as JSON."""
+"""`ardm list`: the headers of files, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from ardm.atomic import reasons, refuse_source
-from ardm.cli.batch import Place, each, found_in, reporting
+from ardm.cli.batch import Place, for_each, found_in, reporting
 from ardm.cli.console import EXITS, dump, guard, say
 from ardm.cli.options import Packed, Recursive, bytes_of
 from ardm.cli.progress import Bar
@@ -47,7 +47,7 @@ def list_files(
         found, left = found_in(files, recursive, packed=True)
         try:
             with reporting(left, bar):
-                each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))
+                for_each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))
         finally:
             if as_json:
                 dump(records)
@@ -56,7 +56,7 @@ def list_files(
 
 
 def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:
-    """What the headers of a file say, as `list --json` prints it."""
+    """The headers of a file, as `list --json` prints them."""
     if isinstance(source, Path):
         refuse_source(source)
         with reasons(f"cannot read {source}"), source.open("rb") as file:

@@ -147,7 +147,7 @@ Order = Annotated[
     ),
 ]
 Temperature = Annotated[float, typer.Option(help="Below 1: safer and less varied; 0: always the most likely.", min=0.0)]
-Label = Annotated[int | None, typer.Option(help="Class label, for a model of labels.")]
+Label = Annotated[int | None, typer.Option(help="Class label, for a class-conditional model.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
@@ -186,7 +186,7 @@ def numbers(text: str) -> list[int]:
 
 
 def refuse_early(force: bool, *paths: Path | None, endings: tuple[str, ...] = (".png",)) -> None:
-    """Refuse, before any work, a file that could not be written after it: a wrong ending, or an existing target."""
+    """Refuse, before any work, a file that could not be written afterwards: a wrong ending, or an existing target."""
     for path in paths:
         if path and path.suffix.lower() not in endings:
             raise ArdmError(f"{path}: give a name that ends in {' or '.join(endings)}")

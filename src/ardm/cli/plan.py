@@ -1,4 +1,4 @@
-"""`ardm plan`: what a number of network calls costs, under the best schedule of each budget."""
+"""`ardm plan`: the cost of a number of network calls, under the best schedule of each budget."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 def plan(
     model: Model,
     calls: Annotated[
-        str, typer.Option("--calls", help="Budgets (default: 10,20,50,100, as far as items have so many digits).")
+        str, typer.Option("--calls", help="Budgets (default: those of 10,20,50,100 that items have digits for).")
     ] = "",
     kind: Annotated[
         str, typer.Option(help="Schedule: joint, optimal (the same for every stage) or uniform.")

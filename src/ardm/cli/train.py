@@ -74,7 +74,7 @@ def train(
 
 
 def _note_stale_codec(folder: Path) -> None:
-    """Note where the codec model beside a model was exported from other weights."""
+    """Print a note if the codec model in a model's folder was exported from other weights."""
     from ardm.bundle import load
     from ardm.codec import registry
     from ardm.exact.model import NAME
@@ -124,7 +124,7 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
                 bar.update(task, completed=progress.step, description=text)
                 if line and not quiet and main:
                     say(line)
-                stopped = trainer.anyone(bool(stop))  # a signal reaches each process at a step of its own
+                stopped = trainer.anyone(bool(stop))  # processes may receive the signal at different steps
                 if stopped:
                     trainer.save()
                     break

@@ -45,7 +45,7 @@ from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 
 ENTRIES = ("folder", "link")
-"""Names in about that mark an item without bytes as something else than a file: an empty folder, a symbolic link."""
+"""Names in about that mark an item without bytes as an empty folder or a symbolic link, not a file."""
 
 
 def compress_archive(
@@ -61,7 +61,7 @@ def compress_archive(
     items: at least one.  They are read one after another, and a second time if the model makes none of them shorter: a
     sequence that loads its items on demand need not hold them all.
     names: one per item, different relative paths with "/".  originals: one per item, as in `compress`.
-    dense(restored, size): whether `size` bytes of the file may not restore to so many; if so, samples are kept raw.
+    dense(restored, size): whether `size` bytes of the file must not restore to `restored`; if so, samples are kept raw.
     """
     began = time.perf_counter()
     _refuse_misfit(len(items), names, originals)
@@ -201,7 +201,7 @@ class Archive:
         return "", b""
 
     def info(self, item: int) -> FrameInfo:
-        """What an item says about itself; header_bytes counts only those at its place."""
+        """The facts about an item; header_bytes counts only those at its place."""
         place = self._place(item)
         return info_of(place, self._header, place.file.end - self._span(item)[1])
 
@@ -234,7 +234,7 @@ class Archive:
         return form
 
     def _span(self, item: int) -> tuple[int, int]:
-        """Where an item begins, behind the index, and how long it is."""
+        """Where an item begins, after the index, and its length."""
         start = int(self._ends[item - 1]) if item else 0
         return start, int(self._ends[item]) - start
 

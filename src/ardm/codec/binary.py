@@ -1,6 +1,6 @@
-"""The smallest things in a file: varints, checksums, deflate, and a reader that trusts nothing.
+"""The smallest elements of a file: varints, checksums, deflate, and a reader that trusts nothing.
 
-Whatever is wrong with the bytes of a file is a CodecError.
+Any fault in the bytes of a file raises CodecError.
 
 NumPy, no torch.
 """
@@ -15,7 +15,7 @@ from ardm.errors import CodecError
 
 
 def varint(n: int) -> bytes:
-    """LEB128: seven bits a byte, the lowest first."""
+    """LEB128: seven bits per byte, the lowest first."""
     out = bytearray()
     while n >= 128:
         out.append(n & 127 | 128)

@@ -80,7 +80,9 @@ def decompress(
         contents.append(content)
         size += content.raw_bytes
         if size > limits.max_bytes:
-            raise CodecError(f"this file holds more than the limit max_bytes = {limits.max_bytes}; raise it to go on")
+            raise CodecError(
+                f"this file holds more than the limit max_bytes = {limits.max_bytes}; raise it to continue"
+            )
     if len(contents) == 1:
         return contents[0]
     origins = {content.origin for content in contents}
@@ -130,7 +132,7 @@ def _cut(place: Place, coder: PartCoder[Any] | None) -> Iterator[_Region]:
 
 
 def _allocate(form: Form) -> Samples:
-    """Memory for all samples; MemoryError passes through, for it is not the file that is damaged."""
+    """Memory for all samples; MemoryError passes through, since it does not mean damage."""
     return np.empty(form.shape, form.dtype)
 
 

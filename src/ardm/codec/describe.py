@@ -1,4 +1,4 @@
-"""What a file says about itself, without decoding a sample.
+"""The facts that a file states about itself, without decoding a sample.
 
 NumPy, no torch.
 """
@@ -17,7 +17,7 @@ from ardm.codec.report import FrameInfo
 
 
 def describe(file: BinaryIO | bytes) -> list[FrameInfo]:
-    """What each frame of a file says about itself; an archive is one.
+    """The facts that each frame of a file states about itself; an archive counts as one.
 
     No limits apply: a file that is too large to decode here can still be described.  Of an archive, the headers of all
     items are read.  Raises CodecError where a header is damaged.
@@ -38,7 +38,7 @@ _MIXED = FrameInfo(None, (0, 0, 0), False, "", 0, "", {}, "", 0, 0, 0, None, 0, 
 
 
 def _archive_info(archive: Archive) -> FrameInfo:
-    """What an archive says about itself, from the headers of its items."""
+    """The facts about an archive, from the headers of its items."""
     items, names, size = len(archive), archive.names, archive.file_bytes
     infos = [archive.info(item) for item in range(items)]
     methods = sum((Counter(info.methods) for info in infos), Counter[str]())

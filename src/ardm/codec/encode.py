@@ -183,7 +183,7 @@ def _sealed(region: _Region, coded: Sequence[Any], coder: PartCoder[Any] | None,
     results, chosen, methods, payloads = iter(coded), [], [], []
     for section, part in region.parts():
         result = next(results, None) if coded and not part.constant else None
-        if result is not None and part.beaten_by(result.bits / 8):
+        if result is not None and part.clearly_longer_than(result.bits / 8):
             method, payload = Method.CODED, b""
         else:
             method, payload = stored.store(region.owner.item, region.box, section, part)
@@ -206,7 +206,7 @@ def _sealed(region: _Region, coded: Sequence[Any], coder: PartCoder[Any] | None,
 
 
 def body_of(done: Encoding) -> Body:
-    """The body of an encoded content; its samples as they are where cutting it made it longer than those."""
+    """The body of an encoded content; its raw samples where cutting it into regions made it longer than those."""
     pieces, data = sum(piece.size for piece in done.pieces), [part for piece in done.pieces for part in piece.data]
     methods = Counter(method for piece in done.pieces for method in piece.methods)
     if done.form.span:
@@ -226,7 +226,7 @@ def stored_body(content: Content, item: int = 0, stored: StoredParts | None = No
 
 
 def raw_body(content: Content, item: int, constant: bool = False) -> Body:
-    """The body that holds samples as they are, in one piece; constant: or one sample per plane, where that is all."""
+    """The body of raw samples, in one piece; constant: one sample per plane if every plane is constant."""
     x, form, about = content.samples, Form.of(content), pack_about(content.about)
     method, payload = Method.RAW, x.reshape(-1).view(np.uint8).data  # no copy: it may be large
     if constant and (x == x[:, :1, :1]).all():
@@ -282,11 +282,13 @@ def plain(content: Content) -> tuple[bytes, Report]:
 def _worth_naming(body: Body, content: Content) -> bool:
     """Whether a frame that names the model is clearly shorter than one that does not."""
     named = body.size + MODEL_NAME
-    return body.bits > 0 and (body.size > SMALL_FILE or Fallback(content.samples, content.kind).beaten_by(named))
+    return body.bits > 0 and (
+        body.size > SMALL_FILE or Fallback(content.samples, content.kind).clearly_longer_than(named)
+    )
 
 
 def _shorter(one: Body, other: Body, coder: PartCoder[Any] | None) -> Body:
-    """The body that makes the shorter frame; the first of equals."""
+    """The body that makes the shorter frame; the first if both are equal."""
     return min(one, other, key=lambda body: size_of(_frame(body, coder)))
 
 

@@ -45,7 +45,7 @@ DICTIONARY = 1 << 22
 """How many bytes LZMA2 may look back, in every file."""
 _FILTERS = range(5)
 _BEFORE = 8
-_SMALL = 1 << 15  # bytes up to which every way is tried; above, only the one that a quick look prefers
+_SMALL = 1 << 15  # bytes up to which every way is tried; above, only the one that a quick estimate prefers
 _CHUNK = 1 << 24  # bytes read at once
 _DEFLATE_WINDOW = 1 << 15
 _BLOCK = 1 << 18  # bytes hashed at once
@@ -79,9 +79,9 @@ class Fallback:
         return _distance(self.raw) if self.x.size == max(self.x.shape) else 0
 
     def estimate(self) -> float:
-        """A cheap estimate of the bytes that `store` takes, rather too low; LZMA2 is not run.
+        """A cheap estimate of the bytes that `store` takes, rather low than high; it does not run LZMA2.
 
-        Deflate stands in for LZMA2; what repeats farther back than deflate looks counts as free.
+        Deflate stands in for LZMA2; repetitions farther back than deflate looks count as free.
         """
         if self.constant:
             return float(len(self.x) * self.x.itemsize)
@@ -91,10 +91,10 @@ class Fallback:
             sizes += [len(flac) for flac in _write_flac(self.x)]
         return min([float(len(self.raw)), *sizes])
 
-    def beaten_by(self, size: float) -> bool:
+    def clearly_longer_than(self, size: float) -> bool:
         """Whether `size` bytes are so clearly fewer than storing takes that storing need not be tried.
 
-        Never where even deflate finds much: LZMA2 may find far more.
+        Never where deflate already finds many repetitions: LZMA2 may find far more.
         """
         estimate = self.estimate()
         return size < CLEARLY * estimate and estimate > len(self.raw) * REDUNDANT
@@ -115,7 +115,7 @@ class Fallback:
         return min(ways, key=lambda way: len(way[1]))
 
     def _packed(self) -> Iterator[tuple[Method, bytes]]:
-        """LZMA2 of the samples and of the residue; of much, only the one that a quick look prefers."""
+        """LZMA2 of the samples and of the residue; for many bytes only the one that a quick estimate prefers."""
         plain: list[tuple[int, bytes]] = [(d, self.raw) for d in {0, self.distance}]
         codes, residue = self.filtered
         if len(self.raw) > _SMALL:
@@ -132,7 +132,7 @@ class Fallback:
 
 
 def restore(method: Method, file: Reader, out: Samples) -> None:
-    """Fill samples `out` (c, h, w) from what `Fallback.store` wrote.  Raises CodecError unless the bytes hold exactly those."""
+    """Fill samples `out` (c, h, w) from the bytes of `Fallback.store`; CodecError unless they hold exactly those."""
     if not out.size and method != Method.RAW:
         raise CodecError(f"damaged file: it stores no samples by method {int(method)}")
     if method == Method.CONSTANT:
@@ -195,7 +195,7 @@ def _unpack(data: bytes, size: int, distance: int = 0) -> bytes:
     except lzma.LZMAError:
         raise CodecError("damaged file: its stored samples cannot be unpacked") from None
     if len(raw) != size or not unpacker.eof or unpacker.unused_data:
-        raise CodecError("damaged file: it stores another number of samples than its header says")
+        raise CodecError("damaged file: the number of its stored samples is not the one in its header")
     return raw
 
 
@@ -339,7 +339,7 @@ def _write_flac(x: Samples) -> Iterator[bytes]:
 
 
 def _flac(x: Samples) -> Iterator[bytes]:
-    """The stream of _write_flac, if every installation reads the same of it."""
+    """The stream of _write_flac, if every installation decodes it alike."""
     for stream in _write_flac(x):
         again = np.empty_like(x)
         with suppress(CodecError):
@@ -377,7 +377,7 @@ def _restore_flac_plainly(data: bytes, out: Samples) -> None:
         ((_, first), *_), at = flac_stream.parts(data)
         head = flac_stream.Head.of(first)
         if (head.channels, head.bits) != (out.shape[0], 16 if wide else 8) or head.total not in (0, out.shape[2]):
-            raise CodecError("damaged file: its FLAC stream has another size than its header says")
+            raise CodecError("damaged file: the size of its FLAC stream is not the one in its header")
         x = flac_decode.decode(data, at, head, out.shape[2])
     except flac_stream.Broken as why:
         raise CodecError(f"damaged file: its FLAC stream cannot be decoded: {why}") from None

@@ -4,7 +4,7 @@
 
 Nothing in a stream is trusted.  Frames follow one another up to the last byte; each matches its checksums, its number
 and its header; every bit belongs to a field, or is a zero that fills a byte.  Anything else is Broken, so that
-whoever writes a stream again loses nothing.  Time is proportional to bytes and samples, whatever the bytes are.
+encoding a stream again loses nothing.  Time is proportional to bytes and samples, whatever the bytes are.
 
 Python walks the Rice codes of one frame; NumPy takes their low bits together, and undoes prediction for many blocks
 at once.
@@ -31,7 +31,7 @@ _RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 480
 
 
 class _Short(Exception):  # noqa: N818
-    """A frame goes on beyond the bytes in view."""
+    """A frame extends beyond the bytes in view."""
 
 
 @dataclass
@@ -97,7 +97,7 @@ def _signed(x: Ints, n: Ints | int) -> Ints:
 
 
 def frames(data: bytes, at: int, head: Head) -> Iterator[Frame]:
-    """The frames from byte `at` to the last byte of data; raises Broken where there is anything else."""
+    """The frames from byte `at` to the last byte of data; raises Broken if there is anything else."""
     window, size = _Window(data, at, _WINDOW), _WINDOW
     first = number = fixed = 0  # fixed: the size of all blocks but the last; −1: sizes vary
     ended = False
@@ -247,7 +247,7 @@ def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
 
 
 def _undo(subframes: list[Subframe]) -> None:
-    """Turn residuals into samples, in place; blocks of about one size are done together."""
+    """Turn residuals into samples, in place; blocks of similar size together."""
     sizes: dict[int, list[Subframe]] = {}
     for s in subframes:
         if s.coefficients:

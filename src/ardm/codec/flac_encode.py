@@ -1,4 +1,4 @@
-"""Samples to a FLAC stream, without libFLAC: fixed predictors, and one Rice code a block.
+"""Samples to a FLAC stream, without libFLAC: fixed predictors, and one Rice code per block.
 
     encode(x, rate, bits)  → a stream
 

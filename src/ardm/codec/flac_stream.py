@@ -1,4 +1,4 @@
-"""FLAC streams: metadata blocks, checksums, and where the frames stand.
+"""FLAC streams: metadata blocks, checksums, and positions of frames.
 
     parts(data)   → the metadata blocks, and where the frames begin; `joined` is the inverse
     places(data)  → where each frame begins
@@ -112,7 +112,7 @@ def raw(x: Ints, bits: int) -> bytes:
 
 @cache
 def _powers(bits: int) -> Ints:
-    """The remainders of x^0, x^1, …, one for each of so many bits, modulo x¹⁶ + x¹⁵ + x² + 1."""
+    """The remainders of x^0, x^1, …, one for each of `bits` bits, modulo x¹⁶ + x¹⁵ + x² + 1."""
     period = 32767
     found, r = np.empty(period, np.uint16), 1
     for k in range(period):

@@ -9,7 +9,7 @@ docs/format.md defines every field, the inside of a piece, and what each check c
 below 2^63; everything is little-endian.
 
 A reader checks every field before it uses it, and allocates nothing for a number that the bytes present could not
-hold.  Whatever is wrong with a file is a CodecError; what a later version may allow, Unsupported.
+hold.  Any fault in a file raises CodecError, or Unsupported if a later version may allow it.
 
 NumPy, no torch.
 """
@@ -95,7 +95,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Form:
-    """What a header says of one content, without the model.
+    """The description of one content in a header, without the model.
 
     kind to layout: as in Content.  is_16bit: two bytes per sample.  about: whether an about block follows.
     model: whether a model codes some of it.

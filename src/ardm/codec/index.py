@@ -1,4 +1,4 @@
-"""Lengths, about blocks and directories: what stands between a header and its pieces.
+"""Lengths, about blocks and directories: everything between a header and its pieces.
 
 NumPy, no torch.
 """

@@ -5,7 +5,7 @@
 A part (c, h, w) of a content is one item for a model of any size, and is cut into tiles for a model of fixed size.
 
 A plane on its own (a grey image, alpha) is coded as the model's leading channel, while the network sees it in all
-channels.  What lies outside the part is never asked for and costs nothing.
+channels.  Sites outside the part are never coded and cost nothing.
 
 NumPy, no torch until a network runs.
 """
@@ -24,7 +24,7 @@ import numpy as np
 from ardm.ans import PRECISION, Decoder, Encoder, Ints
 from ardm.codec.header import Shape
 from ardm.codec.regions import parts_of
-from ardm.codec.walk import Walker, in_step
+from ardm.codec.walk import Walker, side_by_side
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.exact import model as exact
@@ -36,7 +36,7 @@ from ardm.exact.reference import Reference
 BATCH = 64
 """The most items that are decoded together."""
 WAVE = 4
-"""Batches a core between two reports of progress."""
+"""Batches per core between two reports of progress."""
 FEW = 1 << 11
 """Sites of a network call per thread below which another thread does not pay."""
 SIDE_BY_SIDE = 1 << 15
@@ -208,7 +208,7 @@ class ModelCoder:
         alike: dict[tuple[Shape, ...], list[int]] = {}
         for k, (_, shapes) in enumerate(jobs):
             alike.setdefault(tuple(shapes), []).append(k)
-        walks = in_step([self._decoding([jobs[k] for k in same]) for same in alike.values()], self._ask_all)
+        walks = side_by_side([self._decoding([jobs[k] for k in same]) for same in alike.values()], self._ask_all)
         order = {
             k: done
             for same, walk in zip(alike.values(), walks, strict=True)
@@ -313,13 +313,13 @@ class ModelCoder:
         return self._run(ask)
 
     def _refuse_stopped(self) -> None:
-        """Raise InterruptedError after another thread failed: no one reads the result any more."""
+        """Raise InterruptedError after another thread failed, since nothing needs the result any more."""
         if self._stop.is_set():
             raise InterruptedError("another thread failed; its error says why")
 
 
 def _key(part: Samples) -> tuple[Shape, bytes]:
-    """What a part is known by."""
+    """The shape and bytes that identify a part."""
     c, h, w = part.shape
     return (c, h, w), part.tobytes()
 

@@ -1,4 +1,4 @@
-"""Where a content stands in a file: its header, its about block, and its pieces, read but not decoded.
+"""A content in its file: its header, its about block, and its pieces, read but not decoded.
 
 NumPy, no torch.
 """
@@ -19,7 +19,7 @@ from ardm.errors import CodecError, Unsupported
 
 @dataclass
 class Place:
-    """Where a content is read.  file: at its body; a frame may have more behind it.  about: its block and entries."""
+    """Where to read a content.  file: at its body; a frame may be followed by others.  about: its block and entries."""
 
     form: Form
     item: int
@@ -91,7 +91,7 @@ def next_header(reader: Reader, before: Kind | None) -> Header:
 
 
 def info_of(place: Place, header: Header, start: int) -> FrameInfo:
-    """What a frame or an item that begins at byte `start` says about itself."""
+    """The facts about a frame or an item that begins at byte `start`."""
     form, seen, size_of_pieces = place.form, Counter[Method](), 0
     pieces, check = pieces_of(place)
     for piece in pieces:

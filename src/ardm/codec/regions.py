@@ -67,7 +67,7 @@ class PartCoder(Protocol[C]):
         ...
 
     def encode(self, jobs: Iterable[Sequence[Samples]]) -> Iterator[Sequence[C]]:
-        """Encode jobs, each the parts of one region; yield one entry a part, in the order of the jobs.
+        """Encode jobs, each the parts of one region; yield one entry per part, in the order of the jobs.
 
         jobs is lazy: take no more at once than you work on together, from one thread at a time.  Parts are views; do
         not change them.
@@ -104,7 +104,7 @@ def span_of(content: Content, model: bool) -> int:
 
 
 def parts_of(content: Content, planes: int) -> list[Samples]:
-    """All parts of a content, region after region, as a model with so many planes codes them."""
+    """All parts of a content, region after region, as a model with this number of planes codes them."""
     boxes = Form.of(content, True, span_of(content, True)).boxes()
     sections = parts(content.shape[0], planes)
     return [content.samples[section, y : y + h, x : x + w] for y, x, h, w in boxes for section in sections]

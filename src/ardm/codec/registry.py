@@ -1,7 +1,7 @@
 """Codec models by name, and the machines that run them.
 
     model(name)                    → a `CodecModel`: bundled, or from a file or folder
-    machine(model, backend)        → its network, ready to run, after it has proved itself
+    machine(model, backend)        → its network, ready to run, after a self-test
     coder(name, calls)             → a `PartCoder`
     maker()(identity, calls)       → the `PartCoder` that a file names
 
@@ -64,7 +64,7 @@ def _read(path: Path, changed: int) -> CodecModel:
 
 
 def _hint(given: str | Path) -> str:
-    """What may have been meant by a folder without a codec model."""
+    """A hint for a folder without a codec model."""
     folder = Path(given)
     if not folder.is_dir():
         return ""
@@ -94,15 +94,15 @@ def calls_of(model: CodecModel, level: int) -> int:
 def machine(model: CodecModel, backend: str = "auto", device: str = "auto") -> Runner:
     """A model's network, ready to run, after it has reproduced the model's golden frequencies.
 
-    "auto" takes the fastest backend that proves itself.  Raises ArdmError for a named one that fails, or is unknown.
+    "auto" takes the fastest backend that does.  Raises ArdmError for a named one that does not, or is unknown.
     """
     if backend not in BACKENDS:
-        raise ArdmError(f"there is no backend {backend!r}; there are {', '.join(BACKENDS)}")
+        raise ArdmError(f"there is no backend {backend!r}; choose {', '.join(BACKENDS)}")
     return _machine(model.identity, _Model(model), backend, device)
 
 
 class _Model:
-    """A model as the argument of a cache: equal to any other, since its identity stands beside it."""
+    """A model as the argument of a cache: equal to any other, because the key already has its identity."""
 
     def __init__(self, model: CodecModel) -> None:
         self.model = model

@@ -1,4 +1,4 @@
-"""What compressing came to, and what a file says about itself.
+"""The report of the encoder, and the facts that a file states about itself.
 
 NumPy, no torch.
 """
@@ -14,7 +14,7 @@ from ardm.content import Kind
 
 @dataclass(frozen=True)
 class Report:
-    """What compressing came to.
+    """The outcome of compressing.
 
     kind, shape: of the content as stored; a file kept byte for byte is BYTES.  For an archive, those of its items, or
     BYTES and (0, 0, 0) where items differ.
@@ -60,7 +60,7 @@ class Report:
 
 @dataclass(frozen=True)
 class FrameInfo:
-    """What a frame, an archive or an item says about itself.  Only headers are verified: nothing is decoded.
+    """The facts that a frame, an archive or an item states about itself; only headers are verified, nothing is decoded.
 
     kind to layout: as in Content; None, (0, 0, 0), ... for an archive of items that differ.
     about: sizes of the about entries, by name.  model: 8 hex digits, "" without.  calls: of the model, else 0.

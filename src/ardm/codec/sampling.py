@@ -38,7 +38,7 @@ def sample(
     """Draw items (items, C, H, W) from a codec model by decoding random bits; every machine draws the same.
 
     size: (H, W); by default that of the model's items, else 32 × 32 pixels, 256 letters, 8000 samples, or a row.
-    Item k is that of seed + k.
+    Item k has the seed `seed` + k.
     """
     coded = coder(model, calls)
     found = coded.model

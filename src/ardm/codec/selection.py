@@ -28,7 +28,7 @@ TEXT, LETTERS = "english", "text27"
 SPEECH = ((12_000, "speech8k"), (24_000, "speech16k"))
 """The highest rate, in samples per second, at which each model is tried."""
 TEXT_MOST = 1 << 18
-"""The most bytes of a text on which a model is tried; by then classical compressors have learnt more than our windows hold."""
+"""The most bytes of a text on which a model is tried; in longer ones classical compressors learn more."""
 DRAWING_MOST = 32
 """The longest side of a grey image on which a model of handwriting is tried."""
 
@@ -58,7 +58,7 @@ def suited(content: Content) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Engine:
-    """Chooses the model that codes, and how it runs; loads nothing before it is needed.
+    """Chooses the model for a content, and how it runs; loads nothing before it is needed.
 
     model: a bundled name or a folder; by default what suits the content.  calls: network calls; level: 1 to 9 instead.
     backend, device, threads: as in `registry.coder`.  folders: of further models to decode with.

@@ -43,7 +43,7 @@ def bare(schema: Schema) -> Schema:
 
 
 def together(schema: Schema, classes: int) -> int:
-    """The number of rows of one item, for a model of so many classes."""
+    """The number of rows of one item, for a model with this number of classes."""
     return max(1, min(PART, ROOM // (len(schema.names) * classes)))
 
 

@@ -70,10 +70,10 @@ class Walker:
 
     def decode(self, sources: Sequence[SymbolSource]) -> Ints:
         """Items (n, C, H, W), one from each source.  Raises CodecError where a stream ends early."""
-        return in_step([self.decoding(sources)], lambda asks: [self.run(ask) for ask in asks])[0]
+        return side_by_side([self.decoding(sources)], lambda asks: [self.run(ask) for ask in asks])[0]
 
     def decoding(self, sources: Sequence[SymbolSource]) -> Generator[Ask, Rows, Ints]:
-        """Decode, but let the caller ask the network: yields each ask, and is sent the answer."""
+        """Decode, but let the caller run the network: yields each ask, and receives the answer."""
         n = len(sources)
         value = np.zeros((n, *self.order.shape), dtype=np.int64)
         depth, memory = np.zeros_like(value), self.memory(value.shape)
@@ -96,7 +96,7 @@ def _joined(sites: Sequence[AskedSites], n: int) -> AskedSites:
     return AskedSites(batch_index + first, channel, y, x)
 
 
-def in_step(
+def side_by_side(
     walks: Sequence[Generator[Ask, Rows, Result]], ask: Callable[[Sequence[Ask]], Sequence[Rows]]
 ) -> list[Result]:
     """Run several walks side by side; ask answers one question of each walk that is still running."""

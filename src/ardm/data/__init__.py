@@ -5,7 +5,7 @@ are (N, C, H, W); items of texts, sounds and tables (N, D).
 
     images   cifar10  mnist  fashion_mnist  binarized_mnist  omniglot  images (a folder)
     text     text8    enwik8  text (a file or folder)
-    sound    fsdd     sc09   sounds (a folder of WAV and FLAC)
+    sound    fsdd     sc09   sounds (a folder of WAV, FLAC, AIFF)
     tables   density (the binary density-estimation sets)  table (CSV)     array (any .npy)
 
 `load` reads one of them by name, `of_config` the one that a recipe names; `batches` and `augment` prepare it for

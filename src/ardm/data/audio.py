@@ -104,7 +104,7 @@ def sounds(
     stride: int | None = None,
     rate: int | None = None,
 ) -> Dataset:
-    """A folder of WAV and FLAC files of 16 bits: items (N, length) int32 in 0..65535, silence 32768, no labels.
+    """A folder of sound files of 16 bits: items (N, length) int32 in 0..65535, silence 32768, no labels.
 
     folder: searched with its subfolders; every channel of a file is a clip.
     split: "train" or "fit" (90 %), "valid" (5 %) or "test" (5 %), by a stable hash of the relative path as in `images`;

@@ -1,4 +1,4 @@
-"""Networks in integers: the same numbers on every machine, in whatever order they are added up.
+"""Networks in integers: the same numbers on every machine, whatever the order of summation.
 
 A *program* is a list of operations on integers (`program`), with a *certificate* that no sum leaves the exact range
 (`certificate`).  `reference` interprets it in NumPy by the definitions of `operations`; `backend` runs it in PyTorch

@@ -7,10 +7,10 @@ Read me first:
 
 * A memory belongs to one walk of one batch.  From one ask to the next the shape and the items stay the same, and digits
   are only revealed: a known digit never changes.  So a runner may keep whatever depends on the shape alone, or on digits
-  that were known when it was computed, and compute it once.  What it keeps is its own business.
+  that were known when it was computed, and compute it once.  Only the runner reads what it keeps.
 * Frequencies never depend on the memory.  Asking with one, with an empty one or with none gives the same integers; only
   the time differs.  An encoder that knows all digits asks about many steps at once, without a memory.
-* Who walks keeps one memory for each walk and shares it with no other thread.
+* The caller keeps one memory for each walk and does not share it between threads.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AskedSites:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What a runner keeps from one step of a walk to the next; opaque to who walks.
+    """What a runner keeps from one step of a walk to the next; opaque to the caller.
 
     runner: the one that made it.  shape: (B, C, H, W) of the states.
     """

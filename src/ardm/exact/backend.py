@@ -62,8 +62,8 @@ class Backend:
     container: "float32" (float64 where the certificate asks for it), "int8", "float64" or "int64".
     Maps are computed first, then rows: from maps (`_near`), then from other rows (`_far`).
     byte_products: how many matrix products are computed in bytes.
-    Raises ArdmError where the program is malformed or needs what this version lacks, and for "int8" on a processor that
-    is exact in no product of bytes.
+    Raises ArdmError where the program is malformed or needs an operation that this version lacks, and for "int8" on a
+    processor that computes no product of bytes exactly.
     """
 
     def __init__(self, program: Program, container: str = "float32", device: torch.device | str = "cpu") -> None:
@@ -81,7 +81,7 @@ class Backend:
         ) and all(map(self._is_rows, self._head.inputs))
         self.byte_products = context.byte_products
         if container == "int8" and not self.byte_products:
-            raise ArdmError("this processor is exact in no product of bytes of this model")
+            raise ArdmError("this processor computes none of this model's byte products exactly")
 
     def _is_rows(self, name: str) -> bool:
         return self.bounds[name].rows

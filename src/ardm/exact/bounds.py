@@ -1,7 +1,7 @@
 """The largest numbers that an operation can meet: what certificates are made of.
 
 `Bound` describes a value: the range of each plane, and the *peak*, the largest absolute value that can occur inside the
-operation that makes it, in partial sums of any order.  The helpers refuse operations that do not fit what they read.
+operation that makes it, in partial sums of any order.  The helpers refuse operations that do not fit their inputs.
 """
 
 from __future__ import annotations
@@ -115,12 +115,12 @@ def expect(op: Op, good: bool, fault: str) -> None:
 
 def expect_rows(op: Op, a: Bound) -> None:
     """Raise ArdmError unless a is rows."""
-    expect(op, a.rows, "takes rows, and is given a map")
+    expect(op, a.rows, "takes rows but gets a map")
 
 
 def expect_map(op: Op, a: Bound) -> None:
     """Raise ArdmError unless a is a map."""
-    expect(op, not a.rows, "takes a map, and is given rows")
+    expect(op, not a.rows, "takes a map but gets rows")
 
 
 def expect_same(op: Op, a: Bound, b: Bound) -> None:
@@ -131,7 +131,7 @@ def expect_same(op: Op, a: Bound, b: Bound) -> None:
 def count_planes(planes: int) -> int:
     """The number itself.  Raises ArdmError for more than MAX_PLANES, before anything of that size is allocated."""
     if planes > MAX_PLANES:
-        raise ArdmError(f"an operation of a codec model makes {planes} planes; the most is {MAX_PLANES}")
+        raise ArdmError(f"an operation of a codec model makes {planes} planes; the limit is {MAX_PLANES}")
     return planes
 
 
@@ -140,7 +140,7 @@ def integer(op: Op, name: str, least: int, most: int) -> int:
     n = op.integers.get(name)
     if n is None or not least <= n <= most:
         raise ArdmError(
-            f"the operation {op.name} ({op.out}) of a codec model has {name} {n}; it has to lie in {least}..{most}"
+            f"the operation {op.name} ({op.out}) of a codec model has {name} {n}; it must lie in {least}..{most}"
         )
     return n
 

@@ -20,7 +20,7 @@ MAX_ALL = 1 << 20
 def certify(program: Program) -> dict[str, Bound]:
     """The bound of every value of a program, by name.
 
-    Raises ArdmError where an operation is unknown, does not fit what it is given, or can leave ±2^53.
+    Raises ArdmError where an operation is unknown, does not fit its inputs, or can leave ±2^53.
     """
     if [i for i, op in enumerate(program.ops) if op.name in HEADS] != [len(program.ops) - 1]:
         raise ArdmError("a codec model holds a program without a head at its end, or with one before it")
@@ -46,7 +46,7 @@ def operation_bound(program: Program, op: Op, bounds: Mapping[str, Bound]) -> Bo
     """The bound of an operation's result, given those of the values before it.  Raises ArdmError as certify does."""
     if op.name not in OPERATIONS:
         raise ArdmError(f"this codec model needs the operation {op.name!r}, which this version of ardm lacks")
-    expect(op, op.out not in bounds and all(name in bounds for name in op.inputs), "reads what is not there")
+    expect(op, op.out not in bounds and all(name in bounds for name in op.inputs), "reads a value that does not exist")
     try:
         return OPERATIONS[op.name].bound(program, op, [bounds[name] for name in op.inputs])
     except ArdmError:

@@ -176,7 +176,7 @@ def load(path: str | Path) -> CodecModel:
         content, card = json.loads(about["content"]), json.loads(about.get("card", "{}"))
         model = _model(content, tensors, card, about["golden"])
     except SafetensorError:
-        raise ArdmError(f"{path} is not a readable codec model: no safetensors file, or a damaged one") from None
+        raise ArdmError(f"{path} is not a readable codec model: it is not a safetensors file, or is damaged") from None
     except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         if out_of_memory(error):
             raise MemoryError from error
@@ -194,7 +194,7 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
     program = Program.parse(content["program"], weights)
     letters, named = content.get("alphabet", []), content.get("schema")
     if not isinstance(letters, list):
-        raise TypeError("its alphabet is no list of bytes")
+        raise TypeError("its alphabet is not a list of bytes")
     schema = None if named is None else Schema.from_values(named)
     return CodecModel(
         program, orders, content["default"], content["kind"], content["lead"], card, str(golden), bytes(letters), schema
@@ -214,7 +214,7 @@ def refuse_room(model: CodecModel, bounds: Mapping[str, Bound]) -> None:
     needed = room(model, bounds)
     if needed > ROOM:
         raise ArdmError(
-            f"model {model.name} needs {needed >> 20} MiB of memory for one item; the most is {ROOM >> 20} MiB"
+            f"model {model.name} needs {needed >> 20} MiB of memory for one item; the limit is {ROOM >> 20} MiB"
         )
 
 

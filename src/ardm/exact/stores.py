@@ -29,20 +29,20 @@ def claims(path: Path) -> Claims:
         start, size = file.read(8), path.stat().st_size
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > size - 8:
-            raise ArdmError(f"{path} is not a readable model: no safetensors file, or a damaged one")
+            raise ArdmError(f"{path} is not a readable model: it is not a safetensors file, or is damaged")
         if length > MAX_HEADER:
             raise ArdmError(
-                f"{path} is not a readable model: its header has {length} bytes, and the most is {MAX_HEADER}"
+                f"{path} is not a readable model: its header has {length} bytes, and the limit is {MAX_HEADER}"
             )
         text = file.read(length)
     try:
         found = {name: _tensor(entry) for name, entry in json.loads(text).items() if name != "__metadata__"}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ArdmError(f"{path} is not a readable model: its header is no safetensors header") from None
+        raise ArdmError(f"{path} is not a readable model: its header is not that of a safetensors file") from None
     claimed = sum(prod(shape) * bits for shape, bits in found.values()) // 8
     if claimed > size - 8 - length:
         raise ArdmError(
-            f"{path} is not a readable model: it claims {claimed} bytes of tensors, and has {size - 8 - length}"
+            f"{path} is not a readable model: it claims {claimed} bytes of tensors but has {size - 8 - length}"
         )
     return {name: shape for name, (shape, _) in found.items()}
 

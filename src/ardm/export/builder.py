@@ -108,7 +108,7 @@ class Layers(Builder):
         return self.top << HEADROOM
 
     @property
-    def look(self) -> int:
+    def table_top(self) -> int:
         """The largest index of a table."""
         return min(self.high, LOOK)
 
@@ -187,7 +187,7 @@ class Layers(Builder):
         """A function of one number, by a table over the range of a; scale: of the result."""
         lo, hi = int(self.bounds[a.name].lo.min()), int(self.bounds[a.name].hi.max())
         if hi - lo >= TABLE:
-            raise ArdmError(f"{a.name} lies in {lo}..{hi}, too wide a range for the table {out}; clamp it before")
+            raise ArdmError(f"{a.name} lies in {lo}..{hi}, too wide a range for the table {out}; clamp it first")
         table = np.rint(f(np.arange(lo, hi + 1) / a.one) * scale)
         self.op("table", out, [a.name], {"table": table}, low=lo)
         return Value(out, np.broadcast_to(np.float64(scale), len(a.scale)))
@@ -211,14 +211,14 @@ class Layers(Builder):
         return a, b
 
     def add(self, out: str, a: Value, b: Value, top: int | None = None) -> Value:
-        """a + b, clamped to ±top; scales may differ by a power of two."""
+        """a + b, clamped to ±top; their scales may differ by a power of two."""
         if not np.array_equal(a.scale, b.scale):
             a, b = self.alike(out, a, b)
         total = Value(self.op("add", out, [a.name, b.name]), a.scale)
         return self.coarser(f"{out}.kept", total, 0, top)
 
     def gate(self, out: str, a: Value, b: Value, top: int | None = None) -> Value:
-        """a · b, with as many bits dropped as bring it within ±top."""
+        """a · b, with just enough bits dropped to bring it within ±top."""
         most = int((self.bounds[a.name].size.astype(object) * self.bounds[b.name].size).max())
         by = max(0, (most // (self.high if top is None else top)).bit_length())
         return Value(self.op("gate", out, [a.name, b.name], by=by), a.scale * b.scale / 2.0**by)
@@ -240,11 +240,13 @@ class Layers(Builder):
     ) -> Value:
         """GroupNorm over an item's places; LayerNorm and RMSNorm over the planes of each place, or over rows.
 
-        scale: (P,) or (1,), of the result.  top: the result is clamped to ±top; by default `look`.
+        scale: (P,) or (1,), of the result.  top: the result is clamped to ±top; by default `table_top`.
         Raises ArdmError where its statistics cannot be exact.
         """
         if not isinstance(layer, (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
-            raise ArdmError(f"{out} cannot be exported: {type(layer).__name__} is no norm with an operation")
+            raise ArdmError(
+                f"{out} cannot be exported: {type(layer).__name__} is not a norm that has an operation in integers"
+            )
         planes, group = len(a.scale), isinstance(layer, nn.GroupNorm)
         groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
         H, W = self._program.size
@@ -254,7 +256,7 @@ class Layers(Builder):
         gain = _vector(layer.weight, planes, 1.0) * scale
         bias = _vector(getattr(layer, "bias", None), planes, 0.0) * scale
         lift = GAIN - math.ceil(math.log2(max(np.abs(gain).max(), 2.0**-20)))
-        most = self.look if top is None else top
+        most = self.table_top if top is None else top
         integers = {"groups": groups, "each": int(not group), "centre": int(not isinstance(layer, nn.RMSNorm))}
         for up in range(44, max(-1, rise - lift - 1), -1):  # as many bits as the containers hold
             by = up - rise + lift

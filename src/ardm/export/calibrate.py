@@ -47,14 +47,14 @@ class Examples:
 
 
 class Ranges:
-    """The largest absolute values that modules were given and made."""
+    """The largest absolute values of the inputs and outputs of modules."""
 
     def __init__(self) -> None:
         self._given: dict[nn.Module, Floats] = {}
         self._made: dict[nn.Module, Floats] = {}
 
     def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
-        """Look at one evaluation of a module: a forward hook."""
+        """Record one evaluation of a module: a forward hook."""
         if given and isinstance(given[0], Tensor) and given[0].is_floating_point():
             last = given[0].ndim - 1 if isinstance(module, nn.Linear) else None
             _grow(self._given, module, _largest(given[0], last))
@@ -63,19 +63,19 @@ class Ranges:
             _grow(self._made, module, _largest(made, made.ndim - 1 if rows or made.ndim < 2 else 1))
 
     def columns(self, layer: nn.Linear) -> Floats:
-        """(I,): the largest number in each column that a linear layer was given."""
+        """(I,): the largest number in each column of a linear layer's input."""
         return self._given[layer]
 
     def given(self, module: nn.Module) -> float:
-        """The largest number that a module was given."""
+        """The largest number in a module's input."""
         return float(self._given[module].max())
 
     def made(self, module: nn.Module) -> float:
-        """The largest number that a module made."""
+        """The largest number in a module's output."""
         return float(self._made[module].max())
 
     def planes(self, module: nn.Module) -> Floats:
-        """(P,): of each plane (of a convolution, a norm) or column (of a linear layer) that a module made."""
+        """(P,): in each plane (of a convolution, a norm) or column (of a linear layer) of a module's output."""
         return self._made[module]
 
 
@@ -142,7 +142,7 @@ def states(model: Model, items: Tensor, orders: Sequence[Ints]) -> list[Partial]
 
 
 def some_items(items: Tensor, first: int) -> Tensor:
-    """EACH of the items, going round."""
+    """EACH consecutive items, starting again at the first after the last."""
     return items[(torch.arange(EACH, device="cpu") + first) % len(items)].long()
 
 

@@ -1,4 +1,4 @@
-"""The orders that a model is coded along, and what coding in integers costs."""
+"""The orders that a model codes along, and the cost of coding in integers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ardm.plan import Plan
 
 @dataclass(frozen=True)
 class Cost:
-    """Bits a dimension of both models, on the same items along the same order.
+    """Bits per dimension of both models, on the same items along the same order.
 
     error: standard error of the difference, between items.  exact_error: standard error of `exact`.
     """
@@ -58,7 +58,7 @@ def _standard_error(values: Sequence[float] | Floats) -> float:
 
 
 def coding_order(bundle: Bundle) -> OrderConfig:
-    """The order that a model is coded along: its own, or Bayer's over its items if it serves any order."""
+    """The order that a model codes along: its own, or for a model of any order Bayer's over its items."""
     if bundle.order.fixed:
         return bundle.order
     if len(bundle.config.shape) == 1:

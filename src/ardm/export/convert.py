@@ -36,7 +36,7 @@ from ardm.nets.unet import UNet
 from ardm.nets.window import Window
 
 AIM = 0.004
-"""Bits a dimension that exactness may cost."""
+"""Bits per dimension that exactness may cost."""
 EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
     Local: local,
     Window: window,
@@ -46,7 +46,7 @@ EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
 }
 """The exporter of each kind of network: it calibrates, and returns what makes the program of a precision."""
 HEADS: tuple[type[Head], ...] = (ValueHead, ColumnHead, DigitHead, MixtureHead)
-"""The heads that have operations in integers; not their subclasses, whose distributions are others."""
+"""The heads that have operations in integers; not their subclasses, which have other distributions."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def export(
     """The codec model of a trained one.
 
     items: (N, C, H, W) integers, like those that will be coded; the first half calibrates, the second measures the cost.
-    precision: bits; by default the fewest of SEARCH that cost at most AIM bits a dimension.
+    precision: bits; by default the fewest of SEARCH that cost at most AIM bits per dimension.
     scales: of the inputs and outputs of layers, by name, where fine-tuning has fixed them.
     tried: called with every attempt.  Raises ArdmError where the network cannot be exported.
     """

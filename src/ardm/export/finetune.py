@@ -1,4 +1,4 @@
-"""Fine-tuning for integers: training continues while the layers compute what those of the codec model will.
+"""Fine-tuning for integers: training continues with layers that compute what those of the codec model will.
 
 Scales are measured once, at the start, and kept beside the checkpoint; the weights then adapt to them.
 """

@@ -1,4 +1,4 @@
-"""Functions of one number, in float64: what the tables of a program are filled with."""
+"""Functions of one number, in float64, which fill the tables of a program."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _exporter(model: Model) -> PerceptronExport:
 
 @dataclass(frozen=True)
 class _Read:
-    """What the first layer reads: a value, and the scale and the column in floats of each of its columns."""
+    """The input of the first layer: a value's name, and for each of its columns its scale and its column in `Local`."""
 
     name: str
     scale: Floats

@@ -29,7 +29,7 @@ def trunk_of(model: Model) -> nn.Module | None:
 
 
 def digits_of(model: Model) -> Digits:
-    """The digits of a model.  Raises ArdmError for maps of one's own."""
+    """The digits of a model.  Raises ArdmError for user-defined maps."""
     return expected(model.digits, Digits, "the alphabet of the model")
 
 

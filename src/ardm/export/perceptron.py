@@ -2,8 +2,8 @@
 
     stream ← stream + down(relu(up(relu(stream))))
 
-The stream has RESIDUAL bits more than an activation.  What differs between networks is the stem before the blocks, and
-what a mixture is placed around.
+The stream has RESIDUAL bits more than an activation.  Networks differ in the stem before the blocks, and in the value
+around which a mixture is placed.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class PerceptronExport:
         o = _linear(build, "output", a, output_of(self.model), by, bits.first, 1 << 53, lo=-(1 << 22), hi=1 << 22)
         if isinstance(self.model.head, MixtureHead):
             if stem.place is None:
-                raise ArdmError("a mixture needs a network that knows where its means lie: windows or taps")
+                raise ArdmError("a mixture needs a network that places its means: windows or taps")
             self._mixture(build, self.model.head, *stem.place(o), stem.rise)
         else:
             build.op("values" if isinstance(self.model.head, ValueHead) else "softmax", "head", [o])

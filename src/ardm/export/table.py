@@ -27,7 +27,9 @@ def table(model: Model, examples: Examples) -> Make:
     """The exporter of perceptrons over columns."""
     trunk = expected(trunk_of(model), Table, "the network")
     if trunk.stage is not None or getattr(model.body, "condition", None) is not None:
-        raise ArdmError("a table with stages, labels or time cannot be exported: leave base, labels and time alone")
+        raise ArdmError(
+            "a table with stages, labels or time cannot be exported: leave base, labels and time at their defaults"
+        )
     ranges = _watched(model, examples.items)
     return lambda bits: _program(model, trunk, ranges, bits)
 
@@ -48,7 +50,7 @@ def _program(model: Model, trunk: Table, seen: Ranges, bits: Precision) -> Progr
     h = build.linear("first", e, *_affine(trunk.first), scale, build.high, bits.first)
     for i, layer in enumerate(trunk.layers):
         h = _block(build, f"{i}", h, expected(layer, Block, "a layer of the network"), seen, scale)
-    a = build.norm("norm", h, trunk.norm, build.scale(seen.planes(trunk.norm), build.look))
+    a = build.norm("norm", h, trunk.norm, build.scale(seen.planes(trunk.norm), build.table_top))
     o = build.linear("output", a, *_affine(trunk.out), np.array([float(GRID)]), 1 << 22, bits.first)
     if trunk.direct is not None:
         o = build.add("both", o, _direct(build, rows, trunk.direct, limits, K), 1 << 22)
@@ -59,7 +61,7 @@ def _program(model: Model, trunk: Table, seen: Ranges, bits: Precision) -> Progr
 
 
 def _watched(model: Model, items: Tensor) -> Ranges:
-    """The ranges of the network on items of which more and more is known."""
+    """The ranges of the network on items with ever more known values."""
     items = items[torch.arange(max(len(items), 64), device="cpu") % len(items)].long()
     share = torch.linspace(0, 1, len(items), device="cpu").view(-1, 1, 1, 1)
     place = torch.arange(items.shape[3], device="cpu") * 0.6180339887 % 1.0
@@ -97,12 +99,14 @@ def _block(build: Layers, name: str, h: Value, layer: Block, seen: Ranges, scale
     """norm → gated or plain perceptron, added to its input."""
     a = build.norm(f"{name}.norm", h, layer.norm2, build.scale(seen.planes(layer.norm2)), build.top)
     hidden = float(build.scale(seen.given(layer.hidden))[0])
-    up = build.linear(f"{name}.up", a, *_affine(layer.up), build.scale(seen.made(layer.up), build.look), build.look)
+    up = build.linear(
+        f"{name}.up", a, *_affine(layer.up), build.scale(seen.made(layer.up), build.table_top), build.table_top
+    )
     if layer.gate is None:
         u = build.function(f"{name}.gelu", up, gelu, hidden)
     else:
-        wide = build.scale(seen.made(layer.gate), build.look)
-        g = build.linear(f"{name}.gate", a, *_affine(layer.gate), wide, build.look)
+        wide = build.scale(seen.made(layer.gate), build.table_top)
+        g = build.linear(f"{name}.gate", a, *_affine(layer.gate), wide, build.table_top)
         g = build.function(f"{name}.swish", g, swish, float(build.scale(seen.made(layer.gate))[0]))
         u = build.gate(f"{name}.gated", up, g)
     down = build.linear(f"{name}.down", u, *_affine(layer.down), scale, build.high)

@@ -39,7 +39,7 @@ def taps(model: Model, examples: Examples) -> Make:
 
 
 def _inputs(build: Builder, trunk: Taps) -> tuple[str, Floats, str]:
-    """What the first layer reads, the scale of its columns, and the samples near the site."""
+    """The input of the first layer, the scale of its columns, and the samples near the site."""
     left, right = trunk.reach
     near = build.op("taps", "near", ["value"], left=left, right=right)
     steps = trunk.steps().double().numpy()

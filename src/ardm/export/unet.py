@@ -151,7 +151,7 @@ class _Export:
     def _swished(self, out: str, h: Value, layer: nn.GroupNorm, then: nn.Module) -> Value:
         """norm → swish, as activations for the layer `then`."""
         build = self.build
-        made = build.norm(out, h, layer, build.scale(self.seen.made(layer), build.look))
+        made = build.norm(out, h, layer, build.scale(self.seen.made(layer), build.table_top))
         return build.function(f"{out}.swish", made, swish, float(build.scale(self.seen.given(then))[0]))
 
     def _block(self, name: str, module: nn.Module, x: Value) -> Value:
@@ -196,13 +196,13 @@ class _Export:
         """The features at the sites asked."""
         build, trunk, seen = self.build, self.trunk, self.seen
         channel = trunk.channel.detach().double().numpy()
-        scale = build.scale(seen.made(trunk.norm) + np.abs(channel).max(), build.look)
+        scale = build.scale(seen.made(trunk.norm) + np.abs(channel).max(), build.table_top)
         row = build.at("row", build.norm("norm", h, trunk.norm, scale))
         row = build.channel("site", row, channel)
         a = build.function("site.swish", row, swish, float(build.scale(seen.given(trunk.turn), build.high)[0]))
         weight, bias = _linear(trunk.turn)
-        made = build.scale(seen.made(trunk.turn), build.look)
-        turned = build.linear("turn", a, weight, bias, made, build.look, build.bits.first)
+        made = build.scale(seen.made(trunk.turn), build.table_top)
+        turned = build.linear("turn", a, weight, bias, made, build.table_top, build.bits.first)
         output = output_of(self.model)
         return build.function("features", turned, swish, float(build.scale(seen.given(output), build.high)[0]))
 

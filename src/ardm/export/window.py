@@ -33,7 +33,7 @@ def window(model: Model, examples: Examples) -> Make:
 
 
 def _inputs(build: Builder, trunk: Window, classes: int) -> tuple[str, Floats]:
-    """What the first layer reads: the value, and the scale of each of its columns."""
+    """The input of the first layer: the value, and the scale of each of its columns."""
     known = build.op("known", "told", ["value", "depth"])
     symbols = build.op("table", "symbols", [known], {"table": [*range(1, classes + 1), 0]}, low=0)
     left, right = trunk.reach

@@ -1,1 +1,1 @@
-"""Files in, files out: compressed, restored, packed into archives and unpacked, within limits on memory and time."""
+"""Files in, files out: compress, restore, pack into archives and unpack, within limits on memory and time."""

@@ -34,7 +34,7 @@ def compress_file(
     """
     options, began = options or FileOptions(), time.perf_counter()
     if isinstance(source, Path):
-        refuse_source(source)  # before its name is used: . and / have none
+        refuse_source(source)  # first, because paths such as . and / have no name
     if isinstance(source, Path) and (target is None or isinstance(target, Path)):
         target = compressed_path(source, target)
     if target is None:
@@ -61,8 +61,8 @@ def compress_file(
 class _Encoder:
     """Encodes one source frame by frame, and remembers what the frames have to decode to.
 
-    reports: one a frame.  read: bytes taken from the source.  notes: what the user should know.  spared: why the source
-    must not be deleted.  why: why no model coded it.
+    reports: one per frame.  read: bytes taken from the source.  notes: for the user.  spared: why the source must not
+    be deleted.  why: why no model coded it.
     """
 
     def __init__(self, options: FileOptions, name: str = "") -> None:
@@ -84,7 +84,7 @@ class _Encoder:
             yield data
 
     def _ballasted(self, loaded: Loaded, raw: int) -> Iterator[bytes]:
-        """Store the first `raw` bytes as they are: a reader would take so dense a file for an attack."""
+        """Store the first `raw` bytes uncompressed: a reader would take a denser file for an attack."""
         for part, pack in ((loaded.data[:raw], encode.plain), (loaded.data[raw:], encode.compress)):
             if part:
                 data, report = pack(Content.of_bytes(part))
@@ -116,7 +116,7 @@ class _Encoder:
                 out.write(data)
 
     def verify(self, failure: str, written: Path | BinaryIO) -> None:
-        """Decode the frames written since the last call; raises ArdmError unless they are what was read."""
+        """Decode the frames written since the last call; raises ArdmError unless they equal what was read."""
         expected, self._expected = self._expected, []
         with written.open("rb") if isinstance(written, Path) else written as file:
             progress = self._options.phase("verifying")

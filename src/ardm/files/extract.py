@@ -1,4 +1,4 @@
-"""Single items of an archive, each as a file, and the test of all of them."""
+"""Restore single items of an archive as files, and test all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ardm.files.unpack import converted_name, item_paths
 
 
 def is_archive(file: BinaryIO, ours: bool) -> bool:
-    """Whether a file is an archive; its position stays.  ours: whether its name says that it is an .ardm file."""
+    """Whether a file is an archive; its position does not change.  ours: whether its name ends in .ardm."""
     refuse_foreign(file, ours)
     at = file.tell()
     try:
@@ -42,15 +42,15 @@ def extract(
 ) -> list[FileResult]:
     """Restore items, given by name or number, each as a file; reads only header, index and their bytes.
 
-    target: a file (for one item), a folder or a stream; by default files here, under the last steps of their names.
-    Tries all items.  Raises Failures where some are missing, damaged, or have a target that exists or cannot be written;
-    CodecError, ArdmError where the archive cannot be read at all.
+    target: a file (for one item), a folder or a stream; by default files in the current folder, without the folders in
+    their names.  Tries all items.  Raises Failures where some are missing, damaged, or have a target that exists or
+    cannot be written; CodecError, ArdmError where the archive cannot be read at all.
     """
     options = options or FileOptions()
     done, failed = list[FileResult](), list[Exception]()
     with opened(source, None, options) as (file, _):
         if not is_archive(file, is_ours(source)):
-            raise ArdmError("this is no archive but holds one file; ardm decompress restores it")
+            raise ArdmError("this is not an archive but a single file; ardm decompress restores it")
         archive = open_archive(file, UNLIMITED)
         items = list[tuple[int, FrameInfo]]()
         for text in wanted:
@@ -91,7 +91,7 @@ def check_archive(source: Path | BinaryIO, options: FileOptions) -> FileResult:
                 infos[number] = info
         admit(infos.values(), options.budget, archive.file_bytes, names=item_paths(archive))
         numbers, at, alone = list(infos), 0, False
-        while at < len(numbers):  # all at once, which is faster; after a failure one by one, up to the item at fault
+        while at < len(numbers):  # all at once, which is faster; after a failure one by one, up to the damaged item
             which = numbers[at : at + 1] if alone else numbers[at:]
             try:
                 for content in archive.items(options.engine.models, which, options.phase("testing")):
@@ -152,7 +152,7 @@ def _collected(failed: list[Exception]) -> Iterator[None]:
 
 @contextmanager
 def _named(archive: Archive, number: int) -> Iterator[None]:
-    """Put the item into the messages of errors."""
+    """Name the item in error messages."""
     try:
         yield
     except (Unwritten, ModelMissing):
@@ -166,7 +166,7 @@ def _refuse_entry(name: str, entry: str, leads: bytes) -> None:
     """Raise ArdmError for an item that is not a file."""
     if entry:
         what = "an empty folder" if entry == "folder" else f"a link to {os.fsdecode(leads)}"
-        raise ArdmError(f"{name} is {what}; extract restores files, and decompress everything")
+        raise ArdmError(f"{name} is {what}; extract restores only files, decompress restores everything")
 
 
 def _stem(source: object) -> str:
@@ -174,7 +174,7 @@ def _stem(source: object) -> str:
 
 
 def _number(archive: Archive, text: str) -> int:
-    """The number of an item that is given by name or number."""
+    """The number of an item, from its name or number."""
     with suppress(UnicodeEncodeError):  # names are UTF-8, whatever encoding the system has for arguments
         decoded = os.fsencode(text).decode("utf-8", "replace")
         text = decoded if decoded in (archive.names or ()) else text

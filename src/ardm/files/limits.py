@@ -1,7 +1,7 @@
 """Limits on memory, pixels, output and time, checked from headers before anything is allocated.
 
-One table for both directions: what is compressed by default is restored by default.  Each error names the option that
-raises its limit.
+One table serves both directions: what compresses with default limits also restores with them.  Each error names the
+option that raises its limit.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ MEMORY, PIXELS = 2 << 30, 1 << 28
 PATIENCE = 3600.0
 """Estimated seconds of coding beyond which nothing starts without `force`."""
 DENSEST = 1040
-"""Bytes that each byte of a file may become, whatever the limits: the densest that deflate can be."""
+"""Bytes that each byte of a file may become, whatever the limits: the highest ratio that deflate reaches."""
 SECONDS_A_SAMPLE, SECONDS_A_CALL = 3e-5, 2e-7
-"""Cost of each sample that a model codes, and of each network call a sample: two cores, no GPU."""
+"""Seconds for each sample that a model codes, and for each network call per sample: two cores, no GPU."""
 FEW_CALLS, SECONDS_A_STEP = 100, 1e-3
 """Calls beyond which an item costs only sequential steps, since each site is evaluated once, and seconds of such a step."""
 NETWORK = 600 << 20
 """Bytes that a network takes, with its runtime."""
 SOURCE, READ = 6, 4
-"""Copies of a file held at once: of one kept byte for byte (read, in pieces, joined, compared), and beside samples."""
+"""Copies of a file held at once: if it is kept byte for byte (read, in pieces, joined, compared), or beside samples."""
 COPIES = 3
 """Copies of samples held at once without a format: decoded, laid out, and as a file."""
 HELD: Mapping[str, tuple[int, int]] = MappingProxyType({name: format.held for name, format in FORMATS.items()})
 """Bytes held at once for each byte of samples in a file of this format: see `FileFormat`."""
 BASE = 64 << 20
-"""Bytes that reading or writing such a file takes besides: rows in filters, dictionaries."""
+"""Further bytes that reading or writing such a file takes: rows in filters, dictionaries."""
 FOLDER = 4096
 """Bytes that a folder takes on most file systems."""
 LEAST_CHUNK = 1 << 16
 """Bytes in a frame of bytes even with the least memory."""
 UNLIMITED = Limits(1 << 62, 1 << 62, 1 << 62)
-"""For files that were just written, or that `admit` has passed."""
+"""Limits for files that were just written, or that `admit` has accepted."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,21 @@ class Budget:
     output: int = 0
 
     def writes(self, file_bytes: int) -> int:
-        """Most bytes that a file of this size may become."""
+        """The most bytes that a file of this size may restore to."""
         return self.output or max(self.memory // 2, DENSEST * file_bytes)
 
     def chunk(self, most: int) -> int:
-        """Most bytes in a frame of bytes, no more than `most`."""
+        """The most bytes in a frame of bytes, at most `most`."""
         return min(most, max(LEAST_CHUNK, self.memory // SOURCE))
 
     def whole(self, claim: Claim | None) -> int:
-        """Most bytes of a file that is read at once; claim: what its header says, None if that is unreadable."""
+        """The most bytes of a file that is read at once; claim: of its header, None if that is unreadable."""
         if claim is None:
             return self.memory // SOURCE
         return max(0, self.memory - reading(claim, 0)) // READ
 
     def refuses(self, claim: Claim, size: int) -> str:
-        """Why a file of `size` bytes is not read as what its header claims; "" if it is."""
+        """Why a file of `size` bytes is not decoded as its header claims; "" if it is."""
         pixels = claim.height * claim.width
         shape = f"{claim.width}x{claim.height} pixels" if claim.image else f"{claim.samples} samples"
         if claim.samples > MAX_SAMPLES:
@@ -100,7 +100,7 @@ def held(format: str, fine: bool) -> int:
 
 
 def reading(claim: Claim, size: int) -> int:
-    """Estimated bytes of memory to compress a file of `size` bytes, no less than to restore it."""
+    """Estimated bytes of memory to compress a file of `size` bytes; restoring it takes no more."""
     return held(claim.format, claim.bits < 8) * claim.raw_bytes + READ * size + MAX_ABOUT + NETWORK + BASE
 
 
@@ -110,7 +110,7 @@ def storing(size: int) -> int:
 
 
 def mebibytes(count: int) -> str:
-    """A number of bytes as options take it, rounded up."""
+    """A number of bytes in the form that options take, rounded up."""
     return f"{(count >> 20) + 1}MiB"
 
 
@@ -129,7 +129,7 @@ def memory(info: FrameInfo, format: str = "") -> int:
 
 
 def written(info: FrameInfo) -> int:
-    """Estimated bytes that a frame or an item becomes."""
+    """Estimated bytes that a frame or an item restores to."""
     return info.raw_bytes + sum(info.about.values())
 
 
@@ -152,7 +152,7 @@ def amount(count: int) -> str:
 def refuse_foreign(file: BinaryIO, ours: bool) -> None:
     """Raise ArdmError for a file of another program, CodecError for a damaged one of ours.
 
-    ours: whether its name says that it is ours.  The position in the file stays.
+    ours: whether its name ends in .ardm.  The position in the file does not change.
     """
     at = file.tell()
     head = file.read(16)
@@ -169,7 +169,7 @@ def refuse_foreign(file: BinaryIO, ours: bool) -> None:
 def admit(
     infos: Iterable[FrameInfo], budget: Budget, file_bytes: int, format: str = "", names: Sequence[str] | None = None
 ) -> None:
-    """Raise ArdmError, which says how to raise the limit, for frames or items that claim more than the budget.
+    """Raise ArdmError for frames or items that claim more than the budget; the message names the option to raise.
 
     file_bytes: size of their file.  format: if they are converted.  names: of all items, if their folders are made.
     """
@@ -216,7 +216,7 @@ def count_folders(names: Iterable[str]) -> int:
 
 
 def admitted(file: BinaryIO, budget: Budget, ours: bool, format: str = "") -> list[FrameInfo]:
-    """Describe each frame of a file, after checking it against the budget; the position in the file stays.
+    """Describe each frame of a file, after checking it against the budget; the position in the file does not change.
 
     An archive is only described: see `unpack`.  Raises ArdmError, CodecError.
     """
@@ -233,7 +233,7 @@ def admitted(file: BinaryIO, budget: Budget, ours: bool, format: str = "") -> li
 
 
 class Patience:
-    """The time that models may take for all frames or items of one file: as much as decoding may take by default."""
+    """The time that models may take for all frames or items of one file: the default limit of decoding."""
 
     def __init__(self, budget: Budget) -> None:
         self.left = math.inf if budget.force else PATIENCE
@@ -253,25 +253,26 @@ class _Patient:
         self.encode, self.finish, self.decode = coder.encode, coder.finish, coder.decode
 
     def refuses(self, content: Content) -> str | None:
-        """Why this content cannot be coded; None if it can.  The same content, asked for again, is charged once."""
+        """Why this content cannot be coded; None if it can.  Asking again for the same content charges nothing."""
         why = self._coder.refuses(content)
         if why is not None or (self._last is not None and self._last() is content):
             return why
         seconds = estimate(content.samples.size, self.calls)
         if seconds > self._patience.left:
-            return f"coding it would take an estimated {duration(seconds)}, and more than an hour in all; -f codes it"
+            took = duration(seconds)
+            return f"coding it would take an estimated {took}, which makes more than an hour in all; -f codes it"
         self._patience.left -= seconds
         self._last = weakref.ref(content)
         return None
 
 
 def dense(restored: int, size: int, budget: Budget) -> bool:
-    """Whether a reader with default limits would refuse to restore so many bytes from a file of `size` bytes."""
+    """Whether a reader with default limits would refuse to restore `restored` bytes from a file of `size` bytes."""
     return restored > min(budget.memory, MEMORY) // 2 and restored > DENSEST * size
 
 
 def ballast(raw: int, size: int, before: tuple[int, int], budget: Budget) -> int:
-    """How many of `raw` bytes must be stored as they are, so that readers accept so dense a file; 0: none.
+    """How many of `raw` bytes to store uncompressed so that readers accept the file despite its density; 0: none.
 
     size: of the frame that holds them.  before: bytes restored and bytes of the file so far.
     """

@@ -1,6 +1,6 @@
-"""Symbolic links of archives: which lead out of the folder, in a circle, or to renamed items.
+"""Symbolic links of archives: find those that lead out of the folder, in a circle, or to renamed items.
 
-Only texts are looked at: nothing is read or written.
+This module works on texts only; it reads and writes no file.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from ardm.files.names import HERE, Naming, folded, safe_step
 from ardm.files.paths import listed
 
 FOLLOWED = 40
-"""Most links that may lead to one another, as on most systems."""
+"""The most links in a chain, as on most systems."""
 LONGEST_LINK = 4096
-"""Most bytes in the target of a link, and most steps on the way to it."""
+"""The most bytes in the target of a link, and the most steps on the way to it."""
 OUT, ROUND, LONG = (
     "lead out of the archive",
     f"lead in a circle, or through more than {FOLLOWED} others",
@@ -28,10 +28,10 @@ def leading_out(links: Mapping[str, str], here: Naming = HERE) -> list[str]:
 
     links: path of each to its target.  here: naming of the file system.
     """
-    return list(why_left(links, here))
+    return list(link_faults(links, here))
 
 
-def why_left(links: Mapping[str, str], here: Naming = HERE) -> dict[str, str]:
+def link_faults(links: Mapping[str, str], here: Naming = HERE) -> dict[str, str]:
     """The links that `leading_out` returns, each with its fault: OUT, ROUND or LONG."""
     tree = _Tree(links, here)
     found = {name: tree.fault(name) for name in links}
@@ -39,7 +39,7 @@ def why_left(links: Mapping[str, str], here: Naming = HERE) -> dict[str, str]:
 
 
 class _Tree:
-    """The links of an archive as a tree of steps, in which paths are followed step by step."""
+    """The links of an archive as a tree of path components, which are followed one by one."""
 
     def __init__(self, links: Mapping[str, str], here: Naming) -> None:
         self._here = here
@@ -61,7 +61,7 @@ class _Tree:
         return self._steps[step]
 
     def fault(self, name: str) -> str:
-        """What is wrong with a link; "" if nothing."""
+        """The fault of a link; "" if it has none."""
         *folders, last = name.split("/")
         inside = [0]
         for step in folders:
@@ -96,8 +96,8 @@ class _Tree:
         return ""
 
 
-def astray(links: Mapping[str, str], before: Sequence[str], after: Sequence[str]) -> list[str]:
-    """The links whose targets, items or folders of items, were renamed: their texts still say the old name.
+def to_renamed(links: Mapping[str, str], before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """The links whose targets (items or folders of items) were renamed: their texts still have the old name.
 
     links: path of each, before renaming, to its target.  before, after: names of all items.
     """
@@ -117,6 +117,6 @@ def astray(links: Mapping[str, str], before: Sequence[str], after: Sequence[str]
     ]
 
 
-def note_astray(links: Sequence[str]) -> list[str]:
+def note_renamed_targets(links: Sequence[str]) -> list[str]:
     """A note on links whose targets were renamed; nothing if there are none."""
-    return [f"links to renamed items lead nowhere ({len(links)}): {listed(links)}"] * bool(links)
+    return [f"links to renamed items are broken ({len(links)}): {listed(links)}"] * bool(links)

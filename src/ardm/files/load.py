@@ -1,7 +1,7 @@
-"""A file as contents: one image, sound or array, or bytes in chunks, with notes on what was not understood.
+"""Read a file as contents: one image, sound or array, or bytes in chunks, with notes on anything not understood.
 
-No file fails for what it contains: one that cannot be read as the image or sound that it looks like is kept byte for
-byte, with a note.
+No file fails because of its content: one that looks like an image or a sound and cannot be read as such is kept byte
+for byte, with a note.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ardm.files.streams import read_up_to
 
 @dataclass(frozen=True)
 class Loaded:
-    """A content, the bytes of its file, notes, and what restoring it will not bring back.
+    """A content, the bytes of its file, notes, and metadata that restoring will not bring back.
 
-    original: whether the file may be kept in place of the content, if it is shorter.
+    original: whether the file may be kept instead of the content, if it is shorter.
     """
 
     content: Content
@@ -44,20 +44,20 @@ class Loaded:
         return {fingerprint(self.content)} | ({fingerprint(bytes_of)} if self.original else set())
 
     def lost(self, report: Report) -> tuple[str, ...]:
-        """What the result of a report lacks."""
+        """Metadata that the file of a report lacks."""
         return self.dropped if report.kind == self.content.kind else ()
 
 
 def load(file: BinaryIO, options: FileOptions, name: str = "") -> Iterator[Loaded]:
-    """Read a file or stream: yields one content, or bytes in chunks where there are many or limits say so.
+    """Read a file or stream: yields one content, or bytes in chunks for a large file or where the limits require it.
 
-    Never reads more at once than the limits allow, and never decodes a file that claims more than they do.
+    Never reads more at once than the limits allow, and never decodes a file that claims more than that.
     """
     chunk = options.budget.chunk(options.chunk)
     size = _left(file)
     data = read_up_to(file, 64 if size is not None else chunk + 1)
     if data[: len(MAGIC)] == MAGIC and not options.force:
-        raise ArdmError("this is an .ardm file already; -f compresses it once more")
+        raise ArdmError("this is already an .ardm file; -f compresses it again")
     looks, notes = "" if options.exact else formats.sniff(data[:64]), tuple[str, ...]()
     if size is not None:
         file.seek(-len(data), 1)
@@ -97,9 +97,9 @@ def parse(data: bytes, options: FileOptions, name: str = "") -> Loaded:
 
 
 def rebuilt(content: Content, data: bytes, strip: bool) -> bool:
-    """Whether rendering a content gives back its file, byte for byte or at least everything that is read of it."""
+    """Whether rendering a content gives back its file: byte for byte, or at least everything that its reader reads."""
     if content.origin in formats.BYTE_FOR_BYTE and not strip:
-        return True  # its reader has compared the bytes already
+        return True  # its reader has already compared the bytes
     try:
         again = formats.render(content)
     except ArdmError:
@@ -108,7 +108,7 @@ def rebuilt(content: Content, data: bytes, strip: bool) -> bool:
 
 
 def _left(file: BinaryIO) -> int | None:
-    """How many bytes of a file are left; None for a stream."""
+    """The number of bytes left in a file; None for a stream."""
     if not file.seekable():
         return None
     at = file.tell()
@@ -118,7 +118,7 @@ def _left(file: BinaryIO) -> int | None:
 
 
 def _limit(header: BinaryIO, looks: str, size: int | None, options: FileOptions) -> tuple[int, str]:
-    """Most bytes of a file of a known format that are read at once, and why it is kept byte for byte ("" if not).
+    """The most bytes of a file of a known format to read at once, and why it is kept byte for byte ("" if it is not).
 
     size: of the file, if known.
     """
@@ -155,6 +155,6 @@ def compare(failure: str, contents: Iterable[Content], expected: Sequence[set[by
     try:
         for content, wanted in zip_longest(contents, expected):
             if content is None or not wanted or fingerprint(content) not in wanted:
-                raise ArdmError(f"{failure}: it decodes to something else; please report this")
+                raise ArdmError(f"{failure}: it decodes to different data; please report this")
     except CodecError as error:
         raise ArdmError(f"{failure}: it does not decode ({error}); please report this") from None

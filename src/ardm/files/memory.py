@@ -35,7 +35,7 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class _Given(Engine):
-    """An engine for a codec model that is loaded already."""
+    """An engine for a codec model that is already loaded."""
 
     own: CodecModel | None = None
 
@@ -60,9 +60,9 @@ def compress(
 
     x: an image (C, H, W), a tensor or an array of integers 0..65535 of any type and size; bytes; or a `Path`, which is
     read as by `ardm compress`: images and sounds as samples, the rest byte for byte.  Bytes and files are decoded again
-    and compared.  model: a bundled codec model, its folder or its file; by default the one of images for an image, and
-    one that suits the content for bytes and files.  calls: network calls per item.
-    Raises ArdmError where x is none of these, or the model has no plan of so many calls.
+    and compared.  model: a bundled codec model, its folder or its file; by default the model of images for an image,
+    and for bytes and files one chosen by content.  calls: network calls per item.
+    Raises ArdmError where x is none of these, or the model has no plan of that many calls.
     """
     if isinstance(x, str):
         raise ArdmError(f"a str may be a name or text: give Path({_short(x)}) for the file, or {_short(x)}.encode()")
@@ -86,7 +86,9 @@ def _image(x: Any) -> NDArray[Any]:
     if getattr(x, "dtype", None) is None:
         raise ArdmError(f"an image is a tensor or an array of integers (C, H, W); got {type(x).__name__}")
     if str(x.dtype).removeprefix("torch.") == "bool":
-        raise ArdmError("values of an image are integers; got truth values: convert them to uint8, say to 0 and 255")
+        raise ArdmError(
+            "values of an image are integers; got truth values: convert them to uint8, for example to 0 and 255"
+        )
     samples = integers(x, "an image").cpu().numpy()
     if samples.ndim != 3 or not samples.size:
         hint = ": x[None] is an image of one channel" * (samples.ndim == 2) + ": compress them one by one" * (
@@ -104,7 +106,7 @@ def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None)
 
     Returns an image as (C, H, W) uint8 of displayed values, int32 for 16-bit samples; sound as (C, 1, L), where 32768 is
     silence in 16 bits; an array as `numpy.load` does; a file that was kept byte for byte as bytes.
-    model: a codec model to try beside the bundled ones.  Raises CodecError for a damaged or foreign file.
+    model: a codec model to try before the bundled ones.  Raises CodecError for a damaged or foreign file.
     """
     if isinstance(data, str):
         raise ArdmError(f"a str may be a name or text: give Path({_short(data)}) for the file, or its bytes")
@@ -124,5 +126,5 @@ def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None)
     if content.kind == Kind.ARRAY:
         array = np.load(BytesIO(formats.render(content)), allow_pickle=False)
         return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))
-    samples = formats.shown(content) if content.kind == Kind.IMAGE else content.samples
+    samples = formats.displayed(content) if content.kind == Kind.IMAGE else content.samples
     return torch.from_numpy(samples.astype(np.int32) if samples.itemsize > 1 else samples.copy())

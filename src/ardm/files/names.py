@@ -1,6 +1,6 @@
 """Names of archive items as paths that stay inside a folder and that its file system keeps apart.
 
-Names in an archive may be hostile; `safe_names` says where they lead.
+Names in an archive may be hostile; `safe_names` turns them into safe paths.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _WINDOWS = re.compile(r'[<>:"|?*]')
 class Naming:
     """How a file system treats names.
 
-    folds: it takes A for a, or one Unicode form of é for the other.  strict: it refuses or changes names of devices,
+    folds: it does not distinguish A from a, or two Unicode forms of é.  strict: it refuses or changes names of devices,
     `: ? * < > | "`, and dots or spaces at the end of a step, as Windows does.  longest: length of a step in bytes
-    (strict: in UTF-16 units).
+    (strict: in UTF-16 units).  A step is one component of a path.
     """
 
     folds: bool = False
@@ -40,7 +40,7 @@ class Naming:
 
 
 WINDOWS = Naming(folds=True, strict=True, longest=240)
-"""The strictest: a name that Windows keeps, every system keeps."""
+"""The strictest naming: every system keeps a name that Windows keeps."""
 HERE = WINDOWS if sys.platform == "win32" else Naming(folds=sys.platform == "darwin")
 """The usual naming of this system; `naming` asks a folder for its own."""
 
@@ -49,7 +49,7 @@ def naming(folder: Path) -> Naming:
     """Find out how the file system of a folder treats names, by making files in it and removing them again."""
     if sys.platform == "win32":
         return WINDOWS
-    with suppress(OSError):  # where nothing can be tried, the strictest naming holds
+    with suppress(OSError):  # if no file can be made, assume the strictest naming
         longest = min(255, os.pathconf(folder, "PC_NAME_MAX"))
         own = f"ardm-{secrets.token_hex(8)}" + "-é" * encodes("é")
         others = {own.upper(), unicodedata.normalize("NFD", own)} - {own}
@@ -59,7 +59,7 @@ def naming(folder: Path) -> Naming:
 
 
 def encodes(name: str) -> bool:
-    """Whether the system can encode a name: a system set to ASCII has no é."""
+    """Whether the system can encode a name: in an ASCII locale there is no é."""
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
@@ -92,8 +92,8 @@ def folded(path: str, here: Naming) -> str:
 def safe_names(names: Sequence[str], here: Naming = HERE, folders: Sequence[bool] | None = None) -> list[str]:
     """Turn names of items into relative paths that stay inside a folder, and that its file system keeps apart.
 
-    here: its naming.  Names that it keeps stay as they are; of several that it cannot tell apart (A and a, two forms of
-    é), the first does.  folders: which names are those of folders, so that they may begin others.
+    here: its naming.  Names that it keeps stay unchanged; of several that it cannot tell apart (A and a, two forms of
+    é), only the first stays.  folders: which names are those of folders, and so may begin other names.
     """
     made: list[str] = []
     taken: dict[str, bool] = {}  # folded path: whether it is a file
@@ -121,7 +121,7 @@ def safe_names(names: Sequence[str], here: Naming = HERE, folders: Sequence[bool
 
 
 def safe_step(step: str, here: Naming, first: bool) -> str:
-    """One step of a path without what the file system refuses or changes; first: it begins the path."""
+    """One step of a path without characters that the file system refuses or changes; first: it begins the path."""
     step = _NEVER.sub("_", step)
     if not encodes(step):
         step = "".join(character if encodes(character) else "_" for character in step)
@@ -133,7 +133,7 @@ def safe_step(step: str, here: Naming, first: bool) -> str:
             step = step[:-1] + "_"
         if _DEVICES.fullmatch(step):
             step = "_" + step
-    if is_temporary(step):  # it would be swept
+    if is_temporary(step):  # `sweep` would delete it
         step = "_" + step
     if _length(step, here) <= here.longest:
         return step
@@ -156,7 +156,7 @@ def _short(stem: str, end: str, here: Naming) -> str:
 
 
 def _free(path: str, taken: dict[str, bool], numbers: dict[str, int], here: Naming, file: bool = True) -> str:
-    """A path that is not taken, with a number if need be; several items may share a folder, but not a file."""
+    """A path that is not taken, with a number if necessary; several items may share a folder, but not a file."""
     folder, step = path[: path.rfind("/") + 1], path[path.rfind("/") + 1 :]
     stem, suffix = os.path.splitext(step) if file else (step, "")
     candidate, first = path, folded(path, here)

@@ -1,4 +1,4 @@
-"""Options of compressing and restoring files, and what every file goes through: opened, and deleted if asked."""
+"""Options of compressing and restoring files; opening every source, and deleting it on request."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ardm.files.limits import Budget
 from ardm.files.paths import refuse_same
 
 CHUNK = 1 << 28
-"""Most bytes in a frame of a file that is kept byte for byte: memory stays bounded."""
+"""The most bytes in a frame of a file that is kept byte for byte, which bounds memory."""
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with the phase, how much of it is done, and how much there is."""
+"""Called with the phase, the amount done, and the total."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class FileOptions:
 
     def __post_init__(self) -> None:
         if not (self.keep or self.verify):
-            raise ArdmError("only a verified source is deleted; leave out --rm or --no-verify")
+            raise ArdmError("only a verified source can be deleted; leave out --rm or --no-verify")
 
     def refuse_taken(self, target: object) -> None:
-        """Raise ArdmError for a target that this command has written already."""
+        """Raise ArdmError for a target that this command has already written."""
         if isinstance(target, Path) and target.resolve() in (self.taken or ()):
             raise ArdmError(f"{target} was just written from another file; give one of them another name")
 
@@ -70,7 +70,7 @@ class FileOptions:
 def opened(
     source: Path | BinaryIO, target: object, options: FileOptions
 ) -> Iterator[tuple[BinaryIO, os.stat_result | None]]:
-    """Validate source and target, then open the source; yields it and its state."""
+    """Validate source and target, then open the source; yields the file and its stat result."""
     if not isinstance(source, Path):
         yield source, None
         return

@@ -1,4 +1,4 @@
-"""Many files in: loaded one by one, compressed into one archive, decoded again, compared, and only then named.
+"""Many files in: load them one by one, compress them into an archive, decode it, compare, and only then name it.
 
 Each item costs its own bytes and an entry of the index.  A `.npy` file of integers (N, ...) becomes N items without names.
 """
@@ -25,7 +25,7 @@ from ardm.codec.selection import suited
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, out_of_memory
 from ardm.files.limits import FOLDER, UNLIMITED, Patience, amount, count_folders, dense, mebibytes, storing
-from ardm.files.links import astray, note_astray, why_left
+from ardm.files.links import link_faults, note_renamed_targets, to_renamed
 from ardm.files.load import compare, fingerprint, parse
 from ardm.files.names import Naming, safe_names
 from ardm.files.options import FileOptions
@@ -34,9 +34,9 @@ from ardm.files.results import FileResult, described, why_stored
 from ardm.files.streams import Sink, put
 
 KEPT = 1 << 26
-"""Most bytes of items that were loaded to choose a model and are kept until they are coded."""
+"""The most bytes of items that were loaded to choose a model and are kept until they are coded."""
 LOOKED = 64
-"""Most items that are loaded to choose a model."""
+"""The most items that are loaded to choose a model."""
 
 
 def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptions) -> FileResult:
@@ -95,7 +95,7 @@ def _packed(
     coder: PartCoder[Any] | None,
     options: FileOptions,
 ) -> tuple[bytes, Report]:
-    """The bytes of the archive, and what came of it."""
+    """The bytes of the archive, and the report."""
     ends = [name + "/" * (one.entry == "folder") for name, one in zip(names or (), found, strict=False)]
     folders = FOLDER * count_folders(ends)
 
@@ -113,7 +113,7 @@ def _why(found: Sequence[Found], records: dict[int, Record], coder: PartCoder[An
 
 
 def _wanted(found: Sequence[Found], target: Path | Sink, options: FileOptions) -> Sequence[Found]:
-    """The files that become items, without an older archive at the target; validates them, and the target."""
+    """Validate files and target; returns the files that become items, without an older archive at the target."""
     existing = target if isinstance(target, Path) and target.exists() else None
     if existing is not None:
         found = [one for one in found if one.entry or one.path == one.given or not one.path.samefile(existing)]
@@ -139,7 +139,7 @@ def _write(new: Path, data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Record:
-    """What is remembered of an item that was loaded: everything but its samples."""
+    """Everything but the samples of an item that was loaded."""
 
     kind: Kind
     size: int
@@ -186,7 +186,7 @@ class _Items(Sequence[Content]):
         return bool(self._found[number].entry)
 
     def look(self, number: int) -> Content:
-        """An item that will be needed once more: kept in memory if there is room."""
+        """An item that will be needed again: it is kept in memory if there is room."""
         content: Content = self[number]
         if content.raw_bytes <= self._room:
             self._room -= content.raw_bytes
@@ -207,7 +207,7 @@ class _Items(Sequence[Content]):
 
 
 def _refuse_size(path: Path, size: int, options: FileOptions) -> None:
-    """Raise ArdmError for a file that is too large for an item, which unlike a file of its own is never cut."""
+    """Raise ArdmError for a file that is too large for an item, which unlike a single file is never cut into chunks."""
     need = storing(size)
     if need > options.budget.memory:
         raise ArdmError(
@@ -254,7 +254,7 @@ def _rows(paths: Sequence[Path], options: FileOptions) -> list[Content] | None:
 
 
 def _coder(items: Sequence[Content], options: FileOptions) -> PartCoder[Any] | None:
-    """One model for all items: the one that was named, or the one that suits most bytes of a sample of them."""
+    """One model for all items: the named one, or the one that suits most bytes of a sample of them."""
     if options.engine.model is not None:
         return options.engine.coder(items[0])
     weight: Counter[tuple[str, ...]] = Counter()
@@ -272,10 +272,10 @@ def _coder(items: Sequence[Content], options: FileOptions) -> PartCoder[Any] | N
 
 
 def _rename(found: Sequence[Found], names: list[str]) -> list[str]:
-    """Replace names that no archive may hold, in place; returns notes, also on links to what was renamed."""
+    """Replace names that no archive may hold, in place; returns notes on renamed items and on links to them."""
     before = list(names)
     names[:] = [name if not name_fault([name]) else safe_names([name])[0] for name in names]
-    if name_fault(names):  # two have become equal
+    if name_fault(names):  # two names have become equal
         names[:] = safe_names(names)
     notes = [
         f"{old} is called {new} in the archive: "
@@ -284,20 +284,20 @@ def _rename(found: Sequence[Found], names: list[str]) -> list[str]:
         if old != new
     ]
     links = {name: _link_target(one.path) for one, name in zip(found, before, strict=True) if one.entry == "link"}
-    return notes + note_astray(astray(links, before, names))
+    return notes + note_renamed_targets(to_renamed(links, before, names))
 
 
 def _left_out(found: Sequence[Found], names: Sequence[str]) -> list[str]:
     """Notes on links that will not be restored."""
     links = {name: _link_target(one.path) for one, name in zip(found, names, strict=True) if one.entry == "link"}
     kinds: dict[str, list[str]] = {}
-    for name, why in why_left(links, Naming()).items():
+    for name, why in link_faults(links, Naming()).items():
         kinds.setdefault(why, []).append(name)
     return [f"restoring leaves out links that {why} ({len(left)}): {listed(left)}" for why, left in kinds.items()]
 
 
 def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tuple[str, ...]:
-    """What the user should know of the items."""
+    """Notes on the items for the user."""
     notes = []
     archive = codec_archive.open_archive(data, UNLIMITED)
     for number, record in sorted(records.items()):

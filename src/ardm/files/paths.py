@@ -21,12 +21,12 @@ from ardm.errors import ArdmError
 
 ENDING = ".ardm"
 STREAM = Path("-")
-"""Standard input or output.  Compare with `is`: a file may also be called "-"."""
+"""Standard input or output.  Compare with `is`, because a file may also be called "-"."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file to work on: its path, its path below the folder that was named (or its name), and what was named.
+    """A file to work on: its path, its path below the folder given by the user (or its name), and the path given.
 
     entry: "folder" for an empty folder, "link" for a symbolic link, "" for a file.
     """
@@ -38,13 +38,13 @@ class Found:
 
     @classmethod
     def named(cls, path: Path) -> Found:
-        """A file that was named itself."""
+        """A file given by the user directly."""
         return cls(path, Path(path.name), path)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something in a folder that is skipped: its path, what it is, and whether that is an error (no permission, say)."""
+    """A skipped entry of a folder: its path, its kind, and whether skipping is an error (such as no permission)."""
 
     path: Path
     what: str
@@ -57,7 +57,7 @@ class LeftOut:
 def walk(
     given: Iterable[Path], packed: bool | None = None, entries: bool = False, left: list[LeftOut] | None = None
 ) -> Iterator[Found]:
-    """Yield the files that are named, STREAM included, and those in named folders, sorted; never follows links there.
+    """Yield the given files, STREAM included, and those in given folders, sorted; never follows links in folders.
 
     packed: in folders, only files that end in .ardm (True), or only others (False).  entries: also yield empty folders
     and links.  left: collects everything else in folders.
@@ -71,7 +71,7 @@ def walk(
 
 
 def _inside(given: Path, packed: bool | None, entries: bool, left: list[LeftOut]) -> Iterator[Found]:
-    """The contents of a folder.  A loop, no recursion: folders may be 2,000 levels deep."""
+    """The contents of a folder.  A loop, not recursion: folders may be 2,000 levels deep."""
     waiting = [(given, Path())]
     while waiting:
         folder, below = waiting.pop()
@@ -99,7 +99,7 @@ def _inside(given: Path, packed: bool | None, entries: bool, left: list[LeftOut]
 
 
 def _kind(path: Path) -> tuple[str, bool]:
-    """What a directory entry is: "file", "folder", "link" or a reason to skip it; and whether that is an error."""
+    """The kind of a directory entry ("file", "folder", "link") or a reason to skip it; and whether that is an error."""
     try:
         mode = path.lstat().st_mode
     except OSError as error:
@@ -113,7 +113,7 @@ def _kind(path: Path) -> tuple[str, bool]:
     if stat.S_ISREG(mode):
         return ("file", False) if os.access(path, os.R_OK) else ("unreadable file", True)
     kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
-    return kinds.get(stat.S_IFMT(mode), "no ordinary file"), False
+    return kinds.get(stat.S_IFMT(mode), "not an ordinary file"), False
 
 
 SHOWN = 5
@@ -126,7 +126,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def summary(left: Sequence[LeftOut]) -> str:
-    """What was left out, in one sentence: how many of which kind, and their names; "" for nothing."""
+    """A sentence on skipped entries: how many of which kind, and their names; "" if there are none."""
     if not left:
         return ""
     kinds = Counter(one.what for one in left)
@@ -168,9 +168,9 @@ def restored_path(source: Path, info: FrameInfo, target: Path | None = None, for
 
 
 def format_of(target: Path, info: FrameInfo, named: bool) -> str:
-    """The format that the ending of a target asks for; "" for the one that the content came in.
+    """The format that the ending of a target selects; "" for the one that the content came in.
 
-    named: whether the user gave this very name.  Raises ArdmError where nothing could be written under it.
+    named: whether the user gave this name.  Raises ArdmError where the ending fits no possible format.
     """
     suffix = target.suffix.lower()
     if not named or not suffix or not info.origin:  # it may come from a file with a wrong ending
@@ -182,7 +182,7 @@ def format_of(target: Path, info: FrameInfo, named: bool) -> str:
 
 
 def refuse_same(source: Any, target: Any) -> None:
-    """Raise ArdmError where a file would be replaced by its own result."""
+    """Raise ArdmError where a file would be overwritten by its own result."""
     if isinstance(source, Path) and isinstance(target, Path) and target.exists() and os.path.samefile(source, target):
         raise ArdmError(f"{source} would be overwritten by itself; give another name with -o")
 
@@ -193,12 +193,12 @@ def path_of(place: object) -> Path | None:
 
 
 def is_ours(source: object) -> bool:
-    """Whether the name of a source says that it is an .ardm file."""
+    """Whether the name of a source ends in .ardm."""
     return isinstance(source, Path) and source.suffix.lower() == ENDING
 
 
 def item_name(found: Found) -> str:
-    """The name of a file as an item: it begins with the folder that was named, and never leads out of a folder."""
+    """The name of a file as an item: it begins with the folder that the user gave, and never leads out of a folder."""
     if found.path != found.given:
         path = found.given.name / found.below
     else:

@@ -1,4 +1,4 @@
-"""One file out: decoded, every check verified, written, read again, compared, and only then named."""
+"""One file out: decode, verify every check, write, read again, compare, and only then name it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def decompress_file(
             written = write_contents(contents(), target, options, format, before)
         else:
             format = options.format
-            written = pour(contents, infos, target, options)
+            written = write_to_stream(contents, infos, target, options)
     converted = format not in ("", info.origin)
     removed, notes = finish(source, before, options, f"the format {format} may not hold all of it" * converted)
     notes += tuple(_remarks(info, format, target))
@@ -99,7 +99,7 @@ def write_contents(
         with new.open("rb") as file:
             for size, digest in written:
                 if hashlib.sha256(read_up_to(file, size)).digest() != digest:
-                    raise ArdmError(f"{target} was not written: the disk gave back something else")
+                    raise ArdmError(f"{target} was not written: the disk returned different data")
 
     options.refuse_taken(target)
     write_whole(target, write, options.force, check if options.verify else None, like)
@@ -107,13 +107,13 @@ def write_contents(
     return sum(size for size, _ in written)
 
 
-def pour(
+def write_to_stream(
     contents: Callable[[], Iterable[Content]], infos: Sequence[FrameInfo], target: Sink, options: FileOptions
 ) -> int:
-    """Write contents to a stream, or nothing at all if the file is damaged; returns how many bytes.
+    """Write contents to a stream, or nothing at all if the file is damaged; returns the number of bytes.
 
-    contents: starts from the first at each call.  A small file waits in memory until all of it is verified; a larger one
-    is decoded twice.
+    contents: each call starts again at the first.  A small file waits in memory until all of it is verified; a larger
+    one is decoded twice.
     """
     held = sum(info.raw_bytes for info in infos) + max(map(memory, infos)) if len(infos) > 1 else 0
 
@@ -147,7 +147,7 @@ def rendered(content: Content, format: str = "", budget: Budget = Budget()) -> b
 
 
 def _remarks(info: FrameInfo, format: str, target: object) -> Iterator[str]:
-    """Notes on a file that was restored in another format, or under an ending that promises another."""
+    """Notes on a file that was restored in another format, or under an ending of another format."""
     if format not in ("", info.origin) and info.about:
         yield f"{format} holds the samples, but perhaps not all metadata ({', '.join(info.about)})"
     meant = formats.ENDINGS.get(target.suffix.lower(), "") if isinstance(target, Path) else ""

@@ -1,4 +1,4 @@
-"""What became of a file: results, failures, and sizes in words."""
+"""Results and failures of files, and sizes in words."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WORDS = {Kind.BYTES: "plain bytes", Kind.IMAGE: "images", Kind.AUDIO: "audio", K
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of one file.
+    """The result of one file.
 
     source, target: None for a stream.  what: its kind and size in words.  source_bytes, target_bytes: sizes.
-    report: of the encoder, where it ran.  why: why no model coded it.  notes: what the user should know.
+    report: of the encoder, where it ran.  why: why no model coded it.  notes: for the user.
     removed: whether the source was deleted.
     """
 
@@ -82,7 +82,7 @@ _SUMMED = ("samples", "raw_bytes", "file_bytes", "header_bytes", "regions")
 
 
 def overview(infos: Sequence[FrameInfo]) -> FrameInfo:
-    """All frames of a file as one; what they do not share is left out, or joined by "+".  Only bytes have several."""
+    """All frames of a file as one; differing fields are left out, or joined by "+".  Only bytes have several frames."""
     first, *more = infos
     if not more:
         return first

@@ -1,4 +1,4 @@
-"""Raw streams, which may take or give bytes in parts: everything is written and read, or an error is raised."""
+"""Raw streams, which may take or give bytes in parts: write or read everything, or raise an error."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ardm.atomic import reason, reasons
 from ardm.errors import ArdmError
 
 IDLE = 100
-"""How often a stream may take or give nothing although it is ready."""
+"""The number of times that a stream may take or give nothing although it is ready."""
 PIECE = 1 << 28
-"""Most bytes that are read at once."""
+"""The most bytes that are read at once."""
 
 
 class Sink(Protocol):
     """A place to write bytes to, as a raw stream of `io`."""
 
     def write(self, data: bytes | memoryview, /) -> int | None:
-        """Write some or all of them; returns how many, or None where it cannot take any at the moment."""
+        """Write some or all bytes; returns how many, or None where it cannot take any at the moment."""
         ...
 
 
 class Unwritten(ArdmError):  # noqa: N818
-    """A stream takes no more; later output could not be told from what was lost."""
+    """A stream takes no more data; nothing else may be written, or the lost part would go unnoticed."""
 
 
 def put(target: Sink, data: bytes | memoryview) -> None:
@@ -58,12 +58,12 @@ def write_all(target: Sink, data: bytes | memoryview) -> None:
 
 
 def read_up_to(file: BinaryIO, count: int) -> bytes:
-    """Read `count` bytes, or all there are; a stream that gives them in pieces is asked again."""
+    """Read `count` bytes, or all there are; keeps reading from a stream that gives them in pieces."""
     parts, size, idle = list[bytes](), 0, 0
     with reasons("cannot read the source"):
         while size < count:
             part: bytes | None = file.read(min(count - size, PIECE))
-            if part is None:  # nothing at the moment, which is not the end
+            if part is None:  # no data at the moment is not the end
                 idle += 1
                 _wait(file, idle, reading=True)
                 continue
@@ -76,7 +76,7 @@ def read_up_to(file: BinaryIO, count: int) -> bytes:
 
 
 def _wait(stream: Any, idle: int, reading: bool) -> None:
-    """Wait until a stream that does not block is ready; raises OSError where nothing can tell when that is."""
+    """Wait until a stream that does not block is ready; raises OSError where the system cannot tell."""
     if idle > IDLE:
         raise OSError(errno.EAGAIN, f"it {'gives' if reading else 'takes'} nothing")
     try:

@@ -1,4 +1,4 @@
-"""An archive out: a folder that appears whole or not at all, or the one array that its items came from."""
+"""An archive out: a folder that appears whole or not at all, or the single array that its items came from."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign
-from ardm.files.links import LONGEST_LINK, astray, leading_out, note_astray
+from ardm.files.links import LONGEST_LINK, leading_out, note_renamed_targets, to_renamed
 from ardm.files.names import WINDOWS, Naming, naming, safe_names
 from ardm.files.options import FileOptions, finish, opened
 from ardm.files.paths import SHOWN, is_ours, listed, path_of, restored_path
-from ardm.files.restore import pour, rendered, write_contents
+from ardm.files.restore import rendered, write_contents, write_to_stream
 from ardm.files.results import FileResult
 from ardm.files.streams import Sink, put
 
@@ -31,8 +31,8 @@ def restore_archive(
 ) -> FileResult:
     """Restore an archive as a folder, which appears whole or not at all; items of one array as that array.
 
-    target: the new folder (or array), by default the source's name without .ardm; an existing folder to make it in; or a
-    stream, which gets all files one after the other.
+    target: the new folder (or array), by default the source's name without .ardm; an existing folder, in which it is
+    made; or a stream, which gets all files one after the other.
     Raises CodecError, and ArdmError where the target exists or cannot be written.
     """
     options, began = options or FileOptions(), time.perf_counter()
@@ -62,7 +62,7 @@ def restore_archive(
             folder = _restored(contents(), target, options, archive, infos)
             written = folder.written
         else:
-            written = pour(contents, infos, target, options)
+            written = write_to_stream(contents, infos, target, options)
     removed, more = finish(source, before, options, folder.losses() or _format_losses(options.format))
     return FileResult(
         path_of(source), path_of(target), f"{len(infos)} items", archive.file_bytes, written,
@@ -107,16 +107,16 @@ def _joined(contents: Iterable[Content], target: Path | Sink, options: FileOptio
 
 
 class _Folder:
-    """What became of a folder: bytes written, notes, items that were left out, and notes on renamed ones."""
+    """The result of a folder: bytes written, notes, items left out, and notes on renamed ones."""
 
     def __init__(self) -> None:
         self.written, self.notes, self.left, self.renamed = 0, list[str](), list[str](), list[str]()
 
     def losses(self) -> str:
-        """Why the archive must not be deleted; "" if everything was restored as it was."""
+        """Why the archive must not be deleted; "" if everything was restored unchanged."""
         counts = [f"{len(self.left)} left out"] * bool(self.left)
         counts += [f"{len(self.renamed)} under other names"] * bool(self.renamed)
-        return f"not everything was restored as it was ({', '.join(counts)})" * bool(counts)
+        return f"not everything was restored unchanged ({', '.join(counts)})" * bool(counts)
 
 
 def _restored(
@@ -165,7 +165,7 @@ def _names(
     wanted = [converted_name(name, info, options.format) for name, info in zip(given, infos, strict=True)]
     folders = [entry == "folder" for entry, _ in entries]
     here, names = WINDOWS, safe_names(wanted, WINDOWS, folders)
-    if names != wanted or any(entry == "link" for entry, _ in entries):  # not every system keeps them; this one may
+    if names != wanted or any(entry == "link" for entry, _ in entries):  # this folder may keep more
         here = naming(new)
         names = safe_names(wanted, here, folders)
     made.renamed = [f"{old!r} was written as {new!r}" for old, new in zip(wanted, names, strict=True) if old != new]
@@ -177,7 +177,7 @@ def _names(
         for name, (entry, leads) in zip(given, entries, strict=True)
         if entry == "link"
     }
-    made.notes += note_astray(astray(links, given, names))
+    made.notes += note_renamed_targets(to_renamed(links, given, names))
     return names, here
 
 
@@ -192,7 +192,7 @@ def _write_inside(path: str, data: bytes, verify: bool) -> None:
         if verify:
             file.seek(0)
             if file.read() != data:
-                raise ArdmError(f"{path} was not written: the disk gave back something else")
+                raise ArdmError(f"{path} was not written: the disk returned different data")
 
 
 def _link(new: Path, links: Mapping[str, str], here: Naming) -> list[str]:
@@ -206,10 +206,10 @@ def _link(new: Path, links: Mapping[str, str], here: Naming) -> list[str]:
                 make_folders((new / name).parent, new)
                 os.symlink(leads, new / name, target_is_directory=(new / name).parent.joinpath(leads).is_dir())
                 made.append(name)
-            except OSError:  # not every system has links, or lets everyone make them
+            except OSError:  # not every system has links, or allows every user to make them
                 left[name] = None
     root = os.path.realpath(new)
-    for name in made:  # whatever their texts say, what the system follows is what counts
+    for name in made:  # the path that the system follows counts, whatever the texts of the links
         if os.path.commonpath([root, os.path.realpath(new / name)]) != root:
             with suppress(OSError):
                 os.unlink(new / name)

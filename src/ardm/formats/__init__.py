@@ -1,20 +1,16 @@
 """Files of other formats to contents and back: every sample comes back, or the whole file byte for byte.
 
-    bmp, ppm, wav, npy, tiff (uncompressed, one page)   byte for byte, with all bytes around the samples: `ranges`
-    png   1 to 16 bits, palettes; all chunks in order   webp  lossless; profile, EXIF, XMP
-    flac  8 and 16 bits; tags, pictures, seek tables    anything else, and what cannot be decoded exactly: bytes
-
-PNG, WebP and FLAC files are encoded again.  Their readers account for every byte: it is a sample, or metadata that is
-kept, or follows from the rest (lengths, checksums, the choices of the compressor, interlacing); otherwise the file is
-kept byte for byte.
+Formats that are `byte_for_byte` keep every byte around the samples (`ranges`).  PNG, WebP and FLAC files are encoded
+again.  Their readers account for every byte: it is a sample, or metadata that is kept, or follows from the rest (lengths,
+checksums, the choices of the compressor, interlacing).  Any other file is kept byte for byte.
 
 about holds the metadata kept beside the samples: "icc", "exif" and "xmp" unchanged, for all formats; "palette", "alpha"
 and "depth" (images of 1, 2 or 4 bits); "png", "webp" and "flac" for that format alone; "head", "gaps" and "tail" for
 bytes around the samples that differ from a freshly written file.  Samples are displayed values, except palette indices
-(`shown`).
+(`displayed`).
 EXIF orientation is kept and never applied.  NumPy and Pillow; no PyTorch.
 
-A new format is one module here, which defines FORMAT, and its name at the end of `content.ORIGINS`.
+A new format is one module here, which defines FORMAT, and its name at the end of `content.ORIGINS`; see docs/extend.md.
 """
 
 from __future__ import annotations
@@ -33,7 +29,7 @@ from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import npy, tiff
 from ardm.formats.claims import Claim, claim_at
-from ardm.formats.common import MAX_SAMPLES, FileFormat, KeepBytes, Read, guarded, image, kept, shown
+from ardm.formats.common import MAX_SAMPLES, FileFormat, KeepBytes, Read, displayed, guarded, image, kept
 from ardm.formats.npy import items, joined
 
 __all__ = [
@@ -48,11 +44,11 @@ __all__ = [
     "KeepBytes",
     "Read",
     "claim",
+    "displayed",
     "items",
     "joined",
     "read",
     "render",
-    "shown",
     "sniff",
 ]
 
@@ -88,7 +84,7 @@ def sniff(head: bytes) -> str:
 def claim(file: BinaryIO, format: str, end: int | None = None) -> Claim | None:
     """The size that a file of this format claims in its header; None if the header does not say.
 
-    end: the length of the file, if only its beginning is at hand.  The position of `file` is restored.
+    end: the length of the file, if `file` holds only its beginning.  The position of `file` is restored.
     """
     return claim_at(file, FORMATS[format].claim, end) if format in FORMATS else None
 
@@ -164,7 +160,7 @@ def _translated(content: Content, format: str) -> Content:
     """Expand a palette, and take profile and XMP out of a TIFF, for formats that cannot hold them as they are."""
     if "palette" in content.about and format not in ("png", content.origin):
         rest = {key: value for key, value in content.about.items() if key in ("icc", "exif", "xmp")}
-        content = image(shown(content), "", rest)
+        content = image(displayed(content), "", rest)
     if content.origin == "tiff" and format != "tiff" and "head" in content.about:
         content = replace(content, about={**content.about, **tiff.carried(tiff.FORMAT.render(content))})
     return content

@@ -64,7 +64,7 @@ ClaimReader: TypeAlias = Callable[[Part], "Claim | None"]
 def claim_at(file: BinaryIO, reader: ClaimReader, end: int | None = None) -> Claim | None:
     """Read the claim of the file that begins at the current position; None where it cannot be read.
 
-    end: the length of the file, if only its beginning is at hand.  The position of `file` is restored.
+    end: the length of the file, if `file` holds only its beginning.  The position of `file` is restored.
     """
     at = file.tell()
     try:

@@ -2,7 +2,7 @@
 
 The samples of an image are its displayed values: grey, grey and alpha, RGB or RGBA, with 0 for black.  One exception:
 if about has a "palette" (RGB, three bytes per colour; "alpha", one byte each for the first colours), the samples are
-one plane of indices into it, and `shown` looks the colours up.  Indices compress to half the bytes of colours, even
+one plane of indices into it, and `displayed` looks the colours up.  Indices compress to half the bytes of colours, even
 with a model of photographs, which knows nothing of palettes.
 """
 
@@ -126,7 +126,7 @@ def colours(about: Mapping[str, bytes]) -> NDArray[np.uint8]:
     return table[:, :1] if (table == table[:, :1]).all() else table
 
 
-def shown(content: Content) -> Samples:
+def displayed(content: Content) -> Samples:
     """The displayed values (C, H, W): palette indices become grey, RGB or RGBA; all other samples stay as they are."""
     if content.kind != Kind.IMAGE or "palette" not in content.about:
         return content.samples

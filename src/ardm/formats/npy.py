@@ -171,7 +171,7 @@ def _read(data: bytes, strip: bool, most: int) -> Read:
 
 
 def _render(content: Content) -> bytes:
-    """Write a file: arrays as they came, images as (H, W) or (H, W, C), sound as (L, C)."""
+    """Write a file: arrays unchanged, images as (H, W) or (H, W, C), sound as (L, C)."""
     if content.kind == Kind.ARRAY:
         return ranges.render(_LAYOUT, content)
     x = pixels(content.samples)

@@ -35,7 +35,7 @@ def read_image(path: str | Path) -> Tensor:
     if content.kind == Kind.IMAGE and content.is_16bit:
         raise ArdmError(f"{path} has 16 bits per sample; only 8 are supported")
     if content.kind == Kind.IMAGE and ("palette" in content.about or not {"depth", "alpha"} & set(content.about)):
-        return torch.from_numpy(formats.shown(content).copy())
+        return torch.from_numpy(formats.displayed(content).copy())
     pixels = _shown(path, data)
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 

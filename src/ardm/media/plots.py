@@ -12,7 +12,7 @@ from ardm.losscurve import LossCurve
 from ardm.schedule import Schedule
 
 MARGIN, ROW = -0.02, 0.05
-"""Where the ticks of schedules lie below the plot, in fractions of its height."""
+"""Positions of the ticks of schedules below the plot, in fractions of its height."""
 
 
 def plot_curve(curve: LossCurve, schedules: Sequence[Schedule], path: Path, title: str) -> None:

@@ -21,9 +21,9 @@ class ModelConfig:
     All trunks:
     shape: of one item: images (C, H, W), sequences and tables (D,); () takes shape, classes and columns from the data.
     classes: K.  base: b, for depth upscaling; 0: b = K, the order-agnostic ARDM.
-    head: "values" (softmax over K, data parametrisation), "digits" (softmax over b a stage, direct parametrisation),
-    "mixture" (of `components` discretised logistics) or "chain" (for whole values of very many classes: a softmax of the
-    high half, then one of the low half given it).
+    head: a name in `build.HEADS`: "values" (softmax over K, data parametrisation), "digits" (softmax over b a stage, direct
+    parametrisation), "mixture" (of `components` discretised logistics), "laplace" (the same of Laplace distributions) or
+    "chain" (for whole values of very many classes: a softmax of the high half, then one of the low half given it).
     trunk: for images "unet" (the paper's) or "local" (windows; any size); for text "transformer" or "window"; for sound
     "wavenet" or "taps"; for tables "mlp" or "transformer".
     width.  blocks: the number of blocks or layers.

@@ -130,7 +130,7 @@ def _logits(network: Any, ids: Tensor) -> Tensor:
     """(B, L, V): what the network returns for ids (B, L)."""
     try:
         out = network(input_ids=ids, attention_mask=torch.ones_like(ids))
-    except Exception as error:  # a foreign network may raise anything
+    except Exception as error:  # a network of others may raise anything
         if out_of_memory(error):
             raise
         raise ArdmError(

@@ -21,7 +21,7 @@ class WaveBody(Body):
 
     Planes: the centre of what each place may still be, and one per stage that says whether its digit is known.  Style
     modern adds the mean and spread of the known neighbours and the deviation from the mean, since in 16 bits
-    neighbouring levels differ by 0.00003; mean and spread also place a mixture.  Known digits are embedded besides.
+    neighbouring levels differ by 0.00003; mean and spread also place a mixture.  Known digits are embedded as well.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -18,7 +18,7 @@ from ardm.nets.residual import ResidualPerceptron
 from ardm.precision import wide
 
 FRACTION = 2
-"""The neighbours' mean is rounded to so many bits after the point, in half grey levels."""
+"""Bits after the point of the rounded neighbours' mean, in half grey levels."""
 UNIT = 0.05
 """The unit of deviations from the neighbours' mean, as inputs and predictions: 6 grey levels of 256.
 

@@ -75,8 +75,8 @@ class Residual(nn.Module):
     """Blocks down, a middle, blocks up with skips, and a norm: (B, F, H, W) → (B, F, H, W).
 
     width: F.  blocks: on the way down, at each of `levels` resolutions.  attention: "none", "middle" (the paper's text)
-    or "all" (the released configuration).  condition: width of the conditioning vector (0: none).  growth: each level has
-    so many times the width of the one above, at a quarter of the pixels.
+    or "all" (the released configuration).  condition: width of the conditioning vector (0: none).
+    growth: factor by which the width grows from one level to the next, which has a quarter of the pixels.
     """
 
     def __init__(

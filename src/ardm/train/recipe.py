@@ -104,7 +104,7 @@ class TrainConfig:
     objective: "steps" (one random step, of any order or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
     "all" (every position at once; causal models always use it).
     label_dropout: with data.labels, the fraction of items that train without their label, so that the model also
-    predicts without one.  With 0 it then needs a label.
+    predicts without one.  With 0 it always needs a label.
     shard: split parameters, moments and average over the processes (FSDP); no effect with one process.
     """
 

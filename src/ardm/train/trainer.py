@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ardm import data
-from ardm.atomic import alone, recover
+from ardm.atomic import exclusive, recover
 from ardm.bundle import OWN, Bundle, fit_weights, load
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
@@ -33,7 +33,7 @@ from ardm.model import Model
 from ardm.models.build import build
 from ardm.models.context import NO_LABEL
 from ardm.objective import spread
-from ardm.precision import settled
+from ardm.precision import pytorch_defaults
 from ardm.train import checkpoint, sharding
 from ardm.train.average import Average
 from ardm.train.batch import AUGMENT, DRAW, LABELS, VALIDATE, Batch, seeded
@@ -76,8 +76,8 @@ class Trainer:
 
     folder: gets checkpoint/ (replaced atomically), model/ (the averaged model that validated best, or the last one
     before the first validation) and model-last/; `train.log.Log` adds recipe.json, train.log and metrics.jsonl.
-    resume: continue from the checkpoint; without it, a folder that has one is refused.  Other settings (but for
-    `checkpoint.FREE`) or other data than at the beginning are refused as well.
+    resume: continue from the checkpoint; without it, a folder that has one is refused.  Settings (except
+    `checkpoint.FREE`) and data that differ from those at the start are refused as well.
     cpu: train on the CPU even if there is a GPU.
 
     A checkpoint that is due is written when the caller asks for the next step.
@@ -85,7 +85,7 @@ class Trainer:
     Raises ArdmError where another process trains in the folder, and for settings that do not fit together.
     """
 
-    @settled()
+    @pytorch_defaults()
     def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False) -> None:
         self.config, self.folder = recipe.train, Path(folder)
         self.accelerator = accelerator(cpu, unused=recipe.model.vector > 0)  # training gives no vectors
@@ -114,7 +114,7 @@ class Trainer:
                 f"train.batch {self.config.batch} must be a multiple of the {self.accelerator.num_processes} processes"
             )
         if self.accelerator.is_main_process:
-            with alone(self.folder):
+            with exclusive(self.folder):
                 recover(self.checkpoint)
                 for name in ("model", "model-last"):
                     recover(self.folder / name, OWN)
@@ -164,7 +164,7 @@ class Trainer:
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Progress]:
-        with alone(self.folder) if self.accelerator.is_main_process else nullcontext():
+        with exclusive(self.folder) if self.accelerator.is_main_process else nullcontext():
             yield from self._run()
 
     def _run(self) -> Iterator[Progress]:
@@ -202,7 +202,7 @@ class Trainer:
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
-    @settled()
+    @pytorch_defaults()
     def _step(self) -> float:
         """Take one optimiser step on the next items and update average and curve; returns the gradient's norm."""
         done = self.update(self.batch(next(self._stream)), self.step)
@@ -243,7 +243,7 @@ class Trainer:
 
     # --- measuring and saving -----------------------------------------------------------------------------------
 
-    @settled()
+    @pytorch_defaults()
     def validate(self) -> Estimate:
         """Measure the averaged model on the first validation items with the objective's estimator."""
         device, number = self.accelerator.device, self.config.valid_items
@@ -252,7 +252,7 @@ class Trainer:
             labels = self.valid_set.labels[:number].long().to(device)
         return self.objective.validate(self.averaged().to(device), items, labels, seeded(self.config.seed, VALIDATE))
 
-    @settled()
+    @pytorch_defaults()
     def _keep_best(self, valid: Estimate) -> None:
         bits, error = valid.bits_per_dim, valid.bits_per_dim_error
         self.checked = self.step, bits
@@ -283,7 +283,7 @@ class Trainer:
         """A copy of the model with the averaged parameters."""
         return self._model(self.full_average())
 
-    @settled()
+    @pytorch_defaults()
     def _model(self, average: Mapping[str, Tensor]) -> Model:
         with torch.device("cpu"):
             model = build(self.recipe.model)
@@ -312,7 +312,7 @@ class Trainer:
         kept = curve if self.objective.has_curve else None
         return Bundle(model, self.recipe.model, self.recipe.order, kept, {**about, **card})
 
-    @settled()
+    @pytorch_defaults()
     def save(self) -> None:
         """Write the checkpoint and the models atomically.
 
@@ -340,9 +340,9 @@ class Trainer:
         self.best_bundle().save(self.folder / "model")
         self.written = self._best_step
 
-    @settled()
+    @pytorch_defaults()
     def _complete(self) -> None:
-        """Write the models that are missing beside a checkpoint, because of a kill or because they were deleted.
+        """Write the model folders that a checkpoint lacks because the run was killed or they were deleted.
 
         In a sharded run all must call this.
         """

@@ -28,7 +28,7 @@ def _attention_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     by, bits, rise = integer(op, "by", 0, 40), integer(op, "bits", 1, 22), integer(op, "rise", 0, 16)
     fits = q.planes == k.planes and q.planes % heads == 0 and v.planes % heads == 0
     expect(op, fits, "has heads of unequal size")
-    expect(op, n <= 1 << bits, "has too few bits for so many places")
+    expect(op, n <= 1 << bits, "has too few bits for this many places")
     score = int((unlimited(q.size) * k.size).reshape(heads, -1).sum(1).max())
     mean = (largest(v) << bits) + (1 << bits)
     Bound.of(mean << rise, mean << rise, False)  # the dividend stays in the exact range of float64

@@ -82,7 +82,7 @@ def _count(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> In
 def _channel_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_rows(op, given[0])
     table = program.tensor(op, "table")
-    expect(op, table.shape == (program.channels, given[0].planes), "has not one row for each channel")
+    expect(op, table.shape == (program.channels, given[0].planes), "does not have one row for each channel")
     peak = largest(given[0]) + int(np.abs(table).max())
     return Bound.of(unlimited(given[0].lo) + table.min(0), unlimited(given[0].hi) + table.max(0), True, peak)
 

@@ -31,7 +31,7 @@ def _mixture_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, furthest * int(inverse.max()) < 1 << 62, "places its means too far off")
     expect(op, integer(op, "bits", 0, 48) + f >= 12, "has too coarse a unit")
     places = program.tensor(op, "places")
-    expect(op, places.shape == (M,) and np.abs(places).max() < 1 << 40, "has not one place for each component")
+    expect(op, places.shape == (M,) and np.abs(places).max() < 1 << 40, "does not have one place for each component")
     peak = (int(centre.size.max()) << rise) + int(o.size.max()) + int(np.abs(places).max())
     return Bound.of(o.lo, o.hi, True, max(peak, furthest))
 

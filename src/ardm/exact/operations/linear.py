@@ -20,8 +20,12 @@ def _linear_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_rows(op, given[0])
     weight, bias, shift = (program.tensor(op, role) for role in ("weight", "bias", "shift"))
     expect(op, weight.ndim in (2, 3) and shift.shape == bias.shape, "does not fit")
-    expect(op, weight.ndim == 2 or len(weight) == len(bias) == program.channels, "has not one matrix for each channel")
-    expect(op, shift.min(initial=0) >= 0 and shift.max(initial=0) <= 40, "shifts by 0 to 40 bits")
+    expect(
+        op,
+        weight.ndim == 2 or len(weight) == len(bias) == program.channels,
+        "does not have one matrix for each channel",
+    )
+    expect(op, shift.min(initial=0) >= 0 and shift.max(initial=0) <= 40, "must shift by 0 to 40 bits")
     each = [(weight, bias, shift)] if weight.ndim == 2 else list(zip(weight, bias, shift, strict=True))
     bounds = [(*matrix_bound(op, w, b, given[0]), s) for w, b, s in each]
     lo = np.min([lo >> s for lo, _, _, s in bounds], axis=0)

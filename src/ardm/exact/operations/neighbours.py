@@ -1,4 +1,4 @@
-"""Operations on what is known around a site.
+"""Operations on the known values around a site.
 
     nearby(w, …)        mean of the known values around a site, the nearest weighing most             rows
     contrast(w, m)      a window minus the mean of each channel                                       rows
@@ -51,7 +51,9 @@ def _nearby_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     for i, window in enumerate(given):
         expect_rows(op, window)
         weight, rise = program.tensor(op, f"weight{i}"), integer(op, f"rise{i}", 0, 40)
-        expect(op, weight.min() >= 0 and window.planes == 2 * C * len(weight), "weighs other windows than it is given")
+        expect(
+            op, weight.min() >= 0 and window.planes == 2 * C * len(weight), "has weights that do not fit its windows"
+        )
         sums = (unlimited(window.size).reshape(2 * C, len(weight)) * unlimited(weight)).sum(1)
         peak += int(sums.max()) << rise + fraction
     return Bound.of([-limit] * C, [limit] * C, True, 2 * peak)
@@ -81,7 +83,7 @@ def _contrast_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_rows(op, window)
     expect_rows(op, mean)
     C, limit = program.channels, integer(op, "limit", 0, 1 << 40)
-    expect(op, mean.planes == C and window.planes % (2 * C) == 0, "is given another window or mean than an item's")
+    expect(op, mean.planes == C and window.planes % (2 * C) == 0, "gets a window or a mean that does not fit the item")
     by, known = integer(op, "by", 0, 40), integer(op, "known", 0, 16)
     size = unlimited(window.size).reshape(2 * C, -1)
     peak = int(((size[:C] << integer(op, "fraction", 0, 16)) + size[C:] * mean.size[:, None]).max()) + (1 << by)
@@ -106,7 +108,9 @@ def _largest_sums(program: Program, op: Op, near: list[Bound]) -> list[int]:
     """The largest |W|, |F| and |Q|."""
     weight, prior = program.tensor(op, "weight"), integer(op, "prior", 1, 1 << 50)
     C = program.channels
-    expect(op, bool(near) and weight.shape == (len(near),) and weight.min() >= 0, "has not one weight for each map")
+    expect(
+        op, bool(near) and weight.shape == (len(near),) and weight.min() >= 0, "does not have one weight for each map"
+    )
     sums = [0, 0, 0]
     for w, a in zip(weight, near, strict=True):
         expect_map(op, a)

@@ -51,7 +51,7 @@ def _taps_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_map(op, given[0])
     integer(op, "left", 0, 1 << 10)
     integer(op, "right", 0, 1 << 10)
-    expect(op, len(tap_offsets(op)) > 0, "looks nowhere")
+    expect(op, len(tap_offsets(op)) > 0, "reads no place")
     return _line_read(given[0], len(tap_offsets(op)))
 
 
@@ -79,8 +79,8 @@ def _hash_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_rows(op, given[0])
     bits, table = integer(op, "bits", 1, 20), program.tensor(op, "contexts")
     expect(op, table.ndim == 2 and 0 < table.size <= 1 << 12 and len(table) << bits <= 1 << 24, "has no contexts")
-    expect(op, bool((table < given[0].planes).all()), "reads columns that are not there")
-    expect(op, bool((given[0].lo >= 0).all()) and largest(given[0]) < 1 << 17, "takes symbols of 0 to 2^17")
+    expect(op, bool((table < given[0].planes).all()), "reads columns that do not exist")
+    expect(op, bool((given[0].lo >= 0).all()) and largest(given[0]) < 1 << 17, "must read symbols of 0 to 2^17")
     first = np.arange(len(table)) << bits
     return Bound.of(first, first + (1 << bits) - 1, True, MODULUS)
 
@@ -106,9 +106,13 @@ def _segment_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_rows(op, given[0])
     wide = integer(op, "wide", 1, 1 << 16)
     first, size = program.tensor(op, "first"), program.tensor(op, "size")
-    expect(op, first.ndim == 1 and first.shape == size.shape and len(first) > 0, "has not one segment for each column")
+    expect(
+        op,
+        first.ndim == 1 and first.shape == size.shape and len(first) > 0,
+        "does not have one segment for each column",
+    )
     expect(op, bool((first >= 0).all() and (size >= 1).all() and (size <= wide).all()), "has invalid segments")
-    expect(op, int((first + size).max()) <= given[0].planes, "reads columns that are not there")
+    expect(op, int((first + size).max()) <= given[0].planes, "reads columns that do not exist")
     lo, hi = min(int(given[0].lo.min()), IMPOSSIBLE), max(int(given[0].hi.max()), IMPOSSIBLE)
     return Bound.of([lo] * wide, [hi] * wide, True)
 

@@ -65,7 +65,7 @@ def _conv_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     integer(op, "top", 0, (tall - 1) * step)
     integer(op, "left", 0, (wide - 1) * step)
     weight, bias, shift = (program.tensor(op, role) for role in ("weight", "bias", "shift"))
-    expect(op, shift.shape == bias.shape and bool(((shift >= 0) & (shift <= 40)).all()), "shifts by 0 to 40 bits")
+    expect(op, shift.shape == bias.shape and bool(((shift >= 0) & (shift <= 40)).all()), "must shift by 0 to 40 bits")
     lo, hi = with_zero(given[0]) if tall * wide > 1 else (given[0].lo, given[0].hi)
     count_planes(given[0].planes * tall * wide)
     read = Bound.of(np.repeat(lo, tall * wide), np.repeat(hi, tall * wide), False)
@@ -152,7 +152,7 @@ def _at(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
 
 def _pick_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_rows(op, given[0])
-    expect(op, given[0].planes == program.channels, "picks from as many columns as an item has channels")
+    expect(op, given[0].planes == program.channels, "needs one column for each channel of an item")
     return Bound.of(given[0].lo.min(keepdims=True), given[0].hi.max(keepdims=True), True)
 
 
