@@ -16,7 +16,7 @@ from ardm import inputs
 from ardm.bundle import Bundle
 from ardm.cli import console, progress
 from ardm.cli.app import app
-from ardm.cli.options import _completed, complete_any, complete_codec, complete_model, complete_recipe
+from ardm.cli.options import complete_any, complete_codec, complete_model, complete_recipe
 from ardm.cli.progress import Bar
 from ardm.codec import registry
 from ardm.losscurve import LossCurve
@@ -87,12 +87,16 @@ def test_completion_names_models_recipes_and_folders(tmp_path, monkeypatch):
     assert "paper/cifar10" in complete_recipe("paper/")
 
 
-def test_completion_passes_over_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
-    def closed(self):
-        raise PermissionError
+def test_completion_passes_over_a_folder_that_may_not_be_read(monkeypatch):
+    listed = Path.iterdir
 
-    monkeypatch.setattr("pathlib.Path.iterdir", closed)
-    assert _completed(["cifar"], "c") == ["cifar"]
+    def closed(self):
+        if self == Path():
+            raise PermissionError
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    assert complete_model("cifar") == ["cifar10-any-order", "cifar10-codec"]
 
 
 def test_the_shell_asks_and_gets_names():
