@@ -67,10 +67,20 @@ def good(result):
     return result
 
 
-def process(*arguments, **options):
-    """The program in a process of its own."""
+AT_ONCE = """
+from ardm.cli import progress
+progress.DELAY = 0
+from ardm.__main__ import main
+main()
+"""
+
+
+def process(*arguments, at_once=False, **options):
+    """The program in a process of its own.  at_once: its progress bar does not wait."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([sys.executable, "-m", "ardm", *map(str, arguments)], **pipes)
+    return subprocess.Popen(
+        [sys.executable, *(("-c", AT_ONCE) if at_once else ("-m", "ardm")), *map(str, arguments)], **pipes
+    )
 
 
 # --- the table, row by row --------------------------------------------------------------------------------------------
@@ -824,7 +834,7 @@ def test_a_terminal_gets_no_binary_data(tmp_path):
 
 def test_progress_is_for_terminals(tmp_path):
     source = write(tmp_path / "x", TEXT * 600)
-    shown, code = on_terminal("compress", source)
+    shown, code = on_terminal("compress", source, at_once=True)
     assert code == 0
     assert "x: encoding" in shown
     assert "x: verifying" in shown
