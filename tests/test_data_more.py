@@ -497,7 +497,7 @@ def test_flac(tmp_path, monkeypatch):
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(tmp_path / "a.flac", clip(300), 8000, subtype="PCM_16")
     assert (data.clips("sounds", tmp_path).clips[0].numpy() - 32768 == clip(300)).all()
-    monkeypatch.setattr("ardm.codec.flac_stream.library", lambda: None)
+    monkeypatch.setattr("ardm.codec.flac_stream.soundfile_package", lambda: None)
     assert (data.clips("sounds", tmp_path).clips[0].numpy() - 32768 == clip(300)).all()
 
 

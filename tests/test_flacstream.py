@@ -401,7 +401,7 @@ def test_a_seek_table_leads_to_the_same_samples(library, monkeypatch):
     if library and soundfile is None:
         pytest.skip("needs soundfile")
     if not library:
-        monkeypatch.setattr(flac_stream, "library", lambda: None)
+        monkeypatch.setattr(flac_stream, "soundfile_package", lambda: None)
     length = 40_000
     x = samples("tones", 2, 16, length)
     targets = [0, 4096, 12_288, 20_000, 39_999, (1 << 64) - 1, (1 << 64) - 1]

@@ -80,7 +80,7 @@ from ardm import formats
 from ardm.codec import fallback as stored, archive, decode, encode, registry
 from ardm.codec.binary import Reader
 from ardm.codec.header import Method
-assert "soundfile" not in BLOCKED or stored.flac_stream.library() is None
+assert "soundfile" not in BLOCKED or stored.flac_stream.soundfile_package() is None
 golden, folder = map(Path, sys.argv[2:4])
 models = registry.maker("auto", "cpu", 1, [golden])
 said = {}
@@ -124,8 +124,8 @@ def ways():
         "filtered": (*stored.Fallback(walk, Kind.IMAGE).store(), walk),
         "flac": (Method.FLAC, varint(len(mine)) + mine, x),
     }
-    for k, flac in enumerate(stored._flac(x)):
-        found[f"flac of libFLAC {k}"] = (Method.FLAC, varint(len(flac)) + flac, x)
+    if (flac := stored._write_flac(x)) and stored._decodes_alike(flac, x):
+        found["flac of libFLAC"] = (Method.FLAC, varint(len(flac)) + flac, x)
     return found
 
 
@@ -135,7 +135,7 @@ def test_a_plain_installation_decodes_everything(tmp_path, library):
     """Every golden file but the longest of two sounds, sound out of FLAC files, and one of each method."""
     import pickle
 
-    if library and flac_stream.library() is None:
+    if library and flac_stream.soundfile_package() is None:
         pytest.skip("needs soundfile")
     made = ways()
     assert {method for method, _, _ in made.values()} == set(Method) - {Method.CODED}

@@ -82,7 +82,7 @@ def decompress(
         raise typer.BadParameter(f"a format is one of {known}; got {format!r}", param_hint="--format")
     refuse_rm(keep, stdout or output == "-" or "-" in files, verify)
     with guard(), Bar(quiet) as bar:
-        engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
+        engine = _engine(model, threads, backend, device)
         budget = budget_of(memory, max_pixels, force, max_output)
         options = FileOptions(engine, budget, force, keep, verify, format=format, progress=bar, taken=set())
         found, left = found_in(files, recursive, packed=True)
@@ -137,7 +137,7 @@ def check(
     archive.
     """
     with guard(), Bar(quiet) as bar:
-        engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
+        engine = _engine(model, threads, backend, device)
         options = FileOptions(engine, budget_of(memory, max_pixels, force, max_output), progress=bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> FileResult:
@@ -174,7 +174,7 @@ def extract(
     Reads only these items.  Reports those that are damaged or missing, and writes all others.
     """
     with guard(), Bar(quiet) as bar:
-        engine = Engine(None, None, None, backend, device, threads, tuple(model or ()))
+        engine = _engine(model, threads, backend, device)
         budget = budget_of(memory, max_pixels, force, max_output)
         options = FileOptions(engine, budget, force, format=format, progress=bar, taken=set())
         given = Found.named(source_of(archive, "ARCHIVE"))
@@ -184,6 +184,11 @@ def extract(
             return extract_items(source, items, target, options)
 
         for_each([given], place, one, _lines, bar, seekable=bytes_of(memory))
+
+
+def _engine(folders: list[Path] | None, threads: int, backend: str, device: str) -> Engine:
+    """An engine that decodes with the models that files name, in these folders or bundled."""
+    return Engine(None, None, None, backend, device, threads, tuple(folders or ()))
 
 
 def _is_archive(source: Path | BinaryIO) -> bool:

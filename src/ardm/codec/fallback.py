@@ -78,6 +78,11 @@ class Fallback:
         """The best distance of LZMA2's delta filter; 0 for more than one run of samples."""
         return _distance(self.raw) if self.x.size == max(self.x.shape) else 0
 
+    @cached_property
+    def flac(self) -> bytes:
+        """Sound as a FLAC stream, not yet decoded again; empty without libFLAC, and for other kinds."""
+        return _write_flac(self.x) if self.kind == Kind.AUDIO else b""
+
     def estimate(self) -> float:
         """A cheap estimate of the bytes that `store` takes, rather low than high; it does not run LZMA2.
 
@@ -87,8 +92,8 @@ class Fallback:
             return float(len(self.x) * self.x.itemsize)
         looks = [self.raw, self.filtered[1], _delta(self.raw, self.distance) if self.distance else b""]
         sizes = [len(zlib.compress(look, 6)) * (1 - _repeated(look)) for look in looks if look]
-        if self.kind == Kind.AUDIO:
-            sizes += [len(flac) for flac in _write_flac(self.x)]
+        if self.flac:
+            sizes.append(len(self.flac))
         return min([float(len(self.raw)), *sizes])
 
     def clearly_longer_than(self, size: float) -> bool:
@@ -105,13 +110,15 @@ class Fallback:
             return Method.RAW, b""
         if self.constant:
             return Method.CONSTANT, self.x[:, 0, 0].tobytes()
+        # FLAC comes first, while little else is in memory
+        flac = self.flac if self.x.shape[2] > 64 and self.flac and _decodes_alike(self.flac, self.x) else b""
         ways = [(Method.RAW, self.raw)]
         if len(self.raw) <= _SMALL:
             packed = deflate(self.raw)
             ways.append((Method.DEFLATE, varint(len(packed)) + packed))
         ways += self._packed()
-        if self.kind == Kind.AUDIO and self.x.shape[2] > 64:
-            ways += [(Method.FLAC, varint(len(flac)) + flac) for flac in _flac(self.x)]
+        if flac:
+            ways.append((Method.FLAC, varint(len(flac)) + flac))
         return min(ways, key=lambda way: len(way[1]))
 
     def _packed(self) -> Iterator[tuple[Method, bytes]]:
@@ -326,31 +333,33 @@ def _unfilter(codes: bytes, residue: bytes, out: Samples) -> None:
 # --- FLAC -------------------------------------------------------------------------------------------------------------
 
 
-def _write_flac(x: Samples) -> Iterator[bytes]:
-    """Sound (c, 1, n) as a FLAC stream, where libFLAC is installed."""
-    package = flac_stream.library()
+def _write_flac(x: Samples) -> bytes:
+    """Sound (c, 1, n) as a FLAC stream; empty where libFLAC is not installed or cannot write it."""
+    package = flac_stream.soundfile_package()
     if package is None or x.shape[0] > 8 or x.shape[1] != 1 or not x.size:
-        return
+        return b""
     file, wide = io.BytesIO(), x.itemsize > 1
     signed = (x[:, 0].T.astype(np.int32) - (1 << 15 if wide else 1 << 7)) << (0 if wide else 8)
-    with suppress(RuntimeError):  # soundfile.LibsndfileError is a RuntimeError
+    try:
         package.write(file, signed.astype(np.int16), 44100, format="FLAC", subtype="PCM_16" if wide else "PCM_S8")
-        yield file.getvalue()
+    except RuntimeError:  # soundfile.LibsndfileError is one
+        return b""
+    return file.getvalue()
 
 
-def _flac(x: Samples) -> Iterator[bytes]:
-    """The stream of _write_flac, if every installation decodes it alike."""
-    for stream in _write_flac(x):
-        again = np.empty_like(x)
-        with suppress(CodecError):
-            _restore_flac_plainly(stream, again)
-            if np.array_equal(x, again):
-                yield stream
+def _decodes_alike(stream: bytes, x: Samples) -> bool:
+    """Whether a stream decodes to x without libFLAC, as it must on every installation."""
+    again = np.empty_like(x)
+    try:
+        _restore_flac_plainly(stream, again)
+    except CodecError:
+        return False
+    return np.array_equal(x, again)
 
 
 def _restore_flac(data: bytes, out: Samples) -> None:
     """Decode a FLAC stream into out (c, 1, n), with libFLAC where it is installed and finds nothing wrong."""
-    package, (c, h, n) = flac_stream.library(), out.shape
+    package, (c, h, n) = flac_stream.soundfile_package(), out.shape
     if h != 1:
         raise CodecError("damaged file: FLAC cannot hold planes of several rows")
     if package is not None:

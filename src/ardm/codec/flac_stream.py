@@ -74,7 +74,7 @@ def joined(blocks: list[tuple[int, bytes]]) -> bytes:
     )
 
 
-def library() -> Any:
+def soundfile_package() -> Any:
     """The package soundfile, which writes shorter streams and reads faster; None where it or libsndfile is missing."""
     try:
         import soundfile

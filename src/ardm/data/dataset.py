@@ -17,7 +17,7 @@ from ardm.errors import ArdmError
 from ardm.schema import Schema
 
 LARGE, SOME = 1 << 28, 4096
-"""Bytes beyond which a fingerprint reads only some of the items, and how many it then reads."""
+"""A fingerprint of more bytes than the first number reads only as many items as the second."""
 
 
 @dataclass(frozen=True, eq=False)

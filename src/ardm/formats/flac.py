@@ -123,7 +123,7 @@ def _render(content: Content) -> bytes:
 def _stream(x: Samples, rate: int) -> bytes:
     """Encode the samples, with libFLAC if it is installed and accepts them."""
     wide = x.itemsize > 1
-    if (package := flac_stream.library()) is not None:
+    if (package := flac_stream.soundfile_package()) is not None:
         file = io.BytesIO()
         signed = wav.signed(x) if wide else ((x[:, 0].T.astype(np.int16) - 128) << 8).astype(np.int16)
         try:
