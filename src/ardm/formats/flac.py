@@ -149,4 +149,4 @@ def _claim(part: Part) -> Claim:
     return Claim("flac", (fields >> 41 & 7) + 1, 1, length, (fields >> 36 & 31) + 1, image=False, open=length == 0)
 
 
-FORMAT = FileFormat("flac", (".flac",), rb"fLaC", _claim, read, _render, Kind.AUDIO, (12, 12))
+FORMAT = FileFormat("flac", (".flac",), rb"fLaC", _claim, read, _render, Kind.AUDIO, (8, 8))
