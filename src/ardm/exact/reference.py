@@ -6,6 +6,7 @@ Every backend must give the same integers.  It needs no PyTorch, and is slow.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -31,13 +32,14 @@ class Reference:
     def __call__(self, ask: Ask) -> Rows:
         """The frequencies at the sites asked."""
         memory = ask.remembered(self)
-        values = inputs(self.program, ask.value, ask.depth)
+        values, (H, W) = inputs(self.program, ask.value, ask.depth), ask.value.shape[2:]
+        sites = replace(ask.sites, size=(H, W))
         for op in self.program.ops:
             given, operation = [values[name] for name in op.inputs], OPERATIONS[op.name]
             if operation.resume is None:
-                values[op.out] = operation.run(self.program, op, given, ask.sites)
+                values[op.out] = operation.run(self.program, op, given, sites)
             else:
-                values[op.out] = operation.resume(self.program, op, given, ask.sites, memory.of(op.out))
+                values[op.out] = operation.resume(self.program, op, given, sites, memory.of(op.out))
         head = self.program.ops[-1]
         return frequencies(self.program, head, [values[name] for name in head.inputs], *ask.state)
 
