@@ -156,9 +156,9 @@ def test_every_setting_is_read_by_a_trunk():
 def test_a_trunk_refuses_the_settings_of_others(trunk):
     kind = BODIES[trunk]
     shape = (1, 2, 4) if kind.axes == 3 else (8,)
-    base = ModelConfig(shape=shape, trunk=trunk, **{**BASE, "head": kind.heads[0]})
+    base = ModelConfig(shape=shape, trunk=trunk, causal=kind.causal[0], **{**BASE, "head": kind.heads[0]})
     build(base)
-    for name, value in SOME.items():
+    for name, value in {**SOME, "causal": kind.causal[-1] or "single"}.items():
         changed = dataclasses.replace(base, **{name: value})
         if name in kind.reads:
             build(changed)

@@ -122,3 +122,7 @@ class Model(nn.Module):
     def forward(self, state: Partial, context: Tensor | None = None) -> Prediction:
         """The prediction for a state (B, *shape); the body gets the context unchanged."""
         return Prediction(self.body(state, context), state, self.head)
+
+    def walking(self) -> AnyModel:
+        """The model for one walk, in which each state continues the one before; it may keep what it has computed."""
+        return self
