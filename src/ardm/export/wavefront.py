@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.ans import Ints
-from ardm.bundle import Bundle
 from ardm.digits import Digits
 from ardm.exact.program import Program
 from ardm.export.builder import Builder
@@ -54,11 +53,11 @@ def wavefront(model: Model, examples: Examples) -> Make:
     return lambda bits: export.program(export.scales(seen, bits) if seen else fixed, bits)
 
 
-def measured(bundle: Bundle, items: Tensor, precision: Precision) -> dict[str, Scales]:
+def measured(model: Model, items: Tensor, precision: Precision) -> dict[str, Scales]:
     """The scales of the trunk, its blocks and the last layer, by name; items as for `export`."""
-    export = WavefrontExport(bundle.model)
+    export = WavefrontExport(model)
     by = export.scales(export.seen(as_images(items)), precision)
-    return {name: by[layer] for name, layer in bundle.model.named_modules() if layer in by}
+    return {name: by[layer] for name, layer in model.named_modules() if layer in by}
 
 
 @dataclass
@@ -165,10 +164,15 @@ class WavefrontExport:
         )  # fmt: skip
         limit, drop = self._deviation
         read = build.op("contrast", "inputs", [near, mean], fraction=FRACTION, by=drop, limit=limit, known=KNOWN)
-        apart, flag = np.full(C * len(cells), self._unit * 2.0 ** (FRACTION - drop)), np.full(C * len(cells), 2.0**KNOWN)
+        apart, flag = (
+            np.full(C * len(cells), self._unit * 2.0 ** (FRACTION - drop)),
+            np.full(C * len(cells), 2.0**KNOWN),
+        )
         flags = np.zeros((C, len(cells), self.trunk.width))  # the flags of all channels are equal
         flags[0] = _floats(self.trunk.known).T
-        first = np.concatenate([_floats(self.trunk.first).reshape(self.trunk.width, -1).T, flags.reshape(-1, self.trunk.width)])
+        first = np.concatenate(
+            [_floats(self.trunk.first).reshape(self.trunk.width, -1).T, flags.reshape(-1, self.trunk.width)]
+        )
         bias = _floats(self.trunk.bias) + 0.5 / by.given  # so that the floor of the stream rounds
         made = matrix(first, bias, build.size(read), np.concatenate([apart, flag]), by.made, bits.first)
         return mean, affine(build, "stream", read, made)
@@ -196,9 +200,7 @@ class WavefrontExport:
             return h
         return build.op("shift", f"kept{i + 1}", [h], by=0, lo=-SINGLE // 2, hi=SINGLE // 2)
 
-    def _sites(
-        self, build: Builder, features: str, mean: str, by: Mapping[nn.Module, Scales], bits: Precision
-    ) -> None:
+    def _sites(self, build: Builder, features: str, mean: str, by: Mapping[nn.Module, Scales], bits: Precision) -> None:
         """The layer of each channel, and the head, from the features and means of all places."""
         trunk, output, C = self.trunk, output_of(self.model), self.trunk.channels
         limit, drop = self._deviation
@@ -251,9 +253,7 @@ def _floats(x: Tensor) -> Floats:
     return found
 
 
-def _matrix(
-    build: Builder, a: str, weight: Tensor, bias: Tensor, reads: Floats, makes: Floats, bits: int
-) -> Matrix:
+def _matrix(build: Builder, a: str, weight: Tensor, bias: Tensor, reads: Floats, makes: Floats, bits: int) -> Matrix:
     """The integers of a layer, weight (O, I) and bias (O,)."""
     size: Ints = build.size(a)
     return matrix(_floats(weight).T, _floats(bias), size, reads, makes, bits)
