@@ -376,9 +376,10 @@ def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Genera
 def wavefront(shape: Sequence[int]) -> Plan:
     """Images (C, H, W) by x + 2y, the channels of a pixel one after the other; sequences (D,) from left to right.
 
-    The order of models of trunk wavefront, in C · (W + 2H − 2) steps or a few more.
+    The order of models of trunk wavefront, in C · (W + 2H − 2) steps if W > 1; every step reveals a site.
     """
-    return Plan(torch.from_numpy(wavefront_steps(shape))[None, None])
+    steps = np.unique(wavefront_steps(shape), return_inverse=True)[1].reshape(shape)
+    return Plan(torch.from_numpy(steps)[None, None])
 
 
 def image(stages: int, shape: Sequence[int], pixels: np.ndarray, offset: float = 1 / 48, first: int = 0) -> Plan:
