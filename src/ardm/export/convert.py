@@ -19,7 +19,6 @@ from ardm.exact.program import Program
 from ardm.exact.reference import Reference
 from ardm.export.calibrate import Examples, Scales
 from ardm.export.coding import Coding, Cost, as_images, coding, cost
-from ardm.export.local import local
 from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of
 from ardm.export.perceptron import Make
@@ -31,7 +30,6 @@ from ardm.export.wavefront import wavefront
 from ardm.export.window import window
 from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.model import Model
-from ardm.nets.local import Local
 from ardm.nets.table import Table
 from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
@@ -41,7 +39,6 @@ from ardm.nets.window import Window
 AIM = 0.003
 """Bits per dimension that exactness may cost."""
 EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
-    Local: local,
     Wavefront: wavefront,
     Window: window,
     Taps: taps,
