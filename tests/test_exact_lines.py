@@ -61,7 +61,7 @@ def test_the_bounds_of_what_may_lie_outside():
     """Zeros belong to them, whatever the map."""
     for name, integers in (("taps", {"left": 2, "right": 1}), ("line", {"wide": 3})):
         made = Bench(name, [(np.array([5, -9]), np.array([7, -8]))], **integers).made
-        assert made.rows
+        assert made.kind == "rows"
         assert made.lo.tolist() == [0] * 3 + [-9] * 3
         assert made.hi.tolist() == [7] * 3 + [0] * 3
 

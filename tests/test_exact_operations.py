@@ -652,5 +652,5 @@ def test_programs_survive_being_written():
     with pytest.raises(ArdmError, match="integers only"):
         Program.parse(program.plain(), {**program.tensors, "w": np.zeros(3)})
     assert isinstance(Reference(again), Reference)
-    assert Bound.of([0], [1], True).planes == 1
+    assert Bound.of([0], [1], "rows").planes == 1
     assert len(AskedSites(*[np.zeros(2, dtype=np.int64)] * 4)) == 2

@@ -86,7 +86,7 @@ class Trail:
 
     def bound(self, program, op, given):
         expect_map(op, given[0])
-        return Bound.of([0] * given[0].planes, [96] * given[0].planes, False, 3 * 96 + int(given[0].hi.max()))
+        return Bound.of([0] * given[0].planes, [96] * given[0].planes, "map", 3 * 96 + int(given[0].hi.max()))
 
     def compute(self, a, depth, digits, memory, last):
         """Columns up to `last`, the kept ones excepted; in NumPy or PyTorch."""

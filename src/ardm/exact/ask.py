@@ -27,15 +27,16 @@ from ardm.exact.frequencies import Rows
 
 @dataclass(frozen=True)
 class AskedSites:
-    """N sites: the item of the batch, channel, row and column of each, (N,) int64."""
+    """N sites: the item of the batch, channel, row and column of each, (N,) int64; size: (H, W) of the items."""
 
     batch_index: Ints
     channel: Ints
     y: Ints
     x: Ints
+    size: tuple[int, int] = (0, 0)
 
     def __getitem__(self, rows: slice) -> AskedSites:
-        return AskedSites(self.batch_index[rows], self.channel[rows], self.y[rows], self.x[rows])
+        return AskedSites(self.batch_index[rows], self.channel[rows], self.y[rows], self.x[rows], self.size)
 
     def __len__(self) -> int:
         return len(self.batch_index)

@@ -84,7 +84,7 @@ class Backend:
             raise ArdmError("this processor computes none of this model's byte products exactly")
 
     def _is_rows(self, name: str) -> bool:
-        return self.bounds[name].rows
+        return self.bounds[name].kind != "map"
 
     def memory(self, shape: tuple[int, ...]) -> Memory:
         """An empty memory for a walk over states of this shape."""

@@ -7,7 +7,7 @@ operation that makes it, in partial sums of any order.  The helpers refuse opera
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,28 +23,32 @@ INNER = 1 << 62
 """Statistics are computed in int64 in every container, and stay below this."""
 
 
+Kind: TypeAlias = Literal["map", "places", "rows"]
+"""A value has planes at every place (a map), a row for every place, or a row for every site asked."""
+
+
 @dataclass(frozen=True)
 class Bound:
     """The range of a value: lo, hi (P,) of each plane.
 
-    rows: whether the value has a row for each site asked; otherwise it is a map.
+    kind: what the value has a row or a place for.
     peak: the largest absolute value inside the operation that makes it.
     """
 
     lo: Ints
     hi: Ints
-    rows: bool
+    kind: Kind
     peak: int
 
     @staticmethod
-    def of(lo: Any, hi: Any, rows: bool, peak: int = 0) -> Bound:
+    def of(lo: Any, hi: Any, kind: Kind, peak: int = 0) -> Bound:
         """A bound whose peak covers lo and hi.  Raises ArdmError for numbers that no container holds exactly."""
         lo, hi = np.asarray(lo), np.asarray(hi)
         count_planes(lo.size)
         peak = max([peak, *(int(abs(end)) for ends in (lo, hi) for end in (ends.min(), ends.max()))])
         if peak >= LIMIT:
             raise ArdmError("an operation of a codec model leaves the exact range of every container")
-        return Bound(lo.astype(np.int64), hi.astype(np.int64), rows, peak)
+        return Bound(lo.astype(np.int64), hi.astype(np.int64), kind, peak)
 
     @property
     def planes(self) -> int:
@@ -78,11 +82,11 @@ def with_zero(a: Bound) -> tuple[Ints, Ints]:
     return np.minimum(a.lo, 0), np.maximum(a.hi, 0)
 
 
-def clamped(op: Op, lo: Ints, hi: Ints, rows: bool, peak: int) -> Bound:
+def clamped(op: Op, lo: Ints, hi: Ints, kind: Kind, peak: int) -> Bound:
     """The bound of a result that is clamped to the lo and hi of the operation, if it has them."""
     if "lo" in op.integers:
         lo, hi = np.clip(lo, *limits(op)), np.clip(hi, *limits(op))
-    return Bound.of(lo, hi, rows, peak)
+    return Bound.of(lo, hi, kind, peak)
 
 
 def limits(op: Op) -> tuple[int, int]:
@@ -106,6 +110,9 @@ def matrix_bound(op: Op, weight: Ints, bias: Ints, a: Bound) -> tuple[Ints, Ints
 
 # --- what an operation expects ----------------------------------------------------------------------------------------
 
+NAMES: dict[Kind, str] = {"map": "a map", "places": "places", "rows": "rows"}
+"""Kinds in messages."""
+
 
 def expect(op: Op, good: bool, fault: str) -> None:
     """Raise ArdmError unless good; fault ends the sentence "the operation … "."""
@@ -115,17 +122,30 @@ def expect(op: Op, good: bool, fault: str) -> None:
 
 def expect_rows(op: Op, a: Bound) -> None:
     """Raise ArdmError unless a is rows."""
-    expect(op, a.rows, "takes rows but gets a map")
+    expect(op, a.kind == "rows", f"takes rows but gets {NAMES[a.kind]}")
+
+
+def expect_row_wise(op: Op, *given: Bound) -> Kind:
+    """The kind of values that are all rows, or all places.  Raises ArdmError for others."""
+    kind = given[0].kind
+    expect(op, kind != "map", "takes rows or places but gets a map")
+    expect(op, all(a.kind == kind for a in given), "is given rows and places")
+    return kind
+
+
+def expect_places(op: Op, a: Bound) -> None:
+    """Raise ArdmError unless a is places."""
+    expect(op, a.kind == "places", f"takes places but gets {NAMES[a.kind]}")
 
 
 def expect_map(op: Op, a: Bound) -> None:
     """Raise ArdmError unless a is a map."""
-    expect(op, not a.rows, "takes a map but gets rows")
+    expect(op, a.kind == "map", f"takes a map but gets {NAMES[a.kind]}")
 
 
 def expect_same(op: Op, a: Bound, b: Bound) -> None:
     """Raise ArdmError unless a and b have one shape."""
-    expect(op, a.rows == b.rows and a.planes == b.planes, "is given values of different shapes")
+    expect(op, a.kind == b.kind and a.planes == b.planes, "is given values of different shapes")
 
 
 def count_planes(planes: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ardm.errors import ArdmError
 from ardm.exact.bounds import LIMIT, Bound, expect
 from ardm.exact.operations import OPERATIONS
+from ardm.exact.operations.causal import CAUSAL, POINTWISE
 from ardm.exact.operations.heads import HEADS
 from ardm.exact.program import Op, Program
 
@@ -27,19 +28,32 @@ def certify(program: Program) -> dict[str, Bound]:
     for name, tensor in program.tensors.items():
         if tensor.size and not -LIMIT < int(tensor.min()) <= int(tensor.max()) < LIMIT:
             raise ArdmError(f"the tensor {name} of a codec model leaves the exact range of every container")
+    if program.wave and (program.digits != 1 or max(program.size)):
+        raise ArdmError("a codec model along wavefronts has one digit and items of any size")
     bounds, planes = input_bounds(program), 0
     for op in program.ops:
         bounds[op.out] = operation_bound(program, op, bounds)
         planes += bounds[op.out].planes
+        if program.wave:
+            _refuse_later(op, bounds)
         if planes > MAX_ALL:
             raise ArdmError(f"the operations of a codec model make more than {MAX_ALL} planes in all")
     return bounds
 
 
+def _refuse_later(op: Op, bounds: Mapping[str, Bound]) -> None:
+    """Raise ArdmError for an operation that a program along wavefronts may not have: one that reads what comes later."""
+    kind = bounds[op.out].kind
+    if kind == "map":
+        expect(op, op.name in POINTWISE, "reads places that are not known in time")
+    elif op.name not in CAUSAL:
+        expect(op, all(bounds[name].kind == kind for name in op.inputs), "reads places that are not known in time")
+
+
 def input_bounds(program: Program) -> dict[str, Bound]:
     """The bounds of the two maps that a program begins with."""
     K, C = program.classes, program.channels
-    return {"value": Bound.of([1 - K] * C, [K - 1] * C, False), "depth": Bound.of([0] * C, [program.digits] * C, False)}
+    return {"value": Bound.of([1 - K] * C, [K - 1] * C, "map"), "depth": Bound.of([0] * C, [program.digits] * C, "map")}
 
 
 def operation_bound(program: Program, op: Op, bounds: Mapping[str, Bound]) -> Bound:

@@ -60,7 +60,8 @@ class CodecModel:
     """An integer network and how it codes items.
 
     orders: by number of network calls, (S, C, h, w): the step that reveals each digit, over a repeating cell.
-    default: the number of calls if none is given.  kind: of content.  lead: the channel that codes a plane on its own.
+    A program along wavefronts has no orders: that of an item follows from its size.
+    default: the number of calls if none is given, 0 along wavefronts.  kind: of content.  lead: the channel that codes a plane on its own.
     golden: 64 hex digits, the fingerprint by the reference.
     alphabet: of text, the byte of each value; empty: the byte itself.  schema: of tables, the names of columns and values.
     Raises ArdmError where these contradict each other.
@@ -85,6 +86,10 @@ class CodecModel:
             raise ArdmError(f"the alphabet of a codec model has {letters} letters for {self.program.classes} values")
 
     def _check_orders(self) -> None:
+        if self.wave:
+            if self.orders or self.default or self.lead or not isinstance(self.card, Mapping) or self.kind not in KINDS:
+                raise ArdmError("a codec model along wavefronts has no other orders, and its channels in their order")
+            return
         shape = (self.program.digits, self.program.channels)
         good = type(self.default) is int and type(self.lead) is int and isinstance(self.card, Mapping)
         good = good and self.default in self.orders and 0 <= self.lead < self.program.channels and self.kind in KINDS
@@ -137,8 +142,20 @@ class CodecModel:
         """(H, W) of the items; (0, 0) for any size."""
         return self.program.size
 
+    @property
+    def wave(self) -> int:
+        """The slope of the wavefronts along which it codes; 0: it has orders."""
+        return self.program.wave
+
     def order(self, calls: int, height: int, width: int) -> Order:
-        """The order of an item.  Raises ArdmError for a number of calls that the model does not have."""
+        """The order of an item.  Raises ArdmError for a number of calls that the model does not have.
+
+        A model along wavefronts has 0 calls.
+        """
+        if self.wave and calls == 0:
+            return Order.wave((self.program.channels, height, width), self.wave, self.program.base)
+        if self.wave:
+            raise ArdmError(f"model {self.name} codes along wavefronts, and not in {calls} network calls")
         if calls not in self.orders:
             known = ", ".join(map(str, sorted(self.orders)))
             raise ArdmError(f"model {self.name} codes in {known} network calls, not in {calls}")
@@ -204,9 +221,9 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
 def room(model: CodecModel, bounds: Mapping[str, Bound]) -> int:
     """Bytes for the maps of one item and the rows of ROWS sites while a program runs, from its bounds."""
     program, places = model.program, math.prod(model.size) or REGION.get(model.kind, 1 << 16)
-    maps = places * sum(bound.planes for bound in bounds.values() if not bound.rows)
+    maps = places * sum(bound.planes for bound in bounds.values() if bound.kind == "map")
     maps += sum(op.integers["heads"] * places**2 for op in program.ops if op.name == "attention")
-    return 8 * (maps + ROWS * sum(bound.planes for bound in bounds.values() if bound.rows))
+    return 8 * (maps + ROWS * sum(bound.planes for bound in bounds.values() if bound.kind != "map"))
 
 
 def refuse_room(model: CodecModel, bounds: Mapping[str, Bound]) -> None:

@@ -60,6 +60,14 @@ class Order:
         y, x = np.arange(height) % cell.shape[2], np.arange(width) % cell.shape[3]
         return Order(cell[:, :, y[:, None], x], base)
 
+    @staticmethod
+    def wave(shape: tuple[int, int, int], slope: int, base: int) -> Order:
+        """The order of items (C, H, W) along wavefronts: the pixel (y, x) in C steps from C · (x + slope · y), channel by
+        channel.  Values have one digit.
+        """
+        c, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+        return Order((shape[0] * (x + slope * y) + c)[None], base)
+
     def inside(self, height: int, width: int) -> Order:
         """The same steps, of which only the top left `height` × `width` of an item are coded."""
         when = np.full_like(self.when, NEVER)

@@ -2,8 +2,8 @@
 
     {"op": "linear", "out": "u", "in": ["a"], "tensors": {"weight": "up.weight", …}, "lo": 0, "hi": 255}
 
-Values are *maps*, (B, P, H, W): P planes at every place of an item (a text or a sound is an item of one row, H = 1), or
-*rows*, (N, P): one row for each site asked.  A program begins with two maps that describe the known digits of an item,
+Values are *maps*, (B, P, H, W): P planes at every place of an item (a text or a sound is an item of one row, H = 1),
+*rows*, (N, P): one row for each site asked, or *places*, (B · H · W, P): one row for each place.  A program begins with two maps that describe the known digits of an item,
 
     "value"   2·c − (K − 1), where c is the centre of the values that a site may still have: 0 if nothing is known
     "depth"   the number of known digits
@@ -37,6 +37,8 @@ SPEC = 1
 
 MAX_SITES = 1 << 22
 """The most places of an item of fixed size."""
+MAX_SLOPE = 16
+"""The steepest wavefronts."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Program:
 
     ops: in the order in which they run; the last is the head.  tensors: integers, by name.
     channels: C of the items.  classes: K.  base: of the digits.  size: (H, W) of the items; (0, 0): any size.
+    wave: if not 0, the program is causal along wavefronts of this slope (`operations.causal`), and has places.
     """
 
     ops: tuple[Op, ...]
@@ -89,6 +92,7 @@ class Program:
     classes: int
     base: int
     size: tuple[int, int] = (0, 0)
+    wave: int = 0
 
     @property
     def digits(self) -> int:
@@ -100,8 +104,10 @@ class Program:
 
     def plain(self) -> dict[str, Any]:
         """Everything but the tensors, as JSON values."""
+        wave = {"wave": self.wave} if self.wave else {}
         return {
             "spec": SPEC,
+            **wave,
             "channels": self.channels,
             "classes": self.classes,
             "base": self.base,
@@ -120,11 +126,16 @@ class Program:
         channels, classes, base = (_count(value.get(name)) for name in ("channels", "classes", "base"))
         size: Any = value.get("size")
         ops: Any = value.get("ops")
+        wave: Any = value.get("wave", 0)
         good = isinstance(ops, list) and isinstance(size, list) and len(size) == 2
         good = good and all(type(n) is int and n >= 0 for n in size) and size[0] * size[1] <= MAX_SITES
         if not good or not 2 <= base <= classes or (min(size) == 0) != (max(size) == 0):
             raise ArdmError("a codec model holds a program that cannot be read: its sizes do not fit")
-        made = Program(tuple(map(Op.parse, ops)), tensors, channels, classes, base, (size[0], size[1]))
+        if type(wave) is not int or not 0 <= wave <= MAX_SLOPE:
+            raise ArdmError(
+                f"a codec model holds a program that cannot be read: its wavefronts have slope {str(wave)[:20]}"
+            )
+        made = Program(tuple(map(Op.parse, ops)), tensors, channels, classes, base, (size[0], size[1]), wave)
         for name, tensor in tensors.items():
             if tensor.dtype.kind not in "iu":
                 raise ArdmError(f"a codec model holds integers only; its tensor {name} is {tensor.dtype}")

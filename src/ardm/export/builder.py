@@ -250,7 +250,7 @@ class Layers(Builder):
         planes, group = len(a.scale), isinstance(layer, nn.GroupNorm)
         groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
         H, W = self._program.size
-        N = planes // groups * (H * W if group and not self.bounds[a.name].rows else 1)
+        N = planes // groups * (H * W if group and self.bounds[a.name].kind == "map" else 1)
         eps = layer.eps if layer.eps is not None else 2.0**-23  # RMSNorm's default is that of float32
         rise, epsilon = _statistics(out, N, self.largest(a), eps * a.one * a.one)
         gain = _vector(layer.weight, planes, 1.0) * scale

@@ -122,7 +122,7 @@ def _linear(context: Context, op: Op, dtype: torch.dtype) -> Run:
     each = [_product(context, op, *parts, dtype) for parts in zip(weight, bias, shift, strict=True)]
 
     def run(step: Step, given: list[Tensor]) -> Tensor:
-        out = given[0].new_empty(len(step.channel), weight.shape[2], dtype=made)
+        out = given[0].new_empty(len(given[0]), weight.shape[2], dtype=made)
         order = step.channel.argsort(stable=True)
         for product, mine in zip(each, order.split(step.channel.bincount(minlength=len(each)).tolist()), strict=True):
             out[mine] = clamp(op, product(given[0][mine])).to(made)

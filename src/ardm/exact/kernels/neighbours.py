@@ -20,7 +20,7 @@ def _nearby(context: Context, op: Op, dtype: torch.dtype) -> Run:
         weights.append((context.tensor(op, f"weight{i}", held), n[f"rise{i}"]))
 
     def run(step: Step, given: list[Tensor]) -> Tensor:
-        total = torch.zeros(len(step.channel), 2 * C, dtype=torch.int64, device=context.device)
+        total = torch.zeros(len(given[0]), 2 * C, dtype=torch.int64, device=context.device)
         for window, (weight, rise) in zip(given, weights, strict=True):
             sums = window.to(weight.dtype).view(len(window), 2 * C, -1) @ weight
             total += sums.long().bitwise_left_shift_(rise)

@@ -5,6 +5,7 @@ begins with the formulas of its operations.  `kernels` runs the same operations 
 """
 
 from ardm.exact.operations.attention import ATTENTION
+from ardm.exact.operations.causal import CAUSAL
 from ardm.exact.operations.elementwise import ELEMENTWISE
 from ardm.exact.operations.embeddings import EMBEDDINGS
 from ardm.exact.operations.heads import HEADS
@@ -24,6 +25,7 @@ OPERATIONS: dict[str, Operation] = {
     **ATTENTION,
     **EMBEDDINGS,
     **SEQUENCES,
+    **CAUSAL,
     **HEADS,
 }
 """By name."""

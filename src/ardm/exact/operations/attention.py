@@ -31,8 +31,8 @@ def _attention_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, n <= 1 << bits, "has too few bits for this many places")
     score = int((unlimited(q.size) * k.size).reshape(heads, -1).sum(1).max())
     mean = (largest(v) << bits) + (1 << bits)
-    Bound.of(mean << rise, mean << rise, False)  # the dividend stays in the exact range of float64
-    return clamped(op, v.lo << rise, v.hi << rise, False, max(score, 2 * (score >> by) + 2, mean, largest(*given)))
+    Bound.of(mean << rise, mean << rise, "map")  # the dividend stays in the exact range of float64
+    return clamped(op, v.lo << rise, v.hi << rise, "map", max(score, 2 * (score >> by) + 2, mean, largest(*given)))
 
 
 def _attention(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:

@@ -1,8 +1,8 @@
-"""Operations on numbers one by one, on maps or rows.
+"""Operations on numbers one by one, on maps, places or rows.
 
 product(a, b)       a · b
 add(a, b)           a + b
-less(a, b)          a − b                       rows; b has one column
+less(a, b)          a − b                       rows or places; b has one column
 gate(a, b)          clamp ⌊a · b / 2^by⌋
 concat(a, …)        planes one after the other
 shift(a)            clamp ⌊a / 2^by⌋
@@ -20,7 +20,7 @@ from ardm.exact.bounds import (
     clamped,
     count_planes,
     expect,
-    expect_rows,
+    expect_row_wise,
     expect_same,
     integer,
     largest,
@@ -33,7 +33,7 @@ from ardm.exact.program import Op, Program
 def _product_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     a, b = given
     expect_same(op, a, b)
-    return Bound.of(*product_ends(a, b), a.rows)
+    return Bound.of(*product_ends(a, b), a.kind)
 
 
 def _product(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -43,7 +43,7 @@ def _product(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> 
 def _add_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     a, b = given
     expect_same(op, a, b)
-    return Bound.of(a.lo + b.lo, a.hi + b.hi, a.rows, largest(a, b))  # a sum may be smaller than its terms
+    return Bound.of(a.lo + b.lo, a.hi + b.hi, a.kind, largest(a, b))  # a sum may be smaller than its terms
 
 
 def _add(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -52,10 +52,9 @@ def _add(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints
 
 def _less_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     a, b = given
-    expect_rows(op, a)
-    expect_rows(op, b)
+    kind = expect_row_wise(op, a, b)
     expect(op, b.planes == 1, "subtracts one column")
-    return Bound.of(a.lo - b.hi, a.hi - b.lo, True, largest(a, b))
+    return Bound.of(a.lo - b.hi, a.hi - b.lo, kind, largest(a, b))
 
 
 def _less(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -66,8 +65,8 @@ def _gate_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     a, b = given
     expect_same(op, a, b)
     by = integer(op, "by", 0, 52)
-    inside = Bound.of(*product_ends(a, b), a.rows, largest(a, b))
-    return clamped(op, inside.lo >> by, inside.hi >> by, a.rows, inside.peak)
+    inside = Bound.of(*product_ends(a, b), a.kind, largest(a, b))
+    return clamped(op, inside.lo >> by, inside.hi >> by, a.kind, inside.peak)
 
 
 def _gate(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -75,9 +74,9 @@ def _gate(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Int
 
 
 def _concat_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
-    expect(op, bool(given) and len({a.rows for a in given}) == 1, "is given rows and maps")
+    expect(op, bool(given) and len({a.kind for a in given}) == 1, "is given values of different kinds")
     count_planes(sum(a.planes for a in given))
-    return Bound.of(np.concatenate([a.lo for a in given]), np.concatenate([a.hi for a in given]), given[0].rows)
+    return Bound.of(np.concatenate([a.lo for a in given]), np.concatenate([a.hi for a in given]), given[0].kind)
 
 
 def _concat(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -86,7 +85,7 @@ def _concat(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> I
 
 def _shift_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     by = integer(op, "by", 0, 52)
-    return clamped(op, given[0].lo >> by, given[0].hi >> by, given[0].rows, largest(given[0]))
+    return clamped(op, given[0].lo >> by, given[0].hi >> by, given[0].kind, largest(given[0]))
 
 
 def _shift(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -98,7 +97,7 @@ def _table_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, table.ndim == 1 and 0 < len(table) <= 1 << 20, "has no table of 1 to 2^20 entries")
     low = integer(op, "low", -(1 << 40), 1 << 40)
     every = np.ones(given[0].planes, dtype=np.int64)
-    return Bound.of(every * table.min(), every * table.max(), given[0].rows, largest(given[0]) + abs(low))
+    return Bound.of(every * table.min(), every * table.max(), given[0].kind, largest(given[0]) + abs(low))
 
 
 def _table(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:

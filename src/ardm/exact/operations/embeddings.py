@@ -34,10 +34,10 @@ def block_sizes(program: Program) -> Ints:
 def _known_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     value, depth = given
     K, C = program.classes, program.channels
-    good = value.planes == depth.planes == C and not value.rows and not depth.rows
+    good = value.planes == depth.planes == C and value.kind == depth.kind == "map"
     good = good and largest(value) < K and int(depth.lo.min()) >= 0 and int(depth.hi.max()) <= program.digits
     expect(op, good, "takes the two maps that a program begins with")
-    return Bound.of([0] * C, [K] * C, False, K + int(block_sizes(program)[0]))
+    return Bound.of([0] * C, [K] * C, "map", K + int(block_sizes(program)[0]))
 
 
 def _known(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -53,7 +53,7 @@ def _embed_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, table.ndim == 2 and 0 < len(table) <= 1 << 24, "has no table of 1 to 2^24 rows")
     planes = given[0].planes
     count_planes(planes * table.shape[1])
-    return Bound.of(np.tile(table.min(0), planes), np.tile(table.max(0), planes), given[0].rows, largest(given[0]))
+    return Bound.of(np.tile(table.min(0), planes), np.tile(table.max(0), planes), given[0].kind, largest(given[0]))
 
 
 def _embed(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -70,7 +70,7 @@ def _count_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     table = program.tensor(op, "table")
     expect(op, table.ndim == 2 and 0 < len(table) <= 1 << 20, "has no table of 1 to 2^20 rows")
     total = int(unlimited(given[0].size).sum()) * places(program, op)
-    return Bound.of(table.min(0), table.max(0), False, total)
+    return Bound.of(table.min(0), table.max(0), "map", total)
 
 
 def _count(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -84,7 +84,7 @@ def _channel_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     table = program.tensor(op, "table")
     expect(op, table.shape == (program.channels, given[0].planes), "does not have one row for each channel")
     peak = largest(given[0]) + int(np.abs(table).max())
-    return Bound.of(unlimited(given[0].lo) + table.min(0), unlimited(given[0].hi) + table.max(0), True, peak)
+    return Bound.of(unlimited(given[0].lo) + table.min(0), unlimited(given[0].hi) + table.max(0), "rows", peak)
 
 
 def _channel(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:

@@ -35,14 +35,14 @@ def _mixture_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     places = program.tensor(op, "places")
     expect(op, places.shape == (M,) and np.abs(places).max() < 1 << 40, "does not have one place for each component")
     peak = (int(centre.size.max()) << rise) + int(o.size.max()) + int(np.abs(places).max())
-    return Bound.of(o.lo, o.hi, True, max(peak, furthest))
+    return Bound.of(o.lo, o.hi, "rows", max(peak, furthest))
 
 
 def _softmax_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_rows(op, given[0])
     wide = program.base * program.digits if op.name == "softmax" else program.classes
     expect(op, given[0].planes == wide, f"is not given {wide} columns")
-    return Bound.of(given[0].lo, given[0].hi, True)
+    return Bound.of(given[0].lo, given[0].hi, "rows")
 
 
 def _same(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:

@@ -1,7 +1,7 @@
 """Operations on the known values around a site.
 
-    nearby(w, …)        mean of the known values around a site, the nearest weighing most             rows
-    contrast(w, m)      a window minus the mean of each channel                                       rows
+    nearby(w, …)        mean of the known values around a site, the nearest weighing most             rows or places
+    contrast(w, m)      a window minus the mean of each channel                                       rows or places
     centre(near, …)     mean of the known values around every place                                   maps
     spread(m, near, …)  their standard deviation around every place                                   maps
 
@@ -34,7 +34,7 @@ from ardm.exact.bounds import (
     clamped,
     expect,
     expect_map,
-    expect_rows,
+    expect_row_wise,
     integer,
     largest,
     unlimited,
@@ -47,16 +47,15 @@ from ardm.exact.program import Op, Program
 
 def _nearby_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     limit, fraction, peak = integer(op, "limit", 0, 1 << 40), integer(op, "fraction", 0, 16), 0
-    C = program.channels
+    C, kind = program.channels, expect_row_wise(op, *given)
     for i, window in enumerate(given):
-        expect_rows(op, window)
         weight, rise = program.tensor(op, f"weight{i}"), integer(op, f"rise{i}", 0, 40)
         expect(
             op, weight.min() >= 0 and window.planes == 2 * C * len(weight), "has weights that do not fit its windows"
         )
         sums = (unlimited(window.size).reshape(2 * C, len(weight)) * unlimited(weight)).sum(1)
         peak += int(sums.max()) << rise + fraction
-    return Bound.of([-limit] * C, [limit] * C, True, 2 * peak)
+    return Bound.of([-limit] * C, [limit] * C, kind, 2 * peak)
 
 
 def _halves(window: Ints, channels: int) -> tuple[Ints, Ints]:
@@ -66,7 +65,7 @@ def _halves(window: Ints, channels: int) -> tuple[Ints, Ints]:
 
 
 def _nearby(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
-    value = np.zeros((len(sites), program.channels), dtype=np.int64)
+    value = np.zeros((len(given[0]), program.channels), dtype=np.int64)
     known = np.zeros_like(value)
     for i, window in enumerate(given):
         weight = program.tensor(op, f"weight{i}") << op.integers[f"rise{i}"]
@@ -80,8 +79,7 @@ def _nearby(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> I
 
 def _contrast_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     window, mean = given
-    expect_rows(op, window)
-    expect_rows(op, mean)
+    kind = expect_row_wise(op, window, mean)
     C, limit = program.channels, integer(op, "limit", 0, 1 << 40)
     expect(op, mean.planes == C and window.planes % (2 * C) == 0, "gets a window or a mean that does not fit the item")
     by, known = integer(op, "by", 0, 40), integer(op, "known", 0, 16)
@@ -91,14 +89,14 @@ def _contrast_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     lo[:C], hi[:C] = -limit, limit
     lo[C:] <<= known
     hi[C:] <<= known
-    return Bound.of(lo.reshape(-1), hi.reshape(-1), True, peak)
+    return Bound.of(lo.reshape(-1), hi.reshape(-1), kind, peak)
 
 
 def _contrast(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
     n, by, limit = op.integers, op.integers["by"], op.integers["limit"]
     v, k = _halves(given[0], program.channels)
     v = (v << n["fraction"]) - given[1][:, :, None] * k + ((1 << by) >> 1) >> by
-    return np.concatenate([np.clip(v, -limit, limit), k << n["known"]], axis=1).reshape(len(sites), -1)
+    return np.concatenate([np.clip(v, -limit, limit), k << n["known"]], axis=1).reshape(len(given[0]), -1)
 
 
 # --- around every place -----------------------------------------------------------------------------------------------
@@ -123,7 +121,7 @@ def _centre_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     W, F, _ = _largest_sums(program, op, given)
     expect(op, (F << integer(op, "fraction", 0, 16)) + W < INNER, "has sums that leave the exact range")
     ends = np.full(program.channels, F << op.integers["fraction"], dtype=object)
-    return clamped(op, -ends, ends, False, largest(*given))
+    return clamped(op, -ends, ends, "map", largest(*given))
 
 
 def near_sums(weight: Any, prior: int, near: list[Any], channels: int) -> tuple[Any, Any, Any]:
@@ -149,7 +147,7 @@ def _spread_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     most = (inside // op.integers["prior"] << 2 * rise) + floor
     expect(op, max(inside, most) < INNER and largest(centre) < 1 << 31, "has sums that leave the exact range")
     lo, hi = (np.full(program.channels, math.isqrt(end), dtype=object) for end in (floor, most))
-    return clamped(op, lo, hi, False, largest(*given))
+    return clamped(op, lo, hi, "map", largest(*given))
 
 
 def _spread(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:

@@ -28,7 +28,7 @@ def _norm_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     up, rise, by = integer(op, "up", 0, 52), integer(op, "rise", 0, 16), integer(op, "by", 0, 52)
     gain, bias = program.tensor(op, "gain"), program.tensor(op, "bias")
     expect(op, a.planes % G == 0 and gain.shape == bias.shape == (a.planes,), "does not fit")
-    N = a.planes // G * (1 if each or a.rows else places(program, op))
+    N = a.planes // G * (1 if each or a.kind != "map" else places(program, op))
     size = largest(a)
     statistics = ((N * size) ** 2 << 2 * rise) + N * N * integer(op, "epsilon", 1, 1 << 40)
     expect(op, statistics < INNER, "has statistics that leave the exact range")
@@ -36,8 +36,8 @@ def _norm_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     # the floor of a negative q is one more
     most = ((math.isqrt(N) + 2) * np.abs(unlimited(gain)) << up >> rise) + 1 + far
     peak = max(int((most + np.abs(bias)).max()), int(np.abs(unlimited(gain)).max()) << up, N * size, far)
-    inside = Bound.of(bias - most, bias + most, a.rows, peak)
-    return clamped(op, inside.lo >> by, inside.hi >> by, a.rows, peak)
+    inside = Bound.of(bias - most, bias + most, a.kind, peak)
+    return clamped(op, inside.lo >> by, inside.hi >> by, a.kind, peak)
 
 
 def _norm(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:

@@ -35,7 +35,7 @@ def _line_read(a: Bound, cells: int) -> Bound:
     """Planes of a map, each read at several places, some of them outside."""
     count_planes(a.planes * cells)
     lo, hi = with_zero(a)
-    return Bound.of(np.repeat(lo, cells), np.repeat(hi, cells), True)
+    return Bound.of(np.repeat(lo, cells), np.repeat(hi, cells), "rows")
 
 
 def _read(a: Ints, sites: AskedSites, columns: Ints) -> Ints:
@@ -82,7 +82,7 @@ def _hash_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, bool((table < given[0].planes).all()), "reads columns that do not exist")
     expect(op, bool((given[0].lo >= 0).all()) and largest(given[0]) < 1 << 17, "must read symbols of 0 to 2^17")
     first = np.arange(len(table)) << bits
-    return Bound.of(first, first + (1 << bits) - 1, True, MODULUS)
+    return Bound.of(first, first + (1 << bits) - 1, "rows", MODULUS)
 
 
 def _hash(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -114,7 +114,7 @@ def _segment_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, bool((first >= 0).all() and (size >= 1).all() and (size <= wide).all()), "has invalid segments")
     expect(op, int((first + size).max()) <= given[0].planes, "reads columns that do not exist")
     lo, hi = min(int(given[0].lo.min()), IMPOSSIBLE), max(int(given[0].hi.max()), IMPOSSIBLE)
-    return Bound.of([lo] * wide, [hi] * wide, True)
+    return Bound.of([lo] * wide, [hi] * wide, "rows")
 
 
 def _segment(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:

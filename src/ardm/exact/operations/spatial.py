@@ -41,7 +41,7 @@ def _box_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     side = integer(op, "side", 1, 255)
     expect(op, side % 2 == 1, "takes squares of odd side")
     lo, hi = with_zero(given[0])
-    return Bound.of(unlimited(lo) * side**2, unlimited(hi) * side**2, False)
+    return Bound.of(unlimited(lo) * side**2, unlimited(hi) * side**2, "map")
 
 
 def _box(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -68,9 +68,9 @@ def _conv_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, shift.shape == bias.shape and bool(((shift >= 0) & (shift <= 40)).all()), "must shift by 0 to 40 bits")
     lo, hi = with_zero(given[0]) if tall * wide > 1 else (given[0].lo, given[0].hi)
     count_planes(given[0].planes * tall * wide)
-    read = Bound.of(np.repeat(lo, tall * wide), np.repeat(hi, tall * wide), False)
+    read = Bound.of(np.repeat(lo, tall * wide), np.repeat(hi, tall * wide), "map")
     lo, hi, peak = matrix_bound(op, weight, bias, read)
-    return clamped(op, lo >> shift, hi >> shift, False, max(peak, read.peak))
+    return clamped(op, lo >> shift, hi >> shift, "map", max(peak, read.peak))
 
 
 def _conv(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -85,7 +85,7 @@ def _conv(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Int
 
 def _pool_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_map(op, given[0])
-    return Bound.of(given[0].lo, given[0].hi, False, 4 * largest(given[0]) + 2)
+    return Bound.of(given[0].lo, given[0].hi, "map", 4 * largest(given[0]) + 2)
 
 
 def _pool(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -102,7 +102,7 @@ def _grow_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     a, like = given
     expect_map(op, a)
     expect_map(op, like)
-    return Bound.of(a.lo, a.hi, False, largest(a, like))
+    return Bound.of(a.lo, a.hi, "map", largest(a, like))
 
 
 def _grow(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -127,7 +127,7 @@ def _window_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     count = (2 * radius + 1) ** 2
     count_planes(given[0].planes * count)
     lo, hi = with_zero(given[0])
-    return Bound.of(np.repeat(lo, count), np.repeat(hi, count), True)
+    return Bound.of(np.repeat(lo, count), np.repeat(hi, count), "rows")
 
 
 def _window(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -143,7 +143,7 @@ def _window(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> I
 
 def _at_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_map(op, given[0])
-    return Bound.of(given[0].lo, given[0].hi, True)
+    return Bound.of(given[0].lo, given[0].hi, "rows")
 
 
 def _at(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -153,7 +153,7 @@ def _at(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
 def _pick_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_rows(op, given[0])
     expect(op, given[0].planes == program.channels, "needs one column for each channel of an item")
-    return Bound.of(given[0].lo.min(keepdims=True), given[0].hi.max(keepdims=True), True)
+    return Bound.of(given[0].lo.min(keepdims=True), given[0].hi.max(keepdims=True), "rows")
 
 
 def _pick(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
