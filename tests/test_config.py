@@ -79,7 +79,7 @@ def test_a_wrong_override_says_what_is_wrong(override, words):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("cifar10-codex", "did you mean 'laptop/cifar10-codec'"),
+        ("cifar10-unett", "did you mean 'laptop/cifar10-unet'"),
         ("no/such.yaml", "no recipe file"),
     ],
 )
