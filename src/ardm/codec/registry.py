@@ -195,7 +195,7 @@ def maker(
                 except ModelMissing:
                     raise
                 except ArdmError as error:
-                    if calls in found.orders or (not found.orders and not calls):
+                    if calls in found.orders or (found.wave and not calls):
                         raise
                     raise CodecError(f"damaged file: {error}") from None
             known[found.name] = short(found.identity)
