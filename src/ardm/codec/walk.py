@@ -162,15 +162,7 @@ def _advance(walk: Generator[Ask, Rows, Result], rows: Rows | None) -> tuple[Ask
         return None, end.value
 
 
-def symbol_intervals(rows: Rows, symbols: Ints) -> tuple[Ints, Ints]:
-    """The intervals of symbols (N,): start and width, (stages, N) each."""
-    starts, widths = [], []
-    prefix, finer = np.zeros_like(symbols), math.prod(rows.radices)
-    for stage, radix in enumerate(rows.radices):
-        finer //= radix
-        digit = symbols // finer % radix
-        start, width = rows.interval(stage, prefix, digit)
-        starts.append(start.astype(np.int32))  # images have many
-        widths.append(width.astype(np.int32))
-        prefix = prefix * radix + digit
-    return np.stack(starts), np.stack(widths)
+def symbol_intervals(rows: Rows, symbols: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The intervals of symbols (N,): start and width, (stages, N) each, in 32 bits because images have many."""
+    start, width = rows.intervals(symbols)
+    return start.astype(np.int32), width.astype(np.int32)
