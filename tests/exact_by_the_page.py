@@ -267,21 +267,20 @@ class Model:
         place = self.b ** (self.S - 1 - depth)
         columns, n = list(given[0][r]), head["integers"]
         if head["op"] == "mixture":
-            mass, possible = self.mixture(head, n, columns, given[1][r, 0], value, place, prefix, stage)
+            return self.mixture(head, n, columns, given[1][r, 0], value, place, prefix, stage)
+        possible = [value + j * place < self.K for j in range(self.b)]
+        if head["op"] == "softmax" or self.S == 1:
+            x = columns[depth * self.b : (depth + 1) * self.b] if head["op"] == "softmax" else columns
+            if head["op"] == "values" and any(v > -(2**22) - 1 for v in x):
+                possible = [v > -(2**22) - 1 for v in x]
+            most = max(v for v, p in zip(x, possible, strict=True) if p)
+            mass = [EXP[min(most - v, 767)] if p else 0 for v, p in zip(x, possible, strict=True)]
         else:
-            possible = [value + j * place < self.K for j in range(self.b)]
-            if head["op"] == "softmax" or self.S == 1:
-                x = columns[depth * self.b : (depth + 1) * self.b] if head["op"] == "softmax" else columns
-                if head["op"] == "values" and any(v > -(2**22) - 1 for v in x):
-                    possible = [v > -(2**22) - 1 for v in x]
-                most = max(v for v, p in zip(x, possible, strict=True) if p)
-                mass = [EXP[min(most - v, 767)] if p else 0 for v, p in zip(x, possible, strict=True)]
-            else:
-                block = range(value, min(value + self.b * place, self.K))
-                e, mass = below([columns[x] for x in block]), [0] * self.b
-                for x in block:
-                    mass[(x - value) // place] += e[x - value]
-                mass = [m >> max(0, (self.K - 1).bit_length() - 8) for m in mass]
+            block = range(value, min(value + self.b * place, self.K))
+            e, mass = below([columns[x] for x in block]), [0] * self.b
+            for x in block:
+                mass[(x - value) // place] += e[x - value]
+            mass = [m >> max(0, (self.K - 1).bit_length() - 8) for m in mass]
         out = [1 + m * (2**24 - sum(possible)) // sum(mass) if p else 0 for m, p in zip(mass, possible, strict=True)]
         out[out.index(max(out))] += 2**24 - sum(out)
         return out
@@ -318,14 +317,14 @@ class Model:
         radix = self.stages(head)
         q, f = radix[stage], 16 ** (len(radix) - 1 - stage)
         low, end = value + prefix * q * f * place, min(value + self.b * place, K)
-        g = [min(low + j * f * place, end) for j in range(q + 1)]
-        D = [F(x) - F(g[0]) for x in g]
-        if D[q] >= 2**38:
-            D = [x >> 6 for x in D]
-        mass = [D[j + 1] - D[j] for j in range(q)]
-        mass = mass if any(mass) else [1] * q
-        possible = [x < end for x in g[:-1]]
-        return [m * p for m, p in zip(mass, possible, strict=True)], possible
+        count = min(q, -(-(end - low) // (f * place)))
+        D = [F(min(low + j * f * place, end)) - F(low) for j in range(count + 1)]
+        if D[count] >= 2**38:
+            D = [x // 64 for x in D]
+        if D[count] == 0:
+            D = list(range(count + 1))
+        c = [j + D[j] * (2**24 - count) // D[count] for j in range(count + 1)]
+        return [c[j + 1] - c[j] for j in range(count)] + [0] * (q - count)
 
     # --- golden ---
 

@@ -489,6 +489,75 @@ def test_nibbles_multiply_to_the_whole_distribution(K, base):
     assert kl.max() < 1e-3
 
 
+def borders_by_the_page(found, k, stage, prefix):
+    """c at every alternative of a stage of row k, in integers of any length."""
+    K, f, radix = found.classes, found.fraction, found.radices[stage]
+
+    def F(x):
+        total = 0
+        for pi, mu, nu in zip(*(a[k].tolist() for a in (found.weight, found.mean, found.inverse)), strict=True):
+            z = (((2 * x - K) << f) - mu) * nu >> f + found.bits - 12
+            i, r = divmod(clip(z + 24 * 4096, 0, 48 * 4096 - 1), 64)
+            total += pi * (int(SIGMOID[i]) + ((int(SIGMOID[i + 1]) - int(SIGMOID[i])) * r >> 6))
+        return 0 if x <= 0 else 1 << 44 if x >= K else total
+
+    value, place = int(found.value[k]), int(found.place[k])
+    size = place * RADIX ** (len(found.radices) - 1 - stage)
+    low = value + prefix * radix * size
+    end = min(low + radix * size, value + found.base * place, K)
+    n = max(0, -(-(end - low) // size))
+    D = [F(min(low + e * size, end)) - F(low) for e in range(n + 1)]
+    D = [d >> 6 for d in D] if D[n] >> 38 else D
+    D = D if D[n] else list(range(n + 1))
+    c = [e + D[e] * (TOTAL - n) // max(D[n], 1) for e in range(n + 1)]
+    return [*c[:n], *[TOTAL] * (radix + 1 - n)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    SEEDS,
+    st.sampled_from([(256, 256), (200, 200), (256, 4), (65536, 65536), (65536, 16), (5, 5), (300, 300), (2, 2)]),
+    st.sampled_from([0, 2, 8]),
+    st.sampled_from(["usual", "sharp", "flat", "far", "one"]),
+)
+def test_mixtures_by_the_page(seed, sizes, fraction, kind):
+    """Tables and intervals, also far from every mean, with scales of 0 and with a single component that counts."""
+    (K, base), rng = sizes, np.random.default_rng(seed)
+    S, N = len(digits_of(0, K, base)), 5
+    depth = rng.integers(0, S, N)
+    place = base ** (S - 1 - depth)
+    value = rng.integers(0, K, N) // (place * base) * (place * base)
+    found = mixture(rng, N, 3, K, base, fraction, far=40 if kind == "far" else 1)(value, 0, place)
+    if kind in ("sharp", "flat"):
+        found = replace(found, inverse=np.full_like(found.inverse, 1 << 34 if kind == "sharp" else 0))
+    if kind == "one":
+        found = replace(found, weight=np.eye(3, dtype=np.int64)[rng.integers(0, 3, N)] << 14)
+    prefix, low = np.zeros(N, dtype=np.int64), value
+    finer = math.prod(found.radices)
+    for stage, radix in enumerate(found.radices):
+        finer //= radix
+        wanted = np.array([borders_by_the_page(found, k, stage, int(prefix[k])) for k in range(N)])
+        table = found.table(stage, prefix)
+        assert np.array_equal(table, np.diff(wanted, axis=1))
+        valid(
+            table,
+            low[:, None] + np.arange(radix) * finer * place[:, None] < np.minimum(value + base * place, K)[:, None],
+        )
+        for digit in range(radix):
+            start, width = found.interval(stage, prefix, np.full(N, digit))
+            assert np.array_equal(start, wanted[:, digit])
+            assert np.array_equal(width, table[:, digit])
+        told = np.array([rng.choice(np.flatnonzero(row)) for row in table])
+        prefix, low = prefix * radix + told, low + told * finer * place
+
+
+def test_a_prefix_that_no_value_has_leaves_nothing_possible():
+    found = mixture(np.random.default_rng(0), 2, 3, 20, 20)(0, 0, 1)
+    assert found.radices == (2, 16)
+    assert found.table(1, np.array([1, 2])).sum(axis=1).tolist() == [TOTAL, 0]
+    assert found.interval(1, np.array([2, 2]), np.array([0, 3]))[1].tolist() == [0, 0]
+
+
 def test_a_cdf_by_the_page():
     """F from its definition in fractions, at every edge."""
     rng = np.random.default_rng(8)

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from ardm.ans import Ints, intervals
+from ardm.ans import Ints
 from ardm.exact.ask import Ask, AskedSites, Memory
 from ardm.exact.frequencies import Rows
 from ardm.exact.order import Order, Reveal
@@ -129,7 +129,7 @@ def symbol_intervals(rows: Rows, symbols: Ints) -> tuple[Ints, Ints]:
     for stage, radix in enumerate(rows.radices):
         finer //= radix
         digit = symbols // finer % radix
-        start, width = intervals(rows.table(stage, prefix), digit)
+        start, width = rows.interval(stage, prefix, digit)
         starts.append(start.astype(np.int32))  # images have many
         widths.append(width.astype(np.int32))
         prefix = prefix * radix + digit

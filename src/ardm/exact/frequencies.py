@@ -12,8 +12,28 @@ x + 1; positions are measured in V = 2·edge − K, with `fraction` bits after t
     F_m = T[i] + ⌊(T[i + 1] − T[i]) · r / 64⌋                      with z + 24 · 2^12 = 64 i + r,  T = SIGMOID
     F = Σ π_m F_m                                                 Σ π_m = 2^14, so F is in units of 2^−44
 
-F is 0 at the edge 0 and 2^44 at the edge K: open tails.  The masses of a stage are differences of F at its edges,
-relative to the mass of the block that the stage splits; when that is 2^38 or more, F is first divided by 64.
+F is 0 at the edge 0 and 2^44 at the edge K: open tails.  A stage splits a block of values at the edges x_0 < … < x_n
+into its n ≤ 16 possible children.  Child e owns the interval [c(e), c(e + 1)) of 0..2^24:
+
+    D(e) = F(x_e) − F(x_0);   if D(n) ≥ 2^38, every D is divided by 64, rounding down;   if D(n) = 0, D(e) = e
+    c(e) = e + ⌊D(e) · (2^24 − n) / D(n)⌋
+
+An encoder needs c at two edges only, so F at four: those of the block and those of the child.
+
+In C, with >> and / that round down, and numbers of 64 bits throughout:
+
+    F(x):  if (x <= 0) return 0;   if (x >= K) return 1 << 44;
+           for (m = sum = 0; m < M; m++) {
+               z = ((((2*x - K) << f) - mean[m]) * inverse[m] >> (f + bits - 12)) + (24 << 12);
+               z = clamp(z, 0, (48 << 12) - 1);   i = z >> 6;
+               sum += weight[m] * (T[i] + ((T[i + 1] - T[i]) * (z & 63) >> 6)); }
+           return sum;
+    c(e):  x = min(low + e*size, end);   e = min(e, n);   lo = F(low);   D = F(x) - lo;   all = F(end) - lo;
+           if (all >> 38) D >>= 6, all >>= 6;   if (all == 0) D = e, all = n;
+           return e + D * ((1 << 24) - n) / all;
+    symbol of K = 256:   size = 16; low = 0; end = 256; n = 16;   d1 = the e with c(e) <= slot < c(e + 1);   pop it;
+                         size = 1; low = 16*d1; end = low + 16;   d2 likewise;   the symbol is 16*d1 + d2
+    in general:          size = place * 16^(later stages);   n = ceil((end - low) / size), at most 16
 """
 
 from __future__ import annotations
@@ -25,7 +45,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ardm.ans import EXP, GRID, RANGE, Ints, widths
+from ardm.ans import EXP, GRID, RANGE, TOTAL, Ints, intervals, widths
 from ardm.exact.sigmoid import FINE, REACH, REST, SIGMOID, UNITY
 
 RADIX = 16
@@ -46,6 +66,9 @@ class Rows(Protocol):
 
     def table(self, stage: int, prefix: Ints) -> Ints:
         """Widths (N, radices[stage]), rows summing to 2^24, given the digits of the stages before it: prefix (N,)."""
+
+    def interval(self, stage: int, prefix: Ints, digit: Ints) -> tuple[Ints, Ints]:
+        """Start and width of the digits (N,) of a stage, (N,) each: what `table` gives them, for encoders."""
 
 
 def radices(base: int) -> tuple[int, ...]:
@@ -90,6 +113,10 @@ class Softmax:
             widths(np.where(possible, _below(grid), 0), possible, out=out[rows])
         return out
 
+    def interval(self, stage: int, prefix: Ints, digit: Ints) -> tuple[Ints, Ints]:
+        """Start and width (N,) of the digits, from the table."""
+        return intervals(self.table(stage, prefix), digit)
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -125,6 +152,10 @@ class Blocks:
             widths(mass, edges[:, :-1] < K, out=out[rows])
         return out
 
+    def interval(self, stage: int, prefix: Ints, digit: Ints) -> tuple[Ints, Ints]:
+        """Start and width (N,) of the digits, from the table."""
+        return intervals(self.table(stage, prefix), digit)
+
 
 # --- mixtures of logistics --------------------------------------------------------------------------------------------
 
@@ -155,22 +186,31 @@ class Mixture:
 
     def table(self, stage: int, prefix: Ints) -> Ints:
         """Widths (N, radices[stage]); 0 where no value follows."""
-        radix, finer = self.radices[stage], RADIX ** (len(self.radices) - 1 - stage)
-        out = np.empty((len(self.weight), radix), dtype=np.int64)
+        radix, out = self.radices[stage], np.empty((len(prefix), self.radices[stage]), dtype=np.int64)
         for rows in _blocks(len(out)):
-            low = self.value[rows] + prefix[rows] * (finer * radix * self.place[rows])
-            child = np.arange(radix + 1) * finer
-            end = np.minimum(self.value[rows] + self.place[rows] * self.base, self.classes)[:, None]
-            edges = np.minimum(low[:, None] + child * self.place[rows, None], end)
-            possible = edges[:, :-1] < end
-            cdf = self._cdf(rows, edges)
-            cdf -= cdf[:, :1]
-            cdf >>= 6 * (cdf[:, -1:] >> 38 > 0)
-            mass = np.diff(cdf, axis=1)
-            mass[~mass.any(axis=1)] = 1  # a block too improbable to distinguish its values
-            mass *= possible
-            widths(mass, None if possible.all() else possible, out=out[rows])
+            every = np.broadcast_to(np.arange(radix + 1), (len(prefix[rows]), radix + 1))
+            np.subtract(*self._borders(rows, stage, prefix[rows], every), out=out[rows])
         return out
+
+    def interval(self, stage: int, prefix: Ints, digit: Ints) -> tuple[Ints, Ints]:
+        """Start and width (N,) of the digits; a width is 0 where no value follows."""
+        start, width = np.empty_like(prefix), np.empty_like(prefix)
+        for rows in _blocks(len(prefix)):
+            ends, starts = self._borders(rows, stage, prefix[rows], np.stack([digit[rows], digit[rows] + 1], axis=1))
+            start[rows], width[rows] = starts[:, 0], (ends - starts)[:, 0]
+        return start, width
+
+    def _borders(self, rows: slice, stage: int, prefix: Ints, child: Ints) -> tuple[Ints, Ints]:
+        """c at the edges (n, e) before some children of a stage: all but the first, and all but the last."""
+        size = RADIX ** (len(self.radices) - 1 - stage) * self.place[rows]
+        low = self.value[rows] + prefix * (self.radices[stage] * size)
+        end = np.minimum(self.value[rows] + self.place[rows] * self.base, self.classes)
+        end = np.minimum(low + self.radices[stage] * size, end)[:, None]
+        low, size = np.minimum(low[:, None], end), size[:, None]
+        n = -((low - end) // size)
+        cdf = self._cdf(rows, np.concatenate([low, end, np.minimum(low + child * size, end)], axis=1))
+        borders = cumulative(cdf[:, 2:] - cdf[:, :1], cdf[:, 1:2] - cdf[:, :1], np.minimum(child, n), n)
+        return borders[:, 1:], borders[:, :-1]
 
     def _cdf(self, rows: slice, edges: Ints) -> Ints:
         """F at the edges (n, e) of some rows, in units of 2^−44."""
@@ -187,6 +227,14 @@ class Mixture:
         total[edges <= 0] = 0
         total[edges >= self.classes] = 1 << UNITY + WEIGHT
         return total
+
+
+def cumulative(apart: Ints, whole: Ints, child: Ints, count: Ints) -> Ints:
+    """c(e) of edges: apart = F(x_e) − F(x_0), whole = F(x_n) − F(x_0), child = e ≤ n, count = n; of shapes that fit."""
+    shift = 6 * (whole >> 38 > 0)
+    share, norm = apart >> shift, whole >> shift
+    share, norm = np.where(norm, share, child), np.where(norm, norm, np.maximum(count, 1))
+    return child + share * (TOTAL - count) // norm  # ≤ 2^62
 
 
 def mixture_weights(logits: Ints) -> Ints:
