@@ -39,7 +39,7 @@ NumPy, integers, no torch.  Shapes: N symbols, each one of b.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -200,14 +200,30 @@ def intervals(freq: ArrayLike, symbols: ArrayLike) -> tuple[Ints, Ints]:
 # --- the stream -------------------------------------------------------------------------------------------------------
 
 
+def push_intervals(state: int, start: Ints, width: Ints) -> tuple[int, Ints]:
+    """Push intervals (N,) to a state, the last first: the new state, and the words that leave it, in turn.
+
+    By definition, at about 3 million symbols per second.
+    """
+    words = []
+    for first, size in zip(start[::-1].tolist(), width[::-1].tolist(), strict=True):
+        if state >> (64 - PRECISION) >= size:
+            words.append(state & _WORD)
+            state >>= 32
+        quotient, rest = divmod(state, size)
+        state = (quotient << PRECISION) + first + rest
+    return state, np.array(words, dtype=np.int64)
+
+
 class Encoder:
     """Intervals to bytes, first in, first out.  One encoder makes one stream.
 
-    Always runs in Python, at about 3 million symbols per second.
+    push: does what `push_intervals` defines.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, push: Callable[[int, Ints, Ints], tuple[int, Ints]] = push_intervals) -> None:
         self._pushed: list[tuple[Ints, Ints]] = []
+        self._push = push
 
     def push(self, start: ArrayLike, width: ArrayLike) -> None:
         """Append N symbols by their intervals [start, start + width): (N,) integers each, in units of 2^-24.
@@ -236,15 +252,12 @@ class Encoder:
         """
         if not 0 <= check < _LOW:
             raise ArdmError(f"check must lie in 0..2^32 - 1; got {check}")
-        state, words = _LOW | int(check), []
-        for starts, widths in reversed(self._pushed):
-            for start, width in zip(starts[::-1].tolist(), widths[::-1].tolist(), strict=True):
-                if state >> (64 - PRECISION) >= width:
-                    words.append(state & _WORD)
-                    state >>= 32
-                quotient, rest = divmod(state, width)
-                state = (quotient << PRECISION) + start + rest
-        return state.to_bytes((state.bit_length() + 7) // 8, "big") + np.array(words[::-1], dtype=">u4").tobytes()
+        state, words = _LOW | int(check), [np.empty(0, dtype=np.int64)]
+        for start, width in reversed(self._pushed):
+            state, left = self._push(state, start, width)
+            words.append(left)
+        held = np.concatenate(words)[::-1].astype(">u4")
+        return state.to_bytes((state.bit_length() + 7) // 8, "big") + held.tobytes()
 
 
 class Decoder:
@@ -271,6 +284,22 @@ class Decoder:
             state = [self._state & _WORD, self._state >> 32]
             self._ans = constriction.stream.stack.AnsCoder(np.append(words, state).astype(np.uint32))
             self._family = constriction.stream.model.Categorical(perfect=False)
+
+    @property
+    def state(self) -> int:
+        """The state x."""
+        return self._state
+
+    @property
+    def words(self) -> bytes:
+        """The words that were not read yet, 4 bytes each, the next first."""
+        return np.array(self._words[: self._left][::-1], dtype=">u4").tobytes()
+
+    def resume(self, state: int, left: int) -> None:
+        """Go on from a state with the last `left` words, after symbols were popped elsewhere."""
+        if not 0 <= left <= self._left:
+            raise ArdmError(f"a decoder with {self._left} words cannot go on with {left}")
+        self._state, self._left = state, left
 
     def pop(self, freq: ArrayLike) -> Ints:
         """Pop N symbols, (N,) int64, under widths freq (N, b), whose rows sum to 2^24.
