@@ -103,26 +103,25 @@ TARGET static void NAME(product)(const Matrix *w, const int16_t *const *in, void
 
 #else
 
+/* One row times one output: a form that compilers know how to make vectors of. */
+TARGET static inline int32_t NAME(dot)(const int16_t *a, const int16_t *b, int64_t n)
+{
+    int32_t sum = 0;
+    for (int64_t k = 0; k < n; k++) sum += a[k] * b[k];
+    return sum;
+}
+
 TARGET static void NAME(product)(const Matrix *w, const int16_t *const *in, void *const *out, int wide, int64_t n)
 {
-    for (int64_t panel = 0; panel < w->panels; panel++) {
-        int64_t first = panel * 16, count = w->outputs - first < 16 ? w->outputs - first : 16;
+    for (int64_t o = 0; o < w->outputs; o++)
         for (int64_t row = 0; row < n; row++) {
-            const int16_t *weight = w->weight + panel * w->pairs * 32, *a = in[row];
-            int32_t sum[16];
-            memcpy(sum, w->bias + first, sizeof sum);
-            for (int64_t k = 0; k < w->pairs; k++, weight += 32, a += 2)
-                for (int o = 0; o < 16; o++) sum[o] += a[0] * weight[2 * o] + a[1] * weight[2 * o + 1];
-            for (int64_t o = 0; o < count; o++) {
-                int32_t x = sum[o] >> w->shift[first + o];
-                x = x < w->lo ? w->lo : x > w->hi ? w->hi : x;
-                if (wide) ((int32_t *)out[row])[first + o] = x;
-                else ((int16_t *)out[row])[first + o] = (int16_t)x;
-            }
+            int32_t x = (w->bias[o] + NAME(dot)(in[row], w->weight + o * w->pairs * 2, w->pairs * 2)) >> w->shift[o];
+            x = x < w->lo ? w->lo : x > w->hi ? w->hi : x;
+            if (wide) ((int32_t *)out[row])[o] = x;
+            else ((int16_t *)out[row])[o] = (int16_t)x;
         }
-    }
 }
 
 #endif
 
-static const Kernels NAME(kernels) = {NAME(widen), NAME(narrow), NAME(add), NAME(shift), NAME(product)};
+static const Kernels NAME(kernels) = {VECTOR, NAME(widen), NAME(narrow), NAME(add), NAME(shift), NAME(product)};

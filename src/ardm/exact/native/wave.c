@@ -30,11 +30,12 @@ enum { PRECISION = 24, GRID_END = 767, REACH = 24, FINE = 12, REST = 6, UNITY = 
 
 typedef struct {
     int64_t outputs, panels, pairs;          /* 16 outputs a panel, two inputs a pair */
-    int16_t *weight;                         /* (panels, pairs, 16, 2) */
+    int16_t *weight;                         /* (panels, pairs, 16, 2), or (16 panels, 2 pairs) */
     int32_t *bias, *shift, lo, hi;           /* padded to whole panels */
 } Matrix;
 
 typedef struct {
+    int panels;                              /* whether weights lie in panels; else output after output */
     void (*widen)(const int16_t *, int32_t *, int64_t);
     void (*narrow)(const int32_t *, int16_t *, int64_t);
     void (*add)(const int32_t *, const int32_t *, int32_t *, int64_t);
@@ -125,7 +126,7 @@ static int within(Tensor t, int64_t lo, int64_t hi)
 }
 
 /* Pack the weights (inputs, outputs), bias and shift of a matrix; 0 if there is no memory. */
-static int pack(Matrix *m, const Op *op, int64_t which)
+static int pack(Matrix *m, const Op *op, int64_t which, int panels)
 {
     int64_t I = op->n[1], O = op->n[2];
     const int64_t *w = op->t[0].data + which * I * O;
@@ -136,8 +137,10 @@ static int pack(Matrix *m, const Op *op, int64_t which)
     m->shift = calloc((size_t)(m->panels * 16), sizeof *m->shift);
     if (!m->weight || !m->bias || !m->shift) return 0;
     for (int64_t i = 0; i < I; i++)
-        for (int64_t o = 0; o < O; o++)
-            m->weight[((o / 16 * m->pairs + i / 2) * 16 + o % 16) * 2 + i % 2] = (int16_t)w[i * O + o];
+        for (int64_t o = 0; o < O; o++) {
+            int64_t at = panels ? ((o / 16 * m->pairs + i / 2) * 16 + o % 16) * 2 + i % 2 : o * m->pairs * 2 + i;
+            m->weight[at] = (int16_t)w[i * O + o];
+        }
     for (int64_t o = 0; o < O; o++) {
         int64_t by = op->t[2].data[which * O + o];
         m->bias[o] = (int32_t)op->t[1].data[which * O + o];
@@ -302,7 +305,7 @@ static int read_op(Net *net, Reader *r, int64_t i, char *made)
     if (op->code == LINEAR && op->n[5]) {
         op->matrix = calloc((size_t)op->n[0], sizeof *op->matrix);
         for (int64_t c = 0; c < op->n[0]; c++)
-            if (!op->matrix || !pack(op->matrix + c, op, c)) return 0;
+            if (!op->matrix || !pack(op->matrix + c, op, c, net->kernels->panels)) return 0;
     }
     return 1;
 }
