@@ -375,7 +375,7 @@ class Model:
         while slot >= sum(width[: symbol + 1]):
             symbol += 1
         self.state = width[symbol] * (self.state >> 24) + slot - sum(width[:symbol])
-        if self.state < 2**32:
+        if self.state < 2**32 and self.words:
             self.state = self.state << 32 | self.words.pop(0)
         return symbol
 

@@ -48,7 +48,8 @@ class Bench:
         self.program = Program((self.op,), tensors, C, K, base or K, size)
         flags = rows if isinstance(rows, (list, tuple)) else [rows] * len(ranges)
         self.bounds = {
-            f"in{i}": Bound.of(*ends, "rows" if flag else "map") for i, (ends, flag) in enumerate(zip(ranges, flags, strict=True))
+            f"in{i}": Bound.of(*ends, "rows" if flag else "map")
+            for i, (ends, flag) in enumerate(zip(ranges, flags, strict=True))
         }
         self.bounds["out"] = operation_bound(self.program, self.op, self.bounds)
         self.ranges, self.flags = ranges, flags

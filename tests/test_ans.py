@@ -51,15 +51,15 @@ def crc(symbols):
     return zlib.crc32(np.asarray(symbols, dtype="<i8").tobytes())
 
 
-def encode(tables, data, check):
+def encode(tables, data, check, bits=32):
     encoder = Encoder()
     for freq, symbols in zip(tables, data, strict=True):
         encoder.push(*ans.intervals(freq, symbols))
-    return encoder.finish(check)
+    return encoder.finish(check, bits)
 
 
-def decode(stream, tables, backend, check=None):
-    decoder = Decoder(stream, backend)
+def decode(stream, tables, backend, check=None, bits=32):
+    decoder = Decoder(stream, backend, bits)
     data = [decoder.pop(freq) for freq in tables]
     return data, decoder.close(check)
 
@@ -258,8 +258,9 @@ def test_cumulative_and_intervals():
 @given(problem=problems())
 def test_round_trip(backend, problem):
     tables, data, check = problem
-    decoded, found = decode(encode(tables, data, check), tables, backend, check)
-    assert found == check
+    for bits in ans.CHECKS:
+        decoded, found = decode(encode(tables, data, check % 2**bits, bits), tables, backend, check % 2**bits, bits)
+        assert found == check % 2**bits
     for symbols, told in zip(decoded, data, strict=True):
         np.testing.assert_array_equal(symbols, told)
 
@@ -351,7 +352,8 @@ def test_certain_symbols_cost_nothing():
     assert decode(stream, [freq], ans.BACKEND)[0][0].tolist() == [1, 0] * 500
 
 
-def test_overhead():
+@pytest.mark.parametrize(("bits", "most", "mean"), [(32, 41, 37), (16, 33, 29), (8, 33, 29), (0, 33, 29)])
+def test_overhead(bits, most, mean):
     rng = np.random.default_rng(6)
     over = []
     for _ in range(300):
@@ -359,10 +361,10 @@ def test_overhead():
         freq = table_of(rng, rows, base, rng.uniform(0, 5))
         symbols = draw(rng, freq)
         ideal = -np.log2(freq[np.arange(rows), symbols] / TOTAL).sum()
-        over.append(8 * len(encode([freq], [symbols], int(rng.integers(0, 2**32)))) - ideal)
-    assert max(over) < 41  # 33 bits of initial state, and up to 8 to fill the last byte
-    assert np.mean(np.array(over) <= 40) > 0.9
-    assert np.mean(over) < 37
+        over.append(8 * len(encode([freq], [symbols], int(rng.integers(0, 2**bits)), bits)) - ideal)
+    assert max(over) < most  # 33 bits of initial state, or 24 after the first symbol, and up to 8 to fill the last byte
+    assert np.mean(np.array(over) <= most - 1) > 0.9
+    assert np.mean(over) < mean
 
 
 # --- misuse -----------------------------------------------------------------------------------------------------------
@@ -391,10 +393,25 @@ def test_push_keeps_a_copy():
     assert encoder.finish(1) == before
 
 
-@pytest.mark.parametrize("check", [-1, 2**32])
-def test_finish_refuses(check):
+@pytest.mark.parametrize(("check", "bits"), [(-1, 32), (2**32, 32), (256, 8), (1, 0)])
+def test_finish_refuses(check, bits):
     with pytest.raises(ArdmError, match="check must lie in"):
-        Encoder().finish(check)
+        Encoder().finish(check, bits)
+
+
+def test_checks_have_few_sizes():
+    for made in (lambda: Encoder().finish(0, 24), lambda: Decoder(b"\1" * 9, bits=24)):
+        with pytest.raises(ArdmError, match="a check has 32, 16, 8 or 0 bits; got 24"):
+            made()
+
+
+def test_streams_without_symbols():
+    assert [Encoder().finish(0, bits).hex() for bits in ans.CHECKS] == ["0100000000", "010000", "0100", "01"]
+    for bits in ans.CHECKS:
+        stream = Encoder().finish(0, bits)
+        assert Decoder(stream, bits=bits).close() == 0
+        with pytest.raises(CodecError, match="do not begin with a coder state"):
+            Decoder(stream[:-1], bits=bits)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

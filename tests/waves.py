@@ -39,7 +39,9 @@ class Weave:
         return Program(tuple(self.ops), self.tensors, self.C, self.K, self.K, wave=self.slope)
 
 
-def wave_program(seed=0, C=3, K=256, width=8, inner=6, blocks=2, hidden=7, components=2, slope=2, cells=None, near=None):
+def wave_program(
+    seed=0, C=3, K=256, width=8, inner=6, blocks=2, hidden=7, components=2, slope=2, cells=None, near=None
+):
     """A causal program: window, mean, blocks of a small width, a head for each channel.
 
     near: the cells of each block, by default those around the place.

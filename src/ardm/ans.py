@@ -12,8 +12,8 @@ The coder is one integer, the state x.  Encoding and decoding a symbol (Duda 201
     pop:    c = x mod 2^24 lies in the interval of the symbol;
             x  ←  width · (x div 2^24)  +  c  −  start                      x shrinks by −log2 p bits
 
-x is kept in 2^32..2^64−1: a push that would pass 2^64 first moves the low 32 bits of x out as a word, and a pop that
-falls below 2^32 takes the last word back in.
+x is kept below 2^64: a push that would pass it first moves the low 32 bits of x out as a word, and a pop that falls below
+2^32 takes the last word back in, as long as there is one.
 
 The frequencies are a softmax in integers: logits are rounded to 1/32 nat, subtracted from the largest, and looked up in
 a table of 2^30 · exp(−i/32).  With t the table entries of C possible symbols,
@@ -25,8 +25,9 @@ Read me first:
 * `quantise` is the only place that reads floats.  Two machines that agree on its result agree on everything after it.
 * First pushed is first popped, although rANS is a stack: `Encoder` keeps the intervals and codes them backwards in
   `finish`.  Nothing is written before that; the stream begins with the coder's last state.
-* The coder starts at x = 2^32 + check, where check is a 32-bit checksum from the caller.  Any start costs those bits;
-  this one leaves the checksum with the decoder at the end (`Decoder.close`).
+* The coder starts at x = 2^b + check, where check is a checksum of b bits from the caller: 32, 16, 8 or 0.  A start
+  costs its bits, and this one leaves the checksum with the decoder at the end (`Decoder.close`).  The first symbol
+  lifts a smaller state to about 2^24, so a stream without a check is still about three bytes longer than the ideal.
 * Only that checksum reveals a damaged stream: damage decodes to other symbols, not to an error.
 * An impossible symbol (logit −inf) has width 0: pushing it is an error, and no stream decodes to it.  The only possible
   symbol has width 2^24 and costs nothing.
@@ -68,7 +69,10 @@ IMPOSSIBLE = -(1 << 62)
 BACKEND: Backend = "python" if constriction is None else "constriction"
 """The default backend of decoders."""
 
-_LOW = 1 << 32  # the least state; a state holds 33 to 64 bits
+CHECKS = (32, 16, 8, 0)
+"""The bits that a check may have."""
+
+_LOW = 1 << 32  # the least state while words are left; such a state holds 33 to 64 bits
 _WORD = _LOW - 1
 _LIMIT = float(1 << 40)  # nats at which finite logits saturate, far from the limits of int64
 _BLOCK = 1 << 16  # table entries processed at once; a few arrays of them fit the cache
@@ -200,6 +204,12 @@ def intervals(freq: ArrayLike, symbols: ArrayLike) -> tuple[Ints, Ints]:
 # --- the stream -------------------------------------------------------------------------------------------------------
 
 
+def refuse_check(bits: int) -> None:
+    """Raise ArdmError for a number of bits that no check has."""
+    if bits not in CHECKS:
+        raise ArdmError(f"a check has {', '.join(map(str, CHECKS[:-1]))} or {CHECKS[-1]} bits; got {bits}")
+
+
 def push_intervals(state: int, start: Ints, width: Ints) -> tuple[int, Ints]:
     """Push intervals (N,) to a state, the last first: the new state, and the words that leave it, in turn.
 
@@ -242,17 +252,19 @@ class Encoder:
             )
         self._pushed.append((first, size))
 
-    def finish(self, check: int) -> bytes:
-        """The stream of everything pushed and of `check` in 0..2^32−1, such as a CRC-32 of the data.
+    def finish(self, check: int, bits: int = 32) -> bytes:
+        """The stream of everything pushed and of `check` in 0..2^bits−1, such as a CRC-32 of the data.
 
-        First the state without leading zero bytes (5 to 8 bytes), then the words, the last to leave the state first, all
-        big-endian: a decoder reads from front to end.  The stream is less than 41 bits longer than the ideal −Σ log2 p,
-        about 37 on average; `check` is included.
+        bits: of the check: 32, 16, 8 or 0.  First the state without leading zero bytes (5 to 8 bytes, or fewer if no word
+        follows), then the words, the last to leave the state first, all big-endian: a decoder reads from front to end.
+        With 32 bits, the stream is less than 41 bits longer than the ideal −Σ log2 p, about 37 on average; with fewer, less
+        than 33, about 20.  `check` is included.
         Raises ArdmError for a check out of range.
         """
-        if not 0 <= check < _LOW:
-            raise ArdmError(f"check must lie in 0..2^32 - 1; got {check}")
-        state, words = _LOW | int(check), [np.empty(0, dtype=np.int64)]
+        refuse_check(bits)
+        if not 0 <= check < 1 << bits:
+            raise ArdmError(f"check must lie in 0..2^{bits} - 1; got {check}")
+        state, words = 1 << bits | int(check), [np.empty(0, dtype=np.int64)]
         for start, width in reversed(self._pushed):
             state, left = self._push(state, start, width)
             words.append(left)
@@ -263,26 +275,27 @@ class Encoder:
 class Decoder:
     """The bytes of an `Encoder` to symbols, in the order in which they were pushed.
 
-    data: one whole stream.  backend: both give the same symbols.
+    data: one whole stream.  backend: both give the same symbols.  bits: of its check.
     Raises CodecError if the bytes cannot be a stream, ArdmError if the backend is unknown or not installed.
     """
 
-    def __init__(self, data: bytes, backend: Backend = BACKEND) -> None:
+    def __init__(self, data: bytes, backend: Backend = BACKEND, bits: int = 32) -> None:
+        refuse_check(bits)
         if backend not in ("constriction", "python"):
             raise ArdmError(f"backend must be 'constriction' or 'python'; got {backend!r}")
         if backend == "constriction" and constriction is None:
             raise ArdmError("backend 'constriction' is not installed; use 'python', which reads the same streams")
-        split = 5 + (len(data) - 5) % 4  # 5..8 bytes of state before, words after
-        if len(data) < 5 or data[0] == 0:
+        split = min(len(data), 5 + (len(data) - 5) % 4)  # up to 8 bytes of state before, words after
+        if 8 * len(data) <= bits or data[0] == 0:
             raise CodecError(f"truncated or damaged stream: {len(data)} bytes do not begin with a coder state")
         words = np.frombuffer(data, dtype=">u4", offset=split)[::-1]  # a stack: the next word is the last
         self._words: list[int] = words.tolist()
         self._left = len(self._words)
-        self._state = int.from_bytes(data[:split], "big")
+        self._bits, self._state = bits, int.from_bytes(data[:split], "big")
         self._ans: Any = None
         if backend == "constriction":
-            state = [self._state & _WORD, self._state >> 32]
-            self._ans = constriction.stream.stack.AnsCoder(np.append(words, state).astype(np.uint32))
+            any_state = [0, 1]  # `pop` sets it
+            self._ans = constriction.stream.stack.AnsCoder(np.append(words, any_state).astype(np.uint32))
             self._family = constriction.stream.model.Categorical(perfect=False)
 
     @property
@@ -296,10 +309,11 @@ class Decoder:
         return np.array(self._words[: self._left][::-1], dtype=">u4").tobytes()
 
     def resume(self, state: int, left: int) -> None:
-        """Go on from a state with the last `left` words, after symbols were popped elsewhere."""
+        """Go on from a state with the last `left` words, after symbols were popped elsewhere; raises as `pop` does."""
         if not 0 <= left <= self._left:
             raise ArdmError(f"a decoder with {self._left} words cannot go on with {left}")
         self._state, self._left = state, left
+        self._refuse_end()
 
     def pop(self, freq: ArrayLike) -> Ints:
         """Pop N symbols, (N,) int64, under widths freq (N, b), whose rows sum to 2^24.
@@ -327,14 +341,18 @@ class Decoder:
             piece = bisect_right(borders, slot, row, row + step) - 1  # the last border <= slot; its width is never 0
             start = borders[piece]
             state = (borders[piece + 1] - start) * (state >> PRECISION) + slot - start
-            if state < _LOW:
-                if not self._left:
-                    raise CodecError("truncated stream: it ends before its last symbol")
+            if state < _LOW and self._left:
                 self._left -= 1
                 state = state << 32 | self._words[self._left]
             symbols.append(piece - row)
         self._state = state
+        self._refuse_end()
         return symbols
+
+    def _refuse_end(self) -> None:
+        """Raise CodecError after a symbol too many: states only shrink, and the last one holds the check."""
+        if self._state >> self._bits == 0:
+            raise CodecError("truncated stream: it ends before its last symbol")
 
     def _pop_constriction(self, freq: Ints) -> NDArray[np.int32]:
         """`pop` with constriction, for tables in which every symbol is possible.
@@ -346,8 +364,7 @@ class Decoder:
         self._ans.seek(self._left, self._state)
         symbols: NDArray[np.int32] = self._ans.decode(self._family, weights)
         self._left, self._state = self._ans.pos()
-        if self._state < _LOW:  # constriction continues when words run out; the state then stays below _LOW
-            raise CodecError("truncated stream: it ends before its last symbol")
+        self._refuse_end()
         return symbols
 
     def close(self, check: int | None = None) -> int:
@@ -355,9 +372,12 @@ class Decoder:
 
         check: the expected value, if known.  Raises CodecError if it differs, or if the stream does not end here.
         """
-        if self._left or self._state >> 32 != 1:
+        if self._left or self._state >> self._bits != 1:
             raise CodecError("damaged stream: it does not end with its last symbol")
-        found = self._state & _WORD
+        found = self._state - (1 << self._bits)
         if check is not None and check != found:
-            raise CodecError(f"damaged stream: its checksum is {found:08x}, that of the decoded data {check:08x}")
+            size = self._bits // 4
+            raise CodecError(
+                f"damaged stream: its checksum is {found:0{size}x}, that of the decoded data {check:0{size}x}"
+            )
         return found

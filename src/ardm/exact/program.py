@@ -132,7 +132,9 @@ class Program:
         if not good or not 2 <= base <= classes or (min(size) == 0) != (max(size) == 0):
             raise ArdmError("a codec model holds a program that cannot be read: its sizes do not fit")
         if type(wave) is not int or not 0 <= wave <= MAX_SLOPE:
-            raise ArdmError(f"a codec model holds a program that cannot be read: its wavefronts have slope {str(wave)[:20]}")
+            raise ArdmError(
+                f"a codec model holds a program that cannot be read: its wavefronts have slope {str(wave)[:20]}"
+            )
         made = Program(tuple(map(Op.parse, ops)), tensors, channels, classes, base, (size[0], size[1]), wave)
         for name, tensor in tensors.items():
             if tensor.dtype.kind not in "iu":

@@ -73,16 +73,21 @@ class NativeRunner:
         plane: int | None = None,
         pause: Callable[[], None] = _go_on,
     ) -> Ints:
-        """Items (n, C, H, W), one from each decoder, as `Walker.decode`; plane, pause: as for encode."""
+        """Items (n, C, H, W), one from each decoder, as `Walker.decode`; plane, pause: as for encode.
+
+        Raises CodecError where a stream ends early.
+        """
         walk = Walk(self._net, (len(decoders), self.program.channels, *size), plane, raster=False)
         words = [np.frombuffer(decoder.words, dtype=np.uint8) for decoder in decoders]
         streams = np.zeros(len(decoders), dtype=STREAM)
         for stream, decoder, held in zip(streams, decoders, words, strict=True):
             stream["state"], stream["words"], stream["left"] = decoder.state, held.ctypes.data, len(held) // 4
-        while walk.decode(SLICE, streams):
+        more = True
+        while more:
             pause()
-        for stream, decoder in zip(streams, decoders, strict=True):
-            decoder.resume(int(stream["state"]), int(stream["left"]))
+            more = walk.decode(SLICE, streams)
+            for stream, decoder in zip(streams, decoders, strict=True):
+                decoder.resume(int(stream["state"]), int(stream["left"]))
         return walk.values()
 
     # --- step by step -------------------------------------------------------------------------------------------------

@@ -42,7 +42,9 @@ def _causal_cells(program: Program, op: Op, itself: bool) -> Cells:
     expect(op, program.wave > 0, "needs a program along wavefronts")
     table = program.tensor(op, "cells")
     good = table.ndim == 2 and table.shape[1] == 2 and 0 < len(table) <= MAX_CELLS
-    expect(op, good and int(np.abs(table).max()) <= MAX_REACH, f"does not have 1 to {MAX_CELLS} cells within {MAX_REACH}")
+    expect(
+        op, good and int(np.abs(table).max()) <= MAX_REACH, f"does not have 1 to {MAX_CELLS} cells within {MAX_REACH}"
+    )
     cells = cells_of(program, op)
     for dy, dx in cells:
         key = dx + program.wave * dy

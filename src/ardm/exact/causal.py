@@ -1,0 +1,364 @@
+"""Causal programs, evaluated along wavefronts or some rows at a time: every place is computed once.
+
+    Causal(program, bounds, engine).answers(asks, memories)    the frequencies at the sites of each ask
+    Causal(program, bounds, engine).sweep(value, plane)        the frequencies at all sites, all digits known
+
+A walk along the wavefronts of the program keeps, in its memory, the values of the last wavefronts (`wavefronts.Ring`)
+and those of the current one, which the channels of its places share.  Other asks compute all places, some rows at a
+time.  An `Engine` does the arithmetic, in NumPy or in PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from ardm.ans import Ints
+from ardm.errors import ArdmError
+from ardm.exact.ask import Ask, AskedSites, Memory
+from ardm.exact.bounds import Bound
+from ardm.exact.frequencies import Rows
+from ardm.exact.operations.causal import cells_of
+from ardm.exact.operations.heads import frequencies
+from ardm.exact.program import Op, Program
+from ardm.exact.wavefronts import Array, Field, Ring, Strip
+
+PLACES = 1 << 11
+"""Places that a sweep computes at once, unless a row has more: enough for fast products, few enough for the cache."""
+Values: TypeAlias = dict[str, Array]
+"""Values by name."""
+
+
+class Engine(Protocol):
+    """The arithmetic of a program."""
+
+    def zeros(self, name: str, shape: tuple[int, ...]) -> Array:
+        """An array for numbers of the value of this name."""
+
+    def inputs(self, value: Ints, depth: Ints) -> Values:
+        """The two maps that a program begins with, from a state."""
+
+    def join(self, parts: Sequence[Array], axis: int) -> Array:
+        """Arrays one after the other along an axis."""
+
+    def stack(self, parts: Sequence[Array]) -> Array:
+        """Arrays along a new last axis."""
+
+    def take(self, a: Array, rows: Ints) -> Array:
+        """Some rows."""
+
+    def where(self, sites: AskedSites | None) -> Any:
+        """Sites, as `run` takes them."""
+
+    def run(self, op: Op, values: Values, where: Any) -> None:
+        """Add the result of an operation to the values; `earlier` finds rows under the names of its inputs."""
+
+    def plain(self, a: Array) -> Ints:
+        """In NumPy."""
+
+
+@dataclass
+class Walking:
+    """What a walk keeps: the last wavefronts, and the values of the current one.
+
+    key: of the current wavefront, −1 before the first.  held: by operation.
+    kept: values of the current places; None: still to be computed.
+    """
+
+    field: Field
+    held: dict[str, Ring]
+    key: int = -1
+    kept: Values | None = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """The current places."""
+        first, last = self.field.front(self.key)
+        return self.field.items * max(0, last - first)
+
+    def put(self, out: str, a: Array) -> None:
+        """Add the values of the current places for an operation."""
+        self.held[out].put(self.key, a)
+
+    def cells(self, out: str) -> list[Array]:
+        """The neighbours of the current places."""
+        return self.held[out].cells(self.key)
+
+    def index(self, sites: AskedSites) -> Ints:
+        """The rows of the places of sites."""
+        first, last = self.field.front(self.key)
+        return sites.batch_index * (last - first) + sites.y - first
+
+
+@dataclass
+class Sweeping:
+    """Some rows of items, and those before them that are still needed.
+
+    held: by operation.  count: the current places.  kept: their values.
+    """
+
+    held: dict[str, Strip]
+    count: int = 0
+    kept: Values | None = None
+
+    def put(self, out: str, a: Array) -> None:
+        """Add the values of the current places for an operation."""
+        self.held[out].put(a)
+
+    def cells(self, out: str) -> list[Array]:
+        """The neighbours of the current places."""
+        return self.held[out].cells()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Sites, and the values of some places, of which those of the sites are the rows `index`; None: they are the same.
+
+    value, depth: (N, C), the state at the pixel of each site.
+    """
+
+    sites: AskedSites
+    kept: Values
+    index: Ints | None
+    value: Ints
+    depth: Ints
+
+    @staticmethod
+    def of(sites: AskedSites, kept: Values, index: Ints | None, value: Ints, depth: Ints) -> Reading:
+        """The same from a state (B, C, H, W)."""
+        b, _, y, x = sites.index
+        return Reading(sites, kept, index, value[b, :, y, x], depth[b, :, y, x])
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+
+class Causal:
+    """A causal program, run by an engine.  bounds: its certificate."""
+
+    def __init__(self, program: Program, bounds: Mapping[str, Bound], engine: Engine) -> None:
+        self.program, self.engine = program, engine
+        kinds: dict[str, list[Op]] = {"map": [], "places": [], "rows": []}
+        for op in program.ops[:-1]:
+            kinds[bounds[op.out].kind].append(op)
+        self._maps, self._places, self._rows = kinds.values()
+        near = [op for op in self._places if op.name in ("causal_window", "causal_taps")]
+        self._near = {op.out: (op.inputs[0], cells_of(program, op), bounds[op.inputs[0]].planes) for op in near}
+        self._windows = [op for op in near if op.name == "causal_window"]
+        given = [name for op in (*self._rows, program.ops[-1]) for name in op.inputs]
+        self._kept = {name for name in given if bounds[name].kind == "places"}
+        self._last = {name: op.out for op in self._places for name in (*op.inputs, op.out)}
+
+    def answers(self, asks: Sequence[Ask], memories: Sequence[Memory]) -> list[Rows]:
+        """The answer to each ask; those of walks along the wavefronts are computed side by side."""
+        walks = [self._along(ask, memory) for ask, memory in zip(asks, memories, strict=True)]
+        self._compute([walk for walk in walks if walk is not None and walk.kept is None])
+        readings = [_reading(walk, ask) for walk, ask in zip(walks, asks, strict=True) if walk is not None]
+        given = iter(self._given(readings))
+        found = [self._all(ask) if walk is None else next(given) for walk, ask in zip(walks, asks, strict=True)]
+        return [self._frequencies(mine, *ask.state) for mine, ask in zip(found, asks, strict=True)]
+
+    def sweep(self, value: Ints, plane: int | None = None) -> Iterator[tuple[AskedSites, Rows]]:
+        """The frequencies at all sites of items (B, C, H, W), or at those of one channel, each of a state that knows the
+        digits before it.
+        """
+        depth = np.ones_like(value)
+        H, W = value.shape[2:]
+        for first, last, kept in self._bands(value, depth):
+            b, y, x = np.unravel_index(np.arange(first, last), (len(value), H, W))
+            nothing = np.zeros(last - first, dtype=np.int64)
+            for c in range(self.program.channels) if plane is None else [plane]:
+                sites = AskedSites(b, nothing + c, y, x)
+                (given,) = self._given([Reading.of(sites, kept, None, value, depth)])
+                yield sites, self._frequencies(given, nothing, nothing)
+
+    # --- along wavefronts ---------------------------------------------------------------------------------------------
+
+    def _along(self, ask: Ask, memory: Memory) -> Walking | None:
+        """The walk of an ask, at its wavefront; None if the ask is not of a walk along wavefronts."""
+        keys = ask.sites.x + self.program.wave * ask.sites.y
+        if ask.memory is None or not len(keys) or (keys != keys[0]).any():
+            return None
+        kept = memory.of("wavefronts")
+        if "walk" not in kept:
+            kept["walk"] = self._walking(ask.value.shape)
+        walk: Walking = kept["walk"]
+        while walk.key < keys[0]:
+            if walk.kept is None:
+                self._compute([walk])
+            if not self._enter(walk, ask):
+                return None
+        return walk if walk.key == keys[0] else None
+
+    def _walking(self, shape: tuple[int, ...]) -> Walking:
+        """A walk before its first wavefront."""
+        places = Field(shape[0], shape[2], shape[3], self.program.wave)
+        return Walking(places, {out: Ring(self._zeros(out), places, *near[1:]) for out, near in self._near.items()})
+
+    def _zeros(self, out: str) -> Any:
+        """Makes what holds the input of an operation."""
+        return lambda shape: self.engine.zeros(self._near[out][0], shape)
+
+    def _enter(self, walk: Walking, ask: Ask) -> bool:
+        """Go to the next wavefront, if everything of the current one is known."""
+        y, x = walk.field.places(walk.key)
+        value, depth = ask.value[:, :, y, x, None], ask.depth[:, :, y, x, None]
+        if not depth.all():
+            return False
+        self._look(walk, value, depth)
+        walk.key, walk.kept = walk.key + 1, None
+        return True
+
+    def _look(self, stretch: Walking | Sweeping, value: Ints, depth: Ints) -> None:
+        """Add the current places to the maps that windows read; value, depth: (items, C, …), the state there."""
+        if not stretch.count:
+            for op in self._windows:
+                stretch.put(op.out, None)
+            return
+        maps = self._maps_of(value, depth)
+        for op in self._windows:
+            a = maps[op.inputs[0]]
+            stretch.put(op.out, a.reshape(*a.shape[:2], -1).swapaxes(1, 2))
+
+    def _maps_of(self, value: Ints, depth: Ints) -> Values:
+        """The maps of a state."""
+        values = self.engine.inputs(value, depth)
+        for op in self._maps:
+            self.engine.run(op, values, None)
+        return values
+
+    # --- some rows at a time ------------------------------------------------------------------------------------------
+
+    def _bands(self, value: Ints, depth: Ints) -> Iterator[tuple[int, int, Values]]:
+        """All places of items, some at a time: number first..last − 1 of all places, and their values."""
+        B, C, H, W = value.shape
+        items = max(1, PLACES // (H * W))
+        for b in range(0, B, items):
+            first = b * H * W
+            for count, kept in self._down(value[b : b + items], depth[b : b + items]):
+                yield first, first + count, kept
+                first += count
+
+    def _down(self, value: Ints, depth: Ints) -> Iterator[tuple[int, Values]]:
+        """All places of some items, from the top down: their number, and their values."""
+        B, C, H, W = value.shape
+        places = Field(B, H, W, self.program.wave)
+        if H == 1:  # a column, as strips hold it
+            value, depth = value.reshape(B, C, W, 1), depth.reshape(B, C, W, 1)
+        tall, wide = value.shape[2:]
+        rows = min(tall, max(1, PLACES // (B * wide)))
+        strips = {out: Strip(self._zeros(out), places, *near[1:], rows) for out, near in self._near.items()}
+        sweeping = Sweeping(strips)
+        for y in range(0, tall, rows):
+            part = slice(y, y + rows)
+            sweeping.count = B * wide * min(rows, tall - y)
+            self._look(sweeping, value[:, :, part], depth[:, :, part])
+            self._compute([sweeping])
+            yield sweeping.count, sweeping.kept or {}
+            for strip in strips.values():
+                strip.turn()
+
+    def _all(self, ask: Ask) -> list[Ints]:
+        """The inputs of the head at the sites of an ask, when all places have to be computed."""
+        H, W = ask.value.shape[2:]
+        s = ask.sites
+        number = (s.batch_index * H + s.y) * W + s.x
+        found, order = [], []
+        for first, last, kept in self._bands(ask.value, ask.depth):
+            mine = np.flatnonzero((number >= first) & (number < last))
+            if len(mine) or not len(number):
+                sites = AskedSites(*(axis[mine] for axis in s.index))
+                found += self._given([Reading.of(sites, kept, number[mine] - first, ask.value, ask.depth)])
+                order.append(mine)
+        back = np.argsort(np.concatenate(order))
+        return [np.concatenate(parts)[back] for parts in zip(*found, strict=True)]
+
+    # --- operations ---------------------------------------------------------------------------------------------------
+
+    def _compute(self, stretches: Sequence[Walking | Sweeping]) -> None:
+        """Compute the values of the current places of some walks or sweeps."""
+        for empty in (s for s in stretches if not s.count):
+            empty.kept = {}
+            for out in self._near.keys() - {op.out for op in self._windows}:
+                empty.put(out, None)
+        stretches = [s for s in stretches if s.count]
+        if not stretches:
+            return
+        ends = np.cumsum([s.count for s in stretches]).tolist()
+        parts = [slice(last - s.count, last) for s, last in zip(stretches, ends, strict=True)]
+        values: Values = {}
+        where = self.engine.where(None)
+        for op in self._places:
+            if op.out in self._near:
+                values[op.out] = self._beside(op, stretches, parts, values)
+            else:
+                self.engine.run(op, values, where)
+            for name in {*op.inputs, op.out} - self._kept:
+                if self._last[name] == op.out:
+                    values.pop(name, None)
+        for stretch, part in zip(stretches, parts, strict=True):
+            stretch.kept = {name: a[part] for name, a in values.items()}
+
+    def _beside(self, op: Op, stretches: Sequence[Walking | Sweeping], parts: Sequence[slice], values: Values) -> Array:
+        """causal_window or causal_taps of some stretches."""
+        found = []
+        for stretch, part in zip(stretches, parts, strict=True):
+            if op.name == "causal_taps":
+                stretch.put(op.out, values[op.inputs[0]][part])
+            cells = stretch.cells(op.out)
+            every = self.engine.join(cells, -1) if op.name == "causal_taps" else self.engine.stack(cells)
+            found.append(every.reshape(stretch.count, -1))
+        return found[0] if len(found) == 1 else self.engine.join(found, 0)
+
+    def _given(self, readings: Sequence[Reading]) -> list[list[Ints]]:
+        """The inputs of the head for each of several readings, which are computed side by side."""
+        if not readings:
+            return []
+        sites = AskedSites(*(np.concatenate(axis) for axis in zip(*(r.sites.index for r in readings), strict=True)))
+        where, values = self.engine.where(sites), self._states(readings)
+        for op in self._rows:
+            here = values if op.name == "earlier" else {}
+            for name in op.inputs:
+                if name in self._kept:
+                    here[name] = self._read(readings, name)
+            if op.name == "at_site":
+                values[op.out] = here[op.inputs[0]]
+            else:
+                self.engine.run(op, values, where)
+        ends = np.cumsum([len(r) for r in readings])[:-1]
+        split = [np.split(self.engine.plain(values[name]), ends) for name in self.program.ops[-1].inputs]
+        return [list(mine) for mine in zip(*split, strict=True)]
+
+    def _states(self, readings: Sequence[Reading]) -> Values:
+        """The maps that `earlier` reads, as rows."""
+        if not any(op.name == "earlier" for op in self._rows):
+            return {}
+        value, depth = (
+            np.concatenate(x)[:, :, None, None] for x in zip(*((r.value, r.depth) for r in readings), strict=True)
+        )
+        return {name: a.reshape(len(value), -1) for name, a in self._maps_of(value, depth).items()}
+
+    def _read(self, readings: Sequence[Reading], name: str) -> Array:
+        """A value of places at the sites."""
+        found = [r.kept[name] if r.index is None else self.engine.take(r.kept[name], r.index) for r in readings]
+        return found[0] if len(found) == 1 else self.engine.join(found, 0)
+
+    def _frequencies(self, given: list[Ints], value: Ints, depth: Ints) -> Rows:
+        return frequencies(self.program, self.program.ops[-1], given, value, depth)
+
+
+def _reading(walk: Walking, ask: Ask) -> Reading:
+    """The places of a walk at the sites of an ask."""
+    index = walk.index(ask.sites)
+    whole = len(index) == walk.count and bool((index[1:] > index[:-1]).all())
+    return Reading.of(ask.sites, walk.kept or {}, None if whole else index, ask.value, ask.depth)
+
+
+def causal(waves: Causal | None) -> Causal:
+    """The evaluation of a causal program.  Raises ArdmError for another."""
+    if waves is None:
+        raise ArdmError("only a causal program can be swept: this model codes along orders")
+    return waves
