@@ -13,6 +13,7 @@ NumPy, no torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
