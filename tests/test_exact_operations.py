@@ -544,7 +544,7 @@ def test_mixtures_by_the_page(seed, sizes, fraction, kind):
             low[:, None] + np.arange(radix) * finer * place[:, None] < np.minimum(value + base * place, K)[:, None],
         )
         for digit in range(radix):
-            start, width = found.interval(stage, prefix, np.full(N, digit))
+            start, width = (a[stage] for a in found.intervals((prefix * radix + digit) * finer))
             assert np.array_equal(start, wanted[:, digit])
             assert np.array_equal(width, table[:, digit])
         told = np.array([rng.choice(np.flatnonzero(row)) for row in table])
@@ -555,14 +555,14 @@ def test_a_prefix_that_no_value_has_leaves_nothing_possible():
     found = mixture(np.random.default_rng(0), 2, 3, 20, 20)(0, 0, 1)
     assert found.radices == (2, 16)
     assert found.table(1, np.array([1, 2])).sum(axis=1).tolist() == [TOTAL, 0]
-    assert found.interval(1, np.array([2, 2]), np.array([0, 3]))[1].tolist() == [0, 0]
+    assert found.intervals(np.array([19, 20]))[1][1].tolist()[1] == 0
 
 
 def test_a_cdf_by_the_page():
     """F from its definition in fractions, at every edge."""
     rng = np.random.default_rng(8)
     found = mixture(rng, 2, 3, 12, 12)(0, 0, 1)
-    got = found._cdf(slice(None), np.tile(np.arange(13), (2, 1)))
+    got = found._cdf(slice(None), np.tile(np.arange(13)[:, None], (1, 2))).T
     for n in range(2):
         for edge in range(1, 12):
             total = 0

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from ardm.ans import Decoder, Encoder, push_intervals
+from ardm.ans import Decoder, Encoder
 from ardm.codec.walk import Walker
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.ask import Ask, AskedSites
@@ -173,16 +173,6 @@ def test_damaged_streams_give_what_the_definition_gives(seed, plain):
 
     expected = decoded(lambda decoder: walker(program, reference, 5, 6).decode([decoder])[0])
     assert decoded(lambda decoder: run.decode([decoder], (5, 6))[0]) == expected
-
-
-def test_pushing_is_that_of_the_definition():
-    rng = np.random.default_rng(0)
-    width = np.minimum(rng.integers(1, 1 << 24, 500), 1 + (rng.exponential(1, 500) * 9000).astype(np.int64))
-    start = (rng.random(500) * ((1 << 24) - width)).astype(np.int64)
-    for state in (1, 1 << 8, (1 << 32) + 5, (1 << 64) - 1):
-        (a, words), (b, expected) = native.push(state, start, width), push_intervals(state, start, width)
-        assert a == b
-        assert words.tolist() == expected.tolist()
 
 
 def test_what_it_lacks_it_refuses():

@@ -28,7 +28,7 @@ from ardm.codec.walk import Walker, side_by_side
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.exact import model as exact
-from ardm.exact.ask import Ask, Runner
+from ardm.exact.ask import Ask, AskedSites, Runner, WholeWalks
 from ardm.exact.frequencies import Rows
 from ardm.exact.model import CodecModel
 from ardm.exact.reference import Reference
@@ -41,6 +41,8 @@ FEW = 1 << 11
 """Sites of a network call per thread below which another thread does not pay."""
 SIDE_BY_SIDE = 1 << 15
 """The most pixels of items that are decoded side by side, unless a single one has more."""
+KEPT = 1 << 21
+"""The most pixels of all orders that are kept."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -178,11 +180,14 @@ class ModelCoder:
         key = (shape, planes, inside)
         found = self._walkers.get(key)
         if found is None:
-            if len(self._walkers) >= 16:
+            held = sum(h * w for (_, h, w), _, _ in self._walkers)
+            if len(self._walkers) >= 16 or held + shape[1] * shape[2] > KEPT:
                 self._walkers.clear()
             order = self.model.order(self.calls, *shape[1:])
             order = order if planes == shape[0] else order.alone(self.model.lead)
-            found = self._walkers[key] = Walker(order.inside(*inside), self._ask, self._run.memory)
+            found = self._walkers[key] = Walker(
+                order.inside(*inside), self._ask, self._run.memory, self._sweep if self.model.wave else None
+            )
         return found
 
     # --- batches of jobs ----------------------------------------------------------------------------------------------
@@ -199,9 +204,15 @@ class ModelCoder:
         for y, x, inside, walker in self._tiles(part.shape[1:]):
             items = np.zeros((len(part), *walker.order.shape), dtype=np.int64)
             items[:, :, : inside[0], : inside[1]] = part[:, :, y : y + inside[0], x : x + inside[1]]
-            for mine, more in zip(pieces, walker.encode(items), strict=True):
+            for mine, more in zip(pieces, self._encode(walker, items), strict=True):
                 mine.append(more)
         return [Symbols(*(np.concatenate(x) for x in zip(*mine, strict=True))) for mine in pieces]
+
+    def _encode(self, walker: Walker, items: Ints) -> list[tuple[Ints, Ints]]:
+        """The intervals of each item's symbols."""
+        if isinstance(self._run, WholeWalks):
+            return self._run.encode(items, walker.order.plane, self._refuse_stopped)
+        return walker.encode(items)
 
     def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
         """Decode jobs of any shapes, side by side."""
@@ -226,7 +237,10 @@ class ModelCoder:
         for c, h, w in jobs[0][1]:
             part = np.empty((len(jobs), c, h, w), dtype=kind)
             for y, x, (tall, wide), walker in self._tiles((c, h, w)):
-                items = yield from walker.decoding(decoders)
+                if isinstance(self._run, WholeWalks):
+                    items = self._run.decode(decoders, (tall, wide), walker.order.plane, self._refuse_stopped)
+                else:
+                    items = yield from walker.decoding(decoders)
                 items = items[:, :c, :tall, :wide]  # all channels of a plane on its own are equal
                 part[:, :, y : y + tall, x : x + wide] = self._letters[items] if self.model.alphabet else items
             for mine, samples in zip(parts, part, strict=True):
@@ -311,6 +325,11 @@ class ModelCoder:
     def _ask(self, ask: Ask) -> Rows:
         self._refuse_stopped()
         return self._run(ask)
+
+    def _sweep(self, items: Ints, plane: int | None) -> Iterator[tuple[AskedSites, Rows]]:
+        for part in self._run.sweep(items, plane):
+            self._refuse_stopped()
+            yield part
 
     def _refuse_stopped(self) -> None:
         """Raise InterruptedError after another thread failed, since nothing needs the result any more."""

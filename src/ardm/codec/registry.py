@@ -77,8 +77,10 @@ def _hint(given: str | Path) -> str:
 def calls_of(model: CodecModel, level: int) -> int:
     """The number of network calls of a level 1 to 9: that of LEVELS if the model has them all, else spread over its own.
 
-    7, the default, is the model's own choice; 1 is its fewest and 9 its most.
+    7, the default, is the model's own choice; 1 is its fewest and 9 its most.  Along wavefronts it is always 0.
     """
+    if model.wave:
+        return 0
     has = sorted(model.orders)
     if all(calls in model.orders for calls in LEVELS.values()):
         return LEVELS[level]
@@ -178,7 +180,7 @@ def maker(
                 except ModelMissing:
                     raise
                 except ArdmError as error:
-                    if calls in found.orders:
+                    if calls in found.orders or (found.wave and not calls):
                         raise
                     raise CodecError(f"damaged file: {error}") from None
             known[found.name] = found.identity[:8]

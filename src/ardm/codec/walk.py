@@ -4,8 +4,9 @@
     Walker(order, run, memory).decode(sources)  → items, each from its source of symbols
 
 The decoder takes one step of the order at a time: it asks the network at the sites of the step, in all items of a batch
-at once, and each item's source supplies its symbols.  The encoder knows all digits, so it asks for many steps at once;
-an integer network answers with the frequencies that the decoder gets, which a float network would not.
+at once, and each item's source supplies its symbols.  The encoder knows all digits, so it asks for many steps at once,
+or for all of them where a causal network sweeps; an integer network answers with the frequencies that the decoder gets,
+which a float network would not.
 
 NumPy, no torch.
 """
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Protocol, TypeVar
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ardm.ans import Ints
 from ardm.exact.ask import Ask, AskedSites, Memory
@@ -36,13 +39,24 @@ class SymbolSource(Protocol):
 
 
 class Walker:
-    """An order and a network over items (n, C, H, W) of the order's shape; run, memory: of a `Runner`."""
+    """An order and a network over items (n, C, H, W) of the order's shape.
 
-    def __init__(self, order: Order, run: Callable[[Ask], Rows], memory: Callable[[tuple[int, ...]], Memory]) -> None:
-        self.order, self.run, self.memory = order, run, memory
+    run, memory: of a `Runner`.  sweep: of a causal one, whose wavefronts the order follows.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        run: Callable[[Ask], Rows],
+        memory: Callable[[tuple[int, ...]], Memory],
+        sweep: Callable[[Ints, int | None], Iterator[tuple[AskedSites, Rows]]] | None = None,
+    ) -> None:
+        self.order, self.run, self.memory, self.sweep = order, run, memory, sweep
 
     def encode(self, items: Ints) -> list[tuple[Ints, Ints]]:
         """The intervals of each item's symbols, start and width, in the order in which a decoder pops them."""
+        if self.sweep is not None:
+            return self._swept(items, self.sweep(items, self.order.plane))
         n, (_, H, W) = len(items), self.order.shape
         starts: list[list[Ints]] = [[] for _ in items]
         widths: list[list[Ints]] = [[] for _ in items]
@@ -53,6 +67,32 @@ class Walker:
                 starts[k % n].append(start)
                 widths[k % n].append(width)
         return [(np.concatenate(s), np.concatenate(w)) for s, w in zip(starts, widths, strict=True)]
+
+    def _swept(self, items: Ints, parts: Iterator[tuple[AskedSites, Rows]]) -> list[tuple[Ints, Ints]]:
+        """The intervals from the frequencies at all sites, which come in any order."""
+        found: Ints | None = None
+        first, rank, count = self._turns
+        for sites, rows in parts:
+            each = np.stack(symbol_intervals(rows, items[sites.index]))  # (2, stages, N)
+            stages, where = each.shape[1], np.ravel_multi_index(sites.index[1:], self.order.shape)
+            if found is None:
+                found = np.empty((2, len(items), stages * np.count_nonzero(count)), dtype=np.int32)
+            at = stages * first[where] + rank[where] + np.arange(stages)[:, None] * count[where]
+            found[:, sites.batch_index, at] = each
+        nothing = np.empty((2, len(items), 0), dtype=np.int32)
+        return list(zip(*(nothing if found is None else found), strict=True))
+
+    @cached_property
+    def _turns(self) -> NDArray[Any]:
+        """(3, C · H · W): of the step that reveals each site, the sites before it, those before this one in it, and all."""
+        sizes = np.array([len(reveal) for reveal in self.order.reveals])
+        turns = np.zeros((3, math.prod(self.order.shape)), dtype=np.int32)  # images have many
+        first, rank, count = turns
+        site = np.concatenate([reveal.site for reveal in self.order.reveals])
+        begin = np.cumsum(sizes) - sizes
+        first[site], count[site] = np.repeat(begin, sizes), np.repeat(sizes, sizes)
+        rank[site] = np.arange(len(site)) - first[site]
+        return turns
 
     def _intervals(self, items: Ints, reveals: Sequence[Reveal]) -> Iterator[tuple[Ints, Ints]]:
         """The intervals of some steps, from one call: for each step, for each item, stage after stage."""
@@ -123,14 +163,7 @@ def _advance(walk: Generator[Ask, Rows, Result], rows: Rows | None) -> tuple[Ask
 
 
 def symbol_intervals(rows: Rows, symbols: Ints) -> tuple[Ints, Ints]:
-    """The intervals of symbols (N,): start and width, (stages, N) each."""
-    starts, widths = [], []
-    prefix, finer = np.zeros_like(symbols), math.prod(rows.radices)
-    for stage, radix in enumerate(rows.radices):
-        finer //= radix
-        digit = symbols // finer % radix
-        start, width = rows.interval(stage, prefix, digit)
-        starts.append(start.astype(np.int32))  # images have many
-        widths.append(width.astype(np.int32))
-        prefix = prefix * radix + digit
-    return np.stack(starts), np.stack(widths)
+    """The intervals of symbols (N,): start and width, (stages, N) each, in 32 bits because images have many."""
+    found: Any = rows.intervals(symbols)
+    start, width = found
+    return start.astype(np.int32), width.astype(np.int32)

@@ -15,13 +15,13 @@ Read me first:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ardm.ans import Ints
+from ardm.ans import Decoder, Ints
 from ardm.errors import ArdmError
 from ardm.exact.bounds import Bound
 from ardm.exact.frequencies import Rows
@@ -128,3 +128,20 @@ class Runner(Protocol):
         time: each of the state that knows everything before it.  plane: only at the sites of this channel, for a plane
         on its own, which every channel holds.  Raises ArdmError unless the program is causal.
         """
+
+
+@runtime_checkable
+class WholeWalks(Protocol):
+    """A runner that also takes whole walks of a causal program, entropy coding included.
+
+    plane: the only channel that is coded, every channel holding the same values.  pause: called now and then; what it
+    raises ends the walk.
+    """
+
+    def encode(self, items: Ints, plane: int | None, pause: Callable[[], None]) -> list[tuple[Ints, Ints]]:
+        """The intervals of the symbols of items (n, C, H, W): start and width of each item, as `Walker.encode`."""
+
+    def decode(
+        self, decoders: Sequence[Decoder], size: tuple[int, int], plane: int | None, pause: Callable[[], None]
+    ) -> Ints:
+        """Items (n, C, H, W) of H, W = size, one from each decoder, as `Walker.decode`."""

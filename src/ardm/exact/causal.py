@@ -235,7 +235,7 @@ class Causal:
     def _bands(self, value: Ints, depth: Ints) -> Iterator[tuple[int, int, Values]]:
         """All places of items, some at a time: number first..last − 1 of all places, and their values."""
         B, _, H, W = value.shape
-        items = max(1, PLACES // (H * W))
+        items = max(1, PLACES // max(1, H * W))
         for b in range(0, B, items):
             first = b * H * W
             for count, kept in self._down(value[b : b + items], depth[b : b + items]):
@@ -359,3 +359,16 @@ def causal(waves: Causal | None) -> Causal:
     if waves is None:
         raise ArdmError("only a causal program can be swept: this model codes along orders")
     return waves
+
+
+def numbers_held(program: Program, bounds: Mapping[str, Bound], side: int) -> int:
+    """The most numbers that a walk or a sweep over a square item holds at once."""
+    total = (PLACES + side) * sum(bound.planes for bound in bounds.values())
+    for op in program.ops:
+        if op.name in ("causal_window", "causal_taps"):
+            cells = [(dy, dx) for dy, dx in cells_of(program, op) if max(-dy, abs(dx)) < side]
+            fronts = max((-dx - program.wave * dy for dy, dx in cells), default=0) + 1
+            top = max((-dy for dy, _ in cells), default=0)
+            strip = (top + PLACES // side + 1) * 3 * side
+            total += max(fronts * (top + side), strip) * bounds[op.inputs[0]].planes
+    return total

@@ -38,9 +38,11 @@ In C, with >> and / that round down, and numbers of 64 bits throughout:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cache, cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +56,10 @@ IMPOSSIBLE = -(1 << 22) - 1
 """The logit of an impossible value, which has no frequency."""
 WEIGHT = 14
 """The weights of a mixture are integers in units of 2^−WEIGHT."""
+ONE = 1 << UNITY + WEIGHT
+"""F at the edge K."""
 _BLOCK = 1 << 12  # rows worked on at once
+_ENTRIES = 1 << 16  # arguments of the sigmoid computed at once: a few arrays of them fit the cache
 
 
 class Rows(Protocol):
@@ -67,10 +72,11 @@ class Rows(Protocol):
     def table(self, stage: int, prefix: Ints) -> Ints:
         """Widths (N, radices[stage]), rows summing to 2^24, given the digits of the stages before it: prefix (N,)."""
 
-    def interval(self, stage: int, prefix: Ints, digit: Ints) -> tuple[Ints, Ints]:
-        """Start and width of the digits (N,) of a stage, (N,) each: what `table` gives them, for encoders."""
+    def intervals(self, symbols: Ints) -> tuple[Ints, Ints]:
+        """Start and width of symbols (N,) at all stages, (stages, N) each: what `table` gives them, for encoders."""
 
 
+@cache
 def radices(base: int) -> tuple[int, ...]:
     """The alternatives of each stage of a symbol of `base` values; the first stage has the fewest."""
     out: list[int] = []
@@ -80,13 +86,14 @@ def radices(base: int) -> tuple[int, ...]:
     return tuple(reversed(out)) or (1,)
 
 
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(a, a + _BLOCK) for a in range(0, count, _BLOCK))
+def _blocks(count: int, step: int = _BLOCK) -> Iterator[slice]:
+    step = max(1, step)
+    return (slice(a, a + step) for a in range(0, count, step))
 
 
 def _below(x: Ints) -> Ints:
-    """32nds of a nat below the largest of each row, to entries of the table of exponentials."""
-    return EXP[np.minimum(x.max(axis=1, keepdims=True) - x, GRID * RANGE - 1)]
+    """32nds of a nat below the largest of each row, to entries of the table of exponentials, whose last is 0."""
+    return EXP.take(np.maximum.reduce(x, axis=1, keepdims=True) - x, mode="clip")
 
 
 # --- softmax ----------------------------------------------------------------------------------------------------------
@@ -113,9 +120,10 @@ class Softmax:
             widths(np.where(possible, _below(grid), 0), possible, out=out[rows])
         return out
 
-    def interval(self, stage: int, prefix: Ints, digit: Ints) -> tuple[Ints, Ints]:
-        """Start and width (N,) of the digits, from the table."""
-        return intervals(self.table(stage, prefix), digit)
+    def intervals(self, symbols: Ints) -> tuple[Ints, Ints]:
+        """Start and width (1, N), from the table."""
+        start, width = intervals(self.table(0, symbols), symbols)
+        return start[None], width[None]
 
 
 @dataclass(frozen=True)
@@ -152,9 +160,10 @@ class Blocks:
             widths(mass, edges[:, :-1] < K, out=out[rows])
         return out
 
-    def interval(self, stage: int, prefix: Ints, digit: Ints) -> tuple[Ints, Ints]:
-        """Start and width (N,) of the digits, from the table."""
-        return intervals(self.table(stage, prefix), digit)
+    def intervals(self, symbols: Ints) -> tuple[Ints, Ints]:
+        """Start and width (1, N), from the table."""
+        start, width = intervals(self.table(0, symbols), symbols)
+        return start[None], width[None]
 
 
 # --- mixtures of logistics --------------------------------------------------------------------------------------------
@@ -184,63 +193,159 @@ class Mixture:
         """Of the next digit."""
         return radices(self.base)
 
+    @property
+    def _is_whole(self) -> bool:
+        """Whether a digit is a value: every site asked has all K values before it."""
+        return self.base == self.classes
+
     def table(self, stage: int, prefix: Ints) -> Ints:
         """Widths (N, radices[stage]); 0 where no value follows."""
-        radix, out = self.radices[stage], np.empty((len(prefix), self.radices[stage]), dtype=np.int64)
-        for rows in _blocks(len(out)):
-            every = np.broadcast_to(np.arange(radix + 1), (len(prefix[rows]), radix + 1))
-            np.subtract(*self._borders(rows, stage, prefix[rows], every), out=out[rows])
+        radix = self.radices[stage]
+        out = np.empty((len(self.weight), radix), dtype=np.int64)
+        borders = self._full_borders if _is_full(self.base, self.classes) else self._any_borders
+        for rows in _blocks(len(out), _ENTRIES // (self.weight.shape[1] * (radix + 1))):
+            c = borders(rows, stage, prefix[rows])
+            np.subtract(c[:, 1:], c[:, :-1], out=out[rows])
         return out
 
-    def interval(self, stage: int, prefix: Ints, digit: Ints) -> tuple[Ints, Ints]:
-        """Start and width (N,) of the digits; a width is 0 where no value follows."""
-        start, width = np.empty_like(prefix), np.empty_like(prefix)
-        for rows in _blocks(len(prefix)):
-            ends, starts = self._borders(rows, stage, prefix[rows], np.stack([digit[rows], digit[rows] + 1], axis=1))
-            start[rows], width[rows] = starts[:, 0], (ends - starts)[:, 0]
+    def intervals(self, symbols: Ints) -> tuple[Ints, Ints]:
+        """Start and width (stages, N)."""
+        start = np.empty((len(self.radices), len(symbols)), dtype=np.int64)
+        width = np.empty_like(start)
+        for rows in _blocks(len(symbols), _ENTRIES // (self.weight.shape[1] * 2)):
+            for stage, c in enumerate(self._nested(rows, symbols[rows])):
+                start[stage, rows] = c[0]
+                np.subtract(c[1], c[0], out=width[stage, rows])
         return start, width
 
-    def _borders(self, rows: slice, stage: int, prefix: Ints, child: Ints) -> tuple[Ints, Ints]:
-        """c at the edges (n, e) before some children of a stage: all but the first, and all but the last."""
-        size = RADIX ** (len(self.radices) - 1 - stage) * self.place[rows]
-        low = self.value[rows] + prefix * (self.radices[stage] * size)
-        end = np.minimum(self.value[rows] + self.place[rows] * self.base, self.classes)
-        end = np.minimum(low + self.radices[stage] * size, end)[:, None]
-        low, size = np.minimum(low[:, None], end), size[:, None]
-        n = -((low - end) // size)
-        cdf = self._cdf(rows, np.concatenate([low, end, np.minimum(low + child * size, end)], axis=1))
-        borders = cumulative(cdf[:, 2:] - cdf[:, :1], cdf[:, 1:2] - cdf[:, :1], np.minimum(child, n), n)
-        return borders[:, 1:], borders[:, :-1]
+    def _any_borders(self, rows: slice, stage: int, prefix: Ints) -> Ints:
+        """c at the edges between all children of a stage: (n, radix + 1)."""
+        low, end, size = self._block(rows, stage, prefix)
+        count = -((low - end) // size)
+        child = np.minimum(np.arange(self.radices[stage] + 1)[:, None], count)
+        cdf = self._cdf(rows, np.concatenate([[low, end], np.minimum(low + child * size, end)]))
+        c: Ints = _cumulative(cdf[2:] - cdf[0], cdf[1] - cdf[0], child, count).T
+        return c
+
+    def _full_borders(self, rows: slice, stage: int, prefix: Ints) -> Ints:
+        """The same in few calls, where no block lacks children: edges are multiples of a row's `size` above `low`."""
+        low, end, size = self._block(rows, stage, prefix)
+        step, start, radix = self._step[rows], self._start[rows], self.radices[stage]
+        if stage or not self._is_whole:
+            start = start + low[:, None] * step
+        if not self._is_whole:
+            step, size = step * size[:, None], 1
+        share = self._sigmoid(_multiples(radix, size) * step.reshape(-1), start.reshape(-1))
+        share = share.reshape(radix + 1, *step.shape).transpose(1, 0, 2)
+        cdf = (share @ self._share[rows, :, None])[:, :, 0].astype(np.int64)
+        child = _multiples(radix, 1)[:, 0]
+        if self._is_whole and not stage:
+            cdf[:, 0], cdf[:, -1] = 0, ONE
+            return _cumulative(cdf, ONE, child, radix)
+        cdf[:, 0] *= low > 0
+        cdf[:, -1][end >= self.classes] = ONE
+        cdf -= cdf[:, :1].copy()
+        return _cumulative(cdf, cdf[:, -1:], child, radix)
+
+    def _nested(self, rows: slice, symbols: Ints) -> Iterator[Ints]:
+        """Stage by stage, c at the two edges of a symbol's child: (2, n).  Each child is the next stage's block."""
+        value, place = self.value[rows], self.place[rows]
+        block, finer = np.stack([value, np.minimum(value + self.base * place, self.classes)]), math.prod(self.radices)
+        outer = self._cdf(rows, block)
+        for radix in self.radices:
+            finer //= radix
+            (low, end), size, digit = block, finer * place, symbols // finer % radix
+            count = -((low - end) // size)
+            child = np.minimum([digit, digit + 1], count)
+            block = np.minimum(low + child * size, end)
+            inner = self._cdf(rows, block)
+            yield _cumulative(inner - outer[0], outer[1] - outer[0], child, count)
+            outer = inner
+
+    def _block(self, rows: slice, stage: int, prefix: Ints) -> tuple[Ints, Ints, Any]:
+        """The first and last edges (n,) of the blocks that a stage splits, and the size of their children."""
+        value, place = (0, 1) if self._is_whole else (self.value[rows], self.place[rows])
+        size = RADIX ** (len(self.radices) - 1 - stage) * place
+        reach = self.radices[stage] * size
+        low = value + prefix * reach
+        if _is_full(self.base, self.classes):
+            return low, low + reach, size
+        last = np.minimum(value + self.base * place, self.classes)
+        return np.minimum(low, last), np.minimum(low + reach, last), size
+
+    @cached_property
+    def _step(self) -> Ints:
+        """What z gains, before it is divided, from one value to the next: (N, M)."""
+        return self.inverse << (self.fraction + 1)
+
+    @cached_property
+    def _start(self) -> Ints:
+        """z at the edge 0 before it is divided, from −24 nats: (N, M)."""
+        start = self.mean + (self.classes << self.fraction)
+        start *= self.inverse
+        return np.subtract(REACH << self.fraction + self.bits, start, out=start)
+
+    @cached_property
+    def _share(self) -> NDArray[np.float64]:
+        """The weights: (N, M)."""
+        return self.weight.astype(np.float64)
 
     def _cdf(self, rows: slice, edges: Ints) -> Ints:
-        """F at the edges (n, e) of some rows, in units of 2^−44."""
-        place = (2 * edges - self.classes) << self.fraction
-        z = place[:, None] - self.mean[rows, :, None]
-        z *= self.inverse[rows, :, None]
-        z >>= self.fraction + self.bits - FINE
-        z += REACH << FINE
-        np.clip(z, 0, (2 * REACH << FINE) - 1, out=z)
-        knot, rest = z >> REST, z & ((1 << REST) - 1)
-        cdf = SIGMOID[knot]
-        cdf += (SIGMOID[knot + 1] - cdf) * rest >> REST
-        total: Ints = (cdf * self.weight[rows, :, None]).sum(axis=1)
-        total[edges <= 0] = 0
-        total[edges >= self.classes] = 1 << UNITY + WEIGHT
+        """F at edges (e, n), in units of 2^−44."""
+        step, start, weight = (x[rows].T.copy()[:, None] for x in (self._step, self._start, self._share))
+        share = self._sigmoid(step * edges, start)
+        share *= weight
+        total: Ints = np.add.reduce(share, axis=0).astype(np.int64)
+        total *= edges > 0
+        np.copyto(total, ONE, where=edges >= self.classes)
         return total
 
+    def _sigmoid(self, z: Ints, start: Ints) -> NDArray[np.float64]:
+        """F_m where z lies above start, before they are divided; z is changed."""
+        z += start
+        z >>= self.fraction + self.bits - FINE
+        return _fine().take(z, mode="clip")
 
-def cumulative(apart: Ints, whole: Ints, child: Ints, count: Ints) -> Ints:
+
+@cache
+def _is_full(base: int, classes: int) -> bool:
+    """Whether every block of every stage has as many children as its radix."""
+    reach = base
+    while reach < classes:
+        reach *= base
+    return reach == classes and math.prod(radices(base)) == base
+
+
+@cache
+def _multiples(radix: int, size: int) -> Ints:
+    """0, size, …, radix · size as a column."""
+    return np.arange(radix + 1)[:, None] * size
+
+
+@cache
+def _fine() -> NDArray[np.float64]:
+    """F_m at every z from −24 nats on, (48 · 2^12,): integers, so sums below 2^53 are exact."""
+    knot, rest = np.divmod(np.arange(2 * REACH << FINE), 1 << REST)
+    fine: Ints = SIGMOID[knot] + ((SIGMOID[knot + 1] - SIGMOID[knot]) * rest >> REST)
+    return fine.astype(np.float64)
+
+
+def _cumulative(apart: Ints, whole: Ints | int, child: Ints, count: Ints | int) -> Ints:
     """c(e) of edges: apart = F(x_e) − F(x_0), whole = F(x_n) − F(x_0), child = e ≤ n, count = n; of shapes that fit."""
-    shift = 6 * (whole >> 38 > 0)
+    shift = (whole >> 38 > 0) * 6
     share, norm = apart >> shift, whole >> shift
-    share, norm = np.where(norm, share, child), np.where(norm, norm, np.maximum(count, 1))
-    return child + share * (TOTAL - count) // norm  # ≤ 2^62
+    if not isinstance(norm, int) and not norm.all():
+        share, norm = np.where(norm, share, child), np.where(norm, norm, np.maximum(count, 1))
+    share *= TOTAL - count  # ≤ 2^62
+    share //= norm
+    share += child
+    return share
 
 
 def mixture_weights(logits: Ints) -> Ints:
     """Logits (N, M) in 32nds of a nat to weights that sum to 2^14; the first of the largest takes the remainder."""
-    mass = _below(logits)
-    weight = (mass << WEIGHT) // mass.sum(axis=1, keepdims=True)
-    largest = weight.argmax(axis=1)
-    weight[np.arange(len(weight)), largest] += (1 << WEIGHT) - weight.sum(axis=1)
+    weight = _below(logits) << WEIGHT
+    weight //= np.add.reduce(weight, axis=1, keepdims=True) >> WEIGHT
+    largest = weight.argmax(axis=1) + np.arange(0, weight.size, weight.shape[1])
+    weight.reshape(-1)[largest] += (1 << WEIGHT) - np.add.reduce(weight, axis=1)
     return weight

@@ -8,7 +8,7 @@ The file is a safetensors file, so loading it executes nothing: tensors of integ
     card         JSON: name, recipe, data, licence, figures; not part of the identity
 
 An order is a tensor for each number of network calls: the step that reveals each digit of each channel, over a cell that
-repeats across the item.
+repeats across the item.  A causal program along wavefronts has none: its order follows from the size of an item.
 
 It needs no torch.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ from ardm.ans import Ints
 from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.ask import Ask, Runner
 from ardm.exact.bounds import Bound
+from ardm.exact.causal import numbers_held
+from ardm.exact.frequencies import Rows
 from ardm.exact.order import Order
 from ardm.exact.program import Arrays, Program, digest
 from ardm.exact.stores import claims, elements
@@ -219,8 +221,12 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
 
 
 def room(model: CodecModel, bounds: Mapping[str, Bound]) -> int:
-    """Bytes for the maps of one item and the rows of ROWS sites while a program runs, from its bounds."""
+    """Bytes for the maps of one item and the rows of ROWS sites while a program runs, from its bounds; of a causal
+    program, for the rows and wavefronts of a square item that are kept at once.
+    """
     program, places = model.program, math.prod(model.size) or REGION.get(model.kind, 1 << 16)
+    if program.wave:
+        return 8 * numbers_held(program, bounds, math.isqrt(places))
     maps = places * sum(bound.planes for bound in bounds.values() if bound.kind == "map")
     maps += sum(op.integers["heads"] * places**2 for op in program.ops if op.name == "attention")
     return 8 * (maps + ROWS * sum(bound.planes for bound in bounds.values() if bound.kind != "map"))
@@ -236,21 +242,56 @@ def refuse_room(model: CodecModel, bounds: Mapping[str, Bound]) -> None:
 
 
 def fingerprint(model: CodecModel, run: Runner) -> str:
-    """SHA-256 of the frequencies at three steps of coding a fixed item: 64 hex digits, the same on every machine."""
-    program = model.program
+    """SHA-256 of frequencies while a fixed item is coded: 64 hex digits, the same on every machine.
+
+    At three steps, of 64 sites at most; or, along wavefronts, of a sweep and of every step of a walk with a memory.
+    """
     H, W = model.size if max(model.size) else (24, 40)
-    order = model.order(model.default, H, W)
-    c, y, x = np.mgrid[: program.channels, :H, :W]
-    pattern = (y * 7 + x * 5 + c * 31 + (y * x * (3 + c)) % 23 * 4 + (x > W // 2) * (y % 3) * 40) % program.classes
     hashed = hashlib.sha256()
-    steps = {model.default // 4, model.default // 2, model.default - 1}
-    for reveal in (reveal for reveal in order if reveal.step in steps):
-        value, depth = order.before(reveal.step, pattern[None])
-        sites = order.sites(reveal, 1)[:64]
-        rows = run(Ask(value, depth, sites))
-        prefix = np.zeros(len(sites), dtype=np.int64)
-        for stage, radix in enumerate(rows.radices):
-            table = rows.table(stage, prefix)
-            hashed.update(np.ascontiguousarray(table, dtype="<i8").tobytes())
-            prefix = prefix * radix + table.argmax(axis=1)
+    if model.wave:
+        _hash_sweep(hashed, model, run, _pattern(model, 12, 20))
+        _hash_walk(hashed, model, run, _pattern(model, 6, 9), keep=True)
+    else:
+        _hash_walk(hashed, model, run, _pattern(model, H, W), keep=False)
     return hashed.hexdigest()
+
+
+def _pattern(model: CodecModel, H: int, W: int) -> Ints:
+    """A fixed item (1, C, H, W)."""
+    c, y, x = np.mgrid[: model.program.channels, :H, :W]
+    pattern = y * 7 + x * 5 + c * 31 + (y * x * (3 + c)) % 23 * 4 + (x > W // 2) * (y % 3) * 40
+    return (pattern % model.program.classes)[None]
+
+
+def _hash_walk(hashed: Any, model: CodecModel, run: Runner, item: Ints, keep: bool) -> None:
+    """Add the frequencies of three steps of coding an item, or of all with a memory."""
+    order = model.order(model.default, *item.shape[2:])
+    memory, steps = run.memory(item.shape) if keep else None, {model.default // n for n in (4, 2)} | {model.default - 1}
+    for reveal in order:
+        if keep or reveal.step in steps:
+            value, depth = order.before(reveal.step, item)
+            sites = order.sites(reveal, 1)[:64]
+            for table in _likeliest(run(Ask(value, depth, sites, memory)), len(sites)):
+                hashed.update(np.ascontiguousarray(table, dtype="<i8").tobytes())
+
+
+def _hash_sweep(hashed: Any, model: CodecModel, run: Runner, item: Ints) -> None:
+    """Add the frequencies at all sites, in their order: stage after stage."""
+    found: list[Ints] = []
+    for sites, rows in run.sweep(item):
+        where = np.ravel_multi_index(sites.index, item.shape)
+        for stage, table in enumerate(_likeliest(rows, len(sites))):
+            if stage == len(found):
+                found.append(np.zeros((item.size, table.shape[1]), dtype=np.int64))
+            found[stage][where] = table
+    for table in found:
+        hashed.update(np.ascontiguousarray(table, dtype="<i8").tobytes())
+
+
+def _likeliest(rows: Rows, count: int) -> Iterator[Ints]:
+    """The frequencies of each stage, given the likeliest symbols of the stages before it."""
+    prefix = np.zeros(count, dtype=np.int64)
+    for stage, radix in enumerate(rows.radices):
+        table = rows.table(stage, prefix)
+        yield table
+        prefix = prefix * radix + table.argmax(axis=1)

@@ -70,6 +70,8 @@ class Order:
 
     def inside(self, height: int, width: int) -> Order:
         """The same steps, of which only the top left `height` × `width` of an item are coded."""
+        if (height, width) == self.shape[1:]:
+            return self
         when = np.full_like(self.when, NEVER)
         when[:, :, :height, :width] = self.when[:, :, :height, :width]
         return Order(when, self.base, self.plane)
@@ -112,7 +114,7 @@ class Order:
         when = self.when[:, :count].reshape(len(self.when), count * H * W)
         digit, site = np.nonzero(when != NEVER)
         step = when[digit, site]
-        order = np.lexsort((site, step))
+        order = np.lexsort((site, step)) if len(when) > 1 else np.argsort(step, kind="stable")
         step, digit, site = step[order], digit[order], site[order] + first
         ends = np.flatnonzero(np.diff(step)) + 1
         steps = zip(np.split(step, ends), np.split(digit, ends), np.split(site, ends), strict=True)

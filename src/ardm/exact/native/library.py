@@ -29,7 +29,6 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ardm_values": (None, [_pointer] * 2),
     "ardm_heads": (_size, [_pointer] * 6),
     "ardm_step": (_size, [_pointer] * 3 + [_size] * 2 + [_pointer] * 2),
-    "ardm_push": (_size, [_pointer] * 3 + [_size, _pointer]),
 }
 """Result and arguments of each function."""
 STREAM = np.dtype([("state", "u8"), ("words", "u8"), ("left", "i8")])
@@ -60,14 +59,6 @@ def _address(array: NDArray[Any] | None) -> int | None:
 
 def _int64(array: Ints | None) -> Ints | None:
     return None if array is None else np.ascontiguousarray(array, dtype=np.int64)
-
-
-def push(state: int, start: Ints, width: Ints) -> tuple[int, Ints]:
-    """`ans.push_intervals` in C."""
-    held, words = np.array([state], dtype=np.uint64), np.empty(len(start), dtype=np.int64)
-    start, width = np.ascontiguousarray(start, dtype=np.int64), np.ascontiguousarray(width, dtype=np.int64)
-    count = library(_path()).ardm_push(*map(_address, (held, start, width)), len(start), _address(words))
-    return int(held[0]), words[:count]
 
 
 def _path() -> Path:

@@ -939,20 +939,3 @@ int64_t ardm_step(Walk *w, const int64_t *value, const int64_t *depth, int64_t k
         copy_heads(w, a, a + w->chunk < w->count ? a + w->chunk : w->count, channel, o, centre);
     return w->count;
 }
-
-/* --- the entropy coder -------------------------------------------------------------------------------------------- */
-
-/* Push n intervals to a coder, the last first, as `push_intervals` of ardm/ans.py; words (n,) get what leaves its state,
-   in turn.  Returns the number of words; `state` is where it starts and ends. */
-int64_t ardm_push(uint64_t *state, const int64_t *start, const int64_t *width, int64_t n, int64_t *words)
-{
-    int64_t count = 0;
-    uint64_t x = *state;
-    for (int64_t i = n - 1; i >= 0; i--) {
-        uint64_t size = (uint64_t)width[i];
-        if (x >> (64 - PRECISION) >= size) words[count++] = (int64_t)(x & UINT32_MAX), x >>= 32;
-        x = ((x / size) << PRECISION) + (uint64_t)start[i] + x % size;
-    }
-    *state = x;
-    return count;
-}

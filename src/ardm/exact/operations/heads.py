@@ -7,6 +7,8 @@ mixture(a, centre)  logits, means and scales of M logistics, 3 M columns, around
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from ardm.ans import Ints
@@ -54,11 +56,17 @@ HEADS = {
 }
 
 
+@cache
+def _places(digits: int, base: int) -> Ints:
+    """The number of values that a digit counts, by depth; 1 where all are known."""
+    return np.array([base ** (digits - 1 - d) for d in range(digits)] + [1], dtype=np.int64)
+
+
 def frequencies(program: Program, head: Op, given: list[Ints], value: Ints, depth: Ints) -> Rows:
     """The frequencies that a head makes of its inputs; value, depth (N,): the state of the sites asked."""
     o = given[0]
     S, b = program.digits, program.base
-    place = np.array([b ** (S - 1 - d) for d in range(S)] + [1], dtype=np.int64)[depth]
+    place = _places(S, b)[depth]
     if head.name == "values":
         if S == 1:
             possible = o > IMPOSSIBLE
@@ -71,14 +79,15 @@ def frequencies(program: Program, head: Op, given: list[Ints], value: Ints, dept
 
 
 def _mixture(program: Program, head: Op, o: Ints, centre: Ints, value: Ints, place: Ints) -> Mixture:
-    n = head.integers
-    logits, mean, scale = o.reshape(len(o), 3, n["components"]).transpose(1, 0, 2)
+    n, M = head.integers, head.integers["components"]
     inverse = program.tensor(head, "inverse")
-    mean = (centre << n["rise"]) + mean + program.tensor(head, "places")
+    mean = (centre << n["rise"]) + o[:, M : 2 * M]
+    mean += program.tensor(head, "places")
+    np.minimum(np.maximum(mean, -n["limit"], out=mean), n["limit"], out=mean)
     return Mixture(
-        weight=mixture_weights(logits),
-        mean=np.clip(mean, -n["limit"], n["limit"]),
-        inverse=inverse[np.clip(scale + len(inverse) // 2, 0, len(inverse) - 1)],
+        weight=mixture_weights(o[:, :M]),
+        mean=mean,
+        inverse=inverse.take(o[:, 2 * M :] + len(inverse) // 2, mode="clip"),
         fraction=n["fraction"],
         bits=n["bits"],
         classes=program.classes,
