@@ -70,16 +70,13 @@ pictures = options.folder or out / "pictures"
 if options.folder is None:
     cut(pictures)
 
-# Train.  Override any setting of the recipe: here a small network, few steps, and levels of 50 or 18 network calls.
+# Train.  Override any setting of the recipe: here a small network and few steps.
 recipe = ardm.load_recipe(
     "laptop/images",
     [
         f"data.folder={pictures}",
-        "model.preset=local-tiny",
-        "model.width=96",
-        "order.calls=[50,18]",
-        "order.cell=16",
-        "train.batch=32",
+        "model.width=32",
+        "model.blocks=3",
         "train.warmup=30",
         f"train.steps={options.steps}",
         f"train.valid_every={max(1, options.steps // 4)}",

@@ -11,13 +11,14 @@ from ardm.export.convert import export
 from ardm.export.precision import Precision
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
-from ardm.orders import OrderConfig, image_plan
+from ardm.orders import OrderConfig
+from ardm.plan import wavefront
 from ardm.walk import sample
 from toys import generator
 
 SMALL = {"width": 8, "blocks": 1, "components": 2}
-WINDOWS = {"radius": 1, "rings": 1}
-"""Of the trunk that has them."""
+OWN = {"local": {"radius": 1, "rings": 1}, "wavefront": {"causal": "wave"}}
+"""Settings that a trunk has for itself."""
 BAYER = OrderConfig("bayer", calls=(8,), cell=4)
 
 
@@ -35,8 +36,9 @@ def by_formula(model, scale=1.0):
 
 
 @functools.cache
-def tiny(trunk="local", shape=(3, 8, 8), classes=256, base=0, head="mixture", order=BAYER, scale=1.0, **changes):
-    settings = {**SMALL, **(WINDOWS if trunk == "local" else {}), **changes}
+def tiny(trunk="wavefront", shape=(3, 8, 8), classes=256, base=0, head="mixture", order=None, scale=1.0, **changes):
+    settings = {**SMALL, **OWN.get(trunk, {}), **changes}
+    order = order or (OrderConfig() if trunk == "wavefront" else BAYER)
     config = ModelConfig(shape=shape, classes=classes, base=base, head=head, trunk=trunk, **settings)
     if base:
         S = len(config.digits)
@@ -52,11 +54,11 @@ def noise(*shape, classes=256, seed=0):
 
 @functools.cache
 def liked(bundle_args, height, width, seed=0):
-    """An image drawn from a model, so that coding it pays: any-size models only."""
+    """An image drawn from a model along wavefronts, so that coding it pays."""
     bundle = tiny(**dict(bundle_args))
     shape = (bundle.config.shape[0], height, width)
     start = bundle.model.digits.blank(1, shape)
-    plan = image_plan(bundle.order, shape, bundle.order.calls[0], len(bundle.model.digits))
+    plan = wavefront(shape)
     return sample(bundle.model, plan, start, generator(seed))[0].to(torch.uint8)
 
 

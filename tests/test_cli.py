@@ -84,7 +84,7 @@ def test_tensorboard_and_samples(folder, tmp_path):
     pytest.importorskip("tensorboard")
     run(
         "train",
-        "cifar10-codec",
+        "cifar10-any-order",
         f"data.folder={folder}",
         "data.name=array",
         "data.train=train",
@@ -93,6 +93,7 @@ def test_tensorboard_and_samples(folder, tmp_path):
         "model.width=16",
         "model.shape=[3,8,8]",
         "model.classes=16",
+        "order.order=bayer",
         "order.cell=8",
         "order.calls=[6]",
         "train.steps=2",
@@ -237,8 +238,8 @@ def test_masks_say_black_or_white_or_are_refused(folder, tmp_path):
     [
         (("eval", "nowhere"), "there is no float model"),
         (("train", "no-such-recipe"), "unknown recipe"),
-        (("train", "cifar10-codec", "train.bacth=2"), "did you mean 'train.batch'"),
-        (("train", "cifar10-codec", "data.folder=/nonexistent"), "nonexistent"),
+        (("train", "cifar10-any-order", "train.bacth=2"), "did you mean 'train.batch'"),
+        (("train", "cifar10-any-order", "data.folder=/nonexistent"), "nonexistent"),
         (("sample", "/etc"), "not a model"),
     ],
 )

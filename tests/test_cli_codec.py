@@ -545,7 +545,7 @@ def test_models_that_are_not_there(tmp_path, monkeypatch):
 def test_a_model_of_ones_own(tmp_path, monkeypatch):
     """An exact network, on every backend: the same file, which decodes wherever the model is named."""
     monkeypatch.chdir(tmp_path)
-    changes = {"head": "values", "scale": 2.0}
+    changes = {"scale": 2.0}
     os.mkdir("model")
     exact(**changes).save(Path("model") / NAME)
     x = liked(tuple(changes.items()), 20, 20)
@@ -555,9 +555,7 @@ def test_a_model_of_ones_own(tmp_path, monkeypatch):
         return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "400"})
 
     for backend in ("numpy", "float64"):
-        assert (
-            " 8 calls, " in good(ardm("compress", "x.png", "-m", "model", "-o", backend, "--backend", backend)).stdout
-        )
+        assert "tiny" in good(ardm("compress", "x.png", "-m", "model", "-o", backend, "--backend", backend)).stdout
     assert Path("numpy").read_bytes() == Path("float64").read_bytes()
     assert exact(**changes).identity[:8] in good(ardm("list", "numpy")).stdout
     result = ardm("decompress", "numpy", "-o", "y.png")

@@ -18,7 +18,7 @@ from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact.model import NAME, fingerprint
 from ardm.exact.model import load as load_codec
 from ardm.orders import OrderConfig
-from bundles import coder, exact, liked, noise, smooth, tiny
+from bundles import coder, exact, liked, noise, smooth
 from linemodels import SCHEMA, sound
 from linemodels import codec as line_model
 from linemodels import coder as line_coder
@@ -26,17 +26,20 @@ from linemodels import items as line_items
 
 SLOW = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 
+UNET = {"trunk": "unet"}
 MODELS = {
     "mixture": {},
-    "values": {"head": "values"},
-    "digits of base 16": {"head": "digits", "base": 16},
-    "mixture of base 4": {"base": 4},
-    "values of base 16": {"head": "values", "base": 16},
-    "one scale": {"rings": 0},
-    "any order": {"order": OrderConfig(), "shape": (3, 4, 4)},
     "grey": {"shape": (1, 8, 8)},
     "two channels": {"shape": (2, 8, 8)},
+    "values": {**UNET, "head": "values"},
+    "digits of base 16": {**UNET, "head": "digits", "base": 16},
+    "mixture of base 4": {**UNET, "base": 4},
+    "values of base 16": {**UNET, "head": "values", "base": 16},
+    "any order": {**UNET, "order": OrderConfig(), "shape": (3, 4, 4)},
 }
+"""Along wavefronts, at any size, or by U-Nets along other orders, in tiles."""
+LIKED = (("scale", 2.0),)
+"""A model along wavefronts that codes its own samples in few bits."""
 BACKENDS = ["float32", "float64", "int64", "numpy"]
 
 
@@ -75,7 +78,7 @@ def test_images_of_several_sizes(name):
 def test_every_height_and_width():
     """Up to 70 of each, against another width or height: single rows, single columns, every kind of border."""
     made = coder(**MODELS["grey"])
-    for n in (*range(1, 19), 31, 32, 33, 63, 64, 65, 70):
+    for n in (*range(1, 11), 16, 17, 32, 33, 70):
         for h, w in ((n, n * 37 % 70 + 1), (n * 53 % 70 + 1, n)):
             both_ways(made, made, *pictures(1, 1, h, w, n))
 
@@ -142,7 +145,7 @@ def test_images_of_different_sizes_in_one_run():
 @pytest.mark.parametrize("calls", [3, 5, 18])
 def test_other_numbers_of_calls(calls):
     order = OrderConfig("bayer", (8, 3, 5, 18), cell=4)
-    both_ways(coder(calls, order=order), coder(calls, order=order), *pictures(2))
+    both_ways(*[coder(calls, order=order, **UNET)] * 2, *pictures(2))
 
 
 def test_values_of_more_than_a_byte():
@@ -153,7 +156,8 @@ def test_values_of_more_than_a_byte():
 def test_few_classes():
     order = OrderConfig("checkerboard", (6,), cell=4)
     x = noise(1, 9, 9, classes=2).numpy()
-    both_ways(*[coder(classes=2, shape=(1, 8, 8), order=order)] * 2, x)
+    for kind in ({}, {**UNET, "order": order}):
+        both_ways(*[coder(classes=2, shape=(1, 8, 8), **kind)] * 2, x)
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------------
@@ -182,7 +186,7 @@ def test_what_lies_outside_costs_nothing(name, channels, monkeypatch):
 def test_a_plane_on_its_own_is_the_leading_channel_and_the_others_equal_it():
     """A grey picture is coded at the sites of the leading channel alone."""
     order = OrderConfig("bayer", (18,), cell=4, lead=1)
-    made = coder(order=order)
+    made = coder(order=order, **UNET)
     (grey,) = pictures(1, 1)
     assert made.model.lead == 1
     symbols = next(iter(made.encode(jobs(grey))))[0]
@@ -193,9 +197,8 @@ def test_a_plane_on_its_own_is_the_leading_channel_and_the_others_equal_it():
 
 
 def test_an_alpha_plane_that_is_flat_costs_nearly_nothing():
-    kind = (("head", "values"), ("scale", 2.0))
-    rgb = liked(kind, 24, 24).numpy()
-    made = coder(**dict(kind))
+    rgb = liked(LIKED, 24, 24).numpy()
+    made = coder(**dict(LIKED))
     alone, report = encode.compress(Content(Kind.IMAGE, rgb, "png"), made)
     assert not report.stored
     both = Content(Kind.IMAGE, np.concatenate([rgb, np.full((1, 24, 24), 255, np.uint8)]), "png")
@@ -210,17 +213,6 @@ def test_noise_never_grows_by_much(shape):
     data, report = encode.compress(Content(Kind.IMAGE, x.numpy(), "png"), coder(scale=3.0))
     assert len(data) <= x.numel() + 20
     assert report.stored
-
-
-def test_fewer_calls_cost_more_on_what_the_model_likes():
-    order = OrderConfig("bayer", (18, 3), cell=4)
-    kind = (("head", "mixture"), ("scale", 2.0), ("order", order))
-    parts = [liked(kind, 16, 16, seed).numpy() for seed in range(6)]
-    bits = {}
-    for calls in (18, 3):
-        made = coder(calls, **dict(kind))
-        bits[calls] = sum(job[0].bits for job in made.encode(jobs(*parts)))
-    assert bits[18] != bits[3]
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -240,6 +232,8 @@ def test_what_a_model_refuses():
 
 def test_calls_that_a_model_has_not():
     with pytest.raises(ArdmError, match="codes in 8 network calls, not in 9"):
+        coder(9, **UNET)
+    with pytest.raises(ArdmError, match="codes along wavefronts, and not in 9 network calls"):
         coder(9)
 
 
@@ -280,7 +274,7 @@ def test_a_machine_that_computes_wrongly_is_not_used(monkeypatch):
             ask = replace(ask, value=value)
         return right(self, ask)
 
-    model = exact(head="values")
+    model = exact(head="values", **UNET)
     monkeypatch.setattr(machines.Backend, "__call__", wrong)
     registry._machine.cache_clear()
     try:
@@ -303,11 +297,10 @@ def test_unknown_names():
 
 def test_a_file_finds_its_model(tmp_path):
     exact().save(tmp_path / NAME)
-    kind = (("head", "values"), ("scale", 2.0))
-    x = liked(kind, 24, 24)
-    data = ardm.compress(x, exact(**dict(kind)))
-    assert torch.equal(ardm.decompress(data, exact(**dict(kind))), x)
-    with pytest.raises(ModelMissing, match=f"made by codec model {exact(**dict(kind)).identity[:8]}"):
+    x = liked(LIKED, 24, 24)
+    data = ardm.compress(x, exact(**dict(LIKED)))
+    assert torch.equal(ardm.decompress(data, exact(**dict(LIKED))), x)
+    with pytest.raises(ModelMissing, match=f"made by codec model {exact(**dict(LIKED)).identity[:8]}"):
         ardm.decompress(data, tmp_path)
 
 
@@ -323,9 +316,8 @@ def test_what_is_no_image_is_refused(x):
 
 def test_a_wrong_model_of_the_same_first_digits_never_passes():
     """The checks cover the whole identity, not only the four bytes of the header."""
-    kind = (("head", "values"), ("scale", 2.0))
-    x = liked(kind, 24, 24)
-    data = ardm.compress(x, exact(**dict(kind)))
+    x = liked(LIKED, 24, 24)
+    data = ardm.compress(x, exact(**dict(LIKED)))
 
     class Liar(model_coder.ModelCoder):
         @property
@@ -333,7 +325,7 @@ def test_a_wrong_model_of_the_same_first_digits_never_passes():
             right = super().identity
             return right[:8] + "0" * 56
 
-    model = exact(**dict(kind))
+    model = exact(**dict(LIKED))
     liar = Liar(model, model.default, registry.machine(model, "float32", "cpu"), 1)
     with pytest.raises(CodecError, match="damaged"):
         decode.decompress(data, lambda identity, calls: liar)
@@ -353,7 +345,6 @@ def test_bits_are_those_of_the_widths():
     made = coder()
     symbols = next(iter(made.encode(jobs(*pictures(1)))))[0]
     assert math.isclose(symbols.bits, float(np.sum(24 - np.log2(symbols.width))), rel_tol=1e-9)
-    assert tiny().config.rounded
 
 
 # --- texts and sounds -------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_a_wrong_override_says_what_is_wrong(override, words):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("cifar10-codex", "did you mean 'laptop/cifar10-codec'"),
+        ("cifar10-unett", "did you mean 'laptop/cifar10-unet'"),
         ("no/such.yaml", "no recipe file"),
     ],
 )
@@ -156,9 +156,9 @@ def test_every_setting_is_read_by_a_trunk():
 def test_a_trunk_refuses_the_settings_of_others(trunk):
     kind = BODIES[trunk]
     shape = (1, 2, 4) if kind.axes == 3 else (8,)
-    base = ModelConfig(shape=shape, trunk=trunk, **{**BASE, "head": kind.heads[0]})
+    base = ModelConfig(shape=shape, trunk=trunk, causal=kind.causal[0], **{**BASE, "head": kind.heads[0]})
     build(base)
-    for name, value in SOME.items():
+    for name, value in {**SOME, "causal": kind.causal[-1] or "single"}.items():
         changed = dataclasses.replace(base, **{name: value})
         if name in kind.reads:
             build(changed)

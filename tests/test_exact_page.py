@@ -50,10 +50,13 @@ def test_the_tables():
     assert tables.SIGMOID.tolist() == SIGMOID
 
 
-@pytest.mark.parametrize("changes", [{}, {"base": 16}, {"head": "values", "base": 4, "classes": 60}, {"head": "digits", "base": 16}],
-                         ids=str)  # fmt: skip
+UNET = {"trunk": "unet"}
+
+
+@pytest.mark.parametrize("changes", [UNET, {**UNET, "base": 16}, {**UNET, "head": "values", "base": 4, "classes": 60},
+                                     {**UNET, "head": "digits", "base": 16}], ids=str)  # fmt: skip
 @pytest.mark.parametrize("planes", [3, 1])
-def test_windows(tmp_path, changes, planes):
+def test_tiles(tmp_path, changes, planes):
     codec = exact(**changes)
     samples = np.random.default_rng(0).integers(0, codec.program.classes, (planes, 4, 5)).astype(np.uint8)
     by_the_page(tmp_path, codec, samples)

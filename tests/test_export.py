@@ -2,7 +2,6 @@
 
 import copy
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,37 +13,24 @@ from torch import nn
 from ardm.bundle import Bundle
 from ardm.codec import model_coder, registry
 from ardm.errors import ArdmError
-from ardm.exact.ask import AskedSites
 from ardm.exact.backend import Backend
 from ardm.exact.bounds import Bound
-from ardm.exact.certificate import certify
 from ardm.exact.kernels.kernel import EXACT
 from ardm.exact.kernels.linear import byte_product, groups
 from ardm.exact.model import fingerprint
-from ardm.exact.reference import Reference
 from ardm.export.calibrate import watched
 from ardm.export.coding import coding_order, cost
 from ardm.export.convert import HEADS as EXPORTED
 from ardm.export.convert import export, unsupported
-from ardm.export.local import measured
-from ardm.export.perceptron import SINGLE
 from ardm.export.precision import Precision
-from ardm.export.quantise import PAIR, faked, matrix, narrow, scales
+from ardm.export.quantise import PAIR, levels, matrix, narrow, rounded, scales
 from ardm.models.build import HEADS
 from ardm.models.config import preset
 from ardm.orders import OrderConfig
-from bundles import exact, liked, smooth, tiny
-from exactly import ask
+from bundles import exact, smooth, tiny
 from toys import generator
 
-WIDE = {"width": 32, "blocks": 2, "radius": 2, "rings": 1, "scale": 0.7}
-KINDS = {
-    "mixture": {"head": "mixture", **WIDE},
-    "values": {"head": "values", **WIDE},
-    "digits of base 16": {"head": "digits", "base": 16, **WIDE},
-    "mixture of base 4": {"head": "mixture", "base": 4, **WIDE},
-    "grey, 20 classes": {"head": "mixture", "shape": (1, 8, 8), "classes": 20, **WIDE},
-}
+UNET = {"trunk": "unet", "scale": 0.5}
 
 
 def items(bundle, count=16):
@@ -55,25 +41,9 @@ def items(bundle, count=16):
 # --- how close it is --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
-def test_more_bits_come_closer_to_the_float_model(name):
-    """On what the model itself draws, a codec model costs its Kullback-Leibler divergence: 0 or more, and soon little."""
-    bundle = tiny(**KINDS[name])
-    kind = tuple(KINDS[name].items())
-    drawn = torch.stack([liked(kind, *bundle.config.shape[1:], seed) for seed in range(12)]).long()
-    found = {}
-    for bits in (5, 8, 12):
-        made = export(bundle, drawn, Precision(bits, min(bits, 12)))
-        found[bits] = abs(made.cost.bits_per_dim)
-    assert found[12] < 0.006
-    assert found[8] < 0.06
-    assert found[12] <= found[5] + 0.002
-
-
 def test_cost_is_measured_along_the_coding_order():
-    bundle = tiny(**KINDS["mixture"])
-    made = exact((12, 12), **KINDS["mixture"])
+    bundle = tiny(**UNET)
+    made = exact((12, 12), **UNET)
     measured_cost = cost(bundle, made, items(bundle, 4))
     assert measured_cost.bits_per_dim == measured_cost.exact - measured_cost.model
     coder = model_coder.ModelCoder(made, made.default, registry.machine(made, "float64", "cpu"), 1)
@@ -84,7 +54,7 @@ def test_cost_is_measured_along_the_coding_order():
 def test_the_fewest_bits_that_cost_little_are_taken(monkeypatch):
     from ardm.export import convert as module
 
-    bundle, seen = tiny(**KINDS["mixture"]), []
+    bundle, seen = tiny(**UNET), []
     monkeypatch.setattr(module, "AIM", math.inf)
     assert export(bundle, items(bundle), tried=seen.append).precision == module.SEARCH[0]
     monkeypatch.setattr(module, "AIM", -math.inf)
@@ -132,50 +102,6 @@ def test_a_u_net_becomes_a_codec(attention):
     ((samples,), check) = next(iter(coders[0].decode([(streams[1], [part.shape])])))
     assert np.array_equal(samples, part)
     assert check == 5
-
-
-# --- what it may know -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_what_is_not_known_changes_nothing(name):
-    """The state holds truncated values, so the walker cannot leak; neither does the network read beyond its depth."""
-    made = exact(**KINDS[name])
-    program = made.program
-    rng = np.random.default_rng(0)
-    C, S = program.channels, program.digits
-    depth = rng.integers(0, S + 1, (2, C, 9, 7))
-    unit = np.array([program.base ** (S - d) for d in range(S + 1)])[depth]
-    value = rng.integers(0, program.classes, depth.shape)
-    known = np.where(depth > 0, value // unit * unit, 0)
-    lane, channel, y, x = np.nonzero(depth < S)
-    asked = AskedSites(lane, channel, y, x)
-    run = Backend(program, "float32")
-    whole = ask(run, known, depth, asked)
-    for k in range(0, len(asked), 37):
-        alone = ask(run, known, depth, asked[k : k + 1])
-        prefix = np.zeros(1, dtype=np.int64)
-        for stage, _ in enumerate(whole.radices):
-            every = whole.table(stage, np.repeat(prefix, len(asked)))[k]
-            assert np.array_equal(every, alone.table(stage, prefix)[0])
-            prefix = prefix * whole.radices[stage] + int(every.argmax())
-
-
-def test_saturated_pictures_stay_within_every_bound():
-    """Black and white stripes and checkers: the furthest that windows reach from their mean."""
-    made = exact(**KINDS["mixture"])
-    y, x = np.mgrid[:9, :9]
-    for pattern in ((x + y) % 2, x % 2, (x // 3 + y // 3) % 2, (x > 4) * 1):
-        value = np.broadcast_to(pattern * 255, (1, 3, 9, 9)).copy()
-        depth = np.broadcast_to((x * 7 + y * 3) % 4 > 0, value.shape).astype(np.int64)
-        asked = AskedSites(*np.nonzero(depth == 0))
-        tables = []
-        for run in (Reference(made.program), Backend(made.program, "float32"), Backend(made.program, "int64")):
-            rows = ask(run, value * depth, depth, asked)
-            tables.append([rows.table(0, np.zeros(len(asked), dtype=np.int64))])
-            tables[-1].append(rows.table(1, np.full(len(asked), 7)))
-        for other in tables[1:]:
-            assert all(np.array_equal(a, b) for a, b in zip(tables[0], other, strict=True))
 
 
 # --- one matrix -------------------------------------------------------------------------------------------------------
@@ -247,7 +173,7 @@ def test_groups_are_exact_and_in_order():
 
 def test_products_of_bytes_are_used_only_where_they_are_exact(monkeypatch):
     """Weights of 127 beside 127 saturate where pairs are added in 16 bits: there `small` must decline, or be exact."""
-    plain = Bound(np.zeros(64, dtype=np.int64), np.full(64, 255), True, 0)
+    plain = Bound(np.zeros(64, dtype=np.int64), np.full(64, 255), "rows", 0)
     shift, bias = np.zeros(9, dtype=np.int64), np.arange(9)
     for weight in (np.full((64, 9), 127), np.tile([[127], [1]], (32, 9)), np.full((64, 9), -64)):
         product = byte_product(weight, bias, shift, plain, torch.device("cpu"))
@@ -255,9 +181,9 @@ def test_products_of_bytes_are_used_only_where_they_are_exact(monkeypatch):
             x = torch.randint(256, (50, 64), generator=generator(0))
             x[0], x[1] = 255, 0
             assert torch.equal(product(x.float()).long(), x @ torch.from_numpy(weight) + torch.from_numpy(bias))
-    signed = Bound(np.full(64, -1), np.full(64, 255), True, 0)
+    signed = Bound(np.full(64, -1), np.full(64, 255), "rows", 0)
     assert byte_product(np.ones((64, 9), dtype=np.int64), bias, shift, signed, torch.device("cpu")) is None
-    wide = Bound(np.zeros(64, dtype=np.int64), np.full(64, 256), True, 0)
+    wide = Bound(np.zeros(64, dtype=np.int64), np.full(64, 256), "rows", 0)
     assert byte_product(np.ones((64, 9), dtype=np.int64), bias, shift, wide, torch.device("cpu")) is None
     right = torch.ops.onednn.qlinear_pointwise
 
@@ -272,7 +198,7 @@ def test_products_of_bytes_are_used_only_where_they_are_exact(monkeypatch):
 
 
 def test_bytes_give_the_same_frequencies():
-    made = exact((8, 8), **KINDS["mixture"])
+    made = exact((8, 8))
     try:
         run = Backend(made.program, "int8")
     except ArdmError as error:
@@ -281,48 +207,29 @@ def test_bytes_give_the_same_frequencies():
     assert fingerprint(made, run) == made.golden
 
 
-def test_sums_inside_the_network_stay_in_float32():
-    made = exact((10, 10), **KINDS["mixture"])
-    bounds = certify(made.program)
-    inner = [name for name in bounds if name.startswith(("up", "down"))]
-    assert inner
-    assert all(bounds[name].peak <= SINGLE for name in inner)
+# --- rounding while training ------------------------------------------------------------------------------------------
 
 
-# --- fine-tuning ------------------------------------------------------------------------------------------------------
-
-
-def test_faked_layers_compute_what_their_integers_do():
-    """The float layer within `faked` gives what the integer matrix gives, before its output is rounded."""
+def test_rounded_weights_and_levels_are_those_of_integers():
+    """Their product is that of the integer matrix, before its output is rounded."""
     torch.manual_seed(0)
     layer = nn.Linear(24, 10)
     x = torch.rand(50, 24, generator=generator(1)) * 3
-    given, made = np.full(24, 255 / 3.0), np.full(10, 100.0)
-    integers = matrix(
-        layer.weight.detach().double().numpy().T, layer.bias.detach().double().numpy(), np.full(24, 255), given, made
-    )
-    X = (x.double().numpy() * given + 0.5).astype(np.int64).clip(0, 255)
-    exact_sum = (X @ integers.weight + integers.bias) / 2.0**integers.shift - 0.5
-    with faked({layer: (given, made)}, 8, 255):
-        y = layer(x).detach().double().numpy() * 100.0
-    assert np.abs(y - exact_sum).max() < 0.02
-    assert "forward" not in layer.__dict__
+    for bits, top in ((8, 255), (8, 1023)):
+        given, made = np.full(24, top / 3.0), np.full(10, 100.0)
+        weight, bias = layer.weight.detach().double().numpy().T, layer.bias.detach().double().numpy()
+        integers = matrix(weight, bias, np.full(24, top), given, made, bits)
+        X = (x.double().numpy() * given + 0.5).astype(np.int64).clip(0, top)
+        exact_sum = (X @ integers.weight + integers.bias) / 2.0**integers.shift - 0.5
+        S, T = torch.from_numpy(given).float(), torch.from_numpy(made).float()
+        y = nn.functional.linear(levels(x, S, top), rounded(layer.weight, S, T, bits, top), layer.bias)
+        assert np.abs(y.detach().double().numpy() * 100.0 - exact_sum).max() < 0.02
 
 
 def test_gradients_pass_as_if_nothing_were_rounded():
-    layer = nn.Linear(6, 4)
-    x = torch.rand(8, 6, generator=generator(2), requires_grad=True)
-    with faked({layer: (np.full(6, 255.0), np.full(4, 50.0))}, 8, 255):
-        layer(x).square().sum().backward()
-    assert layer.weight.grad.abs().min() > 0
-    assert x.grad.abs().min() > 0
-
-
-def test_scales_by_name_are_those_of_the_layers():
-    bundle = tiny(**KINDS["mixture"])
-    found = measured(bundle, items(bundle), Precision(8, 8))
-    assert {name for name in found if "up" in name} == {"body.trunk.blocks.0.up", "body.trunk.blocks.1.up"}
-    made = export(bundle, items(bundle), Precision(8, 8), found)
-    again = export(bundle, items(bundle), Precision(8, 8), dict(found.items()))
-    assert made.codec.identity == again.codec.identity
-    assert replace(made.codec, card={}).identity == made.codec.identity
+    weight = torch.randn(4, 6, generator=generator(2), requires_grad=True)
+    x = torch.rand(8, 6, generator=generator(3), requires_grad=True)
+    S, T = torch.full((6,), 255.0), torch.full((4,), 50.0)
+    nn.functional.linear(levels(x, S, 255), rounded(weight, S, T, 8, 255)).sum().backward()
+    assert torch.equal(weight.grad, levels(x, S, 255).sum(0).expand(4, 6).detach())
+    assert torch.allclose(x.grad, rounded(weight, S, T, 8, 255).sum(0).expand(8, 6))

@@ -279,7 +279,7 @@ def test_a_wide_mixture_is_drawn_by_its_cdf_as_by_its_list(classes, base, kind):
 def test_a_chain_is_one_distribution_over_all_values_and_is_drawn_as_it_is_scored(classes):
     alphabet = Digits(classes, classes)
     head = randomise(ChainHead(alphabet, WIDTH), scale=2.0)
-    assert head.by_quantile == (classes > 1024)
+    assert head.by_quantile == (classes > 64)
     features = same(features_of(1, seed=2), classes)
     value, depth, digit = at_depth(alphabet, 0)
     logits = head.logits(features, value, depth)

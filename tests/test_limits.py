@@ -711,12 +711,12 @@ def test_folders_of_models_that_ask_for_too_much(tmp_path):
 
     for name, settings in SETTINGS.items():
         folder = tmp_path / name
-        tiny().save(folder)
+        tiny("local").save(folder)
         values = json.loads((folder / "config.json").read_text())
         values["model"] |= settings
         (folder / "config.json").write_text(json.dumps(values).replace('"@1e400"', "1e400"))
     for name, text in {"deep": "[" * 100_000, "long": " " * (1 << 25), "huge": "1" * 10_000}.items():
-        tiny().save(tmp_path / name)
+        tiny("local").save(tmp_path / name)
         (tmp_path / name / "config.json").write_text(text)
     script = """
 import json, resource, sys, time

@@ -11,7 +11,7 @@ from ardm.errors import ArdmError
 from ardm.exact.ask import Ask, AskedSites
 from ardm.exact.backend import Backend
 from ardm.exact.bounds import Bound, expect_map
-from ardm.exact.kernels import KERNELS, spatial
+from ardm.exact.kernels import KERNELS
 from ardm.exact.kernels.kernel import Kernel
 from ardm.exact.operations import OPERATIONS
 from ardm.exact.operations.operation import Operation
@@ -20,7 +20,7 @@ from ardm.exact.program import Op, Program
 from ardm.exact.reference import Reference
 from bundles import coder
 from exactly import same, table_of
-from test_codec import MODELS, jobs, pictures
+from test_codec import MODELS
 from test_exact_layers import SEEDS, Chain
 
 
@@ -182,22 +182,6 @@ def test_walks_side_by_side_keep_memories_of_their_own(trail, kind):
 
 
 # --- what every walk keeps --------------------------------------------------------------------------------------------
-
-
-def test_what_depends_on_the_shape_alone_is_computed_once_a_walk(monkeypatch):
-    """The offsets of windows, while decoding: a walk asks with a memory."""
-    counted = []
-    real = spatial.window_offsets
-    monkeypatch.setattr(spatial, "window_offsets", lambda op: counted.append(op.out) or real(op))
-    made, parts = coder(backend="float32"), pictures(2)
-    (first, *_), *_ = streams = [[made.finish(part, 7)] for part in made.encode(jobs(*parts))]
-    assert first
-    counted.clear()
-    shapes = [[part.shape] for part in parts]
-    found = list(made.decode((stream, shape) for (stream,), shape in zip(streams, shapes, strict=True)))
-    assert all(np.array_equal(samples[0], part) for (samples, _), part in zip(found, parts, strict=True))
-    windows = [op for op in made.model.program.ops if op.name == "window"]
-    assert len(counted) == len(windows) < made.calls * len(windows)
 
 
 @pytest.mark.parametrize("kind", RUNNERS)

@@ -126,6 +126,7 @@ def workshop(tmp_path_factory):
     folder.mkdir()
     make_data(folder)
     make_model(folder / "any")
+    make_model(folder / "wave", wave=True)
     Image.fromarray(np.random.default_rng(0).integers(0, 16, (8, 8, 3), dtype=np.uint8)).save(folder / "i.png")
     write(folder / "notes.txt", SHORT)
     compress_file(folder / "notes.txt")
@@ -146,7 +147,7 @@ COMMANDS = {
     "extract": lambda w: ["-f", w / "all.ardm", "0", "-o", w],
     "cat": lambda w: [w / "notes.txt.ardm", w / "notes.txt.ardm"],
     "bench": lambda w: [w / "notes.txt", "--levels", "none", "--json"],
-    "export": lambda w: [w / "any", "-o", w / "made", "--weights", "8", "--items", "8", "-f"],
+    "export": lambda w: [w / "wave", "-o", w / "made", "--weights", "8", "--items", "8", "-f"],
     "train": lambda w: [
         "cifar10-any-order",
         f"data.folder={json.dumps(str(w))}",

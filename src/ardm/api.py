@@ -27,7 +27,7 @@ from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig, image_plan
-from ardm.plan import AnyPlan, raster
+from ardm.plan import AnyPlan, Plan, raster, wavefront
 from ardm.ranks import RANKS
 from ardm.schedule import Schedule
 from ardm.source import Draw
@@ -98,7 +98,7 @@ def make_plan(
     bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
     sizes = bundle.model.shape if shape is None else (shape,) if isinstance(shape, int) else shape
     own = tuple(inputs.number(n, "a size of shape") for n in sizes)
-    if order in ("random", "confident") or (order == "raster" and _single(bundle)):
+    if order in ("random", "confident", _only(bundle)):
         blank = bundle.model.digits.blank(inputs.number(batch, "batch"), own, _device(bundle)).depth
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
@@ -128,14 +128,11 @@ def _named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
 def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torch.Generator | None) -> AnyPlan:
     """Plan the hidden digits where `depth` (B, *shape) are known, in min(calls, hidden digits) steps per item."""
     stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
+    known = depth[:1] if (depth == depth[:1]).all() else depth
+    if order == _only(bundle):
+        return _whole(bundle, known, calls)
     if order == "own":
-        plan = image_plan(bundle.order, shape, calls, stages).to(depth.device)
-        return plan.given(depth[:1] if (depth == depth[:1]).all() else depth)
-    if _single(bundle) and order == "raster":
-        hidden = int((depth == 0).flatten(1).sum(1).max())
-        if calls < hidden:
-            raise ArdmError(f"{bundle.name} has a single order, which takes one call per site, {hidden}; got {calls}")
-        return raster(stages, shape).to(depth.device).given(depth)
+        return image_plan(bundle.order, shape, calls, stages).to(depth.device).given(known)
     if order not in ("random", "confident"):
         return planning.ordered(_named(order, shape, calls), depth, stages, calls)
     curve = None if bundle.curve is None else bundle.curve.monotone()
@@ -145,6 +142,16 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torc
     if generator is None:
         raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
     return planning.random(depth, stages, share, inputs.generator(generator))
+
+
+def _whole(bundle: Bundle, known: Tensor, calls: int) -> Plan:
+    """The only order of a model, where it begins with `known` (1 or B, *shape)."""
+    shape, single = known.shape[1:], bundle.config.causal == "single"
+    plan = (raster(1, shape) if single else wavefront(shape)).to(known.device).given(known)
+    if calls < len(plan):
+        number = f"{'one call per site, ' * single}{len(plan)}{' calls' * (not single)}"
+        raise ArdmError(f"{bundle.name} has a single order, which takes {number}; got {calls}")
+    return plan
 
 
 def generate(
@@ -162,23 +169,23 @@ def generate(
     return walk(bundle_of(bundle).model, plan, Draw(generator, temperature), start, context=context)
 
 
-def _single(bundle: Bundle) -> bool:
-    """Whether the model has raster order only, one site per call."""
-    return bundle.config.causal == "single"
+def _only(bundle: Bundle) -> str:
+    """The name of the only order of a causal model; empty for a model of any order."""
+    return {"single": "raster", "wave": "own"}.get(bundle.config.causal, "")
 
 
 def budget(bundle: Bundle, calls: int | None, order: str | None, sites: int = 0) -> tuple[int, str]:
-    """Fill in calls and order: the model's own; one call per site for a single order; else 50 calls in random orders.
+    """Fill in calls and order: the model's own; as many calls as a single order takes; else 50 calls in random orders.
 
     sites: of an item; 0: those of the model's items.
     """
-    usual = "own" if bundle.order.fixed else "raster" if _single(bundle) else "random"
+    usual = "own" if bundle.order.fixed else _only(bundle) or "random"
     chosen = usual if order is None else order
     if calls is not None:
         return inputs.number(calls, "calls"), chosen
     if chosen == "own" and bundle.order.fixed:
         return bundle.order.calls[0], chosen
-    return (sites or bundle.longest) if chosen == "raster" and _single(bundle) else CALLS, chosen
+    return (sites or bundle.longest) if chosen == _only(bundle) else CALLS, chosen
 
 
 def sample(
@@ -193,7 +200,7 @@ def sample(
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default 50, or those of a specialised model.  order: see `make_plan`; default the model's own, else
-    random.  A causal model of a single order takes "raster", one call per site, by default.
+    random.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
     context: a class label (or one per item), or vectors (items, V).
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
@@ -279,7 +286,7 @@ def score(
         return likelihood.causal(bundle.model, x, context=context)
     if usual:
         return likelihood.bound(bundle.model, x, passes, generator, context=context)
-    if calls is None and not (order == "raster" and _single(bundle)):
+    if calls is None and order != _only(bundle):
         calls = bundle.order.calls[0]
     calls, order = budget(bundle, calls, order, x[0].numel())
     plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator)

@@ -19,7 +19,7 @@ from ardm.errors import ArdmError
 from ardm.features import Features
 from ardm.precision import full, wide, widened
 
-MANY = 1 << 10
+MANY = 1 << 6
 """With more digits than this, a mixture or a chain is drawn by its quantile function instead of from a list."""
 
 

@@ -122,3 +122,12 @@ class Model(nn.Module):
     def forward(self, state: Partial, context: Tensor | None = None) -> Prediction:
         """The prediction for a state (B, *shape); the body gets the context unchanged."""
         return Prediction(self.body(state, context), state, self.head)
+
+    def walking(self) -> AnyModel:
+        """The model for one walk, in which each state continues the one before; it may keep what it has computed."""
+        return self
+
+
+def begun(model: AnyModel) -> AnyModel:
+    """A model for one walk (`Model.walking`); one that has nothing to remember is returned unchanged."""
+    return model.walking() if isinstance(model, Model) else model

@@ -26,7 +26,7 @@ from ardm.errors import ArdmError
 from ardm.inputs import counted, depths, integers
 from ardm.inputs import generator as generator_of
 from ardm.model import PredictionLike
-from ardm.ranks import dense
+from ardm.ranks import dense, wavefront_steps
 
 GIVEN = -1
 """The step of a digit that is known before the walk."""
@@ -370,7 +370,16 @@ def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Genera
     return _staged(key.argsort().argsort(), stages, shape)
 
 
-# --- images: the channels offset from each other --------------------------------------------------------------------
+# --- images: wavefronts, and channels offset from each other --------------------------------------------------------
+
+
+def wavefront(shape: Sequence[int]) -> Plan:
+    """Images (C, H, W) by x + 2y, the channels of a pixel one after the other; sequences (D,) from left to right.
+
+    The order of models of trunk wavefront, in C · (W + 2H − 2) steps if W > 1; every step reveals a site.
+    """
+    steps = np.unique(wavefront_steps(shape), return_inverse=True)[1].reshape(shape)
+    return Plan(torch.from_numpy(steps)[None, None])
 
 
 def image(stages: int, shape: Sequence[int], pixels: np.ndarray, offset: float = 1 / 48, first: int = 0) -> Plan:

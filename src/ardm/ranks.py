@@ -5,7 +5,7 @@ Rank 0 is revealed first.  The tables at the end name every order that recipes a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -57,6 +57,17 @@ def wavefront_ranks(height: int, width: int, slope: int = 1) -> Ranks:
     """(height, width): pixels ordered by x + slope · y, then row, as in a raster-like decoder that works in parallel."""
     y, x = np.mgrid[:height, :width]
     return dense((x + slope * y) * height + y)
+
+
+def wavefront_steps(shape: Sequence[int], slope: int = 2) -> Ranks:
+    """The step of each site of images (C, H, W): C · (x + slope · y) + channel; of sequences (D,): the place.
+
+    A step reveals one channel of all pixels of one wavefront; every site of a smaller x + slope · y is known before.
+    """
+    if len(shape) == 1:
+        return np.arange(shape[0], dtype=np.int64)
+    channel, y, x = np.mgrid[tuple(slice(n) for n in shape)]
+    return shape[0] * (x + slope * y) + channel
 
 
 def checkerboard_ranks(height: int, width: int) -> Ranks:

@@ -18,7 +18,7 @@ from ardm.errors import ArdmError
 from ardm.faults import Watch
 from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
-from ardm.model import AnyModel
+from ardm.model import AnyModel, begun
 from ardm.plan import AnyPlan, refuse_misfit
 from ardm.source import Draw, Score, Source
 
@@ -45,6 +45,7 @@ def walk(
     columns(state.value, state.depth > 0, model, "the state", lazy=True)
     truth = None if truth is None else items(truth, model, "truth").to(device)
     watch = Watch(state.batch, device)
+    model = begun(model)
     for k in range(len(plan)):
         with torch.no_grad():
             before = _writes(state)

@@ -113,14 +113,19 @@ def weights(coder: PartCoder[Any]) -> int:
 
 
 def at_levels(engine: Engine, levels: Sequence[int], item: Content) -> tuple[list[Codec], str]:
-    """Our codec at each level with the engine's model for the item; or once without a model, and the reason."""
-    made = []
+    """Our codec with the engine's model for the item, at each level that is not the same as one before.
+
+    If no model codes it, once without a model, and the reason.
+    """
+    made, seen = [], set[tuple[str, int]]()
     for level in levels:
         coder = replace(engine, level=level).coder(item)
         refused = "no model codes this kind" if coder is None else coder.refuses(item)
         if refused:
             return [ours("ardm, no model", None)], refused
-        made.append(ours(f"ardm -{level}", coder))
+        if coder is not None and (coder.identity, coder.calls) not in seen:
+            seen.add((coder.identity, coder.calls))
+            made.append(ours(f"ardm -{level}", coder))
     return made, ""
 
 

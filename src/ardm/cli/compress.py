@@ -9,6 +9,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from ardm.ans import CHECKS
 from ardm.cli.arguments import Levels
 from ardm.cli.batch import for_each, found_in, place_of, reporting, source_of, standard_output, sweep_before
 from ardm.cli.console import EXITS, guard, note, say
@@ -28,7 +29,9 @@ from ardm.cli.options import (
     bytes_of,
 )
 from ardm.cli.progress import Bar
+from ardm.codec.report import Report
 from ardm.codec.selection import Engine
+from ardm.errors import ArdmError
 from ardm.files.compress import compress_file
 from ardm.files.limits import PIXELS, Budget
 from ardm.files.options import FileOptions
@@ -38,11 +41,14 @@ from ardm.files.results import FileResult
 from ardm.files.streams import Sink
 
 Calls = Annotated[
-    int | None, typer.Option("--calls", "-K", help="Network calls: fewer are faster, more compress better.", min=1)
+    int | None,
+    typer.Option("--calls", "-K", help="Network calls, for models with several numbers of them (ardm models).", min=1),
 ]
 Level = Annotated[
     int | None,
-    typer.Option("--level", min=1, max=9, help="Also -1 ... -9: 8, 11, 14, 20, 26, 36, 50, 70 or 98 network calls."),
+    typer.Option(
+        "--level", min=1, max=9, help="Also -1 ... -9: fast to small; size of the model of pictures, calls of others."
+    ),
 ]
 Force = Annotated[
     bool, typer.Option("--force", "-f", help="Overwrite files; ignore the time limit; compress .ardm files.")
@@ -56,6 +62,14 @@ Memory = Annotated[
     str, typer.Option("--memory", "-M", help="Keep files that need more memory, such as 512MiB, byte for byte.")
 ]
 Pixels = Annotated[int, typer.Option("--max-pixels", help="Keep images of more pixels byte for byte.", min=1)]
+Check = Annotated[
+    int,
+    typer.Option("--check", help="Bits of the checksum: 32, 16, 8, or 0: then damage or a wrong model goes unseen."),
+]
+Bare = Annotated[
+    bool,
+    typer.Option("--bare", help="Leave out what says which model made the file: restoring it needs --bare and -m too."),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more about each result.")]
 
 
@@ -77,6 +91,8 @@ def compress(
     level: Level = None,
     exact: Exact = False,
     strip: Strip = False,
+    bare: Bare = False,
+    check: Check = 32,
     verify: Verify = True,
     memory: Memory = "2GiB",
     max_pixels: Pixels = PIXELS,
@@ -92,20 +108,27 @@ def compress(
     Images and sounds come back sample for sample, with profiles and EXIF; everything else byte for byte.  Each result
     is decoded again and compared before it gets its name.
     """
-    if calls is not None and level is not None:
-        raise typer.BadParameter("a level stands for a number of calls; give one of them", param_hint="--calls")
+    refuse_model(model, calls, level, bare)
+    if check not in CHECKS:
+        raise typer.BadParameter(f"a check has 32, 16, 8 or 0 bits; got {check}", param_hint="--check")
+    if bare and archive is not None:
+        raise typer.BadParameter("--bare is for single files; an archive names its model", param_hint="--bare")
     if strip and exact:
         raise typer.BadParameter("--bytes keeps everything, and --strip does not; give one of them")
     refuse_rm(keep, stdout or output == "-" or archive is not None or "-" in files, verify)
     with guard(), Bar(quiet) as bar:
         engine = Engine(model, calls, level, backend, device, threads)
         budget = budget_of(memory, max_pixels, force, max_output)
-        options = FileOptions(engine, budget, force, keep, verify, strip, exact, progress=bar, taken=set())
+        options = FileOptions(
+            engine, budget, force, keep, verify, strip, exact, progress=bar, taken=set(), check=check, bare=bare
+        )
         if archive is not None:
             _archive(files, source_of(archive, "--archive"), output is not None or stdout, options, verbose, bar)
             return
         found, left = found_in(files, recursive, packed=False)
         place = place_of(found, output, stdout, force, bar)
+        if bare and place.sink is not None and len(found) > 1:
+            raise ArdmError("several bare files in one stream could not be told apart; write them to a folder with -o")
         if place.sink is not None and len(found) > 1 and not exact:
             note("several files in one stream are kept byte for byte; --archive keeps them apart")
             options = replace(options, exact=True)
@@ -114,7 +137,20 @@ def compress(
             return compress_file(source, target, options)
 
         with reporting(left, bar):
-            for_each(found, place, one, lambda done: _lines(done, verbose), bar)
+            for_each(found, place, one, lambda done: _lines(done, verbose, options.engine), bar)
+
+
+def refuse_model(model: str | None, calls: int | None, level: int | None, bare: bool) -> None:
+    """Refuse options that name a model, or its calls, twice; and a bare file without a model."""
+    if model is not None and level is not None:
+        raise typer.BadParameter(f"-m names a model, and -{level} chooses one; give one of them", param_hint="--model")
+    if calls is not None and level is not None:
+        raise typer.BadParameter(
+            f"-{level} chooses the calls, and -K names them; give one of them", param_hint="--calls"
+        )
+    if bare and model is None:
+        why = "a bare file does not say which model made it; name one with -m, here and to restore it"
+        raise typer.BadParameter(why, param_hint="--bare")
 
 
 def refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
@@ -149,16 +185,22 @@ def _archive(
         if bar.quiet:
             return
         if target is not STREAM:
-            say(*_lines(done, verbose))
+            say(*_lines(done, verbose, options.engine))
         for text in done.notes:
             note(text)
 
 
-def _lines(done: FileResult, verbose: bool) -> list[str]:
+def model_in_words(report: Report, engine: Engine) -> str:
+    """The model of a report, and its calls if it has several numbers of them."""
+    name = engine.name_of(report.model)
+    return f"{name}, {report.calls} calls" if report.calls else name
+
+
+def _lines(done: FileResult, verbose: bool, engine: Engine) -> list[str]:
     """What to print of a result."""
     report = done.report
     assert report is not None
-    how = f"{report.calls} calls" if not report.stored else f"stored with {' and '.join(report.methods)}"
+    how = model_in_words(report, engine) if not report.stored else f"stored with {' and '.join(report.methods)}"
     how += f": {done.why}" * bool(done.why)
     ratio = f"{done.source_bytes} -> {done.target_bytes} bytes"
     if done.source_bytes:

@@ -14,6 +14,7 @@ from ardm.cli.compress import Verbose, budget_of, refuse_rm
 from ardm.cli.console import EXITS, guard
 from ardm.cli.options import (
     Backend,
+    Bare,
     Device,
     Folders,
     Format,
@@ -65,6 +66,7 @@ def decompress(
     max_pixels: Pixels = PIXELS,
     max_output: MaxOutput = "",
     model: Folders = None,
+    bare: Bare = False,
     verify: Verify = True,
     threads: Threads = 0,
     backend: Backend = "auto",
@@ -81,15 +83,17 @@ def decompress(
         known = ", ".join(dict.fromkeys(formats.ENDINGS.values()))
         raise typer.BadParameter(f"a format is one of {known}; got {format!r}", param_hint="--format")
     refuse_rm(keep, stdout or output == "-" or "-" in files, verify)
+    refuse_bare(bare, model)
     with guard(), Bar(quiet) as bar:
-        engine = _engine(model, threads, backend, device)
+        engine = _engine(model, threads, backend, device, bare)
         budget = budget_of(memory, max_pixels, force, max_output)
-        options = FileOptions(engine, budget, force, keep, verify, format=format, progress=bar, taken=set())
+        options = FileOptions(engine, budget, force, keep, verify, format=format, progress=bar, taken=set(), bare=bare)
         found, left = found_in(files, recursive, packed=True)
         place = place_of(found, output, stdout, force, bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> FileResult:
-            return (restore_archive if _is_archive(source) else decompress_file)(source, target, options)
+            whole = not bare and _is_archive(source)
+            return (restore_archive if whole else decompress_file)(source, target, options)
 
         with reporting(left, bar):
             for_each(found, place, one, lambda done: _lines(done, verbose), bar, seekable=bytes_of(memory))
@@ -103,6 +107,7 @@ def cat(
     max_pixels: Pixels = PIXELS,
     max_output: MaxOutput = "",
     model: Folders = None,
+    bare: Bare = False,
     threads: Threads = 0,
     backend: Backend = "auto",
     device: Device = "auto",
@@ -114,7 +119,7 @@ def cat(
     """
     decompress(
         files, stdout=True, force=force, format=format, memory=memory, max_pixels=max_pixels, max_output=max_output,
-        model=model, threads=threads, backend=backend, device=device, quiet=quiet,
+        model=model, bare=bare, threads=threads, backend=backend, device=device, quiet=quiet,
     )  # fmt: skip
 
 
@@ -126,6 +131,7 @@ def check(
     max_pixels: Pixels = PIXELS,
     max_output: MaxOutput = "",
     model: Folders = None,
+    bare: Bare = False,
     threads: Threads = 0,
     backend: Backend = "auto",
     device: Device = "auto",
@@ -136,12 +142,13 @@ def check(
     Decodes everything and verifies every checksum; exits with 3 if a file is damaged.  Names every damaged item of an
     archive.
     """
+    refuse_bare(bare, model)
     with guard(), Bar(quiet) as bar:
-        engine = _engine(model, threads, backend, device)
-        options = FileOptions(engine, budget_of(memory, max_pixels, force, max_output), progress=bar)
+        engine = _engine(model, threads, backend, device, bare)
+        options = FileOptions(engine, budget_of(memory, max_pixels, force, max_output), progress=bar, bare=bare)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> FileResult:
-            return (check_archive if _is_archive(source) else check_file)(source, options)
+            return (check_archive if not bare and _is_archive(source) else check_file)(source, options)
 
         def line(done: FileResult) -> list[str]:
             return [f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"]
@@ -186,9 +193,17 @@ def extract(
         for_each([given], place, one, _lines, bar, seekable=bytes_of(memory))
 
 
-def _engine(folders: list[Path] | None, threads: int, backend: str, device: str) -> Engine:
-    """An engine that decodes with the models that files name, in these folders or bundled."""
-    return Engine(None, None, None, backend, device, threads, tuple(folders or ()))
+def refuse_bare(bare: bool, models: list[Path] | None) -> None:
+    """Refuse bare files without the one model that made them."""
+    if bare and len(models or ()) != 1:
+        why = "a bare file does not say which model made it; name that one model with -m"
+        raise typer.BadParameter(why, param_hint="--bare")
+
+
+def _engine(models: list[Path] | None, threads: int, backend: str, device: str, bare: bool = False) -> Engine:
+    """An engine that decodes with the models that files name, in these folders or bundled; bare: with the one given."""
+    model, folders = (str(models[0]), ()) if bare and models else (None, tuple(models or ()))
+    return Engine(model, None, None, backend, device, threads, folders)
 
 
 def _is_archive(source: Path | BinaryIO) -> bool:

@@ -17,6 +17,7 @@ from ardm.cli.progress import Bar
 from ardm.codec.archive import Archive, open_archive
 from ardm.codec.describe import describe
 from ardm.codec.report import FrameInfo
+from ardm.codec.selection import known_name
 from ardm.files.limits import UNLIMITED, refuse_foreign
 from ardm.files.paths import is_ours
 from ardm.files.results import described, overview
@@ -32,6 +33,7 @@ def list_files(
     recursive: Recursive = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also list items of archives, and frames.")] = False,
+    bare: Annotated[bool, typer.Option("--bare", help="The files are bare: made with compress --bare.")] = False,
     memory: Annotated[str, typer.Option("--memory", "-M", help="Read at most this much standard input.")] = "2GiB",
 ) -> None:
     """Show what compressed files hold.
@@ -42,7 +44,7 @@ def list_files(
         records: list[dict[str, Any]] = []
 
         def one(source: Path | BinaryIO, target: object) -> None:
-            records.append(record(source, verbose))
+            records.append(record(source, verbose, bare))
 
         found, left = found_in(files, recursive, packed=True)
         try:
@@ -55,19 +57,20 @@ def list_files(
                 table(records)
 
 
-def record(source: Path | BinaryIO, verbose: bool) -> dict[str, Any]:
+def record(source: Path | BinaryIO, verbose: bool, bare: bool = False) -> dict[str, Any]:
     """The headers of a file, as `list --json` prints them."""
     if isinstance(source, Path):
         refuse_source(source)
         with reasons(f"cannot read {source}"), source.open("rb") as file:
-            return {"file": str(source), **_described(file, is_ours(source), verbose)}
-    return {"file": None, **_described(source, False, verbose)}
+            return {"file": str(source), **_described(file, is_ours(source), verbose, bare)}
+    return {"file": None, **_described(source, False, verbose, bare)}
 
 
-def _described(file: BinaryIO, ours: bool, verbose: bool) -> dict[str, Any]:
-    refuse_foreign(file, ours)
+def _described(file: BinaryIO, ours: bool, verbose: bool, bare: bool) -> dict[str, Any]:
+    if not bare:
+        refuse_foreign(file, ours)
     at = file.tell()
-    infos = describe(file)
+    infos = describe(file, bare)
     whole = overview(infos)
     facts = {**_facts(whole, len(infos)), "frames": len(infos), "items": whole.items}
     if verbose and whole.items is not None:
@@ -106,6 +109,7 @@ def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
         "ratio": info.ratio,
         "bits_per_sample": info.bits_per_sample,
         "model": info.model,
+        "model_name": "+".join(map(known_name, info.model.split("+"))),
         "calls": info.calls,
         "regions": info.regions,
         "methods": dict(info.methods),
@@ -149,6 +153,7 @@ def _row(r: dict[str, Any], name: str) -> tuple[str, ...]:
     kind = f"{r['kind']} ({r['origin']})" if r["origin"] else r["kind"]
     return (
         kind, r["size"], str(r["file_bytes"]), str(r["raw_bytes"]), f"{r['ratio']:.2f}", f"{r['bits_per_sample']:.3f}",
-        r["model"] or "-", str(r["calls"] or "-"), "+".join(r["methods"]), r["check"], "yes" if r["portable"] else "no",
+        r["model_name"] or "-", str(r["calls"] or "-"), "+".join(r["methods"]), f"{r['check']} bits",
+        "yes" if r["portable"] else "no",
         name,
     )  # fmt: skip

@@ -22,6 +22,7 @@ def models(
     with guard():
         from ardm.bundle import bundled
         from ardm.codec import registry
+        from ardm.codec.header import short
         from ardm.exact.certificate import certify
         from ardm.train.recipe import shipped
 
@@ -32,9 +33,10 @@ def models(
             peak = max(bound.peak for bound in certify(program).values())
             size = "x".join(map(str, program.size)) if max(found.size) else "any size"
             calls = ",".join(map(str, sorted(found.orders)))
+            order = f"in {calls} calls" if calls else "along wavefronts"
             say(
-                f"{name}  {found.identity[:8]}  codes {found.kind} of {program.channels} "
-                f"channel{'s' * (program.channels > 1)}, {program.classes} values, {size}, in {calls} calls; integers "
+                f"{name}  {short(found.identity)}  codes {found.kind} of {program.channels} "
+                f"channel{'s' * (program.channels > 1)}, {program.classes} values, {size}, {order}; integers "
                 f"below 2^{peak.bit_length()}"
             )
         say(f"float models, to sample, fill and score with: {', '.join(bundled())}")

@@ -94,6 +94,9 @@ Folders = Annotated[
     list[Path] | None,
     typer.Option("--model", "-m", help="Folder of a model that is not bundled; may be given several times."),
 ]
+Bare = Annotated[
+    bool, typer.Option("--bare", help="The files are bare: made with compress --bare by the model that -m names.")
+]
 Output = Annotated[
     str | None, typer.Option("--out", "--output", "-o", help="Write to this file or folder; - is standard output.")
 ]

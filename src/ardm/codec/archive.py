@@ -29,7 +29,7 @@ from ardm.codec.encode import (
     size_of,
     stored_body,
 )
-from ardm.codec.header import Form, Header, Limits, read_header
+from ardm.codec.header import Form, Header, Limits, read_header, short
 from ardm.codec.index import (
     LEAST_PIECE,
     name_fault,
@@ -55,17 +55,19 @@ def compress_archive(
     originals: Sequence[bytes | None] | None = None,
     progress: Progress | None = None,
     dense: Callable[[int, int], bool] = lambda restored, size: False,
+    check: int = 32,
 ) -> tuple[bytes, Report]:
     """Compress contents to one archive, from which each can be read alone.
 
     items: at least one.  They are read one after another, and a second time if the model makes none of them shorter: a
     sequence that loads its items on demand need not hold them all.
     names: one per item, different relative paths with "/".  originals: one per item, as in `compress`.
+    check: bits of the check of each item, as in `compress`.
     dense(restored, size): whether `size` bytes of the file must not restore to `restored`; if so, samples are kept raw.
     """
     began = time.perf_counter()
     _refuse_misfit(len(items), names, originals)
-    packing = _Packing(items, originals, dense)
+    packing = _Packing(items, originals, dense, check)
     bodies = packing.bodies(coder, progress)
     if coder is not None and not any(body.bits for body in bodies):
         coder, bodies = None, packing.bodies(None, None)
@@ -84,9 +86,13 @@ class _Packing:
     """
 
     def __init__(
-        self, items: Sequence[Content], originals: Sequence[bytes | None] | None, dense: Callable[[int, int], bool]
+        self,
+        items: Sequence[Content],
+        originals: Sequence[bytes | None] | None,
+        dense: Callable[[int, int], bool],
+        check: int,
     ) -> None:
-        self.restored, self.original_bytes, self.refused = 0, 0, ""
+        self.restored, self.original_bytes, self.refused, self._check = 0, 0, "", check
         self._items, self._originals, self._dense = items, originals, dense
         self._stored, self._kept = StoredParts(), dict[int, Body]()
 
@@ -96,14 +102,14 @@ class _Packing:
         bodies = list[Body]()
         if coder is not None:
             self._stored = StoredParts(WAITING)
-        for done in encode_contents(self._items, coder, stored=self._stored):
+        for done in encode_contents(self._items, coder, stored=self._stored, check=self._check):
             content = done.content
             if coder is not None and not done.form.model:
                 self.refused = self.refused or coder.refuses(content) or ""
             body = self._shortest(done)
             self.restored += content.raw_bytes + sum(map(len, content.about.values()))
             if self._dense(self.restored, written + len(body.about) + body.size):
-                body = raw_body(content, done.item)
+                body = raw_body(content, done.item, check=self._check)
             written += len(body.about) + body.size
             bodies.append(body)
             if progress is not None:
@@ -117,7 +123,8 @@ class _Packing:
         if original is None or len(original) + LEAST_PIECE >= body.size + len(body.about):
             return body
         if done.item not in self._kept:
-            self._kept[done.item] = stored_body(Content.of_bytes(original, done.content.origin), done.item)
+            kept = Content.of_bytes(original, done.content.origin)
+            self._kept[done.item] = stored_body(kept, done.item, check=self._check)
         return self._kept[done.item]
 
 
@@ -138,7 +145,7 @@ def _joined(
     first = bodies[0]
     uniform = share and all(body.form == first.form and body.about == first.about for body in bodies)
     coder = coder if any(body.form.model for body in bodies) else None
-    model, calls = (coder.identity[:8], coder.calls) if coder is not None else ("", 0)
+    model, calls = (short(coder.identity), coder.calls) if coder is not None else ("", 0)
     header = Header(first.form if uniform else None, len(bodies), names is not None, model, calls)
     about = [b"" if uniform else body.about for body in bodies]
     index = pack_lengths([len(extra) + body.size for extra, body in zip(about, bodies, strict=True)])
@@ -175,6 +182,7 @@ class Archive:
             raise CodecError("damaged file: the checksum of its index does not match")
         if directory:  # only now: damage may look like a later format
             self.names, self._forms = read_directory(Reader.open(directory), header)
+        self._check = self._common_check()
         self._ends = np.cumsum(lengths)
         if self._ends[-1] != reader.left:
             what = "damaged" if self._ends[-1] < reader.left else "truncated"
@@ -219,12 +227,19 @@ class Archive:
             self._limits.refuse(form, self._header.calls)
         coder = coder_of(models, self._header) if any(form.model for form in forms) else None
         done = 0
-        for _, content in decode_places((self._place(item) for item in wanted), coder):
+        for _, content in decode_places((self._place(item) for item in wanted), coder, self._check):
             if content is not None:
                 done += 1
                 if progress is not None:
                     progress(done, len(wanted))
                 yield content
+
+    def _common_check(self) -> int:
+        """The bits of the checks of all items."""
+        first, *more = {form.check for form in (self._forms or [self._header.form]) if form is not None}
+        if more:
+            raise CodecError("damaged file: the checks of its items have different numbers of bits")
+        return first
 
     def _form(self, item: int) -> Form:
         if not 0 <= item < len(self):

@@ -18,11 +18,11 @@ import numpy as np
 
 from ardm.codec.binary import Reader
 from ardm.codec.fallback import restore
-from ardm.codec.header import Form, Header, Limits, Method, Shape
-from ardm.codec.pieces import Place, about_of, methods_of, next_header, pieces_of
+from ardm.codec.header import Form, Header, Limits, Method, Shape, short
+from ardm.codec.pieces import Place, about_of, bare_place, methods_of, next_header, pieces_of
 from ardm.codec.regions import Models, PartCoder, Progress, content_crc, crc_of, parts, region_crc, through
 from ardm.content import Content, Kind, Samples
-from ardm.errors import ArdmError, CodecError, ModelMissing
+from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
 
 
 @dataclass
@@ -46,10 +46,17 @@ class _Region:
 
 
 def frames(
-    file: BinaryIO | bytes, models: Models, limits: Limits = Limits(), progress: Progress | None = None
+    file: BinaryIO | bytes,
+    models: Models,
+    limits: Limits = Limits(),
+    progress: Progress | None = None,
+    bare: bool = False,
 ) -> Iterator[Content]:
-    """Decode the frames of a file, one after another; raises as `decompress` does."""
+    """Decode the frames of a file, one after another; raises as `decompress` does.  bare: it is a bare frame."""
     reader, before = Reader.open(file), None
+    if bare:
+        yield _bare(reader, models, limits, progress)
+        return
     while before is None or reader.left:
         header = next_header(reader, before)
         form = header.form
@@ -57,26 +64,49 @@ def frames(
             raise ArdmError(f"this file is an archive of {header.items} items; read it with open_archive")
         limits.refuse(form, header.calls)
         coder = coder_of(models, header) if form.model else None
-        place, done = Place(form, 0, reader, *about_of(form, reader), frame=True), 0
-        for samples, content in decode_places([place], coder):
-            done += samples
-            if progress is not None:
-                progress(done, form.samples)
-            if content is not None:
-                yield content
+        yield _content(Place(form, 0, reader, *about_of(form, reader), frame=True), coder, progress)
         before = form.kind
 
 
+def _bare(reader: Reader, models: Models, limits: Limits, progress: Progress | None) -> Content:
+    """The content of a bare frame, whose model has no name."""
+    try:
+        header, place = bare_place(reader)
+        limits.refuse(place.form, header.calls)
+        return _content(place, models("", header.calls) if place.form.model else None, progress)
+    except (ModelMissing, Unsupported):
+        raise
+    except CodecError as error:
+        raise CodecError(f"{error}; or this file is not bare, or another model made it") from None
+
+
+def _content(place: Place, coder: PartCoder[Any] | None, progress: Progress | None) -> Content:
+    """The content of a frame."""
+    done, found = 0, list[Content]()
+    for samples, content in decode_places([place], coder, place.form.check):
+        done += samples
+        if progress is not None:
+            progress(done, place.form.samples)
+        found += [content] if content is not None else []
+    return found[0]
+
+
 def decompress(
-    file: BinaryIO | bytes, models: Models, limits: Limits = Limits(), progress: Progress | None = None
+    file: BinaryIO | bytes,
+    models: Models,
+    limits: Limits = Limits(),
+    progress: Progress | None = None,
+    bare: bool = False,
 ) -> Content:
     """Decode a file; several frames of bytes are joined, and together obey max_bytes.
+
+    bare: it is a bare frame, and models("", calls) is the model that made it.
 
     Raises CodecError where the file is damaged, foreign or beyond limits, its subclasses ModelMissing and Unsupported
     where it cannot be read here, and ArdmError for an archive.
     """
     contents, size = [], 0
-    for content in frames(file, models, limits, progress):
+    for content in frames(file, models, limits, progress, bare):
         contents.append(content)
         size += content.raw_bytes
         if size > limits.max_bytes:
@@ -93,8 +123,8 @@ def decompress(
 def coder_of(models: Models, header: Header) -> PartCoder[Any]:
     """The coder that a header names; raises ModelMissing."""
     coder = models(header.model, header.calls)
-    if coder.identity[:8] != header.model:
-        raise ModelMissing(f"this file was made by model {header.model}; got {coder.identity[:8]}")
+    if short(coder.identity) != header.model:
+        raise ModelMissing(f"this file was made by model {header.model}; got {short(coder.identity)}")
     if coder.calls != header.calls:
         raise ModelMissing(f"this file was made in {header.calls} calls; the model makes {coder.calls}")
     return coder
@@ -103,14 +133,19 @@ def coder_of(models: Models, header: Header) -> PartCoder[Any]:
 # --- regions ----------------------------------------------------------------------------------------------------------
 
 
-def decode_places(places: Iterable[Place], coder: PartCoder[Any] | None) -> Iterator[tuple[int, Content | None]]:
-    """Decode contents region by region; yield the samples of each region, and the content after its last, verified."""
+def decode_places(
+    places: Iterable[Place], coder: PartCoder[Any] | None, check: int
+) -> Iterator[tuple[int, Content | None]]:
+    """Decode contents region by region; yield the samples of each region, and the content after its last, verified.
+
+    check: the bits of all their checks.
+    """
 
     def regions() -> Iterator[_Region]:
         for place in places:
             yield from _cut(place, coder)
 
-    run = None if coder is None else _blaming_the_file(coder)
+    run = None if coder is None else _blaming_the_file(coder, check)
     for region, result in through(regions(), lambda region: _job(region, coder), run, lambda region: region.x.nbytes):
         if result is not None:
             _fill(region, result[0])
@@ -155,17 +190,19 @@ def _job(region: _Region, coder: PartCoder[Any] | None) -> tuple[bytes, list[Sha
         stream = piece.take(piece.left, "stream")
         piece.crc = crc  # the check is inside the stream
         return stream, [(s.stop - s.start, h, w) for s in region.coded]
-    _verify(region, crc, int.from_bytes(piece.take(4, "checksum"), "little"))
+    _verify(region, crc, int.from_bytes(piece.take(form.check // 8, "checksum"), "little"))
     piece.close("piece")
     return None
 
 
-def _blaming_the_file(coder: PartCoder[Any]) -> Callable[[Iterable[tuple[bytes, list[Shape]]]], Iterator[Any]]:
+def _blaming_the_file(
+    coder: PartCoder[Any], check: int
+) -> Callable[[Iterable[tuple[bytes, list[Shape]]]], Iterator[Any]]:
     """coder.decode, with every ArdmError turned into a CodecError."""
 
     def run(jobs: Iterable[tuple[bytes, list[Shape]]]) -> Iterator[Any]:
         try:
-            yield from coder.decode(jobs)
+            yield from coder.decode(jobs, check)
         except CodecError:
             raise
         except ArdmError as error:
@@ -185,14 +222,14 @@ def _fill(region: _Region, found: Sequence[Samples]) -> None:
 
 def _verify(region: _Region, crc: int, check: int) -> None:
     """Raise CodecError unless the check of a region matches its samples; crc: of everything before them."""
-    if crc_of(region.x, crc) != check:
-        place = region.owner.place
+    place = region.owner.place
+    if int.from_bytes(place.form.checked(crc_of(region.x, crc)), "little") != check:
         where = "" if place.frame else f" in item {place.item}"
         raise CodecError(f"damaged file: the checksum of its samples does not match{where}")
 
 
 def _finished(owner: _Decoding) -> Content:
-    if owner.check is not None and crc_of(owner.samples) != owner.check:
-        raise CodecError("damaged file: the checksum of all its samples does not match")
     form = owner.place.form
+    if owner.check is not None and int.from_bytes(form.checked(crc_of(owner.samples)), "little") != owner.check:
+        raise CodecError("damaged file: the checksum of all its samples does not match")
     return Content(form.kind, owner.samples, form.origin, owner.place.about, form.rate, form.layout)

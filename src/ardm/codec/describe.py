@@ -12,17 +12,21 @@ from typing import BinaryIO
 from ardm.codec.archive import Archive
 from ardm.codec.binary import Reader
 from ardm.codec.header import Limits
-from ardm.codec.pieces import Place, about_of, info_of, next_header
+from ardm.codec.pieces import Place, about_of, bare_place, info_of, next_header
 from ardm.codec.report import FrameInfo
 
 
-def describe(file: BinaryIO | bytes) -> list[FrameInfo]:
-    """The facts that each frame of a file states about itself; an archive counts as one.
+def describe(file: BinaryIO | bytes, bare: bool = False) -> list[FrameInfo]:
+    """The facts that each frame of a file states about itself; an archive counts as one.  bare: it is a bare frame.
 
     No limits apply: a file that is too large to decode here can still be described.  Of an archive, the headers of all
     items are read.  Raises CodecError where a header is damaged.
     """
     reader, found = Reader.open(file), list[FrameInfo]()
+    if bare:
+        start = reader.at
+        header, place = bare_place(reader)
+        return [info_of(place, header, start)]
     while not found or reader.left:
         start = reader.at
         header = next_header(reader, found[-1].kind if found else None)
@@ -45,7 +49,7 @@ def _archive_info(archive: Archive) -> FrameInfo:
     common = infos[0] if archive.uniform else _MIXED
     return replace(
         common, items=items, names=names, methods=dict(sorted(methods.items())), content_check=None, model=archive.model,
-        calls=archive.calls, file_bytes=size, regions=sum(info.regions for info in infos),
+        calls=archive.calls, coded=bool(archive.model), check=min(info.check for info in infos), file_bytes=size, regions=sum(info.regions for info in infos),
         samples=sum(info.samples for info in infos), raw_bytes=sum(info.raw_bytes for info in infos),
         header_bytes=archive.header_bytes + sum(info.header_bytes for info in infos),
     )  # fmt: skip

@@ -40,7 +40,7 @@ from ardm.content import Content, Kind, Samples
 
 SMALL_FILE = 1 << 12
 """Bytes of a file up to which the bytes that name a model may matter."""
-MODEL_NAME = 7
+MODEL_NAME = 3
 """Bytes that name a model and its calls in a header, about."""
 
 Bytes: TypeAlias = bytes | memoryview
@@ -127,13 +127,14 @@ def encode_contents(
     first: int = 0,
     progress: Callable[[int], None] | None = None,
     stored: StoredParts | None = None,
+    check: int = 32,
 ) -> Iterator[Encoding]:
     """Encode contents, numbered from `first`; yield each when all its pieces are there.
 
     progress: called with the samples of each region when its piece is there.
-    stored: parts stored before, and room for those stored now.
+    stored: parts stored before, and room for those stored now.  check: bits of the check of each region.
     """
-    for region in _encode_regions(contents, coder, first, StoredParts() if stored is None else stored):
+    for region in _encode_regions(contents, coder, first, StoredParts() if stored is None else stored, check):
         if progress is not None:
             progress(region.x.size)
         if len(region.owner.pieces) == region.owner.form.regions:
@@ -141,11 +142,11 @@ def encode_contents(
 
 
 def _encode_regions(
-    contents: Iterable[Content], coder: PartCoder[Any] | None, first: int, stored: StoredParts
+    contents: Iterable[Content], coder: PartCoder[Any] | None, first: int, stored: StoredParts, check: int
 ) -> Iterator[_Region]:
     def regions() -> Iterator[_Region]:
         for item, content in enumerate(contents, first):
-            yield from _cut(content, item, coder)
+            yield from _cut(content, item, coder, check)
 
     def job(region: _Region) -> list[Samples] | None:
         asked = [part.x for _, part in region.parts() if not part.constant] if region.owner.form.model else []
@@ -161,10 +162,10 @@ def _encode_regions(
         yield region
 
 
-def _cut(content: Content, item: int, coder: PartCoder[Any] | None) -> Iterator[_Region]:
+def _cut(content: Content, item: int, coder: PartCoder[Any] | None, check: int) -> Iterator[_Region]:
     """The regions of a content; with a coder that does not refuse it, those of a coded one."""
     model = coder is not None and content.samples.size > 0 and coder.refuses(content) is None
-    form = Form.of(content, model, span_of(content, model))
+    form = Form.of(content, model, span_of(content, model), check)
     about = pack_about(content.about)
     identity, calls, planes = ("", 0, form.shape[0])
     if model and coder is not None:
@@ -197,8 +198,10 @@ def _sealed(region: _Region, coded: Sequence[Any], coder: PartCoder[Any] | None,
     if payloads:
         number = sum(method << 4 * k for k, method in enumerate(methods))
         head = b"".join([b"\0" * region.owner.form.model, varint(number), *payloads])
-    check = crc_of(region.x, zlib.crc32(head, region.crc))
-    end = coder.finish(chosen, check) if chosen and coder is not None else check_bytes(check)
+    form = region.owner.form
+    end = form.checked(crc_of(region.x, zlib.crc32(head, region.crc)))
+    if chosen and coder is not None:
+        end = coder.finish(chosen, int.from_bytes(end, "little"), form.check)
     return Piece([head, end], methods, float(sum(result.bits for result in chosen)))
 
 
@@ -211,29 +214,29 @@ def body_of(done: Encoding) -> Body:
     methods = Counter(method for piece in done.pieces for method in piece.methods)
     if done.form.span:
         lengths = pack_lengths([piece.size for piece in done.pieces])
-        data = [lengths, check_bytes(zlib.crc32(lengths)), *data, check_bytes(crc_of(done.content.samples))]
+        data = [lengths, check_bytes(zlib.crc32(lengths)), *data, done.form.checked(crc_of(done.content.samples))]
     body = Body(done.form, done.about, data, pieces, methods, sum(piece.bits for piece in done.pieces))
     if done.form.span:
-        raw = raw_body(done.content, done.item, constant=set(methods) == {Method.CONSTANT})
+        raw = raw_body(done.content, done.item, set(methods) == {Method.CONSTANT}, done.form.check)
         body = min(body, raw, key=lambda body: body.size)
     return body
 
 
-def stored_body(content: Content, item: int = 0, stored: StoredParts | None = None) -> Body:
+def stored_body(content: Content, item: int = 0, stored: StoredParts | None = None, check: int = 32) -> Body:
     """The body of a content without a model; stored: parts stored before."""
-    (done,) = encode_contents([content], None, item, stored=stored)
+    (done,) = encode_contents([content], None, item, stored=stored, check=check)
     return body_of(done)
 
 
-def raw_body(content: Content, item: int, constant: bool = False) -> Body:
+def raw_body(content: Content, item: int, constant: bool = False, check: int = 32) -> Body:
     """The body of raw samples, in one piece; constant: one sample per plane if every plane is constant."""
-    x, form, about = content.samples, Form.of(content), pack_about(content.about)
+    x, form, about = content.samples, Form.of(content, check=check), pack_about(content.about)
     method, payload = Method.RAW, x.reshape(-1).view(np.uint8).data  # no copy: it may be large
     if constant and (x == x[:, :1, :1]).all():
         method, payload = Method.CONSTANT, memoryview(x[:, 0, 0].tobytes())
     crc = zlib.crc32(payload, zlib.crc32(bytes([method]), region_crc(content_crc("", form, 0, about, item), 0)))
-    data: list[Bytes] = [bytes([method]), payload, check_bytes(crc_of(x, crc))]
-    return Body(form, about, data, len(payload) + LEAST_PIECE, Counter([method]), 0.0)
+    data: list[Bytes] = [bytes([method]), payload, form.checked(crc_of(x, crc))]
+    return Body(form, about, data, size_of(data), Counter([method]), 0.0)
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------
@@ -244,11 +247,15 @@ def compress(
     coder: PartCoder[Any] | None = None,
     original: bytes | None = None,
     progress: Progress | None = None,
+    check: int = 32,
+    bare: bool = False,
 ) -> tuple[bytes, Report]:
     """Compress a content to one frame, which is a file.
 
     coder: codes the parts that it makes shorter; without one, or where it refuses, everything is stored.
     original: the file that the content came from; kept byte for byte (as BYTES, with the origin) if that is shorter.
+    check: bits of the check of each region: 32, 16, 8 or 0, which leaves damage unnoticed.
+    bare: leave out everything that says what kind of file it is, and which model made it.
     The result is at most 40 bytes longer than the shorter of the samples, with about and layout, and the original.
     """
     began, done = time.perf_counter(), 0
@@ -262,19 +269,19 @@ def compress(
 
     used = None if refused else coder
     stored = StoredParts(0 if used is None else WAITING)
-    (encoding,) = encode_contents([content], used, 0, count, stored)
+    (encoding,) = encode_contents([content], used, 0, count, stored, check)
     body = body_of(encoding)
     if body.form.model and not _worth_naming(body, content):
-        body = _shorter(stored_body(content, 0, stored), body, coder)
+        body = _shorter(stored_body(content, 0, stored, check), body, coder)
     if original is not None and len(original) + LEAST_PIECE < body.size + len(body.about):
-        body = _shorter(stored_body(Content.of_bytes(original, content.origin)), body, coder)
-    data = _frame(body, coder)
+        body = _shorter(stored_body(Content.of_bytes(original, content.origin), check=check), body, coder)
+    data = _frame(body, coder, bare)
     return b"".join(data), report_of([body], body.form, coder, size_of(data), len(original or b""), began, refused)
 
 
-def plain(content: Content) -> tuple[bytes, Report]:
+def plain(content: Content, check: int = 32) -> tuple[bytes, Report]:
     """A frame that holds the samples of a content as they are; no reader can mistake it for a decompression bomb."""
-    began, body = time.perf_counter(), raw_body(content, 0)
+    began, body = time.perf_counter(), raw_body(content, 0, check=check)
     data = _frame(body, None)
     return b"".join(data), report_of([body], body.form, None, size_of(data), 0, began, "")
 
@@ -292,10 +299,12 @@ def _shorter(one: Body, other: Body, coder: PartCoder[Any] | None) -> Body:
     return min(one, other, key=lambda body: size_of(_frame(body, coder)))
 
 
-def _frame(body: Body, coder: PartCoder[Any] | None) -> list[Bytes]:
+def _frame(body: Body, coder: PartCoder[Any] | None, bare: bool = False) -> list[Bytes]:
     """The bytes of a frame."""
-    model, calls = (coder.identity[:8], coder.calls) if body.form.model and coder is not None else ("", 0)
-    start = Header(body.form, model=model, calls=calls).write() + body.about
+    header = Header(body.form) if coder is None else Header.of(body.form, coder.identity, coder.calls)
+    if bare:
+        return [header.bare() + body.about, *body.data]
+    start = header.write() + body.about
     if body.form.kind == Kind.BYTES and not body.form.span:
         start += varint(body.pieces)
     return [start, *body.data]

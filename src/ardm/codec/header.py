@@ -1,9 +1,11 @@
 """Frame and archive headers, and the limits of a reader.
 
-    frame     magic 4 | version 1 | form | [model 4 | calls v] | CRC-8 1 | [about] | [piece length v] | body
-    archive   magic 4 | version 1 | flags 1 | items v | [form] | [model 4 | calls v] | CRC-8 1 | [about] | index | items
-    form      flags 1 | planes and origin 1 | dims | [span 1]
-    body      piece, or lengths of pieces | CRC-32 4 | pieces | CRC-32 4
+    frame     magic 2 | form | [model 2] | [calls v] | CRC-8 1 | [about] | [piece length v] | body
+    archive   magic 2 | flags 1 | items v | [form] | [model 2 | calls v] | CRC-8 1 | [about] | index | items
+    bare      form | [calls v] | [about] | body
+    form      in short: 1 byte below 128 | [dims]
+              in full:  flags 1 | [check 1] | planes and origin 1 | dims | [span 1]
+    body      piece, or lengths of pieces | CRC-32 4 | pieces | check
 
 docs/format.md defines every field, the inside of a piece, and what each check covers.  v is a canonical LEB128 integer
 below 2^63; everything is little-endian.
@@ -24,6 +26,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ardm.ans import CHECKS
 from ardm.codec.binary import Reader, crc8, varint
 from ardm.content import MAX_LAYOUT, ORIGINS, Content, Kind, misfit
 from ardm.errors import CodecError, Unsupported
@@ -32,22 +35,28 @@ Shape: TypeAlias = tuple[int, int, int]
 """(channels, height, width)."""
 Box: TypeAlias = tuple[int, int, int, int]
 """Top, left, height, width of a region."""
-MAGIC = b"\x89ADM"
+MAGIC = b"\xad"
+"""The first byte of a file.  The second is FRAME or ARCHIVE and the version."""
+FRAME, ARCHIVE = 0xD0, 0xA0
 VERSION = 1
+MODEL = 2
+"""Bytes of a model's identity in a header."""
 SPANS = range(5, 41)
 """Spans that a file may name: a region is a square of side 2^span, or a run of 2^span samples."""
 MODEL_SITES = 1 << 22
 """The most sites per plane of a region that a model codes; a coder must be able to hold them at once."""
-_ABOUT, _MODEL, _WIDE, _SPLIT, _LATER, _ARCHIVE = 4, 8, 16, 32, 64, 128  # flags of a form; the last: of an archive
-_UNIFORM, _NAMES, _CODED = 1, 2, 4  # the other flags of an archive
+_ABOUT, _MODEL, _WIDE, _SPLIT, _CHECK, _FULL = 4, 8, 16, 32, 64, 128  # flags of a form in full
+_UNIFORM, _NAMES, _CODED = 1, 2, 4  # flags of an archive
+_SIDES = (32, 28)  # of the square pictures that a form in short need not measure
 FOREIGN = (
     (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"RIFF", "a WebP image or a WAV file"),
     (b"\xff\x0a", "a JPEG XL image"), (b"\0\0\0\x0cJXL ", "a JPEG XL image"), (b"GIF8", "a GIF image"),
     (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"), (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"PK\x03\x04", "a zip archive"), (b"%PDF", "a PDF"),
     (b"fLaC", "a FLAC file"), (b"OggS", "an Ogg file"), (b"ID3", "an MP3 file"), (b"\x93NUMPY", "a NumPy array"),
-    (b"\xef\xbf\xbdADM", "an ardm file that was copied as text"), (b"\x09ADM", "an ardm file that lost its high bits"),
-    (b"\xc2\x89ADM", "an ardm file that was copied as text"), (b"BM", "a BMP image"), (b"P5", "a PGM image"),
+    (b"\xc2\xad\xc3\x91", "an ardm file that was copied as text"),
+    (b"\xc2\xad\xc2\xa1", "an ardm archive that was copied as text"),
+    (b"\xef\xbf\xbd", "a binary file that was copied as text"), (b"BM", "a BMP image"), (b"P5", "a PGM image"),
     (b"P6", "a PPM image"),
 )  # fmt: skip
 """The first bytes of other kinds of files."""
@@ -69,7 +78,7 @@ class Method(IntEnum):
 class Limits:
     """The most that a reader decodes for one content; it refuses a file beyond these limits before it does any work.
 
-    max_pixels: height times width of an image.  max_bytes: of the samples.  max_work: samples times network calls.
+    max_pixels: height times width of an image.  max_bytes: of the samples.  max_work: samples times network calls, at least one.
     """
 
     max_pixels: int = 1 << 28
@@ -83,8 +92,8 @@ class Limits:
             claim, limit = f"{W}x{H} pixels", f"max_pixels = {self.max_pixels}"
         elif form.raw_bytes > self.max_bytes:
             claim, limit = f"{form.raw_bytes} bytes of samples", f"max_bytes = {self.max_bytes}"
-        elif form.model and form.samples * calls > self.max_work:
-            claim, limit = f"{form.samples} samples in {calls} calls each", f"max_work = {self.max_work}"
+        elif form.model and form.samples * max(1, calls) > self.max_work:
+            claim, limit = f"{form.samples} samples in {max(1, calls)} calls each", f"max_work = {self.max_work}"
         else:
             return
         raise CodecError(f"this file claims {claim}, above the limit {limit}; raise the limit to decode it")
@@ -101,6 +110,7 @@ class Form:
     model: whether a model codes some of it.
     span: of its regions, or 0 for a single one.  Regions are squares of side 2^span, row by row, if the height is more
     than 1, else runs of 2^span samples of every plane.
+    check: bits of the check of each region: 32, 16, 8 or 0.
     """
 
     kind: Kind
@@ -112,12 +122,13 @@ class Form:
     about: bool = False
     model: bool = False
     span: int = 0
+    check: int = 32
 
     @classmethod
-    def of(cls, content: Content, model: bool = False, span: int = 0) -> Form:
+    def of(cls, content: Content, model: bool = False, span: int = 0, check: int = 32) -> Form:
         """The form of a content; its span is 0 where one region is enough."""
         c = content
-        form = cls(c.kind, c.shape, c.is_16bit, c.origin, c.rate, c.layout, bool(c.about), model, span)
+        form = cls(c.kind, c.shape, c.is_16bit, c.origin, c.rate, c.layout, bool(c.about), model, span, check)
         return form if form.regions > 1 else cls(**{**form.__dict__, "span": 0})
 
     @property
@@ -155,11 +166,28 @@ class Form:
             return iter([(0, 0, H, W)])
         return ((y, x, min(h, H - y), min(w, W - x)) for y in range(0, H, h) for x in range(0, W, w))
 
+    @property
+    def is_short(self) -> bool:
+        """Whether it can be written in short: a small picture, as most are."""
+        plain = self.kind == Kind.IMAGE and self.model and not (self.is_16bit or self.about or self.span)
+        return plain and self.shape[0] in (1, 3) and ORIGINS.index(self.origin) < 4
+
     def write(self) -> bytes:
-        """The bytes of the form."""
+        """The bytes of the form, in short if possible."""
+        return self._short() if self.is_short else self.full()
+
+    def _short(self) -> bytes:
+        C, H, W = self.shape
+        size = 3 if H != W else _SIDES.index(H) if H in _SIDES else 2
+        number = (C == 3) | ORIGINS.index(self.origin) << 1 | size << 3 | CHECKS.index(self.check) << 5
+        return bytes([number]) + b"".join(map(varint, (b"", b"", (W,), (H, W))[size]))
+
+    def full(self) -> bytes:
+        """The bytes of the form in full."""
         C, H, W = self.shape
         flags = self.kind | _ABOUT * self.about | _MODEL * self.model | _WIDE * self.is_16bit | _SPLIT * bool(self.span)
-        out = bytes([flags, C | ORIGINS.index(self.origin) << 4])
+        out = bytes([_FULL | flags | _CHECK * (self.check < 32)]) + bytes([self.check // 8] * (self.check < 32))
+        out += bytes([C | ORIGINS.index(self.origin) << 4])
         if self.kind == Kind.ARRAY:
             out += varint(len(self.layout)) + self.layout.encode("ascii")
         if self.kind == Kind.AUDIO:
@@ -169,14 +197,38 @@ class Form:
         return out + varint(W) + bytes([self.span] if self.span else [])
 
     def describe(self, calls: int) -> bytes:
-        """The bytes that every check of this content covers: the form and the calls, in a frame as in an archive."""
-        return self.write() + (varint(calls) if self.model else b"")
+        """The bytes that every check of this content covers: the form in full and the calls, wherever they are stored."""
+        return self.full() + (varint(calls) if self.model else b"")
+
+    def checked(self, crc: int) -> bytes:
+        """The check of a CRC-32 as a file holds it: its low bits."""
+        return crc.to_bytes(4, "little")[: self.check // 8]
 
 
-def read_form(file: Reader, flags: int) -> Form:
-    """Read a form whose flags have been read.  Raises CodecError where its fields contradict each other."""
-    if flags & (_LATER | _ARCHIVE):
-        raise Unsupported(f"this file has features (flags {flags:#04x}) that this version of ardm lacks")
+def read_form(file: Reader, calls: bool = False) -> Form:
+    """Read a form.  Raises CodecError where its fields contradict each other, or where it is longer than it need be.
+
+    calls: whether it may stand in full although it could be short, because calls follow.
+    """
+    start, flags = file.at, file.byte("header")
+    form = _sound(_read_full(file, flags), bool(flags & _SPLIT)) if flags & _FULL else _read_short(file, flags)
+    if file.since(start) != (form.full() if calls and flags & _FULL else form.write()):
+        raise CodecError("damaged header: its form is not written in the shortest way")
+    return form
+
+
+def _read_short(file: Reader, flags: int) -> Form:
+    size = flags >> 3 & 3
+    sizes = [file.varint("height") for _ in range(size - 1)]
+    H, W = (_SIDES[size], _SIDES[size]) if not sizes else (sizes[0], sizes[-1])
+    C, origin, check = 1 + 2 * (flags & 1), ORIGINS[flags >> 1 & 3], CHECKS[flags >> 5]
+    return _sound(Form(Kind.IMAGE, (C, H, W), origin=origin, model=True, check=check), False)
+
+
+def _read_full(file: Reader, flags: int) -> Form:
+    bits = 8 * file.byte("header") if flags & _CHECK else 32
+    if bits not in CHECKS:
+        raise Unsupported(f"this file has checks of {bits} bits, which this version of ardm lacks")
     kind, byte = Kind(flags & 3), file.byte("header")
     if byte >> 4 >= len(ORIGINS):
         raise Unsupported(f"this file came in a format ({byte >> 4}) that this version of ardm lacks")
@@ -193,9 +245,7 @@ def read_form(file: Reader, flags: int) -> Form:
     shape = byte & 15, H, file.varint("length" if H == 1 else "width")
     span = file.byte("header") if flags & _SPLIT else 0
     is_16bit, about, model = bool(flags & _WIDE), bool(flags & _ABOUT), bool(flags & _MODEL)
-    return _sound(
-        Form(kind, shape, is_16bit, ORIGINS[byte >> 4], rate, layout, about, model, span), bool(flags & _SPLIT)
-    )
+    return Form(kind, shape, is_16bit, ORIGINS[byte >> 4], rate, layout, about, model, span, bits)
 
 
 def _sound(form: Form, split: bool) -> Form:
@@ -221,7 +271,8 @@ class Header:
 
     form: of a frame, or of every item; None for an archive of items that differ.
     items: of an archive, else None.  names: whether items have names.
-    model: 8 hex digits, "" without.  calls: of the model, else 0.
+    model: the first 4 hex digits of its identity, "" without, or where a bare frame leaves it out.
+    calls: of the model; 0 without, and where its order follows from the size of an item.
     """
 
     form: Form | None
@@ -230,17 +281,44 @@ class Header:
     model: str = ""
     calls: int = 0
 
+    @classmethod
+    def of(cls, form: Form, identity: str, calls: int) -> Header:
+        """The header of a frame; identity, calls: of the model, if the form says that there is one."""
+        return cls(form, model=short(identity), calls=calls) if form.model else cls(form)
+
     def write(self) -> bytes:
         """The bytes of the header, with its CRC-8."""
-        out = MAGIC + bytes([VERSION])
+        model, what = bytes.fromhex(self.model), FRAME if self.items is None else ARCHIVE
+        out = MAGIC + bytes([what | VERSION])
         if self.items is not None:
-            flags = _ARCHIVE | _UNIFORM * (self.form is not None) | _NAMES * self.names | _CODED * bool(self.model)
-            out += bytes([flags]) + varint(self.items)
-        if self.form is not None:
-            out += self.form.write()
-        if self.model:
-            out += bytes.fromhex(self.model) + varint(self.calls)
+            flags = _UNIFORM * (self.form is not None) | _NAMES * self.names | _CODED * bool(model)
+            out += bytes([flags]) + varint(self.items) + (b"" if self.form is None else self.form.write())
+            out += model + varint(self.calls) if model else b""
+        elif self.form is not None:
+            form, calls = self._form()
+            out += form + model + calls
         return out + bytes([crc8(out)])
+
+    def bare(self) -> bytes:
+        """The bytes of the header of a bare frame: the form, and the calls."""
+        return b"".join(self._form())
+
+    def _form(self) -> tuple[bytes, bytes]:
+        """The bytes of the form of a frame, and the calls: with a form in short there are none."""
+        assert self.form is not None
+        if not self.form.model or (self.form.is_short and not self.calls):
+            return self.form.write(), b""
+        return self.form.full(), varint(self.calls)
+
+
+def short(identity: str) -> str:
+    """The beginning of a model's identity that a header has: 4 hex digits."""
+    return identity[: 2 * MODEL]
+
+
+def is_ours(data: bytes) -> bool:
+    """Whether a file begins like an ardm file of any version; data: its first two bytes or more."""
+    return data[:1] == MAGIC and len(data) > 1 and data[1] & 0xF0 in (FRAME, ARCHIVE)
 
 
 def read_header(file: Reader) -> Header:
@@ -249,40 +327,56 @@ def read_header(file: Reader) -> Header:
     Raises CodecError for a foreign, damaged or truncated file, Unsupported for another format.
     """
     start, file.crc = file.at, 0
-    if file.take(min(4, file.left), "header") != MAGIC:
+    head = file.take(min(2, file.left), "header")
+    if not is_ours(head):
         file.at = start
         raise CodecError(foreign(file.take(min(16, file.left), "header")))
-    version, flags = file.byte("header"), file.byte("header")
+    version = head[1] & 15
     if version != VERSION:
-        what = "which was never portable; decode it with the version that wrote it" if version == 0 else "a later one"
+        what = "which was never released" if version == 0 else "a later one"
         raise Unsupported(f"this file has format {version}, {what}; this version of ardm reads format {VERSION}")
-    items, form, names = None, None, False
-    if flags & _ARCHIVE:
-        if flags & ~(_ARCHIVE | _UNIFORM | _NAMES | _CODED):
-            raise Unsupported(f"this archive has features (flags {flags:#04x}) that this version of ardm lacks")
-        items, names, model = file.varint("number of items"), bool(flags & _NAMES), bool(flags & _CODED)
-        if flags & _UNIFORM:
-            form = read_form(file, file.byte("header"))
-    else:
-        form = read_form(file, flags)
-        model = form.model
-    name = file.take(4, "header").hex() if model else ""
-    calls = file.varint("number of calls") if model else 0
+    header = _read_archive(file) if head[1] & 0xF0 == ARCHIVE else _read_frame(file)
     if crc8(file.since(start)) != file.byte("header"):
         raise CodecError("damaged header: its checksum does not match")
-    contradiction = items is not None and (not items or (form is not None and form.model != model))
-    if contradiction or (model and not calls):
+    form, items = header.form, header.items
+    if items is not None and (not items or (form is not None and form.model != bool(header.model))):
         raise CodecError("damaged header: its fields contradict each other")
-    return Header(form, items, names, name, calls)
+    return header
+
+
+def _read_archive(file: Reader) -> Header:
+    flags = file.byte("header")
+    if flags & ~(_UNIFORM | _NAMES | _CODED):
+        raise Unsupported(f"this archive has features (flags {flags:#04x}) that this version of ardm lacks")
+    items = file.varint("number of items")
+    form = read_form(file) if flags & _UNIFORM else None
+    model = file.take(MODEL, "header").hex() if flags & _CODED else ""
+    return Header(form, items, bool(flags & _NAMES), model, file.varint("number of calls") if model else 0)
+
+
+def _read_frame(file: Reader, bare: bool = False) -> Header:
+    start = file.at
+    form = read_form(file, calls=True)
+    full = file.since(start)[0] & _FULL
+    model = file.take(MODEL, "header").hex() if form.model and not bare else ""
+    calls = file.varint("number of calls") if form.model and full else 0
+    if full and form.is_short and not calls:
+        raise CodecError("damaged header: its form is not written in the shortest way")
+    return Header(form, model=model, calls=calls)
+
+
+def read_bare(file: Reader) -> Header:
+    """Read the header of a bare frame, which names no model and has no checksum of its own.  Raises as `read_header`."""
+    return _read_frame(file, bare=True)
 
 
 def foreign(data: bytes) -> str:
     """The error message for a file that is not an ardm file; data: its first bytes, 16 are enough."""
     if not data:
         return "not an ardm file: it is empty"
-    if MAGIC.startswith(data[:4]):
+    if is_ours(data) or data == MAGIC:
         return f"truncated file: it ends in its header, after {len(data)} bytes"
     for start, name in FOREIGN:
         if data.startswith(start):
             return f"not an ardm file: it looks like {name}"
-    return "not an ardm file: it does not begin with 89 41 44 4D"
+    return "not an ardm file: it does not begin with AD D1 or AD A1 (a bare one is read with --bare and its model)"

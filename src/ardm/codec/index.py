@@ -24,8 +24,8 @@ MAX_ENTRIES = 4096
 """The most entries of an about block."""
 MAX_DIRECTORY = 1 << 26
 """The most bytes of the directory of an archive, unpacked."""
-LEAST_PIECE = 5
-"""Bytes of the shortest piece: a method and a check, or a coder's state."""
+LEAST_PIECE = 1
+"""Bytes of the shortest piece: a method, or a coder's state.  A check comes on top."""
 _ROWS = 1 << 16  # lengths packed at once; a multiple of 8, so that their bits fill whole bytes
 
 
@@ -114,7 +114,7 @@ def read_directory(file: Reader, header: Header) -> tuple[tuple[str, ...] | None
             raise CodecError(f"damaged file: {name_fault(names) or 'its directory has too few names'}")
     inner = Reader.open(data)
     if header.form is None:
-        forms = tuple(read_form(inner, inner.byte("directory")) for _ in range(count))
+        forms = tuple(read_form(inner) for _ in range(count))
         if any(form.model for form in forms) and not header.model:
             raise CodecError("damaged file: a model codes an item, and the header names none")
     inner.close("directory")

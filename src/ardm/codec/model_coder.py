@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from threading import Event
 from typing import TypeVar
@@ -161,16 +162,18 @@ class ModelCoder:
                 yield [symbols for symbols in known if symbols is not None]
         yield from self._batches(rest, lambda job: tuple(part.shape for part in job), self._encoded, _alike)
 
-    def finish(self, coded: Sequence[Symbols], check: int) -> bytes:
-        """The stream of some parts."""
+    def finish(self, coded: Sequence[Symbols], check: int, bits: int = 32) -> bytes:
+        """The stream of some parts, and of a check of 32, 16, 8 or 0 bits."""
         encoder = Encoder()
         for part in coded:
             encoder.push(part.start, part.width)
-        return encoder.finish(check)
+        return encoder.finish(check, bits)
 
-    def decode(self, jobs: Iterable[tuple[bytes, Sequence[Shape]]]) -> Iterator[tuple[list[Samples], int]]:
+    def decode(
+        self, jobs: Iterable[tuple[bytes, Sequence[Shape]]], bits: int = 32
+    ) -> Iterator[tuple[list[Samples], int]]:
         """The parts of each job, and the check at the end of its stream.  Raises CodecError where a stream is damaged."""
-        return self._batches(jobs, lambda job: tuple(job[1]), self._decoded, _in_turn)
+        return self._batches(jobs, lambda job: tuple(job[1]), partial(self._decoded, bits=bits), _in_turn)
 
     def walker(self, shape: Shape, planes: int, inside: tuple[int, int]) -> Walker:
         """The walker of items of this shape, of which the network sees all.
@@ -214,12 +217,12 @@ class ModelCoder:
             return self._run.encode(items, walker.order.plane, self._refuse_stopped)
         return walker.encode(items)
 
-    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
+    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int) -> list[tuple[list[Samples], int]]:
         """Decode jobs of any shapes, side by side."""
         alike: dict[tuple[Shape, ...], list[int]] = {}
         for k, (_, shapes) in enumerate(jobs):
             alike.setdefault(tuple(shapes), []).append(k)
-        walks = side_by_side([self._decoding([jobs[k] for k in same]) for same in alike.values()], self._ask_all)
+        walks = side_by_side([self._decoding([jobs[k] for k in same], bits) for same in alike.values()], self._ask_all)
         order = {
             k: done
             for same, walk in zip(alike.values(), walks, strict=True)
@@ -228,10 +231,10 @@ class ModelCoder:
         return [order[k] for k in range(len(jobs))]
 
     def _decoding(
-        self, jobs: list[tuple[bytes, Sequence[Shape]]]
+        self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int
     ) -> Generator[Ask, Rows, list[tuple[list[Samples], int]]]:
         """Decode jobs of the same shapes."""
-        decoders = [Decoder(stream) for stream, _ in jobs]
+        decoders = [Decoder(stream, bits=bits) for stream, _ in jobs]
         kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
         parts: list[list[Samples]] = [[] for _ in jobs]
         for c, h, w in jobs[0][1]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ardm.codec.binary import Reader, check_bytes
-from ardm.codec.header import Form, Header, Method, read_header
+from ardm.codec.header import Form, Header, Method, read_bare, read_header
 from ardm.codec.index import read_about, read_lengths
 from ardm.codec.report import FrameInfo, method_names
 from ardm.content import Kind
@@ -19,7 +19,10 @@ from ardm.errors import CodecError, Unsupported
 
 @dataclass
 class Place:
-    """Where to read a content.  file: at its body; a frame may be followed by others.  about: its block and entries."""
+    """Where to read a content.  file: at its body.  about: its block and entries.
+
+    frame: whether it is one, and not an item.  last: whether no other frame may follow.
+    """
 
     form: Form
     item: int
@@ -27,6 +30,7 @@ class Place:
     block: bytes
     about: Mapping[str, bytes]
     frame: bool = False
+    last: bool = False
 
 
 def about_of(form: Form, file: Reader) -> tuple[bytes, dict[str, bytes]]:
@@ -42,7 +46,7 @@ def pieces_of(place: Place) -> tuple[Iterator[Reader], int | None]:
     """The pieces of a content, one after another, and the check of all samples, if any; the file moves past them."""
     form, file = place.form, place.file
     if not form.span:
-        length = file.varint("length") if place.frame and form.kind == Kind.BYTES else file.left
+        length = file.varint("length") if place.frame and not place.last and form.kind == Kind.BYTES else file.left
         return iter([file.part(length, "piece")]), None
     file.crc = 0
     lengths = read_lengths(file, form.regions, "index of regions")
@@ -50,7 +54,7 @@ def pieces_of(place: Place) -> tuple[Iterator[Reader], int | None]:
     if file.take(4, "index of regions") != check_bytes(crc):
         raise CodecError("damaged file: the checksum of its index of regions does not match")
     block = file.part(int(lengths.sum()), "pieces")
-    check = int.from_bytes(file.take(4, "checksum"), "little")
+    check = int.from_bytes(file.take(form.check // 8, "checksum"), "little") if form.check else None
     return (block.part(length, "piece") for length in lengths.tolist()), check
 
 
@@ -90,6 +94,13 @@ def next_header(reader: Reader, before: Kind | None) -> Header:
     return header
 
 
+def bare_place(file: Reader) -> tuple[Header, Place]:
+    """The header of a bare frame, and where to read its content."""
+    header = read_bare(file)
+    assert header.form is not None
+    return header, Place(header.form, 0, file, *about_of(header.form, file), frame=True, last=True)
+
+
 def info_of(place: Place, header: Header, start: int) -> FrameInfo:
     """The facts about a frame or an item that begins at byte `start`."""
     form, seen, size_of_pieces = place.form, Counter[Method](), 0
@@ -106,4 +117,5 @@ def info_of(place: Place, header: Header, start: int) -> FrameInfo:
         model=header.model if form.model else "", calls=header.calls if form.model else 0,
         regions=form.regions, items=None, names=None, samples=form.samples, raw_bytes=form.raw_bytes,
         file_bytes=size, header_bytes=size - size_of_pieces, methods=method_names(seen), content_check=check,
+        check=form.check, coded=form.model,
     )  # fmt: skip

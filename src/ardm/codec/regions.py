@@ -50,9 +50,9 @@ C = TypeVar("C", bound=Coded)
 class PartCoder(Protocol[C]):
     """A model with a number of network calls, which codes parts (c, h, w) alike on every machine.
 
-    identity: SHA-256 of the model, 64 hex digits.  calls: network calls, at least 1.  planes: M, the planes of a full
+    identity: SHA-256 of the model, 64 hex digits.  calls: network calls; 0 if its order follows from the size.  planes: M, the planes of a full
     part; the planes left over when a content's planes are grouped by M come as parts of one plane.
-    The first byte of a stream is never 0, and a stream has at least 5 bytes; streams of `ardm.ans` satisfy both.
+    The first byte of a stream, of which there is one at least, is never 0; streams of `ardm.ans` satisfy this.
     """
 
     @property
@@ -74,11 +74,13 @@ class PartCoder(Protocol[C]):
         """
         ...
 
-    def finish(self, coded: Sequence[C], check: int) -> bytes:
-        """The stream of some parts of one job, in order; check: 32 bits that the decoder gets back."""
+    def finish(self, coded: Sequence[C], check: int, bits: int) -> bytes:
+        """The stream of some parts of one job, in order; check: 32, 16, 8 or 0 bits that the decoder gets back."""
         ...
 
-    def decode(self, jobs: Iterable[tuple[bytes, Sequence[Shape]]]) -> Iterator[tuple[Sequence[Samples], int]]:
+    def decode(
+        self, jobs: Iterable[tuple[bytes, Sequence[Shape]]], bits: int
+    ) -> Iterator[tuple[Sequence[Samples], int]]:
         """Decode jobs, each a stream and the shapes of its parts, to the parts and the check.  Lazy, in order.
 
         Raises CodecError where a stream ends early or late.
@@ -87,7 +89,7 @@ class PartCoder(Protocol[C]):
 
 
 Models: TypeAlias = Callable[[str, int], PartCoder[Any]]
-"""Finds a coder by the first 8 hex digits of its identity and the number of calls; raises ModelMissing."""
+"""Finds a coder by the first 4 hex digits of its identity ("" for a bare frame) and the calls; raises ModelMissing."""
 
 
 def parts(channels: int, planes: int) -> list[slice]:

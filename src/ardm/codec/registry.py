@@ -15,6 +15,7 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
+from ardm.codec.header import short
 from ardm.codec.model_coder import ModelCoder
 from ardm.codec.table_coder import TableCoder
 from ardm.errors import ArdmError, CodecError, ModelMissing
@@ -23,10 +24,10 @@ from ardm.exact.ask import Runner
 from ardm.exact.model import CodecModel
 from ardm.exact.reference import Reference
 
-DEFAULT_MODEL = "cifar10-codec"
-"""The bundled model of images."""
-LEVELS = {1: 8, 2: 11, 3: 14, 4: 20, 5: 26, 6: 36, 7: 50, 8: 70, 9: 98}
-"""Network calls of an item by level: more calls make smaller files, slower."""
+PICTURES = {"pictures-small": (1, 3), "pictures": (4, 7), "pictures-large": (8, 9)}
+"""The bundled models of pictures, and the first and last level of each: a larger one makes smaller files, slower."""
+STAND_INS = ("pictures", "cifar10-codec")
+"""The models of pictures that stand in for one that is not bundled."""
 DEFAULT_LEVEL = 7
 BACKENDS = ("auto", "int8", "float32", "float64", "int64", "numpy")
 """Types that hold the integers: bytes and float32 where certified; "numpy" is the reference, int64 without PyTorch."""
@@ -40,6 +41,12 @@ def bundled() -> dict[str, Path]:
     assets = resources.files("ardm") / "assets"
     folders = sorted(Path(str(p)) for p in assets.iterdir()) if assets.is_dir() else []
     return {folder.name: folder / exact.NAME for folder in folders if (folder / exact.NAME).is_file()}
+
+
+def pictures(level: int = DEFAULT_LEVEL) -> str:
+    """The name of the bundled model that codes pictures at a level 1 to 9."""
+    own, here = next(name for name, (first, last) in PICTURES.items() if first <= level <= last), bundled()
+    return next((name for name in (own, *STAND_INS) if name in here), own)
 
 
 def model(name_or_path: str | Path | CodecModel) -> CodecModel:
@@ -75,15 +82,13 @@ def _hint(given: str | Path) -> str:
 
 
 def calls_of(model: CodecModel, level: int) -> int:
-    """The number of network calls of a level 1 to 9: that of LEVELS if the model has them all, else spread over its own.
+    """The number of network calls of a level 1 to 9: 7, the default, is the model's own, 1 its fewest, 9 its most.
 
-    7, the default, is the model's own choice; 1 is its fewest and 9 its most.  Along wavefronts it is always 0.
+    0 for a model whose order follows from the size of an item.
     """
-    if model.wave:
-        return 0
     has = sorted(model.orders)
-    if all(calls in model.orders for calls in LEVELS.values()):
-        return LEVELS[level]
+    if not has:
+        return 0
     own = has.index(model.default)
     if level <= DEFAULT_LEVEL:
         return has[own * (level - 1) // (DEFAULT_LEVEL - 1)]
@@ -157,21 +162,31 @@ def coder(
 ) -> ModelCoder:
     """A codec model, ready to code.
 
-    name: a bundled model, a folder or a file; by default the bundled model of images.  calls: one of the model's
-    numbers of network calls; by default its own choice.  Raises ModelMissing, ArdmError.
+    name: a bundled model, a folder or a file; by default the bundled model of pictures.  calls: one of the model's
+    numbers of network calls, if it has several; by default its own choice.  Raises ModelMissing, ArdmError.
     """
-    found = model(DEFAULT_MODEL if name is None else name)
+    found = model(pictures() if name is None else name)
+    if calls and not found.orders:
+        raise ArdmError(
+            f"model {found.name} codes along one order, so it has no number of calls; got {calls}: leave it out, or choose "
+            "a model of another size by a level"
+        )
     return _coder_of(found, found.default if calls is None else calls, machine(found, backend, device), threads)
 
 
 def maker(
     backend: str = "auto", device: str = "auto", threads: int = 0, names: Sequence[str | Path | CodecModel] = ()
 ) -> Callable[[str, int], ModelCoder]:
-    """A function that finds the coder of a file by the first digits of its model's identity: in `names`, then bundled."""
+    """A function that finds the coder of a file by the first digits of its model's identity: in `names`, then bundled.
+
+    A bare file has no identity (""): the first of `names` made it.
+    """
 
     @lru_cache(maxsize=8)
     def find(identity: str, calls: int) -> ModelCoder:
         known = {}
+        if not identity and not names:
+            raise ModelMissing("a bare file does not say which model made it; name the model with -m")
         for name in [*names, *bundled()]:
             found = model(name)
             if found.identity.startswith(identity):
@@ -183,8 +198,8 @@ def maker(
                     if calls in found.orders or (found.wave and not calls):
                         raise
                     raise CodecError(f"damaged file: {error}") from None
-            known[found.name] = found.identity[:8]
-        listed = ", ".join(f"{name} ({short})" for name, short in known.items()) or "none"
+            known[found.name] = short(found.identity)
+        listed = ", ".join(f"{name} ({digits})" for name, digits in known.items()) or "none"
         raise ModelMissing(
             f"this file was made by codec model {identity}, which is not here (known: {listed}); name its folder with -m"
         )

@@ -63,13 +63,14 @@ class FrameInfo:
     """The facts that a frame, an archive or an item states about itself; only headers are verified, nothing is decoded.
 
     kind to layout: as in Content; None, (0, 0, 0), ... for an archive of items that differ.
-    about: sizes of the about entries, by name.  model: 8 hex digits, "" without.  calls: of the model, else 0.
+    about: sizes of the about entries, by name.  model: 4 hex digits, "" without, and in a bare frame.  calls: of the model;
+    0 without, and where its order follows from the size of an item.  coded: whether a model codes some of it.
     regions: how many.  items: of an archive, else None.  names: of the items, if they have names.
     samples, raw_bytes: of the content.  file_bytes: of the frame or item.  header_bytes: of everything but the pieces.
     methods: the number of regions in which each method appears, in lower case.  (Which parts of a mixed region are
     coded cannot always be seen without the model.)
-    content_check: CRC-32 of all samples; only frames with several regions have one.
-    portable, check: of the format: every machine decodes alike, and each region has a check of this kind.
+    content_check: check of all samples; only frames with several regions have one.
+    portable: of the format: every machine decodes alike.  check: bits of the check of each region, 0 for none.
     """
 
     kind: Kind | None
@@ -91,7 +92,8 @@ class FrameInfo:
     methods: Mapping[str, int]
     content_check: int | None = None
     portable: bool = True
-    check: str = "CRC-32"
+    check: int = 32
+    coded: bool = False
 
     @property
     def bits_per_sample(self) -> float:

@@ -1,6 +1,6 @@
 """Which model codes what; nothing is loaded until it is needed.
 
-    suited(content)            → the names of bundled models worth trying, by what the content looks like
+    suited(content, level)     → the names of bundled models worth trying, by what the content looks like
     Engine(...).coder(content) → the coder of the model that needs the fewest bits
 
 NumPy, no torch until a network runs.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ardm.codec.header import short
 from ardm.codec.regions import Models, PartCoder
 from ardm.content import Content, Kind
 from ardm.errors import ModelMissing
@@ -23,7 +24,7 @@ from ardm.errors import ModelMissing
 if TYPE_CHECKING:
     from ardm.codec.model_coder import ModelCoder
 
-PICTURES, DRAWINGS = "cifar10-codec", "grey28"
+DRAWINGS = "grey28"
 TEXT, LETTERS = "english", "text27"
 SPEECH = ((12_000, "speech8k"), (24_000, "speech16k"))
 """The highest rate, in samples per second, at which each model is tried."""
@@ -38,9 +39,10 @@ _PRINTED = np.zeros(256, dtype=np.bool_)
 _PRINTED[[9, 10, 13, *range(32, 127)]] = True
 
 
-def suited(content: Content) -> tuple[str, ...]:
+def suited(content: Content, level: int | None = None) -> tuple[str, ...]:
     """The names of models worth trying, the most likely first; none: the content is stored.
 
+    level: 1 to 9, which chooses the size of the model of pictures; None: the default.
     Text means at least 95 % printable bytes, and at most TEXT_MOST of them.
     """
     C, H, W = content.shape
@@ -53,14 +55,26 @@ def suited(content: Content) -> tuple[str, ...]:
         if _LETTERS[x].all():
             return (LETTERS, TEXT)
         return (TEXT,) if _PRINTED[x].mean() >= 0.95 else ()
-    return (DRAWINGS, PICTURES) if C == 1 < H and max(H, W) <= DRAWING_MOST else (PICTURES,)
+    from ardm.codec import registry
+
+    pictures = registry.pictures(registry.DEFAULT_LEVEL if level is None else level)
+    return (DRAWINGS, pictures) if C == 1 < H and max(H, W) <= DRAWING_MOST else (pictures,)
+
+
+def known_name(identity: str) -> str:
+    """The name of the bundled model whose identity begins so, or the first digits of the identity."""
+    from ardm.codec import registry
+
+    known = (name for name in registry.bundled() if registry.model(name).identity.startswith(identity))
+    return next(known, short(identity)) if identity else ""
 
 
 @dataclass(frozen=True)
 class Engine:
     """Chooses the model for a content, and how it runs; loads nothing before it is needed.
 
-    model: a bundled name or a folder; by default what suits the content.  calls: network calls; level: 1 to 9 instead.
+    model: a bundled name or a folder; by default what suits the content.  calls: network calls, for models that have
+    several numbers of them.  level: 1 to 9 instead: the size of the model of pictures, the calls of others.
     backend, device, threads: as in `registry.coder`.  folders: of further models to decode with.
     """
 
@@ -81,7 +95,7 @@ class Engine:
         if self.model is not None:
             return self._coder(self.model)
         found = []
-        for name in suited(content):
+        for name in suited(content, self.level):
             with suppress(ModelMissing):
                 found.append(self._coder(name))
         able = [coder for coder in found if coder.refuses(content) is None]
@@ -106,9 +120,20 @@ class Engine:
     def _coders(self) -> dict[str | Path, ModelCoder]:
         return {}
 
+    def name_of(self, identity: str) -> str:
+        """The name of the model of this identity that has coded here; else the first digits of the identity."""
+        names = (coder.model.name for coder in self._coders.values() if coder.identity == identity)
+        return next(names, short(identity))
+
     def models(self, identity: str, calls: int) -> PartCoder[Any]:
-        """The coder that a file names; raises ModelMissing."""
-        return self._maker(identity, calls)
+        """The coder that a file names; raises ModelMissing.  A bare file names none ("", calls): `model` made it."""
+        return self._maker(identity, calls) if identity else self._bare(calls)
+
+    def _bare(self, calls: int) -> PartCoder[Any]:
+        from ardm.codec import registry
+
+        named = () if self.model is None else (self.model,)
+        return registry.maker(self.backend, self.device, self.threads, named)("", calls)
 
     @cached_property
     def _maker(self) -> Models:

@@ -52,10 +52,10 @@ class TableCoder(ModelCoder):
             found += self._symbols(rows[None, None, first : first + self.together])
         return Symbols(*(np.concatenate([getattr(p, name) for p in found]) for name in ("start", "width")))
 
-    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]]) -> list[tuple[list[Samples], int]]:
+    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int) -> list[tuple[list[Samples], int]]:
         found = []
         for stream, shapes in jobs:
-            decoder = Decoder(stream)
+            decoder = Decoder(stream, bits=bits)
             parts = [self._decoded_text(decoder, length).reshape(1, 1, -1) for _, _, length in shapes]
             found.append((parts, decoder.close()))
         return found

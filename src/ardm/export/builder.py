@@ -58,13 +58,13 @@ class Value:
 class Builder:
     """A program in the making: operations and their tensors, with their bounds.
 
-    channels, digits, size: of the items.
+    channels, digits, size: of the items.  wave: the slope of the wavefronts of a causal program.
     """
 
-    def __init__(self, channels: int, digits: Digits, size: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, channels: int, digits: Digits, size: tuple[int, int] = (0, 0), wave: int = 0) -> None:
         self.ops: list[Op] = []
         self.tensors: dict[str, Ints] = {}
-        self._program = Program((), self.tensors, channels, digits.classes, digits.base, size)
+        self._program = Program((), self.tensors, channels, digits.classes, digits.base, size, wave)
         self.bounds = input_bounds(self._program)
 
     def op(self, name: str, out: str, inputs: Sequence[str], tensors: Any = None, **integers: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,10 @@ from ardm.bundle import Bundle
 from ardm.codec.model_coder import ModelCoder
 from ardm.codec.registry import machine
 from ardm.exact.model import CodecModel
+from ardm.exact.order import Order
 from ardm.export.quantise import Floats
+from ardm.model import Model
+from ardm.models.causal import CausalModel
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import Plan
 
@@ -42,10 +45,8 @@ class Cost:
 def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = None) -> Cost:
     """The code length of items (N, C, H, W) by the codec model and by the model that it was made from."""
     coder = ModelCoder(codec, calls or codec.default, machine(codec), 0)
-    shape = items.shape[1:]
-    plan = Plan(torch.from_numpy(codec.order(coder.calls, *shape[1:]).when).long()[None])
-    D = math.prod(shape)
-    floats = [likelihood.exact(bundle.model, plan, x.long()[None]).nats.item() / math.log(2) / D for x in items]
+    D = items[0].numel()
+    floats = [nats / math.log(2) / D for nats in _nats(bundle.model, codec.order(coder.calls, *items.shape[2:]), items)]
     letters = np.frombuffer(codec.alphabet, np.uint8) if codec.alphabet else np.arange(codec.program.classes)
     jobs = ([letters[x.numpy()]] for x in items)
     integers = [sum(part.bits for part in job) / D for job in coder.encode(jobs)]
@@ -53,8 +54,39 @@ def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = N
     return Cost(float(np.mean(integers)), float(np.mean(floats)), _standard_error(apart), _standard_error(integers))
 
 
+def _nats(model: Model, order: Order, items: Tensor) -> Iterator[float]:
+    """The code length of each item by the model in floats."""
+    plan = Plan(torch.from_numpy(order.when).long()[None])
+    for x in items:
+        one = x.long()[None]
+        found = likelihood.causal(model, one) if isinstance(model, CausalModel) else likelihood.exact(model, plan, one)
+        yield found.nats.item()
+
+
 def _standard_error(values: Sequence[float] | Floats) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a model codes items.
+
+    cells: by number of network calls, the steps of a cell; none for a model that codes along wavefronts.
+    default: the number of calls if none is given.  lead: the channel that codes a plane on its own.
+    """
+
+    cells: Mapping[int, Ints]
+    default: int = 0
+    lead: int = 0
+
+
+def coding(bundle: Bundle) -> Coding:
+    """How a model codes."""
+    if bundle.config.causal == "wave":
+        return Coding({})
+    order = coding_order(bundle)
+    channels = bundle.config.shape[0] if len(bundle.config.shape) == 3 else 1
+    return Coding(coding_cells(bundle, order), order.calls[0], order.lead % channels)
 
 
 def coding_order(bundle: Bundle) -> OrderConfig:

@@ -15,30 +15,31 @@ from ardm.bundle import Bundle
 from ardm.digits import Digits
 from ardm.errors import ArdmError
 from ardm.exact.model import CodecModel, fingerprint
+from ardm.exact.program import Program
 from ardm.exact.reference import Reference
 from ardm.export.calibrate import Examples, Scales
-from ardm.export.coding import Cost, as_images, coding_cells, coding_order, cost
-from ardm.export.local import local
+from ardm.export.coding import Coding, Cost, as_images, coding, cost
 from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of
 from ardm.export.perceptron import Make
-from ardm.export.precision import SEARCH, Precision
+from ardm.export.precision import FINER, SEARCH, Precision
 from ardm.export.table import table
 from ardm.export.taps import taps
 from ardm.export.unet import unet
+from ardm.export.wavefront import wavefront
 from ardm.export.window import window
 from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.model import Model
-from ardm.nets.local import Local
 from ardm.nets.table import Table
 from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
+from ardm.nets.wavefront import Wavefront
 from ardm.nets.window import Window
 
-AIM = 0.004
+AIM = 0.003
 """Bits per dimension that exactness may cost."""
 EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
-    Local: local,
+    Wavefront: wavefront,
     Window: window,
     Taps: taps,
     Table: table,
@@ -67,33 +68,33 @@ def export(
 ) -> Exported:
     """The codec model of a trained one.
 
-    items: (N, C, H, W) integers, like those that will be coded; the first half calibrates, the second measures the cost.
-    precision: bits; by default the fewest of SEARCH that cost at most AIM bits per dimension.
+    items: (N, C, H, W) or (N, D) integers, like those that will be coded; the first half calibrates, the second measures the cost.
+    precision: bits; by default the fewest (`precision.SEARCH`) that cost at most AIM bits per dimension.
     scales: of the inputs and outputs of layers, by name, where fine-tuning has fixed them.
     tried: called with every attempt.  Raises ArdmError where the network cannot be exported.
     """
-    order, items = coding_order(bundle), as_images(items)
-    cells, half = coding_cells(bundle, order), len(items) // 2
-    make = exporter(bundle.model)(bundle.model, Examples(items[:half], cells, scales or {}))
-    for bits in [precision] if precision else SEARCH:
-        program = make(bits)
-        codec = CodecModel(
-            program,
-            cells,
-            order.calls[0],
-            bundle.content,
-            order.lead % program.channels,
-            {**bundle.card, "of": bundle.identity},
-            alphabet=bundle.alphabet,
-            schema=bundle.schema,
-        )
-        codec = replace(codec, golden=fingerprint(codec, Reference(program)))
+    along, items = coding(bundle), as_images(items)
+    half = len(items) // 2
+    make = exporter(bundle.model)(bundle.model, Examples(items[:half], along.cells, scales or {}))
+    search = FINER if isinstance(trunk_of(bundle.model), Wavefront) else SEARCH
+    for bits in [precision] if precision else search:
+        codec = _codec(bundle, make(bits), along)
         made = Exported(codec, bits, cost(bundle, codec, items[half:]))
         if tried is not None:
             tried(made)
         if made.cost.bits_per_dim <= AIM:
             break
     return made
+
+
+def _codec(bundle: Bundle, program: Program, along: Coding) -> CodecModel:
+    """The codec model of a program, with its fingerprint."""
+    card = {**bundle.card, "of": bundle.identity}
+    codec = CodecModel(
+        program, along.cells, along.default, bundle.content, along.lead, card,
+        alphabet=bundle.alphabet, schema=bundle.schema,
+    )  # fmt: skip
+    return replace(codec, golden=fingerprint(codec, Reference(program)))
 
 
 def exporter(model: Model) -> Callable[[Model, Examples], Make]:

@@ -5,20 +5,26 @@ Scales are measured once, at the start, and kept beside the checkpoint; the weig
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ardm.bundle import Bundle, load
 from ardm.errors import ArdmError
 from ardm.export.calibrate import Scales
-from ardm.export.local import measured
 from ardm.export.precision import Precision
-from ardm.export.quantise import faked
+from ardm.export.quantise import levels, rounded
+from ardm.export.wavefront import at_taps, measured
 from ardm.model import Model
+from ardm.nets.wavefront import Block
 from ardm.settings import from_values, override
 from ardm.train.recipe import Recipe
 from ardm.train.trainer import Progress, Trainer
@@ -36,7 +42,7 @@ def recipe_of(bundle: Bundle, source: str | Path, changes: Sequence[str] = ()) -
     if not isinstance(known, dict):
         raise ArdmError(f"the card of {bundle.name} holds no recipe; fine-tuning needs one for its data")
     rate = from_values(Recipe, known).train.rate / 3
-    own = ["model.rounded=true", f"train.init={source}", f"train.rate={rate}", "train.warmup=100"]
+    own = [f"train.init={source}", f"train.rate={rate}", "train.warmup=100"]
     return from_values(Recipe, override(known, [*own, *changes]))
 
 
@@ -51,29 +57,65 @@ class Finetuning:
     def __init__(
         self, recipe: Recipe, folder: str | Path, precision: Precision, resume: bool = False, cpu: bool = False
     ) -> None:
-        if recipe.model.trunk != "local":
-            raise ArdmError(f"fine-tuning for integers is for local networks; this one is a {recipe.model.trunk}")
+        if recipe.model.trunk != "wavefront":
+            raise ArdmError(
+                f"fine-tuning for integers is for trunk wavefront; this model has trunk {recipe.model.trunk}"
+            )
         self.trainer, self.precision = Trainer(recipe, folder, resume, cpu), precision
         path = Path(folder) / NAME
         if resume:
             self.scales = read_scales(path)
         else:
-            source = load(recipe.train.init)
-            items = self.trainer.train_set.items[:256]
-            self.scales = measured(Bundle(self._rounded(source), recipe.model, recipe.order), items, precision)
+            self.scales = measured(load(recipe.train.init).model, self.trainer.train_set.items[:256], precision)
             write_scales(path, self.scales)
 
-    def _rounded(self, source: Bundle) -> Model:
-        """The weights of a bundle in the network of the recipe."""
-        model = self.trainer.averaged()
-        model.load_state_dict(source.model.state_dict())
-        return model
-
     def __iter__(self) -> Iterator[Progress]:
-        layers = dict(self.trainer.model.named_modules())
-        by = {layers[name]: scales for name, scales in self.scales.items()}
-        with faked(by, self.precision.weights, (1 << self.precision.activations) - 1):
+        with faked(self.trainer.model, self.scales, self.precision):
             yield from self.trainer
+
+
+Forward: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def faked(model: Model, scales: Mapping[str, Scales], precision: Precision) -> Iterator[None]:
+    """Make a model of trunk wavefront compute what its integers would, within the block; gradients ignore the rounding.
+
+    scales: from `measured`.  The first layer and those of channels keep their weights, which have more bits.
+    """
+    layers = dict(model.named_modules())
+    by = {layers[name]: [torch.from_numpy(x).float() for x in found] for name, found in scales.items()}
+    blocks = {layer: pair for layer, pair in by.items() if isinstance(layer, Block)}
+    ends = {layer: pair[0] for layer, pair in by.items() if isinstance(layer, nn.Linear)}
+    try:
+        for i, (block, pair) in enumerate(blocks.items()):
+            block.__dict__["forward"] = _block(block, *pair, precision, last=i == len(blocks) - 1)
+        for layer, given in ends.items():
+            layer.__dict__["forward"] = _layer(layer, given, precision)
+        yield
+    finally:
+        for one in (*blocks, *ends):
+            one.__dict__.pop("forward", None)
+
+
+def _block(block: Block, given: Tensor, made: Tensor, precision: Precision, last: bool) -> Forward:
+    """The block on rounded activations and weights; last: what it makes is read by the layers of channels alone."""
+    bits, top, taps = precision.weights, precision.top, len(block.taps)
+
+    def forward(h: Tensor) -> Tensor:
+        with torch.autocast(h.device.type, enabled=False):  # bfloat16 holds fewer bits
+            S, T = given.to(h.device), made.to(h.device)
+            near = at_taps(levels(F.relu(h.movedim(1, -1).float()), S, top), block)
+            t = levels(F.relu(F.linear(near, rounded(block.up, S.repeat(taps), T, bits, top), block.ub)), T, top)
+            h = h + F.linear(t, rounded(block.down, T, S, bits, top), block.db).movedim(-1, 1)
+            return levels(F.relu(h.movedim(1, -1)), S, top).movedim(-1, 1) if last else h
+
+    return forward
+
+
+def _layer(layer: nn.Linear, given: Tensor, precision: Precision) -> Forward:
+    """A linear layer on rounded activations."""
+    return lambda x: F.linear(levels(x, given.to(x), precision.top), layer.weight, layer.bias)
 
 
 def write_scales(path: Path, scales: Mapping[str, Scales]) -> None:

@@ -24,7 +24,7 @@ from ardm.export.calibrate import Examples, Ranges, Scales, along_orders
 from ardm.export.parts import output_of
 from ardm.export.precision import Precision
 from ardm.export.quantise import Floats, Matrix, matrix, scales
-from ardm.heads import MixtureHead, ValueHead
+from ardm.heads import Head, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.residual import ResidualPerceptron
 
@@ -78,7 +78,9 @@ class PerceptronExport:
         output, blocks = output_of(self.model), self.blocks.blocks
         reads = [ranges.columns(layer) for layer in [*(block.up for block in blocks), output]]
         features = scales(reads, bits.top)
-        found: dict[nn.Module, Scales] = {output: Scales(features, self._units())}
+        found: dict[nn.Module, Scales] = {
+            output: Scales(features, units(self.model.head, output.out_features, self.unit))
+        }
         for block in blocks:
             hidden = scales([ranges.columns(block.down)], bits.top)
             found[block.up] = Scales(features, hidden)
@@ -99,28 +101,30 @@ class PerceptronExport:
         if isinstance(self.model.head, MixtureHead):
             if stem.place is None:
                 raise ArdmError("a mixture needs a network that places its means: windows or taps")
-            self._mixture(build, self.model.head, *stem.place(o), stem.rise)
+            mixture(build, self.model.head, self.unit, *stem.place(o), stem.rise)
         else:
             build.op("values" if isinstance(self.model.head, ValueHead) else "softmax", "head", [o])
         return build.program()
 
-    def _units(self) -> Floats:
-        """The units of the outputs: 32nds of a nat; for the means of a mixture, levels with PLACED bits."""
-        if not isinstance(self.model.head, MixtureHead):
-            return np.full(output_of(self.model).out_features, float(GRID))
-        return np.repeat([float(GRID), self.unit * 2**PLACED, float(GRID)], self.model.head.components)
 
-    def _mixture(self, build: Builder, head: MixtureHead, o: str, centre: str, rise: int) -> None:
-        M, K = head.components, head.digits.classes
-        # the places of MixtureHead
-        places = np.rint((np.linspace(-1.5, 1.5, M) if M > 1 else np.zeros(1)) * self.unit * 2**PLACED)
-        fine = max(0, min(48, 30 - math.ceil(math.log2(math.exp(7.0) / self.unit))))
-        clipped = np.clip(np.arange(-8 * GRID, 8 * GRID + 1) / GRID - 0.5, -7.0, 7.0)
-        tensors = {"inverse": np.rint(np.exp(-clipped) / self.unit * 2.0**fine), "places": places}
-        build.op(
-            "mixture", "head", [o, centre], tensors,
-            components=M, fraction=PLACED, bits=fine, rise=rise, limit=(2 * K) << PLACED,
-        )  # fmt: skip
+def units(head: Head, outputs: int, unit: float) -> Floats:
+    """(outputs,): the units of a head's inputs: 32nds of a nat; for the means of a mixture, levels with PLACED bits."""
+    if not isinstance(head, MixtureHead):
+        return np.full(outputs, float(GRID))
+    return np.repeat([float(GRID), unit * 2**PLACED, float(GRID)], head.components)
+
+
+def mixture(build: Builder, head: MixtureHead, unit: float, o: str, centre: str, rise: int) -> None:
+    """Append the head of a mixture: o in `units`, and the column that its means are relative to, with PLACED − rise bits."""
+    M, K = head.components, head.digits.classes
+    places = np.rint(head.places.double().numpy() * unit * 2**PLACED)
+    fine = max(0, min(48, 30 - math.ceil(math.log2(math.exp(7.0) / unit))))
+    clipped = np.clip(np.arange(-8 * GRID, 8 * GRID + 1) / GRID - 0.5, -7.0, 7.0)
+    tensors = {"inverse": np.rint(np.exp(-clipped) / unit * 2.0**fine), "places": places}
+    build.op(
+        "mixture", "head", [o, centre], tensors,
+        components=M, fraction=PLACED, bits=fine, rise=rise, limit=(2 * K) << PLACED,
+    )  # fmt: skip
 
 
 def first_matrix(

@@ -10,14 +10,14 @@ outputs cost nothing, because weights absorb them: every channel of every activa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ardm.ans import Ints
 
@@ -88,37 +88,25 @@ def scales(largest: Iterable[Floats], top: int) -> Floats:
     return top / np.maximum(most, widest / 64)
 
 
-@contextmanager
-def faked(layers: Mapping[nn.Linear, tuple[Floats, Floats]], weights: int, top: int) -> Iterator[None]:
-    """Make linear layers compute what their integers would, within the block; gradients ignore the rounding.
+def levels(x: Tensor, scale: Tensor, top: int) -> Tensor:
+    """Activations x (…, P) rounded as integers of at most `top` hold them; gradients ignore the rounding."""
+    level = (x * scale).clamp(0, top)
+    return (level + ((level + 0.5).floor() - level).detach()) / scale
 
-    layers: scales of inputs and outputs.  weights: bits of a weight.  top: the largest activation, the least being 0.
+
+def rounded(weight: Tensor, given: Tensor, made: Tensor, bits: int, top: int) -> Tensor:
+    """Weights (O, I) rounded as integers of a number of bits hold them; gradients ignore the rounding.
+
+    given (I,), made (O,): the scales of inputs and outputs.  top: the largest input.
     """
-    try:
-        for layer, (given, made) in layers.items():
-            before, after = torch.from_numpy(given).float(), torch.from_numpy(made).float()
-            layer.__dict__["forward"] = _faked(layer, before, after, weights, top)
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
-
-
-def _faked(layer: nn.Linear, given: Tensor, made: Tensor, bits: int, top: int) -> Callable[[Tensor], Tensor]:
     ratio = made[:, None] / given
-    most, pair = (1 << bits - 1) - 0.5, PAIR / top if bits <= 8 and top < 1 << 8 else float("inf")
-
-    def forward(x: Tensor) -> Tensor:
-        level = (x * given).clamp(0, top)
-        level = level + (level.detach() + 0.5).floor() - level.detach()
-        real = layer.weight * ratio
-        with torch.no_grad():
-            reach = torch.maximum(real.abs().amax(1) / most, _paired(real) / pair)
-            unit = torch.exp2(reach.clamp(min=1e-30).log2().ceil())[:, None]
-            rounded = (real / unit).round().mul_(unit)
-        return torch.nn.functional.linear(level / given, (real + (rounded - real).detach()) / ratio, layer.bias)
-
-    return forward
+    real = weight * ratio
+    pair = PAIR / top if bits <= 8 and top < 1 << 8 else math.inf
+    with torch.no_grad():
+        reach = torch.maximum(real.abs().amax(1) / ((1 << bits - 1) - 0.5), _paired(real) / pair)
+        unit = torch.exp2(reach.clamp(min=1e-30).log2().ceil())[:, None]
+        apart = (real / unit).round().mul_(unit) - real
+    return (real + apart) / ratio
 
 
 def _paired(real: Tensor) -> Tensor:

@@ -75,8 +75,13 @@ class _Encoder:
         for loaded in load(file, self._options, self._name):
             coder = self._patience.coder(self._options.engine.coder(loaded.content))
             original = loaded.data if loaded.original else None
-            data, report = encode.compress(loaded.content, coder, original, self._options.phase("encoding"))
-            raw = ballast(report.raw_bytes, len(data), self._written, self._options.budget)
+            options = self._options
+            data, report = encode.compress(
+                loaded.content, coder, original, options.phase("encoding"), options.check, options.bare
+            )
+            raw = ballast(report.raw_bytes, len(data), self._written, options.budget)
+            if options.bare and (raw or self.reports):
+                raise ArdmError("this file needs several frames, and a bare file has one; leave out --bare")
             if raw and loaded.content.kind == Kind.BYTES:
                 yield from self._ballasted(loaded, raw)
                 continue
@@ -85,9 +90,10 @@ class _Encoder:
 
     def _ballasted(self, loaded: Loaded, raw: int) -> Iterator[bytes]:
         """Store the first `raw` bytes uncompressed: a reader would take a denser file for an attack."""
+        check = self._options.check
         for part, pack in ((loaded.data[:raw], encode.plain), (loaded.data[raw:], encode.compress)):
             if part:
-                data, report = pack(Content.of_bytes(part))
+                data, report = pack(Content.of_bytes(part), check=check)
                 self._add(replace(loaded, content=Content.of_bytes(part), data=part), report, "")
                 yield data
 
@@ -120,4 +126,6 @@ class _Encoder:
         expected, self._expected = self._expected, []
         with written.open("rb") if isinstance(written, Path) else written as file:
             progress = self._options.phase("verifying")
-            compare(failure, decode.frames(file, self._options.engine.models, UNLIMITED, progress), expected)
+            options = self._options
+            found = decode.frames(file, options.engine.models, UNLIMITED, progress, options.bare)
+            compare(failure, found, expected)

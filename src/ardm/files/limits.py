@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from ardm.codec.describe import describe
-from ardm.codec.header import MAGIC, Limits, foreign
+from ardm.codec.header import Limits, foreign, is_ours
 from ardm.codec.index import MAX_ABOUT
 from ardm.codec.regions import PartCoder
 from ardm.codec.report import FrameInfo
@@ -115,9 +115,9 @@ def mebibytes(count: int) -> str:
 
 
 def estimate(samples: int, calls: int) -> float:
-    """Estimated seconds of decoding."""
+    """Estimated seconds in which a model decodes; calls: 0 if its order follows from the size of an item."""
     work = samples * (SECONDS_A_SAMPLE + min(calls, FEW_CALLS) * SECONDS_A_CALL)
-    return work + max(0, calls - FEW_CALLS) * SECONDS_A_STEP if calls else 0.0
+    return work + max(0, calls - FEW_CALLS) * SECONDS_A_STEP
 
 
 def memory(info: FrameInfo, format: str = "") -> int:
@@ -125,7 +125,7 @@ def memory(info: FrameInfo, format: str = "") -> int:
     origin = "" if info.kind == Kind.BYTES else info.origin
     copies = max(held(name, "depth" in info.about) for name in (origin, format))
     base = BASE if origin or format else 0
-    return copies * info.raw_bytes + sum(info.about.values()) + (NETWORK if info.model else 0) + base
+    return copies * info.raw_bytes + sum(info.about.values()) + (NETWORK if info.coded else 0) + base
 
 
 def written(info: FrameInfo) -> int:
@@ -157,7 +157,7 @@ def refuse_foreign(file: BinaryIO, ours: bool) -> None:
     at = file.tell()
     head = file.read(16)
     file.seek(at)
-    if head[: len(MAGIC)] == MAGIC:
+    if is_ours(head):
         return
     message = foreign(head)
     what = message.partition("it looks like ")[2]
@@ -187,7 +187,7 @@ def admit(
                 f"this file claims {amount(info.raw_bytes)} of samples, which need some {amount(need)} of memory, "
                 f"and the limit is {amount(budget.memory)}; -M {mebibytes(need)} allows it"
             )
-        seconds += estimate(info.samples, info.calls)
+        seconds += estimate(info.samples, info.calls) if info.coded else 0.0
         output += written(info)
     if output > budget.writes(file_bytes):
         what = amount(output) + f" with its {folders} folders" * bool(folders)
@@ -215,14 +215,15 @@ def count_folders(names: Iterable[str]) -> int:
     return count
 
 
-def admitted(file: BinaryIO, budget: Budget, ours: bool, format: str = "") -> list[FrameInfo]:
+def admitted(file: BinaryIO, budget: Budget, ours: bool, format: str = "", bare: bool = False) -> list[FrameInfo]:
     """Describe each frame of a file, after checking it against the budget; the position in the file does not change.
 
-    An archive is only described: see `unpack`.  Raises ArdmError, CodecError.
+    bare: it is a bare frame.  An archive is only described: see `unpack`.  Raises ArdmError, CodecError.
     """
-    refuse_foreign(file, ours)
+    if not bare:
+        refuse_foreign(file, ours)
     at = file.tell()
-    infos = describe(file)
+    infos = describe(file, bare)
     file.seek(at)
     if infos[0].items is None:
         admit(infos, budget, sum(info.file_bytes for info in infos), format)

@@ -16,13 +16,17 @@ from typing import BinaryIO
 import numpy as np
 
 from ardm import formats
-from ardm.codec.header import MAGIC
+from ardm.codec.binary import Reader
+from ardm.codec.header import read_header
 from ardm.codec.report import Report
 from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.files.limits import SOURCE, amount, mebibytes
 from ardm.files.options import FileOptions
 from ardm.files.streams import read_up_to
+
+HEAD = 512
+"""Bytes that hold the whole header of an ardm file."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,8 @@ def load(file: BinaryIO, options: FileOptions, name: str = "") -> Iterator[Loade
     """
     chunk = options.budget.chunk(options.chunk)
     size = _left(file)
-    data = read_up_to(file, 64 if size is not None else chunk + 1)
-    if data[: len(MAGIC)] == MAGIC and not options.force:
+    data = read_up_to(file, HEAD if size is not None else chunk + 1)
+    if not options.force and _is_compressed(data[:HEAD]):
         raise ArdmError("this is already an .ardm file; -f compresses it again")
     looks, notes = "" if options.exact else formats.sniff(data[:64]), tuple[str, ...]()
     if size is not None:
@@ -105,6 +109,15 @@ def rebuilt(content: Content, data: bytes, strip: bool) -> bool:
     except ArdmError:
         return False
     return again == data or fingerprint(formats.read(again).content) == fingerprint(content)
+
+
+def _is_compressed(head: bytes) -> bool:
+    """Whether a file begins with the whole header of an ardm file: two bytes alone may be chance."""
+    try:
+        read_header(Reader.open(head))
+    except CodecError:
+        return False
+    return True
 
 
 def _left(file: BinaryIO) -> int | None:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ardm import formats
+from ardm.ans import refuse_check
 from ardm.codec import decode, encode
 from ardm.codec.regions import PartCoder
-from ardm.codec.registry import coder, maker
+from ardm.codec.registry import coder, maker, pictures
 from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
@@ -49,30 +50,52 @@ class _Given(Engine):
         return coder(self._model, self.calls)
 
     def models(self, identity: str, calls: int) -> PartCoder[Any]:
-        """The coder of that model, or of a bundled one."""
+        """The coder of that model, which a bare file needs, or of a bundled one."""
         return maker(names=[self._model])(identity, calls)
 
 
 def compress(
-    x: Tensor | NDArray[Any] | Bytes | Path, model: str | Path | CodecModel | None = None, calls: int | None = None
+    x: Tensor | NDArray[Any] | Bytes | Path,
+    model: str | Path | CodecModel | None = None,
+    calls: int | None = None,
+    level: int | None = None,
+    check: int = 32,
+    bare: bool = False,
 ) -> bytes:
     """Compress an image, bytes or a file; returns a compressed file in memory.
 
     x: an image (C, H, W), a tensor or an array of integers 0..65535 of any type and size; bytes; or a `Path`, which is
     read as by `ardm compress`: images and sounds as samples, the rest byte for byte.  Bytes and files are decoded again
-    and compared.  model: a bundled codec model, its folder or its file; by default the model of images for an image,
-    and for bytes and files one chosen by content.  calls: network calls per item.
+    and compared.  model: a bundled codec model, its folder or its file; by default the model of pictures for an image,
+    and for bytes and files one chosen by content.  calls: network calls per item, for models with several numbers of
+    them.  level: 1 to 9 in place of both: larger models, smaller files.
+    check: bits of the check, 32, 16, 8 or 0 (then damage is not noticed).  bare: leave out what says which model made
+    it: `decompress` then needs the same model, and bare=True.
     Raises ArdmError where x is none of these, or the model has no plan of that many calls.
     """
     if isinstance(x, str):
         raise ArdmError(f"a str may be a name or text: give Path({_short(x)}) for the file, or {_short(x)}.encode()")
+    _refuse_options(model, calls, level, check, bare)
     if not isinstance(x, (Path, bytes, bytearray, memoryview)):
-        return encode.compress(Content(Kind.IMAGE, _image(x), "png"), coder(model, calls))[0]
-    engine = _Given(calls=calls, own=model) if isinstance(model, CodecModel) else Engine(model, calls)
-    out = BytesIO()
-    source = x if isinstance(x, Path) else BytesIO(bytes(x))
-    compress_file(source, out, FileOptions(engine, exact=not isinstance(x, Path), force=not isinstance(x, Path)))
+        content = Content(Kind.IMAGE, _image(x), "png")
+        chosen = coder(pictures(level) if level is not None else model, calls)
+        return encode.compress(content, chosen, check=check, bare=bare)[0]
+    engine = _Given(model.name, calls, own=model) if isinstance(model, CodecModel) else Engine(model, calls, level)
+    as_bytes, out = not isinstance(x, Path), BytesIO()
+    options = FileOptions(engine, exact=as_bytes, force=as_bytes, check=check, bare=bare)
+    compress_file(x if isinstance(x, Path) else BytesIO(bytes(x)), out, options)
     return out.getvalue()
+
+
+def _refuse_options(model: object, calls: int | None, level: int | None, check: int, bare: bool) -> None:
+    """Raise ArdmError for options that exclude each other."""
+    refuse_check(check)
+    if level is not None and (model is not None or calls is not None or not 1 <= level <= 9):
+        raise ArdmError(
+            f"a level, 1 to 9, chooses the model and its calls; got {level} with model or calls, or no level"
+        )
+    if bare and model is None:
+        raise ArdmError("a bare file does not say which model made it; name the model, on both sides")
 
 
 def _short(text: str) -> str:
@@ -101,12 +124,13 @@ def _image(x: Any) -> NDArray[Any]:
     return samples.astype("u1" if narrow else "<u2")
 
 
-def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None) -> Tensor | bytes:
+def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None, bare: bool = False) -> Tensor | bytes:
     """Decompress a file, given as bytes or as its `Path`.
 
     Returns an image as (C, H, W) uint8 of displayed values, int32 for 16-bit samples; sound as (C, 1, L), where 32768 is
     silence in 16 bits; an array as `numpy.load` does; a file that was kept byte for byte as bytes.
-    model: a codec model to try before the bundled ones.  Raises CodecError for a damaged or foreign file.
+    model: a codec model to try before the bundled ones.  bare: it was compressed with bare=True, and by this model.
+    Raises CodecError for a damaged or foreign file.
     """
     if isinstance(data, str):
         raise ArdmError(f"a str may be a name or text: give Path({_short(data)}) for the file, or its bytes")
@@ -118,7 +142,8 @@ def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None)
         refuse_source(data)
         with reasons(f"cannot read {data}"):
             data = data.read_bytes()
-    content = decode.decompress(bytes(data), maker(names=() if model is None else [model]))
+    _refuse_options(model, None, None, 32, bare)
+    content = decode.decompress(bytes(data), maker(names=() if model is None else [model]), bare=bare)
     if content.kind == Kind.BYTES:
         return content.samples.tobytes()
     import torch

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from ardm.ans import refuse_check
 from ardm.atomic import reasons, refuse_source, refuse_target, remove
 from ardm.codec import regions
 from ardm.codec.selection import Engine
@@ -32,7 +33,8 @@ class FileOptions:
     .ardm files again.  keep: False deletes a source once its result is verified.  verify: decode the result and compare.
     strip: drop metadata of images and sounds.  exact: keep files byte for byte, whatever they show.  format: of
     restored files.  chunk: most bytes in a frame of bytes.  taken: collects targets; none of them is overwritten, even
-    by force.
+    by force.  check: bits of the check of each region, 32, 16, 8 or 0.  bare: files without what says which kind of
+    file they are and which model made them; the engine names it.
     """
 
     engine: Engine = field(default_factory=Engine)
@@ -46,8 +48,13 @@ class FileOptions:
     chunk: int = CHUNK
     progress: Progress | None = None
     taken: set[Path] | None = None
+    check: int = 32
+    bare: bool = False
 
     def __post_init__(self) -> None:
+        refuse_check(self.check)
+        if self.bare and self.engine.model is None:
+            raise ArdmError("a bare file does not say which model made it; name the model with -m, on both sides")
         if not (self.keep or self.verify):
             raise ArdmError("only a verified source can be deleted; leave out --rm or --no-verify")
 

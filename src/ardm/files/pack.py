@@ -103,7 +103,8 @@ def _packed(
         return dense(restored + folders, size, options.budget)
 
     originals = _Originals(items, options.strip) if isinstance(items, _Items) else None
-    return codec_archive.compress_archive(items, names, coder, originals, options.phase("encoding"), too_dense)
+    progress, check = options.phase("encoding"), options.check
+    return codec_archive.compress_archive(items, names, coder, originals, progress, too_dense, check)
 
 
 def _why(found: Sequence[Found], records: dict[int, Record], coder: PartCoder[Any] | None, report: Report) -> str:
@@ -261,7 +262,7 @@ def _coder(items: Sequence[Content], options: FileOptions) -> PartCoder[Any] | N
     first: dict[tuple[str, ...], Content] = {}
     for k in range(0, len(items), -(-len(items) // LOOKED)):
         content = items.look(k) if isinstance(items, _Items) else items[k]
-        names = suited(content)
+        names = suited(content, options.engine.level)
         weight[names] += content.raw_bytes
         first.setdefault(names, content)
     found = (options.engine.coder(first[names]) for names, _ in weight.most_common() if names)

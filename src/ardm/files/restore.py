@@ -33,7 +33,7 @@ def decompress_file(
     """
     options, began = options or FileOptions(), time.perf_counter()
     with opened(source, None, options) as (file, before):
-        infos = admitted(file, options.budget, is_ours(source), options.format)
+        infos = admitted(file, options.budget, is_ours(source), options.format, options.bare)
         info = overview(infos)
         if info.items is not None:
             raise ArdmError("this file is an archive; restore_archive restores it")
@@ -46,7 +46,7 @@ def decompress_file(
 
         def contents() -> Iterator[Content]:
             file.seek(at)
-            return decode.frames(file, options.engine.models, UNLIMITED, options.phase("decoding"))
+            return decode.frames(file, options.engine.models, UNLIMITED, options.phase("decoding"), options.bare)
 
         if isinstance(target, Path):
             with reasons(f"cannot write {target}"):
@@ -69,9 +69,9 @@ def check_file(source: Path | BinaryIO, options: FileOptions) -> FileResult:
     """Decode a file and verify every check in it; writes nothing.  Raises CodecError, ArdmError."""
     began = time.perf_counter()
     with opened(source, None, options) as (file, _):
-        infos = admitted(file, options.budget, is_ours(source))
-        size = 0
-        for content in decode.frames(file, options.engine.models, UNLIMITED, options.phase("testing")):
+        infos = admitted(file, options.budget, is_ours(source), bare=options.bare)
+        size, progress = 0, options.phase("testing")
+        for content in decode.frames(file, options.engine.models, UNLIMITED, progress, options.bare):
             size += content.raw_bytes
     seconds = time.perf_counter() - began
     info = overview(infos)

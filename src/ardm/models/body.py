@@ -6,6 +6,8 @@ which holds nothing that is hidden.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -84,33 +86,48 @@ class RowBody(Body):
         return torch.where(known, self.offset + possible, unknown)
 
 
-# --- a single order: raster ---------------------------------------------------------------------------------------------
+# --- a single order: raster, or wavefronts ------------------------------------------------------------------------------
 
 
-def leading(state: Partial) -> tuple[Tensor, Tensor]:
-    """(B,): how many sites are known before the first unknown one, in raster order; (B,) bool: any known after it?"""
-    known = (state.depth.flatten(1) > 0).long()
-    first = known.cumprod(1).sum(1)
-    return first, known.sum(1) > first
+@dataclass(frozen=True)
+class Prefix:
+    """What is known of each item of a batch, along the one order of a model.
 
+    when: (D,), the step of each site.  plan: the function that makes the order's plan.
+    first: (B,), the step of the first site that is not known; D · D if all are.  site: (B,), that site.
+    after: (B,) bool, is a site of a later step known?
+    """
 
-def refuse_gaps(known: tuple[Tensor, Tensor], batch_index: Tensor, position: Tensor) -> None:
-    """Raise ArdmError unless all sites before the asked ones are known, and none after; known: from `leading`."""
-    first, after = known
-    early, late = position > first[batch_index], after[batch_index]
-    if not (early | late).any():
-        return
-    if early.any():
-        asked, gap = int(position[early][0]), int(first[batch_index][early][0])
+    when: Tensor
+    plan: str
+    first: Tensor
+    site: Tensor
+    after: Tensor
+
+    @classmethod
+    def of(cls, state: Partial, when: Tensor | None = None) -> Prefix:
+        """The prefix of a state, in raster order or along the wavefronts whose steps are given, (D,)."""
+        known = state.depth.flatten(1) > 0
+        D, name = known.shape[1], "raster" if when is None else "wavefront"
+        when = torch.arange(D, device=known.device) if when is None else when
+        first, site = when.expand_as(known).masked_fill(known, D * D).min(1)
+        return cls(when, name, first, site, (known & (when > first[:, None])).any(1))
+
+    def refuse_gaps(self, batch_index: Tensor, position: Tensor) -> None:
+        """Raise ArdmError unless all sites before the asked ones are known, and none after."""
+        early, late = self.when[position] > self.first[batch_index], self.after[batch_index]
+        if not (early | late).any():
+            return
+        gap = int(self.site[batch_index][early if early.any() else late][0])
+        if early.any():
+            raise ArdmError(
+                f"a model of a single order was asked for site {int(position[early][0])}, but site {gap} before it is not "
+                f"known; walk along plan.{self.plan}, or use a model of any order"
+            )
         raise ArdmError(
-            f"a model of a single order was asked for site {asked}, but site {gap} before it is not known; "
-            "walk along plan.raster, or use a model of any order"
+            f"a model of a single order ignores what follows, but a site after the unknown site {gap} is known; leave "
+            "everything after the first unknown site unknown, or use a model of any order"
         )
-    gap = int(first[batch_index][late][0])
-    raise ArdmError(
-        f"a model of a single order ignores what follows, but a site after the unknown site {gap} is known; leave "
-        "everything after the first unknown site unknown, or use a model of any order"
-    )
 
 
 def shifted(x: Tensor, start: float) -> Tensor:

@@ -21,6 +21,7 @@ from ardm.models.images import LocalBody, PaperUNetBody, UNetBody
 from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
 from ardm.models.text import TransformerBody, WindowBody
+from ardm.models.wavefront import WavefrontBody
 
 HEADS: dict[str, Callable[[ModelConfig], Head]] = {
     "values": lambda config: ValueHead(config.digits, config.width),
@@ -71,6 +72,9 @@ BODIES: dict[str, Kind] = {
         axes=1,
         causal=("", "single"),
         reads=(*CONTEXT, "dropout", "style", "embedding", "causal", "kernel", "cycle"),
+    ),
+    "wavefront": Kind(
+        WavefrontBody, heads=("mixture", "laplace"), causal=("wave",), reads=("hidden", "causal", "cycle")
     ),
     "window": Kind(
         WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row")
@@ -171,7 +175,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "attention": ("none", "middle", "all"),
     "positions": ("rotary", "learned", "sinusoidal"),
     "style": ("modern", "classic"),
-    "causal": ("", "single", "any"),
+    "causal": ("", "single", "any", "wave"),
 }
 MOST: dict[str, int] = {
     "classes": 1 << 24, "components": 1 << 12, "width": 1 << 16, "blocks": 1 << 12, "levels": 16, "growth": 16,
@@ -205,7 +209,7 @@ def _refuse(config: ModelConfig) -> None:
         raise ArdmError(f"trunk {config.trunk} takes head {' or '.join(kind.heads)}; got {config.head!r}")
     if config.columns:
         _refuse_columns(config)
-    if config.causal:
+    if config.causal or "" not in kind.causal:
         _refuse_causal(config, kind)
 
 
@@ -260,6 +264,8 @@ def _refuse_columns(config: ModelConfig) -> None:
 
 
 def _refuse_causal(config: ModelConfig, kind: Kind) -> None:
+    if not config.causal:
+        raise ArdmError(f"trunk {config.trunk} has one order: set model.causal to {kind.causal[0]}")
     if config.causal not in kind.causal:
         able = ", ".join(name for name, k in BODIES.items() if config.causal in k.causal)
         raise ArdmError(f"causal {config.causal!r} is for trunk {able}; got {config.trunk!r}")

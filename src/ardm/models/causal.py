@@ -1,15 +1,20 @@
 """Autoregressive baselines: one order, or any order by permuting the inputs (as XLNet).
 
     single   inputs shifted by one place, attention or convolutions to the left: p(x_i | x_<i), raster order only
+    wave     convolutions over what lies before a site along wavefronts, that order only (`models.wavefront`)
     any      inputs in the order of their ranks, every token with its own place and that of the next, which it predicts
 
 One pass scores all positions of an item: `CausalModel.nats`.  Both fit the model contract as well, so that `walk` samples
-and scores with them, a single order along `plan.raster`, the other along any plan.  Its conditionals depend on the order
+and scores with them, a single order along `plan.raster` or `plan.wavefront`, the other along any plan.  Its conditionals depend on the order
 of what is known: `walk` shows it in ascending order of position, `nats` in order of rank.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,10 +22,12 @@ from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.features import Features, FeaturesAt
 from ardm.inputs import integers, items
-from ardm.model import Model, Prediction
+from ardm.model import AnyModel, Model, Prediction
 from ardm.models.body import RowBody
 from ardm.models.config import ModelConfig
 from ardm.models.text import refuse_length, transformer
+from ardm.models.wavefront import Walking, WavefrontBody
+from ardm.ranks import wavefront_steps
 
 
 class PermutedBody(RowBody):
@@ -79,33 +86,51 @@ class CausalModel(Model):
     def nats(self, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """(B, D): −log p in nats of each site of x (B, *shape) given those of smaller rank; their sum is exact.
 
-        rank: (D,), (B, D) or (B, *shape), the step of each site; default raster, the only choice of a single order.
+        rank: (D,), (B, D) or (B, *shape), the step of each site; default the order of a model of one order, else raster.
         Raises ArdmError where ranks are not an order, or not the order of the model.
         """
         x = items(x, self, lazy=True)
         rank = self._ranks(x, rank)
-        if isinstance(self.body, PermutedBody):
-            features = self.body.along(x, rank, context)
-        else:
-            features = self.body(Partial(x, torch.ones_like(x)), context)
         sites = Sites(torch.arange(x.numel(), device=x.device), rank.shape[1])
         blank = self.digits.blank(len(x), x.shape[1:], x.device)
+        features = self._features(x, rank, context)
         return -Prediction(features, blank, self.head).log_prob(sites, x.flatten()).view(rank.shape)
+
+    def _features(self, x: Tensor, rank: Tensor, context: Tensor | None) -> FeaturesAt:
+        """Features of all sites, asked in the order of their positions."""
+        if isinstance(self.body, PermutedBody):
+            return self.body.along(x, rank, context)
+        if isinstance(self.body, WavefrontBody):
+            features = self.body.everywhere(x, context)
+            return lambda batch_index, position: features
+        return self.body(Partial(x, torch.ones_like(x)), context)
 
     @property
     def single(self) -> bool:
-        """Whether it knows raster order only."""
+        """Whether it knows one order only: raster, or wavefronts."""
         return not isinstance(self.body, PermutedBody)
+
+    def steps(self, shape: Sequence[int]) -> Tensor:
+        """(D,): the step of each site of items of this shape, in the order that is used unless another is given."""
+        along = wavefront_steps(shape) if isinstance(self.body, WavefrontBody) else np.arange(prod(shape))
+        return torch.from_numpy(along).flatten()
+
+    def walking(self) -> AnyModel:
+        """The model along one walk; along wavefronts it remembers the features of the last ones."""
+        return Walking(self.body, self.head) if isinstance(self.body, WavefrontBody) else self
 
     def _ranks(self, x: Tensor, rank: Tensor | None) -> Tensor:
         B, D = len(x), x[0].numel()
-        raster = torch.arange(D, device=x.device).expand(B, D)
+        own = self.steps(x.shape[1:]).to(x.device).expand(B, D)
         if rank is None:
-            return raster
+            return own
         rank = integers(rank, "rank").to(x.device)
         rank = rank.flatten(1).expand(B, D) if rank.ndim > 1 else rank.expand(B, D)
-        if not torch.equal(rank.sort(1).values, raster):
+        if torch.equal(rank, own):
+            return rank
+        if not torch.equal(rank.sort(1).values, torch.arange(D, device=x.device).expand(B, D)):
             raise ArdmError(f"ranks must hold each of 0..{D - 1} once per item; ranks are steps of sites")
-        if self.single and not torch.equal(rank, raster):
-            raise ArdmError("a model of a single order scores along raster order only")
+        if self.single:
+            order = "the wavefronts of plan.wavefront" if isinstance(self.body, WavefrontBody) else "raster order"
+            raise ArdmError(f"a model of a single order scores along {order} only")
         return rank

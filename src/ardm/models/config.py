@@ -24,7 +24,7 @@ class ModelConfig:
     head: a name in `build.HEADS`: "values" (softmax over K, data parametrisation), "digits" (softmax over b a stage, direct
     parametrisation), "mixture" (of `components` discretised logistics), "laplace" (the same of Laplace distributions) or
     "chain" (for whole values of very many classes: a softmax of the high half, then one of the low half given it).
-    trunk: for images "unet" (the paper's) or "local" (windows; any size); for text "transformer" or "window"; for sound
+    trunk: for images "unet" (the paper's), "local" (windows; any size) or "wavefront" (causal; any size); for text "transformer" or "window"; for sound
     "wavenet" or "taps"; for tables "mlp" or "transformer".
     width.  blocks: the number of blocks or layers.
 
@@ -37,11 +37,13 @@ class ModelConfig:
     WaveNet (of base at most 256, or classic) and in a classic U-Net; 16 in a table or a window.
     hidden: width inside a perceptron (0: 4 · width; modern 8/3 · width, rounded up to a multiple of 8).
     columns: the number of classes of each column of a table (none: K for all); impossible values get probability 0.
-    causal: "" (any order, both sides), "single" (raster order only) or "any" (causal over permuted items, as XLNet).
+    causal: "" (any order, both sides), "single" (raster order only), "any" (causal over permuted items, as XLNet) or "wave"
+    (along wavefronts only).
     reach: sites that windows and taps read to the left and to the right.
 
     unet: levels, growth (of the width from one level to the next), attention ("none", "middle" or "all").
     local: radius, rings, rounded (round the neighbours' mean to an eighth of a level, as an exported model does).
+    wavefront: hidden (0: width), cycle (of a sequence: block i has dilation 2^(i mod cycle)).
     transformer: heads (0: width // 64, at least 1), positions ("rotary", "learned" or "sinusoidal").
     wavenet: kernel, cycle (block i has dilation 2^(i mod cycle)).
     window: hashes (52: a context of five symbols to the left and two to the right), each into a table of 2^bits rows of
@@ -124,6 +126,7 @@ class ModelConfig:
         return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
 
 
+_WAVE: dict[str, Any] = {"trunk": "wavefront", "causal": "wave", "components": 10}
 _TEXT: dict[str, Any] = {"shape": (), "trunk": "transformer", "head": "values"}
 _SOUND: dict[str, Any] = {"shape": (), "trunk": "wavenet", "head": "mixture", "components": 10}
 _TABLE: dict[str, Any] = {"shape": (), "trunk": "mlp", "head": "values"}
@@ -145,6 +148,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "local-tiny": {"trunk": "local", "width": 64, "blocks": 1, "radius": 2, "rings": 1},
     "local": {"trunk": "local", "width": 256, "blocks": 3, "radius": 3, "rings": 2},
     "local-large": {"trunk": "local", "width": 512, "blocks": 4, "radius": 4, "rings": 2},
+    # Codecs of pictures.
+    "pictures-small": {**_WAVE, "width": 64, "blocks": 4},
+    "pictures": {**_WAVE, "width": 96, "blocks": 9},
+    "pictures-large": {**_WAVE, "width": 192, "blocks": 12},
     # Text.  The paper's has 12 heads of 64 and perceptrons of 3072 (its main text misprints the width as 786).
     "text-paper": {**_TEXT, "width": 768, "blocks": 12, "style": "classic", "positions": "sinusoidal"},
     "text": {**_TEXT, "width": 256, "blocks": 6},

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ardm.digits import Partial
 from ardm.errors import ArdmError
 from ardm.features import Features, FeaturesAt
-from ardm.models.body import Body, centred, leading, refuse_gaps, shifted
+from ardm.models.body import Body, Prefix, centred, shifted
 from ardm.models.config import ModelConfig
 from ardm.models.text import reach_of, refuse_context, refuse_digits
 from ardm.nets import Taps, WaveNet
@@ -42,7 +42,7 @@ class WaveBody(Body):
         """Features at sites, in style modern with the mean and spread of the known neighbours."""
         like = self.trunk.end.weight
         condition = self.conditioned(state, context, like)
-        before = leading(state) if self.single else None
+        before = Prefix.of(state) if self.single else None
         if self.single:
             state = Partial(shifted(state.value, 0), shifted(state.depth, 0))
         S = len(self.digits)
@@ -56,7 +56,7 @@ class WaveBody(Body):
 
         def features(batch_index: Tensor, position: Tensor) -> Features:
             if before is not None:
-                refuse_gaps(before, batch_index, position)
+                before.refuse_gaps(batch_index, position)
             out = self.trunk.read(h, batch_index, position)
             if mean is None or spread is None:
                 return Features.plain(out)

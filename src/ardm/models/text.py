@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ardm.digits import Partial
 from ardm.errors import ArdmError
 from ardm.features import Features, FeaturesAt
-from ardm.models.body import RowBody, leading, refuse_gaps, shifted
+from ardm.models.body import Prefix, RowBody, shifted
 from ardm.models.config import ModelConfig
 from ardm.nets import ColumnOutput, Transformer, Window
 
@@ -29,13 +29,13 @@ class TransformerBody(RowBody):
         rows = self.rows(state)
         refuse_length(self.config, rows.shape[1])
         condition = self.conditioned(state, context, self.trunk.embedding.weight)
-        before = leading(state) if self.single else None
+        before = Prefix.of(state) if self.single else None
         rows = shifted(rows, self.config.classes) if self.single else rows
         h = self.trunk(rows, state.depth.flatten(1), condition)
 
         def features(batch_index: Tensor, position: Tensor) -> Features:
             if before is not None:
-                refuse_gaps(before, batch_index, position)
+                before.refuse_gaps(batch_index, position)
             out = self.trunk.read(h, batch_index, position)
             return Features.plain(out if self.output is None else self.output(out, position))
 
@@ -106,6 +106,6 @@ def refuse_digits(config: ModelConfig) -> None:
 
 
 def refuse_context(context: Tensor | None) -> None:
-    """Raise ArdmError for context, which windows and taps do not take."""
+    """Raise ArdmError for context, which windows, taps and wavefronts do not take."""
     if context is not None:
-        raise ArdmError("models of trunk window or taps take no context")
+        raise ArdmError("models of trunk window, taps or wavefront take no context")

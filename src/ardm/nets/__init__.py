@@ -5,7 +5,10 @@ from ardm.nets.table import ColumnOutput, Table
 from ardm.nets.taps import Taps
 from ardm.nets.transformer import Transformer
 from ardm.nets.unet import PaperUNet, UNet
+from ardm.nets.wavefront import Wavefront
 from ardm.nets.wavenet import WaveNet
 from ardm.nets.window import Window
 
-__all__ = ["ColumnOutput", "Local", "PaperUNet", "Table", "Taps", "Transformer", "UNet", "WaveNet", "Window"]
+__all__ = [
+    "ColumnOutput", "Local", "PaperUNet", "Table", "Taps", "Transformer", "UNet", "WaveNet", "Wavefront", "Window",
+]  # fmt: skip

@@ -230,7 +230,7 @@ class Absorbing(Objective):
 
 
 class Causal(Objective):
-    """All positions at once, in raster order or in a random order for each item: the likelihood of a causal model.
+    """All positions at once, in the model's order or in a random order for each item: the likelihood of a causal model.
 
     "steps", the default of recipes, also chooses it, since causal models have no other objective.
     """
@@ -240,8 +240,8 @@ class Causal(Objective):
 
     @property
     def single(self) -> bool:
-        """Whether the model has one order, which is raster."""
-        return self.model.causal == "single"
+        """Whether the model has one order, raster or wavefronts."""
+        return self.model.causal in ("single", "wave")
 
     def draw(self, items: int, generator: torch.Generator) -> Draws:
         """rank (items, D), the order of each item; nothing for a model of one order."""
@@ -255,14 +255,15 @@ class Causal(Objective):
         return objective.causal_step(_causal(network), x, draws.get("rank"), context)
 
     def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
-        """The exact likelihood in raster order, or the any-order bound from one random order per item."""
+        """The exact likelihood in the model's order, or the any-order bound from one random order per item."""
         if self.single:
             return likelihood.causal(_causal(network), x, context=context)
         return likelihood.causal_bound(_causal(network), x, 1, generator, context=context)
 
     def sampling(self) -> tuple[int, str]:
-        """Site by site for a model of one order."""
-        return (len(self.model.digits) * self.model.sites, "raster") if self.single else super().sampling()
+        """All of its order for a model of one order."""
+        order = "own" if self.model.causal == "wave" else "raster"
+        return (len(self.model.digits) * self.model.sites, order) if self.single else super().sampling()
 
 
 OBJECTIVES: list[type[Objective]] = [AnyOrder, AlongPlan, Absorbing, Causal]
