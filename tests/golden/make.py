@@ -78,6 +78,11 @@ def made():
     mixed = [everything[name] for name in ("good-image-coded", "good-text", "good-audio-8", "good-image-1x1")]
     files["good-archive-mixed"] = archive.compress_archive(mixed, ["a/b.png", "t.txt", "ü.wav", "p.ppm"], coding)[0]
     files["good-two-frames"] = files["good-text"] + files["good-noise"]
+    for check in (16, 8, 0):
+        files[f"good-check-{check}"] = encode.compress(everything["good-image-coded"], coding, check=check)[0]
+    files["good-archive-check-8"] = archive.compress_archive(mixed, None, coding, check=8)[0]
+    files["good-wave"] = encode.compress(everything["good-image-coded"], waves())[0]
+    files["good-wave-short"] = encode.compress(everything["good-image-1x1"], waves())[0]
     return files
 
 
@@ -124,24 +129,26 @@ def sealed(header):
 def broken(files):
     """name → (bytes, what is said of them)."""
     coded, text, tiles = files["good-image-coded"], files["good-text"], files["good-archive-tiles"]
-    middle = len(coded) - 40
+    middle, long = len(coded) - 40, b"\xff\xff\xff\xff\x0f"
     return {
-        "bad-magic": (changed(coded, 1, 0x42), "not"),
-        "bad-header-check": (changed(coded, 7, coded[7] ^ 1), "damaged"),
+        "bad-magic": (changed(coded, 0, 0xA5), "not"),
+        "bad-header-check": (changed(coded, 4, coded[4] ^ 1), "damaged"),
         "bad-stream": (changed(coded, middle, coded[middle] ^ 16), "damaged"),
         "bad-truncated": (coded[:-9], "damaged"),
         "bad-extended": (coded + b"\0", "damaged"),
         "bad-stored": (changed(text, len(text) - 20, text[-20] ^ 1), "damaged"),
         "bad-archive-index": (changed(tiles, 30, tiles[30] ^ 8), "damaged"),
         "bad-claims-too-much": (
-            sealed(b"\x89ADM\x01\x01\x01\xff\xff\xff\xff\x0f\xff\xff\xff\xff\x0f") + b"\x03" + bytes(5),
+            sealed(b"\xad\xd1\x81\x01" + long + long) + b"\x03" + bytes(5),
             "above the limit",
         ),
-        "bad-long-integer": (sealed(b"\x89ADM\x01\x00\x01\x80\x00") + b"\x05" + bytes(5), "damaged"),
-        "unsupported-version": (changed(text, 4, 2), "format 2"),
-        "unsupported-flag": (sealed(b"\x89ADM\x01\x40\x01\x05") + b"\x0a" + bytes(10), "lacks"),
-        "unsupported-origin": (sealed(b"\x89ADM\x01\x01\xf1\x05\x05") + bytes(30), "lacks"),
-        "unsupported-method": (sealed(b"\x89ADM\x01\x00\x01\x05") + b"\x0a\x0e" + bytes(9), "lacks"),
+        "bad-long-integer": (sealed(b"\xad\xd1\x80\x01\x80\x00") + b"\x05" + bytes(5), "damaged"),
+        "bad-long-form": (sealed(b"\xad\xd1\x1a\x03\x03\x12\x34") + bytes(9), "damaged"),
+        "unsupported-version": (changed(text, 1, 0xD2), "format 2"),
+        "unsupported-flag": (sealed(b"\xad\xa1\x08\x01\x01") + b"\x0a" + bytes(10), "lacks"),
+        "unsupported-check": (sealed(b"\xad\xd1\xc0\x08\x01\x05") + b"\x0a" + bytes(10), "lacks"),
+        "unsupported-origin": (sealed(b"\xad\xd1\x81\xf1\x05\x05") + bytes(30), "lacks"),
+        "unsupported-method": (sealed(b"\xad\xd1\x80\x01\x05") + b"\x0a\x0e" + bytes(9), "lacks"),
     }
 
 
