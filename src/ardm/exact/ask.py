@@ -15,9 +15,11 @@ Read me first:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import numpy as np
 
 from ardm.ans import Ints
 from ardm.errors import ArdmError
@@ -35,8 +37,16 @@ class AskedSites:
     x: Ints
     size: tuple[int, int] = (0, 0)
 
-    def __getitem__(self, rows: slice) -> AskedSites:
+    def __getitem__(self, rows: slice | Ints) -> AskedSites:
         return AskedSites(self.batch_index[rows], self.channel[rows], self.y[rows], self.x[rows], self.size)
+
+    @staticmethod
+    def joined(parts: Sequence[AskedSites]) -> AskedSites:
+        """The sites of several, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        batch_index, channel, y, x = (np.concatenate(axis) for axis in zip(*(p.index for p in parts), strict=True))
+        return AskedSites(batch_index, channel, y, x, parts[0].size)
 
     def __len__(self) -> int:
         return len(self.batch_index)
@@ -100,6 +110,10 @@ class Runner(Protocol):
     def bounds(self) -> Mapping[str, Bound]:
         """The certificate: the bound of every value of the program."""
 
+    @property
+    def causal(self) -> bool:
+        """Whether the program is causal along wavefronts, so that the runner can sweep."""
+
     def memory(self, shape: tuple[int, ...]) -> Memory:
         """An empty memory for a walk over states of this shape."""
 
@@ -108,3 +122,9 @@ class Runner(Protocol):
 
     def together(self, asks: Sequence[Ask]) -> list[Rows]:
         """The answer to each of several asks, whose items may have different sizes."""
+
+    def sweep(self, value: Ints, plane: int | None = None) -> Iterator[tuple[AskedSites, Rows]]:
+        """The frequencies at all sites of items (B, C, H, W) whose digits are all known, some sites of one channel at a
+        time: each of the state that knows everything before it.  plane: only at the sites of this channel, for a plane
+        on its own, which every channel holds.  Raises ArdmError unless the program is causal.
+        """

@@ -7,7 +7,7 @@ switched off here, and nothing is compiled or fused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,14 @@ from torch import Tensor
 
 from ardm.ans import Ints
 from ardm.errors import ArdmError
-from ardm.exact.ask import Ask, Memory
+from ardm.exact.ask import Ask, AskedSites, Memory
+from ardm.exact.causal import Causal, Values, causal
 from ardm.exact.certificate import certify
 from ardm.exact.device import strict
 from ardm.exact.frequencies import Rows
 from ardm.exact.kernels import KERNELS
 from ardm.exact.kernels.kernel import Context, Run, Step
+from ardm.exact.operations.causal import PLACED
 from ardm.exact.operations.heads import HEADS, frequencies
 from ardm.exact.program import Op, Program
 from ardm.exact.reference import inputs
@@ -70,7 +72,8 @@ class Backend:
         self.program, self.container, self.bounds = program, container, certify(program)
         self.device = torch.device(device)
         context = Context(program, self.bounds, container, self.device)
-        every = [prepare(context, op) for op in program.ops if op.name not in HEADS]
+        every = [prepare(context, op) for op in program.ops if op.name not in HEADS and op.name not in PLACED]
+        self._waves = Causal(program, self.bounds, _Kernels(self, context, every)) if program.wave else None
         self._maps = [step for step in every if not self._is_rows(step.op.out)]
         self._rows = [step for step in every if self._is_rows(step.op.out)]
         self._near = [step for step in self._rows if not any(map(self._is_rows, step.op.inputs))]
@@ -86,12 +89,19 @@ class Backend:
     def _is_rows(self, name: str) -> bool:
         return self.bounds[name].kind != "map"
 
+    @property
+    def causal(self) -> bool:
+        """Whether it can sweep."""
+        return self._waves is not None
+
     def memory(self, shape: tuple[int, ...]) -> Memory:
         """An empty memory for a walk over states of this shape."""
         return Memory(self, shape)
 
     def __call__(self, ask: Ask) -> Rows:
         """The frequencies at the sites asked: maps once, rows for CHUNK sites at a time."""
+        if self._waves is not None:
+            return self.together([ask])[0]
         with strict():
             step = Step.at(ask.sites, self.device, ask.remembered(self))
             maps = self._of_maps(ask, step)
@@ -109,6 +119,9 @@ class Backend:
 
         Rows of small asks go through the network together, which is faster than ask by ask.
         """
+        if self._waves is not None:
+            with strict():
+                return self._waves.answers(asks, [ask.remembered(self) for ask in asks])
         found: list[Rows] = []
         small: list[Ask] = []
         for ask in asks:
@@ -121,6 +134,16 @@ class Backend:
                 found += self._side_by_side(small)
                 small = []
         return found + self._side_by_side(small)
+
+    def sweep(self, value: Ints, plane: int | None = None) -> Iterator[tuple[AskedSites, Rows]]:
+        """The frequencies at all sites of items, or at those of one channel."""
+        parts = causal(self._waves).sweep(value, plane)
+        while True:
+            with strict():  # not while the caller runs
+                found = next(parts, None)
+            if found is None:
+                return
+            yield found
 
     def _side_by_side(self, asks: Sequence[Ask]) -> list[Rows]:
         """The answers to asks whose rows are computed side by side."""
@@ -149,12 +172,12 @@ class Backend:
 
     def _of_maps(self, ask: Ask, step: Step) -> dict[str, Tensor]:
         """All maps of a program."""
-        maps = self._inputs(ask.value, ask.depth)
+        maps = self.inputs(ask.value, ask.depth)
         for one in self._maps:
             one(step, maps)
         return maps
 
-    def _inputs(self, value: Ints, depth: Ints) -> dict[str, Tensor]:
+    def inputs(self, value: Ints, depth: Ints) -> dict[str, Tensor]:
         """The two maps that a program begins with."""
         v, d = (torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for a in (value, depth))
         if self.program.digits == 1:  # as `inputs`: a site holds its value, or nothing
@@ -165,3 +188,38 @@ class Backend:
     def _given(self, values: dict[str, Tensor]) -> list[Ints]:
         """The inputs of the head in NumPy."""
         return [values[name].to("cpu", torch.int64).numpy() for name in self._head.inputs]
+
+
+class _Kernels:
+    """The kernels of a causal program: an `Engine`."""
+
+    def __init__(self, backend: Backend, context: Context, every: Sequence[Prepared]) -> None:
+        self._backend, self._context = backend, context
+        self._prepared = {one.op.out: one for one in every}
+        self._memory = Memory(backend, ())
+
+    def zeros(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return torch.zeros(shape, dtype=self._context.stored(name), device=self._context.device)
+
+    def inputs(self, value: Ints, depth: Ints) -> Values:
+        return {**self._backend.inputs(value, depth)}
+
+    def join(self, parts: Sequence[Tensor], axis: int) -> Tensor:
+        return torch.cat(list(parts), axis)
+
+    def stack(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(parts), -1)
+
+    def take(self, a: Tensor, rows: Ints) -> Tensor:
+        return a[torch.from_numpy(rows).to(a.device)]
+
+    def where(self, sites: AskedSites | None) -> Step:
+        nowhere = np.zeros(0, dtype=np.int64)
+        sites = AskedSites(nowhere, nowhere, nowhere, nowhere) if sites is None else sites
+        return Step.at(sites, self._context.device, self._memory)
+
+    def run(self, op: Op, values: Values, where: Step) -> None:
+        self._prepared[op.out](where, values)
+
+    def plain(self, a: Tensor) -> Ints:
+        return a.to("cpu", torch.int64).numpy()

@@ -68,7 +68,7 @@ class Walking:
     kept: values of the current places; None: still to be computed.
     """
 
-    field: Field
+    places: Field
     held: dict[str, Ring]
     key: int = -1
     kept: Values | None = field(default_factory=dict)
@@ -76,8 +76,8 @@ class Walking:
     @property
     def count(self) -> int:
         """The current places."""
-        first, last = self.field.front(self.key)
-        return self.field.items * max(0, last - first)
+        first, last = self.places.front(self.key)
+        return self.places.items * max(0, last - first)
 
     def put(self, out: str, a: Array) -> None:
         """Add the values of the current places for an operation."""
@@ -89,7 +89,7 @@ class Walking:
 
     def index(self, sites: AskedSites) -> Ints:
         """The rows of the places of sites."""
-        first, last = self.field.front(self.key)
+        first, last = self.places.front(self.key)
         return sites.batch_index * (last - first) + sites.y - first
 
 
@@ -140,7 +140,7 @@ class Causal:
     """A causal program, run by an engine.  bounds: its certificate."""
 
     def __init__(self, program: Program, bounds: Mapping[str, Bound], engine: Engine) -> None:
-        self.program, self.engine = program, engine
+        self.program, self.engine, self._nowhere = program, engine, engine.where(None)
         kinds: dict[str, list[Op]] = {"map": [], "places": [], "rows": []}
         for op in program.ops[:-1]:
             kinds[bounds[op.out].kind].append(op)
@@ -204,7 +204,7 @@ class Causal:
 
     def _enter(self, walk: Walking, ask: Ask) -> bool:
         """Go to the next wavefront, if everything of the current one is known."""
-        y, x = walk.field.places(walk.key)
+        y, x = walk.places.places(walk.key)
         value, depth = ask.value[:, :, y, x, None], ask.depth[:, :, y, x, None]
         if not depth.all():
             return False
@@ -227,14 +227,14 @@ class Causal:
         """The maps of a state."""
         values = self.engine.inputs(value, depth)
         for op in self._maps:
-            self.engine.run(op, values, None)
+            self.engine.run(op, values, self._nowhere)
         return values
 
     # --- some rows at a time ------------------------------------------------------------------------------------------
 
     def _bands(self, value: Ints, depth: Ints) -> Iterator[tuple[int, int, Values]]:
         """All places of items, some at a time: number first..last − 1 of all places, and their values."""
-        B, C, H, W = value.shape
+        B, _, H, W = value.shape
         items = max(1, PLACES // (H * W))
         for b in range(0, B, items):
             first = b * H * W
@@ -270,8 +270,7 @@ class Causal:
         for first, last, kept in self._bands(ask.value, ask.depth):
             mine = np.flatnonzero((number >= first) & (number < last))
             if len(mine) or not len(number):
-                sites = AskedSites(*(axis[mine] for axis in s.index))
-                found += self._given([Reading.of(sites, kept, number[mine] - first, ask.value, ask.depth)])
+                found += self._given([Reading.of(s[mine], kept, number[mine] - first, ask.value, ask.depth)])
                 order.append(mine)
         back = np.argsort(np.concatenate(order))
         return [np.concatenate(parts)[back] for parts in zip(*found, strict=True)]
@@ -290,12 +289,11 @@ class Causal:
         ends = np.cumsum([s.count for s in stretches]).tolist()
         parts = [slice(last - s.count, last) for s, last in zip(stretches, ends, strict=True)]
         values: Values = {}
-        where = self.engine.where(None)
         for op in self._places:
             if op.out in self._near:
                 values[op.out] = self._beside(op, stretches, parts, values)
             else:
-                self.engine.run(op, values, where)
+                self.engine.run(op, values, self._nowhere)
             for name in {*op.inputs, op.out} - self._kept:
                 if self._last[name] == op.out:
                     values.pop(name, None)
@@ -317,8 +315,7 @@ class Causal:
         """The inputs of the head for each of several readings, which are computed side by side."""
         if not readings:
             return []
-        sites = AskedSites(*(np.concatenate(axis) for axis in zip(*(r.sites.index for r in readings), strict=True)))
-        where, values = self.engine.where(sites), self._states(readings)
+        where, values = self.engine.where(AskedSites.joined([r.sites for r in readings])), self._states(readings)
         for op in self._rows:
             here = values if op.name == "earlier" else {}
             for name in op.inputs:

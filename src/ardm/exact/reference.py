@@ -90,7 +90,7 @@ class _Definitions:
     def run(self, op: Op, values: Values, where: AskedSites) -> None:
         given = [values[name] for name in op.inputs]
         if op.name == "earlier":
-            values[op.out] = deviations(op, *given, where.channel)
+            values[op.out] = deviations(op, given[0], given[1], where.channel)
         else:
             values[op.out] = OPERATIONS[op.name].run(self.program, op, given, where)
 

@@ -1,6 +1,7 @@
 """The operations of a program, by name, in PyTorch: the same integers as `operations`, fast."""
 
 from ardm.exact.kernels.attention import ATTENTION
+from ardm.exact.kernels.causal import CAUSAL
 from ardm.exact.kernels.elementwise import ELEMENTWISE
 from ardm.exact.kernels.embeddings import EMBEDDINGS
 from ardm.exact.kernels.kernel import Kernel
@@ -19,5 +20,6 @@ KERNELS: dict[str, Kernel] = {
     **ATTENTION,
     **EMBEDDINGS,
     **SEQUENCES,
+    **CAUSAL,
 }
-"""By name; heads have none, see `operations.heads.frequencies`."""
+"""By name; heads have none, see `operations.heads.frequencies`, and what reads places has none, see `causal`."""

@@ -43,7 +43,7 @@ def _count(context: Context, op: Op, dtype: torch.dtype) -> Run:
 
 def _channel(context: Context, op: Op, dtype: torch.dtype) -> Run:
     table = context.tensor(op, "table", dtype)
-    return lambda step, given: given[0] + table[step.channel]
+    return lambda step, given: given[0] + table[step.channel if step.only is None else step.only]
 
 
 EMBEDDINGS = {

@@ -56,6 +56,7 @@ class Step:
     """What the kernels of one ask share: the sites on the device, and what they keep.
 
     batch_index, channel, y, x: (N,) int64.
+    only: the channel of all sites, if it is the same.
     shared: for all sites of this ask, by operation; an ask with many sites runs its rows in several steps.
     memory: for the whole walk.
     """
@@ -65,18 +66,20 @@ class Step:
     y: Tensor
     x: Tensor
     memory: Memory
+    only: int | None = None
     shared: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def at(sites: AskedSites, device: torch.device, memory: Memory) -> Step:
         """A step at some sites."""
         index = torch.from_numpy(np.stack(sites.index)).to(device)
-        return Step(index[0], index[1], index[2], index[3], memory)
+        one = len(sites) > 0 and bool((sites.channel == sites.channel[0]).all())
+        return Step(index[0], index[1], index[2], index[3], memory, int(sites.channel[0]) if one else None)
 
     def split(self, size: int) -> list[Step]:
         """Steps of at most `size` sites each, with the same memory; one if there are no sites."""
         index = (x.split(size) for x in (self.batch_index, self.channel, self.y, self.x))
-        return [Step(b, c, y, x, self.memory, self.shared) for b, c, y, x in zip(*index, strict=True)]
+        return [Step(b, c, y, x, self.memory, self.only, self.shared) for b, c, y, x in zip(*index, strict=True)]
 
     def once(self, op: Op, key: Any, make: Callable[[], Any]) -> Any:
         """make(), computed once a walk for each key: for what depends on the shape of the maps alone."""

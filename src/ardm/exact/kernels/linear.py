@@ -122,6 +122,8 @@ def _linear(context: Context, op: Op, dtype: torch.dtype) -> Run:
     each = [_product(context, op, *parts, dtype) for parts in zip(weight, bias, shift, strict=True)]
 
     def run(step: Step, given: list[Tensor]) -> Tensor:
+        if step.only is not None:
+            return clamp(op, each[step.only](given[0])).to(made)
         out = given[0].new_empty(len(given[0]), weight.shape[2], dtype=made)
         order = step.channel.argsort(stable=True)
         for product, mine in zip(each, order.split(step.channel.bincount(minlength=len(each)).tolist()), strict=True):

@@ -120,5 +120,7 @@ CAUSAL = {
     "at_site": Operation(_at_site_bound, _at_site),
     "earlier": Operation(_earlier_bound, _earlier),
 }
+PLACED = ("causal_window", "causal_taps", "at_site")
+"""The operations that read places."""
 POINTWISE = ("concat", "product", "add", "gate", "shift", "table", "known", "embed")
 """The operations that make a map of a causal program: each place of the result depends on that place alone."""
