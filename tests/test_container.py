@@ -285,7 +285,7 @@ def test_headers_that_make_no_sense(data, error, said):
     ("data", "said"),
     [
         (b"", "it is empty"),
-        (b"\x89AD", "truncated file: it ends in its header, after 3 bytes"),
+        (b"\xad", "truncated file: it ends in its header, after 1 bytes"),
         (b"\x89PNG\r\n", "a PNG image"),
         (b"\xff\xd8\xff\xe0", "a JPEG image"),
         (b"RIFF1234WAVE", "a WAV file"),

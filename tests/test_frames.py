@@ -647,7 +647,9 @@ def test_smaller_checks_find_nearly_all_damage():
                     bad = data[:at] + bytes([data[at] ^ 1 << rng.integers(0, 8)]) + data[at + 1 :]
                     tried += 1
                     with contextlib.suppress(CodecError):
-                        unseen += decompress(bad, models(Small(calls=0)), Limits(1 << 16, 1 << 16), bare=bare) != content
+                        unseen += (
+                            decompress(bad, models(Small(calls=0)), Limits(1 << 16, 1 << 16), bare=bare) != content
+                        )
         assert unseen <= share * tried
 
 
