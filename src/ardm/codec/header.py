@@ -386,4 +386,4 @@ def foreign(data: bytes) -> str:
     for start, name in FOREIGN:
         if data.startswith(start):
             return f"not an ardm file: it looks like {name}"
-    return "not an ardm file: it does not begin with AD D1 or AD A1 (a bare one is read with --bare and its model)"
+    return "not an ardm file: it does not begin with AD D1 or AD A1, and a bare one is read with --bare"
