@@ -239,15 +239,27 @@ def absorbing_step(
     return Scored(sums * (steps / time.double()) * hidden / scored.clamp(min=1), sums, scored, hidden, undefined)
 
 
-def causal_step(model: ScoresAll, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Scored:
+def causal_step(
+    model: ScoresAll,
+    x: Tensor,
+    rank: Tensor | None = None,
+    context: Tensor | None = None,
+    alone: Tensor | None = None,
+) -> Scored:
     """Score all positions along one order in one pass: exact for that order, unbiased for the bound if it is random.
 
-    rank: (B, *shape), the step of each site; default raster.
+    rank: (B, *shape), the step of each site; default that of the model.
+    alone: (B,) bool, score these images (C, H, W) as a plane on its own, coded as channel 0, if their channels are equal.
     """
     x = items(x, model, lazy=True)
     nats = model.nats(x, rank, context_of(context, len(x), x.device, lazy=True))
-    sums = nats.double().sum(1)
     count = torch.full((len(x),), x[0].numel(), device=x.device)
+    if alone is not None:
+        plane = alone & (x == x[:, :1]).flatten(1).all(1)
+        first = torch.arange(nats.shape[1], device=x.device) < x[0, 0].numel()
+        nats = nats.where(first | ~plane[:, None], 0.0)
+        count = torch.where(plane, x[0, 0].numel(), count)
+    sums = nats.double().sum(1)
     return Scored(sums, sums, count, count, nats.detach().isnan().sum(1))
 
 

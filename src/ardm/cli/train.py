@@ -64,8 +64,9 @@ def train(
         for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
             if speaks:
                 say(f"data.{part}: {of.about}")
-        if speaks and trainer.step == plan.train.steps:
-            say(f"the run in {folder} is complete at step {trainer.step}; a larger train.steps continues it")
+        if speaks and trainer.finished:
+            more = "minutes" if plan.train.minutes else "steps"
+            say(f"the run in {folder} is complete at step {trainer.step}; a larger train.{more} continues it")
         follow(trainer, trainer, quiet)
         if speaks:
             if trainer.written >= 0:
@@ -117,11 +118,11 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
             Log(trainer, main) as log,
             Progress(*columns, console=screen, disable=hidden, redirect_stdout=False) as bar,
         ):
-            task = bar.add_task(name, total=trainer.config.steps, completed=trainer.step)
+            task = bar.add_task(name, total=trainer.steps or None, completed=trainer.step)
             for progress in steps:
                 line = log(progress)
                 text = f"{name}  {progress.loss:.3f} bits/dim  {progress.speed:.0f} items/s"
-                bar.update(task, completed=progress.step, description=text)
+                bar.update(task, completed=progress.step, total=progress.steps, description=text)
                 if line and not quiet and main:
                     say(line)
                 stopped = trainer.anyone(bool(stop))  # processes may receive the signal at different steps

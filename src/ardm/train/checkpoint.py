@@ -32,7 +32,16 @@ from ardm.train.recipe import Recipe
 NAME = "checkpoint"
 """The name of the checkpoint's folder, in the folder of a run."""
 FREE = {
-    *("name", "data.folder", "data.download", "data.verify", "train.init", "train.steps", "train.shard"),
+    *(
+        "name",
+        "data.folder",
+        "data.download",
+        "data.verify",
+        "train.init",
+        "train.steps",
+        "train.minutes",
+        "train.shard",
+    ),
     *("train.save_every", "train.sample_every", "train.log_every", "train.tensorboard"),
 }
 """Settings that may change when a run is resumed: its length, where files are, and what it logs and saves."""
@@ -58,6 +67,7 @@ class Best:
 class Checkpoint:
     """Everything that decides how a run continues.
 
+    spent: seconds that the run has used.
     loss: the running mean that is shown, in bits per dimension.  checked: step and result of the last validation.
     recipe, data: at the start of the run: settings as JSON values, and number and fingerprint of the items of each
     part.
@@ -74,6 +84,7 @@ class Checkpoint:
     moments: Mapping[str, Tensor]
     curve: LossCurve
     best: Best | None
+    spent: float = 0.0
 
     def write(self, folder: Path) -> None:
         """Replace the checkpoint in a folder atomically."""
@@ -90,6 +101,7 @@ class Checkpoint:
         best = self.best
         return {
             "step": self.step,
+            "spent": self.spent,
             "loss": self.loss,
             "recipe": self.recipe,
             "data": self.data,
@@ -101,7 +113,7 @@ class Checkpoint:
         """Raise ArdmError where settings (other than FREE) or data differ, or the run is longer than the recipe."""
         self._refuse_settings(recipe, run)
         self._refuse_data(data, run)
-        if self.step > recipe.train.steps:
+        if self.step > recipe.train.steps and not recipe.train.minutes:
             raise ArdmError(
                 f"the run in {run} is at step {self.step} already, beyond train.steps={recipe.train.steps}: "
                 "give a larger number to train on"
@@ -144,9 +156,12 @@ def read(folder: Path, main: bool = True) -> Checkpoint:
         tensors = {name: load_file(folder / file) for name, file in FILES.items()}
         curve = LossCurve.from_state(load_arrays(folder / "curve.safetensors"))
         step, loss, recipe = state["step"], state["loss"], state["recipe"]
+        spent = float(state.get("spent", 0.0))
         checked = state.get("checked") and (int(state["checked"][0]), float(state["checked"][1]))
     best = _best(folder, state["best"], main) if state.get("best") else None
-    return Checkpoint(step, loss, checked, recipe, state.get("data", {}), **tensors, curve=curve, best=best)
+    return Checkpoint(
+        step, loss, checked, recipe, state.get("data", {}), **tensors, curve=curve, best=best, spent=spent
+    )
 
 
 def _best(folder: Path, state: Mapping[str, Any], main: bool) -> Best:
@@ -174,22 +189,25 @@ def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def moments_of(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
     """The moments of an optimiser by parameter and slot ("body.weight/exp_avg")."""
-    names = [name for name, _ in model.named_parameters()]
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
-        f"{names[i]}/{slot}": torch.as_tensor(value, device=getattr(value, "device", "cpu"))
-        for i, slots in optimiser.state_dict()["state"].items()
+        f"{names[id(parameter)]}/{slot}": torch.as_tensor(value, device=getattr(value, "device", "cpu"))
+        for parameter, slots in optimiser.state.items()
         for slot, value in slots.items()
     }
 
 
 def restore_moments(optimiser: torch.optim.Optimizer, model: nn.Module, moments: Mapping[str, Tensor]) -> None:
-    """Load the result of `moments_of`, as full tensors; a sharded model takes its shard of each."""
+    """Load what `moments_of` said of its parameters, as full tensors; a sharded model takes its shard of each."""
     parameters = dict(model.named_parameters())
-    index = {name: i for i, name in enumerate(parameters)}
+    own = {id(p): i for i, p in enumerate(p for group in optimiser.param_groups for p in group["params"])}
+    index = {name: own[id(p)] for name, p in parameters.items() if id(p) in own}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in moments.items():
         name, slot = key.rsplit("/", 1)
         like = parameters[name]
+        if name not in index:
+            continue
         is_moment = value.shape == like.shape  # the other slots count steps
         state.setdefault(index[name], {})[slot] = sharding.shard_of(value, like) if is_moment else value
     if state:

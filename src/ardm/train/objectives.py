@@ -244,15 +244,20 @@ class Causal(Objective):
         return self.model.causal in ("single", "wave")
 
     def draw(self, items: int, generator: torch.Generator) -> Draws:
-        """rank (items, D), the order of each item; nothing for a model of one order."""
+        """rank (items, D), the order of each item; nothing for a model of one order.
+
+        alone (items,) for pictures of several channels along wavefronts: a half of those that are grey train as one plane,
+        as a file of one plane is coded, and the others as a picture whose channels are equal.
+        """
         if self.single:
-            return {}
+            planes = self.model.causal == "wave" and len(self.model.shape) == 3 and self.model.shape[0] > 1
+            return {"alone": objective.spread(items, generator) < 0.5} if planes else {}
         D = math.prod(self.model.shape)
         return {"rank": torch.rand(items, D, generator=generator, dtype=torch.double, device="cpu").argsort(1)}
 
     def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
         """−log p(x) along the order of each item."""
-        return objective.causal_step(_causal(network), x, draws.get("rank"), context)
+        return objective.causal_step(_causal(network), x, draws.get("rank"), context, draws.get("alone"))
 
     def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
         """The exact likelihood in the model's order, or the any-order bound from one random order per item."""

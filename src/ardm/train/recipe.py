@@ -82,12 +82,16 @@ class TrainConfig:
     """How to optimise.
 
     steps: optimiser steps.
+    minutes: train for this time instead of a number of steps; the decay of the rate follows the clock, and a resumed run
+    uses what is left of it (0: steps count).
     batch: items per pass, over all devices.
     accumulate: passes per step.  The loss of a step is the mean over the items of all its passes, as for one batch that
     many times as large; steps, rates and logs count steps.
-    rate: peak learning rate, reached after `warmup` steps; then `decay` ("constant", "linear" or "cosine") to `final`
-    times the peak.
-    weight_decay, beta2: of AdamW.
+    optimiser: "adamw", or "muon", which moves the matrices inside the blocks of a network by orthogonalised momentum and all
+    other parameters by AdamW.
+    rate: peak learning rate of AdamW, reached after `warmup` steps; then `decay` ("constant", "linear" or "cosine") to
+    `final` times the peak.  muon_rate: the same for the matrices of Muon.
+    weight_decay.  beta2: of AdamW.
     clip: largest gradient norm.
     ema: decay of the moving average of the parameters, which is evaluated and saved.
     cross_entropy: weight of the auxiliary term that is not reweighted.
@@ -109,8 +113,11 @@ class TrainConfig:
     """
 
     steps: int = 20_000
+    minutes: float = 0.0
     batch: int = 64
+    optimiser: str = "adamw"
     rate: float = 2e-3
+    muon_rate: float = 0.02
     warmup: int = 200
     decay: str = "cosine"
     final: float = 0.02
@@ -153,6 +160,7 @@ class TrainConfig:
 
 
 CHOICES = {
+    "optimiser": ("adamw", "muon"),
     "decay": ("constant", "linear", "cosine"),
     "precision": ("float32", "bf16"),
 }
@@ -160,13 +168,14 @@ COUNTS = (
     *("steps", "batch", "accumulate", "diffusion_steps", "valid_items"),
     *("log_every", "valid_every", "save_every", "memory"),
 )
-AMOUNTS = ("warmup", "weight_decay", "cross_entropy", "subset", "seed", "sample_every", "final")
+AMOUNTS = ("minutes", "warmup", "weight_decay", "cross_entropy", "subset", "seed", "sample_every", "final")
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "beta2": (lambda value: 0 <= value < 1, "[0, 1)"),
     "ema": (lambda value: 0 <= value < 1, "[0, 1)"),
     "label_dropout": (lambda value: 0 <= value < 1, "[0, 1)"),
     "first_level": (lambda value: 0 < value <= 1, "(0, 1]"),
     "rate": (lambda value: value > 0, "(0, ∞)"),
+    "muon_rate": (lambda value: value > 0, "(0, ∞)"),
     "clip": (lambda value: value > 0, "(0, ∞)"),
 }
 """Settings of TrainConfig: one of a few names, at least 1, at least 0, and in an interval."""

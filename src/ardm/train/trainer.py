@@ -49,6 +49,7 @@ from ardm.train.update import Update, rate_at
 class Progress:
     """One optimiser step, and the validation after it if there was one.
 
+    steps: of the whole run; with a budget of minutes, an estimate.
     loss: bits per dimension, a running mean over recent steps.  rate: learning rate.  norm: of the gradient.
     speed: items per second.  seconds: per step.
     valid, error, estimator: validation in bits per dimension, its standard error, and what it estimates.
@@ -90,6 +91,8 @@ class Trainer:
         self.config, self.folder = recipe.train, Path(folder)
         self.accelerator = accelerator(cpu, unused=recipe.model.vector > 0)  # training gives no vectors
         self.sharded = self.config.shard and self.accelerator.num_processes > 1
+        if self.sharded and self.config.optimiser == "muon":
+            raise ArdmError("train.optimiser muon needs whole matrices: set train.shard to false, or use adamw")
         self._open_folder(resume)
         source = recipe.data
         self.train_set, self.valid_set = data.of_config(source, source.train), data.of_config(source, source.valid)
@@ -129,6 +132,7 @@ class Trainer:
         self.average = Average(self.model.state_dict())
         self.curve = LossCurve(len(self.recipe.model.digits), self.sites, memory=self.config.memory)
         self.step, self.loss, self.seconds, self.written = 0, math.nan, math.nan, -1
+        self.spent, self._mark = 0.0, time.monotonic()
         self.best: Best | None = None
         self.checked: tuple[int, float] | None = None
 
@@ -138,6 +142,7 @@ class Trainer:
         saved.refuse_other_run(self.recipe, self._fingerprints(), self.folder)
         fit_weights(self.model, saved.weights, str(self.checkpoint))
         self.step, self.loss, self.checked, self.best = saved.step, saved.loss, saved.checked, saved.best
+        self.spent = saved.spent
         self.average, self.curve = Average(saved.average, saved.step), saved.curve
         return saved.moments
 
@@ -159,7 +164,34 @@ class Trainer:
     @property
     def due(self) -> bool:
         """Whether a checkpoint follows the present step."""
-        return self.step % self.config.save_every == 0 or self.step == self.config.steps
+        return self.step % self.config.save_every == 0 or self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has taken all its steps, or used all its minutes."""
+        return self.done >= 1 if self.config.minutes else self.step >= self.config.steps
+
+    @property
+    def done(self) -> float:
+        """The share of the run that is done, in [0, 1]: of its minutes, or else of its steps."""
+        minutes = self.config.minutes
+        return min(1.0, self.spent / (60 * minutes) if minutes else self.step / self.config.steps)
+
+    @property
+    def steps(self) -> int:
+        """The steps of the whole run; with a budget of minutes, an estimate."""
+        if not self.config.minutes:
+            return self.config.steps
+        left = max(0.0, 60 * self.config.minutes - self.spent)
+        return self.step + (0 if math.isnan(self.seconds) else math.ceil(left / self.seconds))
+
+    def _tick(self) -> None:
+        """Count the time since the last tick; all processes count that of the first."""
+        now = time.monotonic()
+        self.spent, self._mark = self.spent + now - self._mark, now
+        if self.config.minutes and self.accelerator.num_processes > 1:
+            seconds = torch.tensor([self.spent], dtype=torch.float32, device=self.accelerator.device)
+            self.spent = float(self.accelerator.reduce(seconds, "mean"))
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -171,10 +203,12 @@ class Trainer:
         if self._resumed:
             self._complete()
         self._stream = data.batches(len(self.train_set), self.items, self.config.seed, start=self.step)
-        while self.step < self.config.steps:
+        self._mark = time.monotonic()
+        while not self.finished:
             began = time.perf_counter()
             norm = self._step()
             took = time.perf_counter() - began
+            self._tick()
             self.seconds = took if math.isnan(self.seconds) else 0.95 * self.seconds + 0.05 * took
             progress = self._validated(self._progress(norm))
             if self.config.sample_every and self.step % self.config.sample_every == 0:
@@ -184,12 +218,11 @@ class Trainer:
                 self.save()
 
     def _progress(self, norm: float) -> Progress:
-        config, speed = self.config, self.items / self.seconds
-        return Progress(self.step, config.steps, self.loss, rate_at(config, self.step - 1), norm, speed, self.seconds)
+        return Progress(self.step, self.steps, self.loss, self.rate, norm, self.items / self.seconds, self.seconds)
 
     def _validated(self, progress: Progress) -> Progress:
         """Validate if it is due, and keep the average if no earlier one was better."""
-        if self.step % self.config.valid_every and self.step != self.config.steps:
+        if self.step % self.config.valid_every and not self.finished:
             return progress
         valid = self.validate()
         self._keep_best(valid)
@@ -205,7 +238,8 @@ class Trainer:
     @pytorch_defaults()
     def _step(self) -> float:
         """Take one optimiser step on the next items and update average and curve; returns the gradient's norm."""
-        done = self.update(self.batch(next(self._stream)), self.step)
+        self.rate = rate_at(self.config, self.step, self.done)
+        done = self.update(self.batch(next(self._stream)), self.step, self.done)
         self.step += 1
         self.loss = done.bits if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * done.bits
         self.average.follow(self.model.state_dict(), self.step, self.config.ema)
@@ -305,6 +339,8 @@ class Trainer:
 
     def _bundle(self, model: Model, curve: LossCurve, card: Mapping[str, Any]) -> Bundle:
         about: dict[str, Any] = {"name": self.recipe.name, "recipe": self.recipe.to_dict()}
+        if self.config.minutes:
+            about["minutes"] = round(self.spent / 60, 2)
         if self.train_set.schema is not None:
             about["schema"] = self.train_set.schema.to_values()
         if self.train_set.rate:
@@ -327,7 +363,8 @@ class Trainer:
         if not main:
             return
         counters, about = (self.step, self.loss, self.checked), (self.recipe.to_dict(), self._fingerprints())
-        Checkpoint(*counters, *about, weights, average, moments, self.curve, self.best).write(self.checkpoint)
+        tensors = weights, average, moments
+        Checkpoint(*counters, *about, *tensors, self.curve, self.best, self.spent).write(self.checkpoint)
         self.bundle().save(self.folder / "model-last")
         if self._best_step != self.written:
             self._save_best()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from ardm.errors import ArdmError
 from ardm.model import Model
@@ -29,12 +29,42 @@ class Done:
     observed: list[Observed]
 
 
-def rate_at(config: TrainConfig, step: int) -> float:
-    """The learning rate of a step: linear warm-up, then the decay that the recipe names."""
+def rate_at(config: TrainConfig, step: int, done: float | None = None) -> float:
+    """The learning rate of AdamW at a step: linear warm-up, then the decay that the recipe names.
+
+    done: the share of the run that is done, in [0, 1]; default that of the steps.
+    """
     warm = min(1.0, (step + 1) / max(config.warmup, 1))
-    done = min(1.0, step / max(config.steps, 1))
+    done = min(1.0, step / max(config.steps, 1)) if done is None else done
     shape = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.decay]
     return config.rate * warm * (config.final + (1 - config.final) * shape)
+
+
+def optimisers(network: Model, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW of all parameters; or Muon of the matrices inside blocks, and AdamW of the rest.
+
+    "relative" of a group: its rate divided by that of AdamW.  Raises ArdmError for Muon where there are no such matrices.
+    """
+    decay, matrices = config.weight_decay, hidden_matrices(network) if config.optimiser == "muon" else []
+    if config.optimiser == "muon" and not matrices:
+        raise ArdmError("train.optimiser muon moves matrices inside blocks, and this network has none: use adamw")
+    theirs = {id(p) for p in matrices}
+    rest = [p for p in network.parameters() if id(p) not in theirs]
+    adamw = torch.optim.AdamW(
+        [{"params": rest, "relative": 1.0}], lr=config.rate, betas=(0.9, config.beta2), weight_decay=decay
+    )
+    if not matrices:
+        return [adamw]
+    group = {"params": matrices, "relative": config.muon_rate / config.rate}
+    return [adamw, torch.optim.Muon([group], lr=config.muon_rate, weight_decay=decay)]
+
+
+def hidden_matrices(network: Model) -> list[nn.Parameter]:
+    """The matrices inside the blocks of the body of a network: neither embeddings nor first and last layers."""
+    lists = [m for m in network.body.modules() if isinstance(m, (nn.ModuleList, nn.Sequential))]
+    inner = {id(m): m for blocks in lists for m in blocks.modules() if not isinstance(m, nn.Embedding)}
+    found = {id(p): p for m in inner.values() for p in m.parameters(recurse=False) if p.ndim == 2}
+    return list(found.values())
 
 
 class Update:
@@ -59,38 +89,37 @@ class Update:
         self.module = Loss(network, objective)
         if sharded:
             sharding.shard(self.module, accelerator.device, accelerator.num_processes)
-            self.optimiser = self._optimiser(moments)
+            self.optimisers = self._optimisers(moments)
         else:
-            self.module, self.optimiser = accelerator.prepare(self.module, self._optimiser(moments))
+            self.module, *self.optimisers = accelerator.prepare(self.module, *self._optimisers(moments))
 
-    def _optimiser(self, moments: Mapping[str, Tensor]) -> torch.optim.Optimizer:
-        optimiser = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=self.config.rate,
-            betas=(0.9, self.config.beta2),
-            weight_decay=self.config.weight_decay,
-        )
-        checkpoint.restore_moments(optimiser, self.network, moments)
-        return optimiser
+    def _optimisers(self, moments: Mapping[str, Tensor]) -> list[torch.optim.Optimizer]:
+        made = optimisers(self.network, self.config)
+        for optimiser in made:
+            checkpoint.restore_moments(optimiser, self.network, moments)
+        return made
 
     def moments(self) -> dict[str, Tensor]:
-        """The moments of the optimiser by parameter and slot, sharded like the network."""
-        return checkpoint.moments_of(getattr(self.optimiser, "optimizer", self.optimiser), self.network)
+        """The moments of the optimisers by parameter and slot, sharded like the network."""
+        plain = [getattr(optimiser, "optimizer", optimiser) for optimiser in self.optimisers]
+        return {k: v for optimiser in plain for k, v in checkpoint.moments_of(optimiser, self.network).items()}
 
-    def __call__(self, batch: Batch, step: int) -> Done:
-        """Take step number `step` on the items of this process.
+    def __call__(self, batch: Batch, step: int, done: float | None = None) -> Done:
+        """Take step number `step` on the items of this process; done: as for `rate_at`.
 
         Raises ArdmError where loss or gradient are not finite; the parameters then stay unchanged.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(self.config, step)
         self.module.train()
-        self.optimiser.zero_grad()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate_at(self.config, step, done) * group["relative"]
+            optimiser.zero_grad()
         with self._dropout(step):
             nats, observed = self._passes(batch, step)
         norm = self._clip(step)
         with torch.device("cpu"):  # where AdamW counts its steps, whatever torch.set_default_device says
-            self.optimiser.step()
+            for optimiser in self.optimisers:
+                optimiser.step()
         bits = float(self.accelerator.reduce(nats / self.sites, "mean")) / math.log(2)
         return Done(norm, bits, observed)
 
