@@ -49,9 +49,13 @@ def unpack_lzma(data, distance=0):
 
 
 def read_form(file):
-    start, flags, byte = file.at, file.byte(), file.byte()
+    start, flags = file.at, file.byte()
+    assert flags & 128, "what a model codes is not read here"
+    check = file.byte() if flags & 64 else 4
+    byte = file.byte()
     form = {
         "flags": flags,
+        "check": check,
         "kind": flags & 3,
         "C": byte & 15,
         "origin": ORIGINS[byte >> 4],
@@ -148,14 +152,14 @@ def read_body(file, form, about, item, length):
         samples = read_piece(file, form, h, w)
         assert len(samples) == C * h * w * size
         before = form["bytes"] + about + struct.pack("<QQ", item, region) + file.data[start : file.at]
-        assert struct.pack("<I", zlib.crc32(before + samples)) == file.take(4)
+        assert struct.pack("<I", zlib.crc32(before + samples))[: form["check"]] == file.take(form["check"])
         assert file.at == start + length
         for c in range(C):
             for i in range(h):
                 at = ((c * H + y + i) * W + x) * size
                 out[at : at + w * size] = samples[(c * h + i) * w * size : (c * h + i + 1) * w * size]
     if form["span"] is not None:
-        assert struct.pack("<I", zlib.crc32(out)) == file.take(4)
+        assert struct.pack("<I", zlib.crc32(out))[: form["check"]] == file.take(form["check"])
     assert file.at == end
     return bytes(out)
 
@@ -163,14 +167,15 @@ def read_body(file, form, about, item, length):
 def read(data):
     """(names, [(form, about, samples)]) of a file in which nothing is coded by a model."""
     file = Bytes(data)
-    assert file.take(5) == b"\x89ADM\x01"
-    if not data[5] & 128:
+    start = file.take(2)
+    if start == b"\xad\xd1":
         form = read_form(file)
         assert crc8(data[: file.at]) == file.byte()
         block, about = read_about(file) if form["flags"] & 4 else (b"", {})
         single = form["kind"] == 0 and form["span"] is None
         length = file.v() if single else len(data) - file.at
         return None, [(form, about, read_body(file, form, block, 0, length))]
+    assert start == b"\xad\xa1"
     flags, n = file.byte(), file.v()
     form = read_form(file) if flags & 1 else None
     assert crc8(data[: file.at]) == file.byte()

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import zlib
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 
 import by_the_page
 from ardm import ans
+from ardm.ans import CHECKS
 from ardm.codec import decode, encode, index, regions
 from ardm.codec import fallback as stored
 from ardm.codec.archive import compress_archive, open_archive
-from ardm.codec.binary import Reader, varint
+from ardm.codec.binary import Reader, check_bytes, crc8, varint
 from ardm.codec.decode import decompress
 from ardm.codec.describe import describe
 from ardm.codec.encode import compress
@@ -188,17 +190,35 @@ def test_in_several_regions_too(cut, content, coder):
     there_and_back(content, coder)
 
 
-def test_a_small_picture_has_fifteen_bytes_of_header():
+def test_a_small_picture_has_ten_bytes_of_header():
     coder = Small()
     data, report = compress(image(), coder)
-    assert report.header_bytes == 15
+    assert report.header_bytes == 10
     assert report.methods == {"coded": 1}
-    assert len(data) <= 15 + report.bits / 8 + 41 / 8
+    assert len(data) <= 10 + report.bits / 8 + 41 / 8
     assert report.model == coder.identity
     assert (report.calls, report.items, report.regions) == (7, 1, 1)
     assert not report.stored
     assert report.bits_per_sample == pytest.approx(8 * len(data) / 3072)
     assert report.ratio == pytest.approx(3072 / len(data))
+
+
+@pytest.mark.parametrize(
+    ("shape", "header"), [((3, 32, 32), 6), ((1, 28, 28), 6), ((3, 17, 17), 7), ((1, 127, 5), 8), ((3, 128, 5), 9)]
+)
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_a_small_picture_costs_beside_its_samples(shape, header, check):
+    """Of a model without calls: header and stream, with any check; and bare."""
+    coder, content = Small(shape[0], calls=0), image(shape)
+    data, report = compress(content, coder, check=check)
+    bare, told = compress(content, coder, check=check, bare=True)
+    assert (report.header_bytes, told.header_bytes) == (header, header - 5)
+    assert len(data) - len(bare) == 5
+    assert len(data) - report.bits / 8 < header + (41 if check == 32 else 33) / 8
+    assert decompress(data, models(coder)) == decompress(bare, models(coder), bare=True) == content
+    (info,), (same,) = describe(data), describe(bare, bare=True)
+    assert (info.check, info.coded, info.model, info.calls) == (check, True, coder.identity[:4], 0)
+    assert (same.check, same.coded, same.model, same.shape) == (check, True, "", shape)
 
 
 @pytest.mark.parametrize(
@@ -423,9 +443,9 @@ def test_at_most_three_bytes_an_item_stand_beside_its_stream():
     streams = []
 
     class Measuring(Small):
-        def finish(self, coded, check):
-            streams.append(len(super().finish(coded, check)))
-            return super().finish(coded, check)
+        def finish(self, coded, check, bits):
+            streams.append(len(super().finish(coded, check, bits)))
+            return super().finish(coded, check, bits)
 
     items = some(200)
     data, report = compress_archive(items, None, Measuring())
@@ -556,19 +576,19 @@ def test_what_a_model_tells_is_checked():
     data, _ = compress(image(), Small())
 
     class Loud(Small):
-        def decode(self, jobs):
-            for parts, check in super().decode(jobs):
+        def decode(self, jobs, bits):
+            for parts, check in super().decode(jobs, bits):
                 yield [part.astype(np.int64) + 1000 for part in parts], check
 
     class Silent(Small):
-        def decode(self, jobs):
+        def encode(self, jobs, bits=32):
             list(jobs)
             return iter(())
 
-        encode = decode
+        decode = encode
 
     class Cross(Small):
-        def decode(self, jobs):
+        def decode(self, jobs, bits):
             raise ArdmError("7 calls cannot be had")
 
     with pytest.raises(CodecError, match="end at 255"):
@@ -586,6 +606,106 @@ def test_what_a_model_tells_is_checked():
     with pytest.raises(ArdmError, match="7 calls") as error:  # what a person asked for is not the file's fault
         decompress(data, impossible)
     assert not isinstance(error.value, CodecError)
+
+
+# --- checks of fewer bits, and bare frames ----------------------------------------------------------------------------
+
+
+def checked_files():
+    about = {"icc": b"profile"}
+    return [image((3, 7, 9)), image((2, 5, 7), "ramp"), image((3, 7, 9), about=about), Content.of_bytes(b"some bytes " * 9),
+            Content(Kind.AUDIO, values("small", (2, 1, 70), True), "wav", rate=8000)]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("calls", [0, 7])
+def test_contents_come_back_with_any_check(cut, check, calls):
+    coder = Small(calls=calls)
+    for content in [*checked_files(), image((1, 50, 40)), image((1, 50, 40), "noise")]:
+        data, _ = compress(content, coder, check=check)
+        bare, _ = compress(content, coder, check=check, bare=True)
+        assert decompress(data, models(coder)) == content
+        assert decompress(bare, models(coder), bare=True) == content
+        assert describe(data)[0].check == describe(bare, bare=True)[0].check == check
+        assert len(bare) < len(data)
+    items = checked_files()
+    archive = open_archive(compress_archive(items, None, coder, check=check)[0])
+    assert list(archive.items(models(coder))) == items
+    assert {archive.info(k).check for k in range(len(items))} == {check}
+
+
+def test_smaller_checks_find_nearly_all_damage():
+    """All but one in 2^bits; no other exception, whatever the damage."""
+    rng = np.random.default_rng(0)
+    for check, share in ((8, 0.03), (16, 0.002), (0, 1.0)):
+        unseen = tried = 0
+        for content in checked_files():
+            for bare in (False, True):
+                data, _ = compress(content, Small(calls=0), check=check, bare=bare)
+                for _ in range(100):
+                    at = rng.integers(0, len(data))
+                    bad = data[:at] + bytes([data[at] ^ 1 << rng.integers(0, 8)]) + data[at + 1 :]
+                    tried += 1
+                    with contextlib.suppress(CodecError):
+                        unseen += (
+                            decompress(bad, models(Small(calls=0)), Limits(1 << 16, 1 << 16), bare=bare) != content
+                        )
+        assert unseen <= share * tried
+
+
+def test_a_bare_frame_of_another_model_or_of_none():
+    data, _ = compress(image(), Small(calls=0), bare=True)
+    with pytest.raises(CodecError, match="another model made it"):
+        decompress(data, lambda name, calls: Small(calls=0, name="another"), bare=True)
+    with pytest.raises(CodecError, match="not an ardm file"):
+        decompress(data, models(Small(calls=0)))
+    whole, _ = compress(image(), Small(calls=0))
+    with pytest.raises(CodecError, match="this file is not bare"):
+        decompress(whole, models(Small(calls=0)), bare=True)
+    with pytest.raises(CodecError, match="raise the limit"):
+        decompress(data, models(Small(calls=0)), Limits(max_pixels=1023), bare=True)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "89 13 20 20 81DB 00",  # could be short, and has no calls
+        "1A 03 03 81DB",  # square
+        "12 20 81DB",  # 32×32
+        "12 A0 00 81DB",  # a long integer
+        "C1 04 13 01 02",  # 32 bits, as without the flag
+    ],
+)
+def test_forms_are_written_in_the_shortest_way(header):
+    data = bytes.fromhex("ADD1" + header)
+    with pytest.raises(CodecError, match="lacks|shortest"):
+        decompress(data + bytes([crc8(data)]) + b"\1" * 30, models(Small(calls=0)))
+
+
+def test_items_of_an_archive_have_one_check():
+    forms = [Form(Kind.BYTES, (1, 1, 4), check=check) for check in (32, 8)]
+    start = Header(None, 2).write() + index.pack_lengths([9, 9]) + index.pack_directory(None, forms)
+    with pytest.raises(CodecError, match="different numbers of bits"):
+        open_archive(start + check_bytes(zlib.crc32(start)) + bytes(18))
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("AD", "truncated file: it ends in its header, after 1 bytes"),
+        ("ADD1", "truncated"),
+        ("ADD2 00", "format 2, a later one"),
+        ("ADAF 00", "format 15, a later one"),
+        ("ADD0 00", "format 0, which was never released"),
+        ("ADB1 00", "does not begin with AD D1 or AD A1"),
+        ("C2ADC391 00", "an ardm file that was copied as text"),
+        ("EFBFBDEFBFBD", "a binary file that was copied as text"),
+        ("89504E47", "a PNG image"),
+    ],
+)
+def test_what_begins_otherwise_is_named(start, said):
+    with pytest.raises(CodecError, match=said):
+        decompress(bytes.fromhex(start), NONE)
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
@@ -815,7 +935,9 @@ def examples():
     halves = Content(Kind.IMAGE, np.repeat(np.array([[[0, 7]]], np.uint8), 32, 1).repeat(32, 2), "png")
     return {
         "stored": compress(red_blue)[0],
-        "coded": compress(grey, Small(1))[0],
+        "coded": compress(grey, Small(1, calls=0))[0],
+        "calls": compress(grey, Small(1))[0],
+        "bare": compress(grey, Small(1, calls=0), check=8, bare=True)[0],
         "split": compress(halves)[0],
         "archive": compress_archive([red_blue, red])[0],
     }
@@ -884,8 +1006,8 @@ class Keyed(Small):
     def encode(self, jobs):
         return super().encode([self.hidden(part) for part in job] for job in jobs)
 
-    def decode(self, jobs):
-        for found, check in super().decode(jobs):
+    def decode(self, jobs, bits):
+        for found, check in super().decode(jobs, bits):
             yield [self.hidden(part) for part in found], check
 
 

@@ -14,7 +14,7 @@ from ardm.exact.model import load
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
 
-from make import contents, decoded, fingerprint, made  # noqa: E402
+from make import WAVES, contents, decoded, fingerprint, made, wave_contents  # noqa: E402
 
 INDEX = json.loads((GOLDEN / "golden.json").read_text())
 FILES = sorted(p.stem for p in GOLDEN.glob("*.ardm") if not p.stem.startswith(("bundled-", "lines-")))
@@ -37,8 +37,15 @@ def test_to_what_they_were_made_of(name):
     assert [fingerprint(contents()[name])] == INDEX[name]["contents"]
 
 
+def test_to_what_the_model_along_wavefronts_drew():
+    for name, content in wave_contents().items():
+        assert [fingerprint(content)] == INDEX[f"good-wave-{name}"]["contents"]
+
+
 @pytest.mark.parametrize("backend", ["float64", "int64", "numpy"])
-@pytest.mark.parametrize("name", ["good-image-coded", "good-image-part-coded", "good-archive-mixed"])
+@pytest.mark.parametrize(
+    "name", ["good-image-coded", "good-image-part-coded", "good-archive-mixed", "good-check-0", "good-wave-archive"]
+)
 def test_every_backend_decodes_them(name, backend):
     found = decoded((GOLDEN / f"{name}.ardm").read_bytes(), backend)
     assert [fingerprint(c) for c in found] == INDEX[name]["contents"]
@@ -47,7 +54,9 @@ def test_every_backend_decodes_them(name, backend):
 def test_the_same_bytes_are_still_written():
     """A model writes the same bytes as in that version.  (Deflated bytes may differ with another zlib.)"""
     again = made()
-    for name in ("good-image-coded", "good-image-alpha", "good-image-grey", "good-archive-tiles"):
+    for name in (
+        "good-image-coded", "good-image-alpha", "good-image-grey", "good-archive-tiles", "good-check-8", "good-wave-square"
+    ):  # fmt: skip
         assert again[name] == (GOLDEN / f"{name}.ardm").read_bytes(), name
 
 
@@ -66,6 +75,6 @@ def test_what_a_later_version_may_write_is_not_called_damaged(name):
 
 
 def test_the_golden_model_is_still_read():
-    model = load(GOLDEN)
-    assert registry.machine(model, "float32", "cpu") is not None
+    for folder in (GOLDEN, WAVES):
+        assert registry.machine(load(folder), "float32", "cpu") is not None
     assert json.loads((GOLDEN / "golden.json").read_text())

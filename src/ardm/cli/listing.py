@@ -153,7 +153,7 @@ def _row(r: dict[str, Any], name: str) -> tuple[str, ...]:
     kind = f"{r['kind']} ({r['origin']})" if r["origin"] else r["kind"]
     return (
         kind, r["size"], str(r["file_bytes"]), str(r["raw_bytes"]), f"{r['ratio']:.2f}", f"{r['bits_per_sample']:.3f}",
-        r["model_name"] or "-", str(r["calls"] or "-"), "+".join(r["methods"]), f"{r['check']} bits",
+        r["model_name"] or "-", str(r["calls"] or "-"), "+".join(r["methods"]), f"{r['check']} bits" if r["check"] else "none",
         "yes" if r["portable"] else "no",
         name,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from ardm.codec.header import Form, Header, Limits, Method, Shape, short
 from ardm.codec.pieces import Place, about_of, bare_place, methods_of, next_header, pieces_of
 from ardm.codec.regions import Models, PartCoder, Progress, content_crc, crc_of, parts, region_crc, through
 from ardm.content import Content, Kind, Samples
-from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
+from ardm.errors import ArdmError, CodecError, ModelMissing
 
 
 @dataclass
@@ -70,14 +70,13 @@ def frames(
 
 def _bare(reader: Reader, models: Models, limits: Limits, progress: Progress | None) -> Content:
     """The content of a bare frame, whose model has no name."""
+    header, place = bare_place(reader)
+    limits.refuse(place.form, header.calls)
+    coder = models("", header.calls) if place.form.model else None
     try:
-        header, place = bare_place(reader)
-        limits.refuse(place.form, header.calls)
-        return _content(place, models("", header.calls) if place.form.model else None, progress)
-    except (ModelMissing, Unsupported):
-        raise
+        return _content(place, coder, progress)
     except CodecError as error:
-        raise CodecError(f"{error}; or this file is not bare, or another model made it") from None
+        raise type(error)(f"{error}; or another model made it, or this file is not bare") from None
 
 
 def _content(place: Place, coder: PartCoder[Any] | None, progress: Progress | None) -> Content:

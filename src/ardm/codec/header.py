@@ -1,7 +1,7 @@
 """Frame and archive headers, and the limits of a reader.
 
-    frame     magic 2 | form | [model 2] | [calls v] | CRC-8 1 | [about] | [piece length v] | body
-    archive   magic 2 | flags 1 | items v | [form] | [model 2 | calls v] | CRC-8 1 | [about] | index | items
+    frame     magic and type 2 | form | [model 2] | [calls v] | CRC-8 1 | [about] | [piece length v] | body
+    archive   magic and type 2 | flags 1 | items v | [form] | [model 2 | calls v] | CRC-8 1 | [about] | index | items
     bare      form | [calls v] | [about] | body
     form      in short: 1 byte below 128 | [dims]
               in full:  flags 1 | [check 1] | planes and origin 1 | dims | [span 1]
@@ -367,7 +367,14 @@ def _read_frame(file: Reader, bare: bool = False) -> Header:
 
 def read_bare(file: Reader) -> Header:
     """Read the header of a bare frame, which names no model and has no checksum of its own.  Raises as `read_header`."""
-    return _read_frame(file, bare=True)
+    start = file.at
+    if is_ours(file.take(min(2, file.left), "header")):  # no form in full begins so
+        raise CodecError("this file is not bare: it says what it is and which model made it; read it without --bare")
+    file.at = start
+    try:
+        return _read_frame(file, bare=True)
+    except CodecError as error:
+        raise type(error)(f"{error}; or this file is not bare") from None
 
 
 def foreign(data: bytes) -> str:
@@ -379,4 +386,4 @@ def foreign(data: bytes) -> str:
     for start, name in FOREIGN:
         if data.startswith(start):
             return f"not an ardm file: it looks like {name}"
-    return "not an ardm file: it does not begin with AD D1 or AD A1 (a bare one is read with --bare and its model)"
+    return "not an ardm file: it does not begin with AD D1 or AD A1, and a bare one is read with --bare"
