@@ -336,7 +336,7 @@ class Causal:
         value, depth = (
             np.concatenate(x)[:, :, None, None] for x in zip(*((r.value, r.depth) for r in readings), strict=True)
         )
-        return {name: a.reshape(len(value), -1) for name, a in self._maps_of(value, depth).items()}
+        return {name: a[..., 0, 0] for name, a in self._maps_of(value, depth).items()}
 
     def _read(self, readings: Sequence[Reading], name: str) -> Array:
         """A value of places at the sites."""
