@@ -115,7 +115,10 @@ class WavefrontExport:
     def _seen(self, value: Tensor) -> Seen:
         """The same on values (B, C, H, W) in [−1, 1]."""
         H, W = value.shape[2:]
-        y, x = (grid.flatten() for grid in torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij"))
+        y, x = (
+            grid.flatten()
+            for grid in torch.meshgrid(*(torch.arange(n, device=value.device) for n in (H, W)), indexing="ij")
+        )
         h = self.trunk.stream(value, y, x)[0]
         stream, inner = [_largest(h)], []
         for block in self.blocks:
