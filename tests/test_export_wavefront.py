@@ -77,7 +77,7 @@ def test_more_bits_come_closer():
 def test_it_starts_with_more_bits_than_other_networks(monkeypatch):
     """Products of 16 bits are as fast as those of bytes in the kernels that run wavefronts."""
     monkeypatch.setattr(convert, "AIM", math.inf)
-    assert export(trained(), pictures(SHAPES["colour"], 8)).precision == Precision(8, 10)
+    assert export(trained(), pictures(SHAPES["colour"], 8)).precision == Precision(8, 11)
 
 
 def test_values_of_more_than_a_byte():
@@ -154,8 +154,11 @@ def test_planes_on_their_own_calibrate_too():
 
 
 def test_the_codec_model_says_how_it_codes():
-    codec = exported().codec
+    made = exported()
+    codec = made.codec
     assert (codec.wave, codec.default, codec.lead, dict(codec.orders)) == (2, 0, 0, {})
+    assert codec.card["integers"]["cost"] == round(made.cost.bits_per_dim, 5)
+    assert (codec.card["integers"]["weights"], codec.card["integers"]["items"]) == (made.precision.weights, 12)
     assert codec.card["name"] == "tiny colour"
     assert codec.card["of"] == trained().identity
 

@@ -88,13 +88,14 @@ class CodecModel:
             raise ArdmError(f"the alphabet of a codec model has {letters} letters for {self.program.classes} values")
 
     def _check_orders(self) -> None:
+        good = type(self.default) is int and type(self.lead) is int and isinstance(self.card, Mapping)
+        good = good and self.kind in KINDS
         if self.wave:
-            if self.orders or self.default or self.lead or not isinstance(self.card, Mapping) or self.kind not in KINDS:
+            if not good or self.orders or self.default or self.lead:
                 raise ArdmError("a codec model along wavefronts has no other orders, and its channels in their order")
             return
         shape = (self.program.digits, self.program.channels)
-        good = type(self.default) is int and type(self.lead) is int and isinstance(self.card, Mapping)
-        good = good and self.default in self.orders and 0 <= self.lead < self.program.channels and self.kind in KINDS
+        good = good and self.default in self.orders and 0 <= self.lead < self.program.channels
         for calls, when in self.orders.items():
             good = good and when.ndim == 4 and when.shape[:2] == shape and when.size > 0 and calls >= 1
             good = good and bool(when.min() >= 0 and when.max() < calls and (np.diff(when, axis=0) > 0).all())

@@ -68,7 +68,8 @@ def export(
 ) -> Exported:
     """The codec model of a trained one.
 
-    items: (N, C, H, W) or (N, D) integers, like those that will be coded; the first half calibrates, the second measures the cost.
+    items: (N, C, H, W) or (N, D) integers, like those that will be coded; the first half calibrates, the second
+    measures the cost, which the card holds.
     precision: bits; by default the fewest (`precision.SEARCH`) that cost at most AIM bits per dimension.
     scales: of the inputs and outputs of layers, by name, where fine-tuning has fixed them.
     tried: called with every attempt.  Raises ArdmError where the network cannot be exported.
@@ -78,8 +79,7 @@ def export(
     make = exporter(bundle.model)(bundle.model, Examples(items[:half], along.cells, scales or {}))
     search = FINER if isinstance(trunk_of(bundle.model), Wavefront) else SEARCH
     for bits in [precision] if precision else search:
-        codec = _codec(bundle, make(bits), along)
-        made = Exported(codec, bits, cost(bundle, codec, items[half:]))
+        made = _measured(bundle, _codec(bundle, make(bits), along), bits, items[half:])
         if tried is not None:
             tried(made)
         if made.cost.bits_per_dim <= AIM:
@@ -95,6 +95,19 @@ def _codec(bundle: Bundle, program: Program, along: Coding) -> CodecModel:
         alphabet=bundle.alphabet, schema=bundle.schema,
     )  # fmt: skip
     return replace(codec, golden=fingerprint(codec, Reference(program)))
+
+
+def _measured(bundle: Bundle, codec: CodecModel, bits: Precision, items: Tensor) -> Exported:
+    """A codec model with its cost on items."""
+    found = cost(bundle, codec, items)
+    about = {
+        "weights": bits.weights,
+        "activations": bits.activations,
+        "cost": round(found.bits_per_dim, 5),
+        "error": round(found.error, 5),
+        "items": len(items),
+    }
+    return Exported(replace(codec, card={**codec.card, "integers": about}), bits, found)
 
 
 def exporter(model: Model) -> Callable[[Model, Examples], Make]:

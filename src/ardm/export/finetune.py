@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from ardm.bundle import Bundle, load
 from ardm.errors import ArdmError
 from ardm.export.calibrate import Scales
+from ardm.export.parts import output_of
 from ardm.export.precision import Precision
-from ardm.export.quantise import levels, rounded
+from ardm.export.quantise import Floats, levels, rounded
 from ardm.export.wavefront import at_taps, measured
 from ardm.model import Model
 from ardm.nets.wavefront import Block
@@ -84,33 +85,36 @@ def faked(model: Model, scales: Mapping[str, Scales], precision: Precision) -> I
     scales: from `measured`.  The first layer and those of channels keep their weights, which have more bits.
     """
     layers = dict(model.named_modules())
-    by = {layers[name]: [torch.from_numpy(x).float() for x in found] for name, found in scales.items()}
-    blocks = {layer: pair for layer, pair in by.items() if isinstance(layer, Block)}
-    ends = {layer: pair[0] for layer, pair in by.items() if isinstance(layer, nn.Linear)}
+    by = {layers[name]: (_single(found.given), _single(found.made)) for name, found in scales.items()}
+    blocks = [layer for layer in layers.values() if isinstance(layer, Block)]
+    output = output_of(model)
     try:
-        for i, (block, pair) in enumerate(blocks.items()):
-            block.__dict__["forward"] = _block(block, *pair, precision, last=i == len(blocks) - 1)
-        for layer, given in ends.items():
-            layer.__dict__["forward"] = _layer(layer, given, precision)
+        for block in blocks:
+            block.__dict__["forward"] = _block(block, by[block], precision, last=block is blocks[-1])
+        output.__dict__["forward"] = _layer(output, by[output][0], precision)
         yield
     finally:
-        for one in (*blocks, *ends):
-            one.__dict__.pop("forward", None)
+        for layer in (*blocks, output):
+            layer.__dict__.pop("forward", None)
 
 
-def _block(block: Block, given: Tensor, made: Tensor, precision: Precision, last: bool) -> Forward:
+def _block(block: Block, scales: tuple[Tensor, Tensor], precision: Precision, last: bool) -> Forward:
     """The block on rounded activations and weights; last: what it makes is read by the layers of channels alone."""
     bits, top, taps = precision.weights, precision.top, len(block.taps)
 
     def forward(h: Tensor) -> Tensor:
         with torch.autocast(h.device.type, enabled=False):  # bfloat16 holds fewer bits
-            S, T = given.to(h.device), made.to(h.device)
+            S, T = (scale.to(h.device) for scale in scales)
             near = at_taps(levels(F.relu(h.movedim(1, -1).float()), S, top), block)
             t = levels(F.relu(F.linear(near, rounded(block.up, S.repeat(taps), T, bits, top), block.ub)), T, top)
             h = h + F.linear(t, rounded(block.down, T, S, bits, top), block.db).movedim(-1, 1)
             return levels(F.relu(h.movedim(1, -1)), S, top).movedim(-1, 1) if last else h
 
     return forward
+
+
+def _single(scale: Floats) -> Tensor:
+    return torch.from_numpy(scale).float()
 
 
 def _layer(layer: nn.Linear, given: Tensor, precision: Precision) -> Forward:

@@ -39,6 +39,8 @@ SUM = (1 << 31) - 1
 """The largest sum in the neighbours' mean: 32 bits hold it."""
 OPERAND = 15
 """Bits of what a matrix reads, without the sign."""
+ROOM = 2
+"""How much further than on the pictures that calibrate activations may go: drawings reach further than photographs."""
 KNOWN = 5
 """Bits by which the flags of known cells are raised."""
 PICTURES = 8
@@ -113,7 +115,10 @@ class WavefrontExport:
     def _seen(self, value: Tensor) -> Seen:
         """The same on values (B, C, H, W) in [−1, 1]."""
         H, W = value.shape[2:]
-        y, x = (grid.flatten() for grid in torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij"))
+        y, x = (
+            grid.flatten()
+            for grid in torch.meshgrid(*(torch.arange(n, device=value.device) for n in (H, W)), indexing="ij")
+        )
         h = self.trunk.stream(value, y, x)[0]
         stream, inner = [_largest(h)], []
         for block in self.blocks:
@@ -125,14 +130,15 @@ class WavefrontExport:
 
     def scales(self, seen: Seen, bits: Precision) -> dict[nn.Module, Scales]:
         """The scales of the stream, as blocks read and make it; of what is inside each block; and of the last layer."""
-        features, output = scales([seen.stream], bits.top), output_of(self.model)
+        output, top = output_of(self.model), bits.top // ROOM
+        features = scales([seen.stream], top)
         made = units(self.head, output.out_features, self._unit)
         found: dict[nn.Module, Scales] = {
             self.trunk: Scales(features, features * 2**RESIDUAL),
-            output: Scales(scales([seen.lifted], bits.top), made),
+            output: Scales(scales([seen.lifted], top), made),
         }
         each = zip(self.blocks, seen.inner, strict=True)
-        return found | {block: Scales(features, scales([inner], bits.top)) for block, inner in each}
+        return found | {block: Scales(features, scales([inner], top)) for block, inner in each}
 
     @property
     def _unit(self) -> float:
