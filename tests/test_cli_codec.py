@@ -24,7 +24,7 @@ from ardm.cli import console
 from ardm.cli.app import app
 from ardm.cli.arguments import aliased
 from ardm.codec import decode as decoding
-from ardm.codec import encode, registry
+from ardm.codec import encode
 from ardm.codec.binary import varint
 from ardm.codec.header import Form, Header
 from ardm.codec.selection import Engine

@@ -21,7 +21,6 @@ from linemodels import codec as model_of
 from linemodels import sound
 from waves import wave_model, wave_program
 
-
 PICTURES = registry.pictures()
 """The bundled model of pictures."""
 
