@@ -21,7 +21,6 @@ from linemodels import codec as model_of
 from linemodels import sound
 from waves import wave_model, wave_program
 
-
 PICTURES = registry.pictures()
 """The bundled model of pictures."""
 
@@ -150,7 +149,9 @@ def test_a_level_codes_with_a_model_of_its_size(sizes):
 
 def test_a_model_with_one_order_has_no_number_of_calls(sizes):
     for engine in (Engine(calls=50, backend="numpy"), Engine("pictures", 50, backend="numpy")):
-        with pytest.raises(ArdmError, match="model pictures codes along one order, so it has no number of calls; got 50"):
+        with pytest.raises(
+            ArdmError, match="model pictures codes along one order, so it has no number of calls; got 50"
+        ):
             engine.coder(image(3, 9, 9))
     data, _ = compress(drawn(sizes["pictures"]), Engine(backend="numpy").coder(image(3, 9, 9)))
     with pytest.raises(ModelMissing, match=r"not here \(known: pictures-small"):
