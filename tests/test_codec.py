@@ -304,6 +304,31 @@ def test_a_file_finds_its_model(tmp_path):
         ardm.decompress(data, tmp_path)
 
 
+def test_checks_levels_and_bare_files_of_the_library():
+    kind = (("head", "values"), ("scale", 2.0))
+    model, x = exact(**dict(kind)), liked(kind, 24, 24)
+    for given in (x, x.numpy().tobytes()):
+        sizes = []
+        for check in ans.CHECKS:
+            whole = ardm.compress(given, model, check=check)
+            bare = ardm.compress(given, model, check=check, bare=True)
+            for found in (ardm.decompress(whole, model), ardm.decompress(bare, model, bare=True)):
+                assert found == given if isinstance(given, bytes) else torch.equal(found, given)
+            sizes.append(len(bare))
+            assert len(bare) < len(whole)
+        assert sizes[0] > sizes[-1]
+    for options, said in (
+        ({"bare": True}, "does not say which model made it"),
+        ({"level": 10}, "from 1 to 9; got 10"),
+        ({"level": 5, "calls": 8}, "give a level, or model and calls"),
+        ({"check": 12}, "32, 16, 8 or 0 bits; got 12"),
+    ):
+        with pytest.raises(ArdmError, match=said):
+            ardm.compress(x, **options)
+    with pytest.raises(ArdmError, match="does not say which model made it"):
+        ardm.decompress(bare, bare=True)
+
+
 @pytest.mark.parametrize("x", [
     torch.zeros(8, 8).long(), torch.zeros(3, 0, 8).long(), torch.zeros(3, 8, 8), torch.zeros(3, 8, 8).bool(),
     torch.zeros(16, 2, 2).long(), torch.full((3, 8, 8), 1 << 16), torch.full((3, 8, 8), -1), [[[1.5]]],

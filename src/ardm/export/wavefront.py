@@ -43,8 +43,8 @@ ROOM = 2
 """How much further than on the pictures that calibrate activations may go: drawings reach further than photographs."""
 KNOWN = 5
 """Bits by which the flags of known cells are raised."""
-PICTURES = 8
-"""Pictures that run through the network together."""
+PIXELS = 1 << 13
+"""Pixels that run through the network together, unless a picture has more."""
 
 
 def wavefront(model: Model, examples: Examples) -> Make:
@@ -104,8 +104,9 @@ class WavefrontExport:
         C, last = self.trunk.channels, self.digits.classes - 1
         planes = items[: len(items) // 4] if C > 1 else items[:0]
         grey = [planes[:, c : c + 1].expand(-1, C, -1, -1) for c in range(C)]
+        every, together = torch.cat([items, *grey]), max(1, PIXELS // (items.shape[2] * items.shape[3]))
         with torch.no_grad():
-            parts = [self._seen(part.float() * (2 / last) - 1) for part in torch.cat([items, *grey]).split(PICTURES)]
+            parts = [self._seen(part.float() * (2 / last) - 1) for part in every.split(together)]
         return Seen(
             np.max([part.stream for part in parts], axis=0),
             [np.max(block, axis=0) for block in zip(*(part.inner for part in parts), strict=True)],
@@ -115,10 +116,7 @@ class WavefrontExport:
     def _seen(self, value: Tensor) -> Seen:
         """The same on values (B, C, H, W) in [−1, 1]."""
         H, W = value.shape[2:]
-        y, x = (
-            grid.flatten()
-            for grid in torch.meshgrid(*(torch.arange(n, device=value.device) for n in (H, W)), indexing="ij")
-        )
+        y, x = torch.cartesian_prod(*(torch.arange(n, device=value.device) for n in (H, W))).unbind(1)
         h = self.trunk.stream(value, y, x)[0]
         stream, inner = [_largest(h)], []
         for block in self.blocks:
