@@ -307,13 +307,13 @@ def test_a_file_finds_its_model(tmp_path):
 def test_checks_levels_and_bare_files_of_the_library():
     kind = (("head", "values"), ("scale", 2.0))
     model, x = exact(**dict(kind)), liked(kind, 24, 24)
-    for given in (x, x.numpy().tobytes()):
+    for content in (x, x.numpy().tobytes()):
         sizes = []
         for check in ans.CHECKS:
-            whole = ardm.compress(given, model, check=check)
-            bare = ardm.compress(given, model, check=check, bare=True)
+            whole = ardm.compress(content, model, check=check)
+            bare = ardm.compress(content, model, check=check, bare=True)
             for found in (ardm.decompress(whole, model), ardm.decompress(bare, model, bare=True)):
-                assert found == given if isinstance(given, bytes) else torch.equal(found, given)
+                assert found == content if isinstance(content, bytes) else torch.equal(found, content)
             sizes.append(len(bare))
             assert len(bare) < len(whole)
         assert sizes[0] > sizes[-1]

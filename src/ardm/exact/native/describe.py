@@ -91,7 +91,12 @@ class _Description:
     def _operation(self, op: Op) -> list[Ints | Sequence[int]]:
         integers, tensors = self._integers(op), self._tensors(op)
         inputs = [self.number[name] for name in op.inputs if name not in self.maps]
-        lists = [_counted(inputs), _counted(integers), [len(tensors)], *map(_counted, tensors)]
+        lists: list[Ints | Sequence[int]] = [
+            _counted(inputs),
+            _counted(integers),
+            [len(tensors)],
+            *map(_counted, tensors),
+        ]
         return [[CODES[op.name], self.number[op.out]], *lists]
 
     def _integers(self, op: Op) -> list[int]:
