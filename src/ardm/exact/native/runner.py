@@ -162,7 +162,11 @@ class NativeRunner:
         centre = np.empty((len(channels), walk.capacity), dtype=np.int64)
         while n := walk.heads(b, y, x, o, centre):
             for k, c in enumerate(channels):
-                yield AskedSites(b[:n], np.full(n, c), y[:n], x[:n], walk.shape[2:]), o[k, :n], centre[k, :n]
+                yield (
+                    AskedSites(b[:n], np.full(n, c), y[:n], x[:n], (walk.shape[2], walk.shape[3])),
+                    o[k, :n],
+                    centre[k, :n],
+                )
 
     def _walk(self, shape: tuple[int, ...], raster: bool, plane: int | None = None) -> Walk:
         return Walk(self._net, shape, plane, raster)
