@@ -305,15 +305,14 @@ def test_a_file_finds_its_model(tmp_path):
 
 
 def test_checks_levels_and_bare_files_of_the_library():
-    kind = (("head", "values"), ("scale", 2.0))
-    model, x = exact(**dict(kind)), liked(kind, 24, 24)
-    for given in (x, x.numpy().tobytes()):
+    model, x = exact(**dict(LIKED)), liked(LIKED, 24, 24)
+    for item in (x, x.numpy().tobytes()):
         sizes = []
         for check in ans.CHECKS:
-            whole = ardm.compress(given, model, check=check)
-            bare = ardm.compress(given, model, check=check, bare=True)
+            whole = ardm.compress(item, model, check=check)
+            bare = ardm.compress(item, model, check=check, bare=True)
             for found in (ardm.decompress(whole, model), ardm.decompress(bare, model, bare=True)):
-                assert found == given if isinstance(given, bytes) else torch.equal(found, given)
+                assert found == item if isinstance(item, bytes) else torch.equal(found, item)
             sizes.append(len(bare))
             assert len(bare) < len(whole)
         assert sizes[0] > sizes[-1]
