@@ -38,7 +38,7 @@ MODELS = {
     "any order": {**UNET, "order": OrderConfig(), "shape": (3, 4, 4)},
 }
 """Along wavefronts, at any size, or by U-Nets along other orders, in tiles."""
-LIKED = (("scale", 2.0),)
+LIKED = (("scale", 0.7),)
 """A model along wavefronts that codes its own samples in few bits."""
 BACKENDS = ["float32", "float64", "int64", "numpy"]
 
