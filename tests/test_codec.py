@@ -203,7 +203,7 @@ def test_an_alpha_plane_that_is_flat_costs_nearly_nothing():
     assert not report.stored
     both = Content(Kind.IMAGE, np.concatenate([rgb, np.full((1, 24, 24), 255, np.uint8)]), "png")
     data, report = encode.compress(both, made)
-    assert len(data) <= len(alone) + 3
+    assert len(data) <= len(alone) + 6  # what the header says of the second part
     assert decode.decompress(data, lambda i, c: made) == both
 
 
