@@ -38,7 +38,7 @@ MODELS = {
     "any order": {**UNET, "order": OrderConfig(), "shape": (3, 4, 4)},
 }
 """Along wavefronts, at any size, or by U-Nets along other orders, in tiles."""
-LIKED = (("scale", 2.0),)
+LIKED = (("scale", 0.7),)
 """A model along wavefronts that codes its own samples in few bits."""
 BACKENDS = ["float32", "float64", "int64", "numpy"]
 
@@ -203,7 +203,7 @@ def test_an_alpha_plane_that_is_flat_costs_nearly_nothing():
     assert not report.stored
     both = Content(Kind.IMAGE, np.concatenate([rgb, np.full((1, 24, 24), 255, np.uint8)]), "png")
     data, report = encode.compress(both, made)
-    assert len(data) <= len(alone) + 3
+    assert len(data) <= len(alone) + 6  # what the header says of the second part
     assert decode.decompress(data, lambda i, c: made) == both
 
 
@@ -305,15 +305,14 @@ def test_a_file_finds_its_model(tmp_path):
 
 
 def test_checks_levels_and_bare_files_of_the_library():
-    kind = (("head", "values"), ("scale", 2.0))
-    model, x = exact(**dict(kind)), liked(kind, 24, 24)
-    for content in (x, x.numpy().tobytes()):
+    model, x = exact(**dict(LIKED)), liked(LIKED, 24, 24)
+    for item in (x, x.numpy().tobytes()):
         sizes = []
         for check in ans.CHECKS:
-            whole = ardm.compress(content, model, check=check)
-            bare = ardm.compress(content, model, check=check, bare=True)
+            whole = ardm.compress(item, model, check=check)
+            bare = ardm.compress(item, model, check=check, bare=True)
             for found in (ardm.decompress(whole, model), ardm.decompress(bare, model, bare=True)):
-                assert found == content if isinstance(content, bytes) else torch.equal(found, content)
+                assert found == item if isinstance(item, bytes) else torch.equal(found, item)
             sizes.append(len(bare))
             assert len(bare) < len(whole)
         assert sizes[0] > sizes[-1]
