@@ -13,6 +13,7 @@ from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
 from ardm.objective import causal_step
 from ardm.train import trainer as training
+from ardm.train.muon import Muon, orthogonal
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
 from ardm.train.update import hidden_matrices, optimisers, rate_at
@@ -121,6 +122,25 @@ def test_the_matrices_of_muon_are_those_inside_blocks():
     assert hidden_matrices(text)
     with pytest.raises(ArdmError, match="this network has none"):
         optimisers(build(preset("tiny", shape=(1, 4, 4), classes=4)), TrainConfig(optimiser="muon"))
+
+
+def test_muon_moves_as_that_of_pytorch_does():
+    """Up to its rounding to bfloat16."""
+    g = generator()
+    start = [torch.randn(n, m, generator=g) for n, m in ((6, 20), (6, 20), (20, 6))]
+    made = [[torch.nn.Parameter(p.clone()) for p in start] for _ in range(2)]
+    ours = Muon([{"params": made[0]}], 0.1, 0.01)
+    theirs = torch.optim.Muon(made[1], lr=0.1, weight_decay=0.01)
+    for _ in range(3):
+        for one, two in zip(*made, strict=True):
+            one.grad = torch.randn(one.shape, generator=g)
+            two.grad = one.grad.clone()
+        ours.step()
+        theirs.step()
+    for one, two, before in zip(*made, start, strict=True):
+        assert float((one - two).detach().norm()) < 0.05 * float((two - before).detach().norm())
+    spectrum = torch.linalg.svdvals(orthogonal(torch.stack(start[:2])))
+    assert 0.5 < float(spectrum.detach().min()) <= float(spectrum.max()) < 1.5
 
 
 def test_a_grey_picture_alone_costs_its_first_channel():

@@ -16,6 +16,7 @@ from ardm.model import Model
 from ardm.objective import Scored
 from ardm.train import checkpoint, sharding
 from ardm.train.batch import DROPOUT, Batch, seeded
+from ardm.train.muon import Muon
 from ardm.train.objectives import Loss, Objective, Observed
 from ardm.train.recipe import TrainConfig
 
@@ -56,7 +57,7 @@ def optimisers(network: Model, config: TrainConfig) -> list[torch.optim.Optimize
     if not matrices:
         return [adamw]
     group = {"params": matrices, "relative": config.muon_rate / config.rate}
-    return [adamw, torch.optim.Muon([group], lr=config.muon_rate, weight_decay=decay)]
+    return [adamw, Muon([group], config.muon_rate, decay)]
 
 
 def hidden_matrices(network: Model) -> list[nn.Parameter]:
