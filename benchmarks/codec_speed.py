@@ -161,6 +161,9 @@ class Watched:
         self.watch.frequencies += time.perf_counter() - began
         return table
 
+    def intervals(self, symbols: Ints) -> tuple[Ints, Ints]:
+        return self.rows.intervals(symbols)
+
 
 @dataclass
 class Popped:

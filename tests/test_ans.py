@@ -51,8 +51,8 @@ def crc(symbols):
     return zlib.crc32(np.asarray(symbols, dtype="<i8").tobytes())
 
 
-def encode(tables, data, check, bits=32):
-    encoder = Encoder()
+def encode(tables, data, check, bits=32, backend=ans.BACKEND):
+    encoder = Encoder(backend)
     for freq, symbols in zip(tables, data, strict=True):
         encoder.push(*ans.intervals(freq, symbols))
     return encoder.finish(check, bits)
@@ -270,7 +270,8 @@ def test_round_trip(backend, problem):
 @given(problem=problems())
 def test_bytes_are_those_of_constriction(problem):
     tables, data, check = problem
-    assert encode(tables, data, check) == constriction_encode(tables, data, check)
+    for backend in ("python", "constriction"):
+        assert encode(tables, data, check, backend=backend) == constriction_encode(tables, data, check)
 
 
 @needs_constriction
@@ -282,6 +283,45 @@ def test_bytes_are_those_of_constriction_in_one_call():
     family = constriction.stream.model.Categorical(perfect=False)
     coder.encode_reverse(symbols.astype(np.int32), family, (freq - 1).astype(np.float64))
     assert encode([freq], [symbols], 77) == coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")[::-1]
+
+
+SIDES = st.sampled_from([0, 0, 0, 1, 2, 3, 1 << 12, (1 << 23) - 1])
+
+
+@needs_constriction
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(SIDES, SIDES, st.booleans()), max_size=40),
+    st.sampled_from([1, 70, 3000]),
+    st.sampled_from(ans.CHECKS),
+    st.integers(0, 2**32 - 1),
+)
+def test_backends_write_alike(sides, repeat, bits, check):
+    """Any intervals: at either end, of width 1, of width 2^24 and a little less; alternating, and in long runs."""
+    rows = [(a, TOTAL - a - b) if wide else (a, 1 + b % 3) for a, b, wide in sides]
+    start, width = np.repeat(np.array(rows, dtype=np.int64).reshape(-1, 2), repeat, axis=0).T
+    streams = []
+    for backend in ("python", "constriction"):
+        encoder = Encoder(backend)
+        for part in range(0, len(start), 1000):
+            encoder.push(start[part : part + 1000], width[part : part + 1000])
+        streams.append(encoder.finish(check % 2**bits, bits))
+    assert streams[0] == streams[1]
+
+
+@needs_constriction
+def test_backends_write_alike_over_several_blocks():
+    rng = np.random.default_rng(0)
+    edges = np.sort(rng.integers(0, TOTAL + 1, (200_000, 2)), axis=1)
+    start, width = edges[:, 0], np.maximum(edges[:, 1] - edges[:, 0], 1)
+    start = np.minimum(start, TOTAL - width)
+    start[50_000:90_000], width[50_000:90_000] = rng.integers(0, 2, 40_000), TOTAL - 1
+    streams = []
+    for backend in ("python", "constriction"):
+        encoder = Encoder(backend)
+        encoder.push(start, width)
+        streams.append(encoder.finish(5))
+    assert streams[0] == streams[1]
 
 
 @needs_constriction
@@ -424,13 +464,17 @@ def test_pop_refuses_what_is_no_table(backend, row):
 def test_unknown_backend():
     with pytest.raises(ArdmError, match="backend must be"):
         Decoder(Encoder().finish(0), "rust")
+    with pytest.raises(ArdmError, match="backend must be"):
+        Encoder("rust")
 
 
 def test_without_constriction(monkeypatch):
     monkeypatch.setattr(ans, "constriction", None)
     with pytest.raises(ArdmError, match="not installed; use 'python'"):
-        Decoder(Encoder().finish(0), "constriction")
-    assert Decoder(Encoder().finish(3), "python").close() == 3
+        Decoder(Encoder("python").finish(0), "constriction")
+    with pytest.raises(ArdmError, match="not installed; use 'python'"):
+        Encoder("constriction")
+    assert Decoder(Encoder("python").finish(3), "python").close() == 3
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ RANGE = 24
 IMPOSSIBLE = -(1 << 62)
 """The grid value of an impossible symbol.  Those of possible symbols lie in ±2^61."""
 BACKEND: Backend = "python" if constriction is None else "constriction"
-"""The default backend of decoders."""
+"""The default backend of encoders and decoders."""
 
 CHECKS = (32, 16, 8, 0)
 """The bits that a check may have."""
@@ -210,13 +210,25 @@ def refuse_check(bits: int) -> None:
         raise ArdmError(f"a check has {', '.join(map(str, CHECKS[:-1]))} or {CHECKS[-1]} bits; got {bits}")
 
 
+def _refuse_backend(backend: str) -> None:
+    """Raise ArdmError for an unknown backend, or one that is not installed."""
+    if backend not in ("constriction", "python"):
+        raise ArdmError(f"backend must be 'constriction' or 'python'; got {backend!r}")
+    if backend == "constriction" and constriction is None:
+        raise ArdmError(
+            "backend 'constriction' is not installed; use 'python', which writes and reads the same streams"
+        )
+
+
 class Encoder:
     """Intervals to bytes, first in, first out.  One encoder makes one stream.
 
-    Always runs in Python, at about 3 million symbols per second.
+    backend: both write the same bytes.  Raises ArdmError if it is unknown or not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backend: Backend = BACKEND) -> None:
+        _refuse_backend(backend)
+        self._is_native = backend == "constriction"
         self._pushed: list[tuple[Ints, Ints]] = []
 
     def push(self, start: ArrayLike, width: ArrayLike) -> None:
@@ -248,15 +260,59 @@ class Encoder:
         refuse_check(bits)
         if not 0 <= check < 1 << bits:
             raise ArdmError(f"check must lie in 0..2^{bits} - 1; got {check}")
-        state, words = 1 << bits | int(check), []
-        for starts, widths in reversed(self._pushed):
-            for start, width in zip(starts[::-1].tolist(), widths[::-1].tolist(), strict=True):
-                if state >> (64 - PRECISION) >= width:
-                    words.append(state & _WORD)
-                    state >>= 32
-                quotient, rest = divmod(state, width)
-                state = (quotient << PRECISION) + start + rest
-        return state.to_bytes((state.bit_length() + 7) // 8, "big") + np.array(words[::-1], dtype=">u4").tobytes()
+        state, words = 1 << bits | int(check), np.zeros(0, dtype=np.uint32)
+        if self._pushed:
+            start, width = map(np.concatenate, zip(*self._pushed, strict=True))
+            narrow = width < TOTAL  # a certain symbol changes nothing
+            start, width = start[narrow], width[narrow]
+            state, words = (self._constriction if self._is_native else self._python)(start, width, state)
+        return state.to_bytes((state.bit_length() + 7) // 8, "big") + words[::-1].astype(">u4").tobytes()
+
+    def _python(self, starts: Ints, widths: Ints, state: int) -> tuple[int, NDArray[np.uint32]]:
+        """The last state and the words, first out first, by definition."""
+        words = []
+        for start, width in zip(starts[::-1].tolist(), widths[::-1].tolist(), strict=True):
+            if state >> (64 - PRECISION) >= width:
+                words.append(state & _WORD)
+                state >>= 32
+            quotient, rest = divmod(state, width)
+            state = (quotient << PRECISION) + start + rest
+        return state, np.array(words, dtype=np.uint32)
+
+    def _constriction(self, starts: Ints, widths: Ints, state: int) -> tuple[int, NDArray[np.uint32]]:
+        """`_python` with constriction, which knows no intervals but symbols: each interval becomes one of 2 or 3.
+
+        The intervals of width 2^24 − 1 are symbols of 2; if they alternate with others too often, Python is faster.
+        """
+        few = widths == TOTAL - 1
+        cuts = (np.flatnonzero(few[1:] != few[:-1]) + 1).tolist()
+        if len(cuts) > len(widths) >> 6:
+            return self._python(starts, widths, state)
+        coder = constriction.stream.stack.AnsCoder(
+            np.array([state & _WORD, state >> 32][: 1 + (state > _WORD)], np.uint32)
+        )
+        family = constriction.stream.model.Categorical(perfect=False)
+        runs = zip([0, *cuts], [*cuts, len(widths)], strict=True)
+        for start, stop in [(at, min(at + _BLOCK, e)) for b, e in runs for at in range(b, e, _BLOCK)][::-1]:
+            coder.encode_reverse(*_as_symbols(starts[start:stop], widths[start:stop], family))
+        left, state = coder.pos()
+        return state, coder.get_compressed()[:left]
+
+
+def _as_symbols(start: Ints, width: Ints, family: Any) -> tuple[NDArray[np.int32], Any, NDArray[np.float32]]:
+    """Intervals as symbols of tables in which every symbol is possible, as constriction takes them: none is certain.
+
+    The widths of a table, less 1, are exact in float32, and constriction adds the 1 again.
+    """
+    rest = TOTAL - start - width
+    if width[0] == TOTAL - 1:  # as all others
+        symbol, table = start, (np.where(start, 1, width), np.where(start, width, 1))
+    else:  # the parts before and after, or the other side in two
+        symbol = (start > 0) + (rest == 0).astype(np.int64)
+        one = np.ones_like(start)
+        parts = ((width, start, one), (rest - 1, width, start - 1), (one, rest, width))
+        table = tuple(np.choose(symbol, part) for part in parts)
+    return symbol.astype(np.int32), family, (np.stack(table, axis=1) - 1).astype(np.float32)
 
 
 class Decoder:
@@ -268,10 +324,7 @@ class Decoder:
 
     def __init__(self, data: bytes, backend: Backend = BACKEND, bits: int = 32) -> None:
         refuse_check(bits)
-        if backend not in ("constriction", "python"):
-            raise ArdmError(f"backend must be 'constriction' or 'python'; got {backend!r}")
-        if backend == "constriction" and constriction is None:
-            raise ArdmError("backend 'constriction' is not installed; use 'python', which reads the same streams")
+        _refuse_backend(backend)
         split = min(len(data), 5 + (len(data) - 5) % 4)  # up to 8 bytes of state before, words after
         if 8 * len(data) <= bits or data[0] == 0:
             raise CodecError(f"truncated or damaged stream: {len(data)} bytes do not begin with a coder state")
@@ -291,17 +344,19 @@ class Decoder:
         Raises CodecError if the stream ends, ArdmError if freq is not a table of frequencies.
         """
         freq = _integers("freq", freq, 2)
-        symbols = np.empty(len(freq), dtype=np.int64)
-        for rows in _blocks(freq.shape):
-            table = freq[rows]
-            least = table.min(initial=TOTAL)
-            if least < 0 or (table.sum(axis=1) != TOTAL).any():
-                raise ArdmError(f"each row of freq must be widths >= 0 that sum to 2^{PRECISION}")
-            native = self._ans is not None and least > 0 and freq.shape[1] > 1
-            symbols[rows] = self._pop_constriction(table) if native else self._pop_python(table)
-        return symbols
+        if freq.size <= _BLOCK:
+            return self._pop(freq)
+        return np.concatenate([self._pop(freq[rows]) for rows in _blocks(freq.shape)])
 
-    def _pop_python(self, freq: Ints) -> list[int]:
+    def _pop(self, freq: Ints) -> Ints:
+        """`pop` for a table of one block."""
+        least = np.minimum.reduce(freq, axis=None, initial=TOTAL)
+        if least < 0 or np.count_nonzero(np.add.reduce(freq, axis=1) != TOTAL):
+            raise ArdmError(f"each row of freq must be widths >= 0 that sum to 2^{PRECISION}")
+        native = self._ans is not None and least > 0 and freq.shape[1] > 1
+        return self._pop_constriction(freq) if native else self._pop_python(freq)
+
+    def _pop_python(self, freq: Ints) -> Ints:
         """`pop`, by definition."""
         step = freq.shape[1] + 1
         borders = cumulative(freq).reshape(-1).data
@@ -317,14 +372,14 @@ class Decoder:
             symbols.append(piece - row)
         self._state = state
         self._refuse_end()
-        return symbols
+        return np.array(symbols, dtype=np.int64)
 
     def _refuse_end(self) -> None:
         """Raise CodecError after a symbol too many: states only shrink, and the last one holds the check."""
         if self._state >> self._bits == 0:
             raise CodecError("truncated stream: it ends before its last symbol")
 
-    def _pop_constriction(self, freq: Ints) -> NDArray[np.int32]:
+    def _pop_constriction(self, freq: Ints) -> Ints:
         """`pop` with constriction, for tables in which every symbol is possible.
 
         constriction gives symbol j the width 1 + ⌊p_j (2^24 − b) / Σ p⌋; for p = width − 1 this is exact in float32.
@@ -332,7 +387,7 @@ class Decoder:
         weights = freq.astype(np.float32)
         weights -= 1
         self._ans.seek(self._left, self._state)
-        symbols: NDArray[np.int32] = self._ans.decode(self._family, weights)
+        symbols: Ints = self._ans.decode(self._family, weights).astype(np.int64)
         self._left, self._state = self._ans.pos()
         self._refuse_end()
         return symbols

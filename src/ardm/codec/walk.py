@@ -162,7 +162,8 @@ def _advance(walk: Generator[Ask, Rows, Result], rows: Rows | None) -> tuple[Ask
         return None, end.value
 
 
-def symbol_intervals(rows: Rows, symbols: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def symbol_intervals(rows: Rows, symbols: Ints) -> tuple[Ints, Ints]:
     """The intervals of symbols (N,): start and width, (stages, N) each, in 32 bits because images have many."""
-    start, width = rows.intervals(symbols)
+    found: Any = rows.intervals(symbols)
+    start, width = found
     return start.astype(np.int32), width.astype(np.int32)
