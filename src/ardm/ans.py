@@ -40,7 +40,7 @@ NumPy, integers, no torch.  Shapes: N symbols, each one of b.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -220,15 +220,33 @@ def _refuse_backend(backend: str) -> None:
         )
 
 
+def push_intervals(state: int, start: Ints, width: Ints) -> tuple[int, Ints]:
+    """Push intervals (N,) to a state, the last first: the new state, and the words that leave it, in turn.
+
+    By definition, at about 3 million symbols per second.
+    """
+    words = []
+    for first, size in zip(start[::-1].tolist(), width[::-1].tolist(), strict=True):
+        if state >> (64 - PRECISION) >= size:
+            words.append(state & _WORD)
+            state >>= 32
+        quotient, rest = divmod(state, size)
+        state = (quotient << PRECISION) + first + rest
+    return state, np.array(words, dtype=np.int64)
+
+
 class Encoder:
     """Intervals to bytes, first in, first out.  One encoder makes one stream.
 
-    backend: both write the same bytes.  Raises ArdmError if it is unknown or not installed.
+    backend: both write the same bytes.  push: does what `push_intervals` defines; by default the backend does.
+    Raises ArdmError if the backend is unknown or not installed.
     """
 
-    def __init__(self, backend: Backend = BACKEND) -> None:
+    def __init__(
+        self, backend: Backend = BACKEND, push: Callable[[int, Ints, Ints], tuple[int, Ints]] | None = None
+    ) -> None:
         _refuse_backend(backend)
-        self._is_native = backend == "constriction"
+        self._push = push or (_push_constriction if backend == "constriction" else push_intervals)
         self._pushed: list[tuple[Ints, Ints]] = []
 
     def push(self, start: ArrayLike, width: ArrayLike) -> None:
@@ -260,43 +278,30 @@ class Encoder:
         refuse_check(bits)
         if not 0 <= check < 1 << bits:
             raise ArdmError(f"check must lie in 0..2^{bits} - 1; got {check}")
-        state, words = 1 << bits | int(check), np.zeros(0, dtype=np.uint32)
+        state, words = 1 << bits | int(check), np.zeros(0, dtype=np.int64)
         if self._pushed:
             start, width = map(np.concatenate, zip(*self._pushed, strict=True))
             narrow = width < TOTAL  # a certain symbol changes nothing
-            start, width = start[narrow], width[narrow]
-            state, words = (self._constriction if self._is_native else self._python)(start, width, state)
+            state, words = self._push(state, start[narrow], width[narrow])
         return state.to_bytes((state.bit_length() + 7) // 8, "big") + words[::-1].astype(">u4").tobytes()
 
-    def _python(self, starts: Ints, widths: Ints, state: int) -> tuple[int, NDArray[np.uint32]]:
-        """The last state and the words, first out first, by definition."""
-        words = []
-        for start, width in zip(starts[::-1].tolist(), widths[::-1].tolist(), strict=True):
-            if state >> (64 - PRECISION) >= width:
-                words.append(state & _WORD)
-                state >>= 32
-            quotient, rest = divmod(state, width)
-            state = (quotient << PRECISION) + start + rest
-        return state, np.array(words, dtype=np.uint32)
 
-    def _constriction(self, starts: Ints, widths: Ints, state: int) -> tuple[int, NDArray[np.uint32]]:
-        """`_python` with constriction, which knows no intervals but symbols: each interval becomes one of 2 or 3.
+def _push_constriction(state: int, starts: Ints, widths: Ints) -> tuple[int, Ints]:
+    """`push_intervals` with constriction, which knows no intervals but symbols: each interval becomes one of 2 or 3.
 
-        The intervals of width 2^24 − 1 are symbols of 2; if they alternate with others too often, Python is faster.
-        """
-        few = widths == TOTAL - 1
-        cuts = (np.flatnonzero(few[1:] != few[:-1]) + 1).tolist()
-        if len(cuts) > len(widths) >> 6:
-            return self._python(starts, widths, state)
-        coder = constriction.stream.stack.AnsCoder(
-            np.array([state & _WORD, state >> 32][: 1 + (state > _WORD)], np.uint32)
-        )
-        family = constriction.stream.model.Categorical(perfect=False)
-        runs = zip([0, *cuts], [*cuts, len(widths)], strict=True)
-        for start, stop in [(at, min(at + _BLOCK, e)) for b, e in runs for at in range(b, e, _BLOCK)][::-1]:
-            coder.encode_reverse(*_as_symbols(starts[start:stop], widths[start:stop], family))
-        left, state = coder.pos()
-        return state, coder.get_compressed()[:left]
+    The intervals of width 2^24 − 1 are symbols of 2; if they alternate with others too often, Python is faster.
+    """
+    few = widths == TOTAL - 1
+    cuts = (np.flatnonzero(few[1:] != few[:-1]) + 1).tolist()
+    if not len(widths) or len(cuts) > len(widths) >> 6:
+        return push_intervals(state, starts, widths)
+    coder = constriction.stream.stack.AnsCoder(np.array([state & _WORD, state >> 32][: 1 + (state > _WORD)], np.uint32))
+    family = constriction.stream.model.Categorical(perfect=False)
+    runs = zip([0, *cuts], [*cuts, len(widths)], strict=True)
+    for start, stop in [(at, min(at + _BLOCK, e)) for b, e in runs for at in range(b, e, _BLOCK)][::-1]:
+        coder.encode_reverse(*_as_symbols(starts[start:stop], widths[start:stop], family))
+    left, state = coder.pos()
+    return state, coder.get_compressed()[:left].astype(np.int64)
 
 
 def _as_symbols(start: Ints, width: Ints, family: Any) -> tuple[NDArray[np.int32], Any, NDArray[np.float32]]:
@@ -337,6 +342,23 @@ class Decoder:
             any_state = [0, 1]  # `pop` sets it
             self._ans = constriction.stream.stack.AnsCoder(np.append(words, any_state).astype(np.uint32))
             self._family = constriction.stream.model.Categorical(perfect=False)
+
+    @property
+    def state(self) -> int:
+        """The state x."""
+        return self._state
+
+    @property
+    def words(self) -> bytes:
+        """The words that were not read yet, 4 bytes each, the next first."""
+        return np.array(self._words[: self._left][::-1], dtype=">u4").tobytes()
+
+    def resume(self, state: int, left: int) -> None:
+        """Go on from a state with the last `left` words, after symbols were popped elsewhere; raises as `pop` does."""
+        if not 0 <= left <= self._left:
+            raise ArdmError(f"a decoder with {self._left} words cannot go on with {left}")
+        self._state, self._left = state, left
+        self._refuse_end()
 
     def pop(self, freq: ArrayLike) -> Ints:
         """Pop N symbols, (N,) int64, under widths freq (N, b), whose rows sum to 2^24.

@@ -1,0 +1,32 @@
+"""Compiles the native kernels while the package is built; without a C compiler the package is built without them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+WHERE = Path("src", "ardm", "exact", "native")
+
+
+class NativeHook(BuildHookInterface):
+    """Puts the library into the wheel; an editable installation finds it beside its source."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile the library, and name the wheel after the machine that it is for."""
+        spec = importlib.util.spec_from_file_location("compile", Path(self.root) / WHERE / "compile.py")
+        assert spec is not None and spec.loader is not None
+        made = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(made)
+        fault = made.compile_library()
+        if fault:
+            self.app.display_warning(f"ardm is built without its native kernels: {fault}")
+            return
+        name = made.LIBRARY.name
+        build_data["artifacts"].append((WHERE / name).as_posix())
+        build_data["pure_python"] = False
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform}"
