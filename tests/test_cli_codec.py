@@ -841,3 +841,40 @@ def test_progress_is_for_terminals(tmp_path):
     assert re.search(r"\d:\d\d:\d\d", shown)
     shown, code = on_terminal("test", "-q", tmp_path / "x.ardm")
     assert (shown, code) == ("", 0)
+
+
+# --- checks and bare files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("check", "shown"), [(32, "32 bits"), (16, "16 bits"), (8, "8 bits"), (0, "none")])
+def test_checks_are_listed(ardm, check, shown):
+    good(ardm("compress", "photo.png", "notes.txt", "--check", check))
+    for name in ("photo.png.ardm", "notes.txt.ardm"):
+        assert f"  {shown}  " in good(ardm("list", name)).stdout
+        assert json.loads(good(ardm("list", "--json", name)).stdout)[0]["check"] == check
+    good(ardm("decompress", "photo.png.ardm", "-o", "y.png"))
+    assert np.array_equal(np.asarray(Image.open("y.png")), np.asarray(Image.open("photo.png")))
+    good(ardm("compress", "--archive", "all.ardm", "photo.png", "notes.txt", "--check", check))
+    assert f"  {shown}  " in good(ardm("list", "all.ardm")).stdout
+    good(ardm("test", "all.ardm"))
+
+
+def test_bare_files(ardm):
+    good(ardm("compress", "photo.png", "-m", "small", "-o", "whole.ardm"))
+    good(ardm("compress", "photo.png", "-m", "small", "--bare"))
+    whole, bare = (Path(name).read_bytes() for name in ("whole.ardm", "photo.png.ardm"))
+    assert len(whole) - len(bare) == 5
+    assert "40x40x3" in good(ardm("list", "--bare", "photo.png.ardm")).stdout
+    good(ardm("test", "--bare", "-m", "small", "photo.png.ardm"))
+    good(ardm("decompress", "--bare", "-m", "small", "photo.png.ardm", "-o", "y.png"))
+    assert np.array_equal(np.asarray(Image.open("y.png")), np.asarray(Image.open("photo.png")))
+    result = ardm("decompress", "photo.png.ardm", "-o", "z.png")
+    assert (result.exit_code, "is read with --bare" in result.stderr) == (3, True)
+    result = ardm("decompress", "--bare", "-m", "small", "whole.ardm", "-o", "z.png")
+    assert (result.exit_code, "this file is not bare" in result.stderr) == (3, True)
+    for arguments in (["compress", "--bare", "photo.png"], ["decompress", "--bare", "photo.png.ardm"]):
+        result = ardm(*arguments)
+        assert (result.exit_code, "a bare file does not say which model made it" in result.stderr) == (2, True)
+    result = ardm("compress", "--bare", "-m", "small", "-c", "photo.png", "notes.txt")
+    assert (result.exit_code, "could not be told apart" in result.stderr) == (1, True)
+    assert not Path("z.png").exists()

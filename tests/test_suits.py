@@ -5,18 +5,25 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ardm.codec import regions, registry
+from ardm.codec import regions, registry, sampling
 from ardm.codec.decode import decompress
+from ardm.codec.describe import describe
 from ardm.codec.encode import compress
 from ardm.codec.model_coder import ModelCoder
-from ardm.codec.selection import DRAWINGS, LETTERS, PICTURES, TEXT, TEXT_MOST, Engine, suited
+from ardm.codec.selection import DRAWINGS, LETTERS, TEXT, TEXT_MOST, Engine, known_name, suited
 from ardm.content import Content, Kind
-from ardm.errors import ModelMissing
-from ardm.exact.model import CodecModel
+from ardm.errors import ArdmError, CodecError, ModelMissing
+from ardm.exact.model import NAME, CodecModel, fingerprint
+from ardm.exact.reference import Reference
 from ardm.files import pack as packing
 from ardm.files.options import FileOptions
 from linemodels import codec as model_of
 from linemodels import sound
+from waves import wave_model, wave_program
+
+
+PICTURES = registry.pictures()
+"""The bundled model of pictures."""
 
 
 def image(C, H, W, dtype="u1"):
@@ -72,7 +79,7 @@ def test_what_is_tried(content, names):
 def test_bundled_models_are_those_that_are_tried():
     """Every bundled codec model is tried for its own kind of content."""
     kinds = {
-        PICTURES: "image",
+        **dict.fromkeys([*registry.PICTURES, *registry.STAND_INS], "image"),
         DRAWINGS: "image",
         TEXT: "text",
         LETTERS: "text",
@@ -81,6 +88,89 @@ def test_bundled_models_are_those_that_are_tried():
     }
     for name, path in registry.bundled().items():
         assert registry.model(path).kind == kinds[name]
+
+
+# --- levels: the size of the model of pictures ------------------------------------------------------------------------
+
+
+def names_of_levels(monkeypatch, *here):
+    monkeypatch.setattr(registry, "bundled", lambda: dict.fromkeys(here))
+    return [suited(image(3, 9, 9), level)[0] for level in (*range(1, 10), None)]
+
+
+@pytest.mark.parametrize(
+    ("here", "names"),
+    [
+        (
+            ("pictures-small", "pictures", "pictures-large"),
+            ["pictures-small"] * 3 + ["pictures"] * 4 + ["pictures-large"] * 2 + ["pictures"],
+        ),
+        (("pictures-small", "pictures"), ["pictures-small"] * 3 + ["pictures"] * 7),
+        (("pictures",), ["pictures"] * 10),
+        (("pictures", "cifar10-codec"), ["pictures"] * 10),
+        (("pictures-small", "cifar10-codec"), ["pictures-small"] * 3 + ["cifar10-codec"] * 7),
+        (("cifar10-codec",), ["cifar10-codec"] * 10),
+        ((), ["pictures-small"] * 3 + ["pictures"] * 4 + ["pictures-large"] * 2 + ["pictures"]),
+    ],
+)
+def test_levels_choose_a_model_that_is_there(monkeypatch, here, names):
+    assert names_of_levels(monkeypatch, *here) == names
+
+
+@pytest.fixture
+def sizes(monkeypatch, tmp_path):
+    """Two tiny models along wavefronts as the small and the usual model of pictures; returns them by name."""
+    models = {}
+    for seed, name in enumerate(("pictures-small", "pictures"), 1):
+        model = wave_model(wave_program(seed, width=3, inner=2, blocks=1, hidden=3), name=name)
+        models[name] = dataclasses.replace(model, golden=fingerprint(model, Reference(model.program)))
+        (tmp_path / name).mkdir()
+        models[name].save(tmp_path / name / NAME)
+    monkeypatch.setattr(registry, "bundled", lambda: {name: tmp_path / name / NAME for name in models})
+    return models
+
+
+def drawn(model, height=9, width=9, seed=0):
+    """A picture that a model likes."""
+    return Content(Kind.IMAGE, sampling.sample(model, 1, (height, width), seed=seed)[0].astype("u1"), "png")
+
+
+def test_a_level_codes_with_a_model_of_its_size(sizes):
+    content = drawn(sizes["pictures"])
+    for level, name in ((1, "pictures-small"), (3, "pictures-small"), (None, "pictures"), (9, "pictures")):
+        coder = Engine(level=level, backend="numpy").coder(content)
+        assert (coder.model.name, coder.calls) == (name, 0)
+    data, report = compress(content, coder)
+    assert report.header_bytes == 7
+    assert Engine(backend="numpy").models(sizes["pictures"].identity[:4], 0).model.name == "pictures"
+    assert decompress(data, Engine(backend="numpy").models) == content
+    assert known_name(describe(data)[0].model) == "pictures"
+    assert known_name("ffff") == "ffff"
+
+
+def test_a_model_with_one_order_has_no_number_of_calls(sizes):
+    for engine in (Engine(calls=50, backend="numpy"), Engine("pictures", 50, backend="numpy")):
+        with pytest.raises(ArdmError, match="model pictures codes along one order, so it has no number of calls; got 50"):
+            engine.coder(image(3, 9, 9))
+    data, _ = compress(drawn(sizes["pictures"]), Engine(backend="numpy").coder(image(3, 9, 9)))
+    with pytest.raises(ModelMissing, match=r"not here \(known: pictures-small"):
+        Engine(backend="numpy").models("0000", 0)
+    with pytest.raises(CodecError, match="damaged file"):
+        Engine(backend="numpy").models(sizes["pictures"].identity[:4], 7)
+    assert decompress(data, Engine(backend="numpy").models)
+
+
+def test_bare_files_of_a_bundled_model(sizes):
+    content = drawn(sizes["pictures-small"])
+    engine = Engine("pictures-small", backend="numpy")
+    data, report = compress(content, engine.coder(content), check=0, bare=True)
+    assert len(data) - report.bits / 8 <= 2 + 33 / 8
+    assert decompress(data, engine.models, bare=True) == content
+    with pytest.raises(ModelMissing, match="a bare file does not say which model made it; name the model with -m"):
+        decompress(data, Engine(backend="numpy").models, bare=True)
+    data, _ = compress(content, engine.coder(content), bare=True)
+    with pytest.raises(CodecError, match="another model made it"):
+        decompress(data, Engine("pictures", backend="numpy").models, bare=True)
 
 
 # --- which of them codes it -------------------------------------------------------------------------------------------
@@ -134,7 +224,7 @@ def test_a_model_is_loaded_once(tiny):
     assert tiny == [TEXT]
 
 
-def test_levels_stand_for_calls(tiny):
+def test_levels_stand_for_calls_of_other_models(tiny):
     for level, calls in ((1, 4), (7, 8), (9, 8)):
         engine = Engine(level=level, backend="float32", device="cpu", threads=1)
         assert engine.coder(Content.of_bytes(b"Hello")).calls == calls
