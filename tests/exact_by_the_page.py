@@ -72,6 +72,7 @@ class Model:
 
     def run(self, value, depth, sites):
         """value, depth (C, H, W); sites (c, y, x): what the head is given, by name."""
+        self.size = value.shape[1:]
         last = each(lambda v, d: min(v + self.b ** (self.S - d), self.K) - 1, 2, 1)(value, depth)
         values = {"value": (value + last - (self.K - 1))[None], "depth": depth[None].astype(object)}
         for op in self.p["ops"][:-1]:
@@ -120,7 +121,7 @@ class Model:
         return np.stack([row[c : c + 1] for row, (c, _, _) in zip(a[0], sites, strict=True)])
 
     def nearby(self, op, a, sites):
-        n, out = op["integers"], np.zeros((len(sites), self.C), dtype=object)
+        n, out = op["integers"], np.zeros((len(a[0]), self.C), dtype=object)
         for r, c in np.ndindex(out.shape):
             top = bottom = 0
             for m, window in enumerate(a):
@@ -133,11 +134,11 @@ class Model:
 
     def contrast(self, op, a, sites):
         n = op["integers"]
-        planes = a[0].reshape(len(sites), 2 * self.C, -1)
+        planes = a[0].reshape(len(a[0]), 2 * self.C, -1)
         v, k = planes[:, : self.C], planes[:, self.C :]
         v = (2 ** n["fraction"] * v - a[1][:, :, None] * k + 2 ** n["by"] // 2) // 2 ** n["by"]
         v = each(lambda x: within(x, -n["limit"], n["limit"]), 1, 1)(v)
-        return np.concatenate([v, 2 ** n["known"] * k], 1).reshape(len(sites), -1)
+        return np.concatenate([v, 2 ** n["known"] * k], 1).reshape(len(a[0]), -1)
 
     def linear(self, op, a, sites):
         w, b, s = (self.T(op, role) for role in ("weight", "bias", "shift"))
@@ -260,6 +261,30 @@ class Model:
         v = (2 ** n["fine"] * Q + n["extra"]) // G - a[0] * a[0] // 2 ** n["coarse"]
         return clamp(op, each(lambda x: math.isqrt(4 ** n["rise"] * max(0, x) + n["floor"]), 1, 1)(v))
 
+    def causal_window(self, op, a, sites):
+        return np.stack([
+            np.stack([cell(a[0], 0, y + dy, x + dx) for dy, dx in self.T(op, "cells")], 1).ravel()
+            for y, x in np.ndindex(self.size)
+        ])  # fmt: skip
+
+    def causal_taps(self, op, a, sites):
+        places = np.moveaxis(a[0].reshape(*self.size, -1), 2, 0)[None]
+        return np.stack([
+            np.concatenate([cell(places, 0, y + dy, x + dx) for dy, dx in self.T(op, "cells")])
+            for y, x in np.ndindex(self.size)
+        ])  # fmt: skip
+
+    def at_site(self, op, a, sites):
+        return np.stack([a[0][y * self.size[1] + x] for _, y, x in sites])
+
+    def earlier(self, op, a, sites):
+        n, out = op["integers"], np.zeros((len(sites), self.C), dtype=object)
+        for r, (c, y, x) in enumerate(sites):
+            for j in range(c):
+                apart = 2 ** n["fraction"] * a[0][0, j, y, x] - a[1][y * self.size[1] + x, j]
+                out[r, j] = within((apart + 2 ** n["by"] // 2) // 2 ** n["by"], -n["limit"], n["limit"])
+        return out
+
     # --- heads ---
 
     def widths(self, head, given, r, value, depth, prefix, stage):
@@ -329,28 +354,48 @@ class Model:
     # --- golden ---
 
     def golden(self):
+        if self.p.get("wave", 0):
+            return self.golden_of_waves()
         n = self.content["default"]
         H, W = self.p["size"] if any(self.p["size"]) else (24, 40)
         when = self.tensors[f"order.{n}"]
         when = when[:, :, [[y % when.shape[2]] for y in range(H)], [x % when.shape[3] for x in range(W)]]
-        c, y, x = np.mgrid[: self.C, :H, :W].astype(object)
-        pattern = (7 * y + 5 * x + 31 * c + 4 * (y * x * (3 + c) % 23) + (x > W // 2) * 40 * (y % 3)) % self.K
-        sha = hashlib.sha256()
+        pattern, sha = self.pattern(H, W), hashlib.sha256()
         for step in sorted({n // 4, n // 2, n - 1}):
             depth = (when < step).sum(0).astype(int)
             value = pattern // self.b ** (self.S - depth.astype(object)) * self.b ** (self.S - depth.astype(object))
             sites = list(zip(*np.nonzero((when == step).any(0)), strict=True))[:64]
-            if not sites:
-                continue
-            self.told = value
-            head, given = self.run(value, depth, sites)
-            prefix = [0] * len(sites)
-            for stage, radix in enumerate(self.stages(head)):
-                for r, site in enumerate(sites):
-                    width = self.widths(head, given, r, value[site], int(depth[site]), prefix[r], stage)
-                    sha.update(np.array(width, dtype="<i8").tobytes())
-                    prefix[r] = prefix[r] * radix + width.index(max(width))
+            if sites:
+                self.told = value
+                self.add_golden(sha, self.run(value, depth, sites), sites, value, depth)
         return sha.hexdigest()
+
+    def golden_of_waves(self):
+        """Nothing depends on later digits, so the network runs once, on the whole item."""
+        sha = hashlib.sha256()
+        for H, W, together in ((12, 20, True), (6, 9, False)):
+            value, depth = self.pattern(H, W), np.ones((self.C, H, W), dtype=int)
+            when, steps = self.order(0, H, W)
+            runs = [list(np.ndindex(value.shape))] if together else [
+                list(zip(*np.nonzero(when[0] == step), strict=True))[:64] for step in range(steps)
+            ]  # fmt: skip
+            self.told = value
+            for sites in filter(None, runs):
+                self.add_golden(sha, self.run(value, depth, sites), sites, value * 0, depth * 0)
+        return sha.hexdigest()
+
+    def pattern(self, H, W):
+        c, y, x = np.mgrid[: self.C, :H, :W].astype(object)
+        return (7 * y + 5 * x + 31 * c + 4 * (y * x * (3 + c) % 23) + (x > W // 2) * 40 * (y % 3)) % self.K
+
+    def add_golden(self, sha, ran, sites, value, depth):
+        head, given = ran
+        prefix = [0] * len(sites)
+        for stage, radix in enumerate(self.stages(head)):
+            for r, site in enumerate(sites):
+                width = self.widths(head, given, r, value[site], int(depth[site]), prefix[r], stage)
+                sha.update(np.array(width, dtype="<i8").tobytes())
+                prefix[r] = prefix[r] * radix + width.index(max(width))
 
     # --- the walk ---
 
@@ -415,6 +460,17 @@ class Model:
         assert len(out) == length
         return np.array(list(out), dtype=object).reshape(1, 1, -1)
 
+    def order(self, calls, H, W):
+        """The step of each digit of a cell, and the number of steps."""
+        s = self.p.get("wave", 0)
+        if not s:
+            return self.tensors[f"order.{calls}"], calls
+        assert calls == 0
+        when = np.zeros((1, self.C, H, W), dtype=int)
+        for c, y, x in np.ndindex(when.shape[1:]):
+            when[0, c, y, x] = self.C * (x + s * y) + c
+        return when, int(when.max()) + 1
+
     def walk(self, calls, shape):
         """A part (c, h, w)."""
         c, h, w = shape
@@ -423,8 +479,8 @@ class Model:
         for top in range(0, h, H):
             for left in range(0, w, W):
                 value, depth = np.zeros((self.C, H, W), dtype=object), np.zeros((self.C, H, W), dtype=int)
-                when = self.tensors[f"order.{calls}"]
-                for step in range(calls):
+                when, steps = self.order(calls, H, W)
+                for step in range(steps):
                     channels = range(self.C) if c == self.C else [self.content["lead"]]
                     sites, digits = [], []
                     for k in channels:

@@ -16,6 +16,7 @@ from bundles import exact
 from exact_by_the_page import EXP, SIGMOID, Model
 from linemodels import SCHEMA, coder, items
 from test_exact_unet import items_of, net
+from waves import picture, values_program, wave_model, wave_program
 
 
 def order_of(S, C, H, W, calls):
@@ -86,6 +87,14 @@ def test_sequences_and_rows(tmp_path, name):
     if made.model.alphabet:
         samples = np.frombuffer(made.model.alphabet, np.uint8)[samples]
     compare(page, made, samples.astype("<u2" if made.model.program.classes > 256 else "u1")[None])
+
+
+@pytest.mark.parametrize("program", [wave_program(C=3, K=16), values_program()], ids=["mixture", "values"])
+def test_wavefronts(tmp_path, program):
+    codec = wave_model(program)
+    codec = replace(codec, golden=fingerprint(codec, Reference(program)))
+    for planes in (program.channels, 1):
+        by_the_page(tmp_path, codec, picture(planes, 3, 5, program.classes).astype(np.uint8))
 
 
 @pytest.mark.parametrize("together", [1 << 10, 2])

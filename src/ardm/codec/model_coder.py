@@ -284,7 +284,9 @@ class ModelCoder:
                     first += 1
 
     def _sites(self, shapes: tuple[Shape, ...]) -> int:
-        """Sites of a plane in a network call, for the largest of some parts."""
+        """Sites of a plane in a network call of a decoder, for the largest of some parts."""
+        if self.model.wave:
+            return max((min(h, -(-w // self.model.wave)) for _, h, w in shapes), default=0)
         tall, wide = self.model.size
         return max((min(h, tall or h) * min(w, wide or w) for _, h, w in shapes), default=0)
 

@@ -94,7 +94,7 @@ class Walker:
         rank[site] = np.arange(len(site)) - first[site]
         return turns
 
-    def _intervals(self, items: Ints, reveals: Sequence[Reveal]) -> Iterator[tuple[Ints, Ints]]:
+    def _intervals(self, items: Ints, reveals: Sequence[Reveal]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """The intervals of some steps, from one call: for each step, for each item, stage after stage."""
         n = len(items)
         value, depth = map(np.concatenate, zip(*(self.order.before(r.step, items) for r in reveals), strict=True))

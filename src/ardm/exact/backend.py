@@ -46,8 +46,9 @@ class Prepared:
         """Add the result to the values."""
         given = [values[name] for name in self.op.inputs]
         if not self.as_stored:
-            given = [x.to(self.dtype) for x in given]
-        values[self.op.out] = self.run(step, given).to(self.stored)
+            given = [x if x.dtype == self.dtype else x.to(self.dtype) for x in given]
+        made = self.run(step, given)
+        values[self.op.out] = made if made.dtype == self.stored else made.to(self.stored)
 
 
 def prepare(context: Context, op: Op) -> Prepared:
@@ -210,8 +211,11 @@ class _Kernels:
     def stack(self, parts: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(parts), -1)
 
-    def take(self, a: Tensor, rows: Ints) -> Tensor:
-        return a[torch.from_numpy(rows).to(a.device)]
+    def index(self, rows: Ints) -> Tensor:
+        return torch.from_numpy(rows).to(self._context.device)
+
+    def take(self, a: Tensor, rows: Tensor) -> Tensor:
+        return a.index_select(0, rows)
 
     def where(self, sites: AskedSites | None) -> Step:
         nowhere = np.zeros(0, dtype=np.int64)

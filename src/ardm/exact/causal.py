@@ -3,7 +3,7 @@
     Causal(program, bounds, engine).answers(asks, memories)    the frequencies at the sites of each ask
     Causal(program, bounds, engine).sweep(value, plane)        the frequencies at all sites, all digits known
 
-A walk along the wavefronts of the program keeps, in its memory, the values of the last wavefronts (`wavefronts.Ring`)
+A walk along the wavefronts of the program keeps, in its memory, the values of the last wavefronts (`wavefronts.Lookup`)
 and those of the current one, which the channels of its places share.  Other asks compute all places, some rows at a
 time.  An `Engine` does the arithmetic, in NumPy or in PyTorch.
 """
@@ -24,7 +24,7 @@ from ardm.exact.frequencies import Rows
 from ardm.exact.operations.causal import cells_of
 from ardm.exact.operations.heads import frequencies
 from ardm.exact.program import Op, Program
-from ardm.exact.wavefronts import Array, Field, Ring, Strip
+from ardm.exact.wavefronts import Array, Field, Lookup, Strip
 
 PLACES = 1 << 11
 """Places that a sweep computes at once, unless a row has more: enough for fast products, few enough for the cache."""
@@ -47,7 +47,10 @@ class Engine(Protocol):
     def stack(self, parts: Sequence[Array]) -> Array:
         """Arrays along a new last axis."""
 
-    def take(self, a: Array, rows: Ints) -> Array:
+    def index(self, rows: Ints) -> Array:
+        """Numbers of rows, as `take` takes them."""
+
+    def take(self, a: Array, rows: Array) -> Array:
         """Some rows."""
 
     def where(self, sites: AskedSites | None) -> Any:
@@ -64,14 +67,18 @@ class Engine(Protocol):
 class Walking:
     """What a walk keeps: the last wavefronts, and the values of the current one.
 
-    key: of the current wavefront, −1 before the first.  held: by operation.
+    held: values of the last wavefronts by operation, in the rows of its lookup.  key: of the current wavefront, −1 before
+    the first.  rows: its own, and those of the cells of its places, by lookup.
     kept: values of the current places; None: still to be computed.
     """
 
+    engine: Engine
     places: Field
-    held: dict[str, Ring]
+    lookups: Mapping[str, Lookup]
+    held: Mapping[str, Array]
     key: int = -1
     kept: Values | None = field(default_factory=dict)
+    rows: dict[Lookup, tuple[Array, Array]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -79,13 +86,22 @@ class Walking:
         first, last = self.places.front(self.key)
         return self.places.items * max(0, last - first)
 
-    def put(self, out: str, a: Array) -> None:
-        """Add the values of the current places for an operation."""
-        self.held[out].put(self.key, a)
+    def enter(self) -> None:
+        """Go to the next wavefront."""
+        self.key, self.kept = self.key + 1, None
+        index = self.engine.index
+        self.rows = {one: (index(one.own(self.key)), index(one.near(self.key))) for one in {*self.lookups.values()}}
 
-    def cells(self, out: str) -> list[Array]:
-        """The neighbours of the current places."""
-        return self.held[out].cells(self.key)
+    def put(self, out: str, a: Array) -> None:
+        """Add the values of the current places (count, P) for an operation."""
+        self.held[out][self.rows[self.lookups[out]][0]] = a
+
+    def cells(self, out: str, across: bool) -> Array:
+        """The cells of the current places, cell after cell; across: plane after plane."""
+        found = self.engine.take(self.held[out], self.rows[self.lookups[out]][1])
+        if across:
+            found = found.reshape(self.count, -1, found.shape[1]).swapaxes(1, 2)
+        return found.reshape(self.count, -1)
 
     def index(self, sites: AskedSites) -> Ints:
         """The rows of the places of sites."""
@@ -100,6 +116,7 @@ class Sweeping:
     held: by operation.  count: the current places.  kept: their values.
     """
 
+    engine: Engine
     held: dict[str, Strip]
     count: int = 0
     kept: Values | None = None
@@ -108,9 +125,11 @@ class Sweeping:
         """Add the values of the current places for an operation."""
         self.held[out].put(a)
 
-    def cells(self, out: str) -> list[Array]:
-        """The neighbours of the current places."""
-        return self.held[out].cells()
+    def cells(self, out: str, across: bool) -> Array:
+        """The cells of the current places, cell after cell; across: plane after plane."""
+        cells = self.held[out].cells()
+        found = self.engine.stack(cells) if across else self.engine.join(cells, -1)
+        return found.reshape(self.count, -1)
 
 
 @dataclass(frozen=True)
@@ -196,7 +215,10 @@ class Causal:
     def _walking(self, shape: tuple[int, ...]) -> Walking:
         """A walk before its first wavefront."""
         places = Field(shape[0], shape[2], shape[3], self.program.wave)
-        return Walking(places, {out: Ring(self._zeros(out), places, *near[1:]) for out, near in self._near.items()})
+        every = {tuple(cells): Lookup(places, cells) for _, cells, _ in self._near.values()}
+        lookups = {out: every[tuple(cells)] for out, (_, cells, _) in self._near.items()}
+        held = {out: self._zeros(out)((lookups[out].rows, planes)) for out, (_, _, planes) in self._near.items()}
+        return Walking(self.engine, places, lookups, held)
 
     def _zeros(self, out: str) -> Any:
         """Makes what holds the input of an operation."""
@@ -209,19 +231,17 @@ class Causal:
         if not depth.all():
             return False
         self._look(walk, value, depth)
-        walk.key, walk.kept = walk.key + 1, None
+        walk.enter()
         return True
 
     def _look(self, stretch: Walking | Sweeping, value: Ints, depth: Ints) -> None:
         """Add the current places to the maps that windows read; value, depth: (items, C, …), the state there."""
         if not stretch.count:
-            for op in self._windows:
-                stretch.put(op.out, None)
             return
         maps = self._maps_of(value, depth)
         for op in self._windows:
             a = maps[op.inputs[0]]
-            stretch.put(op.out, a.reshape(*a.shape[:2], -1).swapaxes(1, 2))
+            stretch.put(op.out, a.reshape(*a.shape[:2], -1).swapaxes(1, 2).reshape(stretch.count, -1))
 
     def _maps_of(self, value: Ints, depth: Ints) -> Values:
         """The maps of a state."""
@@ -251,7 +271,7 @@ class Causal:
         tall, wide = value.shape[2:]
         rows = min(tall, max(1, PLACES // (B * wide)))
         strips = {out: Strip(self._zeros(out), places, *near[1:], rows) for out, near in self._near.items()}
-        sweeping = Sweeping(strips)
+        sweeping = Sweeping(self.engine, strips)
         for y in range(0, tall, rows):
             part = slice(y, y + rows)
             sweeping.count = B * wide * min(rows, tall - y)
@@ -281,8 +301,6 @@ class Causal:
         """Compute the values of the current places of some walks or sweeps."""
         for empty in (s for s in stretches if not s.count):
             empty.kept = {}
-            for out in self._near.keys() - {op.out for op in self._windows}:
-                empty.put(out, None)
         stretches = [s for s in stretches if s.count]
         if not stretches:
             return
@@ -306,9 +324,7 @@ class Causal:
         for stretch, part in zip(stretches, parts, strict=True):
             if op.name == "causal_taps":
                 stretch.put(op.out, values[op.inputs[0]][part])
-            cells = stretch.cells(op.out)
-            every = self.engine.join(cells, -1) if op.name == "causal_taps" else self.engine.stack(cells)
-            found.append(every.reshape(stretch.count, -1))
+            found.append(stretch.cells(op.out, across=op.name == "causal_window"))
         return found[0] if len(found) == 1 else self.engine.join(found, 0)
 
     def _given(self, readings: Sequence[Reading]) -> list[list[Ints]]:
@@ -340,7 +356,10 @@ class Causal:
 
     def _read(self, readings: Sequence[Reading], name: str) -> Array:
         """A value of places at the sites."""
-        found = [r.kept[name] if r.index is None else self.engine.take(r.kept[name], r.index) for r in readings]
+        found = [
+            r.kept[name] if r.index is None else self.engine.take(r.kept[name], self.engine.index(r.index))
+            for r in readings
+        ]
         return found[0] if len(found) == 1 else self.engine.join(found, 0)
 
     def _frequencies(self, given: list[Ints], value: Ints, depth: Ints) -> Rows:
@@ -367,8 +386,8 @@ def numbers_held(program: Program, bounds: Mapping[str, Bound], side: int) -> in
     for op in program.ops:
         if op.name in ("causal_window", "causal_taps"):
             cells = [(dy, dx) for dy, dx in cells_of(program, op) if max(-dy, abs(dx)) < side]
-            fronts = max((-dx - program.wave * dy for dy, dx in cells), default=0) + 1
+            lookup = Lookup(Field(1, side, side, program.wave), cells_of(program, op))
             top = max((-dy for dy, _ in cells), default=0)
             strip = (top + PLACES // side + 1) * 3 * side
-            total += max(fronts * (top + side), strip) * bounds[op.inputs[0]].planes
+            total += max(lookup.rows, strip) * bounds[op.inputs[0]].planes
     return total

@@ -80,6 +80,9 @@ class _Definitions:
     def stack(self, parts: Sequence[Ints]) -> Ints:
         return np.stack(parts, axis=-1)
 
+    def index(self, rows: Ints) -> Ints:
+        return rows
+
     def take(self, a: Ints, rows: Ints) -> Ints:
         return a[rows]
 

@@ -1,10 +1,9 @@
 """Where the places of a causal program are kept while their neighbours need them: in NumPy and in PyTorch alike.
 
-    Ring    the last wavefronts of a walk: its places are those of one wavefront
-    Strip   the last rows of a sweep: its places are those of some rows of the items
+    Lookup   the last wavefronts of a walk, in the rows of one array for each value
+    Strip    the last rows of a sweep
 
-Both hold one value, row by row: `put` adds those of the current places, `cells` reads the neighbours of each.  The
-wavefront of key k is the places with x + slope · y = k, from the top down: one place in each of the rows `front(k)`.
+The wavefront of key k is the places with x + slope · y = k, from the top down: one place in each of the rows `front(k)`.
 """
 
 from __future__ import annotations
@@ -47,46 +46,36 @@ class Field:
         return [(dy, dx) for dy, dx in cells if abs(dy) < self.H and abs(dx) < self.W]
 
 
-class Ring:
-    """Values of the last wavefronts: (items, wavefronts, rows, P), in which rows above an item and beside it are 0."""
+class Lookup:
+    """Where the last wavefronts keep their places, and where the cells of a place are found: rows of a `ring`.
 
-    def __init__(self, zeros: Zeros, field: Field, cells: Cells, planes: int) -> None:
-        self.field, self._cells = field, cells
-        inside = field.inside(cells)
-        self._top = max((-dy for dy, _ in inside), default=0)
-        self._wide = max((abs(dx) for _, dx in inside), default=0)
-        self._fronts = max((-dx - field.slope * dy for dy, dx in inside), default=0) + 1
-        self._held = zeros((field.items, self._fronts, self._top + field.H, planes))
-        self._reads = [(dy, dx + field.slope * dy) if (dy, dx) in inside else None for dy, dx in cells]
-        if len(inside) < len(cells):
-            self._nothing = zeros((field.items, field.H, planes))
+    Row 0 is for what lies outside an item, and stays 0.
+    """
 
-    def put(self, key: int, a: Array) -> None:
-        """Add a wavefront: a (items · n, P), or (items, n, P).  Wavefronts come in their order."""
-        f, slot = self.field, self._held[:, key % self._fronts, self._top :]
-        first, last = f.front(key)
-        # an old wavefront leaves values where a neighbour beside the item is looked up
-        low, high = -((f.W - 1 + self._wide - key) // f.slope), (key + self._wide) // f.slope + 1
-        if first >= last:
-            slot[:, max(0, low) : max(0, high)] = 0
-            return
-        if max(0, low) < first:
-            slot[:, max(0, low) : first] = 0
-        if last < min(f.H, high):
-            slot[:, last:high] = 0
-        slot[:, first:last] = a.reshape(f.items, last - first, a.shape[-1])
+    def __init__(self, places: Field, cells: Cells) -> None:
+        self.places = places
+        self._dy, self._dx = np.array(cells, dtype=np.int64).T
+        inside = places.inside(cells)
+        self._fronts = max((-dx - places.slope * dy for dy, dx in inside), default=0) + 1
+        self.rows = 1 + places.items * self._fronts * places.H
 
-    def cells(self, key: int) -> list[Array]:
-        """The neighbours of the places of a wavefront: (items, n, P) for each cell."""
-        first, last = self.field.front(key)
-        first, last = first + self._top, max(first, last) + self._top
-        found = []
-        for read in self._reads:
-            if read is None:
-                found.append(self._nothing[:, : last - first])
-            else:
-                dy, apart = read
-                found.append(self._held[:, (key + apart) % self._fronts, first + dy : last + dy])
+    def own(self, key: int) -> Ints:
+        """The rows (items · n,) of a wavefront."""
+        y, _ = self.places.places(key)
+        return self._all(key % self._fronts * self.places.H + y)
+
+    def near(self, key: int) -> Ints:
+        """The rows (items · n · cells,) of the cells of a wavefront."""
+        f = self.places
+        y, x = (axis[:, None] for axis in f.places(key))
+        y, x = y + self._dy, x + self._dx
+        row = self._all((x + f.slope * y) % self._fronts * f.H + y)
+        return row * np.tile(((y >= 0) & (x >= 0) & (x < f.W)).reshape(-1), f.items)
+
+    def _all(self, row: Ints) -> Ints:
+        """Rows of the first item, as those of every item."""
+        first = 1 + np.arange(self.places.items)[:, None] * (self._fronts * self.places.H)
+        found: Ints = (first + row.reshape(-1)).reshape(-1)
         return found
 
 

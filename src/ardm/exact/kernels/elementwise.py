@@ -29,8 +29,12 @@ def _concat(context: Context, op: Op, dtype: torch.dtype) -> Run:
 
 
 def _shift(context: Context, op: Op, dtype: torch.dtype) -> Run:
-    by = op.integers["by"]
-    return lambda step, given: clamp(op, halve(given[0].clone(), by))
+    by, limited = op.integers["by"], "lo" in op.integers
+    if dtype == torch.int64:
+        return lambda step, given: clamp(op, given[0] >> by)
+    if not by:
+        return lambda step, given: given[0].clamp(op.integers["lo"], op.integers["hi"]) if limited else given[0]
+    return lambda step, given: clamp(op, (given[0] * 2.0**-by).floor_())
 
 
 def _table(context: Context, op: Op, dtype: torch.dtype) -> Run:

@@ -94,8 +94,8 @@ def _whole(context: Context, weight: Ints, bias: Ints, shift: Ints, dtype: torch
     by = torch.from_numpy(shift).to(context.device)
     if dtype == torch.int64:
         return lambda a: torch.addmm(b, a.to(dtype), w).bitwise_right_shift_(by)
-    factor = torch.ldexp(torch.ones_like(by, dtype=dtype), -by)
-    return lambda a: torch.addmm(b, a.to(dtype), w).mul_(factor).floor_()
+    w, b = (torch.ldexp(x, -by).contiguous() for x in (w, b))  # a power of two for each column rounds nothing
+    return lambda a: torch.addmm(b, a.to(dtype), w).floor_()
 
 
 def _split(context: Context, weight: Ints, bias: Ints, shift: Ints, runs: list[slice]) -> Product:
