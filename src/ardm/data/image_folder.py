@@ -16,7 +16,7 @@ from ardm.data.folders import Folder, files_in, survey
 from ardm.data.published import Bytes
 from ardm.errors import ArdmError, parsing
 
-_SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".bmp", ".gif", ".jpg", ".jpeg"}
+PICTURES = {".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".bmp", ".gif", ".jpg", ".jpeg"}
 _FORMATS = ("PNG", "WEBP", "TIFF", "PPM", "BMP", "GIF", "JPEG")
 
 
@@ -41,7 +41,7 @@ def images(
     root = Path(folder).expanduser()
     if channels not in (None, 1, 3):
         raise ArdmError(f"channels is {channels!r}, expected 1 (grey), 3 (RGB) or None (those of the first image)")
-    paths = files_in(root, _SUFFIXES, "images", split)
+    paths = files_in(root, PICTURES, "images", split)
     first = _pixels(paths[0], channels)
     expected = first.shape if size is None else (len(first), *_height_width(size))
     items = torch.empty((len(paths), *expected), dtype=torch.uint8, device="cpu")
@@ -51,7 +51,7 @@ def images(
             reason = "as requested" if size is not None else f"like {paths[0]}"
             raise ArdmError(f"{path} is {_extent(image.shape)}, expected {_extent(expected)} {reason}")
         items[n] = torch.from_numpy(image)
-    files = survey(root, paths, lambda path: path.suffix.lower() in _SUFFIXES, "images")
+    files = survey(root, paths, lambda path: path.suffix.lower() in PICTURES, "images")
     return Dataset(items, 256, f"{root.resolve().name}/{split or 'all'}", files=files)
 
 

@@ -14,6 +14,7 @@ from ardm.data.dataset import Dataset
 from ardm.data.drawings import omniglot
 from ardm.data.folders import Folder
 from ardm.data.image_folder import images
+from ardm.data.mixed import pictures
 from ardm.data.mnists import binarized_mnist, fashion_mnist, mnist
 from ardm.data.npy import arrays
 from ardm.data.speech import fsdd, fsdd_clips, sc09, sc09_clips
@@ -28,6 +29,7 @@ READERS: dict[str, Callable[..., Dataset]] = {
     "binarized_mnist": binarized_mnist,
     "omniglot": omniglot,
     "images": images,
+    "pictures": pictures,
     "text8": text8,
     "enwik8": enwik8,
     "text": text,
@@ -47,6 +49,10 @@ UNSET: dict[str, tuple[Any, ...]] = {
     "header": (None,),
     "verify": (None, True),
     "pixels": (None, ()),
+    "photos": (None, ""),
+    "crops": (None, 0),
+    "reduce": (None, ()),
+    **dict.fromkeys(("grey", "synthetic"), (None,)),
 }
 """Settings of a recipe that are options of some data sets, and the values that leave them at their defaults."""
 

@@ -35,6 +35,7 @@ FREE = {
     *(
         "name",
         "data.folder",
+        "data.photos",
         "data.download",
         "data.verify",
         "train.init",

@@ -30,7 +30,7 @@ STATE = "checkpoint/state.json"
 class DataConfig:
     """Where the items come from.
 
-    name: images cifar10, mnist, fashion_mnist, binarized_mnist, omniglot, images; text text8, enwik8, text; sound fsdd,
+    name: images cifar10, mnist, fashion_mnist, binarized_mnist, omniglot, images, pictures; text text8, enwik8, text; sound fsdd,
     sc09, sounds; tables density, table; any .npy array.
     folder: the folder of the files; for text, table and array it may be the file itself.
     train, valid: names of splits.
@@ -47,10 +47,12 @@ class DataConfig:
     rate: samples per second that all sounds must have.
     binarize: for MNIST and Fashion-MNIST, "threshold", "stochastic" (one fixed sample) or "dynamic" (a new sample for
     each batch).
-    size: side of the images in a folder, of omniglot (28 or 105) and of the MNISTs (28, 14 or 7).
+    size: side of the images in a folder, of pictures, of omniglot (28 or 105) and of the MNISTs (28, 14 or 7).
     channels: of the images in a folder.
     classes: of arrays.
     pixels: (C, H, W) of a density set that holds images, such as ocr_letters.
+    photos, crops, reduce: of pictures: a folder of photographs, the number of crops from them, and factors by which crops
+    are reduced.  grey, synthetic: the shares of grey copies and of synthetic pictures; null keeps the default.
     header: whether the first line of a table names its columns; null detects it.
     verify: demand the published sizes and checksums; false accepts cut-down copies.
     """
@@ -75,6 +77,11 @@ class DataConfig:
     header: bool | None = None
     verify: bool = True
     pixels: tuple[int, ...] = ()
+    photos: str = ""
+    crops: int = 0
+    reduce: tuple[int, ...] = ()
+    grey: float | None = None
+    synthetic: float | None = None
 
 
 @dataclass(frozen=True)
