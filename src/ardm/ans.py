@@ -40,7 +40,7 @@ NumPy, integers, no torch.  Shapes: N symbols, each one of b.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -220,33 +220,15 @@ def _refuse_backend(backend: str) -> None:
         )
 
 
-def push_intervals(state: int, start: Ints, width: Ints) -> tuple[int, Ints]:
-    """Push intervals (N,) to a state, the last first: the new state, and the words that leave it, in turn.
-
-    By definition, at about 3 million symbols per second.
-    """
-    words = []
-    for first, size in zip(start[::-1].tolist(), width[::-1].tolist(), strict=True):
-        if state >> (64 - PRECISION) >= size:
-            words.append(state & _WORD)
-            state >>= 32
-        quotient, rest = divmod(state, size)
-        state = (quotient << PRECISION) + first + rest
-    return state, np.array(words, dtype=np.int64)
-
-
 class Encoder:
     """Intervals to bytes, first in, first out.  One encoder makes one stream.
 
-    backend: both write the same bytes.  push: does what `push_intervals` defines; by default the backend does.
-    Raises ArdmError if the backend is unknown or not installed.
+    backend: both write the same bytes.  Raises ArdmError if it is unknown or not installed.
     """
 
-    def __init__(
-        self, backend: Backend = BACKEND, push: Callable[[int, Ints, Ints], tuple[int, Ints]] | None = None
-    ) -> None:
+    def __init__(self, backend: Backend = BACKEND) -> None:
         _refuse_backend(backend)
-        self._push = push or (_push_constriction if backend == "constriction" else push_intervals)
+        self._is_native = backend == "constriction"
         self._pushed: list[tuple[Ints, Ints]] = []
 
     def push(self, start: ArrayLike, width: ArrayLike) -> None:
@@ -278,30 +260,43 @@ class Encoder:
         refuse_check(bits)
         if not 0 <= check < 1 << bits:
             raise ArdmError(f"check must lie in 0..2^{bits} - 1; got {check}")
-        state, words = 1 << bits | int(check), np.zeros(0, dtype=np.int64)
+        state, words = 1 << bits | int(check), np.zeros(0, dtype=np.uint32)
         if self._pushed:
             start, width = map(np.concatenate, zip(*self._pushed, strict=True))
             narrow = width < TOTAL  # a certain symbol changes nothing
-            state, words = self._push(state, start[narrow], width[narrow])
+            start, width = start[narrow], width[narrow]
+            state, words = (self._constriction if self._is_native else self._python)(start, width, state)
         return state.to_bytes((state.bit_length() + 7) // 8, "big") + words[::-1].astype(">u4").tobytes()
 
+    def _python(self, starts: Ints, widths: Ints, state: int) -> tuple[int, NDArray[np.uint32]]:
+        """The last state and the words, first out first, by definition."""
+        words = []
+        for start, width in zip(starts[::-1].tolist(), widths[::-1].tolist(), strict=True):
+            if state >> (64 - PRECISION) >= width:
+                words.append(state & _WORD)
+                state >>= 32
+            quotient, rest = divmod(state, width)
+            state = (quotient << PRECISION) + start + rest
+        return state, np.array(words, dtype=np.uint32)
 
-def _push_constriction(state: int, starts: Ints, widths: Ints) -> tuple[int, Ints]:
-    """`push_intervals` with constriction, which knows no intervals but symbols: each interval becomes one of 2 or 3.
+    def _constriction(self, starts: Ints, widths: Ints, state: int) -> tuple[int, NDArray[np.uint32]]:
+        """`_python` with constriction, which knows no intervals but symbols: each interval becomes one of 2 or 3.
 
-    The intervals of width 2^24 − 1 are symbols of 2; if they alternate with others too often, Python is faster.
-    """
-    few = widths == TOTAL - 1
-    cuts = (np.flatnonzero(few[1:] != few[:-1]) + 1).tolist()
-    if not len(widths) or len(cuts) > len(widths) >> 6:
-        return push_intervals(state, starts, widths)
-    coder = constriction.stream.stack.AnsCoder(np.array([state & _WORD, state >> 32][: 1 + (state > _WORD)], np.uint32))
-    family = constriction.stream.model.Categorical(perfect=False)
-    runs = zip([0, *cuts], [*cuts, len(widths)], strict=True)
-    for start, stop in [(at, min(at + _BLOCK, e)) for b, e in runs for at in range(b, e, _BLOCK)][::-1]:
-        coder.encode_reverse(*_as_symbols(starts[start:stop], widths[start:stop], family))
-    left, state = coder.pos()
-    return state, coder.get_compressed()[:left].astype(np.int64)
+        The intervals of width 2^24 − 1 are symbols of 2; if they alternate with others too often, Python is faster.
+        """
+        few = widths == TOTAL - 1
+        cuts = (np.flatnonzero(few[1:] != few[:-1]) + 1).tolist()
+        if len(cuts) > len(widths) >> 6:
+            return self._python(starts, widths, state)
+        coder = constriction.stream.stack.AnsCoder(
+            np.array([state & _WORD, state >> 32][: 1 + (state > _WORD)], np.uint32)
+        )
+        family = constriction.stream.model.Categorical(perfect=False)
+        runs = zip([0, *cuts], [*cuts, len(widths)], strict=True)
+        for start, stop in [(at, min(at + _BLOCK, e)) for b, e in runs for at in range(b, e, _BLOCK)][::-1]:
+            coder.encode_reverse(*_as_symbols(starts[start:stop], widths[start:stop], family))
+        left, state = coder.pos()
+        return state, coder.get_compressed()[:left]
 
 
 def _as_symbols(start: Ints, width: Ints, family: Any) -> tuple[NDArray[np.int32], Any, NDArray[np.float32]]:

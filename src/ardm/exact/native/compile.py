@@ -15,12 +15,18 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("wave.c")
 LIBRARY = SOURCE.with_suffix({"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
 FLAGS = ("-std=c11", "-O3", "-shared", "-fPIC")
 """No -march: a wheel serves every processor.  Nothing about floats: there are none."""
+
+
+def source_crc() -> int:
+    """The CRC-32 of the sources, which a library compiled from them knows."""
+    return zlib.crc32(SOURCE.with_name("kernels.h").read_bytes(), zlib.crc32(SOURCE.read_bytes()))
 
 
 def compiler() -> list[str] | None:
@@ -39,7 +45,7 @@ def compile_library(target: Path = LIBRARY, *extra: str) -> str | None:
         return "there is no C compiler: $CC, cc, gcc or clang"
     made = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
-        words = [*command, *FLAGS, *extra, str(SOURCE), "-o", str(made)]
+        words = [*command, *FLAGS, f"-DARDM_SOURCE={source_crc()}", *extra, str(SOURCE), "-o", str(made)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode:
             return f"{command[0]} does not compile {SOURCE.name}: {done.stderr.strip()[-200:] or done.returncode}"

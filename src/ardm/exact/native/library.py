@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ardm.ans import Ints
 from ardm.errors import ArdmError
-from ardm.exact.native.compile import LIBRARY
+from ardm.exact.native.compile import LIBRARY, source_crc
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "ardm_source": (_size, []),
     "ardm_build": (_pointer, [_pointer, _size, _size]),
     "ardm_free": (None, [_pointer]),
     "ardm_walk": (_pointer, [_pointer, *[_size] * 5]),
@@ -28,7 +29,6 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ardm_values": (None, [_pointer] * 2),
     "ardm_heads": (_size, [_pointer] * 6),
     "ardm_step": (_size, [_pointer] * 3 + [_size] * 2 + [_pointer] * 2),
-    "ardm_push": (_size, [_pointer] * 3 + [_size, _pointer]),
 }
 """Result and arguments of each function."""
 STREAM = np.dtype([("state", "u8"), ("words", "u8"), ("left", "i8")])
@@ -37,39 +37,40 @@ STREAM = np.dtype([("state", "u8"), ("words", "u8"), ("left", "i8")])
 
 @lru_cache(maxsize=4)
 def library(path: Path = LIBRARY) -> Any:
-    """The library.  Raises ArdmError where there is none, or it cannot be loaded."""
+    """The library.  Raises ArdmError where there is none, where it is an old one, or where it cannot be loaded."""
+    advice = "`python -m ardm.exact.native.compile` makes them with a C compiler; or choose another backend"
     if not path.is_file():
-        raise ArdmError(
-            "the native kernels are not compiled here; `python -m ardm.exact.native.compile` makes them with a C "
-            "compiler; or choose another backend"
-        )
+        raise ArdmError(f"the native kernels are not compiled here; {advice}")
     try:
         found = ctypes.CDLL(str(path))
         for name, (result, arguments) in _SIGNATURES.items():
             function = getattr(found, name)
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as error:
-        raise ArdmError(f"the native kernels cannot be loaded ({error}); compile them again, or choose another backend")
+        raise ArdmError(f"the native kernels cannot be loaded ({error}); {advice}") from None
+    if found.ardm_source() != source_crc():
+        raise ArdmError(f"the native kernels here are those of another version of their source; {advice}")
     return found
 
 
 def _address(array: NDArray[Any] | None) -> int | None:
-    if array is None:
-        return None
-    if not array.flags.c_contiguous:
-        raise ArdmError("the native kernels read contiguous arrays")
-    return array.ctypes.data
+    return None if array is None else array.ctypes.data
 
 
 def _int64(array: Ints | None) -> Ints | None:
     return None if array is None else np.ascontiguousarray(array, dtype=np.int64)
 
 
+def _path() -> Path:
+    """The library, or another that $ARDM_NATIVE names, such as one with a sanitiser."""
+    return Path(os.environ.get("ARDM_NATIVE", LIBRARY))
+
+
 class Net:
     """A program in C.  plain: without special instructions of the processor.  Raises ArdmError where it is refused."""
 
     def __init__(self, description: Ints, plain: bool) -> None:
-        self.library = library(Path(os.environ.get("ARDM_NATIVE", LIBRARY)))
+        self.library = library(_path())
         self.handle = self.library.ardm_build(_address(description), len(description), int(plain))
         if not self.handle:
             raise ArdmError("the native kernels cannot run this codec model; choose another backend")

@@ -26,6 +26,9 @@ enum { POOL, KEPT, RING };                   /* where a value lies: until its la
 enum { MAX_INPUTS = 16, MAX_PLANES = 1 << 14, MAX_VALUES = 1 << 12, MAX_COMPONENTS = 64, CHUNK = 96 };
 enum { PRECISION = 24, GRID_END = 767, REACH = 24, FINE = 12, REST = 6, UNITY = 30, WEIGHT = 14, RADIX = 16 };
 
+/* Which source this is, so that a library left over from another one is not used. */
+int64_t ardm_source(void) { return ARDM_SOURCE; }
+
 /* --- the net ------------------------------------------------------------------------------------------------------ */
 
 typedef struct {
@@ -935,21 +938,4 @@ int64_t ardm_step(Walk *w, const int64_t *value, const int64_t *depth, int64_t k
     for (int64_t a = 0; a < w->count; a += w->chunk)
         copy_heads(w, a, a + w->chunk < w->count ? a + w->chunk : w->count, channel, o, centre);
     return w->count;
-}
-
-/* --- the entropy coder -------------------------------------------------------------------------------------------- */
-
-/* Push n intervals to a coder, the last first, as ardm/ans.py defines; words (n,) get what leaves its state, in turn.
-   Returns the number of words; `state` is where it starts and ends. */
-int64_t ardm_push(uint64_t *state, const int32_t *start, const int32_t *width, int64_t n, uint32_t *words)
-{
-    int64_t count = 0;
-    uint64_t x = *state;
-    for (int64_t i = n - 1; i >= 0; i--) {
-        uint64_t size = (uint64_t)width[i];
-        if (x >> (64 - PRECISION) >= size) words[count++] = (uint32_t)x, x >>= 32;
-        x = ((x / size) << PRECISION) + (uint64_t)start[i] + x % size;
-    }
-    *state = x;
-    return count;
 }
