@@ -18,7 +18,8 @@ class NativeHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the library, and name the wheel after the machine that it is for."""
         spec = importlib.util.spec_from_file_location("compile", Path(self.root) / WHERE / "compile.py")
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         made = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(made)
         fault = made.compile_library()

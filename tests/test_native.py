@@ -125,7 +125,9 @@ def test_whole_walks_are_those_of_the_walker(program, plain):
             items = items if plane is None else np.repeat(items[:, :1], program.channels, axis=1)
             expected = walker(program, reference, H, W, plane).encode(items)
             found = run.encode(items, plane)
-            assert all(np.array_equal(a, b) for pair in zip(found, expected, strict=True) for a, b in zip(*pair, strict=True))
+            assert all(
+                np.array_equal(a, b) for pair in zip(found, expected, strict=True) for a, b in zip(*pair, strict=True)
+            )
             decoders = [Decoder(stream, bits=8) for stream in streams(expected, 8)]
             assert np.array_equal(run.decode(decoders, (H, W), plane), items)
             assert all(decoder.close() == 77 for decoder in decoders)
@@ -240,7 +242,7 @@ def test_a_walk_can_be_stopped():
 
 
 def test_without_a_library_it_says_what_to_do(tmp_path):
-    with pytest.raises(ArdmError, match="are not compiled here; `python -m ardm.exact.native.compile`"):
+    with pytest.raises(ArdmError, match="are not compiled here; `python -m ardm"):
         native.library(tmp_path / "none.so")
     (tmp_path / "bad.so").write_bytes(b"no library")
     with pytest.raises(ArdmError, match="cannot be loaded"):

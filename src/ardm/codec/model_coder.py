@@ -12,6 +12,7 @@ NumPy, no torch until a network runs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class ModelCoder:
     def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
         model.order(calls, 1, 1)
         self.model, self._calls, self._run, self._threads = model, calls, run, threads
+        self._whole: WholeWalks | None = run if isinstance(run, WholeWalks) else None
         self._stop = Event()
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
         self._measured: dict[tuple[Shape, bytes], Symbols] = {}
@@ -204,18 +206,22 @@ class ModelCoder:
         """Encode parts (n, c, h, w)."""
         part = self._values[part] if self.model.alphabet else part
         pieces: list[list[tuple[Ints, Ints]]] = [[] for _ in part]
-        for y, x, inside, walker in self._tiles(part.shape[1:]):
-            items = np.zeros((len(part), *walker.order.shape), dtype=np.int64)
+        for y, x, inside, size in self._tiles(*part.shape[2:]):
+            items = np.zeros((len(part), self.planes, *size), dtype=np.int64)
             items[:, :, : inside[0], : inside[1]] = part[:, :, y : y + inside[0], x : x + inside[1]]
-            for mine, more in zip(pieces, self._encode(walker, items), strict=True):
+            for mine, more in zip(pieces, self._encode(items, part.shape[1], inside), strict=True):
                 mine.append(more)
         return [Symbols(*(np.concatenate(x) for x in zip(*mine, strict=True))) for mine in pieces]
 
-    def _encode(self, walker: Walker, items: Ints) -> list[tuple[Ints, Ints]]:
+    def _encode(self, items: Ints, planes: int, inside: tuple[int, int]) -> list[tuple[Ints, Ints]]:
         """The intervals of each item's symbols."""
-        if isinstance(self._run, WholeWalks):
-            return self._run.encode(items, walker.order.plane, self._refuse_stopped)
-        return walker.encode(items)
+        if self._whole is not None:
+            return self._whole.encode(items, self._plane(planes), self._refuse_stopped)
+        return self.walker(items.shape[1:], planes, inside).encode(items)
+
+    def _plane(self, planes: int) -> int | None:
+        """The channel that codes a plane on its own; None for all planes."""
+        return None if planes == self.planes else self.model.lead
 
     def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int) -> list[tuple[list[Samples], int]]:
         """Decode jobs of any shapes, side by side."""
@@ -239,25 +245,26 @@ class ModelCoder:
         parts: list[list[Samples]] = [[] for _ in jobs]
         for c, h, w in jobs[0][1]:
             part = np.empty((len(jobs), c, h, w), dtype=kind)
-            for y, x, (tall, wide), walker in self._tiles((c, h, w)):
-                if isinstance(self._run, WholeWalks):
-                    items = self._run.decode(decoders, (tall, wide), walker.order.plane, self._refuse_stopped)
+            for y, x, (tall, wide), size in self._tiles(h, w):
+                if self._whole is not None:
+                    items = self._whole.decode(decoders, size, self._plane(c), self._refuse_stopped)
                 else:
-                    items = yield from walker.decoding(decoders)
+                    items = yield from self.walker((self.planes, *size), c, (tall, wide)).decoding(decoders)
                 items = items[:, :c, :tall, :wide]  # all channels of a plane on its own are equal
                 part[:, :, y : y + tall, x : x + wide] = self._letters[items] if self.model.alphabet else items
             for mine, samples in zip(parts, part, strict=True):
                 mine.append(samples)
         return [(mine, decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]
 
-    def _tiles(self, shape: tuple[int, ...]) -> Iterator[tuple[int, int, tuple[int, int], Walker]]:
-        """Top, left, size and walker of the tiles of a part (c, h, w); a model of any size takes it as one."""
-        c, h, w = shape
+    def _tiles(self, h: int, w: int) -> Iterator[tuple[int, int, tuple[int, int], tuple[int, int]]]:
+        """Top and left of the tiles of a part, height and width of what is coded, and of all that the network sees.
+
+        A model of any size takes a part as one tile.
+        """
         tall, wide = self.model.size if max(self.model.size) else (h, w)
         for y in range(0, h, tall):
             for x in range(0, w, wide):
-                inside = (min(tall, h - y), min(wide, w - x))
-                yield y, x, inside, self.walker((self.planes, tall, wide), c, inside)
+                yield y, x, (min(tall, h - y), min(wide, w - x)), (tall, wide)
 
     # --- batches on cores ---------------------------------------------------------------------------------------------
 
@@ -293,6 +300,8 @@ class ModelCoder:
     def _cores(self) -> int:
         if self._threads or isinstance(self._run, Reference):
             return self._threads or 1
+        if self._whole is not None:
+            return usable_cores()
         from torch import get_num_threads
 
         return get_num_threads()
@@ -305,23 +314,29 @@ class ModelCoder:
         An exception, such as Ctrl-C, stops the other threads too.
         """
         self._stop.clear()
-        if isinstance(self._run, Reference):
-            return [work(batch) for batch in batches]
+        at_once = min(cores, len(batches))
+        if self._whole is not None or isinstance(self._run, Reference):
+            return self._at_once(work, batches, at_once if self._whole is not None else 1)
         from ardm.exact.device import threads
 
-        at_once = min(cores, len(batches))
         within = cores // at_once if self._threads else min(cores // at_once, sites // FEW)
         with threads(max(1, within)):
-            if at_once == 1:
-                return [work(batch) for batch in batches]
-            pool = ThreadPoolExecutor(at_once)
-            try:
-                return list(pool.map(work, batches))
-            except BaseException:
-                self._stop.set()
-                raise
-            finally:
-                pool.shutdown(cancel_futures=True)
+            return self._at_once(work, batches, at_once)
+
+    def _at_once(
+        self, work: Callable[[list[Job]], list[Result]], batches: list[list[Job]], at_once: int
+    ) -> list[list[Result]]:
+        """The results of each batch, in order, on some threads."""
+        if at_once == 1:
+            return [work(batch) for batch in batches]
+        pool = ThreadPoolExecutor(at_once)
+        try:
+            return list(pool.map(work, batches))
+        except BaseException:
+            self._stop.set()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _ask_all(self, asks: Sequence[Ask]) -> Sequence[Rows]:
         self._refuse_stopped()
@@ -340,6 +355,14 @@ class ModelCoder:
         """Raise InterruptedError after another thread failed, since nothing needs the result any more."""
         if self._stop.is_set():
             raise InterruptedError("another thread failed; its error says why")
+
+
+def usable_cores() -> int:
+    """As many as PyTorch would use: $OMP_NUM_THREADS, or those that this process may run on."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    if named.isdecimal() and int(named):
+        return int(named)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _key(part: Samples) -> tuple[Shape, bytes]:

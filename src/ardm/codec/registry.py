@@ -22,6 +22,7 @@ from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact import model as exact
 from ardm.exact.ask import Runner
 from ardm.exact.model import CodecModel
+from ardm.exact.native.runner import NativeRunner
 from ardm.exact.reference import Reference
 
 PICTURES = {"pictures-small": (1, 3), "pictures": (4, 7), "pictures-large": (8, 9)}
@@ -29,8 +30,8 @@ PICTURES = {"pictures-small": (1, 3), "pictures": (4, 7), "pictures-large": (8, 
 STAND_INS = ("pictures", "cifar10-codec")
 """The models of pictures that stand in for one that is not bundled."""
 DEFAULT_LEVEL = 7
-BACKENDS = ("auto", "int8", "float32", "float64", "int64", "numpy")
-"""Types that hold the integers: bytes and float32 where certified; "numpy" is the reference, int64 without PyTorch."""
+BACKENDS = ("auto", "native", "int8", "float32", "float64", "int64", "numpy")
+"""Who computes the integers: kernels in C; PyTorch, in the numbers of this type; NumPy, by definition."""
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -124,12 +125,13 @@ class _Model:
 @lru_cache(maxsize=8)
 def _machine(identity: str, argument: _Model, backend: str, device: str) -> Runner:
     model = argument.model
-    tried = [backend] if backend != "auto" else ["int8", "float32", "float64", "numpy"]
+    auto = ["native"] if model.wave and device in ("auto", "cpu") else []
+    tried = [backend] if backend != "auto" else [*auto, "int8", "float32", "float64", "numpy"]
     for name in tried:
         try:
             made = _made(model, name, device)
         except ArdmError:
-            if name != "int8" or backend == "int8":
+            if name not in ("native", "int8") or name == backend:
                 raise
             continue
         exact.refuse_room(model, made.bounds)
@@ -144,6 +146,8 @@ def _machine(identity: str, argument: _Model, backend: str, device: str) -> Runn
 def _made(model: CodecModel, backend: str, device: str) -> Runner:
     if backend == "numpy":
         return Reference(model.program)
+    if backend == "native":
+        return NativeRunner(model.program)
     from ardm.exact.backend import Backend
     from ardm.exact.device import pick
 

@@ -64,7 +64,10 @@ class _Description:
         ops.sort(key=lambda op: self.bounds[op.out].kind == "rows")
         self.number = {op.out: i for i, op in enumerate(ops)}
         program = self.program
-        parts = [[program.channels, program.classes, program.wave, len(ops), len(ops)], *map(_counted, (EXP_END, SIGMOID))]
+        parts = [
+            [program.channels, program.classes, program.wave, len(ops), len(ops)],
+            *map(_counted, (EXP_END, SIGMOID)),
+        ]
         parts += [self._value(op) for op in ops]
         for op in ops:
             parts += self._operation(op)
