@@ -22,7 +22,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -142,7 +141,9 @@ def small(compared: Comparison, models: Coders, first: int) -> tuple[list[str], 
             }
         )  # fmt: skip
         shown = f"{bare[0]:.3f} ± {bare[1]:.3f}" if bare else ""
-        cells.append([row.name, shown, f"{rate:.3f} ± {error:.3f}", f"{some:.3f}", f"{together:.3f}" if together else ""])
+        cells.append(
+            [row.name, shown, f"{rate:.3f} ± {error:.3f}", f"{some:.3f}", f"{together:.3f}" if together else ""]
+        )
     heads = ["", "headerless", f"files, {len(compared.items)}", f"files, the first {first}", "one archive"]
     return heads, cells, found
 
@@ -236,9 +237,13 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of CIFAR-10 and MNIST in their published layout")
     parser.add_argument("--photos", type=Path, nargs="+", default=PHOTOS, help="picture files, coded at full size")
-    parser.add_argument("--models", nargs="+", default=[], help="models of pictures (names, folders), the smallest first")
+    parser.add_argument(
+        "--models", nargs="+", default=[], help="models of pictures (names, folders), the smallest first"
+    )
     parser.add_argument("--grey", default=GREY, help="model of grey pictures")
-    parser.add_argument("--backends", default="native,float32", help="whose speed is measured; the first one codes all else")
+    parser.add_argument(
+        "--backends", default="native,float32", help="whose speed is measured; the first one codes all else"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--items", type=int, default=300, help="test pictures of CIFAR-10 and of MNIST")
     parser.add_argument("--training", type=int, default=5000, help="training items for zstd's dictionaries")
@@ -250,7 +255,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     options.first, options.tiles, options.side, options.crop = min(60, options.items), 1000, 512, 0
     if options.quick:
         options.items, options.first, options.training, options.tiles = 3, 2, 8, 4
-        options.repeat, options.side, options.crop = 1, 24, 24
+        options.repeat, options.side, options.crop = 1, 16, 16
     return options
 
 
@@ -273,7 +278,9 @@ def main(given: Sequence[str] | None = None) -> None:
         if name not in only:
             continue
         greys = {GREY: registry.coder(options.grey, None, backend, "cpu", options.threads)} if name == "mnist" else {}
-        items, training = (make(options, split, n) for split, n in (("test", options.items), ("train", options.training)))
+        items, training = (
+            make(options, split, n) for split, n in (("test", options.items), ("train", options.training))
+        )
         compared = rates({**greys, **models}, items, training, title.format(len(items)), options.threads)
         file = options.out / ("rate" if name == "cifar10" else f"rate-{name}")
         draw(compared, file.with_suffix(".png"))
