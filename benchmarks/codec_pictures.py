@@ -6,8 +6,9 @@
 rates    the first 300 test pictures of CIFAR-10 and 300 spread test digits of MNIST, each a file of its own, decoded and
          compared, beside every classical codec; headerless is −log2 p of the integer model, without header, check and flush
 photos   each picture at full size beside PNG, WebP and JPEG XL; by default the three bundled photographs
-speed    one picture of 32×32 and one of 512×512, alone, and an archive of 1,000 tiles; in this process, warm, decoding not
-         counted in encoding; the median of several runs, wall-clock and CPU time, for every model on every backend
+speed    one picture of 32×32, one of 512×512 (the middle of the first photograph so large), and an archive of tiles;
+         in this process, warm, encoding without verification; the median of several runs, by the clock and in CPU time,
+         for every model on every backend
 
 Prints Markdown, and writes rate.png, rate-mnist.png, their JSON and codec-pictures.json with machine, versions, date and
 command.  The models are those of the levels 1, 7 and 9 unless named.  Needs pip install ".[bench]".
@@ -78,6 +79,16 @@ def middle(content: Content, side: int) -> Content:
     """The middle of a picture, at most side × side pixels."""
     y, x = (max(0, (n - side) // 2) for n in content.shape[1:])
     return image(content.samples[:, y : y + side, x : x + side])
+
+
+def square(paths: Sequence[Path], side: int) -> Content:
+    """The middle of the first picture that is large enough, side × side pixels; else the first one, repeated."""
+    pictures = [photo(path) for path in paths]
+    found = next((x for x in pictures if min(x.shape[1:]) >= side), None)
+    if found is not None:
+        return middle(found, side)
+    first = pictures[0].samples
+    return middle(image(np.tile(first, (1, *(-(-side // n) for n in first.shape[1:])))), side)
 
 
 def image(samples: np.ndarray) -> Content:
@@ -200,7 +211,7 @@ def archived(coder: ModelCoder, tiles: list[Content]) -> dict[str, float]:
 
 def speeds(options: argparse.Namespace, tiles: list[Content]) -> Iterator[dict[str, Any]]:
     """A row for each model on each backend; a backend that cannot run a model has its reason instead."""
-    large = middle(photo(PHOTOS[0]), options.side)
+    large = square(options.photos, options.side)
     for backend in options.backends.split(","):
         try:
             models = coders(options, backend)
@@ -248,11 +259,12 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--items", type=int, default=300, help="test pictures of CIFAR-10 and of MNIST")
     parser.add_argument("--training", type=int, default=5000, help="training items for zstd's dictionaries")
     parser.add_argument("--repeat", type=int, default=9, help="runs, of which the median counts")
+    parser.add_argument("--tiles", type=int, default=1000, help="tiles of the archive")
     parser.add_argument("--only", default="cifar10,mnist,photos,speed", help="parts to measure")
     parser.add_argument("--out", type=Path, default=PICTURES, help="folder for pictures and JSON")
     parser.add_argument("--quick", action="store_true", help="a few small items, to see that everything works")
     options = parser.parse_args(given)
-    options.first, options.tiles, options.side, options.crop = min(60, options.items), 1000, 512, 0
+    options.first, options.side, options.crop = min(60, options.items), 512, 0
     if options.quick:
         options.items, options.first, options.training, options.tiles = 3, 2, 8, 4
         options.repeat, options.side, options.crop = 1, 16, 16
