@@ -1,6 +1,6 @@
 """The value of context across tile borders: code an image whole, and as independent tiles.
 
-python benchmarks/borders.py PICTURE... [--model cifar10-codec] [--crop 192]
+python benchmarks/borders.py PICTURE... [--model pictures] [--crop 192]
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Compare every level of the bundled codecs with the classical codecs on test items, one file each (README and report).
+"""Compare every level of the bundled codecs of text and sound with the classical codecs on test items, one file each.
 
-    python benchmarks/codec_rate.py --data data --items 300
-    python benchmarks/codec_rate.py --set fsdd --data data --items 60 --together
+    python benchmarks/codec_rate.py --set english --data data --items 40
+    python benchmarks/codec_rate.py --set fsdd --data data --items 30 --together
 
 One run measures everything on the same items, headers included, and decodes and compares every file.  zstd's
-dictionaries are trained on training items.  Writes docs/pictures/rate.png (or rate-SET.png) and a JSON file with
-machine, versions, date and the size of every file.  `ardm bench` does the same for any files.
+dictionaries are trained on training items.  Writes docs/pictures/rate-SET.png and a JSON file with machine, versions,
+date and the size of every file.  `ardm bench` does the same for any files, codec_pictures.py for pictures.
 Needs pip install ".[bench]".
 """
 
@@ -29,8 +29,6 @@ from ardm.content import Content, Kind
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 TITLES = {
-    "cifar10": "CIFAR-10, the first {} test images",
-    "mnist": "MNIST, {} test images",
     "text27": "27-letter text, {} test items of 256 characters",
     "english": "English text, {} test items of 256 bytes",
     "fsdd": "Free Spoken Digits at 8 kHz, {} test clips",
@@ -53,10 +51,6 @@ def drawn(items, number):
 
 
 def contents(name, folder, split, number):
-    if name == "cifar10":
-        return [Content(Kind.IMAGE, item.numpy()) for item in data.load(name, folder, split).items[:number]]
-    if name == "mnist":
-        return [Content(Kind.IMAGE, item.numpy()) for item in spread(data.load(name, folder, split).items, number)]
     if name in ("fsdd", "sc09"):
         options = {} if name == "fsdd" else {"verify": False}
         whole = data.clips(name, folder, split, **options)
@@ -91,7 +85,7 @@ def compare(options):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", choices=list(TITLES), default="cifar10")
+    parser.add_argument("--set", choices=list(TITLES), default="english")
     parser.add_argument("--data", required=True, help="folder of the data set in its published layout")
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument(
@@ -103,10 +97,10 @@ def main(arguments=None):
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--together", action="store_true", help="also measure all items in one file")
-    parser.add_argument("--out", type=Path, default=PICTURES, help="folder for rate.png and rate.json")
+    parser.add_argument("--out", type=Path, default=PICTURES, help="folder for the picture and the JSON")
     options = parser.parse_args(arguments)
     compared = compare(options)
-    name = "rate" if options.set == "cifar10" else f"rate-{options.set}"
+    name = f"rate-{options.set}"
     draw(compared, options.out / f"{name}.png")
     (options.out / f"{name}.json").write_text(json.dumps(compared.record(), indent=1) + "\n")
     print(f"\n{compared.title}\n\n{markdown(*compared.table())}\n\n{'; '.join(compared.versions())}")

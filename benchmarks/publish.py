@@ -2,7 +2,7 @@
 
 Export a codec model first (ardm export RUN/model --out ASSETS/NAME); its figures are those of the integer model.
 
-python benchmarks/publish.py runs/cifar10-codec src/ardm/assets --data data --items 10000 --minutes "75 on one core"
+python benchmarks/publish.py runs/pictures src/ardm/assets --data data --items 10000 --minutes "90 on one core"
 """
 
 import argparse
@@ -46,14 +46,15 @@ samples have local texture and little global composition.
 
 
 def codec_figures(bundle, x, items):
-    """Code length of the codec model at each level, and the cost of exactness over the float network."""
+    """Code length of the codec model at each of its numbers of calls, if it has several, and the cost of exactness."""
     codec_model, figures = registry.model(bundle.name), {}
-    for calls in bundle.order.calls:
-        part = x[: items if calls == bundle.order.calls[0] else min(items, 200)]
-        found = cost(bundle, codec_model, part, calls)
-        figures[f"codec model, {calls} calls"] = Figure(found.exact, found.exact_error, len(part))
-        if calls == bundle.order.calls[0]:
-            figures[f"the network in floats, {calls} calls"] = Figure(found.model, found.exact_error, len(part))
+    usual = codec_model.default
+    for calls in codec_model.orders or [usual]:
+        part = x[: items if calls == usual else min(items, 200)]
+        found, named = cost(bundle, codec_model, part, calls), f", {calls} calls" * bool(calls)
+        figures[f"codec model{named}"] = Figure(found.exact, found.exact_error, len(part))
+        if calls == usual:
+            figures[f"the network in floats{named}"] = Figure(found.model, found.exact_error, len(part))
             figures["cost of exactness"] = Figure(found.bits_per_dim, found.error, len(part))
     return figures
 
@@ -104,7 +105,8 @@ def main():
     bundle = load(options.run / "model" if (options.run / "model").is_dir() else options.run)
     x = data.load("cifar10", options.data, "test").items.long()
     began = time.perf_counter()
-    figures = (codec_figures if bundle.order.fixed else any_order_figures)(bundle, x, options.items)
+    is_codec = bundle.order.fixed or bundle.config.causal == "wave"
+    figures = (codec_figures if is_codec else any_order_figures)(bundle, x, options.items)
     for name, estimate in figures.items():
         print(f"{name}: {estimate}", flush=True)
     print(f"{time.perf_counter() - began:.0f} seconds")
@@ -118,7 +120,7 @@ def main():
         "command": options.command or f"ardm train {bundle.name} data.folder=FOLDER train.steps={bundle.card['steps']}",
         "figures": {k: [round(e.bits, 4), round(e.error, 4), e.images] for k, e in figures.items()},
     }
-    made = registry.model(bundle.name) if bundle.order.fixed else None
+    made = registry.model(bundle.name) if is_codec else None
     folder = dataclasses.replace(bundle, card=card).save(options.assets / bundle.name)
     if made is not None:
         dataclasses.replace(made, card=card).save(folder / NAME)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,10 +27,14 @@ from ardm.cli import bench as cli_bench
 from ardm.cli import console
 from ardm.codec import archive as archives
 from ardm.codec import encode as encoding
+from ardm.codec import sampling
 from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
+from ardm.exact.model import NAME, fingerprint
+from ardm.exact.reference import Reference
 from test_baselines import image, text
 from test_frames import Small
+from waves import wave_model, wave_program
 
 app = typer.Typer(add_completion=False)
 cli_bench.register(app)
@@ -351,24 +356,70 @@ def test_labels_lie_on_nothing(tmp_path, monkeypatch):
             assert not (box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3])
 
 
-def test_the_script_behind_the_readmes_picture(tmp_path, monkeypatch, capsys, at_once):
-    path = Path(__file__).parents[1] / "benchmarks" / "codec_rate.py"
+def script(name):
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
     if not path.is_file():
         pytest.skip("needs the checkout")
-    spec = importlib.util.spec_from_file_location("codec_rate", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    pictures = torch.from_numpy(np.stack([image(seed=s).samples for s in range(8)]))
-    splits = {"test": pictures[:4], "train": pictures[4:]}
-    monkeypatch.setattr(data, "load", lambda name, folder, split: data.Dataset(splits[split], 256, name))
-    monkeypatch.setattr(Engine, "coder", lambda self, content: Small(calls=self.level))
-    script.main(["--data", "there", "--items", "3", "--training", "4", "--out", str(tmp_path)])
-    found = json.loads((tmp_path / "rate.json").read_text())
-    assert found["items"] == 3
-    assert found["data"] == "CIFAR-10, the first 3 test images"
-    assert [row["name"] for row in found["rows"] if row["ours"]] == [f"ardm -{level}" for level in range(1, 10)]
-    assert {"date", "machine", "versions"} < set(found)
+    spec = importlib.util.spec_from_file_location(name, path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def drawn(model, size, count):
+    """Pictures that a model likes, as a data set."""
+    return data.Dataset(torch.from_numpy(sampling.sample(model, count, size, seed=1).astype("u1")), 256, model.name)
+
+
+def saved(folder, channels, name):
+    """A tiny model along wavefronts in a folder."""
+    model = wave_model(wave_program(channels, C=channels, width=3, inner=2, blocks=1, hidden=3), name=name)
+    model = replace(model, golden=fingerprint(model, Reference(model.program)))
+    (folder / name).mkdir()
+    model.save(folder / name / NAME)
+    return model
+
+
+def test_the_script_behind_the_readmes_figures(tmp_path, monkeypatch, capsys):
+    measured = script("codec_pictures")
+    colours, grey = saved(tmp_path, 3, "tiny"), saved(tmp_path, 1, "grey")
+    sets = {"cifar10": drawn(colours, (8, 8), 4), "mnist": drawn(grey, (7, 7), 4)}
+    monkeypatch.setattr(data, "load", lambda name, folder, split: sets[name])
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.asarray(sets["cifar10"].items[0]).transpose(1, 2, 0)).save(photo)
+    options = ["--photos", str(photo), "--models", str(tmp_path / "tiny"), "--grey", str(tmp_path / "grey")]
+    options += ["--backends", "numpy,nonsense", "--out", str(tmp_path), "--quick"]
+    measured.main(["--data", "there", *options])
+    found = json.loads((tmp_path / "codec-pictures.json").read_text())
+    assert {"date", "machine", "versions", "command", "models", "cifar10", "mnist", "photos"} < set(found)
+    for name, models in (("cifar10", ["tiny"]), ("mnist", ["grey", "tiny"])):
+        rows = {row["name"]: row for row in found[name]}
+        for model in models:
+            assert 0 < rows[model]["headerless"] < rows[model]["files"]
+            assert 0 < rows[model]["overhead_bytes"] < 16
+        record = json.loads((tmp_path / ("rate.json" if name == "cifar10" else "rate-mnist.json")).read_text())
+        assert [row["name"] for row in record["rows"] if row["ours"]] == models
+    assert found["photos"]["pictures"] == ["photo.png"]
+    ran, not_ran = found["speed"]
+    assert ran["model"] == "tiny"
+    assert ran["tile"]["decode"]["cpu"] > 0
+    assert "nonsense" in not_ran["why"]
     assert (tmp_path / "rate.png").read_bytes()[:4] == b"\x89PNG"
+    assert "## Photographs at full size" in capsys.readouterr().out
+
+
+def test_the_script_for_text_and_sound(tmp_path, monkeypatch, capsys, at_once):
+    compared = script("codec_rate")
+    pictures = [image(seed=s) for s in range(7)]
+    monkeypatch.setattr(
+        compared, "contents", lambda name, folder, split, n: pictures[:3] if split == "test" else pictures
+    )
+    monkeypatch.setattr(Engine, "coder", lambda self, content: Small(calls=self.level))
+    compared.main(["--data", "there", "--items", "3", "--training", "4", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "rate-english.json").read_text())
+    assert found["items"] == 3
+    assert found["data"] == "English text, 3 test items of 256 bytes"
+    assert [row["name"] for row in found["rows"] if row["ours"]] == [f"ardm -{level}" for level in range(1, 10)]
     assert "| ardm -9 (9 calls) |" in capsys.readouterr().out
 
 

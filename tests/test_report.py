@@ -215,7 +215,7 @@ TURNS = {
     "C15": (shift(images_upscale_4_values=-0.046), "HOLDS"),
     "C16": (shift(text_upscale_3=-2.0), "FAILS"),
     "C17": (put("bundled-coding", 1.0, "round trips that failed"), "FAILS"),
-    "C18": (level(3.5, "ardm -9"), "FAILS"),
+    "C18": (rates("bundled-curve", "planned", -1.0, full), "FAILS"),
     "C19": (put("bundled-orders", 0.01, "random orders, greatest less least"), "HOLDS"),
     "C20": (level(3.2, "ardm -7", key="bits"), "HOLDS"),
     "C21": (put("continuous-time", 1.0, "greatest"), "FAILS"),

@@ -10,7 +10,7 @@ from ardm.codec.decode import decompress
 from ardm.codec.describe import describe
 from ardm.codec.encode import compress
 from ardm.codec.model_coder import ModelCoder
-from ardm.codec.selection import DRAWINGS, LETTERS, TEXT, TEXT_MOST, Engine, known_name, suited
+from ardm.codec.selection import GREY, LETTERS, TEXT, TEXT_MOST, Engine, known_name, suited
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact.model import NAME, CodecModel, fingerprint
@@ -37,10 +37,10 @@ def audio(rate, wide=True, channels=1, length=9):
     ("content", "names"),
     [
         (image(3, 32, 32), (PICTURES,)),
-        (image(1, 28, 28), (DRAWINGS, PICTURES)),
-        (image(1, 32, 2), (DRAWINGS, PICTURES)),
-        (image(1, 33, 28), (PICTURES,)),
-        (image(1, 28, 33), (PICTURES,)),
+        (image(1, 28, 28), (GREY, PICTURES)),
+        (image(1, 32, 2), (GREY, PICTURES)),
+        (image(1, 256, 256), (GREY, PICTURES)),
+        (image(1, 256, 257), (GREY,)),
         (image(1, 1, 28), (PICTURES,)),
         (image(2, 28, 28), (PICTURES,)),
         (image(15, 9, 9), (PICTURES,)),
@@ -79,7 +79,7 @@ def test_bundled_models_are_those_that_are_tried():
     """Every bundled codec model is tried for its own kind of content."""
     kinds = {
         **dict.fromkeys([*registry.PICTURES, *registry.STAND_INS], "image"),
-        DRAWINGS: "image",
+        GREY: "image",
         TEXT: "text",
         LETTERS: "text",
         "speech8k": "audio",
@@ -214,7 +214,7 @@ def test_models_that_are_not_there_are_passed_over(tiny):
     assert engine.coder(image(1, 28, 28)) is None
     assert engine.coder(audio(16000)) is None
     assert engine.coder(Content.of_bytes(b"\xff" * 9)) is None
-    assert tiny == [DRAWINGS, PICTURES, "speech16k"]
+    assert tiny == [GREY, PICTURES, "speech16k"]
     with pytest.raises(ModelMissing):
         dataclasses.replace(engine, model="speech16k").coder(audio(16000))
 

@@ -17,12 +17,13 @@ import ardm
 from ardm import data, likelihood
 from ardm.bundle import load
 from ardm.codec import registry
+from ardm.codec.describe import describe
 from ardm.export.coding import cost
 from ardm.plan import image, shuffled
 from ardm.ranks import RANKS
 
 RATES = Path(__file__).parents[2] / "docs" / "pictures" / "rate.json"
-"""Results of benchmarks/codec_rate.py: every level and the classical codecs."""
+"""Results of benchmarks/codec_pictures.py: every size of model and the classical codecs."""
 
 
 def pictures(setting: Setting, items: int) -> Tensor:
@@ -107,20 +108,22 @@ def _masks(form: tuple[int, ...]) -> dict[str, Tensor]:
 
 
 def coding(setting: Setting) -> Result:
-    """C17, C18, C20: files of the bundled codec against its code length, its levels, and classical codecs."""
+    """C17, C20: files of the bundled codec against its code length, and classical codecs."""
     result = Result("bundled-coding")
-    bundle = load("cifar10-codec")
+    name = registry.pictures()
+    bundle, made = load(name), registry.model(name)
     x = pictures(setting, 12)
     D = math.prod(x.shape[1:])
-    made = registry.model("cifar10-codec")
-    files = [ardm.compress(picture, "cifar10-codec", calls=50) for picture in x]
+    files = [ardm.compress(picture, name) for picture in x]
     back = all(torch.equal(ardm.decompress(f).long(), picture) for f, picture in zip(files, x, strict=True))
     bits = np.array([8 * len(f) / D for f in files])
     result.add("round trips that failed", 0.0 if back else 1.0, unit="share", note=f"{len(x)} test pictures")
     result.add(
         "files", float(bits.mean()), float(bits.std(ddof=1)) / math.sqrt(len(bits)), "bits/dim", note="all bytes"
     )
-    found = cost(bundle, made, x, 50)
+    headers = [frame.header_bytes for file in files for frame in describe(file)]
+    result.add("header", float(np.mean(headers)), unit="bytes")
+    found = cost(bundle, made, x)
     result.add("code length of the integers", found.exact, found.exact_error, "bits/dim")
     result.add("code length of the floats", found.model, unit="bits/dim")
     result.add("files over code length of the integers", float(bits.mean()) - found.exact, unit="bits/dim")
@@ -132,11 +135,13 @@ def coding(setting: Setting) -> Result:
 
 
 def rates(setting: Setting) -> Result:
-    """Results of benchmarks/codec_rate.py for every kind of data: each level and the classical codecs."""
+    """Results of codec_pictures.py and codec_rate.py for every kind of data: our levels and the classical codecs."""
     result = Result("coding")
     for path in sorted(RATES.parent.glob("rate*.json")):
         result.tables[path.stem] = _rows(path)
-    result.notes.append("copied from docs/pictures; measured by python benchmarks/codec_rate.py --set NAME")
+    result.notes.append(
+        "copied from docs/pictures; measured by benchmarks/codec_pictures.py and codec_rate.py --set NAME"
+    )
     return result
 
 

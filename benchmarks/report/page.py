@@ -202,11 +202,11 @@ def coding(results: Results) -> str:
     """Compression of every kind of data, compared with classical codecs."""
     text = "## Compression\n\n"
     if "coding" not in results:
-        return text + "Not measured: `run.py coding`. README.md has the table of `benchmarks/codec_rate.py`.\n"
+        return text + "Not measured: `run.py coding`. README.md has some figures of `benchmarks/codec_pictures.py`.\n"
     text += (
-        "Bits per sample (a character, a value of an image), header included, from `benchmarks/codec_rate.py`. *Together*: for "
-        "`ardm` one archive in which each item can be read alone; for the others one solid stream, in which none can. PPMd and "
-        "raw LZMA have no header, checksum or length: they are streams, not files.\n"
+        "Bits per sample (a character, a value of an image), header included, from `benchmarks/codec_pictures.py` and "
+        "`codec_rate.py`. *Together*: for `ardm` one archive in which each item can be read alone; for the others one solid "
+        "stream, in which none can. PPMd and raw LZMA have no header, checksum or length: they are streams, not files.\n"
     )
     for key, found in results["coding"]["tables"].items():
         about = found["about"]
@@ -261,7 +261,7 @@ def circumstances(results: Results) -> str:
     )
     said = (
         "## Circumstances\n\nThe machine was shared, so wall times exceed what one thread needs. Measuring times include the training if "
-        "the same call did both. `coding` copies the results of `benchmarks/codec_rate.py --set NAME`.\n\n"
+        "the same call did both. `coding` copies the results of `benchmarks/codec_pictures.py` and `codec_rate.py --set NAME`.\n\n"
     )
     return said + markdown(head, rows)
 

@@ -24,14 +24,15 @@ from ardm.errors import ModelMissing
 if TYPE_CHECKING:
     from ardm.codec.model_coder import ModelCoder
 
-DRAWINGS = "grey28"
+GREY = "grey"
+"""The model of grey pictures."""
 TEXT, LETTERS = "english", "text27"
 SPEECH = ((12_000, "speech8k"), (24_000, "speech16k"))
 """The highest rate, in samples per second, at which each model is tried."""
 TEXT_MOST = 1 << 18
 """The most bytes of a text on which a model is tried; in longer ones classical compressors learn more."""
-DRAWING_MOST = 32
-"""The longest side of a grey image on which a model of handwriting is tried."""
+GREY_MOST = 1 << 16
+"""The most pixels of a grey picture that is coded by each model of pictures, to keep the smaller result."""
 
 _LETTERS = np.zeros(256, dtype=np.bool_)
 _LETTERS[[32, *range(97, 123)]] = True
@@ -58,7 +59,9 @@ def suited(content: Content, level: int | None = None) -> tuple[str, ...]:
     from ardm.codec import registry
 
     pictures = registry.pictures(registry.DEFAULT_LEVEL if level is None else level)
-    return (DRAWINGS, pictures) if C == 1 < H and max(H, W) <= DRAWING_MOST else (pictures,)
+    if C > 1 or H == 1:
+        return (pictures,)
+    return (GREY, pictures) if H * W <= GREY_MOST else (GREY,)
 
 
 def known_name(identity: str) -> str:
