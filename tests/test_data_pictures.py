@@ -114,3 +114,17 @@ def test_a_photograph_of_16_bits_is_refused(tmp_path, cifar):
     Image.fromarray(np.zeros((90, 90), np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ArdmError, match="more than 8 bits"):
         data.load("pictures", cifar, None, verify=False, photos=str(tmp_path))
+
+
+def test_grey_pictures_are_digits_photographs_and_synthetic(tmp_path, photos):
+    digits = np.random.default_rng(1).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    for name in ("train", "t10k"):
+        images = b"\0\0\10\3" + b"".join(n.to_bytes(4, "big") for n in digits.shape) + digits.tobytes()
+        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(images)
+        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(b"\0\0\10\1" + (40).to_bytes(4, "big") + bytes(40))
+    options = {"verify": False, "photos": str(photos), "crops": 40, "synthetic": 0.2}
+    x = data.load("grey", tmp_path, "train", **options).items
+    assert x.shape[1:] == (1, 28, 28)
+    held = {item.numpy().tobytes() for item in x}
+    assert all(digit.tobytes() in held for digit in digits)
+    assert len(x) > 40 / 0.8 and torch.equal(x, data.load("grey", tmp_path, "train", **options).items)

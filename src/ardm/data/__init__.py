@@ -5,6 +5,7 @@ are (N, C, H, W); items of texts, sounds and tables (N, D).
 
     images   cifar10  mnist  fashion_mnist  binarized_mnist  omniglot  images (a folder)
              pictures (CIFAR-10, crops of photographs, grey and synthetic ones: for codecs)
+             grey (MNIST, crops of photographs in grey, synthetic ones: for codecs)
     text     text8    enwik8  text (a file or folder)
     sound    fsdd     sc09   sounds (a folder of WAV, FLAC, AIFF)
     tables   density (the binary density-estimation sets)  table (CSV)     array (any .npy)
@@ -30,7 +31,7 @@ from ardm.data.cifar import cifar10
 from ardm.data.dataset import Dataset
 from ardm.data.drawings import omniglot
 from ardm.data.image_folder import images
-from ardm.data.mixed import pictures
+from ardm.data.mixed import grey_pictures, pictures
 from ardm.data.mnists import binarize, binarized_mnist, fashion_mnist, mnist
 from ardm.data.npy import arrays
 from ardm.data.registry import DataSource, clips, load, of_config
@@ -53,6 +54,7 @@ __all__ = [
     "enwik8",
     "fashion_mnist",
     "fsdd",
+    "grey_pictures",
     "images",
     "load",
     "mnist",

@@ -1,4 +1,8 @@
-"""Pictures for a codec: CIFAR-10, crops of photographs of any size, grey copies, and synthetic ones, as one data set."""
+"""Pictures for a codec as one data set, of several kinds in chosen shares.
+
+pictures        CIFAR-10, crops of photographs of any size, grey copies, synthetic pictures
+grey_pictures   MNIST, crops of photographs in grey, synthetic pictures: one channel
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,15 @@ from ardm.data.dataset import Dataset
 from ardm.data.drawn import drawn
 from ardm.data.folders import SHARES, Files, Folder, files_in, in_split, splits, survey
 from ardm.data.image_folder import PICTURES
+from ardm.data.mnists import mnist
 from ardm.data.published import Bytes
 from ardm.errors import ArdmError, parsing
 
 GREY = np.array([0.299, 0.587, 0.114])
 """The weights of red, green and blue in a grey copy."""
 JPEG = (".jpg", ".jpeg")
-PUBLISHED = 32
-"""The side of CIFAR-10's pictures."""
+PUBLISHED, DIGIT = 32, 28
+"""The sides of the pictures of CIFAR-10 and of MNIST."""
 
 
 def pictures(
@@ -54,10 +59,8 @@ def pictures(
     parts: list[Bytes] = []
     if str(folder) and size == PUBLISHED:
         parts.append(cifar10(folder, split or "train", download, verify).items.numpy())
-    found, files = _photographs(photos, split) if photos else ([], None)
-    if found:
-        each = max(1, crops // len(found) // (20 if split in ("valid", "test") else 1))
-        parts += [_crops(path, each, size, reduce, generator) for path in found]
+    more, files = _all_crops(photos, split, crops, size, reduce, generator)
+    parts += more
     taken = sum(map(len, parts))
     if not taken:
         raise ArdmError(
@@ -67,6 +70,33 @@ def pictures(
     parts.append(_grey(parts, round(grey * total), generator))
     parts.append(drawn(round(synthetic * total), size, generator))
     name = f"pictures/{split or 'all'}"
+    return Dataset(torch.from_numpy(_shuffled(parts, generator)), 256, name, files=files)
+
+
+def grey_pictures(
+    folder: Folder,
+    split: str | None = "train",
+    download: bool = False,
+    verify: bool = True,
+    photos: str = "",
+    crops: int = 50_000,
+    reduce: Sequence[int] = (1, 2, 3),
+    synthetic: float = 0.05,
+) -> Dataset:
+    """Grey pictures of two kinds: items (N, 1, 28, 28) uint8, 256 classes, in a random order that is always the same.
+
+    folder, split, download, verify: of MNIST, see `mnist`.  photos, crops, reduce: as in `pictures`, then made grey.
+    synthetic: the share of all items that is drawn.
+    Raises ArdmError for settings out of range, and what `mnist` and Pillow raise.
+    """
+    _refuse(DIGIT, crops, reduce, 0.0, synthetic)
+    generator = np.random.default_rng([DIGIT, crops, len(split or "")])
+    digits = mnist(folder, split or "train", download, verify).items.numpy()
+    colour, files = _all_crops(photos, split, crops, DIGIT, reduce, generator)
+    total = (len(digits) + sum(map(len, colour))) / (1 - synthetic)
+    colour.append(drawn(round(synthetic * total), DIGIT, generator))
+    parts = [digits, *(_light(part)[:, None] for part in colour)]
+    name = f"grey/{split or 'all'}"
     return Dataset(torch.from_numpy(_shuffled(parts, generator)), 256, name, files=files)
 
 
@@ -85,6 +115,15 @@ def _photographs(photos: str, split: str | None) -> tuple[list[Path], Files]:
     every = files_in(root, PICTURES, "photographs")
     found = [path for path in every if part is None or in_split(path.relative_to(root).as_posix(), part)]
     return found, survey(root, found, lambda path: path.suffix.lower() in PICTURES, "photographs")
+
+
+def _all_crops(
+    photos: str, split: str | None, crops: int, size: int, reduce: Sequence[int], generator: Generator
+) -> tuple[list[Bytes], Files | None]:
+    """Crops of every photograph of a split, equally many of each, and a survey of their folder."""
+    found, files = _photographs(photos, split) if photos else ([], None)
+    each = max(1, crops // max(1, len(found)) // (20 if split in ("valid", "test") else 1))
+    return [_crops(path, each, size, reduce, generator) for path in found], files
 
 
 def _crops(path: Path, count: int, size: int, reduce: Sequence[int], generator: Generator) -> Bytes:
@@ -108,8 +147,12 @@ def _grey(parts: Sequence[Bytes], count: int, generator: Generator) -> Bytes:
     edges = np.cumsum([0, *map(len, parts)])
     at = np.sort(generator.integers(edges[-1], size=count))
     chosen = [part[at[(at >= a) & (at < a + len(part))] - a] for part, a in zip(parts, edges, strict=False)]
-    light = np.tensordot(np.concatenate(chosen).astype(np.float64), GREY, (1, 0))
-    return np.repeat(np.floor(light + 0.5).astype(np.uint8)[:, None], 3, 1)
+    return np.repeat(_light(np.concatenate(chosen))[:, None], 3, 1)
+
+
+def _light(items: Bytes) -> Bytes:
+    """Items (n, 3, H, W) in grey, (n, H, W)."""
+    return np.floor(np.tensordot(items.astype(np.float64), GREY, (1, 0)) + 0.5).astype(np.uint8)
 
 
 def _shuffled(parts: Sequence[Bytes], generator: Generator) -> Bytes:

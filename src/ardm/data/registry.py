@@ -14,7 +14,7 @@ from ardm.data.dataset import Dataset
 from ardm.data.drawings import omniglot
 from ardm.data.folders import Folder
 from ardm.data.image_folder import images
-from ardm.data.mixed import pictures
+from ardm.data.mixed import grey_pictures, pictures
 from ardm.data.mnists import binarized_mnist, fashion_mnist, mnist
 from ardm.data.npy import arrays
 from ardm.data.speech import fsdd, fsdd_clips, sc09, sc09_clips
@@ -30,6 +30,7 @@ READERS: dict[str, Callable[..., Dataset]] = {
     "omniglot": omniglot,
     "images": images,
     "pictures": pictures,
+    "grey": grey_pictures,
     "text8": text8,
     "enwik8": enwik8,
     "text": text,

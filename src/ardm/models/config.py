@@ -149,6 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "local": {"trunk": "local", "width": 256, "blocks": 3, "radius": 3, "rings": 2},
     "local-large": {"trunk": "local", "width": 512, "blocks": 4, "radius": 4, "rings": 2},
     # Codecs of pictures.
+    "grey": {**_WAVE, "shape": (1, 28, 28), "width": 48, "blocks": 8},
     "pictures-small": {**_WAVE, "width": 64, "blocks": 3},
     "pictures": {**_WAVE, "width": 96, "blocks": 8},
     "pictures-large": {**_WAVE, "width": 192, "blocks": 12},

@@ -30,8 +30,8 @@ STATE = "checkpoint/state.json"
 class DataConfig:
     """Where the items come from.
 
-    name: images cifar10, mnist, fashion_mnist, binarized_mnist, omniglot, images, pictures; text text8, enwik8, text; sound fsdd,
-    sc09, sounds; tables density, table; any .npy array.
+    name: images cifar10, mnist, fashion_mnist, binarized_mnist, omniglot, images, pictures, grey; text text8, enwik8, text;
+    sound fsdd, sc09, sounds; tables density, table; any .npy array.
     folder: the folder of the files; for text, table and array it may be the file itself.
     train, valid: names of splits.
     download: fetch missing files and check them against published checksums.
@@ -51,7 +51,7 @@ class DataConfig:
     channels: of the images in a folder.
     classes: of arrays.
     pixels: (C, H, W) of a density set that holds images, such as ocr_letters.
-    photos, crops, reduce: of pictures: a folder of photographs, the number of crops from them, and factors by which crops
+    photos, crops, reduce: of pictures and grey: a folder of photographs, the number of crops from them, and factors by which crops
     are reduced.  grey, synthetic: the shares of grey copies and of synthetic pictures; null keeps the default.
     header: whether the first line of a table names its columns; null detects it.
     verify: demand the published sizes and checksums; false accepts cut-down copies.
