@@ -127,4 +127,5 @@ def test_grey_pictures_are_digits_photographs_and_synthetic(tmp_path, photos):
     assert x.shape[1:] == (1, 28, 28)
     held = {item.numpy().tobytes() for item in x}
     assert all(digit.tobytes() in held for digit in digits)
-    assert len(x) > 40 / 0.8 and torch.equal(x, data.load("grey", tmp_path, "train", **options).items)
+    assert len(x) > 40 / 0.8
+    assert torch.equal(x, data.load("grey", tmp_path, "train", **options).items)
