@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import sys_tags
 
 WHERE = Path("src", "ardm", "exact", "native")
 
@@ -26,8 +26,8 @@ class NativeHook(BuildHookInterface):
         if fault:
             self.app.display_warning(f"ardm is built without its native kernels: {fault}")
             return
-        name = made.LIBRARY.name
-        build_data["artifacts"].append((WHERE / name).as_posix())
+        build_data["artifacts"].append((WHERE / made.LIBRARY.name).as_posix())
         build_data["pure_python"] = False
-        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        here = (tag.platform for tag in sys_tags())
+        platform = next(name for name in here if "manylinux" not in name and "musllinux" not in name)
         build_data["tag"] = f"py3-none-{platform}"

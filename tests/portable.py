@@ -58,7 +58,7 @@ def exact(model, folder, encode, backend, threads, batch):
     from ardm.codec import registry
 
     for name, parts in bundled().items():
-        coded(name, folder, encode, backend, threads, batch, parts, min(registry.model(name).orders))
+        coded(name, folder, encode, backend, threads, batch, parts, min(registry.model(name).orders, default=0))
     coded(model, folder, encode, backend, threads, batch, pictures())
     for kind in ("text", "sound", "table"):
         coded(Path(model) / kind, folder, encode, backend, threads, batch, lines(kind))

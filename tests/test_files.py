@@ -363,7 +363,7 @@ def test_what_claims_much_is_refused_before_any_work(tmp_path, form, budget, sai
 
 
 def test_patience_can_be_forced_and_memory_cannot():
-    slow = [replace(info(), shape=(3, 5000, 5000), samples=75 * 10**6, raw_bytes=75 * 10**6, model="0" * 8, calls=9999)]
+    slow = [replace(info(), shape=(3, 5000, 5000), samples=75 * 10**6, raw_bytes=75 * 10**6, coded=True, calls=9999)]
     with pytest.raises(ArdmError, match="takes an estimated 63 minutes; -f decodes it anyway"):
         admission.admit(slow, Budget(), 100)
     admission.admit(slow, Budget(force=True), 100)

@@ -678,7 +678,7 @@ def test_a_bare_frame_of_another_model_or_of_none():
 )
 def test_forms_are_written_in_the_shortest_way(header):
     data = bytes.fromhex("ADD1" + header)
-    with pytest.raises(CodecError, match="lacks|shortest"):
+    with pytest.raises(CodecError, match=r"lacks|shortest"):
         decompress(data + bytes([crc8(data)]) + b"\1" * 30, models(Small(calls=0)))
 
 

@@ -70,7 +70,7 @@ PROGRAMS = {
     "odd": odd_program,
     "odd, 16 bits": lambda: odd_program(C=1, K=1 << 16, slope=3),
 }
-SHAPES = [(1, 1, 1), (2, 5, 7), (1, 1, 9), (3, 9, 1), (1, 12, 27)]
+SHAPES = [(1, 1, 1), (2, 5, 7), (1, 1, 9), (3, 9, 1), (1, 7, 19)]
 
 
 @pytest.fixture(params=PROGRAMS)

@@ -106,7 +106,9 @@ def test_progress_is_reported_before_everything_is_done(monkeypatch):
     monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", 64)
     works = []
     real = type(made)._decoded
-    monkeypatch.setattr(type(made), "_decoded", lambda self, jobs: works.append(len(jobs)) or real(self, jobs))
+    monkeypatch.setattr(
+        type(made), "_decoded", lambda self, jobs, **more: works.append(len(jobs)) or real(self, jobs, **more)
+    )
     next(made.decode(streams))
     assert len(works) <= model_coder.WAVE
 
@@ -127,6 +129,12 @@ def test_an_interruption_ends_what_other_threads_do(threads):
 
         def together(self, asks):
             return [self(ask) for ask in asks]
+
+        def sweep(self, items, plane):
+            for part in real.sweep(items, plane):
+                calls.append(1)
+                time.sleep(0.1)
+                yield part
 
     def stop(*_):
         raise KeyboardInterrupt

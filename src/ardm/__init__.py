@@ -4,7 +4,7 @@ model = ardm.load("cifar10-any-order")       # a bundled model, or a folder of y
 x = ardm.sample(model, items=16, calls=50)   # in any order, with any budget of network calls
 ardm.fill(model, x, known)                   # keep what is known, draw the rest
 ardm.score(model, x)                         # a bound with its standard error, or exact along a plan
-data = ardm.compress(x, "pictures")          # bytes; ardm.decompress(data) gives every value back
+data = ardm.compress(x[0])                   # bytes; ardm.decompress(data) gives every value back
 """
 
 from __future__ import annotations

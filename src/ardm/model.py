@@ -10,7 +10,7 @@ sites only.
 
 from __future__ import annotations
 
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ class AnyModel(Protocol):
         """The prediction for a state."""
 
 
+@runtime_checkable
 class ScoresAll(Protocol):
     """A model that scores every position along one order in one pass: the autoregressive baselines."""
 

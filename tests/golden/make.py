@@ -113,7 +113,6 @@ def wave_contents():
 
 def bundled():
     """name → bytes of every file made by a bundled model."""
-    from ardm.codec import registry
     from ardm.codec.selection import Engine
     from test_bundled import crop
     from test_bundled_lines import CONTENTS

@@ -9,7 +9,6 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from ardm.ans import CHECKS
 from ardm.cli.arguments import Levels
 from ardm.cli.batch import for_each, found_in, place_of, reporting, source_of, standard_output, sweep_before
 from ardm.cli.console import EXITS, guard, note, say
@@ -109,8 +108,6 @@ def compress(
     is decoded again and compared before it gets its name.
     """
     refuse_model(model, calls, level, bare)
-    if check not in CHECKS:
-        raise typer.BadParameter(f"a check has 32, 16, 8 or 0 bits; got {check}", param_hint="--check")
     if bare and archive is not None:
         raise typer.BadParameter("--bare is for single files; an archive names its model", param_hint="--bare")
     if strip and exact:

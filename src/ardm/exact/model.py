@@ -88,13 +88,14 @@ class CodecModel:
             raise ArdmError(f"the alphabet of a codec model has {letters} letters for {self.program.classes} values")
 
     def _check_orders(self) -> None:
+        good = type(self.default) is int and type(self.lead) is int and isinstance(self.card, Mapping)
+        good = good and self.kind in KINDS
         if self.wave:
-            if self.orders or self.default or self.lead or not isinstance(self.card, Mapping) or self.kind not in KINDS:
+            if not good or self.orders or self.default or self.lead:
                 raise ArdmError("a codec model along wavefronts has no other orders, and its channels in their order")
             return
         shape = (self.program.digits, self.program.channels)
-        good = type(self.default) is int and type(self.lead) is int and isinstance(self.card, Mapping)
-        good = good and self.default in self.orders and 0 <= self.lead < self.program.channels and self.kind in KINDS
+        good = good and self.default in self.orders and 0 <= self.lead < self.program.channels
         for calls, when in self.orders.items():
             good = good and when.ndim == 4 and when.shape[:2] == shape and when.size > 0 and calls >= 1
             good = good and bool(when.min() >= 0 and when.max() < calls and (np.diff(when, axis=0) > 0).all())
@@ -246,7 +247,7 @@ def fingerprint(model: CodecModel, run: Runner) -> str:
 
     At three steps, of 64 sites at most; or, along wavefronts, of a sweep and of every step of a walk with a memory.
     """
-    H, W = model.size if max(model.size) else (24, 40)
+    H, W = model.size if max(model.size) else (24, 40) if model.kind == "image" else (1, 240)
     hashed = hashlib.sha256()
     if model.wave:
         _hash_sweep(hashed, model, run, _pattern(model, 12, 20))
@@ -266,13 +267,13 @@ def _pattern(model: CodecModel, H: int, W: int) -> Ints:
 def _hash_walk(hashed: Any, model: CodecModel, run: Runner, item: Ints, keep: bool) -> None:
     """Add the frequencies of three steps of coding an item, or of all with a memory."""
     order = model.order(model.default, *item.shape[2:])
-    memory, steps = run.memory(item.shape) if keep else None, {model.default // n for n in (4, 2)} | {model.default - 1}
-    for reveal in order:
-        if keep or reveal.step in steps:
-            value, depth = order.before(reveal.step, item)
-            sites = order.sites(reveal, 1)[:64]
-            for table in _likeliest(run(Ask(value, depth, sites, memory)), len(sites)):
-                hashed.update(np.ascontiguousarray(table, dtype="<i8").tobytes())
+    memory, last = run.memory(item.shape) if keep else None, len(order.reveals) - 1
+    for k in range(last + 1) if keep else sorted({last // 4, last // 2, last}):
+        reveal = order.reveals[k]
+        value, depth = order.before(reveal.step, item)
+        sites = order.sites(reveal, 1)[:64]
+        for table in _likeliest(run(Ask(value, depth, sites, memory)), len(sites)):
+            hashed.update(np.ascontiguousarray(table, dtype="<i8").tobytes())
 
 
 def _hash_sweep(hashed: Any, model: CodecModel, run: Runner, item: Ints) -> None:

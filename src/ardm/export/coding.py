@@ -18,8 +18,7 @@ from ardm.codec.registry import machine
 from ardm.exact.model import CodecModel
 from ardm.exact.order import Order
 from ardm.export.quantise import Floats
-from ardm.model import Model
-from ardm.models.causal import CausalModel
+from ardm.model import ScoresAll
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import Plan
 
@@ -46,7 +45,7 @@ def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = N
     """The code length of items (N, C, H, W) by the codec model and by the model that it was made from."""
     coder = ModelCoder(codec, calls or codec.default, machine(codec), 0)
     D = items[0].numel()
-    floats = [nats / math.log(2) / D for nats in _nats(bundle.model, codec.order(coder.calls, *items.shape[2:]), items)]
+    floats = [nats / math.log(2) / D for nats in _nats(bundle, codec.order(coder.calls, *items.shape[2:]), items)]
     letters = np.frombuffer(codec.alphabet, np.uint8) if codec.alphabet else np.arange(codec.program.classes)
     jobs = ([letters[x.numpy()]] for x in items)
     integers = [sum(part.bits for part in job) / D for job in coder.encode(jobs)]
@@ -54,12 +53,12 @@ def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = N
     return Cost(float(np.mean(integers)), float(np.mean(floats)), _standard_error(apart), _standard_error(integers))
 
 
-def _nats(model: Model, order: Order, items: Tensor) -> Iterator[float]:
+def _nats(bundle: Bundle, order: Order, items: Tensor) -> Iterator[float]:
     """The code length of each item by the model in floats."""
-    plan = Plan(torch.from_numpy(order.when).long()[None])
+    plan, model = Plan(torch.from_numpy(order.when).long()[None]), bundle.model
     for x in items:
         one = x.long()[None]
-        found = likelihood.causal(model, one) if isinstance(model, CausalModel) else likelihood.exact(model, plan, one)
+        found = likelihood.causal(model, one) if isinstance(model, ScoresAll) else likelihood.exact(model, plan, one)
         yield found.nats.item()
 
 

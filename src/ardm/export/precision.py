@@ -21,5 +21,5 @@ class Precision:
 
 SEARCH = (Precision(8, 8), Precision(10, 10), Precision(12, 10), Precision(12, 12))
 """Precisions to try, the coarsest first."""
-FINER = (Precision(8, 10), Precision(10, 10), Precision(12, 12))
+FINER = (Precision(8, 11), Precision(10, 11), Precision(12, 12))
 """The same where products of 16 bits are as fast as those of bytes."""

@@ -39,10 +39,12 @@ SUM = (1 << 31) - 1
 """The largest sum in the neighbours' mean: 32 bits hold it."""
 OPERAND = 15
 """Bits of what a matrix reads, without the sign."""
+ROOM = 2
+"""How much further than on the pictures that calibrate activations may go: drawings reach further than photographs."""
 KNOWN = 5
 """Bits by which the flags of known cells are raised."""
-PICTURES = 8
-"""Pictures that run through the network together."""
+PIXELS = 1 << 13
+"""Pixels that run through the network together, unless a picture has more."""
 
 
 def wavefront(model: Model, examples: Examples) -> Make:
@@ -102,8 +104,9 @@ class WavefrontExport:
         C, last = self.trunk.channels, self.digits.classes - 1
         planes = items[: len(items) // 4] if C > 1 else items[:0]
         grey = [planes[:, c : c + 1].expand(-1, C, -1, -1) for c in range(C)]
+        every, together = torch.cat([items, *grey]), max(1, PIXELS // (items.shape[2] * items.shape[3]))
         with torch.no_grad():
-            parts = [self._seen(part.float() * (2 / last) - 1) for part in torch.cat([items, *grey]).split(PICTURES)]
+            parts = [self._seen(part.float() * (2 / last) - 1) for part in every.split(together)]
         return Seen(
             np.max([part.stream for part in parts], axis=0),
             [np.max(block, axis=0) for block in zip(*(part.inner for part in parts), strict=True)],
@@ -113,7 +116,7 @@ class WavefrontExport:
     def _seen(self, value: Tensor) -> Seen:
         """The same on values (B, C, H, W) in [−1, 1]."""
         H, W = value.shape[2:]
-        y, x = (grid.flatten() for grid in torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij"))
+        y, x = torch.cartesian_prod(*(torch.arange(n, device=value.device) for n in (H, W))).unbind(1)
         h = self.trunk.stream(value, y, x)[0]
         stream, inner = [_largest(h)], []
         for block in self.blocks:
@@ -125,14 +128,15 @@ class WavefrontExport:
 
     def scales(self, seen: Seen, bits: Precision) -> dict[nn.Module, Scales]:
         """The scales of the stream, as blocks read and make it; of what is inside each block; and of the last layer."""
-        features, output = scales([seen.stream], bits.top), output_of(self.model)
+        output, top = output_of(self.model), bits.top // ROOM
+        features = scales([seen.stream], top)
         made = units(self.head, output.out_features, self._unit)
         found: dict[nn.Module, Scales] = {
             self.trunk: Scales(features, features * 2**RESIDUAL),
-            output: Scales(scales([seen.lifted], bits.top), made),
+            output: Scales(scales([seen.lifted], top), made),
         }
         each = zip(self.blocks, seen.inner, strict=True)
-        return found | {block: Scales(features, scales([inner], bits.top)) for block, inner in each}
+        return found | {block: Scales(features, scales([inner], top)) for block, inner in each}
 
     @property
     def _unit(self) -> float:

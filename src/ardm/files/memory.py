@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from ardm import formats
 from ardm.ans import refuse_check
-from ardm.codec import decode, encode
+from ardm.codec import decode, encode, registry
 from ardm.codec.regions import PartCoder
-from ardm.codec.registry import coder, maker, pictures
+from ardm.codec.registry import coder, maker
 from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
@@ -78,8 +78,10 @@ def compress(
     _refuse_options(model, calls, level, check, bare)
     if not isinstance(x, (Path, bytes, bytearray, memoryview)):
         content = Content(Kind.IMAGE, _image(x), "png")
-        chosen = coder(pictures(level) if level is not None else model, calls)
-        return encode.compress(content, chosen, check=check, bare=bare)[0]
+        if level is not None:
+            model = registry.model(registry.pictures(level))
+            calls = registry.calls_of(model, level)
+        return encode.compress(content, coder(model, calls), check=check, bare=bare)[0]
     engine = _Given(model.name, calls, own=model) if isinstance(model, CodecModel) else Engine(model, calls, level)
     as_bytes, out = not isinstance(x, Path), BytesIO()
     options = FileOptions(engine, exact=as_bytes, force=as_bytes, check=check, bare=bare)
@@ -90,10 +92,10 @@ def compress(
 def _refuse_options(model: object, calls: int | None, level: int | None, check: int, bare: bool) -> None:
     """Raise ArdmError for options that exclude each other."""
     refuse_check(check)
-    if level is not None and (model is not None or calls is not None or not 1 <= level <= 9):
-        raise ArdmError(
-            f"a level, 1 to 9, chooses the model and its calls; got {level} with model or calls, or no level"
-        )
+    if level is not None and not 1 <= level <= 9:
+        raise ArdmError(f"a level is a number from 1 to 9; got {level}")
+    if level is not None and (model is not None or calls is not None):
+        raise ArdmError(f"level {level} chooses a model and its calls; give a level, or model and calls")
     if bare and model is None:
         raise ArdmError("a bare file does not say which model made it; name the model, on both sides")
 

@@ -149,8 +149,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "local": {"trunk": "local", "width": 256, "blocks": 3, "radius": 3, "rings": 2},
     "local-large": {"trunk": "local", "width": 512, "blocks": 4, "radius": 4, "rings": 2},
     # Codecs of pictures.
-    "pictures-small": {**_WAVE, "width": 64, "blocks": 4},
-    "pictures": {**_WAVE, "width": 96, "blocks": 9},
+    "pictures-small": {**_WAVE, "width": 64, "blocks": 3},
+    "pictures": {**_WAVE, "width": 96, "blocks": 8},
     "pictures-large": {**_WAVE, "width": 192, "blocks": 12},
     # Text.  The paper's has 12 heads of 64 and perceptrons of 3072 (its main text misprints the width as 786).
     "text-paper": {**_TEXT, "width": 768, "blocks": 12, "style": "classic", "positions": "sinusoidal"},

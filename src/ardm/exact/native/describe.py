@@ -11,7 +11,7 @@ rows.  Programs with other operations, or with numbers beyond 32 bits, are refus
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -88,11 +88,11 @@ class _Description:
         _refuse(op, bound.planes <= MOST_PLANES and len(op.inputs) <= MOST_INPUTS)
         return [KINDS[bound.kind], bound.planes, int(not _within(bound, SMALL))]
 
-    def _operation(self, op: Op) -> list[Ints | Sequence[int]]:
+    def _operation(self, op: Op) -> list[Ints]:
         integers, tensors = self._integers(op), self._tensors(op)
         inputs = [self.number[name] for name in op.inputs if name not in self.maps]
-        lists = [_counted(inputs), _counted(integers), [len(tensors)], *map(_counted, tensors)]
-        return [[CODES[op.name], self.number[op.out]], *lists]
+        lists = [_counted(inputs), _counted(integers), np.array([len(tensors)]), *map(_counted, tensors)]
+        return [np.array([CODES[op.name], self.number[op.out]]), *lists]
 
     def _integers(self, op: Op) -> list[int]:
         """The integers of an operation, in the order of wave.c."""

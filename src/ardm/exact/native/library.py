@@ -131,5 +131,6 @@ class Walk:
 
     def step(self, value: Ints, depth: Ints, key: int, channel: int, o: Ints, centre: Ints) -> int:
         """The inputs of the head at a wavefront; returns its size, or −1."""
-        given = [_address(_int64(value)), _address(_int64(depth))]
+        value, depth = (np.ascontiguousarray(a, dtype=np.int64) for a in (value, depth))  # held during the call
+        given = map(_address, (value, depth))
         return int(self.net.library.ardm_step(self.handle, *given, key, channel, _address(o), _address(centre)))

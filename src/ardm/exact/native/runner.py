@@ -113,8 +113,7 @@ class NativeRunner:
         if ask.memory is None or not len(sites) or np.ptp(key) or np.ptp(sites.channel):
             return None
         kept = ask.memory.of("walk")
-        walk = kept.setdefault("walk", None) or kept.setdefault("made", self._walk(ask.value.shape, False))
-        kept["walk"] = walk
+        walk = kept.get("walk") or kept.setdefault("walk", self._walk(ask.value.shape, False))
         o, centre = self._room(walk.capacity)
         n = walk.step(ask.value, ask.depth, int(key[0]), int(sites.channel[0]), o, centre)
         if n < 0:
@@ -157,12 +156,16 @@ class NativeRunner:
 
     def _sweep(self, walk: Walk, channels: Sequence[int]) -> Iterator[tuple[AskedSites, Ints, Ints]]:
         """Sites of a channel, and the inputs of the head there, front by front."""
-        b, y, x = (np.empty(walk.capacity, dtype=np.int64) for _ in range(3))
-        o = np.empty((len(channels), walk.capacity, self._columns), dtype=np.int64)
-        centre = np.empty((len(channels), walk.capacity), dtype=np.int64)
-        while n := walk.heads(b, y, x, o, centre):
+        size = (walk.shape[2], walk.shape[3])
+        while True:
+            b, y, x = (np.empty(walk.capacity, dtype=np.int64) for _ in range(3))
+            o = np.empty((len(channels), walk.capacity, self._columns), dtype=np.int64)
+            centre = np.empty((len(channels), walk.capacity), dtype=np.int64)
+            n = walk.heads(b, y, x, o, centre)
+            if not n:
+                return
             for k, c in enumerate(channels):
-                yield AskedSites(b[:n], np.full(n, c), y[:n], x[:n], walk.shape[2:]), o[k, :n], centre[k, :n]
+                yield AskedSites(b[:n], np.full(n, c), y[:n], x[:n], size), o[k, :n], centre[k, :n]
 
     def _walk(self, shape: tuple[int, ...], raster: bool, plane: int | None = None) -> Walk:
         return Walk(self._net, shape, plane, raster)

@@ -366,7 +366,7 @@ typedef struct {
     char *pool, *kept, *ring, *zero;
     char **base;                                       /* of each value */
     int64_t *item, *y, *x, *slot;                      /* the places of the front */
-    int64_t **near;                                    /* of each set of cells: where a neighbour lies, or −1 */
+    int64_t sets, **near;                              /* of each set of cells: where a neighbour lies, or −1 */
     int64_t *start;                                    /* (keys + 1): places of an item before each key */
     int64_t now, count, raw;                           /* the front: its number, its size, the next place in raster */
     int32_t *read[MAX_INPUTS], *made;                  /* rows in 32 bits */
@@ -380,7 +380,7 @@ typedef struct {
 void ardm_walk_free(Walk *w)
 {
     if (!w) return;
-    for (int64_t s = 0; w->near && s < w->net->sets; s++) free(w->near[s]);
+    for (int64_t s = 0; w->near && s < w->sets; s++) free(w->near[s]); /* its net may be gone */
     for (int k = 0; k < MAX_INPUTS; k++) free(w->read[k]);
     free(w->state), free(w->pool), free(w->kept), free(w->ring), free(w->zero), free(w->base);
     free(w->item), free(w->y), free(w->x), free(w->slot), free(w->near), free(w->start), free(w->made);
@@ -420,7 +420,7 @@ Walk *ardm_walk(const Net *net, int64_t items, int64_t height, int64_t width, in
     Walk *w = items > 0 && height > 0 && width > 0 ? calloc(1, sizeof *w) : NULL;
     if (!w) return NULL;
     int64_t C = net->channels, M = net->head[0];
-    w->net = net, w->items = items, w->height = height, w->width = width, w->raster = raster;
+    w->net = net, w->sets = net->sets, w->items = items, w->height = height, w->width = width, w->raster = raster;
     w->first = plane < 0 ? 0 : plane, w->last = plane < 0 ? C - 1 : plane, w->now = -1;
     w->keys = width + net->slope * (height - 1);
     w->start = calloc((size_t)(w->keys + 1), sizeof *w->start);
@@ -732,9 +732,10 @@ static int64_t distribution(const Walk *w, int64_t i, int64_t x)
     const int64_t *inverse = w->inverse + i * M;
     int64_t sum = 0;
     for (int64_t m = 0; m < M; m++) {
-        int64_t z = clip(((at - mean[m]) * inverse[m] >> by) + (REACH << FINE), 0, end);
-        int64_t low = net->sigmoid[z >> REST], step = net->sigmoid[(z >> REST) + 1] - low;
-        sum += weight[m] * (low + (step * (z & ((1 << REST) - 1)) >> REST));
+        int64_t z = ((at - mean[m]) * inverse[m] >> by) + (REACH << FINE);
+        z = z < 0 ? 0 : z > end ? end : z;
+        const int32_t *knot = net->sigmoid + (z >> REST);
+        sum += weight[m] * (int64_t)(knot[0] + ((knot[1] - knot[0]) * ((int32_t)z & ((1 << REST) - 1)) >> REST));
     }
     return sum;
 }
