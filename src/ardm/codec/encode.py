@@ -48,11 +48,15 @@ Bytes: TypeAlias = bytes | memoryview
 
 @dataclass
 class Piece:
-    """A region in its final form: chunks of bytes, the method of each part, and the bits that a model coded."""
+    """A region in its final form: chunks of bytes, the method of each part, and the bits that a model coded.
+
+    clear: fewer bytes than this are clearly fewer than storing its only part takes (`Fallback.clear`), if that is known.
+    """
 
     data: list[Bytes]
     methods: list[Method]
     bits: float
+    clear: float = 0.0
 
     @property
     def size(self) -> int:
@@ -181,10 +185,11 @@ def _sealed(region: _Region, coded: Sequence[Any], coder: PartCoder[Any] | None,
 
     A part that the model clearly makes shorter is not stored for comparison.
     """
-    results, chosen, methods, payloads = iter(coded), [], [], []
+    results, chosen, methods, payloads, clear = iter(coded), [], [], [], 0.0
     for section, part in region.parts():
         result = next(results, None) if coded and not part.constant else None
-        if result is not None and part.clearly_longer_than(result.bits / 8):
+        clear = 0.0 if result is None else part.clear()
+        if result is not None and result.bits / 8 < clear:
             method, payload = Method.CODED, b""
         else:
             method, payload = stored.store(region.owner.item, region.box, section, part)
@@ -202,7 +207,8 @@ def _sealed(region: _Region, coded: Sequence[Any], coder: PartCoder[Any] | None,
     end = form.checked(crc_of(region.x, zlib.crc32(head, region.crc)))
     if chosen and coder is not None:
         end = coder.finish(chosen, int.from_bytes(end, "little"), form.check)
-    return Piece([head, end], methods, float(sum(result.bits for result in chosen)))
+    bits = float(sum(result.bits for result in chosen))
+    return Piece([head, end], methods, bits, clear if len(methods) == 1 else 0.0)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -271,7 +277,8 @@ def compress(
     stored = StoredParts(0 if used is None else WAITING)
     (encoding,) = encode_contents([content], used, 0, count, stored, check)
     body = body_of(encoding)
-    if body.form.model and not _worth_naming(body, content):
+    clear = encoding.pieces[0].clear if len(encoding.pieces) == 1 else 0.0
+    if body.form.model and not _worth_naming(body, content, clear):
         body = _shorter(stored_body(content, 0, stored, check), body, coder)
     if original is not None and len(original) + LEAST_PIECE < body.size + len(body.about):
         body = _shorter(stored_body(Content.of_bytes(original, content.origin), check=check), body, coder)
@@ -286,11 +293,11 @@ def plain(content: Content, check: int = 32) -> tuple[bytes, Report]:
     return b"".join(data), report_of([body], body.form, None, size_of(data), 0, began, "")
 
 
-def _worth_naming(body: Body, content: Content) -> bool:
-    """Whether a frame that names the model is clearly shorter than one that does not."""
+def _worth_naming(body: Body, content: Content, clear: float) -> bool:
+    """Whether a frame that names the model is clearly shorter than one that does not; clear: of its only part, or 0."""
     named = body.size + MODEL_NAME
     return body.bits > 0 and (
-        body.size > SMALL_FILE or Fallback(content.samples, content.kind).clearly_longer_than(named)
+        body.size > SMALL_FILE or named < clear or named < Fallback(content.samples, content.kind).clear()
     )
 
 

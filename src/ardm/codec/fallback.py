@@ -96,13 +96,13 @@ class Fallback:
             sizes.append(len(self.flac))
         return min([float(len(self.raw)), *sizes])
 
-    def clearly_longer_than(self, size: float) -> bool:
-        """Whether `size` bytes are so clearly fewer than storing takes that storing need not be tried.
+    def clear(self) -> float:
+        """Fewer bytes than this are so clearly fewer than storing takes that storing need not be tried.
 
-        Never where deflate already finds many repetitions: LZMA2 may find far more.
+        0 where deflate already finds many repetitions: LZMA2 may find far more.
         """
         estimate = self.estimate()
-        return size < CLEARLY * estimate and estimate > len(self.raw) * REDUNDANT
+        return CLEARLY * estimate if estimate > len(self.raw) * REDUNDANT else 0.0
 
     def store(self) -> tuple[Method, bytes]:
         """The shortest way to store the samples, and its bytes."""
