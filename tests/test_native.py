@@ -1,5 +1,6 @@
 """The native kernels give the integers of the reference, with and without special instructions, and its streams."""
 
+import resource
 import threading
 import zlib
 
@@ -239,6 +240,38 @@ def test_a_walk_can_be_stopped():
         run.encode(items, pause=stop)
     with pytest.raises(KeyboardInterrupt):
         run.decode([Decoder(stream) for stream in streams(run.encode(items))], (200, 200), pause=stop)
+
+
+def test_many_channels_of_which_a_window_reads_the_last():
+    """Outside an item, a window reads zeros of a whole state: twice as many as there are channels."""
+    w, C = Weave(np.random.default_rng(0), 600, 4, 2), 600
+    w.op("causal_window", "beside", ["depth"], {"cells": [(0, -1)]})
+    w.linear("h", "beside", C, 4, shift=2, lo=-99, hi=99)
+    o = w.linear("o", w.op("at_site", "row", ["h"]), 4, 3)
+    centre = w.linear("centre", "row", 4, 1)
+    table = {"inverse": np.full(65, 1 << 12), "places": [0]}
+    w.op("mixture", "head", [o, centre], table, components=1, fraction=8, bits=16, rise=0, limit=1 << 11)
+    program = w.end()
+    sites = AskedSites(*(np.zeros(9, dtype=np.int64) for _ in range(2)), np.arange(9) // 3, np.arange(9) % 3, size=(3, 3))
+    ask = Ask(np.zeros((1, C, 3, 3), dtype=np.int64), np.ones((1, C, 3, 3), dtype=np.int64), sites)
+    assert same_rows(NativeRunner(program)(ask), Reference(program)(ask))
+    ((start, width),) = NativeRunner(program).encode(picture(C, 3, 3, 4)[None])
+    assert (width > 0).all() and (start + width <= 1 << 24).all()
+
+
+@pytest.mark.parametrize("far", [(0, -4096), (-256, 0), (-40, -30)])
+def test_cells_far_outside_an_item_cost_no_memory(far):
+    """A walk remembers no more wavefronts than its items have: 4,096 of these would need gigabytes."""
+    near = [[far, (0, 0)], [(0, -1), far, (0, 0)]]
+    run = NativeRunner(wave_program(C=1, K=16, width=64, inner=5, slope=16, near=near))
+    items = pictures(run.program, 64, 64, 1)
+    decoders = [Decoder(stream) for stream in streams(run.encode(items))]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert np.array_equal(run.decode(decoders, (64, 1)), items)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+    small = pictures(run.program, 1, 2, 9)
+    ((expected, _),) = walker(run.program, Reference(run.program), 2, 9).encode(small)
+    assert np.array_equal(run.encode(small)[0][0], expected)
 
 
 def test_without_a_library_it_says_what_to_do(tmp_path):

@@ -433,8 +433,11 @@ Walk *ardm_walk(const Net *net, int64_t items, int64_t height, int64_t width, in
     w->capacity = w->raster ? (height * width < CHUNK ? height * width : CHUNK) : items * longest;
     w->chunk = w->capacity < CHUNK ? w->capacity : CHUNK;
     w->behind = w->raster ? reach_behind(w) + w->chunk : reach_behind(w) + 1;
+    int64_t all = w->raster ? height * width : w->keys; /* no cell inside an item lies further back */
+    if (w->behind > all) w->behind = all;
     w->slots = w->raster ? w->behind : items * w->behind * height;
-    size_t n = (size_t)w->capacity, one = sizeof(int64_t), wide = (size_t)(net->widest + 16) * sizeof(int32_t);
+    size_t n = (size_t)w->capacity, one = sizeof(int64_t);
+    size_t wide = (size_t)((net->widest > 2 * C ? net->widest : 2 * C) + 16) * sizeof(int32_t); /* a value, or a state */
     w->state = calloc((size_t)(items * height * width * C), 2 * sizeof *w->state);
     w->pool = calloc((size_t)w->chunk, (size_t)net->pool + 1), w->kept = calloc(n, (size_t)net->kept + 1);
     w->ring = calloc((size_t)w->slots, (size_t)net->ring + 1), w->zero = calloc(1, wide);

@@ -31,7 +31,7 @@ def _mixture_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, bool(good), "has no table of inverse scales")
     furthest = limit + (program.classes << f)
     expect(op, furthest * int(inverse.max()) < 1 << 62, "places its means too far off")
-    expect(op, integer(op, "bits", 0, 48) + f >= 12, "has too coarse a unit")
+    expect(op, 12 <= integer(op, "bits", 0, 48) + f <= 57, "has a unit that is too coarse, or too fine for 64 bits")
     places = program.tensor(op, "places")
     expect(op, places.shape == (M,) and np.abs(places).max() < 1 << 40, "does not have one place for each component")
     peak = (int(centre.size.max()) << rise) + int(o.size.max()) + int(np.abs(places).max())
