@@ -44,11 +44,11 @@ def lines(kind):
 
 def bundled():
     """Small things for every codec model of the package, three of each, two of one shape."""
-    made = {"cifar10-codec": pictures(), "grey28": {}, "english": lines("text"), "text27": lines("text")}
-    made["cifar10-codec"] = {key: x for key, x in made["cifar10-codec"].items() if len(x) == 3 and key[0] in "045"}
+    few = {key: x for key, x in pictures().items() if len(x) == 3 and key[0] in "045"}
+    made = {"pictures": few, "pictures-small": few, "grey": {}, "english": lines("text"), "text27": lines("text")}
     for k, size in enumerate((28, 28, 9)):
         y, x = np.mgrid[:size, :size]
-        made["grey28"][f"grey{k}"] = (((x - 14) ** 2 + (y - 14 - k) ** 2 < 60) * 200).astype(np.uint8)[None]
+        made["grey"][f"grey{k}"] = (((x - 14) ** 2 + (y - 14 - k) ** 2 < 60) * 200).astype(np.uint8)[None]
     made["speech8k"] = made["speech16k"] = lines("sound")
     return {name: {f"{name}-{key}": x for key, x in parts.items()} for name, parts in made.items()}
 

@@ -28,7 +28,7 @@ def voice(rate):
 
 def stroke():
     """What the model of grey pictures itself would draw, 28 × 28."""
-    return Content(Kind.IMAGE, sampling.sample("grey28", 1, (28, 28), seed=4)[0].astype(np.uint8), "png")
+    return Content(Kind.IMAGE, sampling.sample("grey", 1, (28, 28), seed=4)[0].astype(np.uint8), "png")
 
 
 CONTENTS = {
@@ -36,7 +36,7 @@ CONTENTS = {
     "english": Content.of_bytes(VERSE.encode()),
     "speech8k": voice(8000),
     "speech16k": voice(16000),
-    "grey28": stroke(),
+    "grey": stroke(),
 }
 
 

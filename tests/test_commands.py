@@ -80,7 +80,7 @@ def test_out_is_the_first_name_of_its_option():
 def test_completion_names_models_recipes_and_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cifar-run" / "model").mkdir(parents=True)
-    assert complete_model("cifar") == ["cifar10-any-order", "cifar10-codec", "cifar-run/"]
+    assert complete_model("cifar") == ["cifar10-any-order", "cifar-run/"]
     assert complete_codec("") == [*registry.bundled(), "cifar-run/"]
     assert set(registry.bundled()) <= set(complete_any(""))
     assert complete_model("cifar-run/") == ["cifar-run/model/"]
@@ -97,7 +97,7 @@ def test_completion_passes_over_a_folder_that_may_not_be_read(monkeypatch):
         return listed(self)
 
     monkeypatch.setattr(Path, "iterdir", closed)
-    assert complete_model("cifar") == ["cifar10-any-order", "cifar10-codec"]
+    assert complete_model("cifar") == ["cifar10-any-order"]
 
 
 def test_the_shell_asks_and_gets_names():

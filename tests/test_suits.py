@@ -106,9 +106,6 @@ def names_of_levels(monkeypatch, *here):
         ),
         (("pictures-small", "pictures"), ["pictures-small"] * 3 + ["pictures"] * 7),
         (("pictures",), ["pictures"] * 10),
-        (("pictures", "cifar10-codec"), ["pictures"] * 10),
-        (("pictures-small", "cifar10-codec"), ["pictures-small"] * 3 + ["cifar10-codec"] * 7),
-        (("cifar10-codec",), ["cifar10-codec"] * 10),
         ((), ["pictures-small"] * 3 + ["pictures"] * 4 + ["pictures-large"] * 2 + ["pictures"]),
     ],
 )

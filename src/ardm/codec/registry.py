@@ -27,8 +27,8 @@ from ardm.exact.reference import Reference
 
 PICTURES = {"pictures-small": (1, 3), "pictures": (4, 7), "pictures-large": (8, 9)}
 """The bundled models of pictures, and the first and last level of each: a larger one makes smaller files, slower."""
-STAND_INS = ("pictures", "cifar10-codec")
-"""The models of pictures that stand in for one that is not bundled."""
+STAND_IN = "pictures"
+"""The model of pictures that stands in for one that is not bundled."""
 DEFAULT_LEVEL = 7
 BACKENDS = ("auto", "native", "int8", "float32", "float64", "int64", "numpy")
 """Who computes the integers: kernels in C; PyTorch, in the numbers of this type; NumPy, by definition."""
@@ -47,7 +47,7 @@ def bundled() -> dict[str, Path]:
 def pictures(level: int = DEFAULT_LEVEL) -> str:
     """The name of the bundled model that codes pictures at a level 1 to 9."""
     own, here = next(name for name, (first, last) in PICTURES.items() if first <= level <= last), bundled()
-    return next((name for name in (own, *STAND_INS) if name in here), own)
+    return next((name for name in (own, STAND_IN) if name in here), own)
 
 
 def model(name_or_path: str | Path | CodecModel) -> CodecModel:
