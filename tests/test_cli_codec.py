@@ -546,10 +546,10 @@ def test_models_that_are_not_there(tmp_path, monkeypatch):
 def test_a_model_of_ones_own(tmp_path, monkeypatch):
     """An exact network, on every backend: the same file, which decodes wherever the model is named."""
     monkeypatch.chdir(tmp_path)
-    changes = {"scale": 0.7}
+    changes = {"components": 3}
     os.mkdir("model")
     exact(**changes).save(Path("model") / NAME)
-    x = liked(tuple(changes.items()), 20, 20)
+    x = liked(tuple(changes.items()), 12, 12)
     Image.fromarray(x.numpy().transpose(1, 2, 0).copy()).save("x.png")
 
     def ardm(*arguments):

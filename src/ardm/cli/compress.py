@@ -108,6 +108,7 @@ def compress(
     is decoded again and compared before it gets its name.
     """
     refuse_model(model, calls, level, bare)
+    _refuse_check(check)
     if bare and archive is not None:
         raise typer.BadParameter("--bare is for single files; an archive names its model", param_hint="--bare")
     if strip and exact:
@@ -148,6 +149,14 @@ def refuse_model(model: str | None, calls: int | None, level: int | None, bare: 
     if bare and model is None:
         why = "a bare file does not say which model made it; name one with -m, here and to restore it"
         raise typer.BadParameter(why, param_hint="--bare")
+
+
+def _refuse_check(bits: int) -> None:
+    """Refuse a check of a number of bits that no check has."""
+    try:
+        FileOptions(check=bits)
+    except ArdmError as error:
+        raise typer.BadParameter(str(error), param_hint="--check") from None
 
 
 def refuse_rm(keep: bool, stays: bool, verify: bool) -> None:
