@@ -154,8 +154,8 @@ def test_what_is_read_by_default_is_restored_by_default(format, bits, channels, 
         about = {"depth": 1} if bits < 8 else {}
         for model, calls in (("", 0), ("0" * 8, 7)):
             held = replace(
-                info(), kind=kind, shape=shape, origin=format, model=model, calls=calls, raw_bytes=found.raw_bytes,
-                samples=0 if model else found.samples, about={**about, "icc": MAX_ABOUT - 1},
+                info(), kind=kind, shape=shape, origin=format, model=model, calls=calls, coded=bool(model),
+                raw_bytes=found.raw_bytes, samples=0 if model else found.samples, about={**about, "icc": MAX_ABOUT - 1},
             )  # fmt: skip
             admit([held], Budget(), 40)
         kept = replace(held, kind=Kind.BYTES, model="", raw_bytes=size(found), about={})
@@ -182,7 +182,9 @@ def test_models_take_no_more_time_than_decoding_may():
     count = told.count(None)
     assert count == int(PATIENCE / each)
     assert "-f codes it" in told[-1]
-    one = replace(info(), shape=(1, 1000, 1000), samples=10**6, raw_bytes=10**6, model="0" * 8, calls=calls, about={})
+    one = replace(
+        info(), shape=(1, 1000, 1000), samples=10**6, raw_bytes=10**6, model="0" * 8, calls=calls, about={}, coded=True
+    )
     admit([one] * count, Budget(), 10**9)
     with pytest.raises(ArdmError, match="-f decodes it"):
         admit([one] * (count + 1), Budget(), 10**9)

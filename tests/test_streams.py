@@ -294,7 +294,7 @@ def test_missing_streams(command, workshop, run, monkeypatch):
 def test_what_goes_wrong_forges_no_line_and_shows_no_traceback(command, workshop, run, monkeypatch):
     """Of wrong usage, of files that are not there, and of third parties that fail in ways of their own."""
     assert len(clean(run(command, "--no\nforged\x1b[2J").err)) > 1
-    bad = write(workshop / "bad.ardm", b"\xad\xd1" + bytes(30))
+    bad = write(workshop / "bad.ardm", (workshop / "notes.txt.ardm").read_bytes()[:-1])
     lacking = {
         "fill": ["--box", "1,1,2,2"],
         "extract": ["0"],
