@@ -244,7 +244,7 @@ def test_a_walk_can_be_stopped():
 
 def test_many_channels_of_which_a_window_reads_the_last():
     """Outside an item, a window reads zeros of a whole state: twice as many as there are channels."""
-    w, C = Weave(np.random.default_rng(0), 600, 4, 2), 600
+    w, C = Weave(np.random.default_rng(0), 200, 4, 2), 200
     w.op("causal_window", "beside", ["depth"], {"cells": [(0, -1)]})
     w.linear("h", "beside", C, 4, shift=2, lo=-99, hi=99)
     o = w.linear("o", w.op("at_site", "row", ["h"]), 4, 3)
@@ -252,7 +252,9 @@ def test_many_channels_of_which_a_window_reads_the_last():
     table = {"inverse": np.full(65, 1 << 12), "places": [0]}
     w.op("mixture", "head", [o, centre], table, components=1, fraction=8, bits=16, rise=0, limit=1 << 11)
     program = w.end()
-    sites = AskedSites(*(np.zeros(9, dtype=np.int64) for _ in range(2)), np.arange(9) // 3, np.arange(9) % 3, size=(3, 3))
+    sites = AskedSites(
+        *(np.zeros(9, dtype=np.int64) for _ in range(2)), np.arange(9) // 3, np.arange(9) % 3, size=(3, 3)
+    )
     ask = Ask(np.zeros((1, C, 3, 3), dtype=np.int64), np.ones((1, C, 3, 3), dtype=np.int64), sites)
     assert same_rows(NativeRunner(program)(ask), Reference(program)(ask))
     ((start, width),) = NativeRunner(program).encode(picture(C, 3, 3, 4)[None])
