@@ -182,12 +182,26 @@ def test_models_take_no_more_time_than_decoding_may():
     count = told.count(None)
     assert count == int(PATIENCE / each)
     assert "-f codes it" in told[-1]
-    one = replace(info(), shape=(1, 1000, 1000), samples=10**6, raw_bytes=10**6, model="0" * 8, calls=calls, about={})
+    one = replace(
+        info(), shape=(1, 1000, 1000), samples=10**6, raw_bytes=10**6, model="0" * 8, calls=calls, about={}, coded=True
+    )
     admit([one] * count, Budget(), 10**9)
     with pytest.raises(ArdmError, match="-f decodes it"):
         admit([one] * (count + 1), Budget(), 10**9)
     forced = Patience(Budget(force=True)).coder(coder._coder)
     assert {forced.refuses(other) for other in others} == {None}
+
+
+def test_large_photographs_need_no_force():
+    """Along wavefronts (no calls) a hundred megapixels take less than an hour; ten thousand do not."""
+    photo = replace(
+        info(), shape=(3, 8000, 12000), samples=3 * 96 * 10**6, raw_bytes=3 * 96 * 10**6, coded=True, calls=0
+    )
+    roomy = Budget(memory=1 << 40, pixels=1 << 40)
+    admit([photo], roomy, 10**9)
+    with pytest.raises(ArdmError, match="-f decodes it"):
+        admit([photo] * 100, roomy, 10**9)
+    assert estimate(10**6, 1) > estimate(10**6, 0)
 
 
 # --- what is above the limits is kept, and not read -------------------------------------------------------------------
