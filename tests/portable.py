@@ -2,6 +2,8 @@
 
     python tests/portable.py MODEL BACKEND THREADS BATCH [encode|decode|float FOLDER]...
 
+BACKEND is one of `registry.BACKENDS`, or "native plain": the native kernels without special instructions.  These run
+models along wavefronts only; others run in float32.
 Each stream goes to FOLDER/NAME.  "float" is the negative control: the frequencies of a network in float32, which was
 never made exact, go to FOLDER/frequencies.npy.
 """
@@ -60,8 +62,21 @@ def exact(model, folder, encode, backend, threads, batch):
     for name, parts in bundled().items():
         coded(name, folder, encode, backend, threads, batch, parts, min(registry.model(name).orders, default=0))
     coded(model, folder, encode, backend, threads, batch, pictures())
+    waves = {f"wave-{name}": part for name, part in pictures().items()}
+    coded(Path(model) / "wave", folder, encode, backend, threads, batch, waves)
     for kind in ("text", "sound", "table"):
         coded(Path(model) / kind, folder, encode, backend, threads, batch, lines(kind))
+
+
+def coder(model, calls, backend, threads):
+    """A coder of this row."""
+    from ardm.codec import model_coder, registry
+    from ardm.exact.native.runner import NativeRunner
+
+    native = backend.startswith("native")
+    if native and model.wave:
+        return model_coder.ModelCoder(model, 0, NativeRunner(model.program, backend == "native plain"), threads)
+    return registry.coder(model, calls, "float32" if native else backend, "cpu", threads)
 
 
 def coded(model, folder, encode, backend, threads, batch, parts, calls=None):
@@ -69,7 +84,7 @@ def coded(model, folder, encode, backend, threads, batch, parts, calls=None):
     from ardm.codec import model_coder, registry
 
     model_coder.BATCH = batch
-    made = registry.coder(model, calls, backend, "cpu", threads)
+    made = coder(registry.model(model), calls, backend, threads)
     if encode:
         for name, symbols in zip(parts, made.encode([part] for part in parts.values()), strict=True):
             (folder / name).write_bytes(made.finish(symbols, 7))

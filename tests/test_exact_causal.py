@@ -474,3 +474,21 @@ def test_orders_of_large_pictures_are_not_all_kept(monkeypatch):
     for size in ((10, 10), (10, 9), (11, 10), (3, 3)):
         made.walker((3, *size), 3, size)
         assert sum(h * w for (_, h, w), _, _ in made._walkers) <= 200
+
+
+def test_a_model_takes_no_more_steps_than_can_be_checked():
+    with pytest.raises(ArdmError, match="at most 256 channels; got 257"):
+        certify(wave_program(C=257))
+
+
+def test_mixtures_stay_within_64_bits():
+    program = wave_program()
+    head = program.ops[-1]
+    for fraction, bits, good in ((9, 48, True), (10, 48, False), (16, 48, False), (4, 7, False)):
+        op = replace(head, integers={**head.integers, "fraction": fraction, "bits": bits, "limit": 1 << 20})
+        changed = replace(program, ops=(*program.ops[:-1], op))
+        if good:
+            certify(changed)
+        else:
+            with pytest.raises(ArdmError, match="too coarse, or too fine"):
+                certify(changed)

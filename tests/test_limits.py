@@ -192,6 +192,18 @@ def test_models_take_no_more_time_than_decoding_may():
     assert {forced.refuses(other) for other in others} == {None}
 
 
+def test_large_photographs_need_no_force():
+    """Along wavefronts (no calls) a hundred megapixels take less than an hour; ten thousand do not."""
+    photo = replace(
+        info(), shape=(3, 8000, 12000), samples=3 * 96 * 10**6, raw_bytes=3 * 96 * 10**6, coded=True, calls=0
+    )
+    roomy = Budget(memory=1 << 40, pixels=1 << 40)
+    admit([photo], roomy, 10**9)
+    with pytest.raises(ArdmError, match="-f decodes it"):
+        admit([photo] * 100, roomy, 10**9)
+    assert estimate(10**6, 1) > estimate(10**6, 0)
+
+
 # --- what is above the limits is kept, and not read -------------------------------------------------------------------
 
 

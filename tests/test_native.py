@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ardm.ans import Decoder, Encoder
+from ardm.codec import registry
 from ardm.codec.walk import Walker
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.ask import Ask, AskedSites
@@ -17,7 +18,7 @@ from ardm.exact.native.describe import describe
 from ardm.exact.native.runner import NativeRunner
 from ardm.exact.order import Order
 from ardm.exact.reference import Reference
-from waves import FINE, Weave, picture, values_program, wave_program, window_cells
+from waves import FINE, Weave, picture, values_program, wave_model, wave_program, window_cells
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -183,6 +184,8 @@ def test_what_it_lacks_it_refuses():
         NativeRunner(values_program())
     with pytest.raises(ArdmError, match="along wavefronts only"):
         describe(Reference(wave_program()).program.__class__((), {}, 1, 2, 2), {})
+    with pytest.raises(ArdmError, match="run on the CPU; got the device 'cuda'"):
+        registry.machine(wave_model(), "native", "cuda")
     run = NativeRunner(wave_program(K=100))
     with pytest.raises(ArdmError, match="values below K"):
         run.encode(np.full((1, 3, 2, 2), 100))
@@ -244,7 +247,7 @@ def test_a_walk_can_be_stopped():
 
 def test_many_channels_of_which_a_window_reads_the_last():
     """Outside an item, a window reads zeros of a whole state: twice as many as there are channels."""
-    w, C = Weave(np.random.default_rng(0), 600, 4, 2), 600
+    w, C = Weave(np.random.default_rng(0), 200, 4, 2), 200
     w.op("causal_window", "beside", ["depth"], {"cells": [(0, -1)]})
     w.linear("h", "beside", C, 4, shift=2, lo=-99, hi=99)
     o = w.linear("o", w.op("at_site", "row", ["h"]), 4, 3)
@@ -252,11 +255,14 @@ def test_many_channels_of_which_a_window_reads_the_last():
     table = {"inverse": np.full(65, 1 << 12), "places": [0]}
     w.op("mixture", "head", [o, centre], table, components=1, fraction=8, bits=16, rise=0, limit=1 << 11)
     program = w.end()
-    sites = AskedSites(*(np.zeros(9, dtype=np.int64) for _ in range(2)), np.arange(9) // 3, np.arange(9) % 3, size=(3, 3))
+    sites = AskedSites(
+        *(np.zeros(9, dtype=np.int64) for _ in range(2)), np.arange(9) // 3, np.arange(9) % 3, size=(3, 3)
+    )
     ask = Ask(np.zeros((1, C, 3, 3), dtype=np.int64), np.ones((1, C, 3, 3), dtype=np.int64), sites)
     assert same_rows(NativeRunner(program)(ask), Reference(program)(ask))
     ((start, width),) = NativeRunner(program).encode(picture(C, 3, 3, 4)[None])
-    assert (width > 0).all() and (start + width <= 1 << 24).all()
+    assert (width > 0).all()
+    assert (start + width <= 1 << 24).all()
 
 
 @pytest.mark.parametrize("far", [(0, -4096), (-256, 0), (-40, -30)])

@@ -8,16 +8,22 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ardm.codec import registry
-from ardm.exact.model import NAME
+from ardm.errors import ArdmError
+from ardm.exact.model import NAME, fingerprint
+from ardm.exact.native import library as native
+from ardm.exact.native.compile import compile_library, compiler
+from ardm.exact.reference import Reference
 from bundles import exact
 from linemodels import SIZES, codec, read_by
 from portable import bundled
+from waves import wave_model, wave_program
 
 LINES = ("text", "sound", "table")
 """Models of other things, which every row runs, too."""
@@ -35,7 +41,22 @@ TABLE = {
     "float64": {"backend": "float64"},
     "int64": {"backend": "int64", "threads": 1},
     "NumPy": {"backend": "numpy"},
+    "native": {"backend": "native"},
+    "native, batches of 3": {"backend": "native", "batch": 3, "threads": 1},
+    "native plain": {"backend": "native plain", "threads": 1},
 }
+
+
+def rows():
+    """The rows that can run here: all, but without a C compiler not the native ones."""
+    try:
+        native.library(native._path())
+    except ArdmError:
+        if compiler() is None:
+            return [row for row in TABLE if not row.startswith("native")]
+        assert compile_library() is None
+        native.library.cache_clear()
+    return list(TABLE)
 
 
 def run(model, row, *jobs):
@@ -59,6 +80,9 @@ def run(model, row, *jobs):
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     exact(width=64, blocks=2, scale=2.0).save(folder / NAME)
+    (folder / "wave").mkdir()
+    steep = wave_model(wave_program(seed=3, width=37, inner=21, hidden=18, components=5, slope=3))
+    replace(steep, golden=fingerprint(steep, Reference(steep.program))).save(folder / "wave" / NAME)
     for name in LINES:
         (folder / name).mkdir()
         codec(name, **read_by(SIZES[name]["trunk"], width=32, hidden=32)).save(folder / name / NAME)
@@ -66,14 +90,14 @@ def model(tmp_path_factory):
 
 
 def test_every_row_writes_the_same_bytes_and_reads_what_another_wrote(model, tmp_path):
-    folders = {row: tmp_path / str(k) for k, row in enumerate(TABLE)}
-    first, *_, last = TABLE
-    for before, row in itertools.pairwise((None, *TABLE)):
+    folders = {row: tmp_path / str(k) for k, row in enumerate(rows())}
+    first, *_, last = folders
+    for before, row in itertools.pairwise((None, *folders)):
         folders[row].mkdir()
         run(model, row, ("encode", folders[row]), *([("decode", folders[before])] if before else []))
     run(model, first, ("decode", folders[last]))
     names = sorted(p.name for p in folders[first].iterdir())
-    assert len(names) == 8 + 3 * len(LINES) + 3 * len(bundled())
+    assert len(names) == 2 * 8 + 3 * len(LINES) + 3 * len(bundled())
     assert set(bundled()) == set(registry.bundled())
     for row, folder in folders.items():
         assert sorted(p.name for p in folder.iterdir()) == names, row

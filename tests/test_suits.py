@@ -78,7 +78,7 @@ def test_what_is_tried(content, names):
 def test_bundled_models_are_those_that_are_tried():
     """Every bundled codec model is tried for its own kind of content."""
     kinds = {
-        **dict.fromkeys([*registry.PICTURES, *registry.STAND_INS], "image"),
+        **dict.fromkeys([*registry.PICTURES], "image"),
         GREY: "image",
         TEXT: "text",
         LETTERS: "text",

@@ -24,7 +24,7 @@ from bundles import coder, exact, liked, smooth  # noqa: E402
 from waves import wave_model, wave_program  # noqa: E402
 
 WAVES = HERE / "waves"
-MODEL = {"head": "values", "scale": 2.0}
+MODEL = {"trunk": "unet", "head": "values", "scale": 2.0}
 
 
 def fingerprint(content):
@@ -157,7 +157,7 @@ def broken(files):
     return {
         "bad-magic": (changed(coded, 0, 0xA5), "not"),
         "bad-header-check": (changed(coded, 4, coded[4] ^ 1), "damaged"),
-        "bad-stream": (changed(coded, middle, coded[middle] ^ 16), "damaged"),
+        "bad-stream": (changed(coded, middle, coded[middle] ^ 16), "damaged|truncated"),
         "bad-truncated": (coded[:-9], "damaged"),
         "bad-extended": (coded + b"\0", "damaged"),
         "bad-stored": (changed(text, len(text) - 20, text[-20] ^ 1), "damaged"),

@@ -105,7 +105,8 @@ Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Work on the 
 Keep = Annotated[bool, typer.Option("--keep/--rm", "-k", help="Keep the input, or delete it once verified.")]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Read the result again and compare.")]
 Backend = Annotated[
-    str, typer.Option(help="Arithmetic: auto, int8, float32, float64, int64 or numpy; the results are the same.")
+    str,
+    typer.Option(help="Arithmetic: auto, native, int8, float32, float64, int64 or numpy; the results are the same."),
 ]
 Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, mps, ...")]
 Format = Annotated[str, typer.Option(help=f"Convert to another format: {', '.join(ORIGINS[1:])}.")]

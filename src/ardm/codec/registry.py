@@ -147,6 +147,8 @@ def _made(model: CodecModel, backend: str, device: str) -> Runner:
     if backend == "numpy":
         return Reference(model.program)
     if backend == "native":
+        if device not in ("auto", "cpu"):
+            raise ArdmError(f"the native kernels run on the CPU; got the device {device!r}: choose one of the two")
         return NativeRunner(model.program)
     from ardm.exact.backend import Backend
     from ardm.exact.device import pick

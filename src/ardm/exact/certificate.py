@@ -16,6 +16,8 @@ from ardm.exact.program import Op, Program
 
 MAX_ALL = 1 << 20
 """The most planes of all values of a program."""
+MAX_CHANNELS = 256
+"""The most channels of a program along wavefronts, which takes a step for each channel of each wavefront."""
 
 
 def certify(program: Program) -> dict[str, Bound]:
@@ -30,6 +32,8 @@ def certify(program: Program) -> dict[str, Bound]:
             raise ArdmError(f"the tensor {name} of a codec model leaves the exact range of every container")
     if program.wave and (program.digits != 1 or max(program.size)):
         raise ArdmError("a codec model along wavefronts has one digit and items of any size")
+    if program.wave and program.channels > MAX_CHANNELS:
+        raise ArdmError(f"a codec model along wavefronts has at most {MAX_CHANNELS} channels; got {program.channels}")
     bounds, planes = input_bounds(program), 0
     for op in program.ops:
         bounds[op.out] = operation_bound(program, op, bounds)
