@@ -492,3 +492,12 @@ def test_mixtures_stay_within_64_bits():
         else:
             with pytest.raises(ArdmError, match="too coarse, or too fine"):
                 certify(changed)
+
+
+@pytest.mark.parametrize("shape", [(), (-1, 1), (1, -1)])
+def test_a_mean_has_one_weight_for_each_cell(shape):
+    program = wave_program()
+    weight = program.tensors["mean.weight0"]
+    changed = weight.reshape(shape) if shape else weight[0]
+    with pytest.raises(ArdmError, match="one weight for each cell"):
+        certify(replace(program, tensors={**program.tensors, "mean.weight0": np.asarray(changed)}))

@@ -69,5 +69,5 @@ def operation_bound(program: Program, op: Op, bounds: Mapping[str, Bound]) -> Bo
         return OPERATIONS[op.name].bound(program, op, [bounds[name] for name in op.inputs])
     except ArdmError:
         raise
-    except (ValueError, IndexError, KeyError) as error:
+    except (ValueError, IndexError, KeyError, TypeError) as error:
         raise ArdmError(f"the operation {op.name} ({op.out}) of a codec model is malformed: {error}") from None

@@ -50,6 +50,7 @@ def _nearby_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     C, kind = program.channels, expect_row_wise(op, *given)
     for i, window in enumerate(given):
         weight, rise = program.tensor(op, f"weight{i}"), integer(op, f"rise{i}", 0, 40)
+        expect(op, weight.ndim == 1, "does not have one weight for each cell")
         expect(
             op, weight.min() >= 0 and window.planes == 2 * C * len(weight), "has weights that do not fit its windows"
         )
