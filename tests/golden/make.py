@@ -24,7 +24,7 @@ from bundles import coder, exact, liked, smooth  # noqa: E402
 from waves import wave_model, wave_program  # noqa: E402
 
 WAVES = HERE / "waves"
-MODEL = {"trunk": "unet", "head": "values", "scale": 2.0}
+MODEL = {"components": 3}
 
 
 def fingerprint(content):
@@ -158,8 +158,8 @@ def broken(files):
         "bad-magic": (changed(coded, 0, 0xA5), "not"),
         "bad-header-check": (changed(coded, 4, coded[4] ^ 1), "damaged"),
         "bad-stream": (changed(coded, middle, coded[middle] ^ 16), "damaged|truncated"),
-        "bad-truncated": (coded[:-9], "damaged"),
-        "bad-extended": (coded + b"\0", "damaged"),
+        "bad-truncated": (coded[:-9], "damaged|truncated"),
+        "bad-extended": (coded + b"\0", "damaged|truncated"),
         "bad-stored": (changed(text, len(text) - 20, text[-20] ^ 1), "damaged"),
         "bad-archive-index": (changed(tiles, 30, tiles[30] ^ 8), "damaged"),
         "bad-claims-too-much": (
