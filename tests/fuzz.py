@@ -170,7 +170,7 @@ def run(count, seed, told=None):
     """Break files `count` times; raises AssertionError with all that is needed to repeat a mutation that fails."""
     model = registry.model(HERE / "golden")
     INDEX.update(model=short(model.identity), calls=model.default)
-    models = registry.maker("float32", "cpu", 1, [model, HERE / "golden" / "waves"])
+    models = registry.maker("auto", "cpu", 1, [model, HERE / "golden" / "waves"])
     files = seeds(models)
     wanted = {name: [fingerprint(c) for c in decode(data, models)] for name, data in files.items()}
     names, rng, outcomes = sorted(files), random.Random(seed), Counter()
