@@ -297,7 +297,7 @@ def _worth_naming(body: Body, content: Content, clear: float) -> bool:
     """Whether a frame that names the model is clearly shorter than one that does not; clear: of its only part, or 0."""
     named = body.size + MODEL_NAME
     return body.bits > 0 and (
-        body.size > SMALL_FILE or named < clear or named < Fallback(content.samples, content.kind).clear()
+        body.size > SMALL_FILE or named < (clear or Fallback(content.samples, content.kind).clear())
     )
 
 

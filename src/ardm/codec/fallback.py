@@ -37,8 +37,8 @@ from ardm.codec.header import Method
 from ardm.content import Kind, Samples
 from ardm.errors import CodecError, Unsupported
 
-CLEARLY = 2 / 3
-"""A model clearly wins below this share of the estimate: LZMA2 makes nothing of the kind so much shorter."""
+CLEARLY = 4 / 5
+"""A model clearly wins below this share of the estimate: LZMA2 made no photograph measured more than 14 % shorter."""
 REDUNDANT = 1 / 4
 """The share of the samples' bytes below which an estimate says nothing about LZMA2."""
 DICTIONARY = 1 << 22
