@@ -27,7 +27,7 @@ def run(job):
             trainer.save()
             break
     named = dict(trainer.model.named_parameters())
-    inner = getattr(trainer.update.optimiser, "optimizer", trainer.update.optimiser)
+    inner = getattr(trainer.update.optimisers[0], "optimizer", trainer.update.optimisers[0])
     moments = [slots["exp_avg"] for slots in inner.state.values()]
     return {
         "seen": seen,

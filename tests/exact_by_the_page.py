@@ -357,11 +357,13 @@ class Model:
         if self.p.get("wave", 0):
             return self.golden_of_waves()
         n = self.content["default"]
-        H, W = self.p["size"] if any(self.p["size"]) else (24, 40)
+        H, W = self.p["size"] if any(self.p["size"]) else (24, 40) if self.content["kind"] == "image" else (1, 240)
         when = self.tensors[f"order.{n}"]
         when = when[:, :, [[y % when.shape[2]] for y in range(H)], [x % when.shape[3] for x in range(W)]]
         pattern, sha = self.pattern(H, W), hashlib.sha256()
-        for step in sorted({n // 4, n // 2, n - 1}):
+        steps = sorted({int(step) for step in when.ravel() if step < n})
+        last = len(steps) - 1
+        for step in (steps[k] for k in sorted({last // 4, last // 2, last})):
             depth = (when < step).sum(0).astype(int)
             value = pattern // self.b ** (self.S - depth.astype(object)) * self.b ** (self.S - depth.astype(object))
             sites = list(zip(*np.nonzero((when == step).any(0)), strict=True))[:64]

@@ -82,13 +82,13 @@ from ardm.codec.binary import Reader
 from ardm.codec.header import Method
 assert "soundfile" not in BLOCKED or stored.flac_stream.soundfile_package() is None
 golden, folder = map(Path, sys.argv[2:4])
-models = registry.maker("auto", "cpu", 1, [golden])
+models = registry.maker("auto", "cpu", 1, [golden, golden / "waves"])
 said = {}
 for path in [*sorted(golden.glob("*.ardm")), *sorted(folder.glob("*.ardm"))]:
     if path.name.startswith(("bad-", "unsupported-", "lines-speech16k")):
         continue
     data = path.read_bytes()
-    found = archive.open_archive(data).items(models) if data[5] & 128 else decode.frames(data, models)
+    found = archive.open_archive(data).items(models) if data[1] == 0xA1 else decode.frames(data, models)
     said[path.stem] = [hashlib.sha256(c.samples.tobytes()).hexdigest() for c in found]
 for path in sorted(folder.glob("*.flac.ardm")):
     content = next(iter(decode.frames(path.read_bytes(), models)))

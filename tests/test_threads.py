@@ -53,7 +53,7 @@ STARTS = {
 @pytest.mark.parametrize("start", STARTS)
 def test_threads_sleep_where_they_wait(tmp_path, start):
     """Set before PyTorch is imported, which reads it once; what a person has set wins."""
-    coded = Path(__file__).parent / "golden" / "bundled-astronaut-8.ardm"
+    coded = Path(__file__).parent / "golden" / "lines-english.ardm"  # its model runs in PyTorch
     command = [text.replace("{}", str(coded)) for text in STARTS[start]]
     assert told(tmp_path, *command) == {**WAITING, "GOMP_SPINCOUNT": ""}
     for name, value in {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "200", "GOMP_SPINCOUNT": "7"}.items():
@@ -71,10 +71,10 @@ def test_a_library_leaves_the_environment_alone():
     ("jobs", "side", "asked", "expect"),
     [
         (1, 8, 0, 1),  # a tile
-        (1, 64, 0, 2),
-        (1, 128, 0, 4),
+        (1, 64, 0, 1),  # and so is a wavefront of a larger picture
+        (1, 128, 0, 1),
         (1, 8, 3, 3),  # a person knows better
-        (2, 128, 0, 2),  # two at once
+        (2, 128, 0, 1),  # two at once
         (4, 128, 0, 1),
         (9, 8, 0, 1),
     ],
