@@ -95,8 +95,8 @@ def figures(model, config):
     x, shape, S, D = items(config), config.shape, len(config.digits), config.sites
     side = context_of(config, len(x))
     found = []
-    fine = plans.raster(S, shape) if config.causal == "single" else plans.shuffled(S, shape, generator(0))
-    plan = fine.coarsen(range(0, S * D, 1 if config.causal == "single" else D // 4))
+    one_order = {"single": plans.raster(S, shape), "wave": plans.wavefront(shape)}.get(config.causal)
+    plan = one_order or plans.shuffled(S, shape, generator(0)).coarsen(range(0, S * D, D // 4))
     found.append(exact(model, plan, x, context=side).bits_per_dim)
     if config.causal:
         found.append(causal(model, x, context=side).bits_per_dim)
