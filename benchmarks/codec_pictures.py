@@ -271,6 +271,11 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def command(given: Sequence[str]) -> str:
+    """The command line, with the names of files and folders but not where they lie on this machine."""
+    return shlex.join(["python", "benchmarks/codec_pictures.py", *(Path(word).name for word in given)])
+
+
 def main(given: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     options, only = arguments(given), []
@@ -279,7 +284,7 @@ def main(given: Sequence[str] | None = None) -> None:
     models = coders(options, backend)
     found: dict[str, Any] = {
         **facts(options.threads),
-        "command": shlex.join(["python", "benchmarks/codec_pictures.py", *(sys.argv[1:] if given is None else given)]),
+        "command": command(sys.argv[1:] if given is None else given),
         "models": {name: [coder.model.name, coder.identity] for name, coder in models.items()},
         "backend": backend,
     }

@@ -2,7 +2,7 @@
 
 python benchmarks/train_bundled.py --minutes 8 --device cuda --data data --photos photos pictures pictures-small
 
-A run that is stopped goes on with the same command.  A new checkpoint replaces the old one only if it validates better.
+Give the same command again to continue a stopped run.  The old checkpoint stays if the new one validates worse.
 Then export it: ardm export checkpoints/pictures --out src/ardm/assets/pictures.  Data: CIFAR-10's binary version in --data, and
 photographs without a JPEG past, or reduced (--set data.reduce=[2,3]), in --photos.
 """

@@ -325,7 +325,7 @@ class Causal:
             if op.name == "causal_taps":
                 stretch.put(op.out, values[op.inputs[0]][part])
             found.append(stretch.cells(op.out, across=op.name == "causal_window"))
-        return found[0] if len(found) == 1 else self.engine.join(found, 0)
+        return self._joined(found)
 
     def _given(self, readings: Sequence[Reading]) -> list[list[Ints]]:
         """The inputs of the head for each of several readings, which are computed side by side."""
@@ -356,11 +356,12 @@ class Causal:
 
     def _read(self, readings: Sequence[Reading], name: str) -> Array:
         """A value of places at the sites."""
-        found = [
-            r.kept[name] if r.index is None else self.engine.take(r.kept[name], self.engine.index(r.index))
-            for r in readings
-        ]
-        return found[0] if len(found) == 1 else self.engine.join(found, 0)
+        take, index = self.engine.take, self.engine.index
+        return self._joined([r.kept[name] if r.index is None else take(r.kept[name], index(r.index)) for r in readings])
+
+    def _joined(self, parts: Sequence[Array]) -> Array:
+        """Rows one after the other; one part is not copied."""
+        return parts[0] if len(parts) == 1 else self.engine.join(parts, 0)
 
     def _frequencies(self, given: list[Ints], value: Ints, depth: Ints) -> Rows:
         return frequencies(self.program, self.program.ops[-1], given, value, depth)

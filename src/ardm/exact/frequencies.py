@@ -96,6 +96,12 @@ def _below(x: Ints) -> Ints:
     return EXP.take(np.maximum.reduce(x, axis=1, keepdims=True) - x, mode="clip")
 
 
+def _from_table(rows: Rows, symbols: Ints) -> tuple[Ints, Ints]:
+    """The intervals of symbols of one stage, from its table."""
+    start, width = intervals(rows.table(0, symbols), symbols)
+    return start[None], width[None]
+
+
 # --- softmax ----------------------------------------------------------------------------------------------------------
 
 
@@ -121,9 +127,8 @@ class Softmax:
         return out
 
     def intervals(self, symbols: Ints) -> tuple[Ints, Ints]:
-        """Start and width (1, N), from the table."""
-        start, width = intervals(self.table(0, symbols), symbols)
-        return start[None], width[None]
+        """Start and width (1, N)."""
+        return _from_table(self, symbols)
 
 
 @dataclass(frozen=True)
@@ -161,9 +166,8 @@ class Blocks:
         return out
 
     def intervals(self, symbols: Ints) -> tuple[Ints, Ints]:
-        """Start and width (1, N), from the table."""
-        start, width = intervals(self.table(0, symbols), symbols)
-        return start[None], width[None]
+        """Start and width (1, N)."""
+        return _from_table(self, symbols)
 
 
 # --- mixtures of logistics --------------------------------------------------------------------------------------------

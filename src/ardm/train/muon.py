@@ -55,6 +55,9 @@ class Muon(torch.optim.Optimizer):
     def _momentum(self, p: Tensor, decay: float) -> Tensor:
         """The gradient of a matrix, with what Nesterov's momentum adds."""
         assert p.grad is not None
-        kept = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+        state = self.state[p]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        kept: Tensor = state["momentum_buffer"]
         kept.mul_(decay).add_(p.grad)
         return p.grad + decay * kept

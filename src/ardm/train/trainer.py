@@ -186,7 +186,7 @@ class Trainer:
         return self.step + (0 if math.isnan(self.seconds) else math.ceil(left / self.seconds))
 
     def _tick(self) -> None:
-        """Count the time since the last tick; all processes count that of the first."""
+        """Count the time since the last tick; all processes count their mean."""
         now = time.monotonic()
         self.spent, self._mark = self.spent + now - self._mark, now
         if self.config.minutes and self.accelerator.num_processes > 1:

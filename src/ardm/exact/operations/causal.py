@@ -15,6 +15,8 @@ causal_taps may read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ardm.ans import Ints
@@ -53,12 +55,16 @@ def _causal_cells(program: Program, op: Op, itself: bool) -> Cells:
     return cells
 
 
+def _cells_bound(a: Bound, cells: Cells, each: Callable[[Ints, int], Ints]) -> Bound:
+    """The bound of a at some cells, 0 outside an item; each: repeats the bounds of the planes in the order of columns."""
+    count_planes(a.planes * len(cells))
+    lo, hi = (each(end, len(cells)) for end in with_zero(a))
+    return Bound.of(lo, hi, "places")
+
+
 def _window_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_map(op, given[0])
-    count = len(_causal_cells(program, op, itself=False))
-    count_planes(given[0].planes * count)
-    lo, hi = with_zero(given[0])
-    return Bound.of(np.repeat(lo, count), np.repeat(hi, count), "places")
+    return _cells_bound(given[0], _causal_cells(program, op, itself=False), np.repeat)
 
 
 def _window(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
@@ -68,10 +74,7 @@ def _window(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> I
 
 def _taps_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_places(op, given[0])
-    count = len(_causal_cells(program, op, itself=True))
-    count_planes(given[0].planes * count)
-    lo, hi = with_zero(given[0])
-    return Bound.of(np.tile(lo, count), np.tile(hi, count), "places")
+    return _cells_bound(given[0], _causal_cells(program, op, itself=True), np.tile)
 
 
 def _taps(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
