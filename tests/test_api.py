@@ -115,6 +115,7 @@ def test_schedules_know_their_price():
         (lambda: api.schedule(make(curve=False), 5), "no loss curve"),
         (lambda: api.make_plan(BUNDLES["local"], 5, "own"), "any order"),
         (lambda: api.make_plan(BUNDLES["local"], 9, "spiral"), "unknown order"),
+        (lambda: api.make_plan(BUNDLES["local"], 9, ""), "unknown order"),
         (lambda: api.fill(BUNDLES["local"], torch.full((1, 3, 8, 8), 16), torch.ones(1, 3, 8, 8).bool()), "0..15"),
         (
             lambda: api.fill(BUNDLES["local"], torch.zeros(1, 3, 8, 8).long(), torch.ones(1, 3, 8, 7).bool()),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ardm.bundle import Bundle
+from ardm.bundle import Bundle, load
 from ardm.codec.model_coder import ModelCoder
 from ardm.codec.registry import machine
 from ardm.errors import ArdmError
@@ -17,12 +17,13 @@ from ardm.exact.reference import inputs
 from ardm.export import convert
 from ardm.export import wavefront as module
 from ardm.export.convert import export, unsupported
-from ardm.export.finetune import faked, read_scales, write_scales
+from ardm.export.finetune import faked, read_scales, recipe_of, write_scales
 from ardm.export.perceptron import SINGLE
 from ardm.export.precision import Precision
 from ardm.export.wavefront import OPERAND, WavefrontExport, measured
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
+from ardm.train.recipe import load_recipe
 from bundles import smooth
 
 COARSE = Precision(5, 6)
@@ -209,3 +210,13 @@ def test_scales_are_kept_in_a_file(tmp_path):
     write_scales(tmp_path / "scales", scales)
     made = export(bundle, x, bits, read_scales(tmp_path / "scales"))
     assert made.codec.identity == exported(precision=bits).codec.identity
+
+
+def test_fine_tuning_counts_steps_and_lowers_every_rate():
+    """Regression: a recipe of minutes trained for hours, and its matrices at the full rate."""
+    bundle = load("pictures-small")
+    whole, train = load_recipe("pictures-small").train, recipe_of(bundle, "there", ["train.steps=7"]).train
+    assert whole.minutes
+    assert (train.minutes, train.steps, train.init) == (0, 7, "there")
+    assert train.rate == pytest.approx(whole.rate / 3)
+    assert train.muon_rate == pytest.approx(whole.muon_rate / 3)

@@ -169,9 +169,9 @@ def generate(
     return walk(bundle_of(bundle).model, plan, Draw(generator, temperature), start, context=context)
 
 
-def _only(bundle: Bundle) -> str:
-    """The name of the only order of a causal model; empty for a model of any order."""
-    return {"single": "raster", "wave": "own"}.get(bundle.config.causal, "")
+def _only(bundle: Bundle) -> str | None:
+    """The name of the only order of a causal model; None for a model of any order."""
+    return {"single": "raster", "wave": "own"}.get(bundle.config.causal)
 
 
 def budget(bundle: Bundle, calls: int | None, order: str | None, sites: int = 0) -> tuple[int, str]:

@@ -37,13 +37,14 @@ NAME = "scales.safetensors"
 def recipe_of(bundle: Bundle, source: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """The recipe of a bundle, changed to continue from it; changes: "section.key=value".
 
-    The learning rate becomes a third, warm-up a hundred steps.  Raises ArdmError where the card holds no recipe.
+    The learning rates become a third, warm-up a hundred steps; steps count, not minutes.  Raises ArdmError where the card holds no recipe.
     """
     known = bundle.card.get("recipe")
     if not isinstance(known, dict):
         raise ArdmError(f"the card of {bundle.name} holds no recipe; fine-tuning needs one for its data")
-    rate = from_values(Recipe, known).train.rate / 3
-    own = [f"train.init={source}", f"train.rate={rate}", "train.warmup=100"]
+    train = from_values(Recipe, known).train
+    rates = [f"train.rate={train.rate / 3}", f"train.muon_rate={train.muon_rate / 3}"]
+    own = [f"train.init={source}", *rates, "train.warmup=100", "train.minutes=0"]
     return from_values(Recipe, override(known, [*own, *changes]))
 
 
