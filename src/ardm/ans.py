@@ -306,12 +306,12 @@ def _as_symbols(start: Ints, width: Ints, family: Any) -> tuple[NDArray[np.int32
     """
     rest = TOTAL - start - width
     if width[0] == TOTAL - 1:  # as all others
-        symbol, table = start, (np.where(start, 1, width), np.where(start, width, 1))
+        symbol, table = start, [np.where(start, 1, width), np.where(start, width, 1)]
     else:  # the parts before and after, or the other side in two
-        symbol = (start > 0) + (rest == 0).astype(np.int64)
-        one = np.ones_like(start)
-        parts = ((width, start, one), (rest - 1, width, start - 1), (one, rest, width))
-        table = tuple(np.choose(symbol, part) for part in parts)
+        first, last = start == 0, rest == 0
+        symbol = 1 - first + last
+        parts = ((width, start, 1), (rest - 1, width, start - 1), (1, rest, width))
+        table = [np.where(first, a, np.where(last, c, b)) for a, b, c in parts]
     return symbol.astype(np.int32), family, (np.stack(table, axis=1) - 1).astype(np.float32)
 
 

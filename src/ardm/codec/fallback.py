@@ -238,19 +238,25 @@ def _window_hashes(x: Samples) -> NDArray[np.uint64]:
 
 def _entropy(data: Samples) -> float:
     """The order-0 entropy of bytes (n,), in bits per byte."""
-    count = np.bincount(data, minlength=256)
-    p = count[count > 0] / max(1, len(data))
-    return float(-(p * np.log2(p)).sum())
+    return float(_entropies(data[None])[0])
+
+
+def _entropies(data: Samples) -> NDArray[np.float64]:
+    """(n,): the order-0 entropy of n runs of bytes (n, …), in bits per byte."""
+    runs = data.reshape(len(data), -1)
+    apart = runs + 256 * np.arange(len(runs))[:, None]
+    p = np.bincount(apart.ravel(), minlength=256 * len(runs)).reshape(len(runs), 256) / max(1, runs.shape[1])
+    return np.asarray(-(p * np.log2(p, where=p > 0, out=np.zeros_like(p))).sum(1))
 
 
 # --- filters ----------------------------------------------------------------------------------------------------------
 
 
 def _left(x: Samples) -> Samples:
-    """A plane (h, w) minus its left neighbours; in the first column, minus those above."""
+    """Planes (…, h, w) minus their left neighbours; in the first column, minus those above."""
     d = x.copy()
-    d[:, 1:] -= x[:, :-1]
-    d[1:, 0] -= x[:-1, 0]
+    d[..., 1:] -= x[..., :-1]
+    d[..., 1:, 0] -= x[..., :-1, 0]
     return d
 
 
@@ -261,17 +267,17 @@ def _unleft(d: Samples) -> Samples:
 
 
 def _predict(code: int, x: Samples) -> Samples:
-    """A plane (h, w) minus the prediction of a filter."""
+    """Planes (…, h, w) minus the prediction of a filter."""
     if code == 0:
         return x
     if code == 1:
         return _left(x)
     if code == 2:
-        return _left(x.T).T
+        return _left(x.swapaxes(-1, -2)).swapaxes(-1, -2)
     if code == 3:
         d = x.copy()
-        d[1:] -= x[:-1]
-        return np.diff(d, axis=1, prepend=np.zeros_like(d, shape=(len(d), 1)))
+        d[..., 1:, :] -= x[..., :-1, :]
+        return np.diff(d, prepend=np.zeros_like(d[..., :1]))
     return _left(_left(x))
 
 
@@ -301,20 +307,22 @@ def _unfold(r: Samples) -> Samples:
 
 def _filter(x: Samples) -> tuple[bytes, bytes]:
     """Choose a filter for each plane of (c, h, w); the filters and the residue, per plane low bytes, then high bytes."""
+    tried = _FILTERS if x.shape[1] > 1 else (0, 1, 4)
+    looks = np.concatenate([x, x[1:] - x[:-1]])  # each plane, and each less the previous one
+    costs = [sum(map(_entropies, _bytes(_fold(_predict(code, looks)))), np.zeros(len(looks))) for code in tried]
     codes, out = [], []
-    every = _FILTERS if x.shape[1] > 1 else (0, 1, 4)
-    for k, plane in enumerate(x):
-        best = None
-        for code in [*every, *(_BEFORE | code for code in every if k)]:
-            residue = _fold(_predict(code % _BEFORE, plane - x[k - 1] if code & _BEFORE else plane))
-            split = [(residue >> 8 * byte & 0xFF).astype(np.uint8) for byte in range(x.itemsize)]
-            cost = sum(_entropy(data.reshape(-1)) for data in split)
-            if best is None or cost < best[0]:
-                best = cost, code, split
-        assert best is not None
-        codes.append(best[1])
-        out += [data.tobytes() for data in best[2]]
+    for k in range(len(x)):
+        own = [(0, k), (_BEFORE, len(x) + k - 1)][: 1 + (k > 0)]
+        ways = [(costs[i][look], code | kind, look) for kind, look in own for i, code in enumerate(tried)]
+        _, code, look = min(ways, key=lambda way: way[0])
+        codes.append(code)
+        out += [data.tobytes() for data in _bytes(_fold(_predict(code % _BEFORE, looks[look])))]
     return bytes(codes), b"".join(out)
+
+
+def _bytes(x: Samples) -> list[Samples]:
+    """The low bytes of samples, then their high bytes if they have two."""
+    return [(x >> 8 * byte & 0xFF).astype(np.uint8) for byte in range(x.itemsize)]
 
 
 def _unfilter(codes: bytes, residue: bytes, out: Samples) -> None:

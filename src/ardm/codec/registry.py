@@ -10,10 +10,11 @@ No torch until a network runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 
 from ardm.codec.header import short
 from ardm.codec.model_coder import ModelCoder
@@ -37,11 +38,12 @@ BACKENDS = ("auto", "native", "int8", "float32", "float64", "int64", "numpy")
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def bundled() -> dict[str, Path]:
-    """The codec models in the package, from name to file."""
+@cache
+def bundled() -> Mapping[str, Path]:
+    """The codec models in the package, from name to file; looked up once."""
     assets = resources.files("ardm") / "assets"
     folders = sorted(Path(str(p)) for p in assets.iterdir()) if assets.is_dir() else []
-    return {folder.name: folder / exact.NAME for folder in folders if (folder / exact.NAME).is_file()}
+    return MappingProxyType({f.name: f / exact.NAME for f in folders if (f / exact.NAME).is_file()})
 
 
 def pictures(level: int = DEFAULT_LEVEL) -> str:
