@@ -12,7 +12,8 @@ from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
-from ardm.nets import Wavefront
+from ardm.nets import Wavefront, shifted
+from ardm.nets.wavefront import Block
 from ardm.objective import causal_step
 from ardm.ranks import wavefront_steps
 from ardm.walk import sample, score
@@ -34,6 +35,41 @@ class Forgetful:
 
     def __call__(self, state, context=None):
         return self.model(state, context)
+
+
+# --- one block, two ways ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "across"), [(1, 1), (1, 4), (3, 1), (2, 2), (4, 3)])
+def test_shifted_rows_are_a_convolution(height, across):
+    torch.manual_seed(height)
+    block = Block(4, 6).double()
+    for p in block.parameters():
+        torch.nn.init.normal_(p)
+    h = torch.randn(2, height, across, 4, dtype=torch.double, requires_grad=True)
+    ways = (
+        lambda: block(h.permute(0, 3, 1, 2)).permute(0, 2, 3, 1),
+        lambda: shifted.pixels(block(shifted.laid(h), across), across),
+    )
+    wanted = torch.randn(2, height, across, 4, dtype=torch.double)
+    outs = [way() for way in ways]
+    torch.testing.assert_close(*outs)
+    grads = [torch.autograd.grad((out * wanted).sum(), [h, *block.parameters()]) for out in outs]
+    torch.testing.assert_close(*grads)
+
+
+def test_several_blocks_of_shifted_rows_keep_what_lies_between_rows_at_zero():
+    torch.manual_seed(0)
+    blocks = [Block(4, 6).double() for _ in range(3)]
+    for p in (p for b in blocks for p in b.parameters()):
+        torch.nn.init.normal_(p)
+    h = torch.randn(2, 3, 5, 4, dtype=torch.double, requires_grad=True)
+    rows, plain = shifted.laid(h), h.permute(0, 3, 1, 2)
+    for block in blocks:
+        rows, plain = block(rows, 5), block(plain)
+        assert torch.equal(shifted.laid(shifted.pixels(rows, 5)), rows)
+    first = torch.autograd.grad(shifted.pixels(rows, 5).square().sum(), h, retain_graph=True)
+    torch.testing.assert_close(first, torch.autograd.grad(plain.square().sum(), h))
 
 
 # --- one pass is the walk ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
+from ardm.nets import shifted
 from ardm.nets.local import FRACTION, UNIT
 from ardm.precision import wide, widened
 
@@ -58,8 +59,13 @@ class Block(nn.Module):
         self.down = nn.Parameter(torch.zeros(width, inner))
         self.db = nn.Parameter(torch.zeros(width))
 
-    def forward(self, h: Tensor) -> Tensor:
-        """Every pixel of h (B, W, H, W') at once: computed in the dtype of the weights, added in that of h."""
+    def forward(self, h: Tensor, across: int = 0) -> Tensor:
+        """Every pixel of h (B, W, H, W') at once: computed in the dtype of the weights, added in that of h.
+
+        across: W', if h is in the layout of `shifted` instead.
+        """
+        if across:
+            return shifted.block(h, (self.up, self.ub, self.down, self.db), across)
         a = F.pad(F.relu(h).to(self.up.dtype), (self.dilation, 0, 0, 0) if self.dilation else (1, 1, 1, 0))
         t = F.relu(F.conv2d(a, self._kernel(), self.ub, dilation=(1, max(self.dilation, 1))))
         return h + F.conv2d(t, self.down[:, :, None, None], self.db).to(h.dtype)
@@ -97,7 +103,8 @@ class Wavefront(nn.Module):
         self.first = nn.Parameter(torch.randn(width, channels, n) * (0.5 * (channels * n) ** -0.5))
         self.known = nn.Parameter(torch.zeros(width, n))
         self.bias = nn.Parameter(torch.zeros(width))
-        self.blocks = nn.Sequential(*(Block(width, inner, 2 ** (i % cycle) if cycle else 0) for i in range(blocks)))
+        self.cycle = cycle
+        self.blocks = nn.ModuleList(Block(width, inner, 2 ** (i % cycle) if cycle else 0) for i in range(blocks))
         self.lift = nn.Parameter(torch.randn(channels, width, width) * (2 / width) ** 0.5)
         self.own = nn.Parameter(torch.zeros(channels, width, channels))
         self.lift_bias = nn.Parameter(torch.zeros(channels, width))
@@ -137,8 +144,19 @@ class Wavefront(nn.Module):
         B, _, H, W = value.shape
         y, x = torch.arange(H, device=value.device), torch.arange(W, device=value.device)
         h, mean = self.stream(value, y.repeat_interleave(W), x.repeat(H))
-        h = h.view(B, H, W, -1).permute(0, 3, 1, 2)  # in memory, channels stay last
-        return F.relu(self.blocks(h)).permute(0, 2, 3, 1).flatten(1, 2), mean
+        return F.relu(self._deep(h.view(B, H, W, -1))).flatten(1, 2), mean
+
+    def _deep(self, h: Tensor) -> Tensor:
+        """h (B, H, W', W) after all blocks."""
+        across = 0 if self.cycle or h.device.type != "cpu" or self._mixed(h) else h.shape[2]
+        h = shifted.laid(h) if across else h.permute(0, 3, 1, 2)  # in memory, channels stay last
+        for block in self.blocks:
+            h = block(h, across)
+        return shifted.pixels(h, across) if across else h.permute(0, 2, 3, 1)
+
+    def _mixed(self, h: Tensor) -> bool:
+        """Whether blocks compute in another dtype than that of h."""
+        return torch.is_autocast_enabled(h.device.type) or any(p.dtype != h.dtype for p in self.blocks.parameters())
 
     def stream(self, value: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """h (B, n, W) after the first layer at n pixels of value (B, C, H, W), and their means (B, n, C).
