@@ -62,6 +62,29 @@ def training(rows):
             rows.append((f"train step, {kind}, one step of a plan", 16 / seconds(on_plan), "items/s"))
 
 
+def causal(rows):
+    """All positions at once along wavefronts; and the blocks as products of shifted rows beside convolutions."""
+    x = torch.randint(256, (6, 3, 32, 32))
+    for size in ("pictures-small", "pictures"):
+        model = build(preset(size))
+        took = seconds(lambda m=model: objective.causal_step(m, x).nats.mean().backward())
+        rows.append((f"train step, {size}, all positions", 6 / took, "items/s"))
+        h, blocks = torch.randn(6, 32, 32, model.body.trunk.width, requires_grad=True), model.body.trunk.blocks
+
+        def convolved(h=h, blocks=blocks):
+            out = h.permute(0, 3, 1, 2)
+            for block in blocks:
+                out = block(out)
+            out.sum().backward()
+
+        def shifted_rows(h=h, trunk=model.body.trunk):
+            trunk.deep(h).sum().backward()
+
+        rows.append(
+            (f"blocks of {size}, convolutions / shifted rows", seconds(convolved) / seconds(shifted_rows), "times")
+        )
+
+
 def heads(rows):
     """Why the head runs only at requested sites: cost of a 256-way softmax at all positions, relative to the network."""
     model = build(preset("tiny", head="values"))
@@ -109,7 +132,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("speed.png"))
     options = parser.parse_args()
     rows = []
-    for part in (training, heads, sampling, planner):
+    for part in (training, causal, heads, sampling, planner):
         part(rows)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     for name, value, unit in rows:

@@ -144,9 +144,9 @@ class Wavefront(nn.Module):
         B, _, H, W = value.shape
         y, x = torch.arange(H, device=value.device), torch.arange(W, device=value.device)
         h, mean = self.stream(value, y.repeat_interleave(W), x.repeat(H))
-        return F.relu(self._deep(h.view(B, H, W, -1))).flatten(1, 2), mean
+        return F.relu(self.deep(h.view(B, H, W, -1))).flatten(1, 2), mean
 
-    def _deep(self, h: Tensor) -> Tensor:
+    def deep(self, h: Tensor) -> Tensor:
         """h (B, H, W', W) after all blocks."""
         across = 0 if self.cycle or h.device.type != "cpu" or self._mixed(h) else h.shape[2]
         h = shifted.laid(h) if across else h.permute(0, 3, 1, 2)  # in memory, channels stay last
