@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ardm
-from ardm import adaptive, likelihood
+from ardm import likelihood
 from ardm.adaptive import SCORES, Adaptive, EntropyBudget, FixedNumber, PlannedNumber, Ranking, Threshold
 from ardm.digits import Digits, Partial, Sites
 from ardm.errors import ArdmError
@@ -26,7 +26,7 @@ SELECTIONS = {
     "one": lambda D, S: FixedNumber(),
     "two": lambda D, S: FixedNumber(2),
     "planned": planned,
-    "threshold": lambda D, S: Threshold(0.6),
+    "threshold": lambda D, S: Threshold(0.5),
     "budget": lambda D, S: EntropyBudget(0.4),
 }
 PLANS = [*itertools.product(SCORES, SELECTIONS, (None, 2))]
@@ -42,13 +42,19 @@ CASES = {
 def made(case, score, select, block_length):
     digits, shape = CASES[case]
     D, S = math.prod(shape), len(digits)
-    return Adaptive(score, SELECTIONS[select](D, S), block_length, S)
+    selection = Threshold(0.75) if (score, select) == ("probability", "threshold") else SELECTIONS[select](D, S)
+    return Adaptive(score, selection, block_length, S)
 
 
 def network(case, seed=0):
-    """A small network that is sure in some places and not in others."""
+    """A small network that is sure in some places and not in others, as what is known decides."""
     digits, shape = CASES[case]
-    return toy(digits, shape, "values", seed, scale=3.0)
+    model = toy(digits, shape, "values", seed, scale=1.5)
+    with torch.no_grad():
+        model.body.first.weight.mul_(3)
+        model.body.second.bias.zero_()
+        model.head.out.bias.zero_()
+    return model
 
 
 class Sure:
@@ -72,6 +78,18 @@ def test_probabilities_of_all_items_sum_to_one(case, name, select, block_length)
     for seed in range(3):
         mass = score(network(case, seed), plan, x).neg().exp()
         assert float(mass.sum()) == pytest.approx(1, abs=1e-10)
+
+
+@pytest.mark.parametrize("select", ["threshold", "budget"])
+@pytest.mark.parametrize("case", CASES)
+def test_items_take_different_numbers_of_steps(case, select):
+    """What the tests of this page rest on: among all items of three networks some end sooner than others."""
+    x, batches = all_data(CASES[case][0].classes, CASES[case][1]), set()
+    for name, seed in itertools.product(SCORES, range(3)):
+        spy = Spy(network(case, seed))
+        score(spy, made(case, name, select, None), x)
+        batches |= {state.batch for state in spy.seen}
+    assert len(batches) > 1
 
 
 class Tries:
@@ -157,7 +175,7 @@ def test_scores_are_what_they_are_called():
             return logits[sites.index]
 
     for name in SCORES:
-        found = adaptive.measured(Given(), Sites(torch.arange(7), 7), name)
+        found = SCORES[name](Given(), Sites(torch.arange(7), 7))
         np.testing.assert_allclose(found.numpy(), plain[name], atol=1e-12)
 
 
@@ -166,17 +184,19 @@ def test_many_values_are_listed_a_few_sites_at_a_time(monkeypatch):
     logits, asked = torch.randn(500, 40, generator=generator()), []
 
     class Given:
+        numbers = 40
+
         def __getitem__(self, sites):
             asked.append(len(sites))
             return logits[sites.index]
 
-    whole = {name: adaptive.measured(Given(), Sites(torch.arange(500), 500), name) for name in SCORES}
-    monkeypatch.setattr(adaptive, "CELLS", 40 * 100)
+    whole = {name: score(Given(), Sites(torch.arange(500), 500)) for name, score in SCORES.items()}
+    monkeypatch.setattr("ardm.model.TOGETHER", 40 * 100)
     asked.clear()
     for name, expected in whole.items():
-        assert torch.equal(adaptive.measured(Given(), Sites(torch.arange(500), 500), name), expected)
+        assert torch.equal(SCORES[name](Given(), Sites(torch.arange(500), 500)), expected)
+        assert not len(SCORES[name](Given(), Sites(torch.arange(0), 500)))
     assert max(asked) == 100
-    assert not len(adaptive.measured(Given(), Sites(torch.arange(0), 500), "margin"))
 
 
 def test_the_surest_come_first_and_ties_go_to_the_smallest_position():
@@ -235,8 +255,10 @@ def test_a_threshold_takes_all_that_are_sure():
         assert not sure[1].any()
         picked = Adaptive(name, Threshold(value)).select(0, state, Sure(odds))
         assert picked.index.tolist() == [1, 2, 7], "all that are sure; at least one"
-    certain = torch.tensor([[math.inf, 0.0, math.inf]]).nan_to_num(posinf=1e9)
-    assert Adaptive("probability", Threshold(1.0)).select(0, state, Sure(certain)).index.tolist() == [0, 2]
+    certain = torch.tensor([[1e9, 0.0, 1e9]])
+    assert Adaptive("probability", Threshold(1.0)).select(
+        0, Digits(2, 2).blank(1, (3,)), Sure(certain)
+    ).index.tolist() == [0, 2]
 
 
 def test_blocks_go_from_left_to_right_and_stages_one_after_the_other():
@@ -291,7 +313,7 @@ def test_an_item_fares_the_same_alone_and_among_others(case, select):
 def test_what_is_finished_costs_nothing():
     """Inputs of the network: one for each step of each item, and the steps of an item are those it takes alone."""
     spy, x = Spy(network("a sequence", 1)), all_data(3, CASES["a sequence"][1])
-    plan = Adaptive("entropy", Threshold(0.5))
+    plan = Adaptive("entropy", EntropyBudget(0.4))
     score(spy, plan, x)
     sizes = [state.batch for state in spy.seen]
     assert sizes == sorted(sizes, reverse=True)

@@ -15,7 +15,7 @@ Each item of a batch goes its own way, stage after stage, and is over when nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -26,48 +26,31 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import number
-from ardm.model import PredictionLike
-
-CELLS = 1 << 22
-"""The most probabilities that are listed at once: 65,536 values make no table for all sites."""
-
+from ardm.model import PredictionLike, entropy, parts
 
 # --- scores: the smaller, the surer -----------------------------------------------------------------------------------
 
 
-def entropy(p: Tensor) -> Tensor:
-    """(N,): the Shannon entropy in nats of probabilities p (N, b)."""
-    return torch.special.entr(p).sum(-1)
-
-
-def margin(p: Tensor) -> Tensor:
-    """(N,): the second largest probability less the largest."""
-    top = p.topk(2).values
+def margin(prediction: PredictionLike, sites: Sites) -> Tensor:
+    """(N,) float64: the second largest probability less the largest."""
+    top = _largest(prediction, sites, 2)
     return top[:, 1] - top[:, 0]
 
 
-def probability(p: Tensor) -> Tensor:
-    """(N,): the largest probability, negative."""
-    return -p.amax(-1)
+def probability(prediction: PredictionLike, sites: Sites) -> Tensor:
+    """(N,) float64: the largest probability, negative."""
+    return -_largest(prediction, sites, 1)[:, 0]
 
 
-SCORES: dict[str, Callable[[Tensor], Tensor]] = {"entropy": entropy, "margin": margin, "probability": probability}
-"""What a score is named: probabilities (N, b) → (N,), smaller where the model is surer."""
+def _largest(prediction: PredictionLike, sites: Sites, number: int) -> Tensor:
+    """(N, number) float64: the largest probabilities, in parts that fit into memory; NaN where there is no distribution."""
+    return torch.cat([prediction[part].double().softmax(-1).topk(number).values for part in parts(prediction, sites)])
 
 
-def measured(prediction: PredictionLike, sites: Sites, score: str) -> Tensor:
-    """(N,) float64: a score at the sites, from at most CELLS probabilities at once; NaN where there is no distribution."""
-    parts = [SCORES[score](logits.double().softmax(-1)) for logits in _parts(prediction, sites)]
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.double, device=sites.index.device)
-
-
-def _parts(prediction: PredictionLike, sites: Sites) -> Iterator[Tensor]:
-    """The logits of the sites, some rows at a time; the first rows show how many digits there are."""
-    start, rows = 0, 64
-    while start < len(sites):
-        logits = prediction[Sites(sites.index[start : start + rows], sites.sites)]
-        yield logits
-        start, rows = start + rows, max(1, CELLS // logits.shape[-1])
+SCORES: dict[str, Callable[[PredictionLike, Sites], Tensor]] = {
+    "entropy": entropy, "margin": margin, "probability": probability
+}  # fmt: skip
+"""Scores by name: (N,) float64, smaller where the model is surer; NaN where there is no distribution."""
 
 
 # --- selections: how many sites ---------------------------------------------------------------------------------------
@@ -95,7 +78,7 @@ class Ranking:
         return self._table("entropy", 0.0, 0.0).gather(1, self.order)
 
     def _table(self, score: str, undefined: float, beyond: float) -> Tensor:
-        found = measured(self._prediction, self._sites, score)
+        found = SCORES[score](self._prediction, self._sites)
         table = torch.full(self.candidates.shape, beyond, dtype=torch.double, device=found.device).flatten()
         table[self._sites.index] = found.masked_fill(found.isnan(), undefined)
         return table.view(self.candidates.shape)

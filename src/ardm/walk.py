@@ -19,7 +19,7 @@ from ardm.errors import ArdmError
 from ardm.faults import Watch
 from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
-from ardm.model import AnyModel, PredictionLike, begun, has_quantile
+from ardm.model import AnyModel, PredictionLike, begun, entropy, has_quantile
 from ardm.plan import AnyPlan, refuse_misfit
 from ardm.source import Draw, Score, Source
 
@@ -104,6 +104,15 @@ class Among:
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
         """(N,): log-probabilities in nats of the next digits (N,)."""
         return self._prediction.log_prob(self._there(sites), digit)
+
+    def entropy(self, sites: Sites) -> Tensor:
+        """(N,) float64: the Shannon entropy in nats of the next digits."""
+        return entropy(self._prediction, self._there(sites))
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the head computes for a site."""
+        return int(getattr(self._prediction, "numbers", 1))
 
     @property
     def by_quantile(self) -> bool:
