@@ -55,8 +55,8 @@ def walk(
         before, left = left, plan.items(k, state)
         if not left:
             break
-        if len(left) < len(before):
-            memory = begun(model)  # what it remembers is of more items
+        if left != before:
+            memory = begun(model)  # what it remembers is of other items
         with torch.no_grad():
             shown, side = (state, context) if len(left) == state.batch else _part(left, state, context)
             writes = _writes(shown)
