@@ -24,7 +24,7 @@ FLOORS = """
     likelihood
     bundle planning walk
     objective orders source
-    data faults files media models plan
+    adaptive data faults files media models plan
     bench formats model
     codec heads
     digits exact schedule
@@ -151,7 +151,7 @@ def test_files_are_handled_without_torch():
 
 
 METHOD = (
-    "digits", "plan", "orders", "ranks", "model", "heads", "features", "source", "walk", "objective", "likelihood", "losscurve",
+    "digits", "plan", "adaptive", "orders", "ranks", "model", "heads", "features", "source", "walk", "objective", "likelihood", "losscurve",
     "schedule", "planning", "precision", "inputs", "nets",
 )  # fmt: skip
 
