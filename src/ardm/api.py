@@ -4,9 +4,9 @@ Each function takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm
 them: tensors and arrays of any integer type, with or without a batch.  Results have the shape of the input, in int64.
 A budget of more calls than there are digits means one call per digit.
 
-Everything is computed on the device of the model: states, plans, and the generators made from a seed.  A seed gives the
-same random numbers on every CPU, and different ones on a GPU; to draw the same on both, pass a CPU generator to `make_plan`
-and `generate`.
+Everything is computed on the device of the model (`Bundle.to`): states, plans, and the generators made from a seed.  A seed
+gives the same random numbers on every CPU and for mps, and different ones on CUDA; to draw the same on both, pass a CPU
+generator to `make_plan` and `generate`.
 """
 
 from __future__ import annotations

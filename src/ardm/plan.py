@@ -26,6 +26,7 @@ from ardm.errors import ArdmError
 from ardm.inputs import counted, depths, integers, number
 from ardm.inputs import generator as generator_of
 from ardm.model import PredictionLike
+from ardm.precision import uniform
 from ardm.ranks import dense, wavefront_steps
 
 GIVEN = -1
@@ -89,8 +90,9 @@ class Plan:
         return self.when.shape[1]
 
     def to(self, device: torch.device | str) -> Plan:
-        """The same plan on another device."""
-        return Plan(self.when.to(device))
+        """The same plan on another device; the plan itself if it lies there."""
+        moved = self.when.to(device)
+        return self if moved is self.when else Plan(moved)
 
     def depth(self, k: int) -> Tensor:
         """(1 or B, *shape): how many digits of each site are known before step k."""
@@ -98,9 +100,10 @@ class Plan:
 
     @cached_property
     def _groups(self) -> list[Tensor]:
-        """For a shared plan: the flat positions of each step, ascending; computed once, so that no step waits for a GPU."""
-        steps = self.when[0].flatten(1)
-        moment, position = steps.flatten(), torch.arange(steps.shape[1], device=steps.device).repeat(len(steps))
+        """The flat indices into (1 or B, *shape) of each step, ascending; computed once, so that no step waits for a GPU."""
+        moment = self.when.transpose(0, 1).flatten(1)  # by stage, then by item and position
+        position = torch.arange(moment.shape[1], device=moment.device).repeat(len(moment))
+        moment = moment.flatten()
         order = torch.argsort(moment, stable=True)
         moment, position = moment[order], position[order]
         edges = torch.searchsorted(moment, torch.arange(len(self) + 1, device=moment.device)).tolist()
@@ -127,7 +130,7 @@ class Plan:
         if len(self.when) == 1:
             first = torch.arange(state.batch, device=state.value.device)[:, None] * D
             return Sites((first + self._groups[k].to(first.device)).flatten(), D)
-        return Sites.where((self.when == k).any(1).to(state.depth.device))
+        return Sites(self._groups[k].to(state.depth.device), D)
 
     def refuse_misfit(self, stages: int, shape: Sequence[int], batch: int) -> None:
         """Raise ArdmError unless the plan is for `batch` items of this shape with `stages` digits per site."""
@@ -262,7 +265,7 @@ def absorbing(steps: int, shape: Sequence[int], batch: int, generator: torch.Gen
 def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Generator) -> Plan:
     """Blocks of `size` consecutive sites one after the other, each shuffled inside (block diffusion)."""
     D, there = prod(shape), generator_of(generator).device
-    key = torch.rand(D, generator=generator, dtype=torch.double, device=there) + torch.arange(D, device=there) // size
+    key = uniform((D,), generator) + torch.arange(D, device=there) // size
     return _staged(key.argsort().argsort(), stages, shape)
 
 

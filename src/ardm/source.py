@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ardm.ans import PRECISION, Decoder, Encoder, Ints, frequencies, intervals, quantise
-from ardm.digits import Sites
+from ardm.digits import Sites, anywhere
 from ardm.errors import ArdmError
 from ardm.faults import refuse, undefined
 from ardm.heads import inverse_cdf
 from ardm.inputs import generator as generator_of
 from ardm.model import PredictionLike, has_quantile
+from ardm.precision import home, precise, uniform
 
 
 class Source(Protocol):
@@ -64,18 +65,17 @@ class Draw:
             if self.temperature == 0:
                 refuse(undefined(logits))
                 return logits.argmax(-1)
-            found = inverse_cdf(self._scaled(logits), self._uniform(sites))
+            found = inverse_cdf(self._scaled(logits), self._uniform(sites)).to(logits.device)
         refuse(found < 0)
         return found
 
     def _uniform(self, sites: Sites) -> Tensor:
-        """(N,): float64 numbers in [0, 1)."""
-        there = self.generator.device
-        return torch.rand(len(sites), dtype=torch.double, generator=self.generator, device=there).to(sites.index.device)
+        """(N,): float64 numbers in [0, 1), on the `home` of the sites' device."""
+        return precise(uniform((len(sites),), self.generator)).to(home(sites.index.device))
 
     def _scaled(self, logits: Tensor) -> Tensor:
         """Logits divided by the temperature.  The largest becomes 0, so that no temperature is too small to divide by."""
-        scaled = logits.double()
+        scaled = precise(logits)
         if self.temperature == 1:
             return scaled
         return (scaled - scaled.amax(-1, keepdim=True)) / max(self.temperature, sys.float_info.min)
@@ -88,15 +88,15 @@ class Score:
     """
 
     def __init__(self, batch: int, device: torch.device | str | None = None) -> None:
-        self.nats = torch.zeros(batch, dtype=torch.double, device=device)
+        self.nats = torch.zeros(batch, dtype=torch.double, device=home(anywhere(device)))
 
     def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
         """Return target, and add −log p(target) to `nats` (B,)."""
         if target is None:
             raise ArdmError("Score needs the data: pass truth to the walk")
-        logp = prediction.log_prob(sites, target).double()
+        logp = precise(prediction.log_prob(sites, target))
         refuse(logp.isnan())
-        self.nats = self.nats.index_add(0, sites.batch_index, -logp)
+        self.nats = self.nats.index_add(0, sites.batch_index.to(logp.device), -logp)
         return target
 
 

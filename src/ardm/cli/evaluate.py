@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ardm.cli.console import guard, note, say
-from ardm.cli.options import BlockLength, Model, Score, Seed, Select, Threads, ordering, use_threads
+from ardm.cli.options import BlockLength, Device, Model, Score, Seed, Select, Threads, ordering, use_threads
 from ardm.cli.progress import Bar
 from ardm.errors import ArdmError
 
@@ -52,6 +52,7 @@ def evaluate(
     block_length: BlockLength = None,
     passes: Annotated[int, typer.Option(help="Random steps per item, for the bound.", min=1)] = 4,
     seed: Seed = 0,
+    device: Device = "auto",
     threads: Threads = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -64,7 +65,7 @@ def evaluate(
         from ardm.bundle import load
 
         use_threads(threads)
-        bundle = load(model)
+        bundle = load(model, device)
         source = _source(bundle, name, folder, changes or [])
         chosen = data.of_config(source, split)
         if chosen.files is not None:

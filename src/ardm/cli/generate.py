@@ -13,6 +13,7 @@ from ardm.cli.console import guard, note, say
 from ardm.cli.options import (
     BlockLength,
     Calls,
+    Device,
     Force,
     Label,
     Order,
@@ -85,6 +86,7 @@ def sample(
     gif: Gif = None,
     scale: Scale = 3,
     force: Force = False,
+    device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
     """Sample images, text, sounds or rows.
@@ -100,20 +102,21 @@ def sample(
 
         use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
-        bundle = None if not floats and _codes(model) else load(model)
+        bundle = None if not floats and _codes(model) else load(model, device)
         along = ordering(order, score, select, block_length)
         if bundle is None or (_codes(model) and _better_coded(model, bundle, temperature, along, label)):
-            _sample_codec(model, items, calls, seed, out, force, scale, (temperature, along, gif, label), bar)
+            others = (temperature, along, gif, label)
+            _sample_codec(model, items, calls, seed, out, force, scale, others, device, bar)
             return
         refuse_early(force, gif, endings=(".gif",))
         target = _target(bundle.written, out, force)
         if gif is not None and bundle.content != "image":
             raise ArdmError("only images can be animated; leave out --gif")
         budget, chosen = api.budget(bundle, calls, along)
-        device = inputs.device_of(bundle.model) or torch.device("cpu")
-        generator = inputs.seeded(seed, device)
+        there = inputs.device_of(bundle.model) or torch.device("cpu")
+        generator = inputs.seeded(seed, there)
         made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
-        start = bundle.model.digits.blank(items, bundle.model.shape, device)
+        start = bundle.model.digits.blank(items, bundle.model.shape, there)
         context = context_of(bundle, label, items)
         steps = api.generate(bundle, made, start, generator, temperature, context)
         states = list(bar.track("sampling", steps, len(made) if isinstance(made, Sized) else None))
@@ -158,6 +161,7 @@ def _sample_codec(
     force: bool,
     scale: int,
     others: tuple[object, ...],
+    device: str,
     bar: Bar,
 ) -> None:
     from ardm.codec import registry, sampling
@@ -167,7 +171,7 @@ def _sample_codec(
     found = registry.model(model)
     target = _target(found.kind, out, force)
     with bar.busy("sampling"):
-        values = sampling.sample(found, items, calls=calls, seed=seed)
+        values = sampling.sample(found, items, calls=calls, seed=seed, device=device)
     if found.kind == "image":
         import torch
 
@@ -239,6 +243,7 @@ def fill(
     gif: Gif = None,
     scale: Scale = 3,
     force: Force = False,
+    device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
     """Fill the hidden part of an image.
@@ -255,7 +260,7 @@ def fill(
         use_threads(threads)
         refuse_early(force, out)
         refuse_early(force, gif, endings=(".gif",))
-        bundle = load(model)
+        bundle = load(model, device)
         if sum(map(bool, (mask, box, digits))) != 1:
             raise ArdmError("say what to fill with one of --mask IMAGE, --box x,y,width,height or --digits NUMBER")
         x = read_image(image).long()
@@ -264,10 +269,10 @@ def fill(
         if digits >= S and digits:
             raise ArdmError(f"{bundle.name} has {S} digits per value; --digits keeps fewer than that, got {digits}")
         depth = torch.full_like(x, digits) if digits else _known(x, mask, box) * S
-        device = inputs.device_of(bundle.model) or torch.device("cpu")
-        generator = inputs.seeded(seed, device)
+        there = inputs.device_of(bundle.model) or torch.device("cpu")
+        generator = inputs.seeded(seed, there)
         budget, chosen = api.budget(bundle, calls, ordering(order, score, select, block_length))
-        batch, depths = (part.to(device).expand(items, -1, -1, -1) for part in (x, depth))
+        batch, depths = (part.to(there).expand(items, -1, -1, -1) for part in (x, depth))
         start, made = api.started(bundle, batch, depths, budget, chosen, generator)
         context = context_of(bundle, label, items)
         steps = api.generate(bundle, made, start, generator, temperature, context)
