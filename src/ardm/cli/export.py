@@ -99,7 +99,7 @@ def export(
                 model, bundle, folder, _finetuning(finetune, seed, settings), precision, resume, quiet
             )
         elif scales:
-            from ardm.export.finetune import read_scales
+            from ardm.export.rounding import read_scales
 
             fixed, precision = read_scales(scales), precision or Precision()
         if not quiet:
@@ -126,7 +126,7 @@ def _finetuned(
     """Fine-tune in the folder "finetune" beside the codec model; returns the model and its scales."""
     from ardm.bundle import load
     from ardm.cli.train import follow
-    from ardm.export.finetune import Finetuning, recipe_of
+    from ardm.train.finetune import Finetuning, recipe_of
 
     run = Finetuning(recipe_of(bundle, model, changes), folder / "finetune", precision, resume)
     follow(run.trainer, run, quiet)
