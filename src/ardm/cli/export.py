@@ -135,9 +135,8 @@ def _finetuned(
 
 def _items(bundle: Bundle, changes: list[str], count: int, seed: int, bar: Bar | None) -> Tensor:
     """Training items of the recipe, evenly spread; samples of the model itself if it has no recipe."""
-    import torch
-
     from ardm import api, data
+    from ardm.export.convert import spread
     from ardm.settings import from_values, override
     from ardm.train.recipe import Recipe
 
@@ -148,8 +147,7 @@ def _items(bundle: Bundle, changes: list[str], count: int, seed: int, bar: Bar |
     found = data.of_config(source, source.train)
     if bar is not None and found.files is not None:
         bar.say(f"data.train: {found.about}")
-    every = found.items
-    return every[torch.linspace(0, len(every) - 1, min(count, len(every)), device="cpu").long().roll(len(every) // 2)]
+    return spread(found.items, count)
 
 
 def _show(bar: Bar, made: Exported) -> None:

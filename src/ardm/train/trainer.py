@@ -41,7 +41,7 @@ from ardm.train.checkpoint import Best, Checkpoint
 from ardm.train.devices import accelerator
 from ardm.train.matching import check_labels, fitted
 from ardm.train.objectives import Draws, Observed, choose
-from ardm.train.recipe import Recipe
+from ardm.train.recipe import DataConfig, Recipe
 from ardm.train.update import Update, rate_at
 
 
@@ -80,6 +80,7 @@ class Trainer:
     resume: continue from the checkpoint; without it, a folder that has one is refused.  Settings (except
     `checkpoint.FREE`) and data that differ from those at the start are refused as well.
     cpu: train on the CPU even if there is a GPU.
+    sets: the training and validation items, for data in memory; None reads those that the recipe names.
 
     A checkpoint that is due is written when the caller asks for the next step.
     written: the step whose average this process wrote into model/; -1: none.
@@ -87,15 +88,21 @@ class Trainer:
     """
 
     @pytorch_defaults()
-    def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: str | Path,
+        resume: bool = False,
+        cpu: bool = False,
+        sets: tuple[data.Dataset, data.Dataset] | None = None,
+    ) -> None:
         self.config, self.folder = recipe.train, Path(folder)
         self.accelerator = accelerator(cpu, unused=recipe.model.vector > 0)  # training gives no vectors
         self.sharded = self.config.shard and self.accelerator.num_processes > 1
         if self.sharded and self.config.optimiser == "muon":
             raise ArdmError("train.optimiser muon needs whole matrices: set train.shard to false, or use adamw")
         self._open_folder(resume)
-        source = recipe.data
-        self.train_set, self.valid_set = data.of_config(source, source.train), data.of_config(source, source.valid)
+        self.train_set, self.valid_set = sets or self._sets(recipe.data)
         self.recipe = recipe = fitted(recipe, self.train_set)
         self.objective = choose(recipe.model, recipe.order, recipe.train, together=self.sharded)
         check_labels(recipe, self.train_set, self.valid_set)
@@ -109,6 +116,10 @@ class Trainer:
             self.average = Average(self.model.state_dict())
         self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments)
         self.average.place(self.model.state_dict(), self.accelerator.device)
+
+    @staticmethod
+    def _sets(source: DataConfig) -> tuple[data.Dataset, data.Dataset]:
+        return data.of_config(source, source.train), data.of_config(source, source.valid)
 
     def _open_folder(self, resume: bool) -> None:
         """Clean up after a kill, and refuse a run that cannot start here."""
