@@ -77,9 +77,7 @@ def recipe_of(name, given):
 def train(name, given):
     """Train one model until its minutes are used; returns the trainer."""
     recipe, folder = recipe_of(name, given), given.runs / f"bundled-{name}"
-    trainer = Trainer(
-        recipe, folder, resume=(folder / "checkpoint" / "state.json").is_file(), cpu=given.device == "cpu"
-    )
+    trainer = Trainer(recipe, folder, resume=(folder / "checkpoint" / "state.json").is_file(), device=given.device)
     if given.device == "cuda" and not given.no_compile:
         torch._dynamo.config.suppress_errors = True  # a part that cannot be compiled runs as it is
         trainer.update.module.compile()

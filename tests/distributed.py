@@ -19,7 +19,7 @@ from ardm.train.trainer import Trainer
 
 def run(job):
     """The record of a run: its steps as (step, loss, norm, valid), and the numbers held by this process and in all."""
-    trainer = Trainer(from_values(Recipe, job["recipe"]), job["folder"], job["resume"], cpu=True)
+    trainer = Trainer(from_values(Recipe, job["recipe"]), job["folder"], job["resume"], device="cpu")
     seen = []
     for p in trainer:
         seen.append((p.step, p.loss, p.norm, p.valid))

@@ -251,8 +251,8 @@ def test_training_works(tmp_path, size, settings, order):
 
     def run():
         where = tmp_path / str(torch.get_default_device())
-        first = [(p.step, p.loss, p.valid or 0.0) for p in Trainer(made, where, cpu=True)]
-        assert list(Trainer(made, where, resume=True, cpu=True)) == []
+        first = [(p.step, p.loss, p.valid or 0.0) for p in Trainer(made, where, device="cpu")]
+        assert list(Trainer(made, where, resume=True, device="cpu")) == []
         loaded = ardm.load(where / "model")
         return torch.tensor(first, device="cpu", dtype=torch.double), dict(loaded.model.state_dict())
 
@@ -289,7 +289,7 @@ def text(tmp_path_factory):
         np.save(folder / f"{name}.npy", ((np.arange(24)[:, None] + np.arange(8)) % 6).astype(np.uint8))
     source, settings = DataConfig("array", str(folder), "train", "valid"), TrainConfig(**{**STEPS, "steps": 4})
     made = Recipe("tiny", preset("text-tiny", width=8, blocks=1, heads=1), OrderConfig(), source, settings)
-    return made, folder / "plain", [(p.step, p.loss, p.valid) for p in Trainer(made, folder / "plain", cpu=True)]
+    return made, folder / "plain", [(p.step, p.loss, p.valid) for p in Trainer(made, folder / "plain", device="cpu")]
 
 
 STEPS = {"batch": 8, "valid_every": 2, "valid_items": 4, "save_every": 2}
@@ -299,10 +299,10 @@ STEPS = {"batch": 8, "valid_every": 2, "valid_items": 4, "save_every": 2}
 def test_training_is_the_same_in_every_block_around_it(text, tmp_path, name):
     made, plain, expected = text
     with AMBIENT[name]():
-        for progress in Trainer(made, tmp_path / "run", cpu=True):
+        for progress in Trainer(made, tmp_path / "run", device="cpu"):
             if progress.step == 3:
                 break
-        seen = [(p.step, p.loss, p.valid) for p in Trainer(made, tmp_path / "run", resume=True, cpu=True)]
+        seen = [(p.step, p.loss, p.valid) for p in Trainer(made, tmp_path / "run", resume=True, device="cpu")]
         loaded = ardm.load(plain / "model")
         trained = ardm.load(tmp_path / "run" / "model")
     assert seen == expected[2:]

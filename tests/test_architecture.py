@@ -18,8 +18,8 @@ FLOORS = """
     __main__
     cli
     __init__
-    export
     train
+    export
     api
     likelihood
     bundle planning walk

@@ -17,12 +17,13 @@ from ardm.exact.reference import inputs
 from ardm.export import convert
 from ardm.export import wavefront as module
 from ardm.export.convert import export, unsupported
-from ardm.export.finetune import faked, read_scales, recipe_of, write_scales
 from ardm.export.perceptron import SINGLE
 from ardm.export.precision import Precision
+from ardm.export.rounding import faked, read_scales, write_scales
 from ardm.export.wavefront import OPERAND, WavefrontExport, measured
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
+from ardm.train.finetune import recipe_of
 from ardm.train.recipe import load_recipe
 from bundles import smooth
 

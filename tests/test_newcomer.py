@@ -29,7 +29,7 @@ def trained(where, steps, resume=False, kind="text-tiny", shape=(6,), **changes)
         DataConfig("array", str(folder), "train", "valid"),
         TrainConfig(steps=steps, batch=4, valid_every=2, valid_items=4, save_every=2),
     )
-    list(Trainer(recipe, where / "run", resume, cpu=True))
+    list(Trainer(recipe, where / "run", resume, device="cpu"))
     return where / "run" / "model"
 
 

@@ -25,7 +25,7 @@ def test_every_recipe_of_the_paper_takes_steps(name, tmp_path):
         "data.name=array", f"data.folder={tmp_path}", f"data.classes={told.model.classes}", "data.train=train",
         "data.valid=valid", "data.length=0", "data.flip=false", "data.rotate=false", "train.valid_items=4",
     )  # fmt: skip
-    trainer = Trainer(load_recipe(name, [*SMALL, *small, *data]), tmp_path / "run", cpu=True)
+    trainer = Trainer(load_recipe(name, [*SMALL, *small, *data]), tmp_path / "run", device="cpu")
     last = list(trainer)[-1]
     assert last.step == 2
     assert last.valid is not None

@@ -256,6 +256,6 @@ def test_every_preset_trains_in_bf16(folder, tmp_path, size):
             steps=3, batch=8, warmup=1, valid_every=3, valid_items=4, save_every=3, precision=precision, rate=1e-3
         )
         source = DataConfig("array", str(folder), split, split)
-        run = Trainer(Recipe("tiny", config, OrderConfig(), source, train), tmp_path / precision, cpu=True)
+        run = Trainer(Recipe("tiny", config, OrderConfig(), source, train), tmp_path / precision, device="cpu")
         losses[precision] = [(p.loss, p.valid or 0.0) for p in run]
     torch.testing.assert_close(*(torch.tensor(found) for found in losses.values()), rtol=0.01, atol=0)

@@ -53,7 +53,7 @@ def recipe(folder, model=None, order=None, size="table", source=None, **train):
 
 def run(made, where, resume=False, until=None):
     """Its progress; until: the step at which a kill comes, before a checkpoint of that step."""
-    trainer, seen = Trainer(made, where, resume, cpu=True), []
+    trainer, seen = Trainer(made, where, resume, device="cpu"), []
     for progress in trainer:
         seen.append(progress)
         if progress.step == until:
@@ -86,7 +86,7 @@ def scripted(monkeypatch):
 
 
 def test_the_model_is_the_best_by_validation_and_the_last_lies_beside_it(folder, tmp_path, scripted):
-    averages, trainer = {}, Trainer(recipe(folder), tmp_path / "run", cpu=True)
+    averages, trainer = {}, Trainer(recipe(folder), tmp_path / "run", device="cpu")
     for progress in trainer:
         averages[progress.step] = {k: v.clone() for k, v in trainer.average.tensors.items()}
     assert same(weights(tmp_path / "run" / "model"), averages[4])
@@ -118,7 +118,7 @@ def test_the_best_survives_a_kill(folder, tmp_path, scripted, killed):
     run(made, tmp_path / "whole")
     run(made, tmp_path / "parts", until=killed)
     if killed < 4:
-        trainer = Trainer(made, tmp_path / "parts", cpu=True)  # no checkpoint yet
+        trainer = Trainer(made, tmp_path / "parts", device="cpu")  # no checkpoint yet
         list(trainer)
     else:
         trainer, _ = run(made, tmp_path / "parts", resume=True)
@@ -126,14 +126,14 @@ def test_the_best_survives_a_kill(folder, tmp_path, scripted, killed):
     for name in ("model", "model-last"):
         assert same(weights(tmp_path / "whole" / name), weights(tmp_path / "parts" / name))
         assert load(tmp_path / "whole" / name).card == load(tmp_path / "parts" / name).card
-    again = Trainer(made, tmp_path / "parts", resume=True, cpu=True)
+    again = Trainer(made, tmp_path / "parts", resume=True, device="cpu")
     assert again.best_note == trainer.best_note != ""
 
 
 def test_a_future_that_a_kill_undid_leaves_no_model(folder, tmp_path, scripted):
     """The best of a checkpoint is in it: what was better after it, and never came again, is not kept."""
     made = recipe(folder, save_every=2)
-    trainer = Trainer(made, tmp_path / "run", cpu=True)
+    trainer = Trainer(made, tmp_path / "run", device="cpu")
     for progress in trainer:
         if progress.step == 3:
             trainer.save = lambda: None  # from here on, as if killed
@@ -184,7 +184,7 @@ def test_new_folders_that_a_kill_left_are_removed_and_those_of_a_living_process_
     handles = [os.open(where / f".{name}-new-living", os.O_RDONLY) for name in ("checkpoint", "model", "model-last")]
     for handle in handles:
         fcntl.flock(handle, fcntl.LOCK_EX)
-    Trainer(recipe(folder, steps=4), where, resume=True, cpu=True)
+    Trainer(recipe(folder, steps=4), where, resume=True, device="cpu")
     assert sorted(p.name for p in where.glob(".*-new-*")) == sorted(
         f".{name}-new-living" for name in ("checkpoint", "model", "model-last")
     )
@@ -222,7 +222,7 @@ def test_models_missing_after_a_kill_are_written_on_resuming(folder, tmp_path, s
         return save(bundle, where)
 
     run(made, tmp_path / "whole")
-    trainer = Trainer(made, tmp_path / "run", cpu=True)
+    trainer = Trainer(made, tmp_path / "run", device="cpu")
     monkeypatch.setattr(Bundle, "save", save if killed == "all deleted" else dying)
     with suppress(KeyboardInterrupt):
         for progress in trainer:
@@ -276,7 +276,7 @@ def test_a_run_resumes_although_its_recipe_is_damaged_or_missing(folder, tmp_pat
 
 
 def test_a_kill_while_a_recipe_is_written_leaves_the_older_one(folder, tmp_path, monkeypatch):
-    trainer = Trainer(recipe(folder), tmp_path / "run", cpu=True)
+    trainer = Trainer(recipe(folder), tmp_path / "run", device="cpu")
     with Log(trainer):
         pass
     before, write = (tmp_path / "run" / "recipe.json").read_bytes(), Path.write_bytes
@@ -287,7 +287,7 @@ def test_a_kill_while_a_recipe_is_written_leaves_the_older_one(folder, tmp_path,
 
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
-        Log(Trainer(recipe(folder, log_every=3), tmp_path / "run", cpu=True))
+        Log(Trainer(recipe(folder, log_every=3), tmp_path / "run", device="cpu"))
     assert (tmp_path / "run" / "recipe.json").read_bytes() == before
 
 
@@ -296,9 +296,9 @@ def test_two_processes_do_not_train_in_one_folder(folder, tmp_path):
     handle = os.open(tmp_path / "run", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with pytest.raises(ArdmError, match="another process is training in"):
-        Trainer(recipe(folder), tmp_path / "run", resume=True, cpu=True)
+        Trainer(recipe(folder), tmp_path / "run", resume=True, device="cpu")
     os.close(handle)
-    trainer = iter(Trainer(recipe(folder), tmp_path / "run", resume=True, cpu=True))
+    trainer = iter(Trainer(recipe(folder), tmp_path / "run", resume=True, device="cpu"))
     next(trainer)
     handle = os.open(tmp_path / "run", os.O_RDONLY)
     with pytest.raises(BlockingIOError):
@@ -310,7 +310,7 @@ def test_two_processes_do_not_train_in_one_folder(folder, tmp_path):
 
 def logged(made, where, resume=False, kill=None):
     """Train with a log; kill: at that step, after its line ("line"), or after its checkpoint ("save")."""
-    trainer = Trainer(made, where, resume, cpu=True)
+    trainer = Trainer(made, where, resume, device="cpu")
     save, at = trainer.save, kill or (0, "")
 
     def stopping():
@@ -375,7 +375,7 @@ def test_the_log_has_every_step_once_whenever_a_kill_comes(folder, tmp_path, kil
 def test_a_run_resumes_only_with_its_own_settings(folder, tmp_path, change, words):
     run(recipe(folder), tmp_path / "run")
     with pytest.raises(ArdmError) as refusal:
-        Trainer(recipe(folder, **change), tmp_path / "run", resume=True, cpu=True)
+        Trainer(recipe(folder, **change), tmp_path / "run", resume=True, device="cpu")
     assert words in str(refusal.value)
 
 
@@ -396,7 +396,7 @@ def test_a_run_resumes_only_with_its_own_data(folder, tmp_path, part, change):
         items[len(items) // 3, 0] ^= 1
     np.save(folder / f"{part}.npy", items if change == "one value" else items[1:])
     with pytest.raises(ArdmError, match=rf"items of data\.{part} are not those"):
-        Trainer(recipe(folder), tmp_path / "run", resume=True, cpu=True)
+        Trainer(recipe(folder), tmp_path / "run", resume=True, device="cpu")
 
 
 def test_a_run_that_began_with_settings_of_another_trunk_resumes(folder, tmp_path):
@@ -492,7 +492,7 @@ def test_the_environment_changes_nothing_that_the_recipe_says(folder, tmp_path, 
 def test_other_ways_to_train_are_refused(folder, tmp_path, monkeypatch, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with fresh(), pytest.raises(ArdmError, match=f"accelerate's {name}"):
-        Trainer(recipe(folder), tmp_path / "run", cpu=True)
+        Trainer(recipe(folder), tmp_path / "run", device="cpu")
 
 
 @pytest.mark.parametrize("name", ["meta", "nonsense", ""])
@@ -521,7 +521,7 @@ def test_a_precision_chosen_in_this_process_before_is_an_error(folder, tmp_path)
     with fresh():
         Accelerator(cpu=True, mixed_precision="bf16")
         with pytest.raises(ArdmError, match="accelerate cannot be set up"):
-            Trainer(recipe(folder), tmp_path / "run", cpu=True)
+            Trainer(recipe(folder), tmp_path / "run", device="cpu")
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
@@ -628,7 +628,7 @@ def test_without_a_label_a_model_of_labels_answers_as_well_as_it_can(of_labels, 
 
 
 def test_the_items_without_labels_are_drawn_by_seed_and_step(of_labels, tmp_path):
-    trainer = Trainer(label_recipe(batch=60), tmp_path / "run", cpu=True)
+    trainer = Trainer(label_recipe(batch=60), tmp_path / "run", device="cpu")
     rows, drawn = torch.arange(60), []
     for trainer.step in range(20):
         labels = trainer.labels(rows)
@@ -639,7 +639,7 @@ def test_the_items_without_labels_are_drawn_by_seed_and_step(of_labels, tmp_path
     assert not torch.equal(drawn[0], drawn[1])
     assert torch.stack(drawn).any(0).float().mean() > 0.6, "now these items, now those"
     trainer.step, before = 3, trainer.draw(3)
-    bare = Trainer(label_recipe(batch=60, label_dropout=0.0), tmp_path / "bare", cpu=True)
+    bare = Trainer(label_recipe(batch=60, label_dropout=0.0), tmp_path / "bare", device="cpu")
     assert all(torch.equal(v, before[k]) for k, v in bare.draw(3).items()), "no other draw is moved"
     assert torch.equal(bare.labels(rows), of_labels["train"].labels[rows])
 
@@ -692,13 +692,13 @@ def test_a_model_that_never_trained_without_labels_needs_one(of_labels, tmp_path
 def test_labels_of_data_that_do_not_fit_the_model_are_refused(of_labels, tmp_path, change, words):
     of_labels.update(change)
     with pytest.raises(ArdmError, match=words):
-        Trainer(label_recipe(), tmp_path / "run", cpu=True)
+        Trainer(label_recipe(), tmp_path / "run", device="cpu")
 
 
 def test_labels_that_the_model_would_never_learn_are_refused(of_labels, tmp_path):
     with pytest.raises(ArdmError, match=r"set data\.labels=true, or model\.labels=0"):
-        Trainer(label_recipe(source={"labels": False}), tmp_path / "run", cpu=True)
+        Trainer(label_recipe(source={"labels": False}), tmp_path / "run", device="cpu")
     of_labels["valid"] = replace(of_labels["valid"], labels=None)
     with pytest.raises(ArdmError, match=r"validate on data with labels, or set train\.label_dropout"):
-        Trainer(label_recipe(label_dropout=0.0), tmp_path / "run", cpu=True)
+        Trainer(label_recipe(label_dropout=0.0), tmp_path / "run", device="cpu")
     assert run(label_recipe(), tmp_path / "run")[1][-1].valid is not None

@@ -57,7 +57,7 @@ def recipe(folder, order=None, size="local-tiny", model=None, **train):
 
 
 def run(recipe, where, resume=False):
-    trainer = Trainer(recipe, where, resume, cpu=True)
+    trainer = Trainer(recipe, where, resume, device="cpu")
     return trainer, list(trainer)
 
 
@@ -87,7 +87,7 @@ def test_it_learns(folder, tmp_path, order, size, model):
 @pytest.mark.parametrize("order", ORDERS)
 def test_stopping_and_resuming_changes_nothing(folder, tmp_path, order):
     whole, steps = run(recipe(folder, ORDERS[order]), tmp_path / "whole")
-    first = Trainer(recipe(folder, ORDERS[order]), tmp_path / "parts", cpu=True)
+    first = Trainer(recipe(folder, ORDERS[order]), tmp_path / "parts", device="cpu")
     for progress in first:
         if progress.step == 5:
             break
@@ -106,7 +106,7 @@ def test_dropout_resumes_too(folder, tmp_path):
     before = torch.random.get_rng_state()
     _, steps = run(made, tmp_path / "whole")
     assert torch.equal(before, torch.random.get_rng_state())
-    first = Trainer(made, tmp_path / "parts", cpu=True)
+    first = Trainer(made, tmp_path / "parts", device="cpu")
     for progress in first:
         if progress.step == 3:
             break
@@ -119,14 +119,14 @@ def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_nothing(folder, tm
     run(recipe(folder, steps=4), tmp_path / "run")
     (tmp_path / "run" / "checkpoint").rename(tmp_path / "run" / ".checkpoint-old-123")
     with pytest.raises(ArdmError, match="already holds a run"):
-        Trainer(recipe(folder, steps=4), tmp_path / "run", cpu=True)
+        Trainer(recipe(folder, steps=4), tmp_path / "run", device="cpu")
     (tmp_path / "run" / ".checkpoint-new-half").mkdir()
-    assert Trainer(recipe(folder, steps=6), tmp_path / "run", resume=True, cpu=True).step == 4
+    assert Trainer(recipe(folder, steps=6), tmp_path / "run", resume=True, device="cpu").step == 4
     assert not list((tmp_path / "run").glob(".checkpoint*"))
 
 
 def test_a_gradient_that_is_not_finite_is_never_taken(folder, tmp_path, monkeypatch):
-    trainer = Trainer(recipe(folder, steps=4), tmp_path / "run", cpu=True)
+    trainer = Trainer(recipe(folder, steps=4), tmp_path / "run", device="cpu")
     monkeypatch.setattr(trainer.accelerator, "clip_grad_norm_", lambda *_: float("nan"))
     with pytest.raises(ArdmError, match="gradient is not finite"):
         list(trainer)
@@ -157,7 +157,7 @@ import os, sys, json
 from ardm.settings import from_values
 from ardm.train.recipe import Recipe
 from ardm.train.trainer import Trainer
-trainer = Trainer(from_values(Recipe, json.load(open(sys.argv[1]))), sys.argv[2], resume=len(sys.argv) > 3, cpu=True)
+trainer = Trainer(from_values(Recipe, json.load(open(sys.argv[1]))), sys.argv[2], resume=len(sys.argv) > 3, device="cpu")
 for progress in trainer:
     os.write(1, f"{progress.step} {progress.loss!r}\\n".encode())  # whole lines, also from two processes
 """
@@ -220,7 +220,7 @@ def test_two_processes_have_the_loss_of_one(folder, tmp_path, subset):
 
 
 def test_levels_share_the_items_as_the_recipe_says(folder, tmp_path):
-    trainer = Trainer(recipe(folder, ORDERS["levels"], batch=200, first_level=0.8), tmp_path / "run", cpu=True)
+    trainer = Trainer(recipe(folder, ORDERS["levels"], batch=200, first_level=0.8), tmp_path / "run", device="cpu")
     drawn = trainer.draw(3)
     assert int((drawn["level"] == 0).sum()) in (159, 160, 161)
     for level, plan in enumerate(trainer.objective.plans):
@@ -250,23 +250,23 @@ def test_class_labels_are_context(folder, tmp_path):
     """Without labels in the data set, a clear refusal."""
     made = recipe(folder, model={"labels": 3})
     with pytest.raises(ArdmError, match="labels"):
-        Trainer(replace(made, data=replace(made.data, labels=True)), tmp_path / "run", cpu=True)
+        Trainer(replace(made, data=replace(made.data, labels=True)), tmp_path / "run", device="cpu")
 
 
 def test_refusals(folder, tmp_path):
     run(recipe(folder, steps=2), tmp_path / "run")
     with pytest.raises(ArdmError, match="already holds a run"):
-        Trainer(recipe(folder), tmp_path / "run", cpu=True)
+        Trainer(recipe(folder), tmp_path / "run", device="cpu")
     with pytest.raises(ArdmError, match=r"model\.width=64 \(not 16\)"):
-        Trainer(recipe(folder, model={"width": 16}), tmp_path / "run", resume=True, cpu=True)
+        Trainer(recipe(folder, model={"width": 16}), tmp_path / "run", resume=True, device="cpu")
     with pytest.raises(ArdmError, match="no checkpoint"):
-        Trainer(recipe(folder), tmp_path / "nothing", resume=True, cpu=True)
+        Trainer(recipe(folder), tmp_path / "nothing", resume=True, device="cpu")
     wrong = recipe(folder)
     with pytest.raises(ArdmError, match=r"set model\.shape"):
-        Trainer(replace(wrong, model=replace(wrong.model, shape=(3, 32, 32))), tmp_path / "new", cpu=True)
+        Trainer(replace(wrong, model=replace(wrong.model, shape=(3, 32, 32))), tmp_path / "new", device="cpu")
     (tmp_path / "run" / "checkpoint" / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ArdmError, match="cannot be read"):
-        Trainer(recipe(folder), tmp_path / "run", resume=True, cpu=True)
+        Trainer(recipe(folder), tmp_path / "run", resume=True, device="cpu")
 
 
 def test_seeds_are_platform_independent():

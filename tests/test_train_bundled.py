@@ -77,7 +77,7 @@ def test_a_worse_checkpoint_replaces_none(script, cifar, tmp_path, capsys):
 
 def test_a_stopped_run_goes_on(script, cifar, tmp_path):
     given = script.options(arguments(cifar, tmp_path, 60))
-    trainer = Trainer(script.recipe_of("pictures", given), tmp_path / "runs" / "bundled-pictures", cpu=True)
+    trainer = Trainer(script.recipe_of("pictures", given), tmp_path / "runs" / "bundled-pictures", device="cpu")
     for progress in trainer:
         if progress.step == 3:
             break

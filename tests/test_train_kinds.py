@@ -44,7 +44,7 @@ def recipe(folder, size="text-tiny", model=None, order=None, **train):
 
 
 def run(recipe, where, resume=False):
-    trainer = Trainer(recipe, where, resume, cpu=True)
+    trainer = Trainer(recipe, where, resume, device="cpu")
     return trainer, list(trainer)
 
 
@@ -82,7 +82,7 @@ def test_stopping_and_resuming_changes_nothing(folder, tmp_path, name):
     size, model, train, _ = KINDS[name]
     made = recipe(folder, size, {**model, "dropout": 0.1}, **train)
     whole, steps = run(made, tmp_path / "whole")
-    first = Trainer(made, tmp_path / "parts", cpu=True)
+    first = Trainer(made, tmp_path / "parts", device="cpu")
     for progress in first:
         if progress.step == 5:
             break
@@ -106,7 +106,7 @@ def test_absorbing_diffusion_observes_the_loss_curve(folder, tmp_path):
 
 
 def test_random_orders_are_drawn_for_the_whole_batch(folder, tmp_path):
-    trainer = Trainer(recipe(folder, model={"causal": "any"}), tmp_path / "run", cpu=True)
+    trainer = Trainer(recipe(folder, model={"causal": "any"}), tmp_path / "run", device="cpu")
     rank = trainer.draw(3)["rank"]
     assert torch.equal(rank.sort(1).values, torch.arange(8).expand(8, 8))
     assert not torch.equal(rank, trainer.draw(4)["rank"])
@@ -126,7 +126,7 @@ def test_random_orders_are_drawn_for_the_whole_batch(folder, tmp_path):
 )
 def test_objectives_that_do_not_fit_are_refused(folder, tmp_path, model, train, order, message):
     with pytest.raises(ArdmError, match=message):
-        Trainer(recipe(folder, model=model, order=order, **train), tmp_path / "run", cpu=True)
+        Trainer(recipe(folder, model=model, order=order, **train), tmp_path / "run", device="cpu")
 
 
 def test_unknown_objectives_are_refused():
@@ -170,7 +170,7 @@ def test_intensities_are_sampled_again_for_each_batch(tmp_path, monkeypatch):
     fixed = Dataset(torch.randint(2, (8, 4), generator=torch.Generator().manual_seed(0)), 2, "fixed")
     made = replace(recipe(".", batch=64), model=preset("density", width=16, blocks=1))
     monkeypatch.setattr(data, "of_config", lambda config, split: grey if split == "train" else fixed)
-    trainer, seen = Trainer(made, tmp_path / "run", cpu=True), []
+    trainer, seen = Trainer(made, tmp_path / "run", device="cpu"), []
     trainer.update.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     list(trainer)
     assert trainer.recipe.model.classes == 2
@@ -206,7 +206,7 @@ def test_samples_on_the_way_are_written_in_the_kind_of_the_data(tmp_path, monkey
     settings = {"steps": 2, "batch": 4, "valid_every": 9, "sample_every": 1, "save_every": 9, "tensorboard": True}
     made = replace(recipe("."), model=model, data=DataConfig(source), train=TrainConfig(**settings))
     for _ in range(2):  # a step that comes again after a kill writes its samples again
-        trainer = Trainer(made, tmp_path, cpu=True)
+        trainer = Trainer(made, tmp_path, device="cpu")
         with Log(trainer) as log:
             for progress in trainer:
                 log(progress)

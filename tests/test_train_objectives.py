@@ -57,18 +57,18 @@ def test_a_new_objective_needs_only_its_class(recipe, tmp_path, monkeypatch):
         recipe(objective="one hidden")
     monkeypatch.setattr(objectives, "OBJECTIVES", [*objectives.OBJECTIVES, OneHidden])
     made = recipe(objective="one hidden")
-    trainer = Trainer(made, tmp_path / "run", cpu=True)
+    trainer = Trainer(made, tmp_path / "run", device="cpu")
     steps = list(trainer)
     assert isinstance(trainer.objective, OneHidden)
     assert steps[-1].loss < steps[0].loss
     assert steps[-1].valid is not None
     assert trainer.bundle().curve is None, "it observes no losses of any order"
 
-    parts = Trainer(made, tmp_path / "parts", cpu=True)
+    parts = Trainer(made, tmp_path / "parts", device="cpu")
     for progress in parts:
         if progress.step == 21:
             break
-    rest = list(Trainer(made, tmp_path / "parts", resume=True, cpu=True))
+    rest = list(Trainer(made, tmp_path / "parts", resume=True, device="cpu"))
     assert [(p.step, p.loss, p.valid) for p in rest] == [(p.step, p.loss, p.valid) for p in steps[20:]]
 
 

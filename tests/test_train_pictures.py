@@ -52,7 +52,7 @@ def recipe(folder, size="pictures", model=None, **train):
 
 
 def run(recipe, where, resume=False, until=None):
-    trainer, seen = Trainer(recipe, where, resume, cpu=True), []
+    trainer, seen = Trainer(recipe, where, resume, device="cpu"), []
     for progress in trainer:
         seen.append(progress)
         if progress.step == until:
@@ -157,12 +157,12 @@ def test_a_grey_picture_alone_costs_its_first_channel():
 
 
 def test_half_of_the_items_are_marked_alone(folder, tmp_path):
-    trainer = Trainer(recipe(folder), tmp_path / "run", cpu=True)
+    trainer = Trainer(recipe(folder), tmp_path / "run", device="cpu")
     assert trainer.draw(0)["alone"].sum() == 4
     sequence = ModelConfig((8,), trunk="wavefront", causal="wave")
     assert type(trainer.objective)(sequence, trainer.recipe.order, trainer.config).draw(4, generator()) == {}
 
 
 def test_samples_of_a_run_are_drawn_along_the_wavefronts(folder, tmp_path):
-    trainer = Trainer(recipe(folder), tmp_path / "run", cpu=True)
+    trainer = Trainer(recipe(folder), tmp_path / "run", device="cpu")
     assert trainer.objective.sampling() == (192, "own")

@@ -5,6 +5,7 @@ x = ardm.sample(model, items=16, calls=50)   # in any order, with any budget of 
 ardm.fill(model, x, known)                   # keep what is known, draw the rest
 ardm.score(model, x)                         # a bound with its standard error, or exact along a plan
 data = ardm.compress(x[0])                   # bytes; ardm.decompress(data) gives every value back
+mine = ardm.fit(x, minutes=5)                # a model of your own
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ardm.models.wrap import wrap
     from ardm.plan import Plan
     from ardm.schedule import Schedule
+    from ardm.train.fit import fit
     from ardm.train.recipe import Recipe, load_recipe
 
 __version__ = version("ardm")
@@ -51,6 +53,7 @@ _MODULES = {
     "models.wrap": "wrap",
     "models.huggingface": "huggingface",
     "models.causal": "CausalModel",
+    "train.fit": "fit",
     "train.recipe": "Recipe load_recipe",
     # errors
     "errors": "ArdmError CodecError",
@@ -80,6 +83,7 @@ __all__ = [
     "compress",
     "decompress",
     "fill",
+    "fit",
     "huggingface",
     "load",
     "load_recipe",

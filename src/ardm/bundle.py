@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,11 @@ from torch import Tensor
 from ardm.atomic import replacing
 from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.device import pick
+from ardm.exact.model import NAME, CodecModel
 from ardm.exact.stores import Claims, claims
 from ardm.losscurve import LossCurve
 from ardm.model import Model
+from ardm.models import hub
 from ardm.models.build import build, outline, readable
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
@@ -57,6 +60,7 @@ class Bundle:
 
     config: rebuilds the network.  order: the plan that it is specialised on, or "random" for an any-order model.
     curve: the losses L_t of an any-order model.  card: recipe, data, licence, figures.
+    codec: its codec model, if `ardm.fit` exported one; `save` writes it beside the weights, and `ardm.compress` takes it.
     """
 
     model: Model
@@ -64,6 +68,7 @@ class Bundle:
     order: OrderConfig = field(default_factory=OrderConfig)
     curve: LossCurve | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+    codec: CodecModel | None = None
 
     def __post_init__(self) -> None:
         """Require labels of a class-conditional model whose recipe shows that it never trained without them."""
@@ -117,7 +122,14 @@ class Bundle:
     @property
     def written(self) -> str:
         """The kind of file for samples: `content`, or "array" if it was trained on arrays that are not images."""
-        return "array" if self._data.get("name") == "array" and self.content in ("text", "audio") else self.content
+        return "array" if self._is_array and self.content in ("text", "audio") else self.content
+
+    @property
+    def _is_array(self) -> bool:
+        """Whether it was trained on plain integers, of which nothing else is known."""
+        source = self._data
+        known = self.card.get("rate") or source.get("alphabet")
+        return source.get("name") in ("array", "memory") and not known
 
     @property
     def longest(self) -> int:
@@ -167,7 +179,7 @@ class Bundle:
             raise ArdmError(
                 f"the card cannot be saved: {error}; use strings, numbers, lists and dictionaries"
             ) from None
-        with replacing(folder.resolve(), OWN) as new:
+        with replacing(folder.resolve(), OWN if self.codec is None else (*OWN, NAME)) as new:
             save_file(
                 {k: v.detach().cpu().contiguous().clone() for k, v in self.model.state_dict().items()},
                 new / "model.safetensors",
@@ -184,7 +196,27 @@ class Bundle:
             if self._condition is not None:  # not in the card, which may be replaced
                 values[NEEDS] = self._condition.required
             (new / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+            if self.codec is not None:
+                self.codec.save(new / NAME)
         return folder
+
+    def push_to_hub(
+        self, name: str, private: bool | None = None, token: str | None = None, revision: str | None = None
+    ) -> str:
+        """Upload the model, its page and its codec model, if any, to the Hugging Face hub; returns the address of the commit.
+
+        name: "owner/name", created if it does not exist; `ardm.load(name)` reads it.  The page (README.md) shows the card:
+        data, licence, figures, and "summary" and "datasets" if it has them.
+        private: of a new repository.  token: None: the one of `hf auth login`.  revision: the branch.
+        Raises ArdmError as `save`, and where the hub refuses or cannot be reached.
+        """
+        with TemporaryDirectory() as folder:
+            path = self.save(Path(folder) / "model")
+            size = sum(p.numel() for p in self.model.parameters())
+            about = {"parameters": f"{size:,}", "identity": f"`{self.identity}`", "items": str(self.config.shape)}
+            text = hub.page(self.card, self.content, name, about, self.codec is not None)
+            (path / "README.md").write_text(text, encoding="utf-8")
+            return hub.upload(path, name, private, token, revision, f"{self.name}, {self.identity}")
 
     def _refuse_curve(self) -> None:
         """Raise ArdmError for a loss curve whose number of stages is not the model's."""
@@ -231,21 +263,28 @@ def bundled() -> list[str]:
 
 
 def load(
-    name_or_path: str | Path, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    name_or_path: str | Path,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    revision: str | None = None,
 ) -> Bundle:
     """Load a model by bundled name, by folder, or by "owner/name" on the Hugging Face hub (needs huggingface_hub).
 
     device: where it computes, see `Bundle.to`; default the CPU.  dtype: of its weights; default float32.
+    revision: of a model on the hub: a branch, tag or commit; None: its main branch.
     Raises ArdmError where there is none, where a file of it is missing, damaged or foreign, and for what `Bundle.to` refuses.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise ArdmError(f"a model is named by a str or a Path; got {type(name_or_path).__name__}")
     folder = Path(name_or_path)
+    if revision is not None and (folder.is_dir() or str(name_or_path) in bundled()):
+        raise ArdmError(f"revision is for models on the hub, and {name_or_path} is not: leave it out")
     if str(name_or_path) in bundled():
         folder = Path(str(resources.files("ardm") / "assets" / str(name_or_path)))
     elif not folder.is_dir():
         if str(name_or_path).count("/") == 1 and not str(name_or_path).startswith((".", "/")):
-            folder = _from_hub(str(name_or_path))
+            folder = hub.download(str(name_or_path), revision)
         else:
             raise ArdmError(
                 f"there is no float model {str(name_or_path)!r}: give a folder, or one of {', '.join(bundled())}; "
@@ -253,21 +292,6 @@ def load(
             )
     read = _read(folder)
     return read if device is None and dtype is None else read._placed(read.model, device, dtype)
-
-
-def _from_hub(name: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise ArdmError(f"there is no folder {name!r}; to download it from the hub, install huggingface_hub") from None
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
-    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        why = (str(error).splitlines() or ["no reason given"])[0]
-        raise ArdmError(
-            f"there is no folder {name!r}, and the hub does not have it or cannot be reached: {why}"
-        ) from None
 
 
 def _read(folder: Path) -> Bundle:

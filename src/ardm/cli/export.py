@@ -100,7 +100,7 @@ def export(
                 model, bundle, folder, _finetuning(finetune, seed, settings), precision, resume, device, quiet
             )
         elif scales:
-            from ardm.export.finetune import read_scales
+            from ardm.export.rounding import read_scales
 
             fixed, precision = read_scales(scales), precision or Precision()
         if not quiet:
@@ -134,7 +134,7 @@ def _finetuned(
     """Fine-tune in the folder "finetune" beside the codec model; returns the model and its scales."""
     from ardm.bundle import load
     from ardm.cli.train import follow
-    from ardm.export.finetune import Finetuning, recipe_of
+    from ardm.train.finetune import Finetuning, recipe_of
 
     run = Finetuning(recipe_of(bundle, model, changes), folder / "finetune", precision, resume, device=device)
     follow(run.trainer, run, quiet)
@@ -143,9 +143,8 @@ def _finetuned(
 
 def _items(bundle: Bundle, changes: list[str], count: int, seed: int, bar: Bar | None) -> Tensor:
     """Training items of the recipe, evenly spread; samples of the model itself if it has no recipe."""
-    import torch
-
     from ardm import api, data
+    from ardm.export.convert import spread
     from ardm.settings import from_values, override
     from ardm.train.recipe import Recipe
 
@@ -156,8 +155,7 @@ def _items(bundle: Bundle, changes: list[str], count: int, seed: int, bar: Bar |
     found = data.of_config(source, source.train)
     if bar is not None and found.files is not None:
         bar.say(f"data.train: {found.about}")
-    every = found.items
-    return every[torch.linspace(0, len(every) - 1, min(count, len(every)), device="cpu").long().roll(len(every) // 2)]
+    return spread(found.items, count)
 
 
 def _show(bar: Bar, made: Exported) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +61,7 @@ def train(
         plan = load_recipe(recipe, changed)
         run = Path(recipe)
         folder = out or (run if is_run(run) else Path("runs") / plan.name)
-        trainer = Trainer(plan, folder, resume, cpu, device)
+        trainer = Trainer(plan, folder, resume, "cpu" if cpu else device)
         speaks = trainer.accelerator.is_main_process and not quiet
         for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
             if speaks:
@@ -96,45 +95,35 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
     steps: iterates over the trainer.  quiet: write the log file only.
     """
     from ardm.train.log import Log
+    from ardm.train.stopping import stopping
 
     main, name = trainer.accelerator.is_main_process, escape(plain(trainer.recipe.name))
-    stop: list[int] = []
     stopped = False
-
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        if stop:
-            raise KeyboardInterrupt
-        stop.append(number)
-
-    old = [(s, signal.signal(s, ask_to_stop)) for s in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        screen = console if live(console) else errors  # on the one that prints the log's lines, or beside a pipe
-        hidden = quiet or not main or not live(screen)
-        with (
-            Log(trainer, main) as log,
-            Progress(*columns, console=screen, disable=hidden, redirect_stdout=False) as bar,
-        ):
-            task = bar.add_task(name, total=trainer.steps or None, completed=trainer.step)
-            for progress in steps:
-                line = log(progress)
-                text = f"{name}  {progress.loss:.3f} bits/dim  {progress.speed:.0f} items/s"
-                bar.update(task, completed=progress.step, total=progress.steps, description=text)
-                if line and not quiet and main:
-                    say(line)
-                stopped = trainer.anyone(bool(stop))  # processes may receive the signal at different steps
-                if stopped:
-                    trainer.save()
-                    break
-    finally:
-        for s, handler in old:
-            signal.signal(s, handler)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    screen = console if live(console) else errors  # on the one that prints the log's lines, or beside a pipe
+    hidden = quiet or not main or not live(screen)
+    with (
+        stopping(signal.SIGINT, signal.SIGTERM) as asked,
+        Log(trainer, main) as log,
+        Progress(*columns, console=screen, disable=hidden, redirect_stdout=False) as bar,
+    ):
+        task = bar.add_task(name, total=trainer.steps or None, completed=trainer.step)
+        for progress in steps:
+            line = log(progress)
+            text = f"{name}  {progress.loss:.3f} bits/dim  {progress.speed:.0f} items/s"
+            bar.update(task, completed=progress.step, total=progress.steps, description=text)
+            if line and not quiet and main:
+                say(line)
+            stopped = trainer.anyone(asked())  # processes may receive the signal at different steps
+            if stopped:
+                trainer.save()
+                break
     if main and trainer.best_note and not quiet:
         note(trainer.best_note)
     if stopped:

@@ -14,6 +14,7 @@ from ardm.data.dataset import Dataset
 from ardm.data.drawings import omniglot
 from ardm.data.folders import Folder
 from ardm.data.image_folder import images
+from ardm.data.memory import MEMORY
 from ardm.data.mixed import grey_pictures, pictures
 from ardm.data.mnists import binarized_mnist, fashion_mnist, mnist
 from ardm.data.npy import arrays
@@ -118,6 +119,11 @@ def of_config(config: DataSource, split: str | None) -> Dataset:
     the training split is grey and sampled again for each batch; the others are the "stochastic" sample.
     Raises ArdmError for an option that the data set does not have, and whatever `load` raises.
     """
+    if config.name == MEMORY:
+        raise ArdmError(
+            "these data were in memory (ardm.fit): name a data set in files, such as data.name=array data.folder=FILE.npy, "
+            "or resume the run by the same call of ardm.fit"
+        )
     takes = _options(READERS[known("data set", config.name, READERS)])
     options = {key: value for key in UNSET if (value := getattr(config, key, None)) not in UNSET[key]}
     for key in options:

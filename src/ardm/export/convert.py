@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ardm.bundle import Bundle
 from ardm.digits import Digits
 from ardm.errors import ArdmError
-from ardm.exact.model import CodecModel, fingerprint
+from ardm.exact.model import NAME, CodecModel, fingerprint, load
 from ardm.exact.program import Program
 from ardm.exact.reference import Reference
 from ardm.export.calibrate import Examples, Scales
@@ -36,6 +38,8 @@ from ardm.nets.unet import UNet
 from ardm.nets.wavefront import Wavefront
 from ardm.nets.window import Window
 
+CALIBRATION = 128
+"""Items to calibrate and to measure the cost with, by default."""
 AIM = 0.003
 """Bits per dimension that exactness may cost."""
 EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
@@ -85,6 +89,26 @@ def export(
         if made.cost.bits_per_dim <= AIM:
             break
     return made
+
+
+def with_codec(bundle: Bundle, items: Tensor, folder: Path | None = None) -> Bundle:
+    """The bundle with its codec model; folder: where it is kept, or read if it was exported from the same weights.
+
+    Raises ArdmError as `export`.
+    """
+    if folder is not None and (folder / NAME).is_file():
+        kept = load(folder / NAME)
+        if kept.card.get("of") == bundle.identity:
+            return replace(bundle, codec=kept)
+    made = replace(bundle, codec=export(bundle, items).codec)
+    if folder is not None:
+        made.save(folder)
+    return made
+
+
+def spread(items: Tensor, count: int) -> Tensor:
+    """At most `count` of the items, evenly spread; which half of them comes first is no matter of their order."""
+    return items[torch.linspace(0, len(items) - 1, min(count, len(items)), device="cpu").long().roll(len(items) // 2)]
 
 
 def _codec(bundle: Bundle, program: Program, along: Coding) -> CodecModel:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,15 @@ from ardm.files.options import FileOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class HasCodec(Protocol):
+    """Anything that holds a codec model, such as a `Bundle` of `ardm.fit(…, codec=True)`."""
+
+    @property
+    def codec(self) -> CodecModel | None:
+        """The codec model."""
+
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 """Anything that holds bytes."""
@@ -56,7 +65,7 @@ class _Given(Engine):
 
 def compress(
     x: Tensor | NDArray[Any] | Bytes | Path,
-    model: str | Path | CodecModel | None = None,
+    model: str | Path | CodecModel | HasCodec | None = None,
     calls: int | None = None,
     level: int | None = None,
     check: int = 32,
@@ -66,7 +75,7 @@ def compress(
 
     x: an image (C, H, W), a tensor or an array of integers 0..65535 of any type and size; bytes; or a `Path`, which is
     read as by `ardm compress`: images and sounds as samples, the rest byte for byte.  Bytes and files are decoded again
-    and compared.  model: a bundled codec model, its folder or its file; by default the model of pictures for an image,
+    and compared.  model: a bundled codec model, its folder or its file, or a bundle that holds one; by default the model of pictures for an image,
     and for bytes and files one chosen by content.  calls: network calls per item, for models with several numbers of
     them.  level: 1 to 9 in place of both: larger models, smaller files.
     check: bits of the check, 32, 16, 8 or 0 (then damage is not noticed).  bare: leave out what says which model made
@@ -75,6 +84,7 @@ def compress(
     """
     if isinstance(x, str):
         raise ArdmError(f"a str may be a name or text: give Path({_short(x)}) for the file, or {_short(x)}.encode()")
+    model = _codec(model)
     _refuse_options(model, calls, level, check, bare)
     if not isinstance(x, (Path, bytes, bytearray, memoryview)):
         content = Content(Kind.IMAGE, _image(x), "png")
@@ -87,6 +97,20 @@ def compress(
     options = FileOptions(engine, exact=as_bytes, force=as_bytes, check=check, bare=bare)
     compress_file(x if isinstance(x, Path) else BytesIO(bytes(x)), out, options)
     return out.getvalue()
+
+
+def _codec(model: str | Path | CodecModel | HasCodec | None) -> str | Path | CodecModel | None:
+    """The codec model of a bundle; anything else unchanged."""
+    if model is None or isinstance(model, (str, Path, CodecModel)):
+        return model
+    if not hasattr(model, "codec"):
+        raise ArdmError(f"a codec model is named by a str or a Path, or is in a bundle; got {type(model).__name__}")
+    if model.codec is None:
+        raise ArdmError(
+            "this bundle holds no codec model: name the folder into which `ardm export` wrote one, or train with "
+            "ardm.fit(…, codec=True)"
+        )
+    return model.codec
 
 
 def _refuse_options(model: object, calls: int | None, level: int | None, check: int, bare: bool) -> None:
@@ -126,7 +150,9 @@ def _image(x: Any) -> NDArray[Any]:
     return samples.astype("u1" if narrow else "<u2")
 
 
-def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None, bare: bool = False) -> Tensor | bytes:
+def decompress(
+    data: Bytes | Path, model: str | Path | CodecModel | HasCodec | None = None, bare: bool = False
+) -> Tensor | bytes:
     """Decompress a file, given as bytes or as its `Path`.
 
     Returns an image as (C, H, W) uint8 of displayed values, int32 for 16-bit samples; sound as (C, 1, L), where 32768 is
@@ -144,6 +170,7 @@ def decompress(data: Bytes | Path, model: str | Path | CodecModel | None = None,
         refuse_source(data)
         with reasons(f"cannot read {data}"):
             data = data.read_bytes()
+    model = _codec(model)
     _refuse_options(model, None, None, 32, bare)
     content = decode.decompress(bytes(data), maker(names=() if model is None else [model]), bare=bare)
     if content.kind == Kind.BYTES:

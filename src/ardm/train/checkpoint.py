@@ -130,7 +130,7 @@ class Checkpoint:
         if changed:
             raise ArdmError(
                 f"the run in {run} began with {', '.join(changed)}: resume it with these settings, or start another run "
-                "elsewhere (-o)"
+                "in another folder"
             )
 
     def _refuse_data(self, data: Mapping[str, Any], run: Path) -> None:
@@ -139,7 +139,7 @@ class Checkpoint:
             if before != found:
                 raise ArdmError(
                     f"the items of data.{part} are not those that the run in {run} began with ({before['items']} "
-                    f"then, {found['items']} now): give it the same data, or start another run elsewhere (-o)"
+                    f"then, {found['items']} now): give it the same data, or start another run in another folder"
                 )
 
 

@@ -41,7 +41,7 @@ from ardm.train.checkpoint import Best, Checkpoint
 from ardm.train.devices import accelerator
 from ardm.train.matching import check_labels, fitted
 from ardm.train.objectives import Draws, Observed, choose
-from ardm.train.recipe import Recipe
+from ardm.train.recipe import DataConfig, Recipe
 from ardm.train.update import Update, rate_at
 
 
@@ -79,8 +79,8 @@ class Trainer:
     before the first validation) and model-last/; `train.log.Log` adds recipe.json, train.log and metrics.jsonl.
     resume: continue from the checkpoint; without it, a folder that has one is refused.  Settings (except
     `checkpoint.FREE`) and data that differ from those at the start are refused as well.
-    device: where to train; "auto" is the accelerator of this machine or of the launcher, otherwise the CPU.  cpu: the same as
-    device "cpu".
+    device: where to train; "auto" is the accelerator of this machine or of the launcher, otherwise the CPU.
+    sets: the training and validation items, for data in memory; None reads those that the recipe names.
 
     A checkpoint that is due is written when the caller asks for the next step.
     written: the step whose average this process wrote into model/; -1: none.
@@ -89,18 +89,20 @@ class Trainer:
 
     @pytorch_defaults()
     def __init__(
-        self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False, device: str = "auto"
+        self,
+        recipe: Recipe,
+        folder: str | Path,
+        resume: bool = False,
+        device: str = "auto",
+        sets: tuple[data.Dataset, data.Dataset] | None = None,
     ) -> None:
         self.config, self.folder = recipe.train, Path(folder)
-        self.accelerator = accelerator(
-            "cpu" if cpu else device, unused=recipe.model.vector > 0
-        )  # training gives no vectors
+        self.accelerator = accelerator(device, unused=recipe.model.vector > 0)  # training gives no vectors
         self.sharded = self.config.shard and self.accelerator.num_processes > 1
         if self.sharded and self.config.optimiser == "muon":
             raise ArdmError("train.optimiser muon needs whole matrices: set train.shard to false, or use adamw")
         self._open_folder(resume)
-        source = recipe.data
-        self.train_set, self.valid_set = data.of_config(source, source.train), data.of_config(source, source.valid)
+        self.train_set, self.valid_set = sets or self._sets(recipe.data)
         self.recipe = recipe = fitted(recipe, self.train_set)
         self.objective = choose(recipe.model, recipe.order, recipe.train, together=self.sharded)
         check_labels(recipe, self.train_set, self.valid_set)
@@ -114,6 +116,10 @@ class Trainer:
             self.average = Average(self.model.state_dict())
         self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments)
         self.average.place(self.model.state_dict(), self.accelerator.device)
+
+    @staticmethod
+    def _sets(source: DataConfig) -> tuple[data.Dataset, data.Dataset]:
+        return data.of_config(source, source.train), data.of_config(source, source.valid)
 
     def _open_folder(self, resume: bool) -> None:
         """Clean up after a kill, and refuse a run that cannot start here."""

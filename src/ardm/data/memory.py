@@ -1,0 +1,232 @@
+"""Data sets in memory: tensors, NumPy arrays and PyTorch data sets, checked, with a validation set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ardm import inputs
+from ardm.data.dataset import Dataset, smallest
+from ardm.data.folders import fraction, in_split
+from ardm.errors import ArdmError
+
+MEMORY = "memory"
+"""The name of data in memory, in the recipe of a run."""
+INTENSITIES = range(16, 256)
+"""Pictures whose largest value lies here have 256 classes, unless their number is given."""
+
+
+def pair(
+    x: Any, valid: Any = None, labels: Any = None, classes: int = 0, table: bool = False, rate: int = 0
+) -> tuple[Dataset, Dataset]:
+    """The training and the validation items of a fit, as data sets of the same classes.
+
+    x: a tensor or an array of integers (N, *shape); a map-style PyTorch data set, or a list, of items or of (item, label); or
+    a `Dataset`.  valid: the same, or (items, labels); None takes 5 % of x, to which a stable hash of its number assigns each
+    item.
+    labels: (N,) integers from 0; True takes those that come with x, None and False leave them out.
+    classes: K; 0: largest value + 1, and 256 for pictures with a largest value in INTENSITIES.
+    table: columns have classes of their own.  rate: of sounds, samples per second.
+    Raises ArdmError, naming the argument, for what is not integers of one shape in 0..K−1, and for too few items.
+    """
+    train, other = _read(x, "x", labels), None
+    if valid is not None:
+        given, marks = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
+        marks = marks if marks is not None and labels is not None and labels is not False else None
+        wanted = labels is not None and labels is not False and _brings_labels(given)
+        other = _read(given, "valid", marks if marks is not None else wanted)
+        if other.shape != train.shape:
+            raise ArdmError(
+                f"the items of valid have shape {tuple(other.shape)}, those of x {tuple(train.shape)}: give the same"
+            )
+    both = [train] if other is None else [train, other]
+    both = _alphabet(both, classes, table)
+    both = [replace(part, rate=rate or part.rate) for part in both]
+    return (both[0], both[1]) if other is not None else _divided(both[0])
+
+
+def _brings_labels(x: Any) -> bool:
+    """Whether labels may come with items: a bare tensor or array has none."""
+    return not isinstance(x, (Tensor, np.ndarray)) and (not isinstance(x, Dataset) or x.labels is not None)
+
+
+# --- reading --------------------------------------------------------------------------------------------------------------
+
+
+def _read(x: Any, name: str, labels: Any) -> Dataset:
+    """Items of any integers, whose classes are not known yet, unless x is a `Dataset`; labels as in `pair`."""
+    if isinstance(x, Dataset):
+        if x.grey:
+            raise ArdmError(f"the items of {name} are intensities to sample from: binarise them first (data.binarize)")
+        found, marks = x, x.labels
+    else:
+        items, marks = (_items(x, name), None) if isinstance(x, (Tensor, np.ndarray)) else _gathered(x, name)
+        if not items.numel():
+            raise ArdmError(f"{name} holds no values; its shape is {tuple(items.shape)}")
+        found = Dataset(items, 0, f"{MEMORY}/{'train' if name == 'x' else name}")
+    return replace(found, labels=_labels(marks, labels, len(found), name))
+
+
+def _items(x: Tensor | np.ndarray[Any, Any], name: str) -> Tensor:
+    """A tensor or an array as items (N, *shape) on the CPU."""
+    found = _whole(x, name)
+    if found.ndim < 2:
+        raise ArdmError(f"{name} must hold items (N, *shape); its shape is {tuple(found.shape)}")
+    return found
+
+
+def _whole(x: Any, name: str) -> Tensor:
+    """Whole numbers of any type, on the CPU; for floats the error says how to make them whole."""
+    found = inputs.tensor(x, name)
+    if found.is_floating_point() and found.numel():
+        if not found.isfinite().all():
+            raise ArdmError(f"{name} holds NaN or infinity: remove such items, and give integers 0..K−1")
+        low, high = float(found.min()), float(found.max())
+        if low >= 0 and high <= 1 and not (found == found.round()).all():
+            raise ArdmError(
+                f"{name} must hold integers 0..K−1; got floats in {low:.3g}..{high:.3g}: for 8-bit pictures give "
+                "(255 * x).round().to(torch.uint8), and PILToTensor in place of ToTensor in torchvision"
+            )
+    if found.dtype not in inputs.WHOLE:
+        found = inputs.integers(found, name)
+    elif found.dtype in (torch.uint16, torch.uint32, torch.uint64, torch.bool):
+        found = inputs.integers(found, name)  # types that PyTorch computes little with
+    return found.detach().cpu()
+
+
+def _gathered(source: Any, name: str) -> tuple[Tensor, Tensor | None]:
+    """The items and labels of a map-style data set or a list."""
+    _refuse_source(source, name)
+    items: list[Tensor] = []
+    marks: list[int] = []
+    for n, (item, mark) in enumerate(_parts(source, name)):
+        found = _whole(_array(item), f"item {n} of {name}")
+        if items and (found.shape != items[0].shape or found.dtype != items[0].dtype):
+            raise ArdmError(
+                f"item {n} of {name} is {found.dtype} {tuple(found.shape)}, item 0 {items[0].dtype} "
+                f"{tuple(items[0].shape)}: all must be alike; crop, pad or convert them"
+            )
+        items.append(found)
+        if mark is not None:
+            marks.append(inputs.number(mark.item() if hasattr(mark, "item") else mark, f"label {n} of {name}", 0))
+    if not items:
+        raise ArdmError(f"{name} holds no items")
+    if items[0].ndim == 0:
+        raise ArdmError(f"the items of {name} are single numbers; an item is an array of integers, such as (D,)")
+    if len(marks) not in (0, len(items)):
+        raise ArdmError(f"{len(marks)} of the {len(items)} items of {name} have a label: give one to all, or to none")
+    return torch.stack(items), torch.tensor(marks, device="cpu") if marks else None
+
+
+def _array(item: Any) -> Any:
+    """An item as a tensor or an array; a picture of Pillow as (C, H, W)."""
+    if isinstance(item, Tensor):
+        return item
+    found = np.asarray(item)
+    if hasattr(item, "getbands"):
+        return found[None] if found.ndim == 2 else np.moveaxis(found, -1, 0)
+    return found
+
+
+def _parts(source: Any, name: str) -> Iterator[tuple[Any, Any]]:
+    """(item, label or None) of each item."""
+    for n in range(len(source)):
+        item = source[n]
+        labelled = isinstance(item, (tuple, list)) and len(item) == 2 and _is_item(item[0]) and np.ndim(item[1]) == 0
+        item, mark = item if labelled else (item, None)
+        if isinstance(item, (dict, str, bytes)):
+            raise ArdmError(
+                f"item {n} of {name} is a {type(item).__name__}; an item is an array of integers, or (array, label)"
+            )
+        yield item, mark
+
+
+def _is_item(value: Any) -> bool:
+    """Whether the first of two values is an item, and the second its label; otherwise both are values of an item."""
+    return isinstance(value, Tensor) or hasattr(value, "getbands") or np.ndim(value) > 0
+
+
+def _refuse_source(x: Any, name: str) -> None:
+    """Raise ArdmError for what is neither a map-style data set nor a list, saying what to give."""
+    hint = ""
+    if isinstance(x, (str, bytes)) or hasattr(x, "__fspath__"):
+        hint = ': read files with ardm.data.load("text", path), or "images", "sounds", "table", "array"'
+    elif hasattr(x, "dataset"):
+        hint = ": give the data set of the loader (.dataset); batches are made here"
+    elif hasattr(x, "to_numpy"):
+        hint = ': give integers, x.to_numpy(); ardm.data.load("table", "file.csv") keeps the names of a table'
+    elif not (hasattr(x, "__getitem__") and hasattr(x, "__len__")) or isinstance(x, dict):
+        hint = ": give a tensor, an array, or a data set with __getitem__ and __len__"
+    if hint:
+        raise ArdmError(f"{name} is a {type(x).__name__}, which holds no items{hint}")
+
+
+def _labels(found: Tensor | None, wanted: Any, items: int, name: str) -> Tensor | None:
+    """The labels to use, (N,) int64; wanted: as in `pair`."""
+    if wanted is None or wanted is False:
+        return None
+    if wanted is True:
+        if found is None:
+            raise ArdmError(f"labels=True takes the labels that come with {name}, and there are none: give labels=y")
+        return found.long()
+    marks = inputs.integers(np.asarray(wanted) if isinstance(wanted, (list, tuple)) else wanted, "labels").cpu()
+    if marks.shape != (items,):
+        raise ArdmError(
+            f"labels must be one integer per item of {name}, {items} in all; got shape {tuple(marks.shape)}"
+        )
+    if int(marks.min()) < 0:
+        raise ArdmError(f"labels count from 0; got {int(marks.min())}")
+    return marks
+
+
+# --- classes, columns and parts -------------------------------------------------------------------------------------------
+
+
+def _alphabet(parts: list[Dataset], classes: int, table: bool) -> list[Dataset]:
+    """The parts in the smallest type that holds their classes, the same for all; columns for a table."""
+    low, high = min(int(p.items.min()) for p in parts), max(int(p.items.max()) for p in parts)
+    if low < 0:
+        hint = ": for 16-bit sound add 32768" if parts[0].items.dtype == torch.int16 else ": add an offset"
+        raise ArdmError(f"x must hold values 0..K−1; got {low}..{high}{hint}")
+    known = parts[0].classes or (256 if len(parts[0].shape) == 3 and high in INTENSITIES else high + 1)
+    K = inputs.number(classes, "classes", 2) if classes else max(known, 2)
+    if high >= K:
+        raise ArdmError(f"x must hold values 0..{K - 1}, because classes is {K}; got {low}..{high}")
+    columns = parts[0].columns
+    if columns and (wrong := (_largest(parts) >= torch.tensor(columns, device="cpu")).nonzero()[:, 0].tolist()):
+        raise ArdmError(
+            f"column {wrong[0]} has {columns[wrong[0]]} classes; got the value {int(_largest(parts)[wrong[0]])}"
+        )
+    columns = columns or (_columns(parts) if table else ())
+    kind = torch.from_numpy(np.empty(0, smallest(K))).dtype
+    return [replace(p, items=p.items.to(kind), classes=max(columns) if columns else K, columns=columns) for p in parts]
+
+
+def _columns(parts: list[Dataset]) -> tuple[int, ...]:
+    """The classes of each column: its largest value + 1, in all parts."""
+    if len(parts[0].shape) != 1:
+        raise ArdmError(f"a table has items (columns,); these have shape {tuple(parts[0].shape)}")
+    return tuple((_largest(parts) + 1).tolist())
+
+
+def _largest(parts: list[Dataset]) -> Tensor:
+    """The largest value of each site, (*shape)."""
+    return torch.stack([part.items.long().amax(0) for part in parts]).amax(0)
+
+
+def _divided(whole: Dataset) -> tuple[Dataset, Dataset]:
+    """Training and validation items; at least one of each."""
+    if len(whole) < 2:
+        raise ArdmError(f"a fit needs at least 2 items, one of them to validate with; got {len(whole)}: give valid=")
+    keys = [f"row {n}" for n in range(len(whole))]
+    held = torch.tensor([in_split(key, "valid") for key in keys], device="cpu")
+    if not held.any():
+        held[min(range(len(keys)), key=lambda n: fraction(keys[n]))] = True
+    name = whole.name.partition("/")[0]
+    parts = [whole.subset(~held), whole.subset(held)]
+    return replace(parts[0], name=f"{name}/train"), replace(parts[1], name=f"{name}/valid")

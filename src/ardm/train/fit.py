@@ -1,0 +1,206 @@
+"""`ardm.fit`: train a model on data in memory, in one call.
+
+bundle = ardm.fit(x, minutes=5)                   # x: integers (N, C, H, W) or (N, D)
+bundle = ardm.fit(x, preset="text-small", steps=2000, batch=64, folder="runs/mine")  # the same call again resumes
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from ardm.bundle import Bundle
+from ardm.data import memory
+from ardm.errors import ArdmError
+from ardm.export.convert import CALIBRATION, spread, unsupported, with_codec
+from ardm.settings import nearest
+from ardm.train import checkpoint, keywords
+from ardm.train.log import Log
+from ardm.train.recipe import Recipe
+from ardm.train.stopping import stopping
+from ardm.train.trainer import Progress, Trainer
+
+
+def fit(
+    x: Any,
+    valid: Any = None,
+    *,
+    labels: Any = None,
+    classes: int = 0,
+    kind: str = "",
+    recipe: str | Recipe = "",
+    name: str = "",
+    folder: str | Path | None = None,
+    codec: bool = False,
+    progress: bool = True,
+    device: str | torch.device | None = None,
+    **settings: Any,
+) -> Bundle:
+    """Train a model on data in memory; returns the one that validated best.
+
+    x: integers (N, *shape), 0..K−1: a tensor, an array, a map-style PyTorch data set or a list of items or (item, label), or
+    an `ardm.data.Dataset`.  Pictures are (N, C, H, W); texts, sounds and tables (N, D).
+    valid: items to validate with, the same or (items, labels); None holds 5 % of x out, chosen by a hash of their numbers.
+    labels: (N,) class labels as context; True takes those that come with x.
+    classes: K; 0: the largest value + 1, and 256 for pictures with a largest value of 16 to 255.
+    kind: "image", "text", "audio" or "table", which decides the defaults; "" guesses: (C, H, W) are images, (D,) of 65,536
+    classes audio, other (D,) text.
+    recipe: one to start from, by name, file or value, instead of the defaults.
+    name: on the card; by default that of the folder.
+    folder: of the run, as `ardm train` makes it.  The same call again resumes it.  None keeps nothing on disk.
+    codec: train a network with a codec model by default, and export it: `ardm.compress(x, model=bundle)`.
+    progress: show a bar on a terminal or in a notebook, and one line at the end.
+    device: such as "cpu" or "cuda"; None for an accelerator if there is one.
+    settings: of recipes, by the same names: steps, minutes, batch, rate, objective, seed, preset, width, order, flip, …; by
+    full names, **{"train.rate": 1e-3}; or as sections, train={"rate": 1e-3}.
+    Ctrl-C stops after the present step, and saves it in the folder.
+    Raises ArdmError for data that are not such integers, for unknown settings with the nearest name, and for a folder that
+    holds another run.
+    """
+    _refuse(kind, folder, settings)
+    table = keywords.is_table(settings, kind)
+    sets = memory.pair(x, valid, labels, classes, table, _rate(settings))
+    made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder))
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(TemporaryDirectory())) if folder is None else Path(folder).expanduser()
+        trainer = Trainer(made, home, resume=_has_run(home), device=_named(device), sets=sets)
+        _refuse_processes(trainer)
+        if codec:
+            _refuse_codec(trainer)
+        show = stack.enter_context(_display(trainer, progress))
+        _run(trainer, show, kept=folder is not None)
+        return _finished(trainer, codec, kept=folder is not None)
+
+
+def _finished(trainer: Trainer, codec: bool, kept: bool) -> Bundle:
+    """The best model on the device of training, with its codec model if asked."""
+    bundle = trainer.best_bundle()
+    if codec:
+        model = trainer.folder / "model"
+        bundle = with_codec(bundle, spread(trainer.train_set.items, CALIBRATION), model if kept else None)
+    bundle.model.to(trainer.accelerator.device)
+    return bundle
+
+
+def _run(trainer: Trainer, show: Callable[[Progress], None], kept: bool) -> None:
+    """Train to the end, or to Ctrl-C, which saves a checkpoint and is raised again."""
+    with ExitStack() as stack:
+        log = stack.enter_context(Log(trainer)) if kept else None
+        asked = stack.enter_context(stopping(signal.SIGINT))
+        for step in trainer:
+            if log is not None:
+                log(step)
+            show(step)
+            if asked():
+                if kept:
+                    trainer.save()
+                raise KeyboardInterrupt(f"stopped after step {trainer.step}" + "; the same call resumes" * kept)
+
+
+# --- arguments ------------------------------------------------------------------------------------------------------------
+
+
+def _refuse(kind: str, folder: str | Path | None, settings: dict[str, Any]) -> None:
+    """Raise ArdmError for arguments that can be refused before the data are read."""
+    if kind and kind not in keywords.KINDS:
+        raise ArdmError(f"unknown kind {kind!r}{nearest(str(kind), keywords.KINDS)}")
+    if folder is not None and not isinstance(folder, (str, os.PathLike)):
+        raise ArdmError(f"a folder is named by a str or a Path; got {type(folder).__name__}")
+    if folder is not None and Path(folder).expanduser().is_file():
+        raise ArdmError(f"{folder} is a file; a run is a folder")
+    train = keywords.sections(settings)["train"]
+    if folder is None and (train.get("sample_every") or train.get("tensorboard")):
+        raise ArdmError("train.sample_every and train.tensorboard write into the folder of the run: give folder=")
+
+
+def _rate(settings: dict[str, Any]) -> int:
+    """Samples per second, data.rate; 0 if it is not given."""
+    rate = keywords.sections(settings)["data"].get("rate", 0)
+    if not isinstance(rate, int) or rate < 0:
+        raise ArdmError(f"data.rate is a number of samples per second; got {rate!r}")
+    return rate
+
+
+def _name(folder: str | Path | None) -> str:
+    return "" if folder is None else Path(folder).expanduser().resolve().name
+
+
+def _has_run(folder: Path) -> bool:
+    return (folder / checkpoint.NAME / "state.json").is_file()
+
+
+def _named(device: str | torch.device | None) -> str:
+    """The device as the trainer takes it."""
+    try:
+        return "auto" if device is None else str(torch.device(device))
+    except (RuntimeError, TypeError) as error:
+        raise ArdmError(f"there is no device {device!r}: {str(error).splitlines()[0]}") from None
+
+
+def _refuse_processes(trainer: Trainer) -> None:
+    """Raise ArdmError for several processes."""
+    if trainer.accelerator.num_processes > 1:
+        raise ArdmError("ardm.fit trains in one process: write a recipe, and launch ardm train with accelerate")
+
+
+def _refuse_codec(trainer: Trainer) -> None:
+    """Raise ArdmError, before training, for a network that has no codec model, or too few items to calibrate one."""
+    if len(trainer.train_set) < 2:
+        raise ArdmError("codec=True needs at least 2 items to train on, to calibrate the codec model; got 1")
+    if reasons := unsupported(Bundle(trainer.model, trainer.recipe.model, trainer.recipe.order)):
+        raise ArdmError(f"codec=True, but {'; '.join(reasons)}: leave out codec, or the preset and trunk")
+
+
+# --- display --------------------------------------------------------------------------------------------------------------
+
+
+def _live(screen: Console) -> bool:
+    """Whether a bar can be shown: on a terminal, and in a notebook that has widgets."""
+    if screen.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return screen.is_terminal and screen.file.isatty() and not screen.is_dumb_terminal
+
+
+@contextmanager
+def _display(trainer: Trainer, shown: bool) -> Iterator[Callable[[Progress], None]]:
+    """A function that shows the progress of a run on standard error; the last line follows when the block ends well."""
+    screen, name = Console(stderr=True), escape(trainer.recipe.name)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Bar(*columns, console=screen, transient=True, disable=not (shown and _live(screen)), redirect_stdout=False)
+    task = bar.add_task(name, total=trainer.steps or None, completed=trainer.step)
+
+    def show(step: Progress) -> None:
+        about = f"{name}  {step.loss:.3f} bits/dim  {step.speed:.0f} items/s"
+        bar.update(task, completed=step.step, total=step.steps, description=about)
+
+    with bar:
+        yield show
+    if shown:
+        screen.print(_summary(trainer), markup=False, highlight=False, soft_wrap=True)
+
+
+def _summary(trainer: Trainer) -> str:
+    """What a run came to, in one line."""
+    best, items = trainer.best, min(len(trainer.valid_set), trainer.config.valid_items)
+    measured = "" if best is None else f", {best.bits:.4f} ± {best.error:.4f} bits/dim on {items} items"
+    took = f"{trainer.spent:.0f} s" if trainer.spent < 100 else f"{trainer.spent / 60:.1f} min"
+    about = f" (best at step {best.step})" if best is not None and best.step != trainer.step else ""
+    return f"{trainer.recipe.name}: {trainer.step:,} steps in {took}{measured}{about}"

@@ -1,0 +1,187 @@
+"""Keyword arguments to a recipe: every setting by its name in recipes, and defaults by kind of data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from ardm.data import Dataset
+from ardm.data.memory import MEMORY
+from ardm.data.registry import UNSET
+from ardm.errors import ArdmError
+from ardm.models.config import PRESETS, ModelConfig
+from ardm.orders import OrderConfig
+from ardm.settings import from_values, nearest
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig, load_recipe
+
+KINDS = ("image", "text", "audio", "table")
+"""Kinds of data, which decide the defaults."""
+OWN = ("preset", *(f.name for f in fields(ModelConfig)))
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "train": tuple(f.name for f in fields(TrainConfig)),
+    "model": OWN,
+    "order": tuple(f.name for f in fields(OrderConfig)),
+    "data": tuple(f.name for f in fields(DataConfig)),
+}
+"""The settings of each section.  A name that several have, such as `rate`, means the first of them."""
+FILES = {"name", "labels", "folder", "train", "valid", "download", *UNSET} - {"alphabet", "classes", "rate"}
+"""Settings of the section "data" that are about files."""
+SOUND = 1 << 16
+"""Sequences of this many classes are taken for sound."""
+FEW = 16
+"""Pictures of at most so many classes get a softmax over them, others a mixture."""
+
+_ANY: dict[str, dict[str, Any]] = {
+    "image": {"preset": "local", "width": 128, "blocks": 2},
+    "text": {"preset": "text-small"},
+    "audio": {"preset": "audio-small"},
+    "table": {"preset": "table"},
+}
+_CODEC: dict[str, dict[str, Any]] = {
+    "image": {"preset": "pictures-small"},
+    "text": {"preset": "window", "width": 192, "bits": 15, "dropout": 0.2},
+    "audio": {"preset": "taps"},
+    "table": {"preset": "table"},
+}
+_TRAIN: dict[str, dict[str, Any]] = {
+    "unet": {"batch": 32},
+    "local": {"batch": 64, "rate": 4e-3, "subset": 64},
+    "wavefront": {"batch": 16, "rate": 3e-3},
+    "transformer": {"batch": 32},
+    "wavenet": {"batch": 16},
+    "window": {"batch": 2048, "rate": 3e-3, "first_level": 0.8, "valid_items": 32},
+    "taps": {"batch": 2048, "first_level": 0.9, "valid_items": 64},
+    "mlp": {"batch": 256, "weight_decay": 1e-2, "valid_items": 512},
+}
+"""Defaults by trunk; those of the shipped recipes."""
+STEPS = 3000
+
+
+def recipe_of(
+    settings: Mapping[str, Any],
+    train_set: Dataset,
+    kind: str = "",
+    base: str | Recipe = "",
+    codec: bool = False,
+    name: str = "",
+) -> Recipe:
+    """The recipe of a fit.
+
+    settings: by name (`steps`), by full name ("train.steps"), or a section of them (`train={…}`).
+    kind: one of KINDS; "" guesses it from the data.  base: a recipe to change instead of the defaults.
+    codec: by default a model that can be exported.  name: of the run.
+    Raises ArdmError for an unknown setting, with the nearest one; for one about files; for two values of one setting;
+    and for data that no default fits.
+    """
+    given = sections(settings)
+    refuse_files(given["data"])
+    if base:
+        start = (base if isinstance(base, Recipe) else load_recipe(base)).to_dict()
+        values = {**start, "data": {k: start["data"][k] for k in ("flip", "rotate", "labels")}}
+        if {"preset", "trunk"} & given["model"].keys():
+            values["model"] = {"shape": []}
+    else:
+        values = defaults(given, train_set, kind, codec)
+    merged = {name: {**values.get(name, {}), **given[name]} for name in SECTIONS}
+    merged["data"] |= {"name": MEMORY, "folder": "", "train": "train", "valid": "valid"}
+    merged["data"]["classes"] = train_set.classes
+    if train_set.labels is not None:
+        merged["data"]["labels"] = True
+        merged["model"]["labels"] = merged["model"].get("labels") or int(train_set.labels.max()) + 1
+    return from_values(Recipe, {"name": name or values.get("name", "unnamed"), **merged})
+
+
+def sections(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Settings by section.  Raises ArdmError for one that does not exist, or is given twice."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for key, value in settings.items():
+        if key in found and isinstance(value, Mapping):
+            pairs = [(key, str(name), one) for name, one in value.items()]
+        else:
+            pairs = [(*_place(key), value)]
+        for section, name, one in pairs:
+            if name in found[section]:
+                raise ArdmError(f"{section}.{name} is given twice")
+            found[section][name] = one
+    return found
+
+
+def _place(key: str) -> tuple[str, str]:
+    """The section and name of a setting.  Raises ArdmError for an unknown one, with the nearest."""
+    section, dot, name = key.partition(".")
+    if dot and section in SECTIONS:
+        return section, name
+    for section, names in SECTIONS.items():
+        if key in names:
+            return section, key
+    known = [name for names in SECTIONS.values() for name in names]
+    raise ArdmError(f"ardm.fit and recipes have no setting {key!r}{nearest(key, known)}")
+
+
+def refuse_files(given: Mapping[str, Any]) -> None:
+    """Raise ArdmError for settings of data that only files have."""
+    if wrong := sorted(FILES & given.keys()):
+        raise ArdmError(f"data.{wrong[0]} is a setting of data in files, and these are in memory: leave it out")
+
+
+def defaults(given: Mapping[str, Mapping[str, Any]], train_set: Dataset, kind: str, codec: bool) -> dict[str, Any]:
+    """Model, order and training by kind of data, where the caller names no preset and no trunk; training by trunk."""
+    chosen = {"preset", "trunk"} & given["model"].keys()
+    model = {"shape": []} if chosen else {**network(train_set, kind, codec), "shape": []}
+    merged = {**model, **given["model"]}
+    trunk = merged.get("trunk") or PRESETS.get(str(merged.get("preset")), {}).get("trunk", "unet")
+    train = {"steps": STEPS, "ema": 0.998, "warmup": 50, "valid_every": 500, **_TRAIN.get(trunk, {})}
+    train["batch"] = max(1, min(train.get("batch", 64), len(train_set)))
+    order = {"order": "raster", "calls": _levels(train_set)} if trunk in ("window", "taps") else {}
+    return {"model": model, "order": order, "train": train}
+
+
+def network(train_set: Dataset, kind: str, codec: bool) -> dict[str, Any]:
+    """The default network for items of a kind."""
+    shape = tuple(train_set.shape)
+    kind = kind or kind_of(train_set)
+    axes = 3 if kind == "image" else 1
+    if len(shape) != axes:
+        raise ArdmError(f"an item of kind {kind} has {axes} ax{'e' if axes > 1 else 'i'}s; these have shape {shape}")
+    found = dict((_CODEC if codec else _ANY)[kind])
+    if kind == "image" and not codec and train_set.classes <= FEW:
+        found["head"] = "values"
+    if kind == "audio" and train_set.classes <= FEW:
+        raise ArdmError(f"sound has more than {FEW} classes; these items have {train_set.classes}: use kind='text'")
+    return found
+
+
+def kind_of(train_set: Dataset) -> str:
+    """Guess the kind of data.  Raises ArdmError for items that look like none."""
+    shape = tuple(train_set.shape)
+    if train_set.columns:
+        return "table"
+    if len(shape) == 1:
+        return "audio" if train_set.rate or train_set.classes == SOUND else "text"
+    if len(shape) == 2:
+        raise ArdmError(
+            f"items of shape {shape}: for pictures give (N, C, H, W), such as x[:, None]; for sequences (N, D), such as "
+            "x.reshape(len(x), -1); or name a preset or trunk for them"
+        )
+    if len(shape) == 3:
+        if shape[0] > 4 and shape[2] in (1, 3, 4):
+            raise ArdmError(
+                f"items of shape {shape} look like (H, W, C): give (C, H, W), with x.permute(0, 3, 1, 2) or "
+                "x.transpose(0, 3, 1, 2); kind='image' takes them as they are"
+            )
+        return "image"
+    raise ArdmError(f"items of shape {shape} are no pictures (C, H, W) and no sequences (D,): name a preset or trunk")
+
+
+def is_table(settings: Mapping[str, Any], kind: str) -> bool:
+    """Whether items are rows of a table: by kind, preset or trunk."""
+    model = sections(settings)["model"]
+    trunk = model.get("trunk") or PRESETS.get(str(model.get("preset")), {}).get("trunk")
+    return kind == "table" or (not kind and trunk == "mlp")
+
+
+def _levels(train_set: Dataset) -> list[int]:
+    """Numbers of network calls of a sequence: one for each site, and fewer by halves."""
+    sites = len(train_set.items[0].flatten())
+    return list(dict.fromkeys(-(-sites // n) for n in (1, 2, 4, 8)))
