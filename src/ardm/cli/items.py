@@ -1,0 +1,84 @@
+"""The items that a command measures a model on: those of its recipe, or of other data with the same values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ardm.cli.console import note
+from ardm.errors import ArdmError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ardm.bundle import Bundle
+    from ardm.data import Dataset
+    from ardm.train.recipe import DataConfig
+
+
+def items_of(
+    bundle: Bundle, name: str, folder: Path | None, split: str, count: int, changes: list[str]
+) -> tuple[torch.Tensor, torch.Tensor | None, str]:
+    """The first `count` items (0: all) of a split (n, *shape) int64, their labels if the model takes them, and their name.
+
+    name, folder, changes: the data set, default that of the model's recipe, and settings of it.
+    Raises ArdmError for data that the model does not fit.
+    """
+    from ardm import data
+
+    source = _source(bundle, name, folder, changes)
+    chosen = data.of_config(source, split)
+    if chosen.files is not None:
+        note(f"data: {chosen.about}")
+    x = chosen.items[: count or None].long()
+    if tuple(x.shape[1:]) != tuple(bundle.model.shape):
+        raise ArdmError(
+            f"{bundle.name} models items of shape {bundle.model.shape}; those of {source.name} have "
+            f"{tuple(x.shape[1:])}"
+        )
+    x = _recoded(bundle, x, chosen)
+    labels = chosen.labels[: len(x)].long() if bundle.config.labels and chosen.labels is not None else None
+    return x, labels, f"{source.name}/{split}"
+
+
+def _recoded(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> torch.Tensor:
+    """Items with the model's class numbers: table columns are matched by their values, which every file numbers afresh.
+
+    Raises ArdmError for values that the model does not know, and for text of another alphabet.
+    """
+    ours, theirs = bundle.schema, chosen.schema
+    if ours is not None and theirs is not None and ours.categories != theirs.categories:
+        import torch
+
+        if ours.names != theirs.names:
+            raise ArdmError(f"{bundle.name} models the columns {', '.join(ours.names)}; got {', '.join(theirs.names)}")
+        columns = []
+        for values, name, known, kinds in zip(x.T, ours.names, ours.categories, theirs.categories, strict=True):
+            number = {text: n for n, text in enumerate(known)}
+            columns.append(torch.tensor([number.get(text, -1) for text in kinds], device="cpu")[values])
+            if int(columns[-1].min()) < 0:
+                strange = kinds[int(values[columns[-1].argmin()])]
+                raise ArdmError(f"{bundle.name} does not know the value {strange!r} of column {name!r}")
+        return torch.stack(columns, 1)
+    K = bundle.config.classes
+    if int(x.max()) >= K or (bundle.content == "text" and chosen.classes != K):
+        raise ArdmError(f"{bundle.name} models {K} values; {chosen.name} has {chosen.classes}")
+    if any(int(n) >= limit for n, limit in zip(x.flatten(1).amax(0), bundle.config.columns, strict=False)):
+        raise ArdmError(f"a column of {chosen.name} has more values than {bundle.name} models")
+    return x
+
+
+def _source(bundle: Bundle, name: str, folder: Path | None, changes: list[str]) -> DataConfig:
+    """The data of the model's recipe, or of another name, with changes."""
+    from ardm.settings import from_values, override
+    from ardm.train.recipe import DataConfig, Recipe
+
+    known = bundle.card.get("recipe")
+    values: dict[str, Any] = {} if name or not isinstance(known, dict) else dict(known.get("data", {}))
+    values |= {key: str(value) for key, value in (("name", name), ("folder", folder)) if value}
+    wrong = [c for c in changes if not c.startswith("data.")]
+    if wrong:
+        raise ArdmError(f"settings of the data begin with data., such as data.folder=FOLDER; got {wrong[0]!r}")
+    whole = override({"data": {**asdict(DataConfig()), **values}}, changes)
+    return from_values(Recipe, whole).data
