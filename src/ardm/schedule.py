@@ -36,14 +36,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ardm.cheapest import cheapest
 from ardm.errors import ArdmError
-from ardm.losscurve import Floats, Ints
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 
 KINDS = ("uniform", "optimal", "joint", "given")
 """How the steps of a schedule were chosen."""

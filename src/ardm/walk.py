@@ -37,7 +37,7 @@ def walk(
     The plan says which items a step goes on with (`AnyPlan.items`), and the walk ends when there are none.  The model sees
     these items only: one that is finished costs nothing, and an item takes the same steps in every batch.
 
-    state: the start, `model.digits.blank(B, shape)` for nothing known; any other start needs `plan.given(depth)`.
+    state: the start, `model.digits.blank(B, shape)` for nothing known; for any other, a fixed plan needs `plan.given(depth)`.
     truth: (B, *shape), the data, for sources that need them.
     All of it is moved to the device of the model.
     Raises ArdmError where the plan is for other items or other digits, where the model writes into the state that it is
