@@ -18,7 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ardm.errors import ArdmError
-from ardm.precision import home
+from ardm.precision import finely as finely  # with generators and devices, for the modules of the method
+from ardm.precision import home as home
+from ardm.precision import precise as precise
+from ardm.precision import uniform as uniform
 
 WHOLE = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64, torch.bool,

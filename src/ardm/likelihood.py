@@ -28,14 +28,13 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.faults import Faults
-from ardm.inputs import columns, depths, integers, items, number
+from ardm.inputs import columns, depths, finely, home, integers, items, number, precise, uniform
 from ardm.inputs import context as context_of
 from ardm.inputs import generator as generator_of
 from ardm.losscurve import LossCurve
 from ardm.model import AnyModel, ScoresAll
 from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, policy_step, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
-from ardm.precision import finely, home, precise, uniform
 from ardm.walk import score
 
 Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], tuple[Scored, "Tensor | int"]]

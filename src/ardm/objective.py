@@ -23,11 +23,10 @@ from torch import Tensor
 from ardm.digits import Sites
 from ardm.errors import ArdmError
 from ardm.inputs import context as context_of
-from ardm.inputs import depths, integers, items, number
+from ardm.inputs import depths, finely, integers, items, number, uniform
 from ardm.inputs import generator as generator_of
 from ardm.model import AnyModel, ScoresAll
 from ardm.plan import Plan, refuse_misfit
-from ardm.precision import finely, uniform
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,9 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.inputs import counted, depths, integers
+from ardm.inputs import counted, depths, finely, integers, uniform
 from ardm.inputs import generator as generator_of
 from ardm.model import PredictionLike
-from ardm.precision import finely, uniform
 from ardm.ranks import dense, wavefront_steps
 
 GIVEN = -1
@@ -289,6 +288,11 @@ class Confident:
         first = (torch.arange(pick.shape[1], device=pick.device) < width[:, None]).expand_as(pick)
         chosen = torch.zeros_like(hidden).flatten(1).scatter(1, pick, first)
         return Sites.where(hidden & chosen.view_as(hidden))
+
+
+def placed(plan: AnyPlan, device: torch.device) -> AnyPlan:
+    """A plan on a device, so that no step copies a part of it; one that holds no tensor of steps stays as it is."""
+    return plan.to(device) if isinstance(plan, Plan) else plan
 
 
 def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) -> None:

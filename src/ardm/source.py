@@ -25,8 +25,8 @@ from ardm.errors import ArdmError
 from ardm.faults import refuse, undefined
 from ardm.heads import inverse_cdf
 from ardm.inputs import generator as generator_of
+from ardm.inputs import home, precise, uniform
 from ardm.model import PredictionLike, has_quantile
-from ardm.precision import home, precise, uniform
 
 
 class Source(Protocol):
