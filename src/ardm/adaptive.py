@@ -27,6 +27,7 @@ from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import number
 from ardm.model import PredictionLike, entropy, parts
+from ardm.precision import finely
 
 # --- scores: the smaller, the surer -----------------------------------------------------------------------------------
 
@@ -44,7 +45,7 @@ def probability(prediction: PredictionLike, sites: Sites) -> Tensor:
 
 def _largest(prediction: PredictionLike, sites: Sites, number: int) -> Tensor:
     """(N, number) float64: the largest probabilities, in parts that fit into memory; NaN where there is no distribution."""
-    return torch.cat([prediction[part].double().softmax(-1).topk(number).values for part in parts(prediction, sites)])
+    return torch.cat([finely(prediction[part]).softmax(-1).topk(number).values for part in parts(prediction, sites)])
 
 
 SCORES: dict[str, Callable[[PredictionLike, Sites], Tensor]] = {
@@ -79,7 +80,7 @@ class Ranking:
 
     def _table(self, score: str, undefined: float, beyond: float) -> Tensor:
         found = SCORES[score](self._prediction, self._sites)
-        table = torch.full(self.candidates.shape, beyond, dtype=torch.double, device=found.device).flatten()
+        table = torch.full(self.candidates.shape, beyond, dtype=found.dtype, device=found.device).flatten()
         table[self._sites.index] = found.masked_fill(found.isnan(), undefined)
         return table.view(self.candidates.shape)
 

@@ -50,6 +50,8 @@ MAX_SETTINGS, MAX_CURVE, MAX_WEIGHTS = 1 << 24, 1 << 28, 1 << 33
 """The largest sizes in bytes of config.json, of the loss curve, and of the weights in memory."""
 NEEDS = "needs_label"
 """The key in config.json for whether a class-conditional model needs a label.  Without it the recipe decides."""
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""The dtypes that weights may have."""
 LETTERS = b" abcdefghijklmnopqrstuvwxyz"
 """The 27 letters of text8, in the order of their values."""
 
@@ -147,14 +149,14 @@ class Bundle:
         device: "auto" is CUDA if there is one, otherwise the CPU.  dtype: of the weights; in bfloat16 and float16, first and
         last layers, likelihoods and draws still compute in float32 or better (`precision`).  Other weights are another model:
         `identity` changes with them.
-        Raises ArdmError for a device that is not there or holds no values, and for a dtype that is no float.
+        Raises ArdmError for a device that is not there or holds no values, and for a dtype that weights do not have.
         """
         return self._placed(copy.deepcopy(self.model), device, dtype)
 
     def _placed(self, model: Model, device: torch.device | str | None, dtype: torch.dtype | None) -> Bundle:
         """The bundle of `model`, which is moved and cast in place."""
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise ArdmError(f"dtype is a float type of PyTorch, such as torch.bfloat16; got {dtype!r}")
+        if dtype is not None and dtype not in FLOATS:
+            raise ArdmError(f"dtype is one of {', '.join(map(str, FLOATS))}; got {dtype!r}")
         there = None if device is None else pick(str(device))
         made = replace(self, model=model.to(device=there, dtype=dtype))
         if made._condition is not None and self._condition is not None:

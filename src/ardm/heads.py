@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ardm.digits import Alphabet, Digits
 from ardm.errors import ArdmError
 from ardm.features import Features
-from ardm.precision import full, precise, wide, widened
+from ardm.precision import finely, full, precise, wide, widened
 
 MANY = 1 << 6
 """With more digits than this, a mixture or a chain is drawn by its quantile function instead of from a list."""
@@ -29,7 +29,7 @@ TOGETHER = 1 << 24
 
 def entropy(logits: Tensor) -> Tensor:
     """(N,) float64: the Shannon entropies −Σ p log p, in nats, of logits (N, b); NaN where there is no distribution."""
-    return torch.special.entr(logits.double().softmax(-1)).sum(-1)
+    return torch.special.entr(finely(logits).softmax(-1)).sum(-1)
 
 
 def inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:

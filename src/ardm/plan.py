@@ -199,6 +199,11 @@ class Plan:
         return found
 
 
+def placed(plan: AnyPlan, device: torch.device) -> AnyPlan:
+    """A plan on a device, so that no step copies a part of it; one that holds no tensor of steps stays as it is."""
+    return plan.to(device) if isinstance(plan, Plan) else plan
+
+
 def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) -> None:
     """Raise ArdmError for what is no plan, and for a plan that does not fit `batch` items of this shape and `stages` digits.
 

@@ -20,7 +20,7 @@ from ardm.faults import Watch
 from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
 from ardm.model import AnyModel, PredictionLike, begun, entropy, has_quantile
-from ardm.plan import AnyPlan, Plan, refuse_misfit
+from ardm.plan import AnyPlan, placed, refuse_misfit
 from ardm.source import Draw, Score, Source
 
 
@@ -45,7 +45,7 @@ def walk(
     """
     device = device_of(model) or state.value.device
     refuse_misfit(plan, len(model.digits), state.shape, state.batch)
-    plan = plan.to(device) if isinstance(plan, Plan) else plan
+    plan = placed(plan, device)
     state, context = state.to(device), context_of(context, state.batch, device)
     columns(state.value, state.depth > 0, model, "the state", lazy=True)
     truth = None if truth is None else items(truth, model, "truth").to(device)
