@@ -9,10 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 from ardm.errors import ArdmError
@@ -32,6 +35,9 @@ class Schema:
     names: of the D columns.  categories: for each column its distinct values; the position of a value is its class.
     header: whether the text begins with the names.  delimiter: one character.  line_ending: "\\n" or "\\r\\n".
     trailing: whether the last line ends with one.
+    edges: for each column the ascending edges of its bins, none for a column without bins; () if no column has any.  Bin i
+    holds the numbers from edge i − 1 to below edge i, and its category is the median of the numbers that made it: bins lose
+    what distinguishes the numbers inside them.
     Raises ArdmError where these contradict each other.
     """
 
@@ -41,6 +47,7 @@ class Schema:
     delimiter: str = ","
     line_ending: str = "\n"
     trailing: bool = True
+    edges: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names or len(self.names) != len(self.categories):
@@ -51,10 +58,19 @@ class Schema:
         for name, kinds in zip(self.names, self.categories, strict=True):
             if not 1 <= len(kinds) <= MAX_CATEGORIES or len(set(kinds)) != len(kinds):
                 raise ArdmError(f"column {name!r} needs 1 to {MAX_CATEGORIES} distinct categories; got {len(kinds)}")
+        self._check_edges()
         if len(self.delimiter) != 1 or self.delimiter in '\r\n"' or self.line_ending not in ("\n", "\r\n"):
             raise ArdmError(
                 f"a delimiter is one character, a line ending \\n or \\r\\n; got {self.delimiter!r}, {self.line_ending!r}"
             )
+
+    def _check_edges(self) -> None:
+        if self.edges and len(self.edges) != len(self.names):
+            raise ArdmError(f"a schema needs edges for each column, or none; got {len(self.edges)}")
+        for name, kinds, cuts in zip(self.names, self.categories, self.edges, strict=False):
+            ascending = all(a < b for a, b in pairwise(cuts)) and all(map(isfinite, cuts))
+            if cuts and (len(cuts) != len(kinds) - 1 or not ascending):
+                raise ArdmError(f"column {name!r} has {len(kinds)} bins, and its edges do not fit: {cuts[:8]}")
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -82,13 +98,20 @@ class Schema:
 
     def _row(self, number: int, row: list[str]) -> list[int]:
         _check_length(row, len(self.names), f"row {number}")
-        codes = [code.get(value, -1) for code, value in zip(self.codes, row, strict=True)]
+        codes = [self._code(column, value) for column, value in enumerate(row)]
         if -1 in codes:
             at = codes.index(-1)
             near = get_close_matches(row[at], self.categories[at], 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are {_some(self.categories[at])}"
             raise ArdmError(f"row {number}, column {self.names[at]!r}: {row[at]!r} is not a known value{hint}")
         return codes
+
+    def _code(self, column: int, value: str) -> int:
+        """The class of a value; -1 for an unknown one."""
+        cuts = self.edges[column] if self.edges else ()
+        if cuts and _NUMBER.fullmatch(value):
+            return bisect_right(cuts, float(value))
+        return self.codes[column].get(value, -1)
 
     def decode(self, rows: Iterable[Sequence[int]]) -> str:
         """Write rows of classes as canonical text.  Raises ArdmError for a class that a column does not have."""
@@ -115,7 +138,8 @@ class Schema:
 
     def to_values(self) -> dict[str, Any]:
         """The schema as JSON values, which `from_values` reads."""
-        return {
+        bins = {"edges": [list(cuts) for cuts in self.edges]} if self.edges else {}
+        return bins | {
             "names": list(self.names),
             "categories": [list(kinds) for kinds in self.categories],
             "header": self.header,
@@ -130,26 +154,36 @@ class Schema:
         names, categories = values.get("names"), values.get("categories")
         flags = {key: values[key] for key in ("header", "trailing") if key in values}
         signs = {key: values[key] for key in ("delimiter", "line_ending") if key in values}
-        unknown = set(values) - {"names", "categories", *flags, *signs}
+        edges = values.get("edges", [])
+        unknown = set(values) - {"names", "categories", "edges", *flags, *signs}
         good = _texts(names) and isinstance(categories, list) and all(_texts(kinds) for kinds in categories)
         good = good and all(isinstance(flag, bool) for flag in flags.values()) and _texts(list(signs.values()))
+        good = good and isinstance(edges, list) and all(_numbers(cuts) for cuts in edges)
         if not good or unknown:
             raise ArdmError(
-                "a schema has names, categories, header, delimiter, line_ending and trailing; these values are not a schema"
+                "a schema has names, categories, header, delimiter, line_ending, trailing and edges; these values are not a schema"
             )
         assert isinstance(names, list) and isinstance(categories, list)  # noqa: PT018
-        return Schema(tuple(names), tuple(tuple(kinds) for kinds in categories), **flags, **signs)
+        bins = tuple(tuple(map(float, cuts)) for cuts in edges)
+        return Schema(tuple(names), tuple(tuple(kinds) for kinds in categories), **flags, **signs, edges=bins)
 
 
 def learn(
-    text: str, header: bool | None = None, delimiter: str | None = None, source: str = "the table"
+    text: str,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    source: str = "the table",
+    drop: Sequence[str] = (),
+    bins: int = 0,
 ) -> tuple[Schema, list[list[int]]]:
     """Learn the schema of a text; returns it and the rows as classes.
 
     header: whether the first line names the columns; None: yes, unless it has numbers, empty or repeated values, or
     values that occur again in their column.  delimiter: None: the most frequent of comma, semicolon and tab in the first
     line.  Categories are sorted: numbers by size, other values alphabetically.  source: the name of the text in errors.
-    Raises ArdmError for no rows, rows of unequal lengths, broken quotes, and columns that `admit` refuses.
+    drop: names of columns to leave out; without a header "column 1", "column 2", ….
+    bins: columns of numbers that have more distinct values get at most so many bins of about equally many rows (0: none).
+    Raises ArdmError for no rows, rows of unequal lengths, broken quotes, unknown columns, and columns that `admit` refuses.
     """
     text = text.removeprefix(_BOM)
     first = text.partition("\n")[0]
@@ -166,15 +200,70 @@ def learn(
     rows[0] = rows[0] or [""]
     for number, row in enumerate(body, 1):
         _check_length(row, width, f"{source}: row {number}")
-    names = tuple(rows[0]) if header else tuple(f"column {n}" for n in range(1, width + 1))
-    kinds = [set(column) for column in zip(*body, strict=True)]
-    for name, found in zip(names, kinds, strict=True):
-        admit(source, name, len(found), len(body))
+    names = tuple(rows[0]) if header else numbered(width)
     last = text if text.endswith("\n") else first + "\n"
     ending = "\r\n" if last.endswith("\r\n") else "\n"
-    categories = tuple(tuple(_sorted(found)) for found in kinds)
-    schema = Schema(names, categories, header, delimiter, ending, text.endswith(ending))
-    return schema, [schema._row(number, row) for number, row in enumerate(body, 1)]
+    form = (header, delimiter, ending, text.endswith(ending))
+    return classified(names, body, source, drop, bins, form)
+
+
+def numbered(width: int) -> tuple[str, ...]:
+    """The names of columns that have none."""
+    return tuple(f"column {n}" for n in range(1, width + 1))
+
+
+def classified(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    source: str,
+    drop: Sequence[str] = (),
+    bins: int = 0,
+    form: tuple[bool, str, str, bool] = (False, ",", "\n", True),
+) -> tuple[Schema, list[list[int]]]:
+    """The schema of rows of text, and the rows as classes; arguments as for `learn`.
+
+    form: header, delimiter, line_ending and trailing of the schema.
+    """
+    for name in drop:
+        if name not in names:
+            near = get_close_matches(name, names, 1)
+            raise ArdmError(
+                f"{source} has no column {name!r} to drop; "
+                + (f"did you mean {near[0]!r}?" if near else f"there are {_some(names)}")
+            )
+    if bins == 1 or bins < 0:
+        raise ArdmError(f"data.bins must be 0 (none) or at least 2; got {bins}")
+    kept = [n for n, name in enumerate(names) if name not in drop]
+    if not kept:
+        raise ArdmError(f"{source} has no columns left: drop fewer of {_some(names)}")
+    found = [_kinds(source, names[n], [row[n] for row in rows], bins) for n in kept]
+    edges = tuple(cuts for _, cuts in found)
+    own = tuple(names[n] for n in kept)
+    schema = Schema(own, tuple(kinds for kinds, _ in found), *form, edges=edges if any(edges) else ())
+    return schema, [schema._row(number, [row[n] for n in kept]) for number, row in enumerate(rows, 1)]
+
+
+def _kinds(source: str, name: str, column: Sequence[str], bins: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The categories of a column, and the edges of its bins if it gets any."""
+    distinct = set(column)
+    if bins and len(distinct) > bins and all(_NUMBER.fullmatch(value) for value in distinct):
+        return binned(column, bins)
+    admit(source, name, len(distinct), len(column))
+    return tuple(_sorted(distinct)), ()
+
+
+def binned(column: Sequence[str], bins: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """At most `bins` bins of about equally many numbers: the median of each as written, and the edges between them.
+
+    Equal numbers share a bin, so there may be fewer bins.
+    """
+    order = sorted(column, key=lambda value: (float(value), value))
+    numbers = [float(value) for value in order]
+    n = len(numbers)
+    cuts = tuple(sorted({numbers[n * k // bins] for k in range(1, bins)} - {numbers[0]}))
+    starts = [bisect_left(numbers, cut) for cut in (numbers[0], *cuts)]
+    ends = [*starts[1:], n]
+    return tuple(order[(a + b - 1) // 2] for a, b in zip(starts, ends, strict=True)), cuts
 
 
 def admit(source: str, name: str, distinct: int, rows: int) -> None:
@@ -182,7 +271,7 @@ def admit(source: str, name: str, distinct: int, rows: int) -> None:
     if distinct > MAX_CATEGORIES or (distinct > _FEW and 2 * distinct > rows):
         raise ArdmError(
             f"{source}: column {name!r} has {distinct} distinct values in {rows} rows, like identifiers or "
-            f"measurements; leave it out, or round its values into at most {_FEW} bins"
+            f"measurements; leave it out (data.drop), or bin its numbers (data.bins)"
         )
 
 
@@ -216,6 +305,10 @@ def _sorted(values: set[str]) -> list[str]:
 
 def _texts(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
 def _some(values: Sequence[str]) -> str:

@@ -48,6 +48,9 @@ CLIPS: dict[str, Callable[..., Clips]] = {"fsdd": fsdd_clips, "sc09": sc09_clips
 UNSET: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("length", "stride", "alphabet", "set", "rate", "binarize"), (None, 0, "")),
     **dict.fromkeys(("size", "channels", "classes"), (None, 0, "")),
+    **dict.fromkeys(("drop", "suffixes"), (None, ())),
+    "bins": (None, 0),
+    "fit": (None, ""),
     "header": (None,),
     "verify": (None, True),
     "pixels": (None, ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,19 @@ from ardm.data.dataset import Dataset, smallest
 from ardm.data.folders import Folder, rows_in, splits, survey
 from ardm.data.npy import integers
 from ardm.errors import ArdmError
-from ardm.schema import Schema, admit, learn
+from ardm.schema import Schema, admit, classified, learn, numbered
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".npy")
 
 
-def table(path: Folder, split: str | None = None, header: bool | None = None, delimiter: str | None = None) -> Dataset:
+def table(
+    path: Folder,
+    split: str | None = None,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    drop: Sequence[str] = (),
+    bins: int = 0,
+) -> Dataset:
     """A table of values that repeat: items (N, D), `columns` the classes of each column, `schema` their names.
 
     path: a CSV file in UTF-8, or .npy of non-negative integers (N, D), or a folder with one such file.  The distinct
@@ -26,15 +34,18 @@ def table(path: Folder, split: str | None = None, header: bool | None = None, de
     header: whether the first line names the columns; None detects it: nothing in the line is empty or a number, occurs
     twice in it, or occurs again in its column.
     delimiter: between values; None takes the most frequent of comma, semicolon and tab in line 1.
+    drop: names of columns to leave out; without a header they are "column 1", "column 2", ….
+    bins: columns of numbers with more distinct values than this get at most so many bins of about equally many rows; the
+    schema, which goes onto the card, holds their edges, and a bin is written as the median of its numbers.  0: no bins.
     Raises ArdmError for missing files, rows of different lengths, an empty split, and columns that look like identifiers
     or measurements (more than 65,536 distinct values, or more than 1,000 and half as many as rows).
     """
     chosen = None if split is None else splits("a table", split)
     file = _file(Path(path).expanduser())
     if file.suffix.lower() == ".npy":
-        schema, rows = _array(file)
+        schema, rows = _array(file, drop, bins)
     else:
-        schema, lists = learn(_text(file), header, delimiter, str(file))
+        schema, lists = learn(_text(file), header, delimiter, str(file), drop, bins)
         rows = np.array(lists, np.int64)
     items = torch.from_numpy(rows.astype(smallest(max(schema.columns))))
     if chosen is not None:
@@ -63,11 +74,14 @@ def _text(file: Path) -> str:
         raise ArdmError(f"cannot read {file}: {error}") from error
 
 
-def _array(file: Path) -> tuple[Schema, np.ndarray]:
+def _array(file: Path, drop: Sequence[str], bins: int) -> tuple[Schema, np.ndarray]:
     values = integers(file)
     if values.ndim != 2:
         raise ArdmError(f"{file} has shape {values.shape}, expected (rows, columns)")
-    names = tuple(f"column {n}" for n in range(1, values.shape[1] + 1))
+    names = numbered(values.shape[1])
+    if drop or bins:
+        schema, lists = classified(names, [[str(int(v)) for v in row] for row in values], str(file), drop, bins)
+        return schema, np.array(lists, np.int64)
     found = [np.unique(values[:, n], return_inverse=True) for n in range(values.shape[1])]
     for name, (kinds, _) in zip(names, found, strict=True):
         admit(str(file), name, len(kinds), len(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,11 +71,13 @@ def text(
     length: int = 256,
     stride: int | None = None,
     alphabet: str = "bytes",
+    suffixes: Sequence[str] = _ENDINGS,
 ) -> Dataset:
     """Texts of your own: items (N, length) uint8, no labels.
 
-    folder: a file; or a folder with `train.txt`, `valid.txt` and `test.txt`; or else a folder whose files (.txt, .text
-    and .md, also in subfolders, sorted by relative path) are joined.
+    folder: a file; or a folder with `train.txt`, `valid.txt` and `test.txt`; or else a folder whose files (also in
+    subfolders, sorted by relative path) are joined.
+    suffixes: of the files in a folder; (".py", ".pyi") takes source code.  Hidden files and folders are skipped.
     split: "train" or "fit", "valid" or "test"; without such files, the first 90 %, the next 5 % and the last 5 % of the
     bytes of each file.  None takes all.
     length, stride: as in `text8`; an item may cross from one file into the next.
@@ -92,11 +95,19 @@ def text(
         used = [root / f"{chosen}.txt"]
         parts = [encode(used[0], alphabet)]
     else:
-        used = files = files or ([root] if root.is_file() else files_in(root, _ENDINGS, "texts"))
+        used = files = files or ([root] if root.is_file() else files_in(root, _suffixes(suffixes), "texts"))
         parts = [_share(encode(path, alphabet), chosen) for path in files]
     name = f"{root.resolve().stem}/{chosen or 'all'}"
     found = _items(np.concatenate(parts), ALPHABETS[alphabet], name, chosen, length, stride)
     return replace(found, files=survey(root, used, set(files).__contains__, "texts"))
+
+
+def _suffixes(given: Sequence[str]) -> list[str]:
+    """Endings of names, in lower case with their dot."""
+    found = [f".{suffix.strip().lstrip('*').lstrip('.').lower()}" for suffix in given]
+    if not found or "." in found:
+        raise ArdmError(f"suffixes are endings of file names, such as .py; got {list(given)!r}")
+    return found
 
 
 def encode(path: Path, alphabet: str) -> Bytes:

@@ -54,6 +54,9 @@ class DataConfig:
     photos, crops, reduce: of pictures and grey: a folder of photographs, the number of crops from them, and factors by which crops
     are reduced.  grey, synthetic: the shares of grey copies and of synthetic pictures; null keeps the default.
     header: whether the first line of a table names its columns; null detects it.
+    drop, bins: of a table, names of columns to leave out, and the number of bins of columns that have more numbers.
+    fit: how images of mixed sizes come to `size`: "crop", "resize" or "tile".
+    suffixes: of the files of a text folder, such as [.py, .c] for source code.
     verify: demand the published sizes and checksums; false accepts cut-down copies.
     """
 
@@ -82,6 +85,10 @@ class DataConfig:
     reduce: tuple[int, ...] = ()
     grey: float | None = None
     synthetic: float | None = None
+    drop: tuple[str, ...] = ()
+    bins: int = 0
+    fit: str = ""
+    suffixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
