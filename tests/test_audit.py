@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 import ardm
 from ardm import audit, likelihood
+from ardm.audit.coding import by_codec
 from ardm.audit.results import Reliability
 from ardm.cli.app import app
+from ardm.codec import registry
 from ardm.heads import ValueHead
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
@@ -326,6 +328,24 @@ def test_text_has_a_perplexity_and_bits_a_byte():
     assert found.perplexity(nats) == pytest.approx(8)
     assert found.bits_per_byte(nats) == pytest.approx(12 / 8)
     assert found.to_values()["figures"][0]["perplexity"] == pytest.approx(8)
+
+
+def test_streams_of_a_codec_model_decode_and_cost_their_bits():
+    x = torch.randint(256, (2, 3, 8, 8), generator=generator())
+    nats, _, same = by_codec("pictures-small", x)
+    made = registry.coder("pictures-small")
+    bits = [one.bits for (one,) in made.encode([v.numpy().astype("u1")] for v in x)]
+    assert same
+    assert all(b < n / LN2 < b + 80 for n, b in zip(nats.tolist(), bits, strict=True))
+
+
+def test_impossible_values_are_infinite_and_stop_nothing():
+    model = ardm.wrap(lambda v, d: torch.tensor([0.0, -math.inf]).expand(*v.shape, 2), (4,), 2)
+    found = audit.report(model, X[3:7], states=8)
+    assert found.figure("exact along the plan").nats == math.inf
+    assert "impossible" in next(c.detail for c in found.checks if c.name.startswith("a stream"))
+    assert found.sound
+    assert json.dumps(found.to_values(), allow_nan=False)
 
 
 @pytest.mark.parametrize(

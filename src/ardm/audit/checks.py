@@ -199,8 +199,7 @@ def _choices(model: AnyModel, at: Moment) -> tuple[Tensor, bool]:
 def _lengths(model: AnyModel, at: Moment, digits: Tensor, known: tuple[int, ...]) -> Tensor:
     """(N,): nats of the other columns of digits (N, m), asked together once the columns `known` are revealed."""
     N, m = digits.shape
-    many = Moment(*(v.expand(N, *v.shape[1:]) for v in (at.x, at.depth, at.hidden, at.share)), context=None)
-    state, D = many.state(model), at.hidden[0].numel()
+    state, D = model.digits.truncate(*(v.expand(N, *v.shape[1:]) for v in (at.x, at.depth))), at.hidden[0].numel()
     context = None if at.context is None else at.context.expand(N, *at.context.shape[1:])
     first = torch.arange(N, device=digits.device)[:, None] * D + at.sites().index[:m]
     rest = [j for j in range(m) if j not in known]

@@ -25,7 +25,7 @@ from ardm.audit.calibration import calibration
 from ardm.audit.claims import every
 from ardm.audit.coding import by_codec, coded
 from ardm.audit.moments import moments
-from ardm.audit.results import Budget, Check, Figure, Report
+from ardm.audit.results import Budget, Check, Figure, Reliability, Report
 from ardm.errors import ArdmError
 from ardm.model import ScoresAll
 from ardm.plan import AnyPlan, Plan
@@ -77,17 +77,14 @@ def report(
     numbers = {name: inputs.number(value, name) for name, value in counts.items()}
     subject = _Subject(bundle, found, side, inputs.seeded(seed), calls, order)
     wanted = _budgets(subject) if budgets is None else [inputs.number(n, "budgets: calls") for n in budgets]
-    steps = [
-        ("bounds", lambda: _bounds(subject, passes, plans)),
-        ("streams", lambda: _streams(subject, streams, codec)),
-        ("budgets", lambda: _measured(subject, wanted, passes)),
-        ("calibration", lambda: _seen(subject, states)),
-    ]
-    parts = []
-    for k, (what, work) in enumerate(steps):
-        progress(what, k, len(steps))
-        parts.append(work())
-    (figures, (streamed, stream_checks), measured, (reliability, state_checks)) = parts
+    progress("bounds", 0, 4)
+    figures = _bounds(subject, passes, plans)
+    progress("streams", 1, 4)
+    streamed, stream_checks = _streams(subject, streams, codec)
+    progress("budgets", 2, 4)
+    measured = _measured(subject, wanted, passes)
+    progress("calibration", 3, 4)
+    reliability, state_checks = _seen(subject, states)
     about = _about(model, subject, seed, data) | numbers
     item, dim = _units(model, subject)
     return Report(
@@ -253,7 +250,7 @@ def _with_curve(subject: _Subject, passes: int) -> _Subject:
     return replace(subject, bundle=replace(bundle, curve=curve), x=subject.x[half:], context=rest)
 
 
-def _seen(subject: _Subject, states: int) -> tuple[tuple[Any, ...], list[Check]]:
+def _seen(subject: _Subject, states: int) -> tuple[tuple[Reliability, ...], list[Check]]:
     """Reliability, and the checks at moments of generation."""
     model, plan = subject.bundle.model, subject.plan(1) if subject.one_order else None
     along = plan if isinstance(plan, Plan) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +11,8 @@ import numpy as np
 
 PANELS = {"share known": "by share of known sites", "at once": "by sites revealed at once"}
 """The two groupings of reliability curves."""
+FEW = 20
+"""A bin with fewer answers is not drawn."""
 
 
 class Curve(Protocol):
@@ -19,6 +22,7 @@ class Curve(Protocol):
     group: str
     confidence: tuple[float, ...]
     accuracy: tuple[float, ...]
+    count: tuple[int, ...]
 
     @property
     def ece(self) -> float:
@@ -74,7 +78,11 @@ def _reliability(axes: Any, curves: Sequence[Curve], said: str) -> None:
     axes.plot([0, 1], [0, 1], color="0.75", lw=1, ls="--")
     for row, curve in enumerate(curves):
         label = f"{curve.group}: ECE {curve.ece:.3f}"
-        axes.plot(curve.confidence, curve.accuracy, "o-", ms=3, lw=1.2, color=f"C{row}", label=label)
+        rows = zip(curve.confidence, curve.accuracy, curve.count, strict=True)
+        points = [(p, hit) for p, hit, n in rows if n >= FEW]
+        axes.plot(
+            *zip(*points or [(math.nan, math.nan)], strict=True), "o-", ms=3, lw=1.2, color=f"C{row}", label=label
+        )
     axes.set(xlabel="confidence", ylabel="share that is right", title=said, xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(frameon=False, fontsize=8)
 
@@ -88,4 +96,6 @@ def _budgets(axes: Any, found: Audited) -> None:
     axes.errorbar(calls, measured, np.nan_to_num(error), fmt="o", ms=4, capsize=2, color="C3", label="measured ± error")
     axes.plot(calls, planned, "-", color="black", lw=1.2, label="planned")
     axes.set(xlabel="network calls", ylabel=f"bits/{found.dim}", title="cost of a budget", xscale="log")
+    axes.minorticks_off()
+    axes.set_xticks(calls, [str(n) for n in calls])
     axes.legend(frameon=False)
