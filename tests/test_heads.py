@@ -8,10 +8,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
+from ardm.faults import Watch
 from ardm.features import Features
 from ardm.heads import ChainHead, DigitHead, LaplaceHead, MixtureHead, ValueHead
 from ardm.heads import entropy as entropy_of
 from ardm.model import Model, entropy
+from ardm.source import Draw
 from toys import HEADS, WIDTH, WILD, asked, generator, letters, randomise
 
 ALPHABETS = [Digits(5, 5), Digits(5, 2), Digits(7, 3), Digits(27, 3), Digits(256, 4), Digits(125, 5), Digits(7, 2)]
@@ -284,6 +286,27 @@ def test_entropy_without_a_distribution_is_nan_and_of_any_prediction_is_computed
     found = entropy(*asked(logits))
     assert found[:2].tolist() == [0.0, pytest.approx(math.log(2))]
     assert found[2:].isnan().all()
+
+
+@pytest.mark.parametrize("make", [*HEADS.values(), lambda a, width: ChainHead(a, width)])
+@pytest.mark.parametrize("temperature", [0.0, 0.6, 1.0, 2.5])
+def test_a_temperature_draws_the_same_in_parts(make, temperature, monkeypatch):
+    """One list of all digits for each part of the sites; the numbers drawn, and so the digits, are those of one list."""
+    digits, D = Digits(300, 300), 40
+    head = randomise(make(digits, WIDTH))
+    h = features_of(D).hidden
+    model = Model(digits, (D,), lambda state, context: lambda b, p: Features.plain(h[p]), head)
+    prediction, sites = model(digits.blank(1, (D,))), Sites(torch.arange(D), D)
+    whole = Draw(generator(3), temperature)(prediction, sites, None)
+    room = 3 * prediction.numbers
+    monkeypatch.setattr("ardm.model.TOGETHER", room)
+    with Largest() as largest:
+        watched = Watch(1, None).over(prediction, 0)
+        assert torch.equal(Draw(generator(3), temperature)(watched, sites, None), whole)
+    assert largest.numel <= max(room, *(w.numel() for w in model.parameters()))
+    p = prediction[sites].double().softmax(-1)
+    if temperature == 0:
+        assert torch.equal(whole, p.argmax(-1))
 
 
 def test_an_ordered_family_refuses_maps():

@@ -12,7 +12,7 @@ from torch import Tensor
 from ardm.digits import Sites
 from ardm.errors import ArdmError
 from ardm.heads import inverse_cdf
-from ardm.model import PredictionLike, has_quantile
+from ardm.model import PredictionLike, has_quantile, numbers
 
 PATIENCE = 64
 """The number of steps between two checks for faults of a walk on a GPU."""
@@ -140,6 +140,11 @@ class Watched:
         self._watch.see(none & ~self._watch.excused(item), self._step)
         self._watch.excuse(item, logp == -torch.inf)
         return logp.masked_fill(none, 0.0)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the head computes for each site, at most; 1 where the prediction does not say."""
+        return numbers(self._prediction)
 
     @property
     def by_quantile(self) -> bool:

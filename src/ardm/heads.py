@@ -23,7 +23,7 @@ MANY = 1 << 6
 """With more digits than this, a mixture or a chain is drawn by its quantile function instead of from a list."""
 
 
-TOGETHER = 1 << 24
+TOGETHER = 1 << 22
 """How many numbers a head computes at once where the sites of a step are asked in parts, as for 65,536 values."""
 
 

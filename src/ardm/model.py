@@ -50,12 +50,17 @@ def has_quantile(prediction: PredictionLike) -> TypeGuard[QuantilePrediction]:
     return bool(getattr(prediction, "by_quantile", False))
 
 
+def numbers(prediction: PredictionLike) -> int:
+    """How many numbers a prediction computes for each site, at most; 1 where it does not say."""
+    return int(getattr(prediction, "numbers", 1))
+
+
 def parts(prediction: PredictionLike, sites: Sites) -> Iterator[Sites]:
     """The sites in parts whose logits fit into memory: `TOGETHER` numbers of the head at once, or one site.
 
     A prediction that does not say how many `numbers` it computes for a site is asked at all sites at once.
     """
-    size = max(1, TOGETHER // max(1, int(getattr(prediction, "numbers", 1))))
+    size = max(1, TOGETHER // numbers(prediction))
     return (Sites(index, sites.sites) for index in sites.index.split(size))
 
 

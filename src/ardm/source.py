@@ -25,7 +25,7 @@ from ardm.errors import ArdmError
 from ardm.faults import refuse, undefined
 from ardm.heads import inverse_cdf
 from ardm.inputs import generator as generator_of
-from ardm.model import PredictionLike, has_quantile
+from ardm.model import PredictionLike, has_quantile, parts
 from ardm.precision import home, precise, uniform
 
 
@@ -41,7 +41,8 @@ class Draw:
 
     It inverts the cdf in float64.  Float32 Gumbel noise never exceeds about 16.6, so that it draws rare symbols too
     rarely; float64 sums keep every probability above 1e-15.
-    temperature: divides the logits; 0 takes the most likely digit.
+    temperature: divides the logits; 0 takes the most likely digit.  Where digits are listed, sites are asked in parts that
+    fit into memory (`model.parts`).
     Raises ArdmError for a temperature that is negative, infinite or NaN, and where there is no distribution.
     """
 
@@ -61,13 +62,18 @@ class Draw:
         if self.temperature == 1 and has_quantile(prediction):
             found = prediction.quantile(sites, self._uniform(sites))
         else:
-            logits = prediction[sites]
-            if self.temperature == 0:
-                refuse(undefined(logits))
-                return logits.argmax(-1)
-            found = inverse_cdf(self._scaled(logits), self._uniform(sites)).to(logits.device)
+            u = self._uniform(sites) if self.temperature else torch.zeros(len(sites), device=sites.index.device)
+            asked = list(parts(prediction, sites))
+            drawn = zip(asked, u.split([len(part) for part in asked]), strict=True)
+            found = torch.cat([self._listed(prediction[part], own) for part, own in drawn])
         refuse(found < 0)
         return found
+
+    def _listed(self, logits: Tensor, u: Tensor) -> Tensor:
+        """(N,): the digits of logits (N, b) at which the cdf passes u (N,), or the most likely; −1 without a distribution."""
+        if self.temperature == 0:
+            return logits.argmax(-1).masked_fill(undefined(logits), -1)
+        return inverse_cdf(self._scaled(logits), u).to(logits.device)
 
     def _uniform(self, sites: Sites) -> Tensor:
         """(N,): float64 numbers in [0, 1), on the `home` of the sites' device."""
