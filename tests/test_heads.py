@@ -281,6 +281,25 @@ def test_entropies_of_many_sites_are_computed_in_parts(make, room, monkeypatch):
     torch.testing.assert_close(found, entropy_of(prediction[sites]), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", MIXTURES)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
+def test_the_entropy_of_a_wide_mixture_is_that_of_its_list(kind, scale):
+    """Narrow, wide and far-off components of 5,000 values, and one without a distribution."""
+    head = randomise(kind(Digits(5000, 5000), WIDTH, 3), scale=scale)
+    features = features_of(12, seed=5)
+    features.hidden[0] *= 20
+    features.loc[1], features.loc[2] = 30.0, -3.0
+    features.scale[3:6] *= 1e-4
+    features.hidden[6] = math.nan
+    value = depth = torch.zeros(12, dtype=torch.long)
+    found = head.entropy(features, value, depth)
+    torch.testing.assert_close(
+        found, entropy_of(head.logits(features, value, depth)), rtol=0, atol=2e-11, equal_nan=True
+    )
+    assert found[6].isnan()
+    assert (found.nan_to_num() >= 0).all()
+
+
 def test_entropy_without_a_distribution_is_nan_and_of_any_prediction_is_computed():
     logits = torch.tensor([[0.0, -math.inf], [0.0, 0.0], [math.nan, 0.0], [-math.inf] * 2, [math.inf, 0.0]])
     found = entropy(*asked(logits))

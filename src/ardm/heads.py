@@ -271,8 +271,8 @@ class MixtureHead(Head):
 
     @property
     def numbers(self) -> int:
-        """The masses of all digits under all components."""
-        return self.digits.base * self.components
+        """The cdf of all components at all edges of digits."""
+        return (self.digits.base + 1) * self.components
 
     def _cdf(self, z: Tensor) -> Tensor:
         """The cdf of a component at z scales from its mean; a subclass with another shape overrides it and `_between`."""
@@ -355,6 +355,19 @@ class MixtureHead(Head):
             reached = cdf(value + (middle + 1) * place) > wanted
             low, high = torch.where(reached, low, (middle + 1).minimum(high)), torch.where(reached, middle, high)
         return low.masked_fill(wanted.isnan(), -1).to(there)
+
+    def entropy(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
+        """(N,) float64: the Shannon entropy in nats of the next digit; NaN where there is no distribution.
+
+        Where whole values are too many to list, from differences of the cdf in float64, one cdf value for each edge and
+        component.  Cancellation is harmless: each p is wrong by 1e-16 at most, and the entropy by about 4e-15 · K.
+        """
+        if len(self.digits) > 1 or not self.by_quantile:
+            return super().entropy(features, value, depth, position)
+        weight, mean, inverse = (t.double()[:, None] for t in self._mixture(features))
+        edges = self._edge(torch.arange(self.digits.classes + 1, device=value.device)).double()[:, None]
+        cdf = self._cdf((edges - mean) * inverse) @ weight.exp().mT
+        return torch.special.entr(cdf[..., 0].diff(dim=-1).clamp(min=0)).sum(-1)
 
 
 class LaplaceHead(MixtureHead):
