@@ -97,7 +97,7 @@ def test_it_needs_no_bundle():
         assert torch.equal(ardm.fill(model, x, known), ardm.fill(bundle, x, known))
         assert torch.equal(ardm.score(model, x).nats, ardm.score(bundle, x).nats)
         assert torch.equal(ardm.score(model, x, 99).nats, ardm.score(bundle, x, 99).nats)
-        assert len(ardm.make_plan(model, 2, "confident")) == 2
+        assert len(ardm.make_plan(model, 2, "bayer")) == 2
     for other in ("pictures", Net(), None):
         with pytest.raises(ArdmError, match=r"give a bundle \(ardm.load\) or a model"):
             ardm.sample(other, 2)

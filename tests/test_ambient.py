@@ -24,14 +24,13 @@ from ardm.models.config import ModelConfig, preset
 from ardm.models.huggingface import huggingface
 from ardm.models.wrap import wrap
 from ardm.orders import OrderConfig
-from ardm.plan import Confident
 from ardm.ranks import bayer_ranks
 from ardm.source import Decode, Encode
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
 from bundles import smooth, tiny
 from test_precision import EVERY, context_of, items
-from toys import letters
+from toys import confident, letters
 
 ROOT = Path(ardm.__file__).parent
 
@@ -173,7 +172,7 @@ PUBLIC = {
     "curve on a grid": lambda: torch.from_numpy(
         likelihood.curve(wrapped(), X, 2, generator(), grid=3, subset=2).mean()
     ),
-    "adaptive": lambda: likelihood.exact(wrapped(), Confident((0, 2), 6), X).nats,
+    "adaptive": lambda: likelihood.exact(wrapped(), confident((0, 2), 6), X).nats,
     "subset": lambda: (
         objective.bound_step(
             wrapped(), X, objective.draw(2, 1, (6,), generator()), subset=2, generator=generator()

@@ -10,9 +10,10 @@ from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from ardm import api, data, formats
+from ardm import Adaptive, EntropyBudget, FixedNumber, Threshold, api, data, formats
 from ardm.bundle import Bundle
 from ardm.cli.app import app
+from ardm.cli.options import ordering
 from ardm.codec import sampling
 from ardm.content import Content, Kind
 from ardm.data.folders import fraction
@@ -200,6 +201,40 @@ def test_fill(folder, tmp_path):
         run("fill", image, "--mask", mask, "-m", folder / "any", "-n", 1, "--calls", 999, "--order", order, "-o", out,
             "-f", "--scale", 1)  # fmt: skip
         assert np.array_equal(np.asarray(Image.open(out))[2:10, 12:16], original[:, :4])
+
+
+def test_adaptive_plans_by_options(folder, tmp_path):
+    """sample, fill and eval along a score and a selection; options that contradict each other are refused."""
+    image, out, model = tmp_path / "i.png", tmp_path / "s.png", folder / "any"
+    pixels = np.random.default_rng(0).integers(0, 16, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(image)
+    rule = ("--order", "confident", "--score", "margin", "--select", "threshold=0.3", "--block-length", 50)
+    run("sample", model, "-n", 2, *rule, "-o", out)
+    assert Image.open(out).size
+    run("fill", image, "--box", "2,2,3,3", "-m", model, "-n", 1, *rule, "-o", out, "-f", "--scale", 1)
+    assert np.array_equal(np.asarray(Image.open(out))[2:10, 12:14] // 17, pixels[:, :2])
+    said = run("eval", model, "--data", "array", "--folder", folder, "--items", 2, *rule)
+    assert "exact, walked along an adaptive plan, 2 items" in said
+    run("sample", model, "-n", 1, "--score", "probability", "--calls", 5, "-o", out, "-f")
+    for options, words in [
+        (("--select", "entropy=1", "--calls", 5), "leave calls out (got 5)"),
+        (("--order", "bayer", "--score", "margin"), "belong to --order confident; got --order bayer"),
+        (("--select", "0.9"), "--select takes fixed=4"),
+        (("--select", "fixed=0.5"), "--select takes fixed=4"),
+        (("--select", "threshold=-1"), "a threshold must be a finite number"),
+        (("--score", "surprise"), "unknown score 'surprise'"),
+    ]:
+        assert words in refused("sample", model, "-n", 1, *options, "-o", tmp_path / "g.png")
+    assert not (tmp_path / "g.png").exists()
+
+
+def test_the_options_of_a_rule_are_a_plan():
+    kinds = {"fixed=4": FixedNumber(4), "threshold=0.9": Threshold(0.9), "entropy=.1": EntropyBudget(0.1), "": None}
+    for text, selection in kinds.items():
+        assert ordering("confident", "margin", text, 32) == Adaptive("margin", selection, 32)
+    assert ordering("", "", "", 8) == Adaptive(block_length=8)
+    assert ordering("bayer", "", "", None) == "bayer"
+    assert ordering("", "", "", None) is None
 
 
 def test_masks_say_black_or_white_or_are_refused(folder, tmp_path):

@@ -12,7 +12,7 @@ from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate, bound, curve, exact, mixture, policy_bound
 from ardm.objective import plan_step, policy_step
-from ardm.plan import NEVER, Confident, Plan
+from ardm.plan import NEVER, Plan
 from ardm.ranks import bayer_ranks
 from ardm.schedule import cost
 from ardm.walk import score
@@ -24,6 +24,7 @@ from toys import (
     all_data,
     all_orders,
     all_plans,
+    confident,
     floor_maps,
     generator,
     letters,
@@ -105,7 +106,7 @@ def test_a_start_may_show_what_is_never_asked():
 
 def test_an_adaptive_plan_is_walked_and_says_so():
     digits = Digits(4, 2)
-    model, x, adaptive = toy(digits, (3,)), all_data(4, (3,)), Confident((0, 1, 3, 5), 3, 2)
+    model, x, adaptive = toy(digits, (3,)), all_data(4, (3,)), confident((0, 1, 3, 5), 3, 2)
     got = exact(model, adaptive, x)
     assert "adaptive" in got.estimator
     assert not got.is_bound
@@ -329,7 +330,7 @@ def test_a_mixture_of_orders_is_tighter_and_still_sums_to_one():
     few = mixture(model, every[:4], x)
     assert (few.nats <= nats[:4].mean(0)).all()
     assert (few.nats > nats[:4].min(0).values - 1e-9).all()
-    both = mixture(model, [every[0], Confident((0, 1, 3), 3, 2)], x)
+    both = mixture(model, [every[0], confident((0, 1, 3), 3, 2)], x)
     assert float(both.nats.neg().exp().sum()) == pytest.approx(1, abs=1e-10)
     torch.testing.assert_close(mixture(model, every[:1], x).nats, nats[0])
     with pytest.raises(ArdmError, match="at least one"):
@@ -424,6 +425,6 @@ def test_only_exact_values_are_called_exact():
         assert value.is_bound
         assert "bound" in value.estimator
         assert "exact" not in value.estimator
-    for value in (exact(model, plan, x), exact(model, Confident((0, 1), 3), x)):
+    for value in (exact(model, plan, x), exact(model, confident((0, 1), 3), x)):
         assert not value.is_bound
         assert value.estimator.startswith("exact")

@@ -14,7 +14,7 @@ from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.losscurve import isotonic
 from ardm.objective import Steps, absorbing_step, bound_step, draw, plan_step, spread
-from ardm.plan import Confident, Plan
+from ardm.plan import Plan
 from ardm.schedule import absorbing_cost, continuous_cost, cost, optimal, uniform
 from ardm.walk import score
 from toys import (
@@ -24,6 +24,7 @@ from toys import (
     all_data,
     all_orders,
     all_plans,
+    confident,
     floor_maps,
     generator,
     letters,
@@ -463,8 +464,8 @@ def test_a_step_beyond_the_plan_is_refused(step, words):
 
 def test_a_plan_that_looks_at_predictions_has_no_step_alone():
     model = toy(Digits(3, 3), (4,))
-    with pytest.raises(ArdmError, match=r"only a Plan has steps .*; got Confident: use likelihood\.exact"):
-        plan_step(model, Confident((0, 1), 4), some_data(model.digits, (4,)), torch.zeros(3).long())
+    with pytest.raises(ArdmError, match=r"only a Plan has steps .*; got Adaptive: use likelihood\.exact"):
+        plan_step(model, confident((0, 1), 4), some_data(model.digits, (4,)), torch.zeros(3).long())
 
 
 def test_vectors_of_context_get_gradients_and_arrays_are_taken():

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from ardm import plan
 from ardm.digits import Digits, Partial, Sites
 from ardm.errors import ArdmError
-from ardm.plan import GIVEN, NEVER, Confident, Plan
+from ardm.plan import GIVEN, NEVER, Plan
 from ardm.ranks import RANKS, bayer_ranks, checkerboard_ranks, halton_ranks, wavefront_ranks
-from ardm.walk import score
-from toys import all_data, generator, only, toy
+from toys import generator, only
 
 
 def when(*stages):
@@ -297,60 +296,6 @@ def test_without_an_offset_a_pixel_is_revealed_whole():
     assert p.flatten(1).T.tolist() == [[2, 0, 1], [5, 3, 4], [8, 6, 7], [11, 9, 10]]
 
 
-# --- an order that looks at the prediction ----------------------------------------------------------------------------
-
-
-class Fixed:
-    """A prediction of the same logits everywhere asked."""
-
-    def __init__(self, logits):
-        self.logits = logits
-
-    def __getitem__(self, sites):
-        return sites.of(self.logits[..., 0])[:, None] * torch.tensor([1.0, 0.0])
-
-
-def test_confident_takes_the_least_entropy_first():
-    certainty = torch.tensor([[1.0, 3.0, 2.0, 3.0], [0.0, 0.0, 0.0, 9.0]])
-    prediction = Fixed(certainty[..., None])
-    state = Digits(2, 2).blank(2, (4,))
-    first = Confident((0, 2), 4).select(0, state, prediction)
-    assert first.index.tolist() == [1, 3, 4, 7]  # ties: the smallest position
-    assert Confident((0, 1), 4).select(0, state, prediction).index.tolist() == [1, 7]
-
-
-def test_confident_sums_to_one_over_all_data():
-    for digits, starts in ((Digits(3, 3), (0, 1, 3)), (Digits(3, 3), (0,)), (Digits(3, 2), (0, 2, 4, 5))):
-        model, x = toy(digits, (4,)), all_data(3, (4,))
-        adaptive = Confident(starts if len(digits) == 1 else (0, 2, 4, 5), 4, len(digits))
-        assert float(score(model, adaptive, x).neg().exp().sum()) == pytest.approx(1, abs=1e-10)
-
-
-def test_confident_works_around_what_is_given():
-    digits, shape = Digits(4, 2), (4,)
-    model, x = toy(digits, shape), all_data(4, shape)
-    depth = torch.tensor([[2, 1, 0, 0]])
-    x = x[(x[:, 0] == 3) & (x[:, 1] // 2 == 1)]
-    start = digits.truncate(x, depth.expand_as(x))
-    nats = score(model, Confident((0, 1, 3, 4, 6), 4, 2), x, start)
-    assert float(nats.neg().exp().sum()) == pytest.approx(1, abs=1e-10)
-
-
-@pytest.mark.parametrize(
-    ("starts", "stages", "message"),
-    [
-        ((), 1, "starts"),
-        ((1,), 1, "starts"),
-        ((0, 0), 1, "starts"),
-        ((0, 4), 1, "each stage"),
-        ((0, 2), 2, "each stage"),
-    ],
-)
-def test_confident_refuses_other_starts(starts, stages, message):
-    with pytest.raises(ArdmError, match=message):
-        Confident(starts, 4, stages)
-
-
 def test_select_counts_sites_of_other_items():
     p = plan.shuffled(1, (2, 2), generator(3), batch=2)
     sites = p.select(0, Partial(*[torch.zeros(2, 2, 2, dtype=torch.long)] * 2), None)
@@ -359,7 +304,7 @@ def test_select_counts_sites_of_other_items():
     assert [int(p.when[i, 0].flatten()[j]) for i, j in enumerate(sites.position.tolist())] == [0, 0]
 
 
-PLANS = {"plan": plan.raster(3, (4,)), "an image": plan.raster(3, (2, 2)), "confident": Confident((0, 4, 6, 8), 4, 3)}
+PLANS = {"plan": plan.raster(3, (4,)), "an image": plan.raster(3, (2, 2))}
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -369,13 +314,13 @@ def test_a_mask_is_given_with_all_its_digits(name):
     right = p.given(known.long() * 3)
     for mask in (known, known.byte(), known.numpy()):
         found = p.given(mask)
-        assert found == right if name == "confident" else torch.equal(found.when, right.when)
+        assert torch.equal(found.when, right.when)
 
 
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("depth", [-1, 4])
 def test_depths_beyond_the_digits_are_not_given(name, depth):
-    known = torch.zeros(PLANS[name].shape if name != "confident" else (4,), dtype=torch.long)[None]
+    known = torch.zeros(PLANS[name].shape, dtype=torch.long)[None]
     known.view(-1)[0] = depth
     with pytest.raises(ArdmError, match=r"depth: depths lie in 0\.\.3"):
         PLANS[name].given(known)
@@ -384,8 +329,6 @@ def test_depths_beyond_the_digits_are_not_given(name, depth):
 def test_one_item_needs_no_batch():
     p, known = plan.raster(2, (4,)), torch.tensor([2, 0, 1, 0])
     assert torch.equal(p.given(known).when, p.given(known[None]).when)
-    adaptive = Confident((0, 4), 4, 2)
-    assert adaptive.given(known) == adaptive.given(known[None])
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 1), (2, 4), (1, 2, 2), ()])
@@ -393,6 +336,36 @@ def test_what_is_said_of_other_sites_is_refused(shape):
     p, said = plan.shuffled(1, (4,), generator(), batch=3), torch.zeros(shape, dtype=torch.long)
     with pytest.raises(ArdmError, match=r"depth must have the shape \(4,\) of an item .*1 or 3 of them; got"):
         p.given(said)
-    if said.numel() % 4:
-        with pytest.raises(ArdmError, match=r"with 4 sites per item; got .*depth\[None\]"):
-            Confident((0, 1), 4).given(said)
+
+
+# --- dilated steps ------------------------------------------------------------------------------------------------------
+
+
+def test_dilated_steps_are_those_of_the_paper():
+    """Luxembourg et al. 2025: blocks of 8 in base 2 take strides of 4, 2, 1; a shorter last block and stages follow."""
+    steps = plan.dilated(2, (12,), 8).when[0]
+    assert steps[0].tolist() == [0, 2, 1, 2, 0, 2, 1, 2, 3, 5, 4, 5]
+    assert torch.equal(steps[1], steps[0] + 6)
+    assert plan.dilated(1, (2, 3), 6, base=3).when[0, 0].tolist() == [[0, 1, 0], [1, 0, 1]]
+    assert len(plan.dilated(1, (1024,), 1024)) == 10
+    assert torch.equal(plan.dilated(1, (5,), 1).when, plan.raster(1, (5,)).when)
+
+
+@pytest.mark.parametrize("base", [2, 3])
+@pytest.mark.parametrize("size", [1, 2, 5, 6, 16, 40])
+def test_dilated_plans_reveal_everything_block_after_block(size, base):
+    p = plan.dilated(2, (35,), size, base)
+    depth, steps = follow(p)
+    assert (depth == 2).all()
+    assert all(len(sites) and len(set((sites.position // size).tolist())) == 1 for sites in steps)
+    assert [int(s.position[0]) // size for s in steps[: len(steps) // 2]] == sorted(
+        int(s.position[0]) // size for s in steps[: len(steps) // 2]
+    )
+    if base == 2 and size in (1, 16):
+        assert all((sites.position.diff() > 1).all() for sites in steps)
+
+
+def test_dilated_plans_refuse_other_sizes():
+    for size, base in ((0, 2), (4, 1), (2.5, 2)):
+        with pytest.raises(ArdmError, match="must be"):
+            plan.dilated(1, (8,), size, base)

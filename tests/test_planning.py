@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 import ardm
 from ardm import api, likelihood, planning
 from ardm import plan as plans
+from ardm.adaptive import Adaptive, PlannedNumber, Threshold
 from ardm.bundle import Bundle
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
 from ardm.losscurve import LossCurve
 from ardm.orders import OrderConfig
-from ardm.plan import GIVEN, Confident
+from ardm.plan import GIVEN
 from ardm.ranks import LINES, RANKS
 from ardm.schedule import cost, joint, optimal, remaining
 from ardm.source import Draw
 from ardm.walk import last, sample, score, walk
-from toys import Spy, all_data, generator, some_data, toy
+from toys import Spy, all_data, confident, generator, some_data, toy
 
 IMAGE, LINE = (3, 4, 5), (17,)
 
@@ -53,8 +54,11 @@ class Flat:
 def steps_of(plan, depth, stages):
     """Walk a plan with arbitrary digits: each item's sites by step; every digit comes once, in turn."""
     seen, rows = depth.clone(), [[] for _ in depth]
-    for k in range(len(plan)):
-        sites = plan.select(k, Partial(torch.zeros_like(seen), seen), Flat())
+    for k in itertools.count():
+        state = Partial(torch.zeros_like(seen), seen)
+        if not plan.items(k, state):
+            break
+        sites = plan.select(k, state, Flat())
         assert len(sites) > 0, f"step {k} reveals nothing in any item"
         assert len(sites.index.unique()) == len(sites)
         seen = seen.flatten().index_add(0, sites.index, torch.ones_like(sites.index)).view_as(seen)
@@ -88,7 +92,7 @@ def test_every_item_has_as_many_steps_as_are_allowed(base, order, shape, data):
     rows = steps_of(plan, depth, S)
     assert [len(row) for row in rows] == [min(calls, n) for n in hidden]
     assert [sum(row) for row in rows] == hidden
-    assert len(plan) == max(min(calls, n) for n in hidden)
+    assert isinstance(plan, Adaptive) or len(plan) == max(min(calls, n) for n in hidden)
 
 
 def test_ten_hidden_of_many_take_ten_calls_of_one_site():
@@ -180,17 +184,19 @@ def starts_of(digits, D):
     return [torch.tensor([d]) for d in itertools.product(range(len(digits) + 1), repeat=D)]
 
 
+@pytest.mark.parametrize("block_length", [None, 2])
 @pytest.mark.parametrize("digits", [Digits(3, 3), Digits(4, 2)])
-def test_confident_completions_of_every_start_sum_to_one(digits):
+def test_planned_completions_of_every_start_sum_to_one(digits, block_length):
     """By enumeration: Σ over completions of p(completion | given) = 1, and given values never change."""
     D, K = 3, digits.classes
     model, x, S = toy(digits, (D,), "values"), all_data(K, (D,)), len(digits)
-    whole = Confident(tuple(s * D + k for s in range(S) for k in (0, 2)), D, S)
+    whole = confident(tuple(s * D + k for s in range(S) for k in (0, 2)), D, S)
+    open_ = Adaptive("margin", block_length=block_length, stages=S)
     for depth in starts_of(digits, D):
         start = digits.truncate(x, depth.expand_as(x))
         groups = start.value @ torch.tensor([K**2, K, 1])
-        planned = planning.confident(depth, S, planning.shares(curve(S, D), D, 3))
-        for plan in (whole, whole.given(depth), planned):
+        planned = planning.adaptive(open_, depth, 4, curve(S, D))
+        for plan in (whole, planned):
             nats = score(model, plan, x, start)
             sums = torch.zeros(K**D, dtype=torch.double).index_add(0, groups, nats.neg().exp())[groups.unique()]
             torch.testing.assert_close(sums, torch.ones_like(sums))
@@ -199,12 +205,12 @@ def test_confident_completions_of_every_start_sum_to_one(digits):
         assert torch.equal(likelihood.exact(model, planned, x, start).nats, nats)
 
 
-def test_a_confident_plan_for_nothing_known_serves_any_start():
+def test_a_plan_for_nothing_known_serves_any_start():
     made, depth = api.make_plan(bundle(2), 20, "confident"), torch.randint(3, (2, *IMAGE), generator=generator())
-    assert len(made) == 20
-    assert not made.turns
-    rows = steps_of(made.given(depth), depth, 2)
+    assert len(steps_of(made, torch.zeros(1, *IMAGE, dtype=torch.long), 2)[0]) == 20
+    rows = steps_of(made, depth, 2)
     assert [sum(row) for row in rows] == (2 - depth).flatten(1).sum(1).tolist()
+    assert max(map(len, rows)) <= 20
 
 
 def test_items_with_different_known_parts_are_revealed_in_their_own_steps():
@@ -212,47 +218,83 @@ def test_items_with_different_known_parts_are_revealed_in_their_own_steps():
     model, x = toy(digits, (D,)), some_data(digits, (D,), 4)
     depth = torch.tensor([[0, 0, 0, 0], [2, 1, 0, 0], [2, 2, 2, 2], [2, 0, 1, 1]])
     start = digits.truncate(x, depth)
-    for plan in (
-        planning.confident(depth, 2, planning.shares(None, D, 5)),
-        Confident((0, 1, 3, 4, 6), D, 2).given(depth),
-    ):
-        together = score(model, plan, x, start)
+    for plan in (planning.adaptive(Adaptive(stages=2), depth, 5, None), confident((0, 1, 3, 4, 6), D, 2)):
+        together, until = score(model, plan, x, start), plan.selection.until
         for i in range(4):
-            alone = Confident((), D, 2, (plan.turns[i],))
+            alone = Adaptive("entropy", PlannedNumber(until[i : i + 1] if len(until) > 1 else until), stages=2)
             one = score(model, alone, x[i : i + 1], Partial(start.value[i : i + 1], depth[i : i + 1]))
             torch.testing.assert_close(one, together[i : i + 1])
         assert float(together[2]) == 0
         assert torch.equal(digits.truncate(sample(model, plan, start, generator()), depth).value, start.value)
 
 
-def test_a_confident_schedule_is_cut_at_what_is_known():
-    plan = Confident((0, 1, 3, 5, 7), 5, 2)  # widths 1 2 2, then 2 3
+def test_a_planned_schedule_is_cut_at_what_is_known():
+    plan = confident((0, 1, 3, 5, 7), 5, 2)  # widths 1 2 2, then 2 3
     depth = torch.tensor([[1, 0, 0, 0, 0], [2, 2, 1, 1, 0], [2, 2, 2, 2, 2], [0, 0, 0, 0, 0]])
-    assert plan.given(depth).turns == (
-        ((0, 2), (0, 2), (1, 2), (1, 3)),
-        ((0, 1), (1, 3)),
-        (),
-        ((0, 1), (0, 2), (0, 2), (1, 2), (1, 3)),
-    )
+    assert steps_of(plan, depth, 2) == [[2, 2, 2, 3], [1, 3], [], [1, 2, 2, 2, 3]]
 
 
-def test_adaptive_plans_refuse_other_starts():
-    digits, x = Digits(4, 2), some_data(Digits(4, 2), (3,), 2)
-    model, depth = toy(digits, (3,)), torch.tensor([[1, 0, 2]])
-    plan, start = Confident((0, 1, 3), 3, 2).given(depth), digits.truncate(x, depth.expand_as(x))
-    with pytest.raises(ArdmError, match=r"plan\.given"):
-        score(model, plan, x)
+# --- planned within blocks ----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_blocks_share_the_calls_and_follow_each_other(data):
+    """For every mask: min(calls, hidden) steps, none of which crosses the end of a block or of a stage."""
+    S, D, length = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 13)), data.draw(st.integers(1, 14))
+    depth = torch.randint(S + 1, (2, D), generator=generator(data.draw(st.integers(0, 999))))
+    parts = [[int((row[b : b + length] <= s).sum()) for s in range(S) for b in range(0, D, length)] for row in depth]
+    least = max(sum(n > 0 for n in row) for row in parts)
+    calls = data.draw(st.integers(max(least, 1), S * D + 3))
+    losses = curve(S, D) if data.draw(st.booleans()) else None
+    plan = planning.adaptive(Adaptive("entropy", None, length, S), depth, calls, losses)
+    for steps, row in zip(steps_of(plan, depth, S), parts, strict=True):
+        assert len(steps) == min(calls, sum(row))
+        assert set(itertools.accumulate(row)) - {0} <= set(itertools.accumulate(steps))
+
+
+def test_the_calls_of_blocks_are_spent_best():
+    """Of all ways to spend the calls, each block beginning with its own, the cheapest; by trying each."""
+    losses = curve(1, 7, 5)
+    depth = torch.tensor([[1, 0, 0, 0, 0, 1, 0]])  # blocks of 3: two, two and one hidden, from t = 2
+    rows = [losses[0, 2:4], losses[0, 4:6], losses[0, 6:7]]
+    for budget in range(3, 6):
+        plan = planning.adaptive(Adaptive(block_length=3), depth, budget, losses)
+        starts = [*itertools.accumulate(steps_of(plan, depth, 1)[0], initial=2)]
+        assert cost(losses[0, 2:], [t - 2 for t in starts[:-1]]) == pytest.approx(best(rows, budget), abs=1e-12)
+
+
+def test_fewer_calls_than_blocks_are_refused():
+    with pytest.raises(ArdmError, match="blocks of 3 sites take at least 2 calls for what is unknown; got 1"):
+        planning.adaptive(Adaptive(block_length=3), torch.tensor([[0, 0, 1, 1, 1, 0, 1]]), 1, None)
+    with pytest.raises(ArdmError, match=r"2 stages are unknown.*got 1"):
+        planning.adaptive(Adaptive(stages=2), torch.zeros(1, 4, dtype=torch.long), 1, None)
+
+
+# --- plans of the user's ------------------------------------------------------------------------------------------------
+
+
+def test_plans_take_the_place_of_names():
+    model, x = bundle(2, (6,)), torch.tensor([[0, 1, 2, 3, 0, 1], [3, 2, 1, 0, 3, 2]])
+    known = torch.tensor([True, False, True, False, False, False])
+    for order in (
+        Adaptive("margin", Threshold(0.4), 4),
+        plans.dilated(2, (6,), 3),
+        plans.shuffled(2, (6,), generator(), 2),
+    ):
+        assert api.sample(model, 2, order=order).shape == (2, 6)
+        assert torch.equal(api.fill(model, x, known, order=order)[:, known], x[:, known])
+        assert api.score(model, x, order=order).estimator.startswith("exact")
+        torch.testing.assert_close(api.score(model, x, order=order).nats, torch.full((2,), 12 * math.log(2)).double())
+        with pytest.raises(ArdmError, match=r"says itself how many calls it takes; leave calls out \(got 5\)"):
+            api.sample(model, 2, 5, order)
+    planned = api.make_plan(model, 4, Adaptive("margin"), batch=2)
+    assert planned.score == "margin"
+    assert torch.equal(planned.selection.until, api.make_plan(model, 4, "confident").selection.until)
     with pytest.raises(ArdmError, match="the plan is for"):
-        score(model, Confident((), 3, 2, plan.turns * 3), x, start)
-    with pytest.raises(ArdmError, match="digits forgotten"):
-        likelihood.exact(model, plan, (x + 2) % 4, start)
-    with pytest.raises(ArdmError, match="already starts from a state"):
-        plan.given(depth)
-    for wrong in (((1, 2), (0, 1)), ((0, 0),), ((2, 1),), ((0, 4),)):
-        with pytest.raises(ArdmError, match="turns are"):
-            Confident((), 3, 2, (wrong,))
-    with pytest.raises(ArdmError, match="both"):
-        Confident((0,), 3, 1, (((0, 3),),))
+        api.sample(model, 2, order=plans.raster(1, (6,)))
+    with pytest.raises(ArdmError, match=r"a plan is a Plan or Adaptive"):
+        api.sample(model, 2, order=[1, 2])
 
 
 def test_filling_by_confidence_takes_the_surest_first():

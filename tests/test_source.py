@@ -12,7 +12,7 @@ from ardm.errors import ArdmError
 from ardm.source import Decode, Draw, Encode
 from ardm.walk import last, score, walk
 from test_walk import ALPHABETS, CASES, KINDS, every_kind
-from toys import asked, generator, some_data, toy
+from toys import asked, confident, generator, some_data, toy
 
 LN2 = math.log(2)
 
@@ -84,7 +84,7 @@ def test_random_bits_decode_to_samples():
 
 def test_random_bits_of_a_confident_plan_too():
     alphabet, B = Digits(3, 3), 4000
-    model, plan = toy(alphabet, (2,), seed=3), plans.Confident((0, 1), 2)
+    model, plan = toy(alphabet, (2,), seed=3), confident((0, 1), 2)
     start = model.digits.blank(B, (2,))
     x = last(walk(model, plan, Decode(random.Random(6).randbytes(B) + b"\1"), start), start).value
     p = score(model, plan, torch.cartesian_prod(torch.arange(3), torch.arange(3))).neg().exp()

@@ -29,11 +29,10 @@ from ardm.likelihood import (
 from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models.config import ModelConfig
-from ardm.plan import Confident
 from ardm.schedule import absorbing_cost, continuous_cost, cost, optimal
 from ardm.source import Decode, Draw, Encode, Score
 from ardm.walk import last, sample, score, walk
-from toys import asked, generator
+from toys import asked, confident, generator
 
 D, K = 6, 4
 SHAPE = (D,)
@@ -145,7 +144,7 @@ def test_sites_are_counted_whatever_the_stages(base, value):
 def test_a_confident_plan_refuses_at_once(value):
     """Also where the site without a distribution would not have been its turn yet."""
     model = broken(value, sites=(5,))
-    plan = Confident(tuple(range(D)), D)
+    plan = confident(tuple(range(D)), D)
     for run in (
         lambda: sample(model, plan, blank(model), generator()),
         lambda: score(model, plan, X),
@@ -281,7 +280,7 @@ class Narrow:
 IMPOSSIBLE = {
     "exact": lambda m, S: exact(m, plans.raster(S, SHAPE), Y),
     "exact, all at once": lambda m, S: exact(m, plans.raster(S, SHAPE).coarsen(range(0, S * D, D)), Y),
-    "exact, adaptive": lambda m, S: exact(m, Confident(tuple(range(S * D)), D, S), Y),
+    "exact, adaptive": lambda m, S: exact(m, confident(tuple(range(S * D)), D, S), Y),
     "walk": lambda m, S: Estimate(score(m, plans.raster(S, SHAPE), Y), torch.zeros(2), "walk", D),
     "mixture": lambda m, S: mixture(m, [plans.shuffled(S, SHAPE, generator(i)) for i in range(3)], Y),
     "bound": lambda m, S: bound(m, Y, 40, generator()),

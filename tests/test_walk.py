@@ -11,9 +11,10 @@ import torch
 from ardm import api, likelihood, objective, source
 from ardm import plan as plans
 from ardm import walk as walking
+from ardm.adaptive import Adaptive, PlannedNumber, Threshold
 from ardm.digits import Digits, Maps, Partial
 from ardm.errors import ArdmError
-from ardm.plan import Confident, Plan
+from ardm.plan import Plan
 from ardm.source import Draw, Score
 from ardm.walk import last, sample, score, walk
 from toys import (
@@ -23,6 +24,7 @@ from toys import (
     Spy,
     all_data,
     asked,
+    confident,
     everywhere,
     floor_maps,
     generator,
@@ -46,7 +48,7 @@ def every_kind(alphabet, D, batch):
         "unstaged": plans.unstaged(S, (D,), generator(3)),
         "blocks": plans.blocks(S, (D,), 2, generator(4)),
         "one per item": plans.shuffled(S, (D,), generator(5), batch),
-        "confident": Confident(tuple(policy), D, S),
+        "confident": confident(tuple(policy), D, S),
     }
     return kinds | ({"absorbing": plans.absorbing(3, (D,), batch, generator(6))} if S == 1 else {})
 
@@ -185,7 +187,7 @@ def test_every_state_is_the_data_cut_to_the_revealed_digits(kind):
     spy, x = Spy(toy(alphabet, (D,))), some_data(alphabet, (D,), 3)
     plan, blank = every_kind(alphabet, D, 3)[kind], alphabet.blank(3, (D,))
     states = list(walk(spy, plan, Score(3), blank, truth=x))
-    assert len(states) == len(plan) == len(spy.seen)
+    assert len(states) == len(spy.seen) == (len(plan) if isinstance(plan, Plan) else 6)
     for shown, told in zip(spy.seen, [blank, *states], strict=False):
         assert torch.equal(shown.value, told.value)
         assert torch.equal(shown.depth, told.depth)
@@ -250,7 +252,7 @@ def test_infilling_keeps_what_was_given(alphabet):
             untouched = state.depth == depth
             assert (state.depth >= depth).all()
             assert torch.equal(state.value[untouched], start.value[untouched])
-    adaptive = Confident(tuple(s * 6 + k for s in range(S) for k in (0, 2, 3)), 6, S)
+    adaptive = confident(tuple(s * 6 + k for s in range(S) for k in (0, 2, 3)), 6, S)
     y = sample(model, adaptive, start, generator(0))
     assert torch.equal(alphabet.truncate(y, depth).value, start.value)
 
@@ -502,9 +504,11 @@ MISFITS = {
     "a site too many": plans.raster(3, (5,)),
     "another shape": plans.raster(3, (2, 2)),
     "two items": plans.shuffled(3, (4,), generator(), 2),
-    "confident, half of the sites": Confident((0, 1, 2, 4), 2, 3),
-    "confident, of one stage": Confident((0, 1, 2, 3), 4),
-    "confident, of two stages from something known": Confident((0, 4), 4, 2).given(torch.tensor([[0, 0, 0, 1]])),
+    "confident, half of the sites": confident((0, 1, 2, 4), 2, 3),
+    "confident, of one stage": confident((0, 1, 2, 3), 4),
+    "confident, of two stages": confident((0, 4), 4, 2),
+    "by a threshold, of one stage": Adaptive("margin", Threshold(0.5)),
+    "planned for two items": Adaptive("entropy", PlannedNumber(torch.full((2, 3, 4), 4)), stages=3),
 }
 
 
@@ -531,5 +535,5 @@ def test_what_is_no_plan_is_refused(plan):
     model = toy(Digits(3, 3), (4,))
     x = some_data(model.digits, (4,))
     for call in (lambda: score(model, plan, x), lambda: likelihood.exact(model, plan, x)):
-        with pytest.raises(ArdmError, match=r"a plan is a Plan or Confident, .*; got (list|Tensor|NoneType)"):
+        with pytest.raises(ArdmError, match=r"a plan is a Plan or Adaptive, .*; got (list|Tensor|NoneType)"):
             call()

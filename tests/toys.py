@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ardm import plan as plans
+from ardm.adaptive import Adaptive, PlannedNumber
 from ardm.digits import Maps, Sites
 from ardm.features import Features
 from ardm.model import Model
@@ -128,6 +129,12 @@ def all_plans(stages, shape):
 def everywhere(model, state):
     """All sites that are not complete."""
     return Sites.where(state.depth < len(model.digits))
+
+
+def confident(starts, sites, stages=1):
+    """Least entropy first, in steps with these starts, counted as stage · D + known sites."""
+    rows = [[t - s * sites for t in starts if s <= t / sites < s + 1] for s in range(stages)]
+    return Adaptive("entropy", PlannedNumber.starting(rows, sites), stages=stages)
 
 
 def only(plan, inside):

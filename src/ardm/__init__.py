@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ardm.adaptive import Adaptive, EntropyBudget, FixedNumber, Threshold
     from ardm.api import fill, make_plan, sample, score
     from ardm.bundle import Bundle, load
     from ardm.digits import Digits, Maps, Partial
@@ -40,6 +41,7 @@ _MODULES = {
     # the method
     "digits": "Digits Maps Partial",
     "plan": "Plan",
+    "adaptive": "Adaptive EntropyBudget FixedNumber Threshold",
     "schedule": "Schedule",
     "losscurve": "LossCurve",
     "model": "Model",
@@ -57,11 +59,14 @@ _MODULES = {
 _MODULE = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
+    "Adaptive",
     "ArdmError",
     "Bundle",
     "CausalModel",
     "CodecError",
     "Digits",
+    "EntropyBudget",
+    "FixedNumber",
     "LossCurve",
     "Maps",
     "Model",
@@ -70,6 +75,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Schedule",
+    "Threshold",
     "build",
     "compress",
     "decompress",

@@ -26,15 +26,16 @@ from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
-from ardm.orders import OrderConfig, image_plan
+from ardm.orders import image_plan, named
 from ardm.plan import AnyPlan, Plan, raster, wavefront
-from ardm.ranks import RANKS
 from ardm.schedule import Schedule
-from ardm.source import Draw
-from ardm.walk import last, walk
+from ardm.walk import generate as walking
+from ardm.walk import last
 
 Array: TypeAlias = Any
 """A tensor or a NumPy array."""
+Order: TypeAlias = str | AnyPlan
+"""The name of an order, or a plan."""
 CALLS = 50
 """The default number of network calls."""
 
@@ -81,30 +82,31 @@ def schedule(bundle: Bundle | Model, calls: int, kind: str = "joint") -> Schedul
 
 def make_plan(
     bundle: Bundle | Model,
-    calls: int,
-    order: str = "random",
+    calls: int | None,
+    order: Order = "random",
     shape: Sequence[int] | int | None = None,
     generator: torch.Generator | None = None,
     batch: int = 1,
 ) -> AnyPlan:
     """Plan items of `shape` (default: the model's own) in about `calls` network calls, at most one per digit.
 
-    order: "random", coarsened by the best schedule known; "confident", least entropy first; "own", the order of a
-    specialised model; or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`), with the same
-    number of calls in every stage.
+    order: "random", coarsened by the best schedule known; "confident", least entropy first, short for `Adaptive()`; "own",
+    the order of a specialised model; or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`),
+    with the same number of calls in every stage; or a plan: an `Adaptive` without a selection gets the best numbers of
+    sites for `calls`, any other says itself how many calls it takes, and needs calls=None.
     shape: a number for sequences of that length.  generator: for random orders, on any device.  batch: the number of items
-    with random orders of their own.
+    with random orders, or a plan, of their own.
     """
-    bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
+    bundle, calls = bundle_of(bundle), _calls(calls, order)
     sizes = bundle.model.shape if shape is None else (shape,) if isinstance(shape, int) else shape
     own = tuple(inputs.number(n, "a size of shape") for n in sizes)
-    if order in ("random", "confident", _only(bundle)):
+    if not isinstance(order, str) or order in ("random", "confident", _only(bundle)):
         blank = bundle.model.digits.blank(inputs.number(batch, "batch"), own, _device(bundle)).depth
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
     if order == "own":
         return image_plan(bundle.order, own, calls, stages).to(_device(bundle))
-    config, most = _named(order, own, calls), math.prod(own)
+    config, most = named(order, own, calls), math.prod(own)
     if len(own) == 3:
         most = config.delay * (own[0] - 1) + config.cell**2
     calls = min(calls, stages * most)
@@ -116,32 +118,37 @@ def _device(bundle: Bundle) -> torch.device:
     return inputs.device_of(bundle.model) or torch.device("cpu")
 
 
-def _named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
-    """The recipe of a named order of images or sequences."""
-    if len(shape) not in (1, 3):
-        raise ArdmError(f"items of shape {shape} have the orders random and confident; got {order!r}")
-    if order not in RANKS:
-        raise ArdmError(f"unknown order {order!r}; choose random, confident, own, {', '.join(RANKS)}")
-    return OrderConfig(order, (calls,), cell=max(shape[1:] or shape))
+def _calls(calls: int | None, order: Order) -> int:
+    """The number of calls to plan for; 0 where a plan says itself how many it takes, which refuses any other number."""
+    if planning.budgeted(order):
+        return inputs.number(calls, "calls")
+    if calls:
+        raise ArdmError(f"this plan says itself how many calls it takes; leave calls out (got {calls})")
+    return 0
 
 
-def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torch.Generator | None) -> AnyPlan:
+def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: torch.Generator | None) -> AnyPlan:
     """Plan the hidden digits where `depth` (B, *shape) are known, in min(calls, hidden digits) steps per item."""
     stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
+    if order == "confident" or not isinstance(order, str):
+        curve = _curve(bundle) if planning.budgeted(order) else None
+        return planning.fitted(order, depth, stages, calls, curve)
     known = depth[:1] if (depth == depth[:1]).all() else depth
     if order == _only(bundle):
         return _whole(bundle, known, calls)
     if order == "own":
         return image_plan(bundle.order, shape, calls, stages).to(depth.device).given(known)
-    if order not in ("random", "confident"):
-        return planning.ordered(_named(order, shape, calls), depth, stages, calls)
-    curve = None if bundle.curve is None else bundle.curve.monotone()
-    share = planning.shares(curve, math.prod(shape), calls)
-    if order == "confident":
-        return planning.confident(depth, stages, share)
+    if order != "random":
+        return planning.ordered(named(order, shape, calls), depth, stages, calls)
     if generator is None:
         raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
+    share = planning.shares(_curve(bundle), math.prod(shape), calls)
     return planning.random(depth, stages, share, inputs.generator(generator))
+
+
+def _curve(bundle: Bundle) -> Any:
+    """(S, D): the fitted losses of a model, for planning; None without them."""
+    return None if bundle.curve is None else bundle.curve.monotone()
 
 
 def _whole(bundle: Bundle, known: Tensor, calls: int) -> Plan:
@@ -166,7 +173,7 @@ def generate(
 
     generator: on any device.
     """
-    return walk(bundle_of(bundle).model, plan, Draw(generator, temperature), start, context=context)
+    return walking(bundle_of(bundle).model, plan, start, generator, temperature, context)
 
 
 def _only(bundle: Bundle) -> str | None:
@@ -174,15 +181,15 @@ def _only(bundle: Bundle) -> str | None:
     return {"single": "raster", "wave": "own"}.get(bundle.config.causal)
 
 
-def budget(bundle: Bundle, calls: int | None, order: str | None, sites: int = 0) -> tuple[int, str]:
+def budget(bundle: Bundle, calls: int | None, order: Order | None, sites: int = 0) -> tuple[int, Order]:
     """Fill in calls and order: the model's own; as many calls as a single order takes; else 50 calls in random orders.
 
-    sites: of an item; 0: those of the model's items.
+    sites: of an item; 0: those of the model's items.  0 calls: as many as a plan takes that says so itself.
     """
     usual = "own" if bundle.order.fixed else _only(bundle) or "random"
     chosen = usual if order is None else order
-    if calls is not None:
-        return inputs.number(calls, "calls"), chosen
+    if calls is not None or not planning.budgeted(chosen):
+        return _calls(calls, chosen), chosen
     if chosen == "own" and bundle.order.fixed:
         return bundle.order.calls[0], chosen
     return (sites or bundle.longest) if chosen == _only(bundle) else CALLS, chosen
@@ -192,34 +199,40 @@ def sample(
     bundle: Bundle | Model,
     items: int,
     calls: int | None = None,
-    order: str | None = None,
+    order: Order | None = None,
     seed: int = 0,
     temperature: float = 1.0,
     context: Array | None = None,
 ) -> Tensor:
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
-    calls: at most; default 50, or those of a specialised model.  order: see `make_plan`; default the model's own, else
-    random.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
+    calls: at most; default 50, or those of a specialised model.  order: a name or a plan, see `make_plan`; default the
+    model's own, else random.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
     context: a class label (or one per item), or vectors (items, V).
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     calls, order = budget(bundle, calls, order)
     generator = inputs.seeded(seed, _device(bundle))
-    plan = make_plan(bundle, calls, order, generator=generator, batch=items if order == "random" else 1)
+    plan = make_plan(bundle, calls, order, generator=generator, batch=_rows(order, items))
     start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
     return last(generate(bundle, plan, start, generator, temperature, context), start).value
 
 
+def _rows(order: Order, items: int) -> int:
+    """How many items are planned for: all where each may have a plan of its own, else one."""
+    return items if order == "random" or not isinstance(order, str) else 1
+
+
 def started(
-    bundle: Bundle | Model, x: Array, known: Array, calls: int, order: str, generator: torch.Generator
+    bundle: Bundle | Model, x: Array, known: Array, calls: int | None, order: Order, generator: torch.Generator
 ) -> tuple[Partial, AnyPlan]:
     """The state in which x (B, *shape) is known at the sites of `known`, and a plan for the rest of each item.
 
-    known: a mask or depths, see `fill`.  Every plan but a model's own has min(calls, hidden digits) steps.
+    known: a mask or depths, see `fill`.  Every plan for a number of calls but a model's own has min(calls, hidden digits)
+    steps.
     """
-    bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
+    bundle, calls = bundle_of(bundle), _calls(calls, order)
     x = _fitting(bundle, inputs.items(x, bundle.model))
     depth = inputs.depths(known, x, bundle.model.digits)
     inputs.columns(x, depth > 0, bundle.model)
@@ -239,7 +252,7 @@ def fill(
     x: Array,
     known: Array,
     calls: int | None = None,
-    order: str | None = None,
+    order: Order | None = None,
     seed: int = 0,
     temperature: float = 1.0,
     context: Array | None = None,
@@ -267,14 +280,15 @@ def score(
     bundle: Bundle | Model,
     x: Array,
     calls: int | None = None,
-    order: str | None = None,
+    order: Order | None = None,
     seed: int = 0,
     passes: int = 1,
     context: Array | None = None,
 ) -> likelihood.Estimate:
     """The likelihood of x (B, *shape) or of one item: exact along a plan of `calls`; without calls, the any-order bound.
 
-    order: default the model's own plan, else a random one (exact for that one order).  A causal model of a single order
+    order: a name or a plan, see `make_plan`; default the model's own plan, else a random one (exact for that one order).
+    Along an adaptive plan the likelihood is exact too.  A causal model of a single order
     is scored exactly, in one pass per item (`likelihood.causal`).  passes: random steps per item of the bound.
     """
     bundle, passes = bundle_of(bundle), inputs.number(passes, "passes")
@@ -286,8 +300,8 @@ def score(
         return likelihood.causal(bundle.model, x, context=context)
     if usual:
         return likelihood.bound(bundle.model, x, passes, generator, context=context)
-    if calls is None and order != _only(bundle):
+    if calls is None and planning.budgeted(order) and order != _only(bundle):
         calls = bundle.order.calls[0]
     calls, order = budget(bundle, calls, order, x[0].numel())
-    plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator)
+    plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator, 1 if isinstance(order, str) else len(x))
     return likelihood.exact(bundle.model, plan, x, context=context)

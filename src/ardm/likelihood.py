@@ -356,7 +356,7 @@ def exact(
 ) -> Estimate:
     """−log p(x | plan) of the digits that the plan reveals, given the rest: like `walk.score`, in batches.
 
-    x: (B, *shape).  plan: shared, or one per item; an adaptive plan is walked step by step.
+    x: (B, *shape).  plan: shared, or one per item; an adaptive plan is walked step by step, for x decides its next step.
     start: what is known beforehand, x cut to a depth, for a plan made by `plan.given(depth)`; default what the plan takes
     as given.  context: (B, …), whatever the model takes.  chunk: network inputs per call.
     Raises ArdmError where the start is not a part of x, or the plan does not begin where it ends.

@@ -16,7 +16,7 @@ import torch
 
 from ardm.errors import ArdmError
 from ardm.plan import Plan
-from ardm.ranks import LINES, RANKS
+from ardm.ranks import LINES, RANKS, Ranks
 
 
 @dataclass(frozen=True)
@@ -107,3 +107,25 @@ def group_starts(config: OrderConfig, groups: int, calls: int) -> list[int]:
         raise ArdmError(f"starts must begin with 0 and increase strictly below {total}; got {config.starts[:8]}…")
     own = len(config.starts)
     return [config.starts[own * g // groups] for g in range(groups)]
+
+
+def named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
+    """The recipe of a named order of images or sequences of this shape.  Raises ArdmError for other names and shapes."""
+    if len(shape) not in (1, 3):
+        raise ArdmError(f"items of shape {shape} have the orders random and confident; got {order!r}")
+    if order not in RANKS:
+        raise ArdmError(f"unknown order {order!r}; choose random, confident, own, {', '.join(RANKS)}")
+    return OrderConfig(order, (calls,), cell=max(shape[1:] or shape))
+
+
+def keys(config: OrderConfig, shape: tuple[int, ...]) -> tuple[Ranks, Ranks]:
+    """(D,): the rank of the pixel of each site; (D,): by how many steps its channel follows the first."""
+    if len(shape) == 1:
+        if config.order not in LINES:
+            raise ArdmError(f"sequences have the orders {', '.join(LINES)}; got {config.order!r}")
+        return LINES[config.order](shape[0]), np.zeros(shape[0], dtype=np.int64)
+    C, H, W = shape
+    side = max(H, W)
+    pixels = RANKS[config.order](side, side)[:H, :W]
+    turn = (np.arange(C) - config.lead) % C * config.delay
+    return np.tile(pixels.ravel(), C), np.repeat(turn, H * W)

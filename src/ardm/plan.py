@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.inputs import counted, depths, integers
+from ardm.inputs import counted, depths, integers, number
 from ardm.inputs import generator as generator_of
 from ardm.model import PredictionLike
 from ardm.ranks import dense, wavefront_steps
@@ -35,12 +35,16 @@ NEVER = 2**31 - 1
 
 
 class AnyPlan(Protocol):
-    """What a walk asks of a plan; `Plan` and `Confident` are two."""
+    """What a walk asks of a plan; `Plan` and `adaptive.Adaptive` are two."""
 
-    def __len__(self) -> int: ...
+    def items(self, k: int, state: Partial) -> Sequence[int]:
+        """The items that step k goes on with, ascending; none: the walk is over."""
 
     def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
-        """The sites that step k reveals."""
+        """The sites that step k reveals; the prediction may be asked at the sites of `items` only."""
+
+    def refuse_misfit(self, stages: int, shape: Sequence[int], batch: int) -> None:
+        """Raise ArdmError where the plan would not reveal all it should of such items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +112,10 @@ class Plan:
             raise ArdmError("group needs one plan for all items; this one has a plan for each item: use select")
         return self._groups[k]
 
+    def items(self, k: int, state: Partial) -> range:
+        """All items while there are steps; known without a look at the state, so that no step waits for a GPU."""
+        return range(state.batch if k < len(self) else 0)
+
     def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
         """The sites that step k reveals, item by item, positions ascending.
 
@@ -120,6 +128,14 @@ class Plan:
             first = torch.arange(state.batch, device=state.value.device)[:, None] * D
             return Sites((first + self._groups[k].to(first.device)).flatten(), D)
         return Sites.where((self.when == k).any(1).to(state.depth.device))
+
+    def refuse_misfit(self, stages: int, shape: Sequence[int], batch: int) -> None:
+        """Raise ArdmError unless the plan is for `batch` items of this shape with `stages` digits per site."""
+        if (self.stages, *self.shape) != (stages, *shape) or len(self.when) not in (1, batch):
+            raise ArdmError(
+                f"the plan is for {tuple(self.when.shape)}; the items and the model need "
+                f"(1 or {batch}, {', '.join(map(str, (stages, *shape)))}): the digits of a site, and the shape"
+            )
 
     def _refuse(self, state: Partial) -> None:
         """Raise ArdmError for a state of other items, or with another start: the values would be wrong."""
@@ -180,137 +196,17 @@ class Plan:
         return found
 
 
-@dataclass(frozen=True)
-class Confident:
-    """An adaptive plan: each step reveals the hidden sites of least entropy (ties: the smallest position).
-
-    It depends on the predictions only, so that a decoder with the same predictions replays it: it samples, scores and
-    codes.  Stage follows stage.  starts: as for `Plan.coarsen`, numbered stage · D + known.
-    turns: instead of starts, if something is known beforehand: the stage and width of each step, for each item or for all;
-    see `given`.
-    """
-
-    starts: tuple[int, ...]
-    sites: int
-    stages: int = 1
-    turns: tuple[tuple[tuple[int, int], ...], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.turns:
-            self._refuse_turns()
-            return
-        if not self.starts or self.starts[0] != 0 or any(a >= b for a, b in pairwise(self.starts)):
-            raise ArdmError(f"starts must begin with 0 and increase strictly; got {self.starts[:8]}")
-        missing = [s * self.sites for s in range(self.stages) if s * self.sites not in self.starts]
-        if missing or self.starts[-1] >= self.stages * self.sites:
-            raise ArdmError(f"each stage must begin with a step of its own, below {self.stages * self.sites} in all")
-
-    def _refuse_turns(self) -> None:
-        if self.starts:
-            raise ArdmError("a confident plan has either starts, or turns if something is known; got both")
-        for row in self.turns:
-            in_turn = all(a[0] <= b[0] for a, b in pairwise(row))
-            if not in_turn or any(not 0 <= s < self.stages or not 1 <= w <= self.sites for s, w in row):
-                raise ArdmError(f"turns are (stage, width) with stages in order and widths from 1; got {row[:8]}")
-
-    def __len__(self) -> int:
-        return max(map(len, self.turns)) if self.turns else len(self.starts)
-
-    def given(self, depth: Tensor) -> Confident:
-        """The plan for a walk from a state of this depth (1 or B, *shape): the rest of its schedule.
-
-        A stage with t known sites is revealed by the steps that begin at t or later, the first of them at t.
-        """
-        if self.turns:
-            raise ArdmError(
-                "this plan already starts from a state; call given on a plan that starts with nothing known"
-            )
-        D, found = self.sites, counted(depth)
-        found = found[None] if found.ndim == 1 else found
-        if not found.ndim or found[0].numel() != D:
-            raise ArdmError(
-                f"depth must have the shape (1 or B, *shape) with {D} sites per item; got {tuple(found.shape)}: "
-                "of one item, give depth[None]"
-            )
-        flat = depths(found, found, range(self.stages), "depth").flatten(1)
-        rows = []
-        for known in zip(*((flat > s).sum(1).tolist() for s in range(self.stages)), strict=True):
-            row = []
-            for s, t in enumerate(known):
-                edges = [t, *(v - s * D for v in self.starts if s * D + t < v < (s + 1) * D), D]
-                row += [(s, b - a) for a, b in pairwise(edges) if b > a]
-            rows.append(tuple(row))
-        return Confident((), D, self.stages, tuple(rows))
-
-    @cached_property
-    def _turns(self) -> tuple[Tensor, Tensor]:
-        """Stage and width (1 or B, steps) of each step; stage −1, which no site has, where an item has no more steps."""
-        rows = self.turns or (
-            tuple((a // self.sites, b - a) for a, b in pairwise((*self.starts, self.stages * self.sites))),
-        )
-        padded = [[*row, *[(-1, 0)] * (len(self) - len(row))] for row in rows]
-        both = torch.tensor(padded, dtype=torch.long, device="cpu").view(len(rows), len(self), 2)
-        return both[..., 0], both[..., 1]
-
-    def _refuse(self, state: Partial) -> None:
-        """Raise ArdmError unless the state is the one that turns were made for."""
-        if len(self.turns) not in (1, state.batch) or state.shape.numel() != self.sites:
-            raise ArdmError(
-                f"the plan is for {len(self.turns)} items of {self.sites} sites, not {tuple(state.depth.shape)}"
-            )
-        flat, (stage, width) = state.depth.flatten(1).cpu(), self._turns
-        for s in range(self.stages):
-            if ((flat <= s).sum(1) != (width * (stage == s)).sum(1)).any():
-                raise ArdmError(
-                    "the plan does not begin where the state ends; "
-                    "use plan.given(state.depth) of a plan that starts with nothing known"
-                )
-
-    def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
-        """The hidden sites with the least Shannon entropy of the next digit; asks the prediction at every hidden site.
-
-        Raises ArdmError at step 0 unless the state is the one that turns were made for.
-        """
-        if k == 0 and self.turns:
-            self._refuse(state)
-        stage, width = (v[:, k].to(state.depth.device) for v in self._turns)
-        hidden = state.depth == stage.view(-1, *[1] * len(state.shape))
-        asked = Sites.where(hidden)
-        p = prediction[asked].double().softmax(-1)
-        entropy = torch.full(hidden.shape, torch.inf, dtype=torch.double, device=hidden.device).flatten()
-        found = torch.special.entr(p).sum(-1)
-        entropy[asked.index] = found.masked_fill(
-            found.isnan(), -torch.inf
-        )  # no distribution: pick it, so that the walk raises
-        pick = entropy.view(len(hidden), -1).argsort(dim=1, stable=True)
-        first = (torch.arange(pick.shape[1], device=pick.device) < width[:, None]).expand_as(pick)
-        chosen = torch.zeros_like(hidden).flatten(1).scatter(1, pick, first)
-        return Sites.where(hidden & chosen.view_as(hidden))
-
-
 def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) -> None:
-    """Raise ArdmError unless a plan fits `batch` items of this shape with `stages` digits per site.
+    """Raise ArdmError for what is no plan, and for a plan that does not fit `batch` items of this shape and `stages` digits.
 
-    A plan of fewer sites or digits would never reveal a part of the data, whose likelihood would look too good.  Other
-    kinds of plan than `Plan` and `Confident` are not checked.
+    A plan of fewer sites or digits would never reveal a part of the data, whose likelihood would look too good.
     """
-    if isinstance(plan, Plan):
-        if (plan.stages, *plan.shape) != (stages, *shape) or len(plan.when) not in (1, batch):
-            raise ArdmError(
-                f"the plan is for {tuple(plan.when.shape)}; the items and the model need "
-                f"(1 or {batch}, {', '.join(map(str, (stages, *shape)))}): the digits of a site, and the shape"
-            )
-    elif isinstance(plan, Confident):
-        if (plan.sites, plan.stages) != (prod(shape), stages):
-            raise ArdmError(
-                f"the plan is for {plan.sites} sites of {plan.stages} digit{'s' * (plan.stages > 1)} each; the items and the "
-                f"model have {prod(shape)} of {stages}"
-            )
-    elif isinstance(plan, Tensor) or not (hasattr(plan, "select") and hasattr(plan, "__len__")):
+    if not all(hasattr(plan, name) for name in ("items", "select", "refuse_misfit")):
         raise ArdmError(
-            f"a plan is a Plan or Confident, for example from plan.raster(stages, shape) or ardm.make_plan; got "
+            f"a plan is a Plan or Adaptive, for example from plan.raster(stages, shape) or ardm.make_plan; got "
             f"{type(plan).__name__}"
         )
+    plan.refuse_misfit(stages, shape, batch)
 
 
 def _staged(ranks: Tensor, stages: int, shape: Sequence[int]) -> Plan:
@@ -368,6 +264,23 @@ def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Genera
     D, there = prod(shape), generator_of(generator).device
     key = torch.rand(D, generator=generator, dtype=torch.double, device=there) + torch.arange(D, device=there) // size
     return _staged(key.argsort().argsort(), stages, shape)
+
+
+def dilated(stages: int, shape: Sequence[int], size: int, base: int = 2) -> Plan:
+    """Blocks of `size` sites one after the other, each in steps of ever closer sites (DUS, Luxembourg et al. 2025).
+
+    Step j = 1, 2, … of a block reveals the sites at multiples of max(1, size // base^j) that are still hidden: about
+    log_base(size) steps; for base 2 and blocks of 4, 8, 16, … sites none of them reveals neighbours.  Stage follows stage.
+    """
+    size, base, D = number(size, "size"), number(base, "base", 2), prod(shape)
+    place, step, strides = np.arange(D) % size, np.full(D, -1), [max(1, size // base)]
+    while strides[-1] > 1:
+        strides.append(max(1, size // base ** (len(strides) + 1)))
+    for j, stride in enumerate(strides):
+        step[(place % stride == 0) & (step < 0)] = j
+    ranks = np.unique(np.arange(D) // size * len(strides) + step, return_inverse=True)[1].reshape(-1)
+    when = ranks + (int(ranks.max()) + 1) * np.arange(stages)[:, None]
+    return Plan(torch.from_numpy(when).view(1, stages, *shape))
 
 
 # --- images: wavefronts, and channels offset from each other --------------------------------------------------------

@@ -1,8 +1,8 @@
 """Plans within a budget of network calls, for items that may be partly known.
 
-A stage with t sites of D known has the losses L_t, …, L_{D−1} left, and the dynamic programme of `schedule` runs over
-these.  Every item has a plan for its own hidden part: with n hidden digits and a budget of K calls, min(K, n) steps, none
-of them empty.  Nothing known is a special case.
+A stage with t sites of D known has the losses L_t, …, L_{D−1} left, and `schedule.remaining` plans with these.  Every
+item has a plan for its own hidden part: with n hidden digits and a budget of K calls, min(K, n) steps, none of them empty.
+Nothing known is a special case.
 
 Orders of images and of sequences are those of `orders`, restricted to the hidden pixels.  Channels follow each other with
 a delay as far as there are steps for it; a larger budget splits the widest steps.
@@ -12,30 +12,30 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ardm.adaptive import Adaptive, PlannedNumber, following
 from ardm.errors import ArdmError
-from ardm.losscurve import Floats, Ints
-from ardm.orders import OrderConfig
-from ardm.plan import GIVEN, Confident, Plan, shuffled
-from ardm.ranks import LINES, RANKS
+from ardm.orders import OrderConfig, keys
+from ardm.plan import GIVEN, AnyPlan, Plan, refuse_misfit, shuffled
 from ardm.schedule import remaining
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 
 Counts: TypeAlias = tuple[int, ...]
 """The number of hidden digits in each stage of an item."""
 Shares: TypeAlias = Callable[[Counts], list[list[int]]]
 """The starts of each stage, counted from the digits known."""
-
-WORK = 1 << 22
-"""Sites times calls up to which the dynamic programme considers every site; beyond, only GRAIN sites or one per call."""
-GRAIN = 1 << 12
 
 
 def hidden_counts(depth: Tensor, stages: int) -> list[Counts]:
@@ -54,23 +54,22 @@ def shares(curve: Floats | None, sites: int, calls: int) -> Shares:
 
     @cache
     def share(hidden: Counts) -> list[list[int]]:
-        budget, least = min(calls, sum(hidden)), sum(n > 0 for n in hidden)
-        if calls < least:
-            raise ArdmError(f"digits of {least} stages are unknown, which take at least as many calls; got {calls}")
-        endless = curve is not None and any(
-            np.isinf(row[(sites - n) * len(row) // sites :]).any() for row, n in zip(curve, hidden, strict=True) if n
-        )
-        if curve is None or endless:
-            return [[n * k // c for k in range(c)] for n, c in zip(hidden, _parts(hidden, budget), strict=True)]
-        rows, strides = [], []
-        for row, n in zip(curve, hidden, strict=True):
-            places = n if n * budget <= WORK else min(n, max(GRAIN, budget))
-            step = np.arange(places) * n // max(places, 1)
-            rows.append(row[(sites - n + step) * len(row) // sites] * (n / max(places, 1)))
-            strides.append(step)
-        return [step[own].tolist() for step, own in zip(strides, remaining(rows, budget), strict=True)]
+        if curve is None:
+            return _spread(None, hidden, calls)
+        rows = [row[np.arange(sites - n, sites) * len(row) // sites] for row, n in zip(curve, hidden, strict=True)]
+        return _spread(rows, hidden, calls)
 
     return share
+
+
+def _spread(losses: list[Floats] | None, hidden: Counts, calls: int) -> list[list[int]]:
+    """The starts of each part in min(calls, hidden digits) steps, by its losses (n,); evenly without finite ones."""
+    budget, least = min(calls, sum(hidden)), sum(n > 0 for n in hidden)
+    if calls < least:
+        raise ArdmError(f"digits of {least} stages are unknown, which take at least as many calls; got {calls}")
+    if losses is None or any(np.isinf(row).any() for row in losses):
+        return [[n * k // c for k in range(c)] for n, c in zip(hidden, _parts(hidden, budget), strict=True)]
+    return remaining(losses, budget)
 
 
 def _parts(widths: Sequence[int], count: int) -> list[int]:
@@ -108,22 +107,75 @@ def random(depth: Tensor, stages: int, share: Shares, generator: torch.Generator
     return Plan(when.view(B, stages, *shape))
 
 
-def confident(depth: Tensor, stages: int, share: Shares) -> Confident:
-    """The hidden sites of least entropy first, stage after stage; depth (B, *shape)."""
-    D = prod(depth.shape[1:])
-    if not depth.any():
-        return Confident(tuple(s * D + t for s, own in enumerate(share((D,) * stages)) for t in own), D, stages)
-    rows = []
-    for hidden in hidden_counts(_distinct(depth), stages):
-        edges = [[*starts, n] for starts, n in zip(share(hidden), hidden, strict=True)]
-        rows.append(tuple((s, b - a) for s, own in enumerate(edges) for a, b in pairwise(own)))
-    return Confident((), D, stages, tuple(rows))
+def budgeted(order: object) -> bool:
+    """Whether an order is planned for a number of calls: a name, None, or an adaptive plan without a selection."""
+    return order is None or isinstance(order, str) or (isinstance(order, Adaptive) and order.selection is None)
+
+
+def fitted(order: AnyPlan | str, depth: Tensor, stages: int, calls: int, curve: Floats | None) -> AnyPlan:
+    """A plan of the user's, or "confident", for items where `depth` (B, *shape) digits are known.
+
+    calls, curve: see `adaptive`, for an adaptive plan that does not say how many sites a step reveals.
+    """
+    plan: Any = Adaptive() if order == "confident" else order
+    if isinstance(plan, Adaptive):
+        plan = replace(plan, stages=stages)
+        plan = adaptive(plan, depth, calls, curve) if plan.selection is None else plan
+    refuse_misfit(plan, stages, depth.shape[1:], len(depth))
+    found: AnyPlan = plan.to(depth.device).given(_distinct(depth)) if isinstance(plan, Plan) else plan
+    return found
+
+
+def adaptive(plan: Adaptive, depth: Tensor, calls: int, curve: Floats | None) -> Adaptive:
+    """The numbers of sites on which an adaptive plan best spends at most `calls` steps an item; depth (B, *shape).
+
+    curve: (S, any number of sites) from `LossCurve.monotone`, or None.  Raises ArdmError for fewer calls than stages, or
+    than blocks, with hidden digits.
+    """
+    rows = _distinct(depth).flatten(1)
+    D = rows.shape[1]
+    length = min(plan.block_length or D, D)
+
+    @cache
+    def until(hidden: tuple[Counts, ...]) -> Tensor:
+        starts = _starts(hidden, D, calls, curve, plan.block_length)
+        return torch.stack([following(own, D) for own in starts])
+
+    planned = torch.stack([until(_hidden(row, plan.stages, length)) for row in rows.cpu()])
+    return replace(plan, selection=PlannedNumber(planned.to(depth.device)))
+
+
+def _hidden(row: Tensor, stages: int, length: int) -> tuple[Counts, ...]:
+    """The number of hidden digits of each block in each stage; row (D,), the depths of an item."""
+    block = torch.arange(len(row), device="cpu") // length
+    return tuple(tuple(torch.bincount(block[row <= s], minlength=int(block[-1]) + 1).tolist()) for s in range(stages))
+
+
+def _starts(
+    hidden: tuple[Counts, ...], sites: int, calls: int, curve: Floats | None, length: int | None
+) -> list[list[int]]:
+    """The starts of each stage in known sites, where every block of a stage begins with a step of its own.
+
+    A block that begins with t sites known and has n hidden ones has the losses L_t, …, L_{t+n−1}.
+    """
+    begins = [list(accumulate(row, initial=sites - sum(row)))[:-1] for row in hidden]
+    flat, least = tuple(n for row in hidden for n in row), sum(n > 0 for row in hidden for n in row)
+    if length is not None and calls < least:
+        raise ArdmError(f"blocks of {length} sites take at least {least} calls for what is unknown; got {calls}")
+    losses = None
+    if curve is not None:
+        parts = [
+            (row, t, n) for row, ts, ns in zip(curve, begins, hidden, strict=True) for t, n in zip(ts, ns, strict=True)
+        ]
+        losses = [row[np.arange(t, t + n) * len(row) // sites] for row, t, n in parts]
+    found = iter(_spread(losses, flat, calls))
+    return [[t + start for t in row for start in next(found)] or [0] for row in begins]
 
 
 def ordered(config: OrderConfig, depth: Tensor, stages: int, calls: int) -> Plan:
     """The hidden part of an order of images or sequences, in steps as even as possible; depth (B, *shape)."""
     shape, rows = tuple(depth.shape[1:]), _distinct(depth)
-    rank, turn = _keys(config, shape)
+    rank, turn = keys(config, shape)
     apart = config.order == "raster" and len(shape) == 1
     share = shares(None, prod(shape), calls)
     when = np.full((len(rows), stages, prod(shape)), GIVEN, dtype=np.int64)
@@ -135,19 +187,6 @@ def ordered(config: OrderConfig, depth: Tensor, stages: int, calls: int) -> Plan
             when[i, s, index] = first + _steps(rank[index], turn[index], len(starts), apart) if len(index) else GIVEN
             first += len(starts)
     return Plan(torch.from_numpy(when).view(len(rows), stages, *shape).to(depth.device))
-
-
-def _keys(config: OrderConfig, shape: tuple[int, ...]) -> tuple[Ints, Ints]:
-    """(D,): the rank of the pixel of each site; (D,): by how many steps its channel follows the first."""
-    if len(shape) == 1:
-        if config.order not in LINES:
-            raise ArdmError(f"sequences have the orders {', '.join(LINES)}; got {config.order!r}")
-        return LINES[config.order](shape[0]), np.zeros(shape[0], dtype=np.int64)
-    C, H, W = shape
-    side = max(H, W)
-    pixels = RANKS[config.order](side, side)[:H, :W]
-    turn = (np.arange(C) - config.lead) % C * config.delay
-    return np.tile(pixels.ravel(), C), np.repeat(turn, H * W)
 
 
 def _steps(rank: Ints, turn: Ints, calls: int, apart: bool) -> Ints:

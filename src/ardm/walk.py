@@ -8,17 +8,18 @@ revealed, so that the network cannot see a digit that a decoder does not have ye
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count
 
 import torch
 from torch import Tensor
 
-from ardm.digits import Partial
+from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.faults import Watch
 from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
-from ardm.model import AnyModel, begun
+from ardm.model import AnyModel, PredictionLike, begun, entropy, has_quantile
 from ardm.plan import AnyPlan, refuse_misfit
 from ardm.source import Draw, Score, Source
 
@@ -33,7 +34,10 @@ def walk(
 ) -> Iterator[Partial]:
     """Yield the state after every step; the last one is as complete as the plan makes it.
 
-    state: the start, `model.digits.blank(B, shape)` for nothing known; any other start needs `plan.given(depth)`.
+    The plan says which items a step goes on with (`AnyPlan.items`), and the walk ends when there are none.  The model sees
+    these items only: one that is finished costs nothing, and an item takes the same steps in every batch.
+
+    state: the start, `model.digits.blank(B, shape)` for nothing known; for any other, a fixed plan needs `plan.given(depth)`.
     truth: (B, *shape), the data, for sources that need them.
     All of it is moved to the device of the model.
     Raises ArdmError where the plan is for other items or other digits, where the model writes into the state that it is
@@ -45,12 +49,20 @@ def walk(
     columns(state.value, state.depth > 0, model, "the state", lazy=True)
     truth = None if truth is None else items(truth, model, "truth").to(device)
     watch = Watch(state.batch, device)
-    model = begun(model)
-    for k in range(len(plan)):
+    left: Sequence[int] = range(state.batch)
+    memory = begun(model)
+    for k in count():
+        before, left = left, plan.items(k, state)
+        if not left:
+            break
+        if left != before:
+            memory = begun(model)  # what it remembers is of other items
         with torch.no_grad():
-            before = _writes(state)
-            prediction = model(state, context)
-            _refuse_written(state, before, k)
+            shown, side = (state, context) if len(left) == state.batch else _part(left, state, context)
+            writes = _writes(shown)
+            prediction = memory(shown, side)
+            _refuse_written(shown, writes, k)
+            prediction = prediction if shown is state else Among(prediction, left, state.batch)
             sites = plan.select(k, state, prediction)
             target = None if truth is None else model.digits.read(truth, state.depth, sites)
             try:
@@ -58,10 +70,59 @@ def walk(
             except ArdmError:
                 watch.refuse()  # a fault of the model explains an error of the source
                 raise
-            _refuse_written(state, before, k)  # a prediction may run parts of the network only when asked
+            _refuse_written(shown, writes, k)  # a prediction may run parts of the network only when asked
             state = model.digits.write(state, sites, digit)
         yield state
     watch.refuse()
+
+
+def _part(items: Sequence[int], state: Partial, context: Tensor | None) -> tuple[Partial, Tensor | None]:
+    """The state and context of some items."""
+    rows = torch.tensor(items, device=state.value.device)
+    return Partial(state.value[rows], state.depth[rows]), None if context is None else context[rows]
+
+
+class Among:
+    """The prediction for some items of a batch, asked at sites of the whole batch.
+
+    items: (n,), ascending, the items that were shown to the model.  batch: B.
+    """
+
+    def __init__(self, prediction: PredictionLike, items: Sequence[int], batch: int) -> None:
+        self._prediction, self._items, self._batch = prediction, items, batch
+
+    def _there(self, sites: Sites) -> Sites:
+        """The same sites, numbered among the shown items."""
+        rows = torch.zeros(self._batch, dtype=torch.long, device=sites.index.device)
+        rows[torch.tensor(self._items, device=rows.device)] = torch.arange(len(self._items), device=rows.device)
+        return Sites(rows[sites.batch_index] * sites.sites + sites.position, sites.sites)
+
+    def __getitem__(self, sites: Sites) -> Tensor:
+        """(N, b): logits of the next digits."""
+        return self._prediction[self._there(sites)]
+
+    def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
+        """(N,): log-probabilities in nats of the next digits (N,)."""
+        return self._prediction.log_prob(self._there(sites), digit)
+
+    def entropy(self, sites: Sites) -> Tensor:
+        """(N,) float64: the Shannon entropy in nats of the next digits."""
+        return entropy(self._prediction, self._there(sites))
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the head computes for a site."""
+        return int(getattr(self._prediction, "numbers", 1))
+
+    @property
+    def by_quantile(self) -> bool:
+        """Whether drawing should use `quantile`."""
+        return has_quantile(self._prediction)
+
+    def quantile(self, sites: Sites, u: Tensor) -> Tensor:
+        """(N,): the digits at which the cdf passes u (N,) in [0, 1)."""
+        assert has_quantile(self._prediction)
+        return self._prediction.quantile(self._there(sites), u)
 
 
 def _writes(state: Partial) -> list[int]:
@@ -82,6 +143,18 @@ def last(states: Iterator[Partial], start: Partial) -> Partial:
     return state
 
 
+def generate(
+    model: AnyModel,
+    plan: AnyPlan,
+    start: Partial,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    context: Tensor | None = None,
+) -> Iterator[Partial]:
+    """Draw data, yielding the state after every step.  start: blank, or what is known (infilling, bit-depth expansion)."""
+    return walk(model, plan, Draw(generator, temperature), start, context=context)
+
+
 def sample(
     model: AnyModel,
     plan: AnyPlan,
@@ -90,8 +163,8 @@ def sample(
     temperature: float = 1.0,
     context: Tensor | None = None,
 ) -> Tensor:
-    """Draw data: (B, *shape) int64.  start: blank, or what is known (infilling, bit-depth expansion)."""
-    return last(walk(model, plan, Draw(generator, temperature), start, context=context), start).value
+    """Draw data: (B, *shape) int64; see `generate`."""
+    return last(generate(model, plan, start, generator, temperature, context), start).value
 
 
 def score(

@@ -10,7 +10,7 @@ import typer
 
 from ardm.cli.console import guard, say
 from ardm.cli.items import items_of
-from ardm.cli.options import Model, Seed, Threads, use_threads
+from ardm.cli.options import BlockLength, Model, Score, Seed, Select, Threads, ordering, use_threads
 from ardm.cli.progress import Bar
 
 CHUNK = 64
@@ -39,6 +39,9 @@ def evaluate(
         ),
     ] = 0,
     order: Annotated[str, typer.Option(help="Order for --calls (default: the model's own, or random).")] = "",
+    score: Score = "",
+    select: Select = "",
+    block_length: BlockLength = None,
     passes: Annotated[int, typer.Option(help="Random steps per item, for the bound.", min=1)] = 4,
     seed: Seed = 0,
     threads: Threads = 0,
@@ -58,8 +61,9 @@ def evaluate(
         began = time.perf_counter()
         parts = x.split(CHUNK)
         contexts = [None] * len(parts) if labels is None else list(labels.split(CHUNK))
+        along = ordering(order, score, select, block_length)
         scores = (
-            api.score(bundle, part, calls or None, order or None, seed + i, passes, context)
+            api.score(bundle, part, calls or None, along, seed + i, passes, context)
             for i, (part, context) in enumerate(zip(parts, contexts, strict=True))
         )
         result = likelihood.Estimate.joined(list(bar.track("scoring", scores, len(parts))))

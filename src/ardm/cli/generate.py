@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,17 +11,21 @@ import typer
 from ardm.atomic import write_whole
 from ardm.cli.console import guard, note, say
 from ardm.cli.options import (
+    BlockLength,
     Calls,
     Force,
     Label,
     Order,
+    Score,
     Seed,
+    Select,
     Temperature,
     Threads,
     complete_any,
     complete_model,
     context_of,
     numbers,
+    ordering,
     refuse_early,
     use_threads,
 )
@@ -32,8 +36,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from ardm import Partial
     from ardm.bundle import Bundle
-    from ardm.digits import Partial
     from ardm.schema import Schema
 
 SHOWN = 24
@@ -63,6 +67,9 @@ def sample(
     items: Annotated[int, typer.Option("--items", "-n", help="Number of samples.", min=1)] = 16,
     calls: Calls = None,
     order: Order = "",
+    score: Score = "",
+    select: Select = "",
+    block_length: BlockLength = None,
     temperature: Temperature = 1.0,
     label: Label = None,
     seed: Seed = 0,
@@ -94,22 +101,22 @@ def sample(
         use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
         bundle = None if not floats and _codes(model) else load(model)
-        if bundle is None or (_codes(model) and _better_coded(model, bundle, temperature, order, label)):
-            _sample_codec(model, items, calls, seed, out, force, scale, (temperature, order, gif, label), bar)
+        along = ordering(order, score, select, block_length)
+        if bundle is None or (_codes(model) and _better_coded(model, bundle, temperature, along, label)):
+            _sample_codec(model, items, calls, seed, out, force, scale, (temperature, along, gif, label), bar)
             return
         refuse_early(force, gif, endings=(".gif",))
         target = _target(bundle.written, out, force)
         if gif is not None and bundle.content != "image":
             raise ArdmError("only images can be animated; leave out --gif")
-        budget, chosen = api.budget(bundle, calls, order or None)
+        budget, chosen = api.budget(bundle, calls, along)
         device = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = inputs.seeded(seed, device)
         made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
         start = bundle.model.digits.blank(items, bundle.model.shape, device)
         context = context_of(bundle, label, items)
-        states = list(
-            bar.track("sampling", api.generate(bundle, made, start, generator, temperature, context), len(made))
-        )
+        steps = api.generate(bundle, made, start, generator, temperature, context)
+        states = list(bar.track("sampling", steps, len(made) if isinstance(made, Sized) else None))
         if bundle.content == "image":
             _paint(bundle, states, target, gif, scale, force)
             return
@@ -126,7 +133,7 @@ def _codes(model: str) -> bool:
     return model in registry.bundled() or Path(model).is_file() or (Path(model) / NAME).is_file()
 
 
-def _better_coded(model: str, bundle: Bundle, temperature: float, order: str, label: int | None) -> bool:
+def _better_coded(model: str, bundle: Bundle, temperature: float, order: object, label: int | None) -> bool:
     """Whether to sample from the codec model in the folder: of text and sound, it makes longer items than training cut.
 
     Not if it was exported from other weights, or if items are arrays.
@@ -134,7 +141,7 @@ def _better_coded(model: str, bundle: Bundle, temperature: float, order: str, la
     from ardm.codec import registry
 
     found = registry.model(model)
-    if found.kind not in ("text", "audio") or (temperature, order, label) != (1.0, "", None):
+    if found.kind not in ("text", "audio") or (temperature, order, label) != (1.0, None, None):
         return False
     if found.card.get("of", bundle.identity) != bundle.identity:
         note(f"the codec model in {model} was exported from other weights, and is not used; export it again")
@@ -155,7 +162,7 @@ def _sample_codec(
 ) -> None:
     from ardm.codec import registry, sampling
 
-    if others != (1.0, "", None, None):
+    if others != (1.0, None, None, None):
         raise ArdmError("a codec model samples in its own way; leave --temperature, --order, --gif and --label out")
     found = registry.model(model)
     target = _target(found.kind, out, force)
@@ -217,6 +224,9 @@ def fill(
     items: Annotated[int, typer.Option("--items", "-n", help="Number of completions.", min=1)] = 4,
     calls: Calls = None,
     order: Order = "",
+    score: Score = "",
+    select: Select = "",
+    block_length: BlockLength = None,
     temperature: Temperature = 1.0,
     label: Label = None,
     seed: Seed = 0,
@@ -256,12 +266,12 @@ def fill(
         depth = torch.full_like(x, digits) if digits else _known(x, mask, box) * S
         device = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = inputs.seeded(seed, device)
-        budget, order = api.budget(bundle, calls, order or None)
+        budget, chosen = api.budget(bundle, calls, ordering(order, score, select, block_length))
         batch, depths = (part.to(device).expand(items, -1, -1, -1) for part in (x, depth))
-        start, made = api.started(bundle, batch, depths, budget, order, generator)
+        start, made = api.started(bundle, batch, depths, budget, chosen, generator)
         context = context_of(bundle, label, items)
         steps = api.generate(bundle, made, start, generator, temperature, context)
-        states = [start, *bar.track("filling", steps, len(made))]
+        states = [start, *bar.track("filling", steps, len(made) if isinstance(made, Sized) else None)]
         _paint(bundle, states, out, gif, scale, force, original=x)
 
 

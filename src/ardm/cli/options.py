@@ -19,6 +19,7 @@ from ardm.ranks import RANKS
 if TYPE_CHECKING:
     import torch
 
+    from ardm import Adaptive, EntropyBudget, FixedNumber, Threshold
     from ardm.bundle import Bundle
 
 
@@ -150,6 +151,24 @@ Order = Annotated[
         show_default=False,
     ),
 ]
+Score = Annotated[
+    str,
+    typer.Option(
+        help="Of --order confident: what makes a site sure: entropy (default), margin or probability.",
+        show_default=False,
+    ),
+]
+Select = Annotated[
+    str,
+    typer.Option(
+        help="Of --order confident: the sites of a step: fixed=4, threshold=0.9 or entropy=0.1 (default: planned for --calls).",
+        show_default=False,
+    ),
+]
+BlockLength = Annotated[
+    int | None,
+    typer.Option(help="Of --order confident: reveal blocks of so many sites from left to right.", min=1),
+]
 Temperature = Annotated[float, typer.Option(help="Below 1: safer and less varied; 0: always the most likely.", min=0.0)]
 Label = Annotated[int | None, typer.Option(help="Class label, for a class-conditional model.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
@@ -179,6 +198,31 @@ def context_of(bundle: Bundle, label: int | None, items: int) -> torch.Tensor | 
     from ardm import inputs
 
     return torch.full((items,), label, device=inputs.device_of(bundle.model))
+
+
+def ordering(order: str, score: str, select: str, block_length: int | None) -> str | Adaptive | None:
+    """The order that options name; None where they name none."""
+    if not (score or select or block_length):
+        return order or None
+    if order not in ("", "confident"):
+        raise ArdmError(f"--score, --select and --block-length belong to --order confident; got --order {order}")
+    import ardm
+
+    return ardm.Adaptive(score or "entropy", _selection(select) if select else None, block_length)
+
+
+def _selection(text: str) -> FixedNumber | Threshold | EntropyBudget:
+    """Parse a selection such as threshold=0.9."""
+    import ardm
+
+    kinds = {"fixed": ardm.FixedNumber, "threshold": ardm.Threshold, "entropy": ardm.EntropyBudget}
+    kind, _, value = text.partition("=")
+    try:
+        found = int(value) if kind == "fixed" else float(value)
+        make = kinds[kind]
+    except (KeyError, ValueError):
+        raise ArdmError(f"--select takes fixed=4, threshold=0.9 or entropy=0.1, for example; got {text!r}") from None
+    return make(found)
 
 
 def numbers(text: str) -> list[int]:

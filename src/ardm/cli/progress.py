@@ -76,8 +76,8 @@ class Bar:
                 timer.cancel()
                 self.stop()
 
-    def track(self, what: str, steps: Iterable[T], total: int) -> Iterator[T]:
-        """Yield the steps, and show how many of `total` are done."""
+    def track(self, what: str, steps: Iterable[T], total: int | None) -> Iterator[T]:
+        """Yield the steps, and show how many of `total` (None: unknown) are done."""
         with self.busy(what, total):
             for done, step in enumerate(steps, 1):
                 yield step
