@@ -320,6 +320,22 @@ def test_a_pass_that_looks_ahead_is_found(monkeypatch):
     assert "the figure is too low" in said or "code lengths" not in said
 
 
+@pytest.mark.parametrize(
+    ("order", "calls"),
+    [(ardm.Adaptive("entropy", ardm.Threshold(0.95)), None), (ardm.Adaptive("margin"), 3), ("confident", 3)],
+)
+def test_adaptive_plans_are_scored_and_coded(order, calls):
+    net = randomise(torch.nn.Linear(8, 12), 3, 3.0)
+    model = ardm.wrap(lambda v, d: net(torch.cat([v, d], 1).double()).view(-1, 4, 3), (4,), 3)
+    x = torch.randint(3, (6, 4), generator=generator(1))
+    found = audit.report(model, x, calls=calls, order=order, states=8)
+    assert found.sound, found.reasons
+    exact, coded = found.figure("exact along the plan"), found.figure("coded by the model")
+    assert exact.nats == pytest.approx(float(ardm.score(model, x, calls, order).nats.mean()))
+    assert 1 <= coded.calls == exact.calls <= 4
+    assert found.figure("multi-order bound") is None
+
+
 def test_text_has_a_perplexity_and_bits_a_byte():
     model = ardm.wrap(lambda v, d: torch.zeros(*v.shape, 8), (4,), 8)
     x = torch.randint(8, (3, 4), generator=generator())

@@ -81,6 +81,7 @@ def report(
     figures = _bounds(subject, passes, plans)
     progress("streams", 1, 4)
     streamed, stream_checks = _streams(subject, streams, codec)
+    figures = _counted(figures, streamed)
     progress("budgets", 2, 4)
     measured = _measured(subject, wanted, passes)
     progress("calibration", 3, 4)
@@ -168,6 +169,12 @@ def _bounds(subject: _Subject, passes: int, plans: int) -> list[Figure]:
     found = subject.exact(own, x, context)
     figures.append(subject.figure("exact along the plan", found, 1.0 if subject.dense else _steps(own), said))
     return figures
+
+
+def _counted(figures: list[Figure], streamed: list[Figure]) -> list[Figure]:
+    """The figures along an adaptive plan with the calls that its walk took, of the item that takes most."""
+    walked = next((f.calls for f in streamed if f.name == "coded by the model"), math.nan)
+    return [replace(f, calls=walked) if math.isnan(f.calls) else f for f in figures]
 
 
 def _streams(subject: _Subject, count: int, codec: str | Path | None) -> tuple[list[Figure], list[Check]]:

@@ -18,14 +18,18 @@ from ardm.cli import console
 from ardm.cli.console import FAILED, USAGE, fail, guard, note, say
 from ardm.cli.items import items_of
 from ardm.cli.options import (
+    BlockLength,
     Calls,
     Force,
     Order,
     Quiet,
+    Score,
     Seed,
+    Select,
     Threads,
     complete_model,
     numbers,
+    ordering,
     refuse_early,
     use_threads,
 )
@@ -62,6 +66,9 @@ def audit(
     items: Annotated[int, typer.Option("--items", "-n", help="Number of items; 0: all.", min=0)] = 16,
     calls: Calls = None,
     order: Order = "",
+    score: Score = "",
+    select: Select = "",
+    block_length: BlockLength = None,
     passes: Annotated[int, typer.Option(help="Random steps per item, for the any-order bound.", min=1)] = 8,
     plans: Annotated[int, typer.Option(help="Random orders of the multi-order bound.", min=1)] = 4,
     budgets: Annotated[
@@ -103,7 +110,7 @@ def audit(
         x, labels, data = items_of(bundle, name, folder, split, items, changes or [])
         with bar.busy("auditing"):
             found = wing.report(
-                bundle, x, calls=calls, order=order or None, seed=seed, passes=passes, plans=plans,
+                bundle, x, calls=calls, order=ordering(order, score, select, block_length), seed=seed, passes=passes, plans=plans,
                 budgets=numbers(budgets) if budgets else None, streams=streams, context=labels,
                 codec=_codec(model, bundle), data=data, progress=bar,
             )  # fmt: skip
