@@ -48,7 +48,9 @@ def checks(model: AnyModel, at: Moment, any_order: bool, generator: torch.Genera
 def _spread(at: Moment) -> Moment:
     """A few moments, from the one with most hidden sites to one with few."""
     hidden = at.hidden.flatten(1).sum(1)
-    return at.of(hidden.argsort(descending=True, stable=True)[torch.arange(ROWS) * len(hidden) // ROWS])
+    return at.of(
+        hidden.argsort(descending=True, stable=True)[torch.arange(ROWS, device=hidden.device) * len(hidden) // ROWS]
+    )
 
 
 def whole(model: AnyModel, plan: AnyPlan, items: Tensor) -> Check:
@@ -79,12 +81,12 @@ def _normalised(model: AnyModel, at: Moment) -> Check:
     sites, prediction = at.sites(), model(at.state(model), at.context)
     p = prediction[sites].double().softmax(-1)
     b = p.shape[1]
-    listed = torch.arange(b, device=p.device) if b <= LISTED else torch.linspace(0, b - 1, LISTED).long().to(p.device)
+    listed = (torch.arange(min(b, LISTED), device=p.device) * b).div(min(b, LISTED), rounding_mode="floor")
     asked = Sites(sites.index.repeat_interleave(len(listed)), sites.sites)
     scored = prediction.log_prob(asked, listed.repeat(len(sites))).double().exp().view(len(sites), -1)
     drawn = p[:, listed]
     scored = torch.where(drawn > 0, scored, 0.0)
-    total = scored.sum(1) if b <= LISTED else torch.ones(1)
+    total = scored.sum(1) if b <= LISTED else torch.ones_like(scored[:, 0])
     name, worst = "probabilities at a site sum to 1", float(total[(total - 1).abs().argmax()])
     if not abs(worst - 1) <= TOLERANCE:
         return Check(name, False, f"at one of {len(sites)} sites, log_prob sums to {worst:.4f} over the {b} values")
@@ -222,7 +224,9 @@ def _dense(model: AnyModel, at: Moment) -> Check:
         return Check(name, None, "the model has no dense pass")
     x, shape = at.x, at.x.shape[1:]
     steps = getattr(model, "steps", None)
-    rank = (steps(shape) if steps else torch.arange(shape.numel())).to(x.device).view(1, *shape).expand_as(x)
+    rank = (
+        (steps(shape) if steps else torch.arange(shape.numel(), device="cpu")).to(x.device).view(1, *shape).expand_as(x)
+    )
     turn = (torch.arange(len(x), device=x.device) + 0.5) / len(x) * (rank.amax() + 1)
     step = turn.long().view(-1, *[1] * (x.ndim - 1))
     later = torch.where(rank > step, (x + 1) % model.digits.classes, x)

@@ -88,7 +88,7 @@ def source(name: str) -> tuple[Tensor, Tensor]:
     """
     x = every((COINS,), 2)
     weights = {
-        "fair": torch.ones(len(x)),
+        "fair": torch.ones(len(x), device="cpu"),
         "equal": (x == x[:, :1]).all(1).double(),
         "parity": (x.sum(1) % 2 == 0).double(),
         "chain": torch.where(x[:, 1:] == x[:, :-1], 0.9, 0.1).double().prod(1),
