@@ -27,7 +27,7 @@ FLOORS = """
     data faults files media models plan
     bench formats model
     codec heads
-    digits exact schedule
+    digits exact random_numbers schedule
     ans atomic content inputs losscurve nets schema settings
     errors features precision ranks
 """
@@ -152,7 +152,7 @@ def test_files_are_handled_without_torch():
 
 METHOD = (
     "digits", "plan", "orders", "ranks", "model", "heads", "features", "source", "walk", "objective", "likelihood", "losscurve",
-    "schedule", "planning", "precision", "inputs", "nets",
+    "schedule", "planning", "precision", "inputs", "random_numbers", "nets",
 )  # fmt: skip
 
 

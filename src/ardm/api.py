@@ -4,9 +4,9 @@ Each function takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm
 them: tensors and arrays of any integer type, with or without a batch.  Results have the shape of the input, in int64.
 A budget of more calls than there are digits means one call per digit.
 
-Everything is computed on the device of the model: states, plans, and the generators made from a seed.  A seed gives the
-same random numbers on every CPU, and different ones on a GPU; to draw the same on both, pass a CPU generator to `make_plan`
-and `generate`.
+Everything is computed on the device of the model: states, plans, and random numbers.  Item k of a batch has random numbers
+and a random order of its own, which depend on the seed and on k alone (`random_numbers`): two samples are the first two of
+four, and a seed gives the same samples on every device, up to the rounding of the network.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import AnyPlan, Plan, raster, wavefront
+from ardm.random_numbers import Chance, RandomNumbers, chance
 from ardm.ranks import RANKS
 from ardm.schedule import Schedule
 from ardm.source import Draw
@@ -84,7 +85,7 @@ def make_plan(
     calls: int,
     order: str = "random",
     shape: Sequence[int] | int | None = None,
-    generator: torch.Generator | None = None,
+    generator: Chance | None = None,
     batch: int = 1,
 ) -> AnyPlan:
     """Plan items of `shape` (default: the model's own) in about `calls` network calls, at most one per digit.
@@ -92,7 +93,8 @@ def make_plan(
     order: "random", coarsened by the best schedule known; "confident", least entropy first; "own", the order of a
     specialised model; or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`), with the same
     number of calls in every stage.
-    shape: a number for sequences of that length.  generator: for random orders, on any device.  batch: the number of items
+    shape: a number for sequences of that length.  generator: for random orders, `RandomNumbers(seed)`, as in `sample`, or a
+    torch.Generator on any device.  batch: the number of items
     with random orders of their own.
     """
     bundle, calls = bundle_of(bundle), inputs.number(calls, "calls")
@@ -125,7 +127,7 @@ def _named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
     return OrderConfig(order, (calls,), cell=max(shape[1:] or shape))
 
 
-def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torch.Generator | None) -> AnyPlan:
+def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: Chance | None) -> AnyPlan:
     """Plan the hidden digits where `depth` (B, *shape) are known, in min(calls, hidden digits) steps per item."""
     stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
     known = depth[:1] if (depth == depth[:1]).all() else depth
@@ -141,7 +143,7 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: str, generator: torc
         return planning.confident(depth, stages, share)
     if generator is None:
         raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
-    return planning.random(depth, stages, share, inputs.generator(generator))
+    return planning.random(depth, stages, share, chance(generator))
 
 
 def _whole(bundle: Bundle, known: Tensor, calls: int) -> Plan:
@@ -158,13 +160,13 @@ def generate(
     bundle: Bundle | Model,
     plan: AnyPlan,
     start: Partial,
-    generator: torch.Generator,
+    generator: Chance,
     temperature: float = 1.0,
     context: Array | None = None,
 ) -> Iterator[Partial]:
     """Draw data step by step, yielding the state after every step; `.value` of the last one is the sample.
 
-    generator: on any device.
+    generator: `RandomNumbers(seed)`, as in `sample`, or a torch.Generator on any device.
     """
     return walk(bundle_of(bundle).model, plan, Draw(generator, temperature), start, context=context)
 
@@ -196,16 +198,18 @@ def sample(
     seed: int = 0,
     temperature: float = 1.0,
     context: Array | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default 50, or those of a specialised model.  order: see `make_plan`; default the model's own, else
     random.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
     context: a class label (or one per item), or vectors (items, V).
+    first: the number of the first item, to draw many in several calls: items 2 and 3 of four are `sample(model, 2, first=2)`.
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     calls, order = budget(bundle, calls, order)
-    generator = inputs.seeded(seed, _device(bundle))
+    generator = RandomNumbers(seed, first)
     plan = make_plan(bundle, calls, order, generator=generator, batch=items if order == "random" else 1)
     start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
@@ -213,7 +217,7 @@ def sample(
 
 
 def started(
-    bundle: Bundle | Model, x: Array, known: Array, calls: int, order: str, generator: torch.Generator
+    bundle: Bundle | Model, x: Array, known: Array, calls: int, order: str, generator: Chance
 ) -> tuple[Partial, AnyPlan]:
     """The state in which x (B, *shape) is known at the sites of `known`, and a plan for the rest of each item.
 
@@ -255,7 +259,7 @@ def fill(
     bundle = bundle_of(bundle)
     sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
     calls, order = budget(bundle, calls, order, sites)
-    generator = inputs.seeded(seed, _device(bundle))
+    generator = RandomNumbers(seed)
     start, plan = started(bundle, x, known, calls, order, generator)
     context = inputs.context(context, start.batch)
     done = last(generate(bundle, plan, start, generator, temperature, context), start).value

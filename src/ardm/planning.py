@@ -25,6 +25,7 @@ from ardm.errors import ArdmError
 from ardm.losscurve import Floats, Ints
 from ardm.orders import OrderConfig
 from ardm.plan import GIVEN, Confident, Plan, shuffled
+from ardm.random_numbers import Chance
 from ardm.ranks import LINES, RANKS
 from ardm.schedule import remaining
 
@@ -91,7 +92,7 @@ def _distinct(depth: Tensor) -> Tensor:
     return depth[:1] if (depth == depth[:1]).all() else depth
 
 
-def random(depth: Tensor, stages: int, share: Shares, generator: torch.Generator) -> Plan:
+def random(depth: Tensor, stages: int, share: Shares, generator: Chance) -> Plan:
     """Each item in a random order of its own, stage after stage; depth (B, *shape).  The plan is on its device."""
     B, shape, device = len(depth), depth.shape[1:], depth.device
     rank = shuffled(stages, shape, generator, B).when.view(B, stages, -1).to(device)

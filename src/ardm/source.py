@@ -24,8 +24,8 @@ from ardm.digits import Sites
 from ardm.errors import ArdmError
 from ardm.faults import refuse, undefined
 from ardm.heads import inverse_cdf
-from ardm.inputs import generator as generator_of
-from ardm.model import PredictionLike, has_quantile
+from ardm.model import PredictionLike, has_quantile, known_digits
+from ardm.random_numbers import DRAWS, Chance, RandomNumbers, chance, numbers_of
 
 
 class Source(Protocol):
@@ -40,11 +40,13 @@ class Draw:
 
     It inverts the cdf in float64.  Float32 Gumbel noise never exceeds about 16.6, so that it draws rare symbols too
     rarely; float64 sums keep every probability above 1e-15.
+    generator: `RandomNumbers` draw a digit by its item, site and place alone, whatever the batch, the order of the sites
+    and the device; a torch.Generator gives new ones at each call.
     temperature: divides the logits; 0 takes the most likely digit.
     Raises ArdmError for a temperature that is negative, infinite or NaN, and where there is no distribution.
     """
 
-    def __init__(self, generator: torch.Generator, temperature: float = 1.0) -> None:
+    def __init__(self, generator: Chance, temperature: float = 1.0) -> None:
         try:
             number = math.nan if isinstance(temperature, (str, bytes)) else float(temperature)
         except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -53,25 +55,26 @@ class Draw:
             raise ArdmError(
                 f"temperature must be a finite number, 0 (the most likely symbol) or more; got {temperature!r}"
             )
-        self.generator, self.temperature = generator_of(generator), number
+        self.temperature = number
+        self.generator = generator.child(DRAWS) if isinstance(generator, RandomNumbers) else chance(generator)
 
     def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
         """(N,): digits; impossible ones (−inf) are never drawn."""
         if self.temperature == 1 and has_quantile(prediction):
-            found = prediction.quantile(sites, self._uniform(sites))
+            found = prediction.quantile(sites, self._uniform(prediction, sites))
         else:
             logits = prediction[sites]
             if self.temperature == 0:
                 refuse(undefined(logits))
                 return logits.argmax(-1)
-            found = inverse_cdf(self._scaled(logits), self._uniform(sites))
+            found = inverse_cdf(self._scaled(logits), self._uniform(prediction, sites))
         refuse(found < 0)
         return found
 
-    def _uniform(self, sites: Sites) -> Tensor:
+    def _uniform(self, prediction: PredictionLike, sites: Sites) -> Tensor:
         """(N,): float64 numbers in [0, 1)."""
-        there = self.generator.device
-        return torch.rand(len(sites), dtype=torch.double, generator=self.generator, device=there).to(sites.index.device)
+        numbers = numbers_of(self.generator)
+        return numbers.uniform(sites.batch_index, sites.position, known_digits(prediction, sites))
 
     def _scaled(self, logits: Tensor) -> Tensor:
         """Logits divided by the temperature.  The largest becomes 0, so that no temperature is too small to divide by."""

@@ -20,6 +20,7 @@ from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
 from ardm.model import AnyModel, begun
 from ardm.plan import AnyPlan, refuse_misfit
+from ardm.random_numbers import Chance
 from ardm.source import Draw, Score, Source
 
 
@@ -54,7 +55,7 @@ def walk(
             sites = plan.select(k, state, prediction)
             target = None if truth is None else model.digits.read(truth, state.depth, sites)
             try:
-                digit = source(watch.over(prediction, k), sites, target)
+                digit = source(watch.over(prediction, k, state), sites, target)
             except ArdmError:
                 watch.refuse()  # a fault of the model explains an error of the source
                 raise
@@ -86,7 +87,7 @@ def sample(
     model: AnyModel,
     plan: AnyPlan,
     start: Partial,
-    generator: torch.Generator,
+    generator: Chance,
     temperature: float = 1.0,
     context: Tensor | None = None,
 ) -> Tensor:

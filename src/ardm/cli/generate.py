@@ -90,6 +90,7 @@ def sample(
 
         from ardm import api, inputs
         from ardm.bundle import bundled, load
+        from ardm.random_numbers import RandomNumbers
 
         use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
@@ -103,7 +104,7 @@ def sample(
             raise ArdmError("only images can be animated; leave out --gif")
         budget, chosen = api.budget(bundle, calls, order or None)
         device = inputs.device_of(bundle.model) or torch.device("cpu")
-        generator = inputs.seeded(seed, device)
+        generator = RandomNumbers(seed)
         made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
         start = bundle.model.digits.blank(items, bundle.model.shape, device)
         context = context_of(bundle, label, items)
@@ -241,6 +242,7 @@ def fill(
         from ardm import api, inputs
         from ardm.bundle import load
         from ardm.media.pictures import read_image
+        from ardm.random_numbers import RandomNumbers
 
         use_threads(threads)
         refuse_early(force, out)
@@ -255,7 +257,7 @@ def fill(
             raise ArdmError(f"{bundle.name} has {S} digits per value; --digits keeps fewer than that, got {digits}")
         depth = torch.full_like(x, digits) if digits else _known(x, mask, box) * S
         device = inputs.device_of(bundle.model) or torch.device("cpu")
-        generator = inputs.seeded(seed, device)
+        generator = RandomNumbers(seed)
         budget, order = api.budget(bundle, calls, order or None)
         batch, depths = (part.to(device).expand(items, -1, -1, -1) for part in (x, depth))
         start, made = api.started(bundle, batch, depths, budget, order, generator)
