@@ -10,7 +10,9 @@ from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.features import Features
 from ardm.heads import ChainHead, DigitHead, LaplaceHead, MixtureHead, ValueHead
-from toys import HEADS, WIDTH, WILD, generator, letters, randomise
+from ardm.heads import entropy as entropy_of
+from ardm.model import Model, entropy
+from toys import HEADS, WIDTH, WILD, asked, generator, letters, randomise
 
 ALPHABETS = [Digits(5, 5), Digits(5, 2), Digits(7, 3), Digits(27, 3), Digits(256, 4), Digits(125, 5), Digits(7, 2)]
 CASES = [(h, a) for h in HEADS for a in ALPHABETS] + [(h, a) for h in ("digits", "values") for a in (WILD, letters())]
@@ -53,6 +55,18 @@ def test_scored_digits_have_the_probability_they_are_drawn_with(head, alphabet):
         assert torch.equal(logits > -torch.inf, possible)
         expected = logits.log_softmax(-1).gather(1, digit[:, None])[:, 0]
         torch.testing.assert_close(module.log_prob(features, value, depth, digit), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("head", "alphabet"), CASES)
+def test_entropy_is_the_mean_of_nats_over_the_digits(head, alphabet):
+    module = randomise(HEADS[head](alphabet, WIDTH), scale=2.0)
+    features = features_of(alphabet.classes, seed=4)
+    for d in range(len(alphabet)):
+        value, depth, _ = at_depth(alphabet, d)
+        logp = module.logits(features, value, depth).log_softmax(-1)
+        wanted = [-math.fsum(math.exp(v) * v for v in row if v > -math.inf) for row in logp.tolist()]
+        found = module.entropy(features, value, depth)
+        torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.double), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("head", "alphabet"), CASES)
@@ -242,6 +256,34 @@ def test_sixteen_bits_need_no_tensor_of_their_size():
         state = digits.truncate(x, torch.zeros_like(x))
         head.log_prob(features, state.value[0], state.depth[0], x[0] // 256)
     assert largest.numel <= 3 * WIDTH * 3  # the weights: two cdf values per component, and nothing of size 256
+
+
+@pytest.mark.parametrize("make", [*HEADS.values(), lambda a, width: ChainHead(a, width)])
+@pytest.mark.parametrize("room", [1, 40_000])
+def test_entropies_of_many_sites_are_computed_in_parts(make, room, monkeypatch):
+    """No tensor is larger than the room, or than what one site needs; the figures stay the same."""
+    monkeypatch.setattr("ardm.model.TOGETHER", room)
+    digits, D = Digits(1500, 1500), 30
+    model = randomise(
+        Model(digits, (D,), lambda state, context: lambda b, p: Features.plain(h[b * D + p]), make(digits, WIDTH))
+    )
+    h = features_of(2 * D).hidden
+    state = digits.blank(2, (D,))
+    sites = Sites(torch.arange(2 * D)[::2], D)
+    prediction = model(state)
+    with Largest() as largest:
+        found = entropy(prediction, sites)
+    weights = max(w.numel() for w in model.parameters())
+    assert largest.numel <= max(room, prediction.numbers, weights)
+    assert found.dtype == torch.double
+    torch.testing.assert_close(found, entropy_of(prediction[sites]), rtol=1e-10, atol=1e-10)
+
+
+def test_entropy_without_a_distribution_is_nan_and_of_any_prediction_is_computed():
+    logits = torch.tensor([[0.0, -math.inf], [0.0, 0.0], [math.nan, 0.0], [-math.inf] * 2, [math.inf, 0.0]])
+    found = entropy(*asked(logits))
+    assert found[:2].tolist() == [0.0, pytest.approx(math.log(2))]
+    assert found[2:].isnan().all()
 
 
 def test_an_ordered_family_refuses_maps():

@@ -23,6 +23,15 @@ MANY = 1 << 6
 """With more digits than this, a mixture or a chain is drawn by its quantile function instead of from a list."""
 
 
+TOGETHER = 1 << 24
+"""How many numbers a head computes at once where the sites of a step are asked in parts, as for 65,536 values."""
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """(N,) float64: the Shannon entropies −Σ p log p, in nats, of logits (N, b); NaN where there is no distribution."""
+    return torch.special.entr(logits.double().softmax(-1)).sum(-1)
+
+
 def inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
     """(N,): the first class of logits (N, b) at which the cdf passes u (N,) in [0, 1); −1 where there is no distribution.
 
@@ -47,6 +56,11 @@ class Head(nn.Module):
         super().__init__()
         self.alphabet = alphabet
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers `logits` holds for each site, at most; asked sites are split by it, see `TOGETHER`."""
+        return max(self.alphabet.classes, len(self.alphabet) * self.alphabet.base)
+
     def logits(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
         """(N, b): logits of the next digit; −inf where no value follows."""
         raise NotImplementedError
@@ -67,6 +81,10 @@ class Head(nn.Module):
     ) -> Tensor:
         """(N,): the first digit at which the cdf passes u (N,) in [0, 1); −1 where there is no distribution."""
         return inverse_cdf(self.logits(features, value, depth, position), u)
+
+    def entropy(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
+        """(N,) float64: the Shannon entropy in nats of the next digit; NaN where there is no distribution."""
+        return entropy(self.logits(features, value, depth, position))
 
 
 def _output(width: int, outputs: int) -> nn.Module:
@@ -174,6 +192,11 @@ class ChainHead(Head):
         self.high, self.low = _output(width, self.root), _output(width, self.root)
         self.given = nn.Embedding(self.root, width)
 
+    @property
+    def numbers(self) -> int:
+        """For each high part its features, or all its low parts."""
+        return self.root * max(self.root, self.given.embedding_dim)
+
     def _high(self, h: Tensor) -> Tensor:
         """(N, r): log-probabilities of the high part."""
         beyond = torch.arange(self.root, device=h.device) * self.root >= self.alphabet.classes
@@ -245,6 +268,11 @@ class MixtureHead(Head):
         nn.init.zeros_(self.out.bias)
         places = torch.linspace(-1.5, 1.5, components) if components > 1 else torch.zeros(1)
         self.register_buffer("places", places, persistent=False)
+
+    @property
+    def numbers(self) -> int:
+        """The masses of all digits under all components."""
+        return self.digits.base * self.components
 
     def _cdf(self, z: Tensor) -> Tensor:
         """The cdf of a component at z scales from its mean; a subclass with another shape overrides it and `_between`."""

@@ -3,6 +3,7 @@
     prediction = model(state)
     prediction[sites]                    # (N, b) logits of the next digits, for drawing and coding
     prediction.log_prob(sites, digit)    # (N,) nats of known digits, for training and scoring
+    prediction.entropy(sites)            # (N,) nats, for adaptive plans
 
 This is all that the method knows about networks.  The head, and as much of the network as possible, runs at the asked
 sites only.
@@ -10,6 +11,7 @@ sites only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 
 from ardm.digits import Alphabet, Partial, Sites
 from ardm.features import Features, FeaturesAt
-from ardm.heads import Head
+from ardm.heads import TOGETHER, Head
+from ardm.heads import entropy as entropy_of
 from ardm.precision import widened
 
 
@@ -51,6 +54,21 @@ def known_digits(prediction: PredictionLike, sites: Sites) -> Tensor | int:
     """(N,): how many digits of the sites are known in the `state` of a prediction; 0 for one without a state."""
     state = getattr(prediction, "state", None)
     return 0 if state is None else sites.of(state.depth)
+
+
+def parts(prediction: PredictionLike, sites: Sites) -> Iterator[Sites]:
+    """The sites in parts whose logits fit into memory: `TOGETHER` numbers of the head at once, or one site.
+
+    A prediction that does not say how many `numbers` it computes for a site is asked at all sites at once.
+    """
+    size = max(1, TOGETHER // max(1, int(getattr(prediction, "numbers", 1))))
+    return (Sites(index, sites.sites) for index in sites.index.split(size))
+
+
+def entropy(prediction: PredictionLike, sites: Sites) -> Tensor:
+    """(N,) float64: the Shannon entropy in nats of the next digits, in parts; NaN where there is no distribution."""
+    known = getattr(prediction, "entropy", None)
+    return known(sites) if known else torch.cat([entropy_of(prediction[part]) for part in parts(prediction, sites)])
 
 
 class AnyModel(Protocol):
@@ -114,6 +132,23 @@ class Prediction:
         features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):
             return self._head.quantile(features, value, depth, u, position)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the head computes for each site, at most."""
+        return self._head.numbers
+
+    def entropy(self, sites: Sites) -> Tensor:
+        """(N,) float64: the Shannon entropy in nats of the next digits; NaN where there is no distribution.
+
+        The sites are asked in parts, so that memory is bounded for any number of values.
+        """
+        return torch.cat([self._entropy(part) for part in parts(self, sites)])
+
+    def _entropy(self, sites: Sites) -> Tensor:
+        features, value, depth, position = self._at(sites)
+        with torch.autocast(sites.index.device.type, enabled=False):
+            return self._head.entropy(features, value, depth, position)
 
 
 class Model(nn.Module):
