@@ -163,12 +163,15 @@ def generate(
     generator: Chance,
     temperature: float = 1.0,
     context: Array | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Iterator[Partial]:
     """Draw data step by step, yielding the state after every step; `.value` of the last one is the sample.
 
-    generator: `RandomNumbers(seed)`, as in `sample`, or a torch.Generator on any device.
+    generator: `RandomNumbers(seed)`, as in `sample`, or a torch.Generator on any device.  temperature, top_k, top_p: see
+    `source.Draw`.
     """
-    return walk(bundle_of(bundle).model, plan, Draw(generator, temperature), start, context=context)
+    return walk(bundle_of(bundle).model, plan, Draw(generator, temperature, top_k, top_p), start, context=context)
 
 
 def _only(bundle: Bundle) -> str | None:
@@ -198,6 +201,8 @@ def sample(
     seed: int = 0,
     temperature: float = 1.0,
     context: Array | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
     first: int = 0,
 ) -> Tensor:
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
@@ -205,6 +210,7 @@ def sample(
     calls: at most; default 50, or those of a specialised model.  order: see `make_plan`; default the model's own, else
     random.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
     context: a class label (or one per item), or vectors (items, V).
+    temperature, top_k, top_p: which digits are drawn, see `source.Draw`; samples follow the model where they are left out.
     first: the number of the first item, to draw many in several calls: items 2 and 3 of four are `sample(model, 2, first=2)`.
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
@@ -213,7 +219,7 @@ def sample(
     plan = make_plan(bundle, calls, order, generator=generator, batch=items if order == "random" else 1)
     start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
-    return last(generate(bundle, plan, start, generator, temperature, context), start).value
+    return last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
 
 
 def started(
@@ -247,14 +253,16 @@ def fill(
     seed: int = 0,
     temperature: float = 1.0,
     context: Array | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Tensor:
     """Complete x (B, *shape), or one item, where it is not known; the result has its shape, in int64, on its device.
 
     known: of the shape of x, or of one item for all: a mask of bool (or of uint8, 0 and 1), or integers of another type
     that count the known digits of each site, for bit-depth expansion.  Known values never change.  Unknown values of x
     must be valid, and are ignored.
-    calls, order, context: see `sample`.  Each item takes min(calls, its hidden digits) steps, planned for what is known of
-    it; only a model's own order keeps the steps that it was trained on.
+    calls, order, temperature, context, top_k, top_p: see `sample`.  Each item takes min(calls, its hidden digits) steps,
+    planned for what is known of it; only a model's own order keeps the steps that it was trained on.
     """
     bundle = bundle_of(bundle)
     sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
@@ -262,7 +270,7 @@ def fill(
     generator = RandomNumbers(seed)
     start, plan = started(bundle, x, known, calls, order, generator)
     context = inputs.context(context, start.batch)
-    done = last(generate(bundle, plan, start, generator, temperature, context), start).value
+    done = last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
     done = done.to(x.device) if isinstance(x, Tensor) else done
     return done[0] if inputs.single(x, bundle.model) else done
 

@@ -142,6 +142,11 @@ class Watched:
         return logp.masked_fill(none, 0.0)
 
     @property
+    def numbers(self) -> int:
+        """How many numbers are computed for each site, at most; 1 where the prediction does not say."""
+        return int(getattr(self._prediction, "numbers", 1))
+
+    @property
     def by_quantile(self) -> bool:
         """Whether drawing should use `quantile`."""
         return has_quantile(self._prediction)

@@ -336,14 +336,14 @@ def raster(stages: int, shape: Sequence[int]) -> Plan:
 
 def shuffled(stages: int, shape: Sequence[int], generator: Chance, batch: int = 1) -> Plan:
     """Stage after stage, each in a uniformly random order of its own, for each item (Algorithms 1 and 3)."""
-    ranks = _keys(generator, batch, stages, prod(shape)).argsort(-1, stable=True).argsort(-1)
+    ranks = _keys(generator, batch, stages, prod(shape)).argsort(dim=-1, stable=True).argsort(-1)
     first = prod(shape) * torch.arange(stages, device=ranks.device)[:, None]
     return Plan((ranks + first).view(batch, stages, *shape))
 
 
 def unstaged(stages: int, shape: Sequence[int], generator: Chance) -> Plan:
     """All digits of all sites in one random order that respects significance."""
-    ranks = _keys(generator, 1, 1, stages * prod(shape)).argsort(-1, stable=True).argsort(-1)
+    ranks = _keys(generator, 1, 1, stages * prod(shape)).argsort(dim=-1, stable=True).argsort(-1)
     return Plan(ranks.view(stages, -1).sort(0).values.view(1, stages, *shape))
 
 

@@ -24,9 +24,7 @@ from ardm.errors import ArdmError
 from ardm.inputs import generator as generator_of
 from ardm.inputs import number
 
-GAMMA, FACTOR, LAST_FACTOR = (
-    n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)
+GAMMA, FACTOR, LAST_FACTOR = (n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 """The step of SplitMix64, which is 2⁶⁴ / φ, and the factors of its output function, as signed numbers."""
 DIGIT = 1 << 48
 """How far apart the outputs of two digits of a site lie; items have fewer sites."""
@@ -108,4 +106,6 @@ def numbers_of(given: Chance) -> RandomNumbers:
     if isinstance(given, RandomNumbers):
         return given
     low, high = -(1 << 63), (1 << 63) - 1
-    return RandomNumbers(torch.randint(low, high, (), dtype=torch.long, generator=generator_of(given), device=given.device))
+    return RandomNumbers(
+        torch.randint(low, high, (), dtype=torch.long, generator=generator_of(given), device=given.device)
+    )

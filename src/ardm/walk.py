@@ -90,9 +90,15 @@ def sample(
     generator: Chance,
     temperature: float = 1.0,
     context: Tensor | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Tensor:
-    """Draw data: (B, *shape) int64.  start: blank, or what is known (infilling, bit-depth expansion)."""
-    return last(walk(model, plan, Draw(generator, temperature), start, context=context), start).value
+    """Draw data: (B, *shape) int64.  start: blank, or what is known (infilling, bit-depth expansion).
+
+    generator, temperature, top_k, top_p: see `source.Draw`.
+    """
+    draw = Draw(generator, temperature, top_k, top_p)
+    return last(walk(model, plan, draw, start, context=context), start).value
 
 
 def score(

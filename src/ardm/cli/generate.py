@@ -18,6 +18,8 @@ from ardm.cli.options import (
     Seed,
     Temperature,
     Threads,
+    TopK,
+    TopP,
     complete_any,
     complete_model,
     context_of,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 SHOWN = 24
 """Most lines of samples that are printed."""
+UNCHOSEN = (1.0, None, None, "", None)
+"""The defaults of --temperature, --top-k, --top-p, --order and --label."""
 
 Gif = Annotated[Path | None, typer.Option(help="Also write an animation of the generation (images only).")]
 Scale = Annotated[int, typer.Option(help="Enlarge pixels by this factor.", min=1)]
@@ -64,6 +68,8 @@ def sample(
     calls: Calls = None,
     order: Order = "",
     temperature: Temperature = 1.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
     label: Label = None,
     seed: Seed = 0,
     out: Annotated[
@@ -95,8 +101,9 @@ def sample(
         use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
         bundle = None if not floats and _codes(model) else load(model)
-        if bundle is None or (_codes(model) and _better_coded(model, bundle, temperature, order, label)):
-            _sample_codec(model, items, calls, seed, out, force, scale, (temperature, order, gif, label), bar)
+        drawing = temperature, top_k, top_p
+        if bundle is None or (_codes(model) and _better_coded(model, bundle, (*drawing, order, label))):
+            _sample_codec(model, items, calls, seed, out, force, scale, (*drawing, order, label, gif), bar)
             return
         refuse_early(force, gif, endings=(".gif",))
         target = _target(bundle.written, out, force)
@@ -109,7 +116,9 @@ def sample(
         start = bundle.model.digits.blank(items, bundle.model.shape, device)
         context = context_of(bundle, label, items)
         states = list(
-            bar.track("sampling", api.generate(bundle, made, start, generator, temperature, context), len(made))
+            bar.track(
+                "sampling", api.generate(bundle, made, start, generator, temperature, context, top_k, top_p), len(made)
+            )
         )
         if bundle.content == "image":
             _paint(bundle, states, target, gif, scale, force)
@@ -127,7 +136,7 @@ def _codes(model: str) -> bool:
     return model in registry.bundled() or Path(model).is_file() or (Path(model) / NAME).is_file()
 
 
-def _better_coded(model: str, bundle: Bundle, temperature: float, order: str, label: int | None) -> bool:
+def _better_coded(model: str, bundle: Bundle, chosen: tuple[object, ...]) -> bool:
     """Whether to sample from the codec model in the folder: of text and sound, it makes longer items than training cut.
 
     Not if it was exported from other weights, or if items are arrays.
@@ -135,7 +144,7 @@ def _better_coded(model: str, bundle: Bundle, temperature: float, order: str, la
     from ardm.codec import registry
 
     found = registry.model(model)
-    if found.kind not in ("text", "audio") or (temperature, order, label) != (1.0, "", None):
+    if found.kind not in ("text", "audio") or chosen != UNCHOSEN:
         return False
     if found.card.get("of", bundle.identity) != bundle.identity:
         note(f"the codec model in {model} was exported from other weights, and is not used; export it again")
@@ -156,8 +165,10 @@ def _sample_codec(
 ) -> None:
     from ardm.codec import registry, sampling
 
-    if others != (1.0, "", None, None):
-        raise ArdmError("a codec model samples in its own way; leave --temperature, --order, --gif and --label out")
+    if others != (*UNCHOSEN, None):
+        raise ArdmError(
+            "a codec model samples in its own way; leave --temperature, --top-k, --top-p, --order, --label and --gif out"
+        )
     found = registry.model(model)
     target = _target(found.kind, out, force)
     with bar.busy("sampling"):
@@ -219,6 +230,8 @@ def fill(
     calls: Calls = None,
     order: Order = "",
     temperature: Temperature = 1.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
     label: Label = None,
     seed: Seed = 0,
     out: Annotated[
@@ -262,7 +275,7 @@ def fill(
         batch, depths = (part.to(device).expand(items, -1, -1, -1) for part in (x, depth))
         start, made = api.started(bundle, batch, depths, budget, order, generator)
         context = context_of(bundle, label, items)
-        steps = api.generate(bundle, made, start, generator, temperature, context)
+        steps = api.generate(bundle, made, start, generator, temperature, context, top_k, top_p)
         states = [start, *bar.track("filling", steps, len(made))]
         _paint(bundle, states, out, gif, scale, force, original=x)
 
