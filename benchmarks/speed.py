@@ -89,7 +89,7 @@ def sampling(rows):
 
 
 def planner(rows):
-    for sites, budget in [(3072, 50), (3072, 100), (16000, 100)]:
+    for sites, budget in [(3072, 50), (3072, 100), (16000, 100), (16000, 8000), (10**6, 100)]:
         curve = 1 + 3 * np.exp(-np.arange(sites) / sites * 5)
         rows.append(
             (f"planner, D = {sites}, {budget} calls", seconds(lambda c=curve, b=budget: optimal(c, b), 1), "seconds")

@@ -28,7 +28,7 @@ FLOORS = """
     bench formats model
     codec heads
     digits exact random_numbers schedule
-    ans atomic content inputs losscurve nets schema settings
+    ans atomic cheapest content inputs losscurve nets schema settings
     errors features precision ranks
 """
 """The rooms (modules and folders directly in ardm), from the top floor down: each imports lower floors only."""
@@ -136,7 +136,7 @@ def test_only_models_and_exporters_know_the_networks():
 
 
 WITHOUT_TORCH = (
-    "errors", "ans", "ranks", "schedule", "losscurve", "schema", "settings", "content", "atomic", "codec", "formats", "files",
+    "errors", "ans", "ranks", "cheapest", "schedule", "losscurve", "schema", "settings", "content", "atomic", "codec", "formats", "files",
     "bench", "exact/ask", "exact/order", "exact/program", "exact/reference", "exact/model",
     "cli/app", "cli/compress", "cli/decompress", "cli/listing", "cli/bench", "cli/batch", "cli/console",
 )  # fmt: skip
@@ -152,7 +152,7 @@ def test_files_are_handled_without_torch():
 
 METHOD = (
     "digits", "plan", "orders", "ranks", "model", "heads", "features", "source", "walk", "objective", "likelihood", "losscurve",
-    "schedule", "planning", "precision", "inputs", "random_numbers", "nets",
+    "cheapest", "schedule", "planning", "precision", "inputs", "random_numbers", "nets",
 )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def test_the_method_needs_torch_and_numpy_alone():
         assert all(m in sys.stdlib_module_names for m in foreign), (path, foreign)
 
 
-@pytest.mark.parametrize("name", ["schedule", "losscurve", "ans"])
+@pytest.mark.parametrize("name", ["cheapest", "schedule", "losscurve", "ans"])
 def test_numbers_in_numbers_out(name):
     for path in within(name):
         assert not {m.split(".")[0] for m, _ in imports(path)} & {"torch", "accelerate", "safetensors"}

@@ -1,8 +1,8 @@
 """Plans within a budget of network calls, for items that may be partly known.
 
-A stage with t sites of D known has the losses L_t, …, L_{D−1} left, and the dynamic programme of `schedule` runs over
-these.  Every item has a plan for its own hidden part: with n hidden digits and a budget of K calls, min(K, n) steps, none
-of them empty.  Nothing known is a special case.
+A stage with t sites of D known has the losses L_t, …, L_{D−1} left, and `schedule.remaining` plans with these.  Every
+item has a plan for its own hidden part: with n hidden digits and a budget of K calls, min(K, n) steps, none of them empty.
+Nothing known is a special case.
 
 Orders of images and of sequences are those of `orders`, restricted to the hidden pixels.  Channels follow each other with
 a delay as far as there are steps for it; a larger budget splits the widest steps.
@@ -34,10 +34,6 @@ Counts: TypeAlias = tuple[int, ...]
 Shares: TypeAlias = Callable[[Counts], list[list[int]]]
 """The starts of each stage, counted from the digits known."""
 
-WORK = 1 << 22
-"""Sites times calls up to which the dynamic programme considers every site; beyond, only GRAIN sites or one per call."""
-GRAIN = 1 << 12
-
 
 def hidden_counts(depth: Tensor, stages: int) -> list[Counts]:
     """For each item the number of hidden digits in each stage; depth (B, *shape)."""
@@ -63,13 +59,8 @@ def shares(curve: Floats | None, sites: int, calls: int) -> Shares:
         )
         if curve is None or endless:
             return [[n * k // c for k in range(c)] for n, c in zip(hidden, _parts(hidden, budget), strict=True)]
-        rows, strides = [], []
-        for row, n in zip(curve, hidden, strict=True):
-            places = n if n * budget <= WORK else min(n, max(GRAIN, budget))
-            step = np.arange(places) * n // max(places, 1)
-            rows.append(row[(sites - n + step) * len(row) // sites] * (n / max(places, 1)))
-            strides.append(step)
-        return [step[own].tolist() for step, own in zip(strides, remaining(rows, budget), strict=True)]
+        rows = [row[np.arange(sites - n, sites) * len(row) // sites] for row, n in zip(curve, hidden, strict=True)]
+        return remaining(rows, budget)
 
     return share
 

@@ -10,11 +10,10 @@ and the best one is found by dynamic programming over the loss curve (the same s
 
     C[0, 0] = 0,     C[k, t] = min over s < t of  C[k−1, s] + (t − s) · L_s,     answer C[K, D].
 
-As a function of t, each candidate s is a line of slope L_s.  L does not increase, since more context cannot hurt a
-calibrated model, so a later line rises less: once it is the lowest it stays below the earlier ones.  A layer of the table
-is thus the lower envelope of lines in order of slope, found in O(D); K calls take O(K · D) time.
-The cost C[K, D] is convex in K: each further call gains no more than the one before.  So several stages (depth upscaling,
-section 3.2) share a budget best if each next call goes to the stage that gains most from it.
+L does not increase, since more context cannot hurt a calibrated model.  Then C[K, D] is convex in K, each further call
+gains no more than the one before, and no table of K rows is needed: with a fee for each call instead of a budget, one row
+is left, and `cheapest` searches for the fee that makes K calls worth while.  Several stages (depth upscaling, section 3.2)
+share a budget best if they share the fee.
 
 D3PM-absorbing with T steps lets every symbol jump at its own step, uniform over the T.  When a symbol jumps with a share
 i/T hidden, each other symbol is hidden with that probability, so the same network would cost
@@ -40,8 +39,9 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ardm.cheapest import cheapest
 from ardm.errors import ArdmError
 from ardm.losscurve import Floats, Ints
 
@@ -145,20 +145,17 @@ def uniform(sites: int, budget: int) -> list[int]:
 
 
 def optimal(curve: ArrayLike, budget: int) -> list[int]:
-    """The `budget` starts of least cost for one stage; curve (D,) in nats, non-increasing.  O(budget · D).
+    """The `budget` starts of least cost for one stage; curve (D,) in nats, non-increasing.  In O(D) memory.
 
     Raises ArdmError unless the curve is finite, non-negative and non-increasing, and 1 <= budget <= D.
     """
-    table = _Table(curve)
-    _check_budget(budget, 1, table.sites)
-    return table.starts(budget)
+    values = _falling(curve)
+    _check_budget(budget, 1, len(values))
+    return cheapest([values], budget)[0]
 
 
 def joint(curves: ArrayLike, budget: int) -> list[list[int]]:
-    """The starts of least cost if the stages share the budget, with at least one call each; curves (S, D).
-
-    Greedy, and optimal since the cost of a stage is convex in its number of calls.  O((budget + S) · D).
-    """
+    """The starts of least cost if the stages share the budget, with at least one call each; curves (S, D)."""
     return remaining(list(_staged(curves)), budget)
 
 
@@ -173,19 +170,10 @@ def remaining(curves: Sequence[ArrayLike], budget: int) -> list[list[int]]:
     _check_budget(budget, len(live), sum(sites))
     if budget == sum(sites):  # one call a symbol, whatever the losses
         return [list(range(n)) for n in sites]
-    tables = [_Table(row) if n else None for row, n in zip(curves, sites, strict=True)]
-    calls = [min(n, 1) for n in sites]
-
-    def gain(stage: int) -> float:
-        table = tables[stage]
-        return 0.0 if table is None else table.cost(calls[stage]) - table.cost(calls[stage] + 1)
-
-    gains = {s: gain(s) for s in live}
-    for _ in range(budget - len(live)):
-        best = max(live, key=lambda s: gains[s])
-        calls[best] += 1
-        gains[best] = gain(best)
-    return [[] if table is None else table.starts(n) for table, n in zip(tables, calls, strict=True)]
+    starts: list[list[int]] = [[] for _ in sites]
+    for s, own in zip(live, cheapest([_falling(curves[s]) for s in live], budget), strict=True):
+        starts[s] = own
+    return starts
 
 
 def _staged(curves: ArrayLike) -> Floats:
@@ -200,76 +188,22 @@ def _check_budget(budget: int, least: int, most: int) -> None:
         raise ArdmError(f"the budget of network calls must be in {least}..{most} here; got {budget}")
 
 
-class _Table:
-    """The layers of the dynamic programme over one curve, computed on demand."""
-
-    def __init__(self, curve: ArrayLike) -> None:
-        values = _loss(curve)
-        endless = int(np.isinf(values).sum())
-        if endless:
-            raise ArdmError(
-                f"{endless} of the {len(values)} losses are not finite: the model calls symbols impossible that do occur, "
-                "so that every plan costs the same"
-            )
-        rises = np.flatnonzero(np.diff(values) > 0)
-        if len(rises):
-            raise ArdmError(
-                f"the loss curve rises after {len(rises)} of its steps, first after {rises[0]}; a planner would mistake "
-                "noise for gain: call LossCurve.monotone() first"
-            )
-        self.sites = len(values)
-        self._curve: list[float] = values.tolist()
-        self._best = [0.0] + [math.inf] * self.sites  # C[k, ·], the last layer
-        self._costs: list[float] = [math.inf]  # C[·, D]
-        self._back: list[NDArray[Any]] = []
-
-    def cost(self, calls: int) -> float:
-        """C[calls, D]; infinite for more calls than sites."""
-        while len(self._costs) <= calls:
-            self._best, back = _layer(self._curve, self._best, len(self._back))
-            self._back.append(np.array(back, dtype=np.min_scalar_type(self.sites)))
-            self._costs.append(self._best[-1])
-        return self._costs[calls]
-
-    def starts(self, calls: int) -> list[int]:
-        """The starts, found by going back from D."""
-        self.cost(calls)
-        path, t = [], self.sites
-        for back in reversed(self._back[:calls]):
-            t = int(back[t])
-            path.append(t)
-        return path[::-1]
-
-
-def _layer(curve: list[float], cost: list[float], first: int) -> tuple[list[float], list[int]]:
-    """One more call: best[t] = min over first <= s < t of cost[s] + (t − s) · curve[s], and the s of each t, in O(D).
-
-    cost[s] is finite from s = first on.  `lines` holds, in order of slope, the lines that may still be lowest; since[i] is
-    the t at which lines[i] falls below lines[i − 1], and lines[head] is the lowest at the current t.
-    """
-    D = len(curve)
-    height = [c - s * slope for s, (c, slope) in enumerate(zip(cost, curve, strict=False))]
-    best, back = [math.inf] * (D + 1), [0] * (D + 1)
-    lines: list[int] = []
-    since: list[float] = []
-    head = 0
-    for t in range(first + 1, D + 1):
-        s, meet = t - 1, 0.0  # line s joins
-        while lines:
-            rise, fall = height[s] - height[lines[-1]], curve[lines[-1]] - curve[s]
-            meet = rise / fall if fall > 0 else math.copysign(math.inf, rise)
-            if meet > since[-1]:
-                break
-            lines.pop()
-            since.pop()
-        since.append(meet if lines else -math.inf)
-        lines.append(s)
-        head = min(head, len(lines) - 1)  # only rounding can remove the lowest line
-        while head + 1 < len(lines) and since[head + 1] < t:
-            head += 1
-        s = lines[head]
-        best[t], back[t] = cost[s] + (t - s) * curve[s], s
-    return best, back
+def _falling(curve: ArrayLike) -> Floats:
+    """A curve of one stage (D,) to plan with; raises ArdmError where a loss is infinite or rises."""
+    values = _loss(curve)
+    endless = int(np.isinf(values).sum())
+    if endless:
+        raise ArdmError(
+            f"{endless} of the {len(values)} losses are not finite: the model calls symbols impossible that do occur, "
+            "so that every plan costs the same"
+        )
+    rises = np.flatnonzero(np.diff(values) > 0)
+    if len(rises):
+        raise ArdmError(
+            f"the loss curve rises after {len(rises)} of its steps, first after {rises[0]}; a planner would mistake "
+            "noise for gain: call LossCurve.monotone() first"
+        )
+    return values
 
 
 # --- schedules as text and as files ---------------------------------------------------------------
