@@ -23,7 +23,7 @@ from ardm.codec import registry
 from ardm.losscurve import LossCurve
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
-from pretended import Generator, Pretended
+from emulated import GPU, Emulated, generator_on
 from toys import randomise
 
 GROUP = typer.main.get_command(app)
@@ -189,22 +189,30 @@ def test_nothing_is_shown_without_a_terminal(monkeypatch, quiet):
 
 
 def test_sample_and_fill_work_where_the_model_lies(tmp_path, monkeypatch):
-    """States, plans and generators too: a GPU that is only pretended refuses tensors of the host."""
+    """States, plans and generators too: a GPU that is only emulated refuses tensors of the host."""
     config = ModelConfig(trunk="local", shape=(3, 8, 8), classes=4, base=2, head="mixture", width=8, blocks=1, radius=1)
     model = randomise(build(config)).float()
     made = Bundle(model, config, curve=LossCurve.exact([[1.0] * 192] * len(config.digits)))
-    monkeypatch.setattr("ardm.bundle.load", lambda name: made)
-    monkeypatch.setattr(inputs, "seeded", lambda seed, device: Generator().manual_seed(seed))
+    monkeypatch.setattr("ardm.bundle.load", lambda name, device: made)
+    monkeypatch.setattr(inputs, "seeded", lambda seed, device: generator_on(GPU).manual_seed(seed))
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
     asked = {
         "sample": ["m", "-n", "2", "--order", "random"],
         "fill": [str(tmp_path / "x.png"), "--box", "1,1,3,3", "-m", "m", "-n", "2"],
     }
     for command, arguments in asked.items():
-        with warnings.catch_warnings(), Pretended(model):
+        with warnings.catch_warnings(), Emulated(model):
             warnings.simplefilter("ignore")  # autocast says that there is no such device
             shown = CliRunner().invoke(
                 app, [command, *arguments, "--calls", "4", "-o", str(tmp_path / f"{command}.png")]
             )
         assert shown.exit_code == 0, shown.output
         assert (tmp_path / f"{command}.png").is_file()
+
+
+@pytest.mark.parametrize("command", ["sample cifar10-any-order", "eval cifar10-any-order", "fill x.png --box 0,0,1,1"])
+def test_a_device_that_is_not_there_is_an_error(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, [*command.split(), "--device", "abacus"])
+    assert shown.exit_code == 1
+    assert "there is no device 'abacus' here" in " ".join(shown.output.split())

@@ -502,6 +502,19 @@ def test_devices_that_hold_no_numbers_are_refused(folder, tmp_path, monkeypatch,
         Trainer(recipe(folder), tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["meta", "nonsense"])
+def test_a_named_device_that_holds_no_numbers_is_refused(folder, tmp_path, name):
+    with fresh(), pytest.raises(ArdmError, match=f"the device is '{name}', on which nothing can be"):
+        Trainer(recipe(folder), tmp_path / "run", device=name)
+
+
+def test_a_named_device_is_trained_on_and_the_environment_stays(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "cpu")
+    with fresh():
+        assert Trainer(recipe(folder), tmp_path / "run", device="cpu:0").accelerator.device == torch.device("cpu", 0)
+    assert os.environ["ACCELERATE_TORCH_DEVICE"] == "cpu"
+
+
 def test_a_precision_chosen_in_this_process_before_is_an_error(folder, tmp_path):
     from accelerate import Accelerator
 

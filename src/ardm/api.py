@@ -4,9 +4,9 @@ Each function takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm
 them: tensors and arrays of any integer type, with or without a batch.  Results have the shape of the input, in int64.
 A budget of more calls than there are digits means one call per digit.
 
-Everything is computed on the device of the model: states, plans, and random numbers.  Item k of a batch has random numbers
-and a random order of its own, which depend on the seed and on k alone (`random_numbers`): two samples are the first two of
-four, and a seed gives the same samples on every device, up to the rounding of the network.
+Everything is computed on the device of the model (`Bundle.to`): states, plans, and random numbers.  Item k of a batch has
+random numbers and a random order of its own, which depend on the seed and on k alone (`random_numbers`): two samples are the
+first two of four, and a seed gives the same samples on every device, up to the rounding of the network.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ so that no other model decodes the file.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from ardm.atomic import replacing
 from ardm.errors import ArdmError, cause, out_of_memory
+from ardm.exact.device import pick
 from ardm.exact.stores import Claims, claims
 from ardm.losscurve import LossCurve
 from ardm.model import Model
@@ -127,6 +129,26 @@ class Bundle:
         recipe = self.card.get("recipe")
         return recipe.get("data", {}) if isinstance(recipe, dict) else {}
 
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Bundle:
+        """The same model on another device, in another dtype, or both; this bundle stays as it is.
+
+        device: "auto" is CUDA if there is one, otherwise the CPU.  dtype: of the weights; in bfloat16 and float16, first and
+        last layers, likelihoods and draws still compute in float32 or better (`precision`).  Other weights are another model:
+        `identity` changes with them.
+        Raises ArdmError for a device that is not there or holds no values, and for a dtype that is no float.
+        """
+        return self._placed(copy.deepcopy(self.model), device, dtype)
+
+    def _placed(self, model: Model, device: torch.device | str | None, dtype: torch.dtype | None) -> Bundle:
+        """The bundle of `model`, which is moved and cast in place."""
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ArdmError(f"dtype is a float type of PyTorch, such as torch.bfloat16; got {dtype!r}")
+        there = None if device is None else pick(str(device))
+        made = replace(self, model=model.to(device=there, dtype=dtype))
+        if made._condition is not None and self._condition is not None:
+            made._condition.required = self._condition.required
+        return made
+
     def save(self, folder: str | Path) -> Path:
         """Write the folder atomically; an existing one keeps its other files, such as an exported codec model.
 
@@ -208,10 +230,13 @@ def bundled() -> list[str]:
     return sorted(p.name for p in assets.iterdir() if (p / "config.json").is_file()) if assets.is_dir() else []
 
 
-def load(name_or_path: str | Path) -> Bundle:
+def load(
+    name_or_path: str | Path, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> Bundle:
     """Load a model by bundled name, by folder, or by "owner/name" on the Hugging Face hub (needs huggingface_hub).
 
-    Raises ArdmError where there is none, and where a file of it is missing, damaged or foreign.
+    device: where it computes, see `Bundle.to`; default the CPU.  dtype: of its weights; default float32.
+    Raises ArdmError where there is none, where a file of it is missing, damaged or foreign, and for what `Bundle.to` refuses.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise ArdmError(f"a model is named by a str or a Path; got {type(name_or_path).__name__}")
@@ -226,7 +251,8 @@ def load(name_or_path: str | Path) -> Bundle:
                 f"there is no float model {str(name_or_path)!r}: give a folder, or one of {', '.join(bundled())}; "
                 "`ardm models` lists codec models, which `ardm sample` also takes"
             )
-    return _read(folder)
+    read = _read(folder)
+    return read if device is None and dtype is None else read._placed(read.model, device, dtype)
 
 
 def _from_hub(name: str) -> Path:

@@ -147,6 +147,11 @@ def _cut(x: Tensor, depth: Tensor, digits: Alphabet) -> tuple[Tensor, Tensor]:
     return x, depths(depth, x, digits, "depth", lazy=True)
 
 
+def powers(base: int, exponent: Tensor) -> Tensor:
+    """base^exponent for whole exponents of at least 0, computed where they lie: a table would be copied there each time."""
+    return torch.pow(base, exponent)
+
+
 def block_logsumexp(logits: Tensor, slot: Tensor, blocks: int) -> Tensor:
     """log Σ exp over the entries of each block: logits (N, K), slot (N, K) in 0..blocks → (N, blocks).
 
@@ -187,8 +192,9 @@ class Digits:
 
     def place(self, depth: Tensor) -> Tensor:
         """The weight b^(S−1−depth) of the digit after the first `depth` digits; 1 at a complete site."""
-        weights = torch.tensor([self.base ** (len(self) - 1 - d) for d in range(len(self))] + [1], device=depth.device)
-        return weights[depth]
+        if len(self) == 1:
+            return torch.ones_like(depth)
+        return powers(self.base, (len(self) - 1 - depth).clamp(min=0))
 
     def blank(self, batch: int, shape: Sequence[int], device: torch.device | str | None = None) -> Partial:
         """The state in which nothing is known: value and depth 0, (batch, *shape); device: see `anywhere`."""
@@ -198,8 +204,7 @@ class Digits:
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
         """The state in which the first `depth` digits of x are known, both (B, *shape); a mask keeps all digits or none."""
         x, depth = _cut(x, depth, self)
-        weights = torch.tensor([self.base ** (len(self) - d) for d in range(len(self) + 1)], device=x.device)
-        return Partial(x - x % weights[depth], depth)
+        return Partial(x * depth if len(self) == 1 else x - x % powers(self.base, len(self) - depth), depth)
 
     def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:
         """(N,): the digit of x (B, *shape) that follows its first `depth` (B, *shape) digits."""
@@ -280,6 +285,17 @@ class Maps:
         digit = [[families[d][known[d][x]].index(known[d + 1][x]) for x in range(self.classes)] for d in range(S)]
         return torch.tensor(known, device="cpu"), torch.tensor(digit, device="cpu"), child
 
+    @cached_property
+    def _copies(self) -> dict[torch.device, tuple[Tensor, Tensor, Tensor]]:
+        return {}
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """The tables on a device, copied there once."""
+        if device not in self._copies:
+            known, digit, child = self._tables
+            self._copies[device] = known.to(device), digit.to(device), child.to(device)
+        return self._copies[device]
+
     @property
     def base(self) -> int:
         """The largest number of children of any state."""
@@ -296,27 +312,27 @@ class Maps:
     def truncate(self, x: Tensor, depth: Tensor) -> Partial:
         """The state after applying to x all but the first `depth` maps."""
         x, depth = _cut(x, depth, self)
-        return Partial(self._tables[0].to(x.device)[depth, x], depth)
+        return Partial(self._on(x.device)[0][depth, x], depth)
 
     def read(self, x: Tensor, depth: Tensor, sites: Sites) -> Tensor:
         """(N,): which child of the state at `depth` leads to x."""
         x, depth = integers(x), integers(depth, "depth")
-        return self._tables[1].to(x.device)[sites.of(depth).clamp(max=len(self) - 1), sites.of(x)]
+        return self._on(x.device)[1][sites.of(depth).clamp(max=len(self) - 1), sites.of(x)]
 
     def write(self, state: Partial, sites: Sites, digit: Tensor) -> Partial:
         """The state in which each of `sites` has moved to its child number `digit`."""
         value, depth = state.value.flatten(), state.depth.flatten()
-        child = self._tables[2].to(value.device)[depth[sites.index], value[sites.index], digit]
+        child = self._on(value.device)[2][depth[sites.index], value[sites.index], digit]
         value = value.index_put((sites.index,), child)
         depth = depth.index_add(0, sites.index, torch.ones_like(child))
         return Partial(value.view_as(state.value), depth.view_as(state.depth))
 
     def children(self, logits: Tensor, value: Tensor, depth: Tensor) -> Tensor:
         """(N, b): log-weights of the children from log-weights of values (N, K): the paper's θ^(s), without matrices."""
-        known, digit, _ = (t.to(logits.device) for t in self._tables)
+        known, digit, _ = self._on(logits.device)
         slot = torch.where(known[depth] == value[:, None], digit[depth.clamp(max=len(self) - 1)], self.base)
         return block_logsumexp(logits, slot, self.base)
 
     def possible(self, value: Tensor, depth: Tensor) -> Tensor:
         """(N, b) bool: which children exist."""
-        return self._tables[2].to(value.device)[depth.clamp(max=len(self) - 1), value] >= 0
+        return self._on(value.device)[2][depth.clamp(max=len(self) - 1), value] >= 0

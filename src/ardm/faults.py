@@ -64,7 +64,7 @@ class Faults:
         if not seen:
             return
         counts = [
-            sites if excused is None or item is None else torch.where(excused[item], 0, sites)
+            sites if excused is None or item is None else torch.where(excused.to(item.device)[item], 0, sites)
             for sites, _, _, item in seen
         ]
         bad = torch.cat([c.reshape(-1) for c in counts]).cpu()

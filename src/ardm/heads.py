@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ardm.digits import Alphabet, Digits
 from ardm.errors import ArdmError
 from ardm.features import Features
-from ardm.precision import full, wide, widened
+from ardm.precision import full, precise, wide, widened
 
 MANY = 1 << 6
 """With more digits than this, a mixture or a chain is drawn by its quantile function instead of from a list."""
@@ -35,12 +35,12 @@ def entropy(logits: Tensor) -> Tensor:
 def inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
     """(N,): the first class of logits (N, b) at which the cdf passes u (N,) in [0, 1); −1 where there is no distribution.
 
-    In float64.  A class of probability 0 is never returned.
+    In float64, where `precise` puts it.  A class of probability 0 is never returned.
     """
-    cdf = logits.double().softmax(-1).cumsum(-1)
+    cdf = precise(logits).softmax(-1).cumsum(-1)
     total = cdf[:, -1]
-    found = torch.searchsorted(cdf, (u * total)[:, None], right=True)[:, 0]
-    return found.clamp(max=cdf.shape[-1] - 1).masked_fill(total.isnan(), -1)
+    found = torch.searchsorted(cdf, (u.to(cdf.device) * total)[:, None], right=True)[:, 0]
+    return found.clamp(max=cdf.shape[-1] - 1).masked_fill(total.isnan(), -1).to(logits.device)
 
 
 class Head(nn.Module):
@@ -233,14 +233,14 @@ class ChainHead(Head):
         """(N,): the first value at which the cdf passes u; −1 where there is no distribution.  In float64."""
         h, parts = features.hidden, list[Tensor]()
         for part in range(2):
-            p = (self._low(h, parts[0]) if part else self._high(h)).double().exp()
+            p = precise(self._low(h, parts[0].to(h.device)) if part else self._high(h)).exp()
             cdf = p.cumsum(-1)
             last = p.shape[1] - 1 - (p > 0).flip(-1).int().argmax(-1)  # rounding may let u pass them all
             found = (cdf <= u[:, None]).sum(-1).minimum(last)
             mass = p.gather(1, found[:, None])[:, 0]
             u = ((u - cdf.gather(1, found[:, None])[:, 0] + mass) / mass).clamp(0.0, 1.0)
             parts.append(found)
-        return (parts[0] * self.root + parts[1]).masked_fill(u.isnan(), -1)
+        return (parts[0] * self.root + parts[1]).masked_fill(u.isnan(), -1).to(h.device)
 
 
 BEYOND = 1e6
@@ -338,7 +338,8 @@ class MixtureHead(Head):
 
         By bisection in float64.
         """
-        weight, mean, inverse = (t.double() for t in self._mixture(features))
+        weight, mean, inverse = (precise(t) for t in self._mixture(features))
+        there, (value, depth, u) = value.device, (t.to(weight.device) for t in (value, depth, u))
         place, weight = self.digits.place(depth), weight.exp()
 
         def cdf(edge: Tensor) -> Tensor:
@@ -353,7 +354,7 @@ class MixtureHead(Head):
             middle = (low + high) // 2
             reached = cdf(value + (middle + 1) * place) > wanted
             low, high = torch.where(reached, low, (middle + 1).minimum(high)), torch.where(reached, middle, high)
-        return low.masked_fill(wanted.isnan(), -1)
+        return low.masked_fill(wanted.isnan(), -1).to(there)
 
 
 class LaplaceHead(MixtureHead):

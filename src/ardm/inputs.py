@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ardm.errors import ArdmError
+from ardm.precision import home
 
 WHOLE = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64, torch.bool,
@@ -56,11 +57,11 @@ def generator(given: Any, name: str = "generator") -> torch.Generator:
 
 
 def seeded(seed: Any, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator on a device, from a seed, a whole number of 64 bits."""
+    """A generator on the `home` of a device, from a seed, a whole number of 64 bits."""
     found = number(seed, "seed", 0)
     if found >= 1 << 64:
         raise ArdmError(f"seed must lie below 2**64; got {found}")
-    return torch.Generator(device).manual_seed(found)
+    return torch.Generator(home(torch.device(device))).manual_seed(found)
 
 
 def tensor(x: Any, name: str = "x") -> Tensor:

@@ -35,6 +35,7 @@ from ardm.losscurve import LossCurve
 from ardm.model import AnyModel, ScoresAll
 from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, policy_step, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
+from ardm.precision import finely, home, precise, uniform
 from ardm.walk import score
 
 Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], tuple[Scored, "Tensor | int"]]
@@ -141,7 +142,7 @@ def policy_bound(
     group = (spread(total, generator) * len(first)).long().clamp(max=len(first) - 1).to(x.device)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
-        key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
+        key = uniform((len(data), D), generator)
         rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
         return policy_step(model, data, first, group[rows], rank, known, context), first[group[rows]]
 
@@ -168,8 +169,7 @@ def absorbing_bound(
     time = (spread(total, generator) * steps).long().clamp(max=steps - 1) + 1
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
-        key = torch.rand(data.shape, generator=generator, dtype=torch.double, device=generator.device).to(x.device)
-        at = time[rows].to(x.device)
+        key, at = finely(uniform(data.shape, generator), x.device), time[rows].to(x.device)
         return absorbing_step(model, data, at, steps, key, context), steps - at
 
     name = f"bound of absorbing diffusion in {steps} step{'s' * (steps > 1)}"
@@ -185,7 +185,7 @@ def causal_bound(
     generator_of(generator)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, int]:
-        key = torch.rand(len(data), D, generator=generator, dtype=torch.double, device=generator.device)
+        key = uniform((len(data), D), generator)
         return causal_step(model, data, key.argsort(1).argsort(1).to(x.device), context), -1
 
     return _estimate(_each(nats, x, passes, None, context, chunk), x, "any-order bound")
@@ -271,8 +271,7 @@ def _observed(
 ) -> tuple[Steps, Scored]:
     """One random step of each item, and its score."""
     steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, given, place)
-    stage, known, rank = (v.to(x.device) for v in (steps.stage, steps.known, steps.rank))
-    steps = Steps(stage, known, rank, steps.stages)
+    steps = steps.to(x.device)
     return steps, bound_step(model, x, steps, given, context, subset, generator)
 
 
@@ -283,13 +282,13 @@ def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Ten
     Raises ArdmError where the model gave no distribution for an item without impossible symbols.
     """
     B, faults = len(x), Faults()
-    out = torch.empty(passes * B, dtype=torch.double, device=x.device)
+    out = torch.empty(passes * B, dtype=torch.double, device=home(x.device))
     known = None if given is None else given.to(x.device).expand_as(x)
     for a in range(0, len(out), chunk):
         rows = slice(a, min(a + chunk, len(out)))
         item = torch.arange(rows.start, rows.stop, device=x.device) % B
         scored, step = nats(rows, x[item], *(None if v is None else v[item] for v in (known, context)))
-        out[rows] = scored.nats.double()
+        out[rows] = precise(scored.nats)
         if scored.undefined is not None:
             faults.see(scored.undefined, scored.symbols, step, item)
     return _settled(out.view(passes, B), faults)
@@ -363,7 +362,7 @@ def exact(
     """
     x, context = _taken(model, x, context, chunk)
     B, D = len(x), math.prod(x.shape[1:])
-    zeros = torch.zeros(B, dtype=torch.double, device=x.device)
+    zeros = torch.zeros(B, dtype=torch.double, device=home(x.device))
     start = None if start is None else start.to(x.device)
     if not isinstance(plan, Plan):
         if start is not None:
@@ -420,7 +419,7 @@ def _teacher_forced(
     model: AnyModel, when: Tensor, x: Tensor, begun: Tensor, context: Tensor | None, chunk: int
 ) -> Tensor:
     """(B,): −log p of every digit revealed, given x cut to what is known before its step; float64."""
-    nats, faults = torch.zeros(len(x), dtype=torch.double, device=x.device), Faults()
+    nats, faults = torch.zeros(len(x), dtype=torch.double, device=home(x.device)), Faults()
     rows = _rows(when, len(x))
     for a in range(0, len(rows[0]), chunk):
         items, steps = (v[a : a + chunk] for v in rows)
@@ -429,9 +428,9 @@ def _teacher_forced(
         depth = begun[items] + ((here >= 0) & (here < at)).sum(1)
         sites, data = Sites.where((here == at).any(1)), x[items]
         prediction = model(model.digits.truncate(data, depth), None if context is None else context[items])
-        logp = prediction.log_prob(sites, model.digits.read(data, depth, sites)).double()
+        logp = prediction.log_prob(sites, model.digits.read(data, depth, sites))
         bad = logp.isnan()
-        nats = nats.index_add(0, items[sites.batch_index], -logp.masked_fill(bad, 0.0))
+        nats = nats.index_add(0, items[sites.batch_index].to(nats.device), -precise(logp.masked_fill(bad, 0.0)))
         none = steps.new_zeros(len(steps))
         lacking = none.index_add(0, sites.batch_index, bad.long())
         faults.see(lacking, none.index_add(0, sites.batch_index, torch.ones_like(sites.batch_index)), steps, items)

@@ -27,6 +27,7 @@ from ardm.inputs import depths, integers, items, number
 from ardm.inputs import generator as generator_of
 from ardm.model import AnyModel, ScoresAll
 from ardm.plan import Plan, refuse_misfit
+from ardm.precision import finely, uniform
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,14 @@ class Steps:
     rank: Tensor
     stages: int = 0
 
+    def to(self, device: torch.device | str) -> Steps:
+        """The same steps on another device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("stage", "known", "rank")})
+
 
 @dataclass(frozen=True)
 class Scored:
-    """One scored step per item; nats in float64, whatever the network computes in.
+    """One scored step per item; nats in float64 (float32 on mps), whatever the network computes in.
 
     nats: (B,), unbiased estimates of the bound (or code length) in nats, with gradient.
     sums: (B,), −log p summed over the scored symbols.  symbols: (B,), how many were scored.
@@ -60,10 +65,13 @@ class Scored:
 
 
 def spread(items: int, generator: torch.Generator) -> Tensor:
-    """(items,): float64 in [0, 1), evenly spaced from a random offset and shuffled: each uniform, together stratified."""
+    """(items,): numbers in [0, 1), evenly spaced from a random offset and shuffled: each uniform, together stratified.
+
+    On the generator's device, in its finest dtype.
+    """
     there = generator_of(generator).device
-    u = torch.rand((), generator=generator, dtype=torch.double, device=there)
-    even = (u + torch.arange(items, dtype=torch.double, device=there) / items) % 1.0
+    u = uniform((), generator)
+    even = (u + torch.arange(items, dtype=u.dtype, device=there) / items) % 1.0
     return even[torch.randperm(items, generator=generator, device=there)]
 
 
@@ -78,7 +86,7 @@ def draw(
     """Draw a step for each of `batch` items, stratified jointly over stage and step, on the device of the generator.
 
     given: (batch, *shape), digits known beforehand; ranks then order only what is not given at the drawn stage.
-    place: (batch,), float64 in [0, 1), where in stages · steps each item falls; default `spread(batch)`.
+    place: (batch,), in [0, 1), where in stages · steps each item falls; default `spread(batch)`.
     """
     generator_of(generator)
     D = 1
@@ -86,7 +94,7 @@ def draw(
         D *= n
     place = (spread(batch, generator) if place is None else place) * stages
     stage = place.long().clamp(max=stages - 1)
-    key = torch.rand(batch, D, generator=generator, dtype=torch.double, device=generator.device)
+    key = uniform((batch, D), generator)
     free = torch.full((batch,), D, device=key.device)
     if given is not None:
         taken = given.to(key.device).flatten(1) > stage[:, None]
@@ -136,7 +144,7 @@ def bound_step(
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
     sums, undefined = _score(model, x, depth, Sites.where(mask), context)
-    weight = S * free.double() / scored.clamp(min=1)  # hidden / scored of the subset, S · free / hidden of the step
+    weight = S * finely(free) / scored.clamp(min=1)  # hidden / scored of the subset, S · free / hidden of the step
     return Scored(sums * weight, sums, scored, hidden, undefined)
 
 
@@ -228,15 +236,15 @@ def absorbing_step(
         raise ArdmError("absorbing diffusion hides whole values: use a model with base 0, or another objective")
     x = items(x, model, lazy=True)
     subset = None if subset is None else number(subset, "subset")
-    share = time.double().view(-1, *[1] * (x.ndim - 1)) / steps
-    mask = key.double() < share
+    time = finely(time)
+    mask = finely(key) < time.view(-1, *[1] * (x.ndim - 1)) / steps
     known, hidden = (~mask).long(), mask.flatten(1).sum(1)
     scored = hidden
     if subset is not None:
         mask = mask & (key.flatten(1).argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
     sums, undefined = _score(model, x, known, Sites.where(mask), context)
-    return Scored(sums * (steps / time.double()) * hidden / scored.clamp(min=1), sums, scored, hidden, undefined)
+    return Scored(sums * (steps / time) * hidden / scored.clamp(min=1), sums, scored, hidden, undefined)
 
 
 def causal_step(
@@ -259,16 +267,16 @@ def causal_step(
         first = torch.arange(nats.shape[1], device=x.device) < x[0, 0].numel()
         nats = nats.where(first | ~plane[:, None], 0.0)
         count = torch.where(plane, x[0, 0].numel(), count)
-    sums = nats.double().sum(1)
+    sums = finely(nats).sum(1)
     return Scored(sums, sums, count, count, nats.detach().isnan().sum(1))
 
 
 def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None) -> tuple[Tensor, Tensor]:
     """(B,): −log p of the next digits at the sites in nats, with gradient; (B,): how many of them are NaN.
 
-    In float64: summed in float32, a hundred thousand symbols would lose the fourth digit.
+    In float64, where the device has it: summed in float32, a hundred thousand symbols would lose the fourth digit.
     """
     prediction = model(model.digits.truncate(x, depth), context_of(context, len(x), x.device, lazy=True))
-    logp = prediction.log_prob(sites, model.digits.read(x, depth, sites)).double()
+    logp = finely(prediction.log_prob(sites, model.digits.read(x, depth, sites)))
     undefined = sites.batch_index.new_zeros(len(x)).index_add(0, sites.batch_index, logp.detach().isnan().long())
     return logp.new_zeros(len(x)).index_add(0, sites.batch_index, -logp), undefined

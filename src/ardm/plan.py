@@ -25,6 +25,7 @@ from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import counted, depths, integers
 from ardm.model import PredictionLike
+from ardm.precision import finely, home
 from ardm.random_numbers import ORDERS, Chance, numbers_of
 from ardm.ranks import dense, wavefront_steps
 
@@ -85,8 +86,9 @@ class Plan:
         return self.when.shape[1]
 
     def to(self, device: torch.device | str) -> Plan:
-        """The same plan on another device."""
-        return Plan(self.when.to(device))
+        """The same plan on another device; the plan itself if it lies there."""
+        moved = self.when.to(device)
+        return self if moved is self.when else Plan(moved)
 
     def depth(self, k: int) -> Tensor:
         """(1 or B, *shape): how many digits of each site are known before step k."""
@@ -94,9 +96,10 @@ class Plan:
 
     @cached_property
     def _groups(self) -> list[Tensor]:
-        """For a shared plan: the flat positions of each step, ascending; computed once, so that no step waits for a GPU."""
-        steps = self.when[0].flatten(1)
-        moment, position = steps.flatten(), torch.arange(steps.shape[1], device=steps.device).repeat(len(steps))
+        """The flat indices into (1 or B, *shape) of each step, ascending; computed once, so that no step waits for a GPU."""
+        moment = self.when.transpose(0, 1).flatten(1)  # by stage, then by item and position
+        position = torch.arange(moment.shape[1], device=moment.device).repeat(len(moment))
+        moment = moment.flatten()
         order = torch.argsort(moment, stable=True)
         moment, position = moment[order], position[order]
         edges = torch.searchsorted(moment, torch.arange(len(self) + 1, device=moment.device)).tolist()
@@ -119,7 +122,7 @@ class Plan:
         if len(self.when) == 1:
             first = torch.arange(state.batch, device=state.value.device)[:, None] * D
             return Sites((first + self._groups[k].to(first.device)).flatten(), D)
-        return Sites.where((self.when == k).any(1).to(state.depth.device))
+        return Sites(self._groups[k].to(state.depth.device), D)
 
     def _refuse(self, state: Partial) -> None:
         """Raise ArdmError for a state of other items, or with another start: the values would be wrong."""
@@ -276,8 +279,8 @@ class Confident:
         stage, width = (v[:, k].to(state.depth.device) for v in self._turns)
         hidden = state.depth == stage.view(-1, *[1] * len(state.shape))
         asked = Sites.where(hidden)
-        p = prediction[asked].double().softmax(-1)
-        entropy = torch.full(hidden.shape, torch.inf, dtype=torch.double, device=hidden.device).flatten()
+        p = finely(prediction[asked]).softmax(-1)
+        entropy = torch.full(hidden.shape, torch.inf, dtype=p.dtype, device=hidden.device).flatten()
         found = torch.special.entr(p).sum(-1)
         entropy[asked.index] = found.masked_fill(
             found.isnan(), -torch.inf
@@ -361,9 +364,12 @@ def blocks(stages: int, shape: Sequence[int], size: int, generator: Chance) -> P
 
 
 def _keys(generator: Chance, items: int, stages: int, sites: int) -> Tensor:
-    """(items, stages, sites): random numbers, on the device of a generator, else on the CPU; the same for item i of any batch."""
-    device = generator.device if isinstance(generator, torch.Generator) else "cpu"
-    return numbers_of(generator).child(ORDERS).grid(items, stages, sites, device)
+    """(items, stages, sites): random numbers, the same for item i of any batch.
+
+    On the `home` of a generator's device, else on the CPU.
+    """
+    there = home(generator.device) if isinstance(generator, torch.Generator) else "cpu"
+    return numbers_of(generator).child(ORDERS).grid(items, stages, sites, there)
 
 
 # --- images: wavefronts, and channels offset from each other --------------------------------------------------------

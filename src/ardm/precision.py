@@ -3,11 +3,14 @@
 bfloat16 has 8 binary digits, and float16 no room for small weights.  In the middle of a network that costs little; at the
 input it merges neighbouring values, and at the output it is an error in every probability.  So the first and the last
 layer run in float32, and the rest in the dtype of the parameters, or of `torch.autocast`.
+
+Sums of nats, and draws, need float64, which Apple's mps does not have.  There, totals and draws are computed on the CPU
+(`home`, `precise`), and what only lives within a step in float32 (`finest`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -27,6 +30,37 @@ def pytorch_defaults() -> Iterator[None]:
     finally:
         if before != torch.float32:
             torch.set_default_dtype(before)
+
+
+WITHOUT_FLOAT64 = ("mps",)
+"""Types of devices that hold no float64."""
+
+
+def home(device: torch.device) -> torch.device:
+    """Where float64 numbers of a device are computed: there, or on the CPU for a device that has none."""
+    return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
+
+
+def precise(x: Tensor) -> Tensor:
+    """x in float64, on the `home` of its device."""
+    return x.to(home(x.device)).double()
+
+
+def finest(device: torch.device) -> torch.dtype:
+    """The widest float of a device: float64, or float32 where it has none."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Numbers in [0, 1) in the finest dtype of the generator's device, and on it."""
+    there = generator.device
+    return torch.rand(tuple(shape), dtype=finest(there), generator=generator, device=there)
+
+
+def finely(x: Tensor, device: torch.device | None = None) -> Tensor:
+    """x in the finest dtype of a device, and on it; default its own device."""
+    there = x.device if device is None else device
+    return x.to(finest(there)).to(there)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

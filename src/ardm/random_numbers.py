@@ -23,6 +23,7 @@ from torch import Tensor
 from ardm.errors import ArdmError
 from ardm.inputs import generator as generator_of
 from ardm.inputs import number
+from ardm.precision import precise
 
 GAMMA, FACTOR, LAST_FACTOR = (n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 """The step of SplitMix64, which is 2⁶⁴ / φ, and the factors of its output function, as signed numbers."""
@@ -66,13 +67,13 @@ class RandomNumbers:
             raise ArdmError(f"seed must lie below 2**64; got {self.seed}")
 
     def uniform(self, item: Tensor, site: Tensor, digit: Tensor | int = 0) -> Tensor:
-        """Float64 numbers in [0, 1), multiples of 2⁻⁵³, for indices int64 of one device that broadcast.
+        """Float64 numbers in [0, 1), multiples of 2⁻⁵³, for indices int64 of one device that broadcast, on its `home`.
 
         item, digit: counted from 0.  site: flat position within the item, below 2⁴⁸.
         """
         start = mixed((item + self.first + 1) * GAMMA + self._start(item.device))
         output = mixed((site + digit * DIGIT + 1) * GAMMA + start)
-        return _shifted(output, 11).double() * 2.0**-53
+        return precise(_shifted(output, 11)) * 2.0**-53
 
     def grid(self, items: int, digits: int, sites: int, device: torch.device | str = "cpu") -> Tensor:
         """(items, digits, sites): the numbers of all digits."""

@@ -21,12 +21,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ardm.ans import PRECISION, Decoder, Encoder, Ints, frequencies, intervals, quantise
-from ardm.digits import Sites
+from ardm.digits import Sites, anywhere
 from ardm.errors import ArdmError
 from ardm.faults import refuse, undefined
 from ardm.heads import inverse_cdf
 from ardm.inputs import number as whole
 from ardm.model import PredictionLike, has_quantile, known_digits, parts
+from ardm.precision import home, precise
 from ardm.random_numbers import DRAWS, Chance, RandomNumbers, chance, numbers_of
 
 
@@ -105,11 +106,11 @@ class Draw:
         if self.temperature == 0:
             refuse(undefined(logits))
             return logits.argmax(-1)
-        return inverse_cdf(truncated(self._scaled(logits), self.top_k, self.top_p), u)
+        return inverse_cdf(truncated(self._scaled(logits), self.top_k, self.top_p), u).to(logits.device)
 
     def _scaled(self, logits: Tensor) -> Tensor:
         """Logits divided by the temperature.  The largest becomes 0, so that no temperature is too small to divide by."""
-        scaled = logits.double()
+        scaled = precise(logits)
         if self.temperature == 1:
             return scaled
         return (scaled - scaled.amax(-1, keepdim=True)) / max(self.temperature, sys.float_info.min)
@@ -130,15 +131,15 @@ class Score:
     """
 
     def __init__(self, batch: int, device: torch.device | str | None = None) -> None:
-        self.nats = torch.zeros(batch, dtype=torch.double, device=device)
+        self.nats = torch.zeros(batch, dtype=torch.double, device=home(anywhere(device)))
 
     def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
         """Return target, and add −log p(target) to `nats` (B,)."""
         if target is None:
             raise ArdmError("Score needs the data: pass truth to the walk")
-        logp = prediction.log_prob(sites, target).double()
+        logp = precise(prediction.log_prob(sites, target))
         refuse(logp.isnan())
-        self.nats = self.nats.index_add(0, sites.batch_index, -logp)
+        self.nats = self.nats.index_add(0, sites.batch_index.to(logp.device), -logp)
         return target
 
 

@@ -19,7 +19,7 @@ from ardm.faults import Watch
 from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
 from ardm.model import AnyModel, begun
-from ardm.plan import AnyPlan, refuse_misfit
+from ardm.plan import AnyPlan, Plan, refuse_misfit
 from ardm.random_numbers import Chance
 from ardm.source import Draw, Score, Source
 
@@ -42,6 +42,7 @@ def walk(
     """
     device = device_of(model) or state.value.device
     refuse_misfit(plan, len(model.digits), state.shape, state.batch)
+    plan = plan.to(device) if isinstance(plan, Plan) else plan
     state, context = state.to(device), context_of(context, state.batch, device)
     columns(state.value, state.depth > 0, model, "the state", lazy=True)
     truth = None if truth is None else items(truth, model, "truth").to(device)

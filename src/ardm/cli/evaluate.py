@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ardm.cli.console import guard, note, say
-from ardm.cli.options import Model, Seed, Threads, use_threads
+from ardm.cli.options import Device, Model, Seed, Threads, use_threads
 from ardm.cli.progress import Bar
 from ardm.errors import ArdmError
 
@@ -49,6 +49,7 @@ def evaluate(
     order: Annotated[str, typer.Option(help="Order for --calls (default: the model's own, or random).")] = "",
     passes: Annotated[int, typer.Option(help="Random steps per item, for the bound.", min=1)] = 4,
     seed: Seed = 0,
+    device: Device = "auto",
     threads: Threads = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -61,7 +62,7 @@ def evaluate(
         from ardm.bundle import load
 
         use_threads(threads)
-        bundle = load(model)
+        bundle = load(model, device)
         source = _source(bundle, name, folder, changes or [])
         chosen = data.of_config(source, split)
         if chosen.files is not None:

@@ -58,6 +58,7 @@ def export(
     name: Annotated[str, typer.Option(help="Name of the codec model.")] = "",
     seed: Seed = 0,
     force: Force = False,
+    device: Annotated[str, typer.Option(help="Device to fine-tune on: auto, cpu, cuda, mps, ...")] = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -96,7 +97,7 @@ def export(
         if finetune:
             precision = precision or Precision()
             bundle, fixed = _finetuned(
-                model, bundle, folder, _finetuning(finetune, seed, settings), precision, resume, quiet
+                model, bundle, folder, _finetuning(finetune, seed, settings), precision, resume, device, quiet
             )
         elif scales:
             from ardm.export.finetune import read_scales
@@ -121,14 +122,21 @@ def _finetuning(steps: int, seed: int, changes: list[str]) -> list[str]:
 
 
 def _finetuned(
-    model: str, bundle: Bundle, folder: Path, changes: list[str], precision: Precision, resume: bool, quiet: bool
+    model: str,
+    bundle: Bundle,
+    folder: Path,
+    changes: list[str],
+    precision: Precision,
+    resume: bool,
+    device: str,
+    quiet: bool,
 ) -> tuple[Bundle, dict[str, Scales]]:
     """Fine-tune in the folder "finetune" beside the codec model; returns the model and its scales."""
     from ardm.bundle import load
     from ardm.cli.train import follow
     from ardm.export.finetune import Finetuning, recipe_of
 
-    run = Finetuning(recipe_of(bundle, model, changes), folder / "finetune", precision, resume)
+    run = Finetuning(recipe_of(bundle, model, changes), folder / "finetune", precision, resume, device=device)
     follow(run.trainer, run, quiet)
     return load(run.trainer.folder / "model"), run.scales
 

@@ -12,6 +12,7 @@ from ardm.atomic import write_whole
 from ardm.cli.console import guard, note, say
 from ardm.cli.options import (
     Calls,
+    Device,
     Force,
     Label,
     Order,
@@ -84,6 +85,7 @@ def sample(
     gif: Gif = None,
     scale: Scale = 3,
     force: Force = False,
+    device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
     """Sample images, text, sounds or rows.
@@ -100,20 +102,21 @@ def sample(
 
         use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
-        bundle = None if not floats and _codes(model) else load(model)
+        bundle = None if not floats and _codes(model) else load(model, device)
         drawing = temperature, top_k, top_p
         if bundle is None or (_codes(model) and _better_coded(model, bundle, (*drawing, order, label))):
-            _sample_codec(model, items, calls, seed, out, force, scale, (*drawing, order, label, gif), bar)
+            others = (*drawing, order, label, gif)
+            _sample_codec(model, items, calls, seed, out, force, scale, others, device, bar)
             return
         refuse_early(force, gif, endings=(".gif",))
         target = _target(bundle.written, out, force)
         if gif is not None and bundle.content != "image":
             raise ArdmError("only images can be animated; leave out --gif")
         budget, chosen = api.budget(bundle, calls, order or None)
-        device = inputs.device_of(bundle.model) or torch.device("cpu")
+        there = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = RandomNumbers(seed)
         made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
-        start = bundle.model.digits.blank(items, bundle.model.shape, device)
+        start = bundle.model.digits.blank(items, bundle.model.shape, there)
         context = context_of(bundle, label, items)
         states = list(
             bar.track(
@@ -161,6 +164,7 @@ def _sample_codec(
     force: bool,
     scale: int,
     others: tuple[object, ...],
+    device: str,
     bar: Bar,
 ) -> None:
     from ardm.codec import registry, sampling
@@ -172,7 +176,7 @@ def _sample_codec(
     found = registry.model(model)
     target = _target(found.kind, out, force)
     with bar.busy("sampling"):
-        values = sampling.sample(found, items, calls=calls, seed=seed)
+        values = sampling.sample(found, items, calls=calls, seed=seed, device=device)
     if found.kind == "image":
         import torch
 
@@ -243,6 +247,7 @@ def fill(
     gif: Gif = None,
     scale: Scale = 3,
     force: Force = False,
+    device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
     """Fill the hidden part of an image.
@@ -260,7 +265,7 @@ def fill(
         use_threads(threads)
         refuse_early(force, out)
         refuse_early(force, gif, endings=(".gif",))
-        bundle = load(model)
+        bundle = load(model, device)
         if sum(map(bool, (mask, box, digits))) != 1:
             raise ArdmError("say what to fill with one of --mask IMAGE, --box x,y,width,height or --digits NUMBER")
         x = read_image(image).long()
@@ -269,10 +274,10 @@ def fill(
         if digits >= S and digits:
             raise ArdmError(f"{bundle.name} has {S} digits per value; --digits keeps fewer than that, got {digits}")
         depth = torch.full_like(x, digits) if digits else _known(x, mask, box) * S
-        device = inputs.device_of(bundle.model) or torch.device("cpu")
+        there = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = RandomNumbers(seed)
         budget, order = api.budget(bundle, calls, order or None)
-        batch, depths = (part.to(device).expand(items, -1, -1, -1) for part in (x, depth))
+        batch, depths = (part.to(there).expand(items, -1, -1, -1) for part in (x, depth))
         start, made = api.started(bundle, batch, depths, budget, order, generator)
         context = context_of(bundle, label, items)
         steps = api.generate(bundle, made, start, generator, temperature, context, top_k, top_p)

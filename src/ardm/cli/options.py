@@ -108,7 +108,9 @@ Backend = Annotated[
     str,
     typer.Option(help="Arithmetic: auto, native, int8, float32, float64, int64 or numpy; the results are the same."),
 ]
-Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda, mps, ...")]
+Device = Annotated[
+    str, typer.Option(help="Device to compute on: auto (CUDA if there is one, else the CPU), cpu, cuda, mps, ...")
+]
 Format = Annotated[str, typer.Option(help=f"Convert to another format: {', '.join(ORIGINS[1:])}.")]
 Memory = Annotated[
     str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB or 4GiB.")

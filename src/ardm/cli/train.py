@@ -40,7 +40,10 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Seed of all random draws (default: the recipe's train.seed).", min=0)
     ] = None,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Do not use accelerators.")] = False,
+    device: Annotated[
+        str, typer.Option(help="Device to train on: auto (an accelerator if there is one), cpu, cuda, mps, ...")
+    ] = "auto",
+    cpu: Annotated[bool, typer.Option("--cpu", help="The same as --device cpu.")] = False,
     threads: Threads = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the log file only.")] = False,
 ) -> None:
@@ -59,7 +62,7 @@ def train(
         plan = load_recipe(recipe, changed)
         run = Path(recipe)
         folder = out or (run if is_run(run) else Path("runs") / plan.name)
-        trainer = Trainer(plan, folder, resume, cpu)
+        trainer = Trainer(plan, folder, resume, cpu, device)
         speaks = trainer.accelerator.is_main_process and not quiet
         for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
             if speaks:

@@ -34,13 +34,14 @@ def sample(
     size: tuple[int, int] | None = None,
     calls: int | None = None,
     seed: int = 0,
+    device: str = "auto",
 ) -> Ints:
     """Draw items (items, C, H, W) from a codec model by decoding random bits; every machine draws the same.
 
     size: (H, W); by default that of the model's items, else 32 × 32 pixels, 256 letters, 8000 samples, or a row.
     Item k has the seed `seed` + k.
     """
-    coded = coder(model, calls)
+    coded = coder(model, calls, device=device)
     found = coded.model
     by_kind = {"image": (32, 32), "text": (1, 256), "audio": (1, 8000)}
     free = (1, len(limits_of(found))) if found.kind == "table" else by_kind[found.kind]

@@ -17,6 +17,8 @@ def pick(device: str) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
+        if found.type == "meta":
+            raise RuntimeError("it holds no values")
     except (RuntimeError, AssertionError) as error:
         raise ArdmError(f"there is no device {device!r} here: {str(error).splitlines()[0]}") from None
     return found

@@ -57,13 +57,19 @@ class Finetuning:
     """
 
     def __init__(
-        self, recipe: Recipe, folder: str | Path, precision: Precision, resume: bool = False, cpu: bool = False
+        self,
+        recipe: Recipe,
+        folder: str | Path,
+        precision: Precision,
+        resume: bool = False,
+        cpu: bool = False,
+        device: str = "auto",
     ) -> None:
         if recipe.model.trunk != "wavefront":
             raise ArdmError(
                 f"fine-tuning for integers is for trunk wavefront; this model has trunk {recipe.model.trunk}"
             )
-        self.trainer, self.precision = Trainer(recipe, folder, resume, cpu), precision
+        self.trainer, self.precision = Trainer(recipe, folder, resume, cpu, device), precision
         path = Path(folder) / NAME
         if resume:
             self.scales = read_scales(path)

@@ -42,7 +42,7 @@ def _inputs(build: Builder, trunk: Taps) -> tuple[str, Floats, str]:
     """The input of the first layer, the scale of its columns, and the samples near the site."""
     left, right = trunk.reach
     near = build.op("taps", "near", ["value"], left=left, right=right)
-    steps = trunk.steps().double().numpy()
+    steps = trunk.differences.double().numpy()
     n = len(steps)
     none = np.zeros(n)
     apart = build.op("linear", "apart", [near], {"weight": steps.T, "bias": none, "shift": none})

@@ -66,8 +66,9 @@ def to_image(item: Tensor, classes: int = 256, scale: int = 1) -> Image.Image:
 
 def state_image(state: Partial, index: int, digits: int, classes: int = 256, scale: int = 1) -> Image.Image:
     """Draw one item of a partly known state: unknown sites grey, partly known ones at the centre of their values."""
-    known = state.depth[index].double() / digits
-    value = state.value[index].double() + (1 - known) * GREY / 255 * (classes - 1) * (state.depth[index] == 0)
+    depth, value = (x[index].cpu() for x in (state.depth, state.value))
+    known = depth.double() / digits
+    value = value.double() + (1 - known) * GREY / 255 * (classes - 1) * (depth == 0)
     return to_image(value.clamp(max=classes - 1), classes, scale)
 
 

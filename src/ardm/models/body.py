@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ardm.digits import Digits, Partial
+from ardm.digits import Digits, Partial, powers
 from ardm.errors import ArdmError
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition, no_context
@@ -45,8 +45,7 @@ class Body(nn.Module):
 def centred(state: Partial, digits: Digits, dtype: torch.dtype) -> Tensor:
     """The centre of the values that each site may still take, on the scale of [−1, 1]: 0 where nothing is known."""
     S, K = len(digits), digits.classes
-    blocks = torch.tensor([digits.base ** (S - d) for d in range(S + 1)], device=state.depth.device)
-    spare = torch.minimum(blocks[state.depth], K - state.value) - 1
+    spare = torch.minimum(powers(digits.base, S - state.depth), K - state.value) - 1
     return 2 * (state.value + spare.to(dtype) / 2) / (K - 1) - 1
 
 

@@ -27,6 +27,7 @@ from ardm.models.body import RowBody
 from ardm.models.config import ModelConfig
 from ardm.models.text import refuse_length, transformer
 from ardm.models.wavefront import Walking, WavefrontBody
+from ardm.precision import finely
 from ardm.ranks import wavefront_steps
 
 
@@ -95,11 +96,11 @@ class CausalModel(Model):
         return -prediction.log_prob(sites, x.flatten()).view(rank.shape)
 
     def log_probs(self, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        """(B, D, K) float64: log-probabilities of all values of each site given those of smaller rank; see `nats`."""
+        """(B, D, K), float64 where the device has it: log-probabilities of all values of each site given those of smaller rank; see `nats`."""
         x = items(x, self, lazy=True)
         rank = self._ranks(x, rank)
         prediction, sites = self._everywhere(x, rank, context)
-        return prediction[sites].double().log_softmax(-1).view(*rank.shape, -1)
+        return finely(prediction[sites]).log_softmax(-1).view(*rank.shape, -1)
 
     def _everywhere(self, x: Tensor, rank: Tensor, context: Tensor | None) -> tuple[Prediction, Sites]:
         """The predictions at all sites, and these sites."""

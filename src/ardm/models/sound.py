@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ardm.digits import Partial
+from ardm.digits import Partial, powers
 from ardm.errors import ArdmError
 from ardm.features import Features, FeaturesAt
 from ardm.models.body import Body, Prefix, centred, shifted
@@ -13,7 +13,7 @@ from ardm.models.config import ModelConfig
 from ardm.models.text import reach_of, refuse_context, refuse_digits
 from ardm.nets import Taps, WaveNet
 from ardm.nets.wavenet import nearby
-from ardm.precision import wide
+from ardm.precision import home, wide
 
 
 class WaveBody(Body):
@@ -45,14 +45,15 @@ class WaveBody(Body):
         before = Prefix.of(state) if self.single else None
         if self.single:
             state = Partial(shifted(state.value, 0), shifted(state.depth, 0))
-        S = len(self.digits)
-        value, known = centred(state, self.digits, torch.double), state.depth.double() / S
-        planes = [value, *((state.depth > s).double() for s in range(S))]
+        S, held = len(self.digits), state.to(home(state.depth.device))
+        value, known = centred(held, self.digits, torch.double), held.depth.double() / S
+        planes = [value, *((held.depth > s).double() for s in range(S))]
         mean = spread = None
         if self.config.modern:
             mean, spread = nearby(value, known, 2 / (self.config.classes - 1), self.single)
-            planes += [mean, (value - mean) / spread * (state.depth > 0), spread.log() / 5]
-        h = self.trunk(torch.stack(planes, 1).to(wide(like.dtype)), self._embedded(state), condition)
+            planes += [mean, (value - mean) / spread * (held.depth > 0), spread.log() / 5]
+            mean, spread = (x.to(wide(like.dtype)).to(like.device) for x in (mean, spread))
+        h = self.trunk(torch.stack(planes, 1).to(wide(like.dtype)).to(like.device), self._embedded(state), condition)
 
         def features(batch_index: Tensor, position: Tensor) -> Features:
             if before is not None:
@@ -70,9 +71,8 @@ class WaveBody(Body):
         if self.embedding is None:
             return None
         S, b = len(self.digits), self.digits.base
-        places = torch.tensor([b ** (S - 1 - s) for s in range(S)], device=state.value.device)
-        stage = torch.arange(S, device=places.device)
-        digit = state.value[..., None] // places % b
+        stage = torch.arange(S, device=state.value.device)
+        digit = state.value[..., None] // powers(b, S - 1 - stage) % b
         rows = torch.where(state.depth[..., None] > stage, digit, b) + (b + 1) * stage
         return self.embedding(rows).sum(-2).transpose(1, 2)
 

@@ -129,14 +129,15 @@ class Local(nn.Module):
         pad = radius * step
         padded = F.pad(maps, (pad, pad, pad, pad)).permute(0, 2, 3, 1)
         tall, wide = padded.shape[1:3]
-        offset = torch.tensor([dy * wide + dx for dy, dx in _offsets(radius, step)], device=maps.device)
+        side = torch.arange(-radius, radius + 1, device=maps.device) * step
+        offset = (side[:, None] * wide + side).flatten()
         return padded.reshape(-1, maps.shape[1]), offset, tall, wide, pad
 
     def _first(self, h: Tensor, channel: Tensor) -> Tensor:
         """Apply to each site the first layer of its channel, in full precision: bfloat16 would blur the low digits."""
         dtype = torch.promote_types(h.dtype, wide(self.first.dtype))
         h, first, bias = h.to(dtype), self.first.to(dtype), self.bias.to(dtype)
-        if h.is_cuda:  # three products instead of one, without waiting for counts
+        if h.device.type != "cpu":  # three products instead of one, without waiting for counts
             each = torch.einsum("ni,ciw->ncw", h, first) + bias
             return each[torch.arange(len(h), device=h.device), channel]
         out = h.new_empty(len(h), self.width)

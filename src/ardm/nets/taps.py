@@ -32,10 +32,15 @@ class Taps(nn.Module):
     right.  components: M of the mixture, each with a predictor.
     """
 
+    offset: Tensor
+    differences: Tensor
+
     def __init__(self, classes: int, width: int, blocks: int, reach: tuple[int, ...], components: int) -> None:
         super().__init__()
         self.classes, self.reach, self.offsets = classes, tuple(reach), offsets(reach)
         n = len(self.offsets)
+        self.register_buffer("offset", torch.tensor(self.offsets), persistent=False)
+        self.register_buffer("differences", torch.tensor(self._differences()), persistent=False)
         self.slow = nn.Parameter(torch.randn(components, n) * 0.02 / SLOW)
         with torch.no_grad():
             self.slow[:, 0] += 1.0 / SLOW  # at first: as the sample before
@@ -47,13 +52,13 @@ class Taps(nn.Module):
         """(M, T): the linear predictors."""
         return self.slow * SLOW
 
-    def steps(self) -> Tensor:
+    def _differences(self) -> list[list[float]]:
         """(T, T): the matrix from samples to the nearest sample and then differences of neighbours."""
         left, n = self.reach[0], len(self.offsets)
-        matrix = torch.eye(n, device="cpu")
+        matrix = [[float(i == j) for j in range(n)] for i in range(n)]
         for i in range(1, n):
             nearer = i - 1 if i != left else 0  # the nearest on the right minus the nearest on the left
-            matrix[i, nearer] = -1.0
+            matrix[i][nearer] = -1.0
         return matrix
 
     def forward(self, value: Tensor, known: Tensor) -> FeaturesAt:
@@ -61,8 +66,8 @@ class Taps(nn.Module):
         left, right = self.reach
         padded, mask = F.pad(value, (left, right)), F.pad(known, (left, right))
         wide, flat, is_known = padded.shape[1], padded.reshape(-1), mask.reshape(-1)
-        offset = torch.tensor(self.offsets, device=value.device) + left
-        steps = self.steps().to(value)
+        offset = self.offset + left
+        steps = self.differences.to(value.dtype)
 
         def features(batch_index: Tensor, position: Tensor) -> Features:
             index = (batch_index * wide + position)[:, None] + offset

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ardm.precision import finest
+
 BASE = 10_000.0
 """The longest period of a rotary or sinusoidal position is nearly 2π · BASE places."""
 EPSILON = 1e-6
 
 
 def angles(place: Tensor, half: int) -> Tensor:
-    """(…, half): the angle of each pair at places (…), place · BASE^(−i / half), in float64."""
-    rate = BASE ** (-torch.arange(half, dtype=torch.double, device=place.device) / half)
+    """(…, half): the angle of each pair at places (…), place · BASE^(−i / half), in the finest dtype of their device."""
+    rate = BASE ** (-torch.arange(half, dtype=finest(place.device), device=place.device) / half)
     return place[..., None] * rate
 
 
@@ -33,7 +35,7 @@ def turned(x: Tensor, angle: Tensor) -> Tensor:
 
 
 def sinusoids(place: Tensor, width: int) -> Tensor:
-    """(…, width): sines, then cosines, of the angles at places (…), in float64."""
+    """(…, width): sines, then cosines, of the angles at places (…)."""
     angle = angles(place, width // 2)
     return torch.cat([angle.sin(), angle.cos()], -1)
 

@@ -94,12 +94,14 @@ class Wavefront(nn.Module):
     """
 
     squares: Tensor
+    offset: Tensor
 
     def __init__(self, channels: int, width: int, inner: int, blocks: int, levels: int, cycle: int = 0) -> None:
         super().__init__()
         self.channels, self.width, self.levels = channels, width, levels
         self.cells = window(line=cycle > 0)
         n = len(self.cells)
+        self.register_buffer("offset", torch.tensor(self.cells), persistent=False)
         self.first = nn.Parameter(torch.randn(width, channels, n) * (0.5 * (channels * n) ** -0.5))
         self.known = nn.Parameter(torch.zeros(width, n))
         self.bias = nn.Parameter(torch.zeros(width))
@@ -177,7 +179,7 @@ class Wavefront(nn.Module):
     def _window(self, value: Tensor, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """The cells of n pixels (B, C, n, cells), 0 outside of the picture, and whether they are inside (n, cells)."""
         W = value.shape[3]
-        dy, dx = torch.tensor(self.cells, device=value.device).unbind(1)
+        dy, dx = self.offset.unbind(1)
         row, column = y[:, None] + dy, x[:, None] + dx
         inside = ((row >= 0) & (column >= 0) & (column < W)).to(value.dtype)
         place = (row.clamp(min=0) * W + column.clamp(0, W - 1)).flatten()

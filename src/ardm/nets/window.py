@@ -50,6 +50,8 @@ class Window(nn.Module):
     since it has trained on every rare context already.
     """
 
+    offset: Tensor
+
     def __init__(
         self,
         classes: int,
@@ -65,6 +67,7 @@ class Window(nn.Module):
         super().__init__()
         self.reach, self.bits, self.contexts = tuple(reach), bits, contexts(hashes, reach)
         self.offsets, self.dropout = offsets(reach), dropout
+        self.register_buffer("offset", torch.tensor(self.offsets), persistent=False)
         self.embedding = nn.Embedding(classes + 1, embedding)
         nn.init.normal_(self.embedding.weight, 0.0, 0.5)
         self.table = nn.Embedding(len(hashes) << bits, row) if hashes else None
@@ -78,7 +81,7 @@ class Window(nn.Module):
         left, right = self.reach
         padded = F.pad(symbols, (left, right))
         wide, flat = padded.shape[1], padded.reshape(-1)
-        offset = torch.tensor(self.offsets, device=symbols.device) + left
+        offset = self.offset + left
 
         def features(batch_index: Tensor, position: Tensor) -> Features:
             near = flat[(batch_index * wide + position)[:, None] + offset]

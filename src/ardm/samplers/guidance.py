@@ -25,6 +25,7 @@ from ardm.inputs import context as context_of
 from ardm.model import Model, Prediction, parts
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
+from ardm.precision import finely
 
 
 def guided(model: Bundle | Model, scale: float, negative: Array | None = None) -> Bundle:
@@ -72,12 +73,12 @@ class GuidedPrediction(Prediction):
         self._given, self._without, self._scale = given, without, scale
 
     def __getitem__(self, sites: Sites) -> Tensor:
-        """(N, b) float64: log-probabilities of the next digits; −inf where no value follows."""
-        given, without = (p[sites].double().log_softmax(-1) for p in (self._given, self._without))
+        """(N, b), float64 where the device has it: log-probabilities of the next digits; −inf where no value follows."""
+        given, without = (finely(p[sites]).log_softmax(-1) for p in (self._given, self._without))
         return guide(given, without, self._scale).log_softmax(-1)
 
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
-        """(N,) float64: log-probabilities in nats of the next digits (N,), for some sites at a time."""
+        """(N,), likewise: log-probabilities in nats of the next digits (N,), for some sites at a time."""
         asked = list(parts(self, sites))
         digits = digit.split([len(part) for part in asked])
         return torch.cat([self[part].gather(1, d[:, None])[:, 0] for part, d in zip(asked, digits, strict=True)])

@@ -25,6 +25,7 @@ from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.model import Model, PredictionLike
 from ardm.plan import GIVEN, NEVER, Plan
+from ardm.precision import finely, finest, home, precise
 from ardm.random_numbers import HIDING, RandomNumbers
 from ardm.source import Draw
 from ardm.walk import last, walk
@@ -73,11 +74,11 @@ def refine(
 
 def _hidden(kept: Tensor, share: float, numbers: RandomNumbers) -> Tensor:
     """(B, *shape) bool: a random share of the sites of each item that are not kept, at least one if there is one."""
-    flat = kept.flatten(1)
+    flat = kept.flatten(1).to(home(kept.device))
     key = numbers.child(HIDING).grid(len(flat), 1, flat.shape[1], flat.device)[:, 0].masked_fill(flat, 2.0)
     count = ((~flat).sum(1) * share).round().long().clamp(min=1)
     chosen = key.argsort(dim=1, stable=True).argsort(1) < count[:, None]
-    return (chosen & ~flat).view_as(kept)
+    return (chosen & ~flat).view_as(kept).to(kept.device)
 
 
 def sample_remasked(
@@ -112,7 +113,7 @@ def sample_remasked(
     curve = None if bundle.curve is None else bundle.curve.monotone()
     state = model.digits.blank(items, model.shape, inputs.device_of(model))
     context = inputs.context(context, items)
-    sure = torch.ones(items, sites, dtype=torch.double, device=state.value.device)
+    sure = torch.ones(items, sites, device=state.value.device, dtype=finest(state.value.device))
     step = 0
     for stage, starts in enumerate(planning.shares(curve, sites, calls)((sites,) * stages)):
         hidden = state.value  # of all sites, when their digit of this stage is hidden
@@ -133,11 +134,11 @@ def _chosen(among: Tensor, count: int, weight: Tensor, numbers: RandomNumbers) -
 
     The smallest of exponential variables with these rates (Efraimidis & Spirakis 2006).
     """
-    flat = among.flatten(1)
+    flat = among.flatten(1).to(home(among.device))
     u = numbers.child(HIDING).grid(len(flat), 1, flat.shape[1], flat.device)[:, 0]
-    key = (-torch.log1p(-u) / weight).masked_fill(~flat, torch.inf)
+    key = (-torch.log1p(-u) / precise(weight)).masked_fill(~flat, torch.inf)
     rank = key.argsort(dim=1, stable=True).argsort(1)
-    return ((rank < count) & flat).view_as(among)
+    return ((rank < count) & flat).view_as(among).to(among.device)
 
 
 def _one_step(state: Partial, show: Tensor, stages: int) -> Plan:
@@ -157,7 +158,7 @@ class Recorded:
     def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
         """(N,): the digits of the source."""
         digit = self._source(prediction, sites, target)
-        self._sure.view(-1)[sites.index] = prediction.log_prob(sites, digit).double().exp()
+        self._sure.view(-1)[sites.index] = finely(prediction.log_prob(sites, digit)).exp()
         return digit
 
 

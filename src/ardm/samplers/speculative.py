@@ -28,6 +28,7 @@ from ardm.heads import inverse_cdf
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.plan import raster, shuffled
+from ardm.precision import finely
 from ardm.random_numbers import DRAWS, RandomNumbers
 
 
@@ -108,14 +109,14 @@ def verified(p: Tensor, q: Tensor, guess: Tensor, known: Tensor, u: Tensor, v: T
 def _uniform(numbers: RandomNumbers, call: int, use: int, along: Tensor) -> Tensor:
     """(B, D): the numbers of a call, for one of its three uses."""
     item = torch.arange(len(along), device=along.device)[:, None]
-    return numbers.child(DRAWS).child(3 * call + use).uniform(item, along)
+    return finely(numbers.child(DRAWS).child(3 * call + use).uniform(item, along), along.device)
 
 
 def _first(model: CausalModel, along: Tensor, context: Tensor | None) -> Tensor:
     """(B, D, K): log-probabilities of every site when nothing is known."""
     blank = model.digits.blank(len(along), model.shape, along.device)
     sites = Sites(torch.arange(along.numel(), device=along.device), along.shape[1])
-    return _in_order(model(blank, context)[sites].double().log_softmax(-1).view(*along.shape, -1), along)
+    return _in_order(finely(model(blank, context)[sites]).log_softmax(-1).view(*along.shape, -1), along)
 
 
 def _in_order(logp: Tensor, along: Tensor) -> Tensor:

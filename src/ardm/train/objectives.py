@@ -23,6 +23,7 @@ from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
 from ardm.objective import Scored
 from ardm.orders import OrderConfig, image_plan
+from ardm.precision import finely
 
 Draws: TypeAlias = Mapping[str, Tensor]
 """The random draws of a step by name: tensors with a row for each item."""
@@ -132,7 +133,7 @@ class AnyOrder(Objective):
 
     def observe(self, draws: Draws, scored: Scored) -> Observed:
         """L_t of the stage and the number of known sites that were drawn."""
-        return draws["stage"], draws["known"], scored.sums.double(), scored.symbols
+        return draws["stage"], draws["known"], finely(scored.sums), scored.symbols
 
 
 class AlongPlan(Objective):
@@ -224,7 +225,7 @@ class Absorbing(Objective):
         return (
             torch.zeros_like(scored.hidden),
             (D - scored.hidden).clamp(max=D - 1),
-            scored.sums.double(),
+            finely(scored.sums),
             scored.symbols,
         )
 

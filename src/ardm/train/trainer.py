@@ -79,7 +79,8 @@ class Trainer:
     before the first validation) and model-last/; `train.log.Log` adds recipe.json, train.log and metrics.jsonl.
     resume: continue from the checkpoint; without it, a folder that has one is refused.  Settings (except
     `checkpoint.FREE`) and data that differ from those at the start are refused as well.
-    cpu: train on the CPU even if there is a GPU.
+    device: where to train; "auto" is the accelerator of this machine or of the launcher, otherwise the CPU.  cpu: the same as
+    device "cpu".
 
     A checkpoint that is due is written when the caller asks for the next step.
     written: the step whose average this process wrote into model/; -1: none.
@@ -87,9 +88,13 @@ class Trainer:
     """
 
     @pytorch_defaults()
-    def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: str | Path, resume: bool = False, cpu: bool = False, device: str = "auto"
+    ) -> None:
         self.config, self.folder = recipe.train, Path(folder)
-        self.accelerator = accelerator(cpu, unused=recipe.model.vector > 0)  # training gives no vectors
+        self.accelerator = accelerator(
+            "cpu" if cpu else device, unused=recipe.model.vector > 0
+        )  # training gives no vectors
         self.sharded = self.config.shard and self.accelerator.num_processes > 1
         if self.sharded and self.config.optimiser == "muon":
             raise ArdmError("train.optimiser muon needs whole matrices: set train.shard to false, or use adamw")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.objective import Scored
+from ardm.precision import finely, finest
 from ardm.train import checkpoint, sharding
 from ardm.train.batch import DROPOUT, Batch, seeded
 from ardm.train.muon import Muon
@@ -135,13 +136,13 @@ class Update:
 
     def _passes(self, batch: Batch, step: int) -> tuple[Tensor, list[Observed]]:
         """Accumulate the gradient over all passes; returns the mean nats per item and the observations of L_t."""
-        nats, observed = torch.zeros((), dtype=torch.double, device=self.accelerator.device), []
+        nats, observed = torch.zeros((), dtype=finest(self.accelerator.device), device=self.accelerator.device), []
         parts = batch.passes(self.config.accumulate)
         for turn, part in enumerate(parts, 1):
             here, more = part.to(self.accelerator.device), turn < len(parts) and not self.sharded
             with self.accelerator.no_sync(self.module) if more else nullcontext():
                 scored = self._pass(here, step)
-            nats += scored.nats.double().mean() / len(parts)
+            nats += finely(scored.nats).mean() / len(parts)
             if (found := self.objective.observe(here.draws, scored)) is not None:
                 observed.append(found)
         return nats, observed
@@ -150,10 +151,10 @@ class Update:
         """Forward and backward; adds this pass's part of the gradient of the mean loss, and detaches what it returns."""
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             scored = Scored(*self.module(batch.x.long(), batch.draws, batch.labels))
-        loss = scored.nats.double().mean() / self.sites
+        loss = finely(scored.nats).mean() / self.sites
         if self.config.cross_entropy:  # the released code's auxiliary term: the sum over hidden sites, not reweighted
             weight = scored.hidden / scored.symbols.clamp(min=1)
-            loss = loss + self.config.cross_entropy * (scored.sums * weight).double().mean() / self.sites
+            loss = loss + self.config.cross_entropy * finely(scored.sums * weight).mean() / self.sites
         if not torch.isfinite(loss):
             raise ArdmError(
                 f"the loss is {float(loss)} at step {step}; lower train.rate, or resume from the last checkpoint"
