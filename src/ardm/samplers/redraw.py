@@ -78,7 +78,7 @@ def _hidden(kept: Tensor, share: float, numbers: RandomNumbers) -> Tensor:
     key = numbers.child(HIDING).grid(len(flat), 1, flat.shape[1], flat.device)[:, 0].masked_fill(flat, 2.0)
     count = ((~flat).sum(1) * share).round().long().clamp(min=1)
     chosen = key.argsort(dim=1, stable=True).argsort(1) < count[:, None]
-    return (chosen & ~flat).view_as(kept).to(kept.device)
+    return (chosen & ~flat).view(kept.shape).to(kept.device)
 
 
 def sample_remasked(
@@ -138,7 +138,7 @@ def _chosen(among: Tensor, count: int, weight: Tensor, numbers: RandomNumbers) -
     u = numbers.child(HIDING).grid(len(flat), 1, flat.shape[1], flat.device)[:, 0]
     key = (-torch.log1p(-u) / precise(weight)).masked_fill(~flat, torch.inf)
     rank = key.argsort(dim=1, stable=True).argsort(1)
-    return ((rank < count) & flat).view_as(among).to(among.device)
+    return ((rank < count) & flat).view(among.shape).to(among.device)
 
 
 def _one_step(state: Partial, show: Tensor, stages: int) -> Plan:
