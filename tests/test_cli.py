@@ -377,7 +377,14 @@ def test_samples_that_cannot_be_written(lines, tmp_path):
             assert (tmp_path / f"old{ending}").read_bytes() == b"old"
     out = tmp_path / "a.txt"
     assert "only images can be animated" in refused("sample", lines / "text", "-o", out, "--gif", tmp_path / "a.gif")
-    for option in (["--temperature", 0.5], ["--order", "own"], ["--gif", tmp_path / "a.gif"], ["--label", 1]):
+    for option in (
+        ["--temperature", 0.5],
+        ["--top-k", 3],
+        ["--top-p", 0.5],
+        ["--order", "own"],
+        ["--gif", tmp_path / "a.gif"],
+        ["--label", 1],
+    ):
         assert "its own way" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
     assert "codes in 3, 8 network calls, not in 5" in refused(
         "sample", lines / "codecs" / "text", "-o", out, "--calls", 5

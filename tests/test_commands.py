@@ -13,7 +13,6 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from ardm import inputs
 from ardm.bundle import Bundle
 from ardm.cli import console, progress
 from ardm.cli.app import app
@@ -23,7 +22,7 @@ from ardm.codec import registry
 from ardm.losscurve import LossCurve
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
-from emulated import GPU, Emulated, generator_on
+from emulated import Emulated
 from toys import randomise
 
 GROUP = typer.main.get_command(app)
@@ -194,11 +193,10 @@ def test_sample_and_fill_work_where_the_model_lies(tmp_path, monkeypatch):
     model = randomise(build(config)).float()
     made = Bundle(model, config, curve=LossCurve.exact([[1.0] * 192] * len(config.digits)))
     monkeypatch.setattr("ardm.bundle.load", lambda name, device: made)
-    monkeypatch.setattr(inputs, "seeded", lambda seed, device: generator_on(GPU).manual_seed(seed))
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
     asked = {
-        "sample": ["m", "-n", "2", "--order", "random"],
-        "fill": [str(tmp_path / "x.png"), "--box", "1,1,3,3", "-m", "m", "-n", "2"],
+        "sample": ["m", "-n", "2", "--order", "random", "--top-k", "2"],
+        "fill": [str(tmp_path / "x.png"), "--box", "1,1,3,3", "-m", "m", "-n", "2", "--top-p", "0.9"],
     }
     for command, arguments in asked.items():
         with warnings.catch_warnings(), Emulated(model):
@@ -216,3 +214,36 @@ def test_a_device_that_is_not_there_is_an_error(command, tmp_path, monkeypatch):
     shown = CliRunner().invoke(app, [*command.split(), "--device", "abacus"])
     assert shown.exit_code == 1
     assert "there is no device 'abacus' here" in " ".join(shown.output.split())
+
+
+def test_truncation_reaches_the_draws(tmp_path, monkeypatch):
+    """--top-k 1 takes the most likely digit, whatever the seed; without it seeds differ.  --top-p 0 is refused."""
+    config = ModelConfig(trunk="transformer", shape=(8,), classes=5, width=8, heads=1, blocks=1)
+    made = Bundle(randomise(build(config)).float(), config, card={"recipe": {"data": {"name": "array"}}})
+    monkeypatch.setattr("ardm.bundle.load", lambda name, device: made)
+
+    def drawn(seed, *options):
+        out = tmp_path / "x.npy"
+        words = [
+            "sample",
+            "m",
+            "-n",
+            "3",
+            "--order",
+            "raster",
+            "--calls",
+            "8",
+            "--seed",
+            seed,
+            "-f",
+            "-o",
+            out,
+            *options,
+        ]
+        shown = CliRunner().invoke(app, list(map(str, words)))
+        return np.load(out) if not shown.exit_code else shown.output
+
+    assert np.array_equal(drawn(0, "--top-k", 1), drawn(1, "--top-k", 1))
+    assert np.array_equal(drawn(0, "--top-k", 1), drawn(1, "--top-p", 1e-9))
+    assert not np.array_equal(drawn(0), drawn(1))
+    assert "top_p" in drawn(0, "--top-p", 0)

@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -226,6 +227,27 @@ def test_everything_runs_without_float64(there):
     for one, same in zip(found, wanted, strict=False):
         assert one.nats.dtype == torch.double
         assert torch.allclose(one.nats, same.nats, rtol=1e-5)
+
+
+@pytest.mark.parametrize("device", [GPU, MPS])
+def test_samplers_beyond_one_plan_work_where_the_model_lies(device):
+    """Guidance, refinement, remasking, speculation: on the device, and the samples of the host."""
+    config = ModelConfig(trunk="transformer", shape=LINE, classes=5, width=8, heads=1, blocks=1, labels=2)
+    guided = ardm.guided(randomise(ardm.build(config)).float(), 1.0, negative=1)
+    causal = randomise(ardm.build(replace(config, causal="any"))).float()
+
+    def drawn():
+        x = ardm.sample(guided, 2, 3, context=0, top_k=3, top_p=0.9)
+        known = torch.zeros(LINE, dtype=torch.bool, device=x.device)
+        refined = ardm.refine(guided, x, sweeps=2, share=0.5, known=known, context=0)
+        remasked = [ardm.sample_remasked(guided, 2, 4, 0.5, by, context=0) for by in ("confidence", "random")]
+        return [x, refined, *remasked, ardm.sample_speculative(causal, 2, context=1).value]
+
+    wanted = drawn()
+    with Emulated(guided.model, causal, device=device):
+        found = drawn()
+        assert {x.device for x in found} == {device}
+    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
 
 
 def test_draws_without_float64_are_those_of_the_cpu():

@@ -16,6 +16,7 @@ from ardm.losscurve import LossCurve
 from ardm.media.pictures import read_image
 from ardm.models.config import ModelConfig
 from ardm.plan import Plan, shuffled
+from ardm.random_numbers import RandomNumbers
 from ardm.ranks import LINES, RANKS
 from ardm.source import Draw, Score
 from ardm.train.batch import Batch
@@ -144,3 +145,10 @@ def test_a_training_step_has_the_gradient_of_the_cpu(name):
         found.append(update(Batch(x, draws, None), 0))
     assert found[0].norm == pytest.approx(found[1].norm, rel=1e-3)
     assert found[0].bits == pytest.approx(found[1].bits, rel=1e-4)
+
+
+def test_random_numbers_are_those_of_the_cpu_to_the_bit():
+    for seed in (0, 2**63, 2**64 - 1):
+        numbers = RandomNumbers(seed, first=3)
+        assert torch.equal(numbers.grid(50, 3, 400, GPU).cpu(), numbers.grid(50, 3, 400))
+        assert torch.equal(numbers.child(1).grid(50, 3, 400, GPU).cpu(), numbers.child(1).grid(50, 3, 400))

@@ -6,11 +6,13 @@ import random
 import pytest
 import torch
 
+import ardm
 from ardm import plan as plans
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
-from ardm.source import Decode, Draw, Encode
-from ardm.walk import last, score, walk
+from ardm.random_numbers import RandomNumbers
+from ardm.source import Decode, Draw, Encode, truncated
+from ardm.walk import last, sample, score, walk
 from test_walk import ALPHABETS, CASES, KINDS, every_kind
 from toys import asked, confident, generator, some_data, toy
 
@@ -99,3 +101,120 @@ def test_encoding_needs_data_and_refuses_the_impossible():
     with pytest.raises(ArdmError, match="symbol 1 cannot be coded"):
         source(*asked(torch.tensor([[0.0, -math.inf]])), torch.tensor([1]))
     assert len(source.finish()) == 5
+
+
+# --- truncated sampling -----------------------------------------------------------------------------------------------
+
+
+def kept_by_hand(logits, temperature, k, p):
+    """Which symbols stay, by sorting and adding up in Python."""
+    scaled = [v / temperature for v in logits]
+    best = sorted((j for j in range(len(scaled)) if scaled[j] > -math.inf), key=lambda j: (-scaled[j], j))
+    best = best[: k or len(best)]
+    weights = [math.exp(scaled[j] - scaled[best[0]]) for j in best]
+    total, kept, mass = math.fsum(weights), set(), 0.0
+    for j, weight in zip(best, weights, strict=True):
+        if p is not None and mass / total >= p:
+            break
+        kept.add(j)
+        mass += weight
+    return kept
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("k", [None, 1, 2, 5, 100])
+@pytest.mark.parametrize("p", [None, 1e-9, 0.3, 0.77, 0.999])
+def test_truncated_draws_follow_the_kept_symbols(temperature, k, p):
+    """Temperature, then k, then p; what stays is drawn in proportion: exactly those symbols, by the inverse cdf."""
+    g = generator(5)
+    logits = torch.randn(40, 7, generator=g, dtype=torch.double) * 2
+    logits[torch.rand(40, 7, generator=g) < 0.2] = -math.inf  # columns of different alphabets
+    logits[:, 3] = 0.25
+    prediction, sites = asked(logits)
+    u = torch.rand(40, generator=g, dtype=torch.double)
+    drawn = Draw(FixedNumbers(u), temperature, k, p)(prediction, sites, None)
+    for row, v, symbol in zip(logits.tolist(), u.tolist(), drawn.tolist(), strict=True):
+        kept = kept_by_hand(row, temperature, k, p)
+        cdf, total = 0.0, math.fsum(math.exp(row[j] / temperature) for j in kept)
+        for j in sorted(kept):
+            cdf += math.exp(row[j] / temperature) / total
+            if v < cdf:
+                break
+        assert symbol == j
+
+
+class FixedNumbers(RandomNumbers):
+    """Random numbers that are given."""
+
+    def __init__(self, u):
+        super().__init__(0)
+        object.__setattr__(self, "u", u)
+
+    def child(self, purpose):
+        return self
+
+    def uniform(self, item, site, digit=0):
+        return self.u
+
+
+def test_ties_keep_the_smallest_symbols():
+    logits = torch.tensor([[1.0, 2.0, 2.0, 2.0, 1.0]])
+    kept = [truncated(logits, k).isfinite()[0].nonzero()[:, 0].tolist() for k in (1, 2, 3, 4)]
+    assert kept == [[1], [1, 2], [1, 2, 3], [0, 1, 2, 3]]
+    even = torch.zeros(1, 4)
+    assert [int(truncated(even, None, p).isfinite().sum()) for p in (0.25, 0.26, 0.5, 0.75, 0.76)] == [1, 2, 2, 3, 4]
+    assert truncated(even, None, 0.5).isfinite()[0].tolist() == [True, True, False, False]
+    assert truncated(even) is even
+
+
+def test_nucleus_is_taken_of_the_k_most_likely():
+    """Of 0.4, 0.3, 0.2, 0.1 the two most likely are 4/7 and 3/7, so that p = 0.55 keeps one and not two."""
+    logits = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
+    assert truncated(logits, None, 0.55).isfinite()[0].tolist() == [True, True, False, False]
+    assert truncated(logits, 2, 0.55).isfinite()[0].tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("head", ["digits", "values", "mixture"])
+def test_all_symbols_change_nothing_and_one_symbol_is_the_most_likely(head):
+    model, plan = toy(Digits(9, 3), (4,), head), plans.raster(2, (4,))
+    blank = model.digits.blank(20, (4,))
+    plain, whole, greedy, one, narrow = (
+        sample(model, plan, blank, RandomNumbers(1), *drawing)
+        for drawing in ((), (1.0, None, 3, 1.0), (0.0,), (1.0, None, 1), (0.7, None, None, 1e-12))
+    )
+    assert torch.equal(plain, whole)
+    assert torch.equal(greedy, one)
+    assert torch.equal(greedy, narrow)
+    assert not torch.equal(plain, greedy)
+
+
+@pytest.mark.parametrize("drawing", [{"temperature": 0.9}, {"top_k": 40}, {"top_p": 0.5}, {"temperature": 0.0}])
+def test_many_values_are_listed_for_some_sites_at_a_time(drawing, monkeypatch):
+    """A step of 64 sites of 4,096 values: no more logits at once than allowed, and the same draws."""
+    model = toy(Digits(4096, 4096), (64,), "mixture")
+    blank, plan = model.digits.blank(1, (64,)), plans.Plan(torch.zeros(1, 1, 64, dtype=torch.long))
+    whole = last(walk(model, plan, Draw(RandomNumbers(0), **drawing), blank), blank).value
+    seen, logits = [], model.head.logits
+    monkeypatch.setattr(model.head, "logits", lambda *asked: seen.append(logits(*asked)) or seen[-1])
+    monkeypatch.setattr("ardm.model.TOGETHER", 10 * model.head.numbers)
+    assert torch.equal(last(walk(model, plan, Draw(RandomNumbers(0), **drawing), blank), blank).value, whole)
+    assert [len(v) for v in seen] == [10] * 6 + [4]
+
+
+@pytest.mark.parametrize(
+    ("drawing", "message"),
+    [({"top_k": 0}, "top_k"), ({"top_k": 1.5}, "top_k"), ({"top_p": 0}, "top_p"), ({"top_p": 1.1}, "top_p"), ({"top_p": math.nan}, "top_p"), ({"top_p": "1"}, "top_p")],
+)  # fmt: skip
+def test_truncations_that_are_none_are_refused(drawing, message):
+    with pytest.raises(ArdmError, match=message):
+        Draw(RandomNumbers(0), **drawing)
+    with pytest.raises(ArdmError, match=message):
+        ardm.sample(toy(Digits(3, 3), (2,)), 1, **drawing)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_truncation_does_not_hide_a_missing_distribution(value):
+    logits = torch.tensor([[0.0, value, 1.0], [-math.inf] * 3])
+    for drawing in ({"top_k": 1}, {"top_p": 0.5}):
+        with pytest.raises(ArdmError, match="2 of 2 sites"):
+            Draw(RandomNumbers(0), **drawing)(*asked(logits), None)

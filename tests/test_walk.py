@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from ardm import api, likelihood, objective, source
+from ardm import api, likelihood, objective
 from ardm import plan as plans
 from ardm import walk as walking
 from ardm.adaptive import Adaptive, PlannedNumber, Threshold
 from ardm.digits import Digits, Maps, Partial
 from ardm.errors import ArdmError
 from ardm.plan import Plan
+from ardm.random_numbers import RandomNumbers
 from ardm.source import Draw, Score
 from ardm.walk import last, sample, score, walk
 from toys import (
@@ -389,7 +390,7 @@ def test_parallel_steps_are_independent_given_what_is_known():
 def shares(monkeypatch, logits, low, high, n=200_000):
     """How often Draw takes each symbol when its uniform numbers fill [low, high) evenly: (b,) fractions."""
     grid = (low + (torch.arange(n, dtype=torch.double) + 0.5) / n * (high - low)).clamp(max=1 - 2.0**-53)
-    monkeypatch.setattr(source.torch, "rand", lambda *size, **kwargs: grid)
+    monkeypatch.setattr(RandomNumbers, "uniform", lambda *index: grid)
     drawn = Draw(generator())(*asked(logits.expand(n, -1)), None)
     monkeypatch.undo()
     return drawn.bincount(minlength=logits.shape[-1]) / n
@@ -421,7 +422,7 @@ def test_impossible_symbols_are_never_drawn(monkeypatch):
         seen = shares(monkeypatch, logits, low, high)
         assert seen[[0, 2, 4]].sum() == 0
     for u in (0.0, 1 - 2.0**-53):
-        monkeypatch.setattr(source.torch, "rand", lambda *size, u=u, **kwargs: torch.full((1,), u, dtype=torch.double))
+        monkeypatch.setattr(RandomNumbers, "uniform", lambda *index, u=u: torch.full((1,), u, dtype=torch.double))
         assert int(Draw(generator())(*asked(logits), None)) == (1 if u == 0 else 3)
 
 

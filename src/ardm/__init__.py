@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ardm.models.huggingface import huggingface
     from ardm.models.wrap import wrap
     from ardm.plan import Plan
+    from ardm.samplers.guidance import guided
+    from ardm.samplers.redraw import refine, sample_remasked
+    from ardm.samplers.speculative import sample_speculative
     from ardm.schedule import Schedule
     from ardm.train.fit import fit
     from ardm.train.recipe import Recipe, load_recipe
@@ -39,6 +42,9 @@ _MODULES = {
     # use a model
     "bundle": "load Bundle",
     "api": "sample fill score make_plan",
+    "samplers.guidance": "guided",
+    "samplers.redraw": "refine sample_remasked",
+    "samplers.speculative": "sample_speculative",
     "files.memory": "compress decompress",
     # the method
     "digits": "Digits Maps Partial",
@@ -84,12 +90,16 @@ __all__ = [
     "decompress",
     "fill",
     "fit",
+    "guided",
     "huggingface",
     "load",
     "load_recipe",
     "make_plan",
     "preset",
+    "refine",
     "sample",
+    "sample_remasked",
+    "sample_speculative",
     "score",
     "wrap",
 ]

@@ -4,9 +4,9 @@ Each function takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm
 them: tensors and arrays of any integer type, with or without a batch.  Results have the shape of the input, in int64.
 A budget of more calls than there are digits means one call per digit.
 
-Everything is computed on the device of the model (`Bundle.to`): states, plans, and the generators made from a seed.  A seed
-gives the same random numbers on every CPU and for mps, and different ones on CUDA; to draw the same on both, pass a CPU
-generator to `make_plan` and `generate`.
+Everything is computed on the device of the model (`Bundle.to`): states, plans, and random numbers.  Item k of a batch has
+random numbers and a random order of its own, which depend on the seed and on k alone (`random_numbers`): two samples are the
+first two of four, and a seed gives the same samples on every device, up to the rounding of the network.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
 from ardm.orders import image_plan, named
 from ardm.plan import AnyPlan, Plan, raster, wavefront
+from ardm.random_numbers import Chance, RandomNumbers, chance
 from ardm.schedule import Schedule
 from ardm.walk import generate as walking
 from ardm.walk import last
@@ -85,7 +86,7 @@ def make_plan(
     calls: int | None,
     order: Order = "random",
     shape: Sequence[int] | int | None = None,
-    generator: torch.Generator | None = None,
+    generator: Chance | None = None,
     batch: int = 1,
 ) -> AnyPlan:
     """Plan items of `shape` (default: the model's own) in about `calls` network calls, at most one per digit.
@@ -94,8 +95,8 @@ def make_plan(
     the order of a specialised model; or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`),
     with the same number of calls in every stage; or a plan: an `Adaptive` without a selection gets the best numbers of
     sites for `calls`, any other says itself how many calls it takes, and needs calls=None.
-    shape: a number for sequences of that length.  generator: for random orders, on any device.  batch: the number of items
-    with random orders, or a plan, of their own.
+    shape: a number for sequences of that length.  generator: for random orders, `RandomNumbers(seed)`, as in `sample`, or a
+    torch.Generator on any device.  batch: the number of items with random orders, or a plan, of their own.
     """
     bundle, calls = bundle_of(bundle), _calls(calls, order)
     sizes = bundle.model.shape if shape is None else (shape,) if isinstance(shape, int) else shape
@@ -127,7 +128,7 @@ def _calls(calls: int | None, order: Order) -> int:
     return 0
 
 
-def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: torch.Generator | None) -> AnyPlan:
+def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: Chance | None) -> AnyPlan:
     """Plan the hidden digits where `depth` (B, *shape) are known, in min(calls, hidden digits) steps per item."""
     stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
     if order == "confident" or not isinstance(order, str):
@@ -143,7 +144,7 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: to
     if generator is None:
         raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
     share = planning.shares(_curve(bundle), math.prod(shape), calls)
-    return planning.random(depth, stages, share, inputs.generator(generator))
+    return planning.random(depth, stages, share, chance(generator))
 
 
 def _curve(bundle: Bundle) -> Any:
@@ -165,15 +166,18 @@ def generate(
     bundle: Bundle | Model,
     plan: AnyPlan,
     start: Partial,
-    generator: torch.Generator,
+    generator: Chance,
     temperature: float = 1.0,
     context: Array | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Iterator[Partial]:
     """Draw data step by step, yielding the state after every step; `.value` of the last one is the sample.
 
-    generator: on any device.
+    generator: `RandomNumbers(seed)`, as in `sample`, or a torch.Generator on any device.  temperature, top_k, top_p: see
+    `source.Draw`.
     """
-    return walking(bundle_of(bundle).model, plan, start, generator, temperature, context)
+    return walking(bundle_of(bundle).model, plan, start, generator, temperature, context, top_k, top_p)
 
 
 def _only(bundle: Bundle) -> str | None:
@@ -203,20 +207,25 @@ def sample(
     seed: int = 0,
     temperature: float = 1.0,
     context: Array | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default 50, or those of a specialised model.  order: a name or a plan, see `make_plan`; default the
     model's own, else random.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
     context: a class label (or one per item), or vectors (items, V).
+    temperature, top_k, top_p: which digits are drawn, see `source.Draw`; samples follow the model where they are left out.
+    first: the number of the first item, to draw many in several calls: items 2 and 3 of four are `sample(model, 2, first=2)`.
     """
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     calls, order = budget(bundle, calls, order)
-    generator = inputs.seeded(seed, _device(bundle))
+    generator = RandomNumbers(seed, first)
     plan = make_plan(bundle, calls, order, generator=generator, batch=_rows(order, items))
     start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
-    return last(generate(bundle, plan, start, generator, temperature, context), start).value
+    return last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
 
 
 def _rows(order: Order, items: int) -> int:
@@ -225,7 +234,7 @@ def _rows(order: Order, items: int) -> int:
 
 
 def started(
-    bundle: Bundle | Model, x: Array, known: Array, calls: int | None, order: Order, generator: torch.Generator
+    bundle: Bundle | Model, x: Array, known: Array, calls: int | None, order: Order, generator: Chance
 ) -> tuple[Partial, AnyPlan]:
     """The state in which x (B, *shape) is known at the sites of `known`, and a plan for the rest of each item.
 
@@ -256,22 +265,24 @@ def fill(
     seed: int = 0,
     temperature: float = 1.0,
     context: Array | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Tensor:
     """Complete x (B, *shape), or one item, where it is not known; the result has its shape, in int64, on its device.
 
     known: of the shape of x, or of one item for all: a mask of bool (or of uint8, 0 and 1), or integers of another type
     that count the known digits of each site, for bit-depth expansion.  Known values never change.  Unknown values of x
     must be valid, and are ignored.
-    calls, order, context: see `sample`.  Each item takes min(calls, its hidden digits) steps, planned for what is known of
-    it; only a model's own order keeps the steps that it was trained on.
+    calls, order, temperature, context, top_k, top_p: see `sample`.  Each item takes min(calls, its hidden digits) steps,
+    planned for what is known of it; only a model's own order keeps the steps that it was trained on.
     """
     bundle = bundle_of(bundle)
     sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
     calls, order = budget(bundle, calls, order, sites)
-    generator = inputs.seeded(seed, _device(bundle))
+    generator = RandomNumbers(seed)
     start, plan = started(bundle, x, known, calls, order, generator)
     context = inputs.context(context, start.batch)
-    done = last(generate(bundle, plan, start, generator, temperature, context), start).value
+    done = last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
     done = done.to(x.device) if isinstance(x, Tensor) else done
     return done[0] if inputs.single(x, bundle.model) else done
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ardm.digits import Sites
+from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.heads import inverse_cdf
 from ardm.model import PredictionLike, has_quantile, numbers
@@ -90,9 +90,9 @@ class Watch:
         self._faults = Faults()
         self._impossible = torch.zeros(batch, dtype=torch.bool, device=device)
 
-    def over(self, prediction: PredictionLike, step: int) -> Watched:
-        """The prediction of a step, watched."""
-        return Watched(prediction, self, step)
+    def over(self, prediction: PredictionLike, step: int, state: Partial) -> Watched:
+        """The prediction of a step for a state, watched."""
+        return Watched(prediction, self, step, state)
 
     def see(self, bad: Tensor, step: int) -> None:
         """Record the asked sites without a distribution, bad (N,) bool; raise ArdmError if it is time to look."""
@@ -120,8 +120,8 @@ class Watched:
     Where the error comes later, such sites get digit 0, which always exists, until then.
     """
 
-    def __init__(self, prediction: PredictionLike, watch: Watch, step: int) -> None:
-        self._prediction, self._watch, self._step = prediction, watch, step
+    def __init__(self, prediction: PredictionLike, watch: Watch, step: int, state: Partial) -> None:
+        self._prediction, self._watch, self._step, self.state = prediction, watch, step, state
 
     def __getitem__(self, sites: Sites) -> Tensor:
         """(N, b): logits of the next digits."""

@@ -55,6 +55,12 @@ def numbers(prediction: PredictionLike) -> int:
     return int(getattr(prediction, "numbers", 1))
 
 
+def known_digits(prediction: PredictionLike, sites: Sites) -> Tensor | int:
+    """(N,): how many digits of the sites are known in the `state` of a prediction; 0 for one without a state."""
+    state = getattr(prediction, "state", None)
+    return 0 if state is None else sites.of(state.depth)
+
+
 def parts(prediction: PredictionLike, sites: Sites) -> Iterator[Sites]:
     """The sites in parts whose logits fit into memory: `TOGETHER` numbers of the head at once, or one site.
 
@@ -97,15 +103,16 @@ class Prediction:
     """The distributions of the next digits, computed at the sites that are asked.
 
     A complete site has no next digit: never ask there.
+    state: what the distributions are given.
     """
 
     def __init__(self, features: FeaturesAt, state: Partial, head: Head) -> None:
-        self._features, self._state, self._head = features, state, head
+        self._features, self.state, self._head = features, state, head
 
     def _at(self, sites: Sites) -> tuple[Features, Tensor, Tensor, Tensor]:
         """Features, value, depth and position at the sites."""
         position = sites.position
-        value, depth = sites.of(self._state.value), sites.of(self._state.depth)
+        value, depth = sites.of(self.state.value), sites.of(self.state.depth)
         return self._features(sites.batch_index, position), value, depth, position
 
     def __getitem__(self, sites: Sites) -> Tensor:

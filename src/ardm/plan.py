@@ -24,9 +24,9 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import counted, depths, integers, number
-from ardm.inputs import generator as generator_of
 from ardm.model import PredictionLike
-from ardm.precision import uniform
+from ardm.precision import home
+from ardm.random_numbers import ORDERS, Chance, numbers_of
 from ardm.ranks import dense, wavefront_steps
 
 GIVEN = -1
@@ -238,40 +238,39 @@ def raster(stages: int, shape: Sequence[int]) -> Plan:
     return _staged(torch.arange(prod(shape), device="cpu"), stages, shape)
 
 
-def shuffled(stages: int, shape: Sequence[int], generator: torch.Generator, batch: int = 1) -> Plan:
+def shuffled(stages: int, shape: Sequence[int], generator: Chance, batch: int = 1) -> Plan:
     """Stage after stage, each in a uniformly random order of its own, for each item (Algorithms 1 and 3)."""
-    D, there = prod(shape), generator_of(generator).device
-    ranks = torch.stack(
-        [
-            torch.stack([s * D + torch.randperm(D, generator=generator, device=there) for s in range(stages)])
-            for _ in range(batch)
-        ]
-    )
-    return Plan(ranks.view(batch, stages, *shape))
+    ranks = _keys(generator, batch, stages, prod(shape)).argsort(dim=-1, stable=True).argsort(-1)
+    first = prod(shape) * torch.arange(stages, device=ranks.device)[:, None]
+    return Plan((ranks + first).view(batch, stages, *shape))
 
 
-def unstaged(stages: int, shape: Sequence[int], generator: torch.Generator) -> Plan:
+def unstaged(stages: int, shape: Sequence[int], generator: Chance) -> Plan:
     """All digits of all sites in one random order that respects significance."""
-    D = prod(shape)
-    ranks = (
-        torch.randperm(stages * D, generator=generator_of(generator), device=generator.device)
-        .view(stages, D)
-        .sort(0)
-        .values
-    )
-    return Plan(ranks.view(1, stages, *shape))
+    ranks = _keys(generator, 1, 1, stages * prod(shape)).argsort(dim=-1, stable=True).argsort(-1)
+    return Plan(ranks.view(stages, -1).sort(0).values.view(1, stages, *shape))
 
 
-def absorbing(steps: int, shape: Sequence[int], batch: int, generator: torch.Generator) -> Plan:
+def absorbing(steps: int, shape: Sequence[int], batch: int, generator: Chance) -> Plan:
     """D3PM-absorbing with T = `steps`: every site jumps at its own random step, so that steps have random widths."""
-    return Plan(torch.randint(steps, (batch, 1, *shape), generator=generator_of(generator), device=generator.device))
+    when = (_keys(generator, batch, 1, prod(shape)) * steps).long().clamp(max=steps - 1)
+    return Plan(when.view(batch, 1, *shape))
 
 
-def blocks(stages: int, shape: Sequence[int], size: int, generator: torch.Generator) -> Plan:
+def blocks(stages: int, shape: Sequence[int], size: int, generator: Chance) -> Plan:
     """Blocks of `size` consecutive sites one after the other, each shuffled inside (block diffusion)."""
-    D, there = prod(shape), generator_of(generator).device
-    key = uniform((D,), generator) + torch.arange(D, device=there) // size
-    return _staged(key.argsort().argsort(), stages, shape)
+    key = _keys(generator, 1, 1, prod(shape))[0, 0]
+    key = key + torch.arange(len(key), device=key.device) // size
+    return _staged(key.argsort(stable=True).argsort(), stages, shape)
+
+
+def _keys(generator: Chance, items: int, stages: int, sites: int) -> Tensor:
+    """(items, stages, sites): random numbers, the same for item i of any batch.
+
+    On the `home` of a generator's device, else on the CPU.
+    """
+    there = home(generator.device) if isinstance(generator, torch.Generator) else "cpu"
+    return numbers_of(generator).child(ORDERS).grid(items, stages, sites, there)
 
 
 def dilated(stages: int, shape: Sequence[int], size: int, base: int = 2) -> Plan:

@@ -27,6 +27,7 @@ from ardm.adaptive import Adaptive, PlannedNumber, following
 from ardm.errors import ArdmError
 from ardm.orders import OrderConfig, keys
 from ardm.plan import GIVEN, AnyPlan, Plan, refuse_misfit, shuffled
+from ardm.random_numbers import Chance
 from ardm.schedule import remaining
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -90,7 +91,7 @@ def _distinct(depth: Tensor) -> Tensor:
     return depth[:1] if (depth == depth[:1]).all() else depth
 
 
-def random(depth: Tensor, stages: int, share: Shares, generator: torch.Generator) -> Plan:
+def random(depth: Tensor, stages: int, share: Shares, generator: Chance) -> Plan:
     """Each item in a random order of its own, stage after stage; depth (B, *shape).  The plan is on its device."""
     B, shape, device = len(depth), depth.shape[1:], depth.device
     rank = shuffled(stages, shape, generator, B).when.view(B, stages, -1).to(device)

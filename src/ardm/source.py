@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from ardm.ans import PRECISION, Decoder, Encoder, Ints, frequencies, intervals, quantise
 from ardm.digits import Sites, anywhere
 from ardm.errors import ArdmError
 from ardm.faults import refuse, undefined
 from ardm.heads import inverse_cdf
-from ardm.inputs import generator as generator_of
-from ardm.model import PredictionLike, has_quantile, parts
-from ardm.precision import home, precise, uniform
+from ardm.inputs import number as whole
+from ardm.model import PredictionLike, has_quantile, known_digits, parts
+from ardm.precision import home, precise
+from ardm.random_numbers import DRAWS, Chance, RandomNumbers, chance, numbers_of
 
 
 class Source(Protocol):
@@ -36,48 +38,74 @@ class Source(Protocol):
         """(N,): the digits of the sites."""
 
 
+def truncated(logits: Tensor, top_k: int | None = None, top_p: float | None = None) -> Tensor:
+    """Logits (N, b) with −inf for the symbols that truncated sampling leaves out: first top-k, then top-p.
+
+    top_k: keep the k most likely symbols (Fan et al. 2018).  top_p: of these, renormalised, keep the fewest, most likely
+    first, whose probabilities sum to p or more (the nucleus, Holtzman et al. 2020).  Among equally likely symbols the
+    smallest comes first.  The most likely symbol always stays.  None leaves nothing out.
+    """
+    if top_k is None and top_p is None:
+        return logits
+    ordered, symbol = logits.sort(dim=-1, descending=True, stable=True)
+    if top_k is not None:
+        ordered = ordered.masked_fill(torch.arange(ordered.shape[-1], device=ordered.device) >= top_k, -torch.inf)
+    if top_p is not None:
+        before = F.pad(ordered.double().softmax(-1).cumsum(-1)[..., :-1], (1, 0))
+        ordered = ordered.masked_fill(before >= top_p, -torch.inf)
+    return torch.full_like(ordered, -torch.inf).scatter(-1, symbol, ordered)
+
+
 class Draw:
     """Draw digits at random: sampling is decoding random bits.
 
     It inverts the cdf in float64.  Float32 Gumbel noise never exceeds about 16.6, so that it draws rare symbols too
     rarely; float64 sums keep every probability above 1e-15.
-    temperature: divides the logits; 0 takes the most likely digit.  Where digits are listed, sites are asked in parts that
-    fit into memory (`model.parts`).
-    Raises ArdmError for a temperature that is negative, infinite or NaN, and where there is no distribution.
+    generator: `RandomNumbers` draw a digit by its item, site and place alone, whatever the batch, the order of the sites
+    and the device; a torch.Generator gives new ones at each call.
+    temperature: divides the logits; 0 takes the most likely digit.  top_k, top_p: see `truncated`, applied after the
+    temperature, to each digit; None: all digits.  Where digits are listed, sites are asked in parts that fit into memory.
+    Raises ArdmError for a temperature that is negative, infinite or NaN, for k below 1, for p outside (0, 1], and where
+    there is no distribution.
     """
 
-    def __init__(self, generator: torch.Generator, temperature: float = 1.0) -> None:
-        try:
-            number = math.nan if isinstance(temperature, (str, bytes)) else float(temperature)
-        except (TypeError, ValueError, OverflowError, RuntimeError):
-            number = math.nan
-        if not 0 <= number < math.inf:  # also refuses NaN
+    def __init__(
+        self, generator: Chance, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+    ) -> None:
+        self.temperature = _real(temperature)
+        if not 0 <= self.temperature < math.inf:  # also refuses NaN
             raise ArdmError(
                 f"temperature must be a finite number, 0 (the most likely symbol) or more; got {temperature!r}"
             )
-        self.generator, self.temperature = generator_of(generator), number
+        self.top_k = None if top_k is None else whole(top_k, "top_k")
+        nucleus = 1.0 if top_p is None else _real(top_p)
+        if not 0 < nucleus <= 1:
+            raise ArdmError(f"top_p must be a probability above 0 and at most 1; got {top_p!r}")
+        self.top_p = None if nucleus == 1 else nucleus
+        self.generator = generator.child(DRAWS) if isinstance(generator, RandomNumbers) else chance(generator)
 
     def __call__(self, prediction: PredictionLike, sites: Sites, target: Tensor | None) -> Tensor:
-        """(N,): digits; impossible ones (−inf) are never drawn."""
-        if self.temperature == 1 and has_quantile(prediction):
-            found = prediction.quantile(sites, self._uniform(sites))
+        """(N,): digits; impossible ones (−inf) are never drawn.  Logits are listed for some sites at a time."""
+        u = numbers_of(self.generator).uniform(sites.batch_index, sites.position, known_digits(prediction, sites))
+        if self._plain and has_quantile(prediction):
+            found = prediction.quantile(sites, u)
         else:
-            u = self._uniform(sites) if self.temperature else torch.zeros(len(sites), device=sites.index.device)
             asked = list(parts(prediction, sites))
-            drawn = zip(asked, u.split([len(part) for part in asked]), strict=True)
-            found = torch.cat([self._listed(prediction[part], own) for part, own in drawn])
+            numbers = u.split([len(part) for part in asked])
+            found = torch.cat([self._choose(prediction[part], v) for part, v in zip(asked, numbers, strict=True)])
         refuse(found < 0)
         return found
 
-    def _listed(self, logits: Tensor, u: Tensor) -> Tensor:
-        """(N,): the digits of logits (N, b) at which the cdf passes u (N,), or the most likely; −1 without a distribution."""
+    @property
+    def _plain(self) -> bool:
+        """Whether digits are drawn from the distribution as it is."""
+        return self.temperature == 1 and self.top_k is None and self.top_p is None
+
+    def _choose(self, logits: Tensor, u: Tensor) -> Tensor:
+        """(N,): digits from their logits (N, b)."""
         if self.temperature == 0:
             return logits.argmax(-1).masked_fill(undefined(logits), -1)
-        return inverse_cdf(self._scaled(logits), u).to(logits.device)
-
-    def _uniform(self, sites: Sites) -> Tensor:
-        """(N,): float64 numbers in [0, 1), on the `home` of the sites' device."""
-        return precise(uniform((len(sites),), self.generator)).to(home(sites.index.device))
+        return inverse_cdf(truncated(self._scaled(logits), self.top_k, self.top_p), u).to(logits.device)
 
     def _scaled(self, logits: Tensor) -> Tensor:
         """Logits divided by the temperature.  The largest becomes 0, so that no temperature is too small to divide by."""
@@ -85,6 +113,14 @@ class Draw:
         if self.temperature == 1:
             return scaled
         return (scaled - scaled.amax(-1, keepdim=True)) / max(self.temperature, sys.float_info.min)
+
+
+def _real(value: Any) -> float:
+    """A number as a float; NaN for anything else."""
+    try:
+        return math.nan if isinstance(value, (str, bytes)) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return math.nan
 
 
 class Score:

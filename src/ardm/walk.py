@@ -21,6 +21,7 @@ from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
 from ardm.model import AnyModel, PredictionLike, begun, entropy, has_quantile
 from ardm.plan import AnyPlan, placed, refuse_misfit
+from ardm.random_numbers import Chance
 from ardm.source import Draw, Score, Source
 
 
@@ -63,11 +64,11 @@ def walk(
             writes = _writes(shown)
             prediction = memory(shown, side)
             _refuse_written(shown, writes, k)
-            prediction = prediction if shown is state else Among(prediction, left, state.batch)
+            prediction = prediction if shown is state else Among(prediction, left, state)
             sites = plan.select(k, state, prediction)
             target = None if truth is None else model.digits.read(truth, state.depth, sites)
             try:
-                digit = source(watch.over(prediction, k), sites, target)
+                digit = source(watch.over(prediction, k, state), sites, target)
             except ArdmError:
                 watch.refuse()  # a fault of the model explains an error of the source
                 raise
@@ -86,15 +87,15 @@ def _part(items: Sequence[int], state: Partial, context: Tensor | None) -> tuple
 class Among:
     """The prediction for some items of a batch, asked at sites of the whole batch.
 
-    items: (n,), ascending, the items that were shown to the model.  batch: B.
+    items: (n,), ascending, the items that were shown to the model.  state: that of the whole batch.
     """
 
-    def __init__(self, prediction: PredictionLike, items: Sequence[int], batch: int) -> None:
-        self._prediction, self._items, self._batch = prediction, items, batch
+    def __init__(self, prediction: PredictionLike, items: Sequence[int], state: Partial) -> None:
+        self._prediction, self._items, self.state = prediction, items, state
 
     def _there(self, sites: Sites) -> Sites:
         """The same sites, numbered among the shown items."""
-        rows = torch.zeros(self._batch, dtype=torch.long, device=sites.index.device)
+        rows = torch.zeros(self.state.batch, dtype=torch.long, device=sites.index.device)
         rows[torch.tensor(self._items, device=rows.device)] = torch.arange(len(self._items), device=rows.device)
         return Sites(rows[sites.batch_index] * sites.sites + sites.position, sites.sites)
 
@@ -148,24 +149,31 @@ def generate(
     model: AnyModel,
     plan: AnyPlan,
     start: Partial,
-    generator: torch.Generator,
+    generator: Chance,
     temperature: float = 1.0,
     context: Tensor | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Iterator[Partial]:
-    """Draw data, yielding the state after every step.  start: blank, or what is known (infilling, bit-depth expansion)."""
-    return walk(model, plan, Draw(generator, temperature), start, context=context)
+    """Draw data, yielding the state after every step.  start: blank, or what is known (infilling, bit-depth expansion).
+
+    generator, temperature, top_k, top_p: see `source.Draw`.
+    """
+    return walk(model, plan, Draw(generator, temperature, top_k, top_p), start, context=context)
 
 
 def sample(
     model: AnyModel,
     plan: AnyPlan,
     start: Partial,
-    generator: torch.Generator,
+    generator: Chance,
     temperature: float = 1.0,
     context: Tensor | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Tensor:
     """Draw data: (B, *shape) int64; see `generate`."""
-    return last(generate(model, plan, start, generator, temperature, context), start).value
+    return last(generate(model, plan, start, generator, temperature, context, top_k, top_p), start).value
 
 
 def score(

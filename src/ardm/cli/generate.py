@@ -22,6 +22,8 @@ from ardm.cli.options import (
     Select,
     Temperature,
     Threads,
+    TopK,
+    TopP,
     complete_any,
     complete_model,
     context_of,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 SHOWN = 24
 """Most lines of samples that are printed."""
+UNCHOSEN = (1.0, None, None, None, None)
+"""The defaults of --temperature, --top-k, --top-p, --order and --label."""
 
 Gif = Annotated[Path | None, typer.Option(help="Also write an animation of the generation (images only).")]
 Scale = Annotated[int, typer.Option(help="Enlarge pixels by this factor.", min=1)]
@@ -72,6 +76,8 @@ def sample(
     select: Select = "",
     block_length: BlockLength = None,
     temperature: Temperature = 1.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
     label: Label = None,
     seed: Seed = 0,
     out: Annotated[
@@ -99,13 +105,15 @@ def sample(
 
         from ardm import api, inputs
         from ardm.bundle import bundled, load
+        from ardm.random_numbers import RandomNumbers
 
         use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
         bundle = None if not floats and _codes(model) else load(model, device)
         along = ordering(order, score, select, block_length)
-        if bundle is None or (_codes(model) and _better_coded(model, bundle, temperature, along, label)):
-            others = (temperature, along, gif, label)
+        drawing = temperature, top_k, top_p
+        if bundle is None or (_codes(model) and _better_coded(model, bundle, (*drawing, along, label))):
+            others = (*drawing, along, label, gif)
             _sample_codec(model, items, calls, seed, out, force, scale, others, device, bar)
             return
         refuse_early(force, gif, endings=(".gif",))
@@ -114,11 +122,11 @@ def sample(
             raise ArdmError("only images can be animated; leave out --gif")
         budget, chosen = api.budget(bundle, calls, along)
         there = inputs.device_of(bundle.model) or torch.device("cpu")
-        generator = inputs.seeded(seed, there)
+        generator = RandomNumbers(seed)
         made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
         start = bundle.model.digits.blank(items, bundle.model.shape, there)
         context = context_of(bundle, label, items)
-        steps = api.generate(bundle, made, start, generator, temperature, context)
+        steps = api.generate(bundle, made, start, generator, temperature, context, top_k, top_p)
         states = list(bar.track("sampling", steps, len(made) if isinstance(made, Sized) else None))
         if bundle.content == "image":
             _paint(bundle, states, target, gif, scale, force)
@@ -136,7 +144,7 @@ def _codes(model: str) -> bool:
     return model in registry.bundled() or Path(model).is_file() or (Path(model) / NAME).is_file()
 
 
-def _better_coded(model: str, bundle: Bundle, temperature: float, order: object, label: int | None) -> bool:
+def _better_coded(model: str, bundle: Bundle, chosen: tuple[object, ...]) -> bool:
     """Whether to sample from the codec model in the folder: of text and sound, it makes longer items than training cut.
 
     Not if it was exported from other weights, or if items are arrays.
@@ -144,7 +152,7 @@ def _better_coded(model: str, bundle: Bundle, temperature: float, order: object,
     from ardm.codec import registry
 
     found = registry.model(model)
-    if found.kind not in ("text", "audio") or (temperature, order, label) != (1.0, None, None):
+    if found.kind not in ("text", "audio") or chosen != UNCHOSEN:
         return False
     if found.card.get("of", bundle.identity) != bundle.identity:
         note(f"the codec model in {model} was exported from other weights, and is not used; export it again")
@@ -166,8 +174,10 @@ def _sample_codec(
 ) -> None:
     from ardm.codec import registry, sampling
 
-    if others != (1.0, None, None, None):
-        raise ArdmError("a codec model samples in its own way; leave --temperature, --order, --gif and --label out")
+    if others != (*UNCHOSEN, None):
+        raise ArdmError(
+            "a codec model samples in its own way; leave --temperature, --top-k, --top-p, --order, --label and --gif out"
+        )
     found = registry.model(model)
     target = _target(found.kind, out, force)
     with bar.busy("sampling"):
@@ -232,6 +242,8 @@ def fill(
     select: Select = "",
     block_length: BlockLength = None,
     temperature: Temperature = 1.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
     label: Label = None,
     seed: Seed = 0,
     out: Annotated[
@@ -256,6 +268,7 @@ def fill(
         from ardm import api, inputs
         from ardm.bundle import load
         from ardm.media.pictures import read_image
+        from ardm.random_numbers import RandomNumbers
 
         use_threads(threads)
         refuse_early(force, out)
@@ -270,12 +283,12 @@ def fill(
             raise ArdmError(f"{bundle.name} has {S} digits per value; --digits keeps fewer than that, got {digits}")
         depth = torch.full_like(x, digits) if digits else _known(x, mask, box) * S
         there = inputs.device_of(bundle.model) or torch.device("cpu")
-        generator = inputs.seeded(seed, there)
+        generator = RandomNumbers(seed)
         budget, chosen = api.budget(bundle, calls, ordering(order, score, select, block_length))
         batch, depths = (part.to(there).expand(items, -1, -1, -1) for part in (x, depth))
         start, made = api.started(bundle, batch, depths, budget, chosen, generator)
         context = context_of(bundle, label, items)
-        steps = api.generate(bundle, made, start, generator, temperature, context)
+        steps = api.generate(bundle, made, start, generator, temperature, context, top_k, top_p)
         states = [start, *bar.track("filling", steps, len(made) if isinstance(made, Sized) else None)]
         _paint(bundle, states, out, gif, scale, force, original=x)
 

@@ -172,6 +172,19 @@ BlockLength = Annotated[
     typer.Option(help="Of --order confident: reveal blocks of so many sites from left to right.", min=1),
 ]
 Temperature = Annotated[float, typer.Option(help="Below 1: safer and less varied; 0: always the most likely.", min=0.0)]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", help="Draw each digit from the K most likely ones.", min=1, show_default=False)
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p",
+        help="Draw each digit from the fewest, most likely ones whose probabilities sum to P (nucleus).",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+    ),
+]
 Label = Annotated[int | None, typer.Option(help="Class label, for a class-conditional model.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

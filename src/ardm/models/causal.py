@@ -27,6 +27,7 @@ from ardm.models.body import RowBody
 from ardm.models.config import ModelConfig
 from ardm.models.text import refuse_length, transformer
 from ardm.models.wavefront import Walking, WavefrontBody
+from ardm.precision import finely
 from ardm.ranks import wavefront_steps
 
 
@@ -91,10 +92,21 @@ class CausalModel(Model):
         """
         x = items(x, self, lazy=True)
         rank = self._ranks(x, rank)
+        prediction, sites = self._everywhere(x, rank, context)
+        return -prediction.log_prob(sites, x.flatten()).view(rank.shape)
+
+    def log_probs(self, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """(B, D, K), float64 where the device has it: log-probabilities of all values of each site given those of smaller rank; see `nats`."""
+        x = items(x, self, lazy=True)
+        rank = self._ranks(x, rank)
+        prediction, sites = self._everywhere(x, rank, context)
+        return finely(prediction[sites]).log_softmax(-1).view(*rank.shape, -1)
+
+    def _everywhere(self, x: Tensor, rank: Tensor, context: Tensor | None) -> tuple[Prediction, Sites]:
+        """The predictions at all sites, and these sites."""
         sites = Sites(torch.arange(x.numel(), device=x.device), rank.shape[1])
         blank = self.digits.blank(len(x), x.shape[1:], x.device)
-        features = self._features(x, rank, context)
-        return -Prediction(features, blank, self.head).log_prob(sites, x.flatten()).view(rank.shape)
+        return Prediction(self._features(x, rank, context), blank, self.head), sites
 
     def _features(self, x: Tensor, rank: Tensor, context: Tensor | None) -> FeaturesAt:
         """Features of all sites, asked in the order of their positions."""

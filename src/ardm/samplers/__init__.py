@@ -1,0 +1,1 @@
+"""Samplers beyond one plan: guided, speculative, refined and remasked samples."""
