@@ -92,7 +92,11 @@ class Plan:
     def to(self, device: torch.device | str) -> Plan:
         """The same plan on another device; the plan itself if it lies there."""
         moved = self.when.to(device)
-        return self if moved is self.when else Plan(moved)
+        if moved is self.when:
+            return self
+        made = object.__new__(Plan)  # checked already: the checks would wait for the device
+        made.__dict__.update(when=moved, _steps=self._steps)
+        return made
 
     def depth(self, k: int) -> Tensor:
         """(1 or B, *shape): how many digits of each site are known before step k."""
