@@ -15,6 +15,7 @@ from torch import Tensor
 from ardm.audit.moments import Moment
 from ardm.audit.results import Reliability
 from ardm.model import AnyModel
+from ardm.precision import finely
 
 SITES, ROOM = 32, 1 << 20
 """Sites that are asked of each moment, and the most logits of a call."""
@@ -45,9 +46,9 @@ def calibration(
 def _answers(model: AnyModel, at: Moment) -> tuple[Tensor, Tensor]:
     """(N,): the item of each hidden site; (N, 2): the probability of its most likely value, and whether it is right."""
     sites = at.sites()
-    p, best = model(at.state(model), at.context)[sites].double().softmax(-1).max(-1)
+    p, best = finely(model(at.state(model), at.context)[sites]).softmax(-1).max(-1)
     right = best == model.digits.read(at.x, at.depth, sites)
-    return sites.batch_index.cpu(), torch.stack([p, right.double()], 1).cpu()
+    return sites.batch_index.cpu(), torch.stack([p, right.to(p.dtype)], 1).cpu().double()
 
 
 def _together(answers: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -24,6 +24,7 @@ from ardm.audit.results import Check
 from ardm.digits import Sites
 from ardm.model import AnyModel, ScoresAll
 from ardm.plan import AnyPlan
+from ardm.precision import finely
 
 NEAR = 1e-2
 """How far the arithmetic of another batch may carry a log-probability, absolutely and relatively."""
@@ -65,7 +66,7 @@ def _scored(model: AnyModel, at: Moment, digit: Tensor | None = None) -> Tensor:
     sites = at.sites()
     digit = model.digits.read(at.x, at.depth, sites) if digit is None else digit
     with torch.no_grad():
-        return -model(at.state(model), at.context).log_prob(sites, digit).double()
+        return -finely(model(at.state(model), at.context).log_prob(sites, digit))
 
 
 def _apart(a: Tensor, b: Tensor, near: float = NEAR) -> float:
@@ -79,11 +80,11 @@ def _apart(a: Tensor, b: Tensor, near: float = NEAR) -> float:
 def _normalised(model: AnyModel, at: Moment) -> Check:
     """The probabilities that are scored sum to 1 at each site, and are those that are drawn and coded."""
     sites, prediction = at.sites(), model(at.state(model), at.context)
-    p = prediction[sites].double().softmax(-1)
+    p = finely(prediction[sites]).softmax(-1)
     b = p.shape[1]
     listed = (torch.arange(min(b, LISTED), device=p.device) * b).div(min(b, LISTED), rounding_mode="floor")
     asked = Sites(sites.index.repeat_interleave(len(listed)), sites.sites)
-    scored = prediction.log_prob(asked, listed.repeat(len(sites))).double().exp().view(len(sites), -1)
+    scored = finely(prediction.log_prob(asked, listed.repeat(len(sites)))).exp().view(len(sites), -1)
     drawn = p[:, listed]
     scored = torch.where(drawn > 0, scored, 0.0)
     total = scored.sum(1) if b <= LISTED else torch.ones_like(scored[:, 0])
@@ -209,7 +210,7 @@ def _lengths(model: AnyModel, at: Moment, digits: Tensor, known: tuple[int, ...]
         state = model.digits.write(state, Sites(first[:, known].flatten(), D), digits[:, known].flatten())
     logp = model(state, context).log_prob(Sites(first[:, rest].flatten(), D), digits[:, rest].flatten())
     return (
-        -logp.double().view(N, -1).sum(1).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+        -finely(logp).view(N, -1).sum(1).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
     )  # after an impossible value nothing is defined
 
 
@@ -230,7 +231,7 @@ def _dense(model: AnyModel, at: Moment) -> Check:
     turn = (torch.arange(len(x), device=x.device) + 0.5) / len(x) * (rank.amax() + 1)
     step = turn.long().view(-1, *[1] * (x.ndim - 1))
     later = torch.where(rank > step, (x + 1) % model.digits.classes, x)
-    dense, changed = (model.nats(v, None, at.context).double().view(x.shape) for v in (x, later))
+    dense, changed = (finely(model.nats(v, None, at.context)).view(x.shape) for v in (x, later))
     far = _apart(dense[rank <= step], changed[rank <= step])
     if far:
         said = f"the score of a site moves by {far:.4f} nats when only values that come later change"

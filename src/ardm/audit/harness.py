@@ -20,6 +20,7 @@ from torch import Tensor
 from ardm import api, inputs
 from ardm.digits import Sites
 from ardm.errors import ArdmError
+from ardm.precision import finely
 
 CHUNK = 64
 """States of a network call."""
@@ -101,7 +102,7 @@ class Requests:
         depth = (torch.arange(D, device=x.device) < places[:, None]).long()
         state = self._model.digits.truncate(x.expand(len(places), D), depth)
         sites = Sites(torch.arange(len(places), device=x.device) * D + places, D)
-        return self._model(state)[sites].double().log_softmax(-1)
+        return finely(self._model(state)[sites]).log_softmax(-1)
 
     @torch.no_grad()
     def _generate(self, context: str, settings: dict[str, Any]) -> str:

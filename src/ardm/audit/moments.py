@@ -15,6 +15,7 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.model import AnyModel
 from ardm.plan import Plan
+from ardm.precision import finest
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ def moments(
 ) -> Moment:
     """`count` moments, spread evenly over all steps; items take turns.  plan: of a model of one order, else None."""
     item = torch.arange(count, device=x.device) % len(x)
-    place = (torch.randperm(count, generator=generator, device=generator.device).double() + 0.5) / count
+    place = (
+        torch.randperm(count, generator=generator, device=generator.device).to(finest(generator.device)) + 0.5
+    ) / count
     data, side = x[item], None if context is None else context[item]
     depth, hidden = (_along(plan, place, data) if plan else _anywhere(model, place, data, generator))[:2]
     stage = torch.where(hidden, depth, depth.amax()).flatten(1).amin(1)
-    share = (depth.flatten(1) > stage[:, None]).double().mean(1)
+    share = (depth.flatten(1) > stage[:, None]).to(finest(depth.device)).mean(1)
     return Moment(data, depth, hidden, share, side)
 
 

@@ -20,6 +20,7 @@ from ardm.cli.items import items_of
 from ardm.cli.options import (
     BlockLength,
     Calls,
+    Device,
     Force,
     Order,
     Quiet,
@@ -76,6 +77,7 @@ def audit(
     ] = "",
     streams: Annotated[int, typer.Option(help="Items that are encoded and decoded by the model itself.", min=1)] = 4,
     seed: Seed = 0,
+    device: Device = "auto",
     out: Annotated[
         Path | None, typer.Option("--out", "--output", "--json", "-o", help="Write every figure as JSON.")
     ] = None,
@@ -106,7 +108,7 @@ def audit(
         from ardm import audit as wing
         from ardm.bundle import load
 
-        bundle = load(model)
+        bundle = load(model, device)
         x, labels, data = items_of(bundle, name, folder, split, items, changes or [])
         with bar.busy("auditing"):
             found = wing.report(
