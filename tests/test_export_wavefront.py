@@ -23,8 +23,9 @@ from ardm.export.rounding import faked, read_scales, write_scales
 from ardm.export.wavefront import OPERAND, WavefrontExport, measured
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
+from ardm.settings import from_values
 from ardm.train.finetune import recipe_of
-from ardm.train.recipe import load_recipe
+from ardm.train.recipe import Recipe
 from bundles import smooth
 
 COARSE = Precision(5, 6)
@@ -216,7 +217,8 @@ def test_scales_are_kept_in_a_file(tmp_path):
 def test_fine_tuning_counts_steps_and_lowers_every_rate():
     """Regression: a recipe of minutes trained for hours, and its matrices at the full rate."""
     bundle = load("pictures-small")
-    whole, train = load_recipe("pictures-small").train, recipe_of(bundle, "there", ["train.steps=7"]).train
+    whole = from_values(Recipe, bundle.card["recipe"]).train
+    train = recipe_of(bundle, "there", ["train.steps=7"]).train
     assert whole.minutes
     assert (train.minutes, train.steps, train.init) == (0, 7, "there")
     assert train.rate == pytest.approx(whole.rate / 3)

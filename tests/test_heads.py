@@ -320,7 +320,7 @@ def test_a_temperature_draws_the_same_in_parts(make, temperature, monkeypatch):
     room = 3 * prediction.numbers
     monkeypatch.setattr("ardm.model.TOGETHER", room)
     with Largest() as largest:
-        watched = Watch(1, None).over(prediction, 0)
+        watched = Watch(1, None).over(prediction, 0, prediction.state)
         assert torch.equal(Draw(generator(3), temperature)(watched, sites, None), whole)
     assert largest.numel <= max(room, *(w.numel() for w in model.parameters()))
     p = prediction[sites].double().softmax(-1)

@@ -443,15 +443,26 @@ TABLE = {
         (lambda: ardm.fill(BUNDLE, X.float(), KNOWN), "whole numbers"),
         (lambda: ardm.fill("a/b", X, X), r"ardm\.load"),
     ],
+    "fit": [
+        (lambda: ardm.fit(X.float() + 0.5), "whole numbers"),
+        (lambda: ardm.fit(X, wdith=3), "wdith"),
+    ],
+    "guided": [(lambda: ardm.guided(BUNDLE, math.inf), "finite number; got inf")],
     "huggingface": [(lambda: ardm.huggingface(torch.nn.Identity(), 1, 2), "vocabulary")],
     "load": [(lambda: ardm.load("no-such-model"), "no float model"), (lambda: ardm.load(3), "got int")],
     "load_recipe": [(lambda: ardm.load_recipe("no-such-recipe"), "no-such-recipe")],
     "make_plan": [(lambda: ardm.make_plan(BUNDLE, 0), "at least 1"), (lambda: ardm.make_plan(BUNDLE, 2), "generator")],
     "preset": [(lambda: ardm.preset("huge"), "unknown preset 'huge'")],
+    "refine": [
+        (lambda: ardm.refine(BUNDLE, X, sweeps=0), "sweeps must be at least 1; got 0"),
+        (lambda: ardm.refine(BUNDLE, X, share=2), "share"),
+    ],
     "sample": [
         (lambda: ardm.sample(BUNDLE, 0), "items must be at least 1; got 0"),
         (lambda: ardm.sample(None, 1), "NoneType"),
     ],
+    "sample_remasked": [(lambda: ardm.sample_remasked(BUNDLE, 1, by="chance"), "confidence or random; got 'chance'")],
+    "sample_speculative": [(lambda: ardm.sample_speculative(BUNDLE, 1), "order-agnostic causal model")],
     "score": [
         (lambda: ardm.score(BUNDLE, X[:0]), "at least one item"),
         (lambda: ardm.score(BUNDLE, X, seed=-1), "seed"),

@@ -34,7 +34,7 @@ def named(field):
 
 
 CORE = {key(text) for text in named("dependencies")}
-EXTRAS = {name: named(name) for name in re.findall(r"^(\w+) = \[", PROJECT.split("optional-dependencies]")[1], re.M)}
+EXTRAS = {name: named(name) for name in re.findall(r"^([\w-]+) = \[", PROJECT.split("optional-dependencies]")[1], re.M)}
 
 
 def closure(names):
@@ -181,7 +181,7 @@ def test_what_is_said_to_install_can_be_installed():
     assert len(found) > 10
     for path, what in found:
         if what.startswith("."):
-            extra = re.fullmatch(r"\.(?:\[(\w+)\])?", what)
+            extra = re.fullmatch(r"\.(?:\[([\w-]+)\])?", what)
             assert extra, (path, what)
             assert extra[1] is None or extra[1] in EXTRAS, (path, what)
             assert ROOT / "src" not in path.parents, f"{path}: who installed a wheel has no checkout; got {what}"

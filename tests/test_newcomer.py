@@ -158,12 +158,14 @@ def test_a_codec_of_an_earlier_state_is_not_sampled_for_the_model(tmp_path, monk
     for of, expected in ((load(model).identity, False), ("0" * 16, False)):
         found = SimpleNamespace(kind="text", card={"of": of})
         monkeypatch.setattr(registry, "model", lambda _, found=found: found)
-        assert cli_generate._better_coded(str(model), load(model), 1.0, "", None) is expected  # its items are arrays
+        assert (
+            cli_generate._better_coded(str(model), load(model), (1.0, None, None, None, None)) is expected
+        )  # its items are arrays
     monkeypatch.setattr("ardm.bundle.Bundle.written", "text")
-    assert not cli_generate._better_coded(str(model), load(model), 1.0, "", None)
+    assert not cli_generate._better_coded(str(model), load(model), (1.0, None, None, None, None))
     found.card["of"] = load(model).identity
-    assert cli_generate._better_coded(str(model), load(model), 1.0, "", None)
-    assert not cli_generate._better_coded(str(model), load(model), 0.5, "", None)
+    assert cli_generate._better_coded(str(model), load(model), (1.0, None, None, None, None))
+    assert not cli_generate._better_coded(str(model), load(model), (0.5, None, None, None, None))
 
 
 def test_items_of_two_axes_have_no_named_orders(tmp_path):

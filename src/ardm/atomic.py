@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ardm.errors import ArdmError
 
@@ -80,6 +81,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
             refuse_target(path, force=False)
             new.rename(path)
             _synchronise_names(path.parent)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder among the temporary files of the system, which is removed when the block ends."""
+    with TemporaryDirectory(prefix="ardm-") as folder:
+        yield Path(folder)
 
 
 def make_folders(path: Path, below: Path) -> None:

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ardm.atomic import replacing
+from ardm.atomic import replacing, scratch_folder
 from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.device import pick
 from ardm.exact.model import NAME, CodecModel
@@ -212,8 +211,8 @@ class Bundle:
         private: of a new repository.  token: None: the one of `hf auth login`.  revision: the branch.
         Raises ArdmError as `save`, and where the hub refuses or cannot be reached.
         """
-        with TemporaryDirectory() as folder:
-            path = self.save(Path(folder) / "model")
+        with scratch_folder() as folder:
+            path = self.save(folder / "model")
             size = sum(p.numel() for p in self.model.parameters())
             about = {"parameters": f"{size:,}", "identity": f"`{self.identity}`", "items": str(self.config.shape)}
             text = hub.page(self.card, self.content, name, about, self.codec is not None)

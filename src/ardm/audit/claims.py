@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 from ardm.inputs import number, tensor
 
 Claim: TypeAlias = Callable[[Tensor], Any]
@@ -169,6 +169,8 @@ def _nats(claim: Claim, x: Tensor) -> Tensor:
     except ArdmError:
         raise
     except Exception as error:  # code of others may raise anything
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"the claim fails on items {tuple(x.shape)} int64: {type(error).__name__}: {error}") from error
     if tuple(found.shape) != (len(x),) or found.isnan().any():
         what = f"shape {tuple(found.shape)}" if tuple(found.shape) != (len(x),) else "NaN"

@@ -5,7 +5,7 @@
 
 The context is known, the continuation is revealed token by token, and what follows stays hidden, so that an any-order model
 gives log p(continuation | context) exactly, without a Monte-Carlo estimate.  Only `harness` imports lm_eval
-(`pip install 'ardm[lm-eval]'`).
+(`pip install lm-eval`).
 """
 
 from __future__ import annotations
@@ -145,5 +145,5 @@ def harness(
     try:
         base = import_module("lm_eval.api.model").LM
     except ImportError:
-        raise ArdmError("the lm-evaluation-harness is not installed: pip install 'ardm[lm-eval]'") from None
+        raise ArdmError("the lm-evaluation-harness is not installed: pip install lm-eval") from None
     return type("ArdmLM", (Requests, base), {})(model, encode, decode)

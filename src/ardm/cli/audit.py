@@ -35,7 +35,7 @@ from ardm.cli.options import (
     use_threads,
 )
 from ardm.cli.progress import Bar
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 
 if TYPE_CHECKING:
     from ardm.audit import Report, Verdict
@@ -195,6 +195,8 @@ def _function(text: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # code of others may raise anything
+        if out_of_memory(error):
+            raise MemoryError from error
         raise ArdmError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
     found = getattr(module, wanted, None)
     if not callable(found):

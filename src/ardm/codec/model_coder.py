@@ -185,7 +185,7 @@ class ModelCoder:
         key = (shape, planes, inside)
         found = self._walkers.get(key)
         if found is None:
-            held = sum(h * w for (_, h, w), _, _ in self._walkers)
+            held = sum(h * w for (_, h, w), _, _ in list(self._walkers))  # threads share it
             if len(self._walkers) >= 16 or held + shape[1] * shape[2] > KEPT:
                 self._walkers.clear()
             order = self.model.order(self.calls, *shape[1:])

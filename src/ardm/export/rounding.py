@@ -21,6 +21,7 @@ from ardm.export.precision import Precision
 from ardm.export.quantise import Floats, levels, rounded
 from ardm.export.wavefront import at_taps
 from ardm.model import Model
+from ardm.nets import shifted
 from ardm.nets.wavefront import Block
 
 NAME = "scales.safetensors"
@@ -54,7 +55,9 @@ def _block(block: Block, scales: tuple[Tensor, Tensor], precision: Precision, la
     """The block on rounded activations and weights; last: what it makes is read by the layers of channels alone."""
     bits, top, taps = precision.weights, precision.top, len(block.taps)
 
-    def forward(h: Tensor) -> Tensor:
+    def forward(h: Tensor, across: int = 0) -> Tensor:
+        if across:
+            return shifted.laid(forward(shifted.pixels(h, across).movedim(-1, 1)).movedim(1, -1))
         with torch.autocast(h.device.type, enabled=False):  # bfloat16 holds fewer bits
             S, T = (scale.to(h.device) for scale in scales)
             near = at_taps(levels(F.relu(h.movedim(1, -1).float()), S, top), block)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from ardm.atomic import scratch_folder
 from ardm.bundle import Bundle
 from ardm.data import memory
 from ardm.errors import ArdmError
@@ -74,7 +74,7 @@ def fit(
     sets = memory.pair(x, valid, labels, classes, table, _rate(settings))
     made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder))
     with ExitStack() as stack:
-        home = Path(stack.enter_context(TemporaryDirectory())) if folder is None else Path(folder).expanduser()
+        home = stack.enter_context(scratch_folder()) if folder is None else Path(folder).expanduser()
         trainer = Trainer(made, home, resume=_has_run(home), device=_named(device), sets=sets)
         _refuse_processes(trainer)
         if codec:
