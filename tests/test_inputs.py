@@ -445,7 +445,7 @@ TABLE = {
     ],
     "fit": [
         (lambda: ardm.fit(X.float() + 0.5), "whole numbers"),
-        (lambda: ardm.fit(X, wdith=3), "wdith"),
+        (lambda: ardm.fit(X, breadth=3), "breadth"),
     ],
     "guided": [(lambda: ardm.guided(BUNDLE, math.inf), "finite number; got inf")],
     "huggingface": [(lambda: ardm.huggingface(torch.nn.Identity(), 1, 2), "vocabulary")],
