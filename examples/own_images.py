@@ -82,7 +82,7 @@ recipe = ardm.load_recipe(
         f"train.valid_every={max(1, options.steps // 4)}",
     ],
 )
-trainer = Trainer(recipe, out / "run", cpu=True)
+trainer = Trainer(recipe, out / "run", device="cpu")
 print(
     f"{len(trainer.train_set)} training images {tuple(trainer.train_set.shape)}, {len(trainer.valid_set)} for validation"
 )

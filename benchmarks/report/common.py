@@ -147,7 +147,7 @@ def trained(
             json.loads((folder / "spent.json").read_text())["seconds"] if (folder / "spent.json").is_file() else 0.0
         )
         began, busy = time.time(), time.process_time()
-        trainer = Trainer(settings, folder, resume=(folder / "checkpoint" / "state.json").is_file(), cpu=True)
+        trainer = Trainer(settings, folder, resume=(folder / "checkpoint" / "state.json").is_file(), device="cpu")
         with Log(trainer) as log:
             for progress in trainer:
                 line = log(progress)
