@@ -96,7 +96,9 @@ def figures(model, config):
     side = context_of(config, len(x))
     found = []
     one_order = {"single": plans.raster(S, shape), "wave": plans.wavefront(shape)}.get(config.causal)
-    plan = one_order or plans.shuffled(S, shape, generator(0)).coarsen([s * D + t for s in range(S) for t in range(0, D, D // 4)])
+    plan = one_order or plans.shuffled(S, shape, generator(0)).coarsen(
+        [s * D + t for s in range(S) for t in range(0, D, D // 4)]
+    )
     found.append(exact(model, plan, x, context=side).bits_per_dim)
     if config.causal:
         found.append(causal(model, x, context=side).bits_per_dim)
