@@ -360,7 +360,7 @@ def test_a_real_network_of_pictures_goes_along(select):
     assert float(score(model, plan, x).neg().exp().sum()) == pytest.approx(1, abs=1e-9)
 
 
-# --- exact, and said so -------------------------------------------------------------------------------------------------
+# --- exact likelihoods --------------------------------------------------------------------------------------------------
 
 
 def test_the_likelihood_is_exact_and_says_so():

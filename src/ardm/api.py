@@ -120,7 +120,7 @@ def _device(bundle: Bundle) -> torch.device:
 
 
 def _calls(calls: int | None, order: Order) -> int:
-    """The number of calls to plan for; 0 where a plan says itself how many it takes, which refuses any other number."""
+    """The number of calls to plan for; 0 for a plan that needs no budget.  Raises ArdmError if one is given anyway."""
     if planning.budgeted(order):
         return inputs.number(calls, "calls")
     if calls:
@@ -132,7 +132,7 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: Ch
     """Plan the hidden digits where `depth` (B, *shape) are known, in min(calls, hidden digits) steps per item."""
     stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
     if order == "confident" or not isinstance(order, str):
-        curve = _curve(bundle) if planning.budgeted(order) else None
+        curve = losses(bundle) if planning.budgeted(order) else None
         return planning.fitted(order, depth, stages, calls, curve)
     known = depth[:1] if (depth == depth[:1]).all() else depth
     if order == _only(bundle):
@@ -143,11 +143,11 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: Ch
         return planning.ordered(named(order, shape, calls), depth, stages, calls)
     if generator is None:
         raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
-    share = planning.shares(_curve(bundle), math.prod(shape), calls)
+    share = planning.shares(losses(bundle), math.prod(shape), calls)
     return planning.random(depth, stages, share, chance(generator))
 
 
-def _curve(bundle: Bundle) -> Any:
+def losses(bundle: Bundle) -> Any:
     """(S, D): the fitted losses of a model, for planning; None without them."""
     return None if bundle.curve is None else bundle.curve.monotone()
 
@@ -222,14 +222,14 @@ def sample(
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     calls, order = budget(bundle, calls, order)
     generator = RandomNumbers(seed, first)
-    plan = make_plan(bundle, calls, order, generator=generator, batch=_rows(order, items))
+    plan = make_plan(bundle, calls, order, generator=generator, batch=rows(order, items))
     start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
     return last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
 
 
-def _rows(order: Order, items: int) -> int:
-    """How many items are planned for: all where each may have a plan of its own, else one."""
+def rows(order: Order, items: int) -> int:
+    """The number of items to plan for: all if each may have a plan of its own, otherwise one."""
     return items if order == "random" or not isinstance(order, str) else 1
 
 

@@ -11,7 +11,7 @@ sites only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -154,6 +154,49 @@ class Prediction:
         features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):
             return self._head.entropy(features, value, depth, position)
+
+
+class Among:
+    """The prediction for some items of a batch, asked at sites of the whole batch.
+
+    items: (n,), ascending, the items that were shown to the model.  state: that of the whole batch.
+    """
+
+    def __init__(self, prediction: PredictionLike, items: Sequence[int], state: Partial) -> None:
+        self._prediction, self._items, self.state = prediction, items, state
+
+    def _there(self, sites: Sites) -> Sites:
+        """The same sites, numbered among the shown items."""
+        rows = torch.zeros(self.state.batch, dtype=torch.long, device=sites.index.device)
+        rows[torch.tensor(self._items, device=rows.device)] = torch.arange(len(self._items), device=rows.device)
+        return Sites(rows[sites.batch_index] * sites.sites + sites.position, sites.sites)
+
+    def __getitem__(self, sites: Sites) -> Tensor:
+        """(N, b): logits of the next digits."""
+        return self._prediction[self._there(sites)]
+
+    def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
+        """(N,): log-probabilities in nats of the next digits (N,)."""
+        return self._prediction.log_prob(self._there(sites), digit)
+
+    def entropy(self, sites: Sites) -> Tensor:
+        """(N,) float64: the Shannon entropy in nats of the next digits."""
+        return entropy(self._prediction, self._there(sites))
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are computed for each site, at most; 1 where the prediction does not say."""
+        return numbers(self._prediction)
+
+    @property
+    def by_quantile(self) -> bool:
+        """Whether drawing should use `quantile`."""
+        return has_quantile(self._prediction)
+
+    def quantile(self, sites: Sites, u: Tensor) -> Tensor:
+        """(N,): the digits at which the cdf passes u (N,) in [0, 1)."""
+        assert has_quantile(self._prediction)
+        return self._prediction.quantile(self._there(sites), u)
 
 
 class Model(nn.Module):

@@ -39,7 +39,7 @@ class AnyPlan(Protocol):
     """What a walk asks of a plan; `Plan` and `adaptive.Adaptive` are two."""
 
     def items(self, k: int, state: Partial) -> Sequence[int]:
-        """The items that step k goes on with, ascending; none: the walk is over."""
+        """The unfinished items of step k, ascending; the walk ends when there are none."""
 
     def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
         """The sites that step k reveals; the prediction may be asked at the sites of `items` only."""

@@ -14,12 +14,12 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from ardm.digits import Partial, Sites
+from ardm.digits import Partial
 from ardm.errors import ArdmError
 from ardm.faults import Watch
 from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
-from ardm.model import AnyModel, PredictionLike, begun, entropy, has_quantile
+from ardm.model import Among, AnyModel, begun
 from ardm.plan import AnyPlan, placed, refuse_misfit
 from ardm.random_numbers import Chance
 from ardm.source import Draw, Score, Source
@@ -35,7 +35,7 @@ def walk(
 ) -> Iterator[Partial]:
     """Yield the state after every step; the last one is as complete as the plan makes it.
 
-    The plan says which items a step goes on with (`AnyPlan.items`), and the walk ends when there are none.  The model sees
+    The plan names the unfinished items of each step (`AnyPlan.items`), and the walk ends when there are none.  The model sees
     these items only: one that is finished costs nothing, and an item takes the same steps in every batch.
 
     state: the start, `model.digits.blank(B, shape)` for nothing known; for any other, a fixed plan needs `plan.given(depth)`.
@@ -82,49 +82,6 @@ def _part(items: Sequence[int], state: Partial, context: Tensor | None) -> tuple
     """The state and context of some items."""
     rows = torch.tensor(items, device=state.value.device)
     return Partial(state.value[rows], state.depth[rows]), None if context is None else context[rows]
-
-
-class Among:
-    """The prediction for some items of a batch, asked at sites of the whole batch.
-
-    items: (n,), ascending, the items that were shown to the model.  state: that of the whole batch.
-    """
-
-    def __init__(self, prediction: PredictionLike, items: Sequence[int], state: Partial) -> None:
-        self._prediction, self._items, self.state = prediction, items, state
-
-    def _there(self, sites: Sites) -> Sites:
-        """The same sites, numbered among the shown items."""
-        rows = torch.zeros(self.state.batch, dtype=torch.long, device=sites.index.device)
-        rows[torch.tensor(self._items, device=rows.device)] = torch.arange(len(self._items), device=rows.device)
-        return Sites(rows[sites.batch_index] * sites.sites + sites.position, sites.sites)
-
-    def __getitem__(self, sites: Sites) -> Tensor:
-        """(N, b): logits of the next digits."""
-        return self._prediction[self._there(sites)]
-
-    def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
-        """(N,): log-probabilities in nats of the next digits (N,)."""
-        return self._prediction.log_prob(self._there(sites), digit)
-
-    def entropy(self, sites: Sites) -> Tensor:
-        """(N,) float64: the Shannon entropy in nats of the next digits."""
-        return entropy(self._prediction, self._there(sites))
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers the head computes for a site."""
-        return int(getattr(self._prediction, "numbers", 1))
-
-    @property
-    def by_quantile(self) -> bool:
-        """Whether drawing should use `quantile`."""
-        return has_quantile(self._prediction)
-
-    def quantile(self, sites: Sites, u: Tensor) -> Tensor:
-        """(N,): the digits at which the cdf passes u (N,) in [0, 1)."""
-        assert has_quantile(self._prediction)
-        return self._prediction.quantile(self._there(sites), u)
 
 
 def _writes(state: Partial) -> list[int]:

@@ -2,7 +2,7 @@
 
 A likelihood is wrong where the prediction for a site depends on something that a decoder does not have: the hidden values
 of other sites, or other items of a batch.  A model of this library is given a state without them.  Three doors remain:
-`log_prob`, which is told the values of all asked sites and might relate them; the batch, which in `likelihood.exact` holds
+`log_prob`, which gets the values of all asked sites and might relate them; the batch, which in `likelihood.exact` holds
 later states of the same item; and `nats`, the dense pass of an autoregressive model, which reads the whole item.
 
 The first is a p(x₀ | x_t) with dependences between sites under the loss of masked diffusion: each hidden value is predicted

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ardm.cli.console import guard, say
 from ardm.cli.items import items_of
-from ardm.cli.options import BlockLength, Device, Model, Score, Seed, Select, Threads, ordering, use_threads
+from ardm.cli.options import (
+    BlockLength,
+    DataChanges,
+    DataFolder,
+    DataName,
+    Device,
+    Model,
+    Score,
+    Seed,
+    Select,
+    Split,
+    Threads,
+    ordering,
+    use_threads,
+)
 from ardm.cli.progress import Bar
 
 CHUNK = 64
@@ -24,12 +37,10 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     model: Model,
-    changes: Annotated[
-        list[str] | None, typer.Argument(help="Settings of the data, such as data.folder=~/data or data.set=adult.")
-    ] = None,
-    name: Annotated[str, typer.Option("--data", help="Data set (default: that of the model's recipe).")] = "",
-    folder: Annotated[Path | None, typer.Option(help="Folder of the data (default: that of the recipe).")] = None,
-    split: Annotated[str, typer.Option(help="Split of the data.")] = "test",
+    changes: DataChanges = None,
+    name: DataName = "",
+    folder: DataFolder = None,
+    split: Split = "test",
     items: Annotated[int, typer.Option(help="Number of items; 0: all.", min=0)] = 256,
     calls: Annotated[
         int,

@@ -123,7 +123,7 @@ def sample(
         budget, chosen = api.budget(bundle, calls, along)
         there = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = RandomNumbers(seed)
-        made = api.make_plan(bundle, budget, chosen, generator=generator, batch=items if chosen == "random" else 1)
+        made = api.make_plan(bundle, budget, chosen, generator=generator, batch=api.rows(chosen, items))
         start = bundle.model.digits.blank(items, bundle.model.shape, there)
         context = context_of(bundle, label, items)
         steps = api.generate(bundle, made, start, generator, temperature, context, top_k, top_p)

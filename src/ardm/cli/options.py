@@ -109,6 +109,12 @@ Backend = Annotated[
     str,
     typer.Option(help="Arithmetic: auto, native, int8, float32, float64, int64 or numpy; the results are the same."),
 ]
+DataChanges = Annotated[
+    list[str] | None, typer.Argument(help="Settings of the data, such as data.folder=~/data or data.set=adult.")
+]
+DataName = Annotated[str, typer.Option("--data", help="Data set (default: that of the model's recipe).")]
+DataFolder = Annotated[Path | None, typer.Option("--folder", help="Folder of the data (default: that of the recipe).")]
+Split = Annotated[str, typer.Option("--split", help="Split of the data.")]
 Device = Annotated[
     str, typer.Option(help="Device to compute on: auto (CUDA if there is one, else the CPU), cpu, cuda, mps, ...")
 ]

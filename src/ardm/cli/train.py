@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from ardm.cli.console import INTERRUPTED, console, errors, guard, live, note, plain, say
 from ardm.cli.options import Threads, complete_recipe, use_threads
@@ -94,30 +92,22 @@ def follow(trainer: Trainer, steps: Iterable[Step], quiet: bool = False) -> None
 
     steps: iterates over the trainer.  quiet: write the log file only.
     """
+    from ardm.train.bar import RunBar
     from ardm.train.log import Log
     from ardm.train.stopping import stopping
 
-    main, name = trainer.accelerator.is_main_process, escape(plain(trainer.recipe.name))
+    main, name = trainer.accelerator.is_main_process, plain(trainer.recipe.name)
     stopped = False
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     screen = console if live(console) else errors  # on the one that prints the log's lines, or beside a pipe
     hidden = quiet or not main or not live(screen)
     with (
         stopping(signal.SIGINT, signal.SIGTERM) as asked,
         Log(trainer, main) as log,
-        Progress(*columns, console=screen, disable=hidden, redirect_stdout=False) as bar,
+        RunBar(trainer, name, screen, disable=hidden) as bar,
     ):
-        task = bar.add_task(name, total=trainer.steps or None, completed=trainer.step)
         for progress in steps:
             line = log(progress)
-            text = f"{name}  {progress.loss:.3f} bits/dim  {progress.speed:.0f} items/s"
-            bar.update(task, completed=progress.step, total=progress.steps, description=text)
+            bar.show(progress)
             if line and not quiet and main:
                 say(line)
             stopped = trainer.anyone(asked())  # processes may receive the signal at different steps

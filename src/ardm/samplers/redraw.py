@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ardm import inputs, planning
-from ardm.api import Array, Order, budget, bundle_of, generate, started
+from ardm.api import Array, Order, budget, bundle_of, generate, losses, started
 from ardm.bundle import Bundle
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
@@ -110,12 +110,11 @@ def sample_remasked(
     calls = budget(bundle, calls, "random")[0]
     model, numbers = bundle.model, RandomNumbers(seed, first)
     stages, sites = len(model.digits), math.prod(model.shape)
-    curve = None if bundle.curve is None else bundle.curve.monotone()
     state = model.digits.blank(items, model.shape, inputs.device_of(model))
     context = inputs.context(context, items)
     sure = torch.ones(items, sites, device=state.value.device, dtype=finest(state.value.device))
     step = 0
-    for stage, starts in enumerate(planning.shares(curve, sites, calls)((sites,) * stages)):
+    for stage, starts in enumerate(planning.shares(losses(bundle), sites, calls)((sites,) * stages)):
         hidden = state.value  # of all sites, when their digit of this stage is hidden
         for before, after in pairwise([*starts, sites]):
             own, step = numbers.child(step), step + 1

@@ -16,9 +16,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from ardm.atomic import scratch_folder
 from ardm.bundle import Bundle
@@ -26,9 +23,10 @@ from ardm.data import memory
 from ardm.errors import ArdmError
 from ardm.export.convert import CALIBRATION, spread, unsupported, with_codec
 from ardm.settings import nearest
-from ardm.train import checkpoint, keywords
+from ardm.train import keywords
+from ardm.train.bar import RunBar
 from ardm.train.log import Log
-from ardm.train.recipe import Recipe
+from ardm.train.recipe import STATE, Recipe
 from ardm.train.stopping import stopping
 from ardm.train.trainer import Progress, Trainer
 
@@ -75,7 +73,7 @@ def fit(
     made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder))
     with ExitStack() as stack:
         home = stack.enter_context(scratch_folder()) if folder is None else Path(folder).expanduser()
-        trainer = Trainer(made, home, resume=_has_run(home), device=_named(device), sets=sets)
+        trainer = Trainer(made, home, resume=(home / STATE).is_file(), device=_named(device), sets=sets)
         _refuse_processes(trainer)
         if codec:
             _refuse_codec(trainer)
@@ -137,10 +135,6 @@ def _name(folder: str | Path | None) -> str:
     return "" if folder is None else Path(folder).expanduser().resolve().name
 
 
-def _has_run(folder: Path) -> bool:
-    return (folder / checkpoint.NAME / "state.json").is_file()
-
-
 def _named(device: str | torch.device | None) -> str:
     """The device as the trainer takes it."""
     try:
@@ -176,23 +170,9 @@ def _live(screen: Console) -> bool:
 @contextmanager
 def _display(trainer: Trainer, shown: bool) -> Iterator[Callable[[Progress], None]]:
     """A function that shows the progress of a run on standard error; the last line follows when the block ends well."""
-    screen, name = Console(stderr=True), escape(trainer.recipe.name)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    bar = Bar(*columns, console=screen, transient=True, disable=not (shown and _live(screen)), redirect_stdout=False)
-    task = bar.add_task(name, total=trainer.steps or None, completed=trainer.step)
-
-    def show(step: Progress) -> None:
-        about = f"{name}  {step.loss:.3f} bits/dim  {step.speed:.0f} items/s"
-        bar.update(task, completed=step.step, total=step.steps, description=about)
-
-    with bar:
-        yield show
+    screen = Console(stderr=True)
+    with RunBar(trainer, trainer.recipe.name, screen, transient=True, disable=not (shown and _live(screen))) as bar:
+        yield bar.show
     if shown:
         screen.print(_summary(trainer), markup=False, highlight=False, soft_wrap=True)
 
