@@ -25,6 +25,7 @@ from ardm.cli.options import (
     use_threads,
 )
 from ardm.cli.progress import Bar
+from ardm.cli.samplers import Guidance, guided
 
 CHUNK = 64
 """Items that are scored together."""
@@ -53,6 +54,7 @@ def evaluate(
     score: Score = "",
     select: Select = "",
     block_length: BlockLength = None,
+    guidance: Guidance = None,
     passes: Annotated[int, typer.Option(help="Random steps per item, for the bound.", min=1)] = 4,
     seed: Seed = 0,
     device: Device = "auto",
@@ -68,7 +70,7 @@ def evaluate(
         from ardm.bundle import load
 
         use_threads(threads)
-        bundle = load(model, device)
+        bundle = guided(load(model, device), guidance)
         x, labels, where = items_of(bundle, name, folder, split, items, changes or [])
         began = time.perf_counter()
         parts = x.split(CHUNK)
