@@ -51,7 +51,7 @@ def every():
             yield f"{trunk}-{head}-{order or 'any order'}", config_of(trunk, head, causal=order)
         if "columns" in kind.reads:
             yield f"{trunk}-columns", config_of(trunk, "values", columns=(2, 64, 3, 40, 5, 6, 7, 20))
-    for trunk in ("unet", "local", "transformer", "wavenet", "mlp"):
+    for trunk in ("unet", "centred", "local", "transformer", "wavenet", "mlp"):
         base = {"classes": 64, "base": 4, "time": True}
         yield f"{trunk}-stages and time", config_of(trunk, "values", **base)
     for trunk, head in (("unet", "values"), ("transformer", "values"), ("wavenet", "mixture"), ("mlp", "values")):

@@ -17,18 +17,18 @@ from ardm.heads import ChainHead, ColumnHead, DigitHead, Head, LaplaceHead, Mixt
 from ardm.model import Model
 from ardm.models.causal import CausalModel, PermutedBody
 from ardm.models.config import ModelConfig
-from ardm.models.images import LocalBody, PaperUNetBody, UNetBody
+from ardm.models.images import CentredBody, LocalBody, PaperUNetBody, UNetBody
 from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
 from ardm.models.text import TransformerBody, WindowBody
 from ardm.models.wavefront import WavefrontBody
 
 HEADS: dict[str, Callable[[ModelConfig], Head]] = {
-    "values": lambda config: ValueHead(config.digits, config.width),
-    "digits": lambda config: DigitHead(config.digits, config.width),
-    "mixture": lambda config: MixtureHead(config.digits, config.width, config.components),
-    "laplace": lambda config: LaplaceHead(config.digits, config.width, config.components),
-    "chain": lambda config: ChainHead(config.digits, config.width),
+    "values": lambda config: ValueHead(config.digits, config.features),
+    "digits": lambda config: DigitHead(config.digits, config.features),
+    "mixture": lambda config: MixtureHead(config.digits, config.features, config.components),
+    "laplace": lambda config: LaplaceHead(config.digits, config.features, config.components),
+    "chain": lambda config: ChainHead(config.digits, config.features),
 }
 """All heads by name."""
 SHARED = ("shape", "classes", "base", "head", "components", "trunk", "width", "blocks")
@@ -61,6 +61,7 @@ def _transformer(config: ModelConfig) -> nn.Module:
 
 BODIES: dict[str, Kind] = {
     "unet": Kind(_unet, axes=3, reads=(*CONTEXT, "dropout", "style", "embedding", "levels", "growth", "attention")),
+    "centred": Kind(CentredBody, axes=3, reads=(*CONTEXT, "levels", "growth", "hidden", "rounded")),
     "local": Kind(LocalBody, axes=3, reads=(*CONTEXT, "radius", "rings", "rounded")),
     "transformer": Kind(
         _transformer,

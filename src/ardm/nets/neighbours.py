@@ -9,6 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+FRACTION = 2
+"""Bits after the point of the rounded neighbours' mean, in half grey levels."""
+UNIT = 0.05
+"""The unit of deviations from the neighbours' mean, as inputs and predictions: 6 grey levels of 256.
+
+Dividing by the local spread instead (contrast normalisation) was 0.07 bits/dim worse at equal training.
+"""
 SPREAD_FLOOR = 0.02
 """The smallest spread, 2.5 grey levels of 256, since flat neighbourhoods have noise too."""
 
@@ -22,8 +29,19 @@ def box_mean(planes: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(planes, (side, 1), 1, (half, 0)), (1, side), 1, (0, half))
 
 
+def rounded(mean: Tensor, levels: int) -> Tensor:
+    """A mean in [−1, 1] rounded to an eighth of a level of levels + 1, so that an integer network gets the same; 0: as it is."""
+    fine = levels * 2**FRACTION
+    return (mean * fine + 0.5).floor() / fine if fine else mean
+
+
 def neighbours(value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the known neighbours of every site: value, known (B, C, H, W) → both (B, C, H, W).
+    """Mean and spread of the known neighbours of every site: value, known (B, C, H, W) → both (B, C, H, W)."""
+    return nearby(value, known)[:2]
+
+
+def nearby(value: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, spread and weight of the known neighbours of every site: value, known (B, C, H, W) → three (B, C, H, W).
 
     value in [−1, 1], known in [0, 1] (the share of its digits).  Each of the boxes of 3, 7, 17 and 65 pixels weighs a
     hundredth of the one before, so that the nearest known values decide; 0 where nothing is known.
@@ -34,4 +52,5 @@ def neighbours(value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         sums = sums + share * box_mean(maps, side)
     weight, first, second = sums.chunk(3, 1)
     mean = first / weight
-    return mean, (second / weight - mean.square()).clamp(min=0).add(SPREAD_FLOOR**2 + 0.25e-9 / weight).sqrt()
+    spread = (second / weight - mean.square()).clamp(min=0).add(SPREAD_FLOOR**2 + 0.25e-9 / weight).sqrt()
+    return mean, spread, weight

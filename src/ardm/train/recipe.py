@@ -101,8 +101,8 @@ class TrainConfig:
     batch: items per pass, over all devices.
     accumulate: passes per step.  The loss of a step is the mean over the items of all its passes, as for one batch that
     many times as large; steps, rates and logs count steps.
-    optimiser: "adamw", or "muon", which moves the matrices inside the blocks of a network by orthogonalised momentum and all
-    other parameters by AdamW.
+    optimiser: "adamw", or "muon", which moves the matrices and kernels inside the blocks of a network by orthogonalised momentum
+    and all other parameters by AdamW.
     rate: peak learning rate of AdamW, reached after `warmup` steps; then `decay` ("constant", "linear" or "cosine") to
     `final` times the peak.  muon_rate: the same for the matrices of Muon.
     weight_decay.  beta2: of AdamW.

@@ -62,10 +62,10 @@ def optimisers(network: Model, config: TrainConfig) -> list[torch.optim.Optimize
 
 
 def hidden_matrices(network: Model) -> list[nn.Parameter]:
-    """The matrices inside the blocks of the body of a network: neither embeddings nor first and last layers."""
+    """The matrices and kernels inside the blocks of the body of a network: neither embeddings nor first and last layers."""
     lists = [m for m in network.body.modules() if isinstance(m, (nn.ModuleList, nn.Sequential))]
     inner = {id(m): m for blocks in lists for m in blocks.modules() if not isinstance(m, nn.Embedding)}
-    found = {id(p): p for m in inner.values() for p in m.parameters(recurse=False) if p.ndim == 2}
+    found = {id(p): p for m in inner.values() for p in m.parameters(recurse=False) if p.ndim in (2, 4)}
     return list(found.values())
 
 
