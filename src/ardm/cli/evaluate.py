@@ -71,17 +71,17 @@ def evaluate(
 
         use_threads(threads)
         bundle = guided(load(model, device), guidance)
-        x, labels, where = items_of(bundle, name, folder, split, items, changes or [])
+        found = items_of(bundle, name, folder, split, items, changes or [])
         began = time.perf_counter()
-        parts = x.split(CHUNK)
-        contexts = [None] * len(parts) if labels is None else list(labels.split(CHUNK))
+        parts = found.x.split(CHUNK)
+        labels, known = ([None] * len(parts) if v is None else v.split(CHUNK) for v in (found.labels, found.given))
         along = ordering(order, score, select, block_length)
         scores = (
-            api.score(bundle, part, calls or None, along, seed + i, passes, context)
-            for i, (part, context) in enumerate(zip(parts, contexts, strict=True))
+            api.score(bundle, part, calls or None, along, seed + i, passes, context, given)
+            for i, (part, context, given) in enumerate(zip(parts, labels, known, strict=True))
         )
         result = likelihood.Estimate.joined(list(bar.track("scoring", scores, len(parts))))
-        say(f"{bundle.name} on {len(x)} items of {where}: {result}")
+        say(f"{bundle.name} on {len(found.x)} items of {found.where}: {result}")
         if bundle.content == "table":
             say(f"{-float(result.nats.mean()):.4f} nats per item (log-likelihood)")
         say(f"{time.perf_counter() - began:.1f} seconds")
