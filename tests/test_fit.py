@@ -366,7 +366,7 @@ REFUSED = {
     "a loader": (DataLoader(Pairs(counting(), counting()[:, 0])), {}, r"the data set of the loader \(.dataset\)"),
     "a stream": (Endless(), {}, "__getitem__ and __len__"),
     "dictionaries": ([{"x": 1}, {"x": 2}], {}, "item 0 of x is a dict"),
-    "mixed shapes": ([torch.zeros(3).long(), torch.zeros(4).long()], {}, r"item 1 of x .* all must be alike"),
+    "mixed shapes": ([torch.zeros(3, 1).long(), torch.zeros(4, 1).long()], {}, r"item 1 of x .* all must be alike"),
     "some labels": ([(counting()[0], 1), counting()[1]], {}, "1 of the 2 items of x have a label"),
     "grey": (data.Dataset(pictures(), 2, "mnist", grey=True), {}, "binarise them first"),
     "few labels": (counting(), {"labels": [1, 2]}, r"one integer per item of x, 60 in all; got shape \(2,\)"),

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.inputs import counted, depths, integers, number
+from ardm.inputs import PADDING, counted, depths, integers, number
 from ardm.model import PredictionLike
 from ardm.precision import home
 from ardm.random_numbers import ORDERS, Chance, numbers_of
@@ -168,16 +168,17 @@ class Plan:
     def given(self, depth: Tensor) -> Plan:
         """The plan for a walk from a state of this depth (1 or B, *shape): infilling, bit-depth expansion.
 
-        Known digits become GIVEN, and steps that are empty for every item are removed.  A mask of bool or uint8 means all
-        digits or none; one item needs no batch.  Raises ArdmError for other shapes, and for depths beyond the digits.
+        Known digits become GIVEN, sites of depth PADDING (−1) NEVER, and steps that are empty for every item are removed.  A
+        mask of bool or uint8 means all digits or none; one item needs no batch.  Raises ArdmError for other shapes, and for depths beyond the digits.
         """
         found = self._batched(counted(depth), "depth")
         here = self.when[:1, 0].expand(len(found), *self.shape)
-        depth = depths(found, here, range(self.stages), "depth")
+        depth = depths(found, here, range(self.stages), "depth", least=PADDING)
         stage = torch.arange(self.stages, device=self.when.device).view(1, -1, *[1] * len(self.shape))
         when = torch.where(
             stage < depth[:, None], GIVEN, self.when.expand(max(len(depth), len(self.when)), *self.when.shape[1:])
         )
+        when = when.masked_fill((depth == PADDING)[:, None], NEVER)
         live = (when != GIVEN) & (when != NEVER)
         steps = torch.zeros(len(self), dtype=torch.bool, device=when.device)
         steps[when[live]] = True

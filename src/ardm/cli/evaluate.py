@@ -25,6 +25,7 @@ from ardm.cli.options import (
     use_threads,
 )
 from ardm.cli.progress import Bar
+from ardm.cli.samplers import Guidance, guided
 
 CHUNK = 64
 """Items that are scored together."""
@@ -53,6 +54,7 @@ def evaluate(
     score: Score = "",
     select: Select = "",
     block_length: BlockLength = None,
+    guidance: Guidance = None,
     passes: Annotated[int, typer.Option(help="Random steps per item, for the bound.", min=1)] = 4,
     seed: Seed = 0,
     device: Device = "auto",
@@ -68,18 +70,18 @@ def evaluate(
         from ardm.bundle import load
 
         use_threads(threads)
-        bundle = load(model, device)
-        x, labels, where = items_of(bundle, name, folder, split, items, changes or [])
+        bundle = guided(load(model, device), guidance)
+        found = items_of(bundle, name, folder, split, items, changes or [])
         began = time.perf_counter()
-        parts = x.split(CHUNK)
-        contexts = [None] * len(parts) if labels is None else list(labels.split(CHUNK))
+        parts = found.x.split(CHUNK)
+        labels, known = ([None] * len(parts) if v is None else v.split(CHUNK) for v in (found.labels, found.given))
         along = ordering(order, score, select, block_length)
         scores = (
-            api.score(bundle, part, calls or None, along, seed + i, passes, context)
-            for i, (part, context) in enumerate(zip(parts, contexts, strict=True))
+            api.score(bundle, part, calls or None, along, seed + i, passes, context, given)
+            for i, (part, context, given) in enumerate(zip(parts, labels, known, strict=True))
         )
         result = likelihood.Estimate.joined(list(bar.track("scoring", scores, len(parts))))
-        say(f"{bundle.name} on {len(x)} items of {where}: {result}")
+        say(f"{bundle.name} on {len(found.x)} items of {found.where}: {result}")
         if bundle.content == "table":
             say(f"{-float(result.nats.mean()):.4f} nats per item (log-likelihood)")
         say(f"{time.perf_counter() - began:.1f} seconds")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,21 @@ if TYPE_CHECKING:
     from ardm.train.recipe import DataConfig
 
 
-def items_of(
-    bundle: Bundle, name: str, folder: Path | None, split: str, count: int, changes: list[str]
-) -> tuple[torch.Tensor, torch.Tensor | None, str]:
-    """The first `count` items (0: all) of a split (n, *shape) int64, their labels if the model takes them, and their name.
+@dataclass(frozen=True)
+class Items:
+    """Items x (n, *shape) int64 and where they come from.
+
+    labels: (n,), if the model takes them.  given: (n, *shape), what is known beforehand, or padding; None: all is predicted.
+    """
+
+    x: torch.Tensor
+    labels: torch.Tensor | None
+    given: torch.Tensor | None
+    where: str
+
+
+def items_of(bundle: Bundle, name: str, folder: Path | None, split: str, count: int, changes: list[str]) -> Items:
+    """The first `count` items (0: all) of a split.
 
     name, folder, changes: the data set, default that of the model's recipe, and settings of it.
     Raises ArdmError for data that the model does not fit.
@@ -39,7 +50,8 @@ def items_of(
         )
     x = _recoded(bundle, x, chosen)
     labels = chosen.labels[: len(x)].long() if bundle.config.labels and chosen.labels is not None else None
-    return x, labels, f"{source.name}/{split}"
+    given = chosen.known(slice(len(x)), len(bundle.model.digits))
+    return Items(x, labels, given, f"{source.name}/{split}")
 
 
 def _recoded(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> torch.Tensor:

@@ -114,7 +114,8 @@ class Trainer:
         elif self.config.init:
             fit_weights(self.model, load(self.config.init).model.state_dict(), self.config.init)
             self.average = Average(self.model.state_dict())
-        self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments)
+        sites = self.train_set.predicted(self._stages)
+        self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments, sites)
         self.average.place(self.model.state_dict(), self.accelerator.device)
 
     @staticmethod
@@ -161,6 +162,11 @@ class Trainer:
     def items(self) -> int:
         """The items of an optimiser step, over all processes and passes."""
         return self.config.batch * self.config.accumulate
+
+    @property
+    def _stages(self) -> int:
+        """S, the digits of a value."""
+        return len(self.recipe.model.digits)
 
     @property
     def sites(self) -> int:
@@ -260,17 +266,19 @@ class Trainer:
     def batch(self, rows: Tensor) -> Batch:
         """Draw and augment the whole batch, with labels and the objective's draws; return the share of this process."""
         source, generator = self.recipe.data, seeded(self.config.seed, self.step, AUGMENT)
-        x = self.train_set.items[rows]
+        x, given = self.train_set.items[rows], self.train_set.known(rows, self._stages)
         if self.train_set.grey:
             x = data.binarize(x, generator)
         if source.flip or source.rotate:
-            x = data.augment(x, generator, flip=source.flip, rot90=source.rotate)
-        whole = Batch(x, self.draw(self.step), self.labels(rows))
+            both = x if given is None else torch.cat([x.long(), given], 1)
+            both = data.augment(both, generator, flip=source.flip, rot90=source.rotate)
+            x, given = (both, None) if given is None else both.split(x.shape[1], 1)
+        whole = Batch(x, self.draw(self.step, given), self.labels(rows), given)
         return whole.share(self.accelerator.process_index, self.accelerator.num_processes)
 
-    def draw(self, step: int) -> Draws:
+    def draw(self, step: int, given: Tensor | None = None) -> Draws:
         """The objective's draws for every item of the whole batch."""
-        return self.objective.draw(self.items, seeded(self.config.seed, step, DRAW))
+        return self.objective.draw(self.items, seeded(self.config.seed, step, DRAW), given)
 
     def labels(self, rows: Tensor) -> Tensor | None:
         """The labels of the items of a whole batch, of which this step leaves a fraction out; None without labels."""
@@ -295,7 +303,10 @@ class Trainer:
         items, labels = self.valid_set.items[:number].long().to(device), None
         if self.recipe.data.labels and self.valid_set.labels is not None:
             labels = self.valid_set.labels[:number].long().to(device)
-        return self.objective.validate(self.averaged().to(device), items, labels, seeded(self.config.seed, VALIDATE))
+        given = self.valid_set.known(slice(number), self._stages)
+        given = None if given is None else given.to(device)
+        network, generator = self.averaged().to(device), seeded(self.config.seed, VALIDATE)
+        return self.objective.validate(network, items, labels, generator, given)
 
     @pytorch_defaults()
     def _keep_best(self, valid: Estimate) -> None:

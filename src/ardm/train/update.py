@@ -74,6 +74,8 @@ class Update:
 
     network: is moved to the devices of the accelerator, and sharded if `sharded`.
     moments: of the optimiser at the beginning, full tensors by parameter and slot; empty at step 0.
+    sites: dimensions of an item that are predicted, on average over the data, by which losses are divided; 0: all.  A constant
+    keeps the gradient that of the mean nats of an item.
     module: network and objective, as wrapped for several processes.
     """
 
@@ -85,9 +87,10 @@ class Update:
         accelerator: Accelerator,
         sharded: bool,
         moments: Mapping[str, Tensor],
+        sites: float = 0,
     ) -> None:
         self.network, self.objective, self.config = network, objective, config
-        self.accelerator, self.sharded, self.sites = accelerator, sharded, math.prod(network.shape)
+        self.accelerator, self.sharded, self.sites = accelerator, sharded, sites or math.prod(network.shape)
         self.module = Loss(network, objective)
         if sharded:
             sharding.shard(self.module, accelerator.device, accelerator.num_processes)
@@ -143,14 +146,14 @@ class Update:
             with self.accelerator.no_sync(self.module) if more else nullcontext():
                 scored = self._pass(here, step)
             nats += finely(scored.nats).mean() / len(parts)
-            if (found := self.objective.observe(here.draws, scored)) is not None:
+            if (found := self.objective.observe(here.draws, scored, here.given)) is not None:
                 observed.append(found)
         return nats, observed
 
     def _pass(self, batch: Batch, step: int) -> Scored:
         """Forward and backward; adds this pass's part of the gradient of the mean loss, and detaches what it returns."""
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            scored = Scored(*self.module(batch.x.long(), batch.draws, batch.labels))
+            scored = Scored(*self.module(batch.x.long(), batch.draws, batch.labels, batch.given))
         loss = finely(scored.nats).mean() / self.sites
         if self.config.cross_entropy:  # the released code's auxiliary term: the sum over hidden sites, not reweighted
             weight = scored.hidden / scored.symbols.clamp(min=1)
