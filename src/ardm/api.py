@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -316,3 +317,15 @@ def score(
     calls, order = budget(bundle, calls, order, x[0].numel())
     plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator, 1 if isinstance(order, str) else len(x))
     return likelihood.exact(bundle.model, plan, x, context=context)
+
+
+def bf16_loss(bundle: Bundle | Model, x: Array, seed: int = 0, **options: Any) -> tuple[float, float]:
+    """What a network loses by multiplying in bfloat16, on x (B, *shape): bits per dimension, and their standard error.
+
+    Both precisions are scored at the same random steps and orders, so that only rounding differs.  options: of `score`.
+    Below `bundle.LITTLE`, with "bf16_loss" on the card, `Bundle.with_precision("auto")` chooses bf16 where it is faster.
+    """
+    bundle = bundle_of(bundle)
+    fine, rough = (score(bundle.with_precision(p), x, seed=seed, **options) for p in ("float32", "bf16"))
+    lost = replace(rough, nats=rough.nats - fine.nats)
+    return lost.bits_per_dim, lost.bits_per_dim_error

@@ -33,7 +33,7 @@ from ardm.inputs import context as context_of
 from ardm.inputs import generator as generator_of
 from ardm.losscurve import LossCurve
 from ardm.model import AnyModel, ScoresAll
-from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, policy_step, spread
+from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, policy_step, rank_of, spread
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
 from ardm.precision import finely, home, precise, uniform
 from ardm.walk import score
@@ -143,7 +143,7 @@ def policy_bound(
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         key = uniform((len(data), D), generator)
-        rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
+        rank = rank_of(key).view(data.shape).to(x.device)
         return policy_step(model, data, first, group[rows], rank, known, context), first[group[rows]]
 
     name = f"any-order bound of a policy of {len(first)} call{'s' * (len(first) > 1)}"
@@ -186,7 +186,7 @@ def causal_bound(
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, int]:
         key = uniform((len(data), D), generator)
-        return causal_step(model, data, key.argsort(1).argsort(1).to(x.device), context), -1
+        return causal_step(model, data, rank_of(key).to(x.device), context), -1
 
     return _estimate(_each(nats, x, passes, None, context, chunk), x, "any-order bound")
 

@@ -75,6 +75,13 @@ def spread(items: int, generator: torch.Generator) -> Tensor:
     return even[torch.randperm(items, generator=generator, device=there)]
 
 
+def rank_of(key: Tensor) -> Tensor:
+    """(B, D): the place of each key (B, D) among those of its item, in ascending order."""
+    order = key.argsort(1)
+    places = torch.arange(key.shape[1], device=key.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places)
+
+
 def draw(
     batch: int,
     stages: int,
@@ -100,7 +107,7 @@ def draw(
         taken = given.to(key.device).flatten(1) > stage[:, None]
         key, free = key - 2.0 * (~taken), D - taken.sum(1)
     known = ((place - stage) * free).long().clamp(max=(free - 1).clamp(min=0))
-    return Steps(stage, known, key.argsort(1).argsort(1).view(batch, *shape), stages)
+    return Steps(stage, known, rank_of(key).view(batch, *shape), stages)
 
 
 def bound_step(
@@ -141,7 +148,7 @@ def bound_step(
                 mask.shape, generator=generator_of(generator), device=generator.device, dtype=torch.float32
             )
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
-        mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
+        mask = mask & (rank_of(key) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
     sums, undefined = _score(model, x, depth, Sites.where(mask), context)
     weight = S * finely(free) / scored.clamp(min=1)  # hidden / scored of the subset, S · free / hidden of the step
@@ -241,7 +248,7 @@ def absorbing_step(
     known, hidden = (~mask).long(), mask.flatten(1).sum(1)
     scored = hidden
     if subset is not None:
-        mask = mask & (key.flatten(1).argsort(1).argsort(1) < subset).view_as(mask)
+        mask = mask & (rank_of(key.flatten(1)) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
     sums, undefined = _score(model, x, known, Sites.where(mask), context)
     return Scored(sums * (steps / time) * hidden / scored.clamp(min=1), sums, scored, hidden, undefined)
