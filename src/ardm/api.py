@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -337,3 +338,15 @@ def score(
     plan = _left(bundle, known, calls, order, generator)
     start = None if isinstance(plan, Plan) else bundle.model.digits.truncate(x, known.clamp(min=0))
     return likelihood.exact(bundle.model, plan, x, start, context=context)
+
+
+def bf16_loss(bundle: Bundle | Model, x: Array, seed: int = 0, **options: Any) -> tuple[float, float]:
+    """What a network loses by multiplying in bfloat16, on x (B, *shape): bits per dimension, and their standard error.
+
+    Both precisions are scored at the same random steps and orders, so that only rounding differs.  options: of `score`.
+    Below `bundle.LITTLE`, with "bf16_loss" on the card, `Bundle.with_precision("auto")` chooses bf16 where it is faster.
+    """
+    bundle = bundle_of(bundle)
+    fine, rough = (score(bundle.with_precision(p), x, seed=seed, **options) for p in ("float32", "bf16"))
+    lost = replace(rough, nats=rough.nats - fine.nats)
+    return lost.bits_per_dim, lost.bits_per_dim_error

@@ -38,7 +38,7 @@ from ardm.models.build import build, outline, readable
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
 from ardm.orders import OrderConfig
-from ardm.precision import pytorch_defaults
+from ardm.precision import has_bf16, pytorch_defaults
 from ardm.schema import Schema
 from ardm.settings import from_values
 
@@ -51,6 +51,8 @@ NEEDS = "needs_label"
 """The key in config.json for whether a class-conditional model needs a label.  Without it the recipe decides."""
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The dtypes that weights may have."""
+LITTLE = 0.002
+"""Bits per dimension that bfloat16 may cost where it is chosen automatically."""
 LETTERS = b" abcdefghijklmnopqrstuvwxyz"
 """The 27 letters of text8, in the order of their values."""
 
@@ -151,6 +153,29 @@ class Bundle:
         Raises ArdmError for a device that is not there or holds no values, and for a dtype that weights do not have.
         """
         return self._placed(copy.deepcopy(self.model), device, dtype)
+
+    def with_precision(self, precision: str = "auto") -> Bundle:
+        """The same model and weights, computing in another precision; this bundle stays as it is.
+
+        precision: "float32", the dtype of the weights; "bf16": the network multiplies in bfloat16 and adds in float32, with
+        its ends, the distributions and all sums of nats in float32 or wider; "auto": bf16 where it costs fewer than
+        `LITTLE` bits per dimension (`api.bf16_loss`, recorded on the card as "bf16_loss"), weights are in float32, and the device
+        is faster in it, otherwise float32.  The model then is that function, in drawing and in scoring: likelihoods stay exact.
+        """
+        if precision not in ("auto", "float32", "bf16"):
+            raise ArdmError(f"precision is auto, float32 or bf16; got {precision!r}")
+        bf16 = self._prefers_bf16 if precision == "auto" else precision == "bf16"
+        if bf16 == self.model.bf16:
+            return self
+        model = copy.copy(self.model)  # the weights are shared
+        model.bf16 = bf16
+        return replace(self, model=model)
+
+    @property
+    def _prefers_bf16(self) -> bool:
+        first, loss = next(self.model.parameters(), None), self.card.get("bf16_loss")
+        little = isinstance(loss, (int, float)) and abs(loss) < LITTLE
+        return little and first is not None and first.dtype == torch.float32 and has_bf16(first.device)
 
     def _placed(self, model: Model, device: torch.device | str | None, dtype: torch.dtype | None) -> Bundle:
         """The bundle of `model`, which is moved and cast in place."""
@@ -269,11 +294,13 @@ def load(
     dtype: torch.dtype | None = None,
     *,
     revision: str | None = None,
+    precision: str = "auto",
 ) -> Bundle:
     """Load a model by bundled name, by folder, or by "owner/name" on the Hugging Face hub (needs huggingface_hub).
 
     device: where it computes, see `Bundle.to`; default the CPU.  dtype: of its weights; default float32.
     revision: of a model on the hub: a branch, tag or commit; None: its main branch.
+    precision: in which it computes, see `Bundle.with_precision`.
     Raises ArdmError where there is none, where a file of it is missing, damaged or foreign, and for what `Bundle.to` refuses.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
@@ -292,7 +319,8 @@ def load(
                 "`ardm models` lists codec models, which `ardm sample` also takes"
             )
     read = _read(folder)
-    return read if device is None and dtype is None else read._placed(read.model, device, dtype)
+    placed = read if device is None and dtype is None else read._placed(read.model, device, dtype)
+    return placed.with_precision(precision)
 
 
 def _read(folder: Path) -> Bundle:

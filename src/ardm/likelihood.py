@@ -173,7 +173,7 @@ def policy_bound(
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         key = uniform((len(data), D), generator)
-        rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
+        rank = rank_of(key).view(data.shape).to(x.device)
         return policy_step(model, data, first, group[rows], rank, known, context), first[group[rows]]
 
     name = f"any-order bound of a policy of {len(first)} call{'s' * (len(first) > 1)}"

@@ -79,6 +79,13 @@ def spread(items: int, generator: torch.Generator) -> Tensor:
     return even[torch.randperm(items, generator=generator, device=there)]
 
 
+def rank_of(key: Tensor) -> Tensor:
+    """(B, D): the place of each key (B, D) among those of its item, in ascending order."""
+    order = key.argsort(1)
+    places = torch.arange(key.shape[1], device=key.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places)
+
+
 def draw(
     batch: int,
     stages: int,
@@ -105,14 +112,14 @@ def draw(
         taken = (known_digits > stage[:, None]) | (known_digits == PADDING)
         key, free = key - 2.0 * (~taken), D - taken.sum(1)
     known = ((place - stage) * free).long().clamp(max=(free - 1).clamp(min=0))
-    return Steps(stage, known, key.argsort(1).argsort(1).view(batch, *shape), stages)
+    return Steps(stage, known, rank_of(key).view(batch, *shape), stages)
 
 
 def ranks_around(key: Tensor, given: Tensor | None) -> Tensor:
     """(B, D): ranks of keys (B, D) in [0, 1) of causal models, those of given sites first and those of padding last."""
     if given is not None:
         key = key + 2.0 * _roles(given.to(key.device)).flatten(1)
-    return key.argsort(1).argsort(1)
+    return rank_of(key)
 
 
 def observed_at(hidden: Tensor, given: Tensor) -> Tensor:
@@ -166,7 +173,7 @@ def bound_step(
                 mask.shape, generator=generator_of(generator), device=generator.device, dtype=torch.float32
             )
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
-        mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
+        mask = mask & (rank_of(key) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
     sums, undefined = _score(model, x, depth, Sites.where(mask), context)
     weight = S * finely(free) / scored.clamp(min=1)  # hidden / scored of the subset, S · free / hidden of the step
@@ -299,7 +306,7 @@ def absorbing_step(
     scored = hidden
     if subset is not None:
         last = key.masked_fill(~mask, 2.0).flatten(1)
-        mask = mask & (last.argsort(1).argsort(1) < subset).view_as(mask)
+        mask = mask & (rank_of(last) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
     sums, undefined = _score(model, x, known, Sites.where(mask), context)
     return Scored(sums * (steps / time) * hidden / scored.clamp(min=1), sums, scored, hidden, undefined)

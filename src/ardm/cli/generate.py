@@ -17,6 +17,7 @@ from ardm.cli.options import (
     Force,
     Label,
     Order,
+    Precision,
     Score,
     Seed,
     Select,
@@ -98,6 +99,7 @@ def sample(
     scale: Scale = 3,
     force: Force = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = 0,
 ) -> None:
     """Sample images, text, sounds or rows.
@@ -110,12 +112,14 @@ def sample(
 
         use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
-        bundle = None if not floats and _codes(model) else load(model, device)
+        bundle = None if not floats and _codes(model) else load(model, device, precision=precision)
         along = ordering(order, score, select, block_length)
         drawing = temperature, top_k, top_p
         beyond = guidance, remask or None, refine or None, speculative or None
         plain = beyond == (None,) * 4
         if bundle is None or (plain and _codes(model) and _better_coded(model, bundle, (*drawing, along, label))):
+            if precision == "bf16":
+                raise ArdmError(f"{model} is a codec model, which computes in integers: leave --precision out")
             others = (*drawing, along, label, gif, *beyond)
             _sample_codec(model, items, calls, seed, out, force, scale, others, device, bar)
             return
@@ -258,6 +262,7 @@ def fill(
     scale: Scale = 3,
     force: Force = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = 0,
 ) -> None:
     """Fill the hidden part of an image.
@@ -275,7 +280,7 @@ def fill(
         use_threads(threads)
         refuse_early(force, out)
         refuse_early(force, gif, endings=(".gif",))
-        bundle = guided(load(model, device), guidance)
+        bundle = guided(load(model, device, precision=precision), guidance)
         if sum(map(bool, (mask, box, digits))) != 1:
             raise ArdmError("say what to fill with one of --mask IMAGE, --box x,y,width,height or --digits NUMBER")
         if digits and refine:

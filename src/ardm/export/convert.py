@@ -78,6 +78,7 @@ def export(
     scales: of the inputs and outputs of layers, by name, where fine-tuning has fixed them.
     tried: called with every attempt.  Raises ArdmError where the network cannot be exported.
     """
+    bundle = bundle.with_precision("float32")
     along, items = coding(bundle), as_images(items)
     half = len(items) // 2
     make = exporter(bundle.model)(bundle.model, Examples(items[:half], along.cells, scales or {}))

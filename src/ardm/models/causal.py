@@ -27,7 +27,7 @@ from ardm.models.body import RowBody
 from ardm.models.config import ModelConfig
 from ardm.models.text import refuse_length, transformer
 from ardm.models.wavefront import Walking, WavefrontBody
-from ardm.precision import finely
+from ardm.precision import finely, mixed
 from ardm.ranks import wavefront_steps
 
 
@@ -106,7 +106,8 @@ class CausalModel(Model):
         """The predictions at all sites, and these sites."""
         sites = Sites(torch.arange(x.numel(), device=x.device), rank.shape[1])
         blank = self.digits.blank(len(x), x.shape[1:], x.device)
-        return Prediction(self._features(x, rank, context), blank, self.head), sites
+        with mixed(x.device, self.bf16):
+            return Prediction(self._features(x, rank, context), blank, self.head, self.bf16), sites
 
     def _features(self, x: Tensor, rank: Tensor, context: Tensor | None) -> FeaturesAt:
         """Features of all sites, asked in the order of their positions."""
@@ -129,7 +130,7 @@ class CausalModel(Model):
 
     def walking(self) -> AnyModel:
         """The model along one walk; along wavefronts it remembers the features of the last ones."""
-        return Walking(self.body, self.head) if isinstance(self.body, WavefrontBody) else self
+        return Walking(self.body, self.head, self.bf16) if isinstance(self.body, WavefrontBody) else self
 
     def ranks(self, x: Tensor, rank: Tensor | None = None) -> Tensor:
         """(B, D): the step of each site of x along an order, see `nats`."""
