@@ -43,6 +43,7 @@ from ardm.objective import (
     draw,
     observed_at,
     policy_step,
+    rank_of,
     ranks_around,
     spread,
 )
