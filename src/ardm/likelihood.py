@@ -1,6 +1,7 @@
 """Bounds and exact likelihoods, each with its standard error.
 
-    bound            E over stage, step and order of one scored step; on average at least −log p(x)  (section 2, eq. 2)
+    bound            E over stage, step and order of one scored step; on average at least −log p(x)  (section 2, eq. 2);
+                     also for orders by rates, `ardm.rates`
     policy_bound     the same for a policy that reveals several sites per step, in random orders       (section 3.1)
     exact            −log p(x | plan), by the chain rule along one plan: what a codec pays
     mixture          −log of the mean over plans of p(x | plan): at most the mean of their code lengths
@@ -101,11 +102,13 @@ def bound(
     given: Tensor | None = None,
     context: Tensor | None = None,
     chunk: int = 64,
+    rates: Tensor | None = None,
 ) -> Estimate:
     """The any-order bound on −log p(x) from `passes` random steps per item (section 2, equation 2).
 
     x: (B, *shape).  given: (1 or B, *shape), digits known beforehand: the bound is then on −log p(rest | given).
     generator: on any device.  context: (B, …), whatever the model takes.  chunk: network inputs per call.
+    rates: (*shape), of orders by rates, such as `model.rates`; None: all orders are equally likely.
     The steps of all items and passes are stratified together.  Raises ArdmError for values outside 0..K−1.
     """
     x, context = _taken(model, x, context, chunk, passes)
@@ -113,10 +116,11 @@ def bound(
     place = spread(len(x) * passes, generator)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
-        steps, scored = _observed(model, data, place[rows], generator, known, context)
+        steps, scored = _observed(model, data, place[rows], generator, known, context, rates=rates)
         return scored, _number(steps, data)
 
-    return _estimate(_each(nats, x, passes, given, context, chunk), x, "any-order bound")
+    name = "any-order bound" if rates is None else "bound of orders by rates"
+    return _estimate(_each(nats, x, passes, given, context, chunk), x, name)
 
 
 def policy_bound(
@@ -268,11 +272,12 @@ def _observed(
     given: Tensor | None,
     context: Tensor | None,
     subset: int | None = None,
+    rates: Tensor | None = None,
 ) -> tuple[Steps, Scored]:
     """One random step of each item, and its score."""
-    steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, given, place)
+    steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, given, place, rates)
     steps = steps.to(x.device)
-    return steps, bound_step(model, x, steps, given, context, subset, generator)
+    return steps, bound_step(model, x, steps, given, context, subset, generator, rates=rates)
 
 
 @torch.no_grad()

@@ -4,9 +4,11 @@ The order-agnostic bound (section 2, equation 2 and Algorithm 2; with stages, Al
 
     −log p(x)  ≤  E over stage s, step t, order σ of   S · D / (D − t) · Σ_{sites with σ ≥ t} −log p(digit s of the site | rest)
 
-because, given what is known, every hidden site is equally likely to be next.
+because, given what is known, every hidden site is equally likely to be next.  In orders by rates (`ardm.rates`) it is next with
+the probability w_i / Σ_hidden w, which takes the place of 1 / (D − t).
 
     bound_step      the bound, from one drawn step (`draw`); unbiased for every network
+    rates_step      the same in orders by rates, with the gradient for the rates
     plan_step       the exact code length along a given plan, from one of its steps; what a codec pays
     policy_step     the bound of a policy that reveals several sites per step (section 3.1)
     absorbing_step  the bound of absorbing diffusion in T steps (D3PM; section 2 and appendix C)
@@ -28,6 +30,8 @@ from ardm.inputs import generator as generator_of
 from ardm.model import AnyModel, ScoresAll
 from ardm.plan import Plan, refuse_misfit
 from ardm.precision import finely, uniform
+from ardm.rates import clocks, log_probability, table
+from ardm.rates import shares as shares_of
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,13 @@ def draw(
     generator: torch.Generator,
     given: Tensor | None = None,
     place: Tensor | None = None,
+    rates: Tensor | None = None,
 ) -> Steps:
     """Draw a step for each of `batch` items, stratified jointly over stage and step, on the device of the generator.
 
     given: (batch, *shape), digits known beforehand; ranks then order only what is not given at the drawn stage.
     place: (batch,), in [0, 1), where in stages · steps each item falls; default `spread(batch)`.
+    rates: (*shape), of orders by rates; None: all orders are equally likely.
     """
     generator_of(generator)
     D = 1
@@ -95,10 +101,11 @@ def draw(
     place = (spread(batch, generator) if place is None else place) * stages
     stage = place.long().clamp(max=stages - 1)
     key = uniform((batch, D), generator)
+    key = key if rates is None else clocks(table(rates, shape).flatten(), key)
     free = torch.full((batch,), D, device=key.device)
     if given is not None:
         taken = given.to(key.device).flatten(1) > stage[:, None]
-        key, free = key - 2.0 * (~taken), D - taken.sum(1)
+        key, free = key.masked_fill(taken, torch.inf), D - taken.sum(1)
     known = ((place - stage) * free).long().clamp(max=(free - 1).clamp(min=0))
     return Steps(stage, known, key.argsort(1).argsort(1).view(batch, *shape), stages)
 
@@ -112,10 +119,13 @@ def bound_step(
     subset: int | None = None,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
+    rates: Tensor | None = None,
 ) -> Scored:
     """Score one step of the any-order bound.
 
     x: (B, *shape).  Sites of rank < known have digit `stage`; the others are hidden, and all are scored, by symmetry.
+    rates: (*shape), if the steps were drawn in orders by rates: each hidden site is scored by its chance of being next, and
+    sums are weighted so that sums / symbols is still one observation of L_t.
     given: (B, *shape), digits known beforehand (len(digits): the whole value), which are shown and never scored.
     subset: score at most this many hidden sites per item, drawn at random and weighted: unbiased, and cheaper.
     key: (B, *shape), uniform draws that pick the subset; default from the generator.
@@ -131,6 +141,8 @@ def bound_step(
         depth = torch.maximum(depth, depths(given, x, model.digits, "given", lazy=True))
     mask = (depth == stage) & (steps.rank >= known)
     hidden = mask.flatten(1).sum(1)
+    share = None if rates is None else shares_of(table(rates, x.shape[1:]).flatten().to(x.device), mask.flatten(1))
+    each = None if share is None else (share * hidden[:, None]).view(x.shape)
     free = hidden + steps.known
     scored = hidden
     if subset is not None:
@@ -143,9 +155,43 @@ def bound_step(
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
         mask = mask & (key.argsort(1).argsort(1) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
-    sums, undefined = _score(model, x, depth, Sites.where(mask), context)
+    sums, undefined = _score(model, x, depth, Sites.where(mask), context, each)
     weight = S * finely(free) / scored.clamp(min=1)  # hidden / scored of the subset, S · free / hidden of the step
     return Scored(sums * weight, sums, scored, hidden, undefined)
+
+
+def rates_step(
+    model: AnyModel,
+    x: Tensor,
+    steps: Steps,
+    rates: Tensor,
+    context: Tensor | None = None,
+    subset: int | None = None,
+    key: Tensor | None = None,
+) -> Scored:
+    """Score two orders of each item by `bound_step`; the gradient is unbiased for the rates as well as for the network.
+
+    x: (B, *shape).  steps: (2B,), the steps of all items in one order, then the same steps in another one.
+    rates: (*shape), by which both orders were drawn.  nats: (B,), the mean of both.  key: (B, *shape), for both.
+
+    With nats n₁ and n₂ of the two orders, and the probability p(σ) of what is known, in its order, the gradient for the
+    rates is
+
+        ½ ∇(n₁ + n₂)  +  ½ (n₁ − n₂) ∇(log p(σ₁) − log p(σ₂)):
+
+    the chance of each hidden site to be next, and the score function, where each order is the baseline of the other
+    (leave-one-out; the estimator of GenMD4 and of LoMDM).  A network without gradient is left alone.
+    """
+    x = items(x, model, lazy=True)
+    twice = [None if v is None else torch.cat([v, v]) for v in (x, context, key)]
+    found = bound_step(model, twice[0], steps, None, twice[1], subset, key=twice[2], rates=rates)
+    seen = steps.known.to(x.device), steps.rank.to(x.device).flatten(1)
+    log_p = log_probability(table(rates, x.shape[1:]).flatten().to(x.device), seen[1], seen[0]).view(2, -1)
+    nats = found.nats.view(2, -1)
+    score = (nats[0] - nats[1]).detach() * (log_p[0] - log_p[1]) / 2
+    sums, symbols, hidden = (v.view(2, -1).sum(0) for v in (found.sums, found.symbols, found.hidden))
+    undefined = None if found.undefined is None else found.undefined.view(2, -1).sum(0)
+    return Scored(nats.mean(0) + score - score.detach(), sums, symbols, hidden, undefined)
 
 
 def _refuse_steps(steps: Steps, x: Tensor, stages: int) -> None:
@@ -271,12 +317,15 @@ def causal_step(
     return Scored(sums, sums, count, count, nats.detach().isnan().sum(1))
 
 
-def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None) -> tuple[Tensor, Tensor]:
+def _score(
+    model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """(B,): −log p of the next digits at the sites in nats, with gradient; (B,): how many of them are NaN.
 
-    In float64, where the device has it: summed in float32, a hundred thousand symbols would lose the fourth digit.
+    weight: (B, *shape), by which each site counts; None: once.  In float64, where the device has it: summed in float32, a hundred thousand symbols would lose the fourth digit.
     """
     prediction = model(model.digits.truncate(x, depth), context_of(context, len(x), x.device, lazy=True))
     logp = finely(prediction.log_prob(sites, model.digits.read(x, depth, sites)))
     undefined = sites.batch_index.new_zeros(len(x)).index_add(0, sites.batch_index, logp.detach().isnan().long())
-    return logp.new_zeros(len(x)).index_add(0, sites.batch_index, -logp), undefined
+    each = logp if weight is None else logp * sites.of(weight)
+    return logp.new_zeros(len(x)).index_add(0, sites.batch_index, -each), undefined

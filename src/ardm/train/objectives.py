@@ -23,7 +23,8 @@ from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
 from ardm.objective import Scored
 from ardm.orders import OrderConfig, image_plan
-from ardm.precision import finely
+from ardm.precision import finely, uniform
+from ardm.rates import ranks
 
 Draws: TypeAlias = Mapping[str, Tensor]
 """The random draws of a step by name: tensors with a row for each item."""
@@ -57,7 +58,7 @@ class Objective(ABC):
     """One way to train: how a step is drawn and scored, and how the model is validated and sampled.
 
     names: values of train.objective that choose it.
-    causal, fixed: whether it trains causal models, and along a fixed order; it takes no others.
+    causal, fixed, rates: whether it trains causal models, along a fixed order, and models with rates; it takes no others.
     has_curve: whether its steps observe the any-order losses L_t.
     together: call the network equally often in every process, because each call gathers its sharded parameters.
     """
@@ -65,6 +66,7 @@ class Objective(ABC):
     names: ClassVar[tuple[str, ...]]
     causal: ClassVar[bool] = False
     fixed: ClassVar[bool] = False
+    rates: ClassVar[bool] = False
     has_curve: ClassVar[bool] = False
 
     def __init__(self, model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> None:
@@ -76,6 +78,8 @@ class Objective(ABC):
         if bool(model.causal) != cls.causal:
             learn = "causal models learn all positions at once, and no others do"
             return f"is not for model.causal {model.causal!r}: {learn}"
+        if model.rates != cls.rates:
+            return "does not learn orders; set model.rates to false" if model.rates else "needs model.rates"
         if order.fixed and not cls.fixed:
             return "takes no fixed order; leave order.order at random"
         return "" if order.fixed == cls.fixed else "needs a fixed order; set order.order"
@@ -134,6 +138,34 @@ class AnyOrder(Objective):
     def observe(self, draws: Draws, scored: Scored) -> Observed:
         """L_t of the stage and the number of known sites that were drawn."""
         return draws["stage"], draws["known"], finely(scored.sums), scored.symbols
+
+
+class ByRates(AnyOrder):
+    """The bound in orders by rates, and the rates themselves: the same step in two orders of each item (`rates_step`)."""
+
+    rates = True
+
+    def draw(self, items: int, generator: torch.Generator) -> Draws:
+        """stage and known, as for any order, and uniform numbers for both orders, since the rates change with every step."""
+        draws = {name: value for name, value in super().draw(items, generator).items() if name != "rank"}
+        return draws | {name: uniform((items, math.prod(self.model.shape)), generator) for name in ("first", "second")}
+
+    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+        """The mean of one step of the bound in both orders."""
+        assert network.rates is not None
+        flat, u = network.rates.detach().flatten(), torch.cat([draws["first"], draws["second"]])
+        stage, known = (torch.cat([draws[name]] * 2) for name in ("stage", "known"))
+        steps = objective.Steps(stage, known, ranks(flat, u).view(-1, *self.model.shape))
+        subset = self.options.subset or None
+        return objective.rates_step(network, x, steps, network.rates, context, subset, draws.get("key"))
+
+    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
+        """The bound in orders by rates."""
+        return likelihood.bound(network, x, PASSES, generator, context=context, rates=network.rates)
+
+    def sampling(self) -> tuple[int, str]:
+        """In orders by rates."""
+        return self.calls, "rates"
 
 
 class AlongPlan(Objective):
@@ -272,7 +304,7 @@ class Causal(Objective):
         return (len(self.model.digits) * self.model.sites, order) if self.single else super().sampling()
 
 
-OBJECTIVES: list[type[Objective]] = [AnyOrder, AlongPlan, Absorbing, Causal]
+OBJECTIVES: list[type[Objective]] = [AnyOrder, ByRates, AlongPlan, Absorbing, Causal]
 """Every objective.  A recipe gets the first one that has the name it gives and fits its model and order."""
 
 

@@ -1,0 +1,58 @@
+"""Orders by rates: every site has an exponential clock, and sites are revealed as their clocks ring (Plackett and Luce).
+
+Site i has a rate w_i > 0 and rings at the time E_i / w_i, where E_i is a standard exponential number.  The order is σ with
+probability
+
+    p(σ) = Π_k w_σ(k) / (w_σ(k) + w_σ(k+1) + … + w_σ(D−1)):
+
+given what is known, the next site is i with probability w_i / Σ_hidden w.  Equal rates make all orders equally likely, and a
+common factor changes nothing.  In the time t = exp(−clock), which falls from 1 to 0, site i is still hidden with probability
+t^w_i: the schedules α_i(t) = 1 − t^w_i of GenMD4 (Shi et al. 2024, 2406.04329) and of LoMDM (Hong, Lee & Ye 2026, 2602.02112,
+equation 4), whose rates depend on the item, while these are a table.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ardm.errors import ArdmError
+from ardm.inputs import tensor
+from ardm.precision import finely
+
+
+def table(rates: object, shape: tuple[int, ...] | torch.Size | None = None) -> Tensor:
+    """The rates of items of a shape (default their own), in the finest dtype of their device.
+
+    Raises ArdmError for another shape, and on a CPU for rates that are not positive and finite.
+    """
+    found = tensor(rates, "rates")
+    if shape is not None and tuple(found.shape) != tuple(shape):
+        raise ArdmError(f"rates are one number for each site, {tuple(shape)}; got {tuple(found.shape)}")
+    found = finely(found)
+    if found.device.type == "cpu" and not ((found > 0) & (found < torch.inf)).all():
+        raise ArdmError(f"rates must be positive and finite; got {float(found.min()):g}..{float(found.max()):g}")
+    return found
+
+
+def clocks(rates: Tensor, u: Tensor) -> Tensor:
+    """The time at which each site rings, from rates (D,) and uniform numbers u (…, D) in [0, 1)."""
+    return -torch.log1p(-u) / rates.to(u.device)
+
+
+def ranks(rates: Tensor, u: Tensor) -> Tensor:
+    """(B, D): the steps of sites in orders by rates (D,), from uniform numbers u (B, D) in [0, 1)."""
+    return clocks(rates, u).argsort(1).argsort(1)
+
+
+def shares(rates: Tensor, hidden: Tensor) -> Tensor:
+    """(B, D): the probability that a site is the next one, given which are hidden (B, D) bool; 0 where it is known."""
+    left = rates.where(hidden, 0.0)
+    return left / left.sum(1, keepdim=True).where(hidden.any(1, keepdim=True), 1.0)
+
+
+def log_probability(rates: Tensor, rank: Tensor, known: Tensor) -> Tensor:
+    """(B,): log p that an order begins with the `known` (B,) first sites of rank (B, D), in their order; with gradient."""
+    ordered = rates.log()[rank.argsort(1)]
+    left = ordered.flip(1).logcumsumexp(1).flip(1)
+    return (ordered - left).where(torch.arange(rank.shape[1], device=rank.device) < known[:, None], 0.0).sum(1)
