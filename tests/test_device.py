@@ -48,11 +48,12 @@ MODELS = {
     "table": {"trunk": "mlp", "shape": LINE, "head": "values"},
     "columns": {"trunk": "transformer", "shape": LINE, "head": "values", "columns": (4, 4, 4, 4, 4, 4)},
     "any": {"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"},
+    "rates": {"trunk": "mlp", "shape": LINE, "head": "values", "rates": True},
 }
 TABLE = ModelConfig(classes=4, width=8, blocks=1, **MODELS["table"])
 
 
-QUICK = ("local", "transformer", "table")
+QUICK = ("local", "transformer", "table", "rates")
 
 
 @pytest.fixture(params=[n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MODELS])
@@ -78,7 +79,7 @@ def quiet():
 
 
 def orders(bundle):
-    yield from ("random", "confident")
+    yield from ("random", "confident", *(["rates"] if bundle.config.rates else []))
     yield from RANKS if len(bundle.config.shape) == 3 else LINES
 
 
@@ -340,6 +341,7 @@ class Alone:
 TRAINED = {
     "steps": ({"trunk": "local", "shape": IMAGE, "head": "mixture", "base": 2, "radius": 1, "rings": 1}, "adamw"),
     "muon": ({"trunk": "transformer", "shape": LINE, "head": "values"}, "muon"),
+    "rates": ({"trunk": "transformer", "shape": LINE, "head": "values", "rates": True}, "adamw"),
     "diffusion": ({"trunk": "transformer", "shape": LINE, "head": "values"}, "adamw"),
     "causal": ({"trunk": "transformer", "shape": LINE, "head": "values", "causal": "single"}, "adamw"),
     "any": ({"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"}, "adamw"),

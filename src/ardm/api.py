@@ -29,7 +29,6 @@ from ardm.models.config import ModelConfig
 from ardm.orders import image_plan, named
 from ardm.plan import AnyPlan, Plan, raster, wavefront
 from ardm.random_numbers import Chance, RandomNumbers, chance
-from ardm.rates import table
 from ardm.schedule import Schedule
 from ardm.walk import generate as walking
 from ardm.walk import last
@@ -149,16 +148,14 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: Ch
     if generator is None:
         raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
     share = planning.shares(losses(bundle), math.prod(shape), calls)
-    return planning.random(depth, stages, share, chance(generator), _rates(bundle, order, shape))
+    return planning.random(depth, stages, share, chance(generator), _rates(bundle, order))
 
 
-def _rates(bundle: Bundle, order: str, shape: tuple[int, ...]) -> Tensor | None:
-    """The rates by which an order of items of this shape is drawn; None for "random".  Raises ArdmError without rates."""
-    if order == "random":
-        return None
-    if bundle.model.rates is None:
+def _rates(bundle: Bundle, order: str) -> Tensor | None:
+    """The rates by which an order is drawn; None for "random".  Raises ArdmError for a model that has none."""
+    if order == "rates" and bundle.model.rates is None:
         raise ArdmError(f"{bundle.name} has no rates: train them with model.rates=true, or use the order random")
-    return table(bundle.model.rates, shape)
+    return None if order == "random" else bundle.model.rates
 
 
 def drawn(bundle: Bundle) -> str:

@@ -204,6 +204,7 @@ def curve(
     chunk: int = 64,
     grid: int = 0,
     subset: int | None = None,
+    rates: Tensor | None = None,
 ) -> LossCurve:
     """Measure the loss curve L_t of every stage on x (B, *shape), from `passes` random steps per item.
 
@@ -212,6 +213,7 @@ def curve(
     random step: S · grid network inputs per item and pass.  Then a costly item (a loud clip) raises the whole curve
     instead of the steps at which it happened to be drawn, which would mislead a planner.
     subset: score at most this many hidden sites, drawn at random: cheaper for networks that work at single sites.
+    rates: see `bound`.
     """
     if grid < 0:
         raise ArdmError(f"grid is the number of steps of each stage, or 0 for random steps; got {grid}")
@@ -223,15 +225,15 @@ def curve(
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         if place is not None:
-            steps, scored = _observed(model, data, place[rows], generator, known, context, subset)
+            steps, scored = _observed(model, data, place[rows], generator, known, context, subset, rates)
             measured.update(*_seen(steps, scored, data))
             return scored, _number(steps, data)
-        rank = draw(len(data), S, tuple(x.shape[1:]), generator).rank.to(x.device)
+        rank = draw(len(data), S, tuple(x.shape[1:]), generator, rates=rates).rank.to(x.device)
         for stage in range(S):
             for step in _grid(D, grid):
                 at, known_sites = (torch.full((len(data),), n, device=x.device) for n in (stage, step))
                 steps = Steps(at, known_sites, rank)
-                scored = bound_step(model, data, steps, None, context, subset, generator)
+                scored = bound_step(model, data, steps, None, context, subset, generator, rates=rates)
                 measured.update(*_seen(steps, scored, data))
         return scored, _number(steps, data)
 

@@ -30,7 +30,7 @@ from ardm.inputs import generator as generator_of
 from ardm.model import AnyModel, ScoresAll
 from ardm.plan import Plan, refuse_misfit
 from ardm.precision import finely, uniform
-from ardm.rates import clocks, log_probability, table
+from ardm.rates import clocks, exponential, log_probability, table
 from ardm.rates import shares as shares_of
 
 
@@ -101,7 +101,7 @@ def draw(
     place = (spread(batch, generator) if place is None else place) * stages
     stage = place.long().clamp(max=stages - 1)
     key = uniform((batch, D), generator)
-    key = key if rates is None else clocks(table(rates, shape).flatten(), key)
+    key = key if rates is None else clocks(table(rates, shape).flatten(), exponential(key))
     free = torch.full((batch,), D, device=key.device)
     if given is not None:
         taken = given.to(key.device).flatten(1) > stage[:, None]
@@ -183,10 +183,10 @@ def rates_step(
     (leave-one-out; the estimator of GenMD4 and of LoMDM).  A network without gradient is left alone.
     """
     x = items(x, model, lazy=True)
-    twice = [None if v is None else torch.cat([v, v]) for v in (x, context, key)]
-    found = bound_step(model, twice[0], steps, None, twice[1], subset, key=twice[2], rates=rates)
-    seen = steps.known.to(x.device), steps.rank.to(x.device).flatten(1)
-    log_p = log_probability(table(rates, x.shape[1:]).flatten().to(x.device), seen[1], seen[0]).view(2, -1)
+    side, keys = (None if v is None else torch.cat([v, v]) for v in (context, key))
+    found = bound_step(model, torch.cat([x, x]), steps, None, side, subset, key=keys, rates=rates)
+    known, rank = steps.known.to(x.device), steps.rank.to(x.device).flatten(1)
+    log_p = log_probability(table(rates, x.shape[1:]).flatten().to(x.device), rank, known).view(2, -1)
     nats = found.nats.view(2, -1)
     score = (nats[0] - nats[1]).detach() * (log_p[0] - log_p[1]) / 2
     sums, symbols, hidden = (v.view(2, -1).sum(0) for v in (found.sums, found.symbols, found.hidden))

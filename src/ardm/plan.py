@@ -28,7 +28,7 @@ from ardm.model import PredictionLike
 from ardm.precision import home
 from ardm.random_numbers import ORDERS, Chance, numbers_of
 from ardm.ranks import dense, wavefront_steps
-from ardm.rates import clocks, table
+from ardm.rates import clocks, exponential, table
 
 GIVEN = -1
 """The step of a digit that is known before the walk."""
@@ -248,15 +248,14 @@ def shuffled(stages: int, shape: Sequence[int], generator: Chance, batch: int = 
     return _ascending(_keys(generator, batch, stages, prod(shape)), shape)
 
 
-def rated(rates: Tensor, stages: int, generator: Chance, batch: int = 1) -> Plan:
+def rated(rates: Tensor, stages: int, shape: Sequence[int], generator: Chance, batch: int = 1) -> Plan:
     """Stage after stage, each in an order of its own by rates (*shape), for each item: the faster sites tend to come first.
 
     The law of orders is that of `ardm.rates`; with equal rates the plan is that of `shuffled`.  Raises ArdmError for rates
-    that are not positive and finite.
+    of another shape, or not positive and finite.
     """
-    found = table(rates)
-    keys = _keys(generator, batch, stages, found.numel())
-    return _ascending(clocks(found.flatten(), keys), found.shape)
+    found = table(rates, shape).flatten()
+    return _ascending(clocks(found, exponential(_keys(generator, batch, stages, prod(shape)))), shape)
 
 
 def _ascending(keys: Tensor, shape: Sequence[int]) -> Plan:

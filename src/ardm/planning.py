@@ -97,7 +97,7 @@ def random(depth: Tensor, stages: int, share: Shares, generator: Chance, rates: 
     rates: (*shape), of orders by rates; None: all orders are equally likely.
     """
     B, shape, device = len(depth), depth.shape[1:], depth.device
-    drawn = shuffled(stages, shape, generator, B) if rates is None else rated(rates, stages, generator, B)
+    drawn = shuffled(stages, shape, generator, B) if rates is None else rated(rates, stages, shape, generator, B)
     rank = drawn.when.view(B, stages, -1).to(device)
     hidden = depth.view(B, 1, -1) <= torch.arange(stages, device=device)[:, None]
     rank = rank.masked_fill(~hidden, stages * rank.shape[-1]).argsort(-1).argsort(-1)  # among the hidden ones

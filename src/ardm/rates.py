@@ -13,6 +13,8 @@ equation 4), whose rates depend on the item, while these are a table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -21,13 +23,13 @@ from ardm.inputs import tensor
 from ardm.precision import finely
 
 
-def table(rates: object, shape: tuple[int, ...] | torch.Size | None = None) -> Tensor:
-    """The rates of items of a shape (default their own), in the finest dtype of their device.
+def table(rates: object, shape: Sequence[int]) -> Tensor:
+    """The rates of items of a shape, in the finest dtype of their device.
 
     Raises ArdmError for another shape, and on a CPU for rates that are not positive and finite.
     """
     found = tensor(rates, "rates")
-    if shape is not None and tuple(found.shape) != tuple(shape):
+    if tuple(found.shape) != tuple(shape):
         raise ArdmError(f"rates are one number for each site, {tuple(shape)}; got {tuple(found.shape)}")
     found = finely(found)
     if found.device.type == "cpu" and not ((found > 0) & (found < torch.inf)).all():
@@ -35,14 +37,19 @@ def table(rates: object, shape: tuple[int, ...] | torch.Size | None = None) -> T
     return found
 
 
-def clocks(rates: Tensor, u: Tensor) -> Tensor:
-    """The time at which each site rings, from rates (D,) and uniform numbers u (…, D) in [0, 1)."""
-    return -torch.log1p(-u) / rates.to(u.device)
+def exponential(u: Tensor) -> Tensor:
+    """Standard exponential numbers from uniform ones in [0, 1), increasing; a narrow float then keeps their precision."""
+    return -torch.log1p(-u)
 
 
-def ranks(rates: Tensor, u: Tensor) -> Tensor:
-    """(B, D): the steps of sites in orders by rates (D,), from uniform numbers u (B, D) in [0, 1)."""
-    return clocks(rates, u).argsort(1).argsort(1)
+def clocks(rates: Tensor, numbers: Tensor) -> Tensor:
+    """(…, D): the time at which each site rings, from rates (D,) and standard exponential numbers (…, D)."""
+    return numbers / rates.to(numbers.device)
+
+
+def ranks(rates: Tensor, numbers: Tensor) -> Tensor:
+    """(B, D): the steps of sites in orders by rates (D,), from standard exponential numbers (B, D)."""
+    return clocks(rates, numbers).argsort(1).argsort(1)
 
 
 def shares(rates: Tensor, hidden: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from ardm.models.config import ModelConfig
 from ardm.objective import Scored
 from ardm.orders import OrderConfig, image_plan
 from ardm.precision import finely, uniform
-from ardm.rates import ranks
+from ardm.rates import exponential, ranks
 
 Draws: TypeAlias = Mapping[str, Tensor]
 """The random draws of a step by name: tensors with a row for each item."""
@@ -146,16 +146,17 @@ class ByRates(AnyOrder):
     rates = True
 
     def draw(self, items: int, generator: torch.Generator) -> Draws:
-        """stage and known, as for any order, and uniform numbers for both orders, since the rates change with every step."""
+        """stage and known, as for any order, and the exponential numbers of two orders: rates change from step to step."""
         draws = {name: value for name, value in super().draw(items, generator).items() if name != "rank"}
-        return draws | {name: uniform((items, math.prod(self.model.shape)), generator) for name in ("first", "second")}
+        shape = items, math.prod(self.model.shape)
+        return draws | {name: exponential(uniform(shape, generator)).float() for name in ("first", "second")}
 
     def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
         """The mean of one step of the bound in both orders."""
         assert network.rates is not None
-        flat, u = network.rates.detach().flatten(), torch.cat([draws["first"], draws["second"]])
+        flat, numbers = network.rates.detach().flatten(), torch.cat([draws["first"], draws["second"]])
         stage, known = (torch.cat([draws[name]] * 2) for name in ("stage", "known"))
-        steps = objective.Steps(stage, known, ranks(flat, u).view(-1, *self.model.shape))
+        steps = objective.Steps(stage, known, ranks(flat, numbers).view(-1, *self.model.shape))
         subset = self.options.subset or None
         return objective.rates_step(network, x, steps, network.rates, context, subset, draws.get("key"))
 
