@@ -6,11 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import ardm
-from ardm import likelihood, planning, rates
+from ardm import audit, likelihood, planning, rates
 from ardm import plan as plans
 from ardm.bundle import Bundle, load
+from ardm.cli.app import app
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.models.config import preset
@@ -331,6 +333,7 @@ def test_a_run_learns_rates_with_its_network_and_resumes_to_the_bit(recipe, tmp_
     assert whole.curve.seen.sum() == 40 * 16
 
 
+@pytest.mark.slow
 def test_frozen_rates_find_the_order_in_which_a_network_is_good(recipe, tmp_path):
     """The network stays to the bit, and the bound falls, by enumeration of all orders."""
     list(Trainer(recipe(rates=False, steps=150), tmp_path / "network", device="cpu"))
@@ -357,3 +360,41 @@ def along_some(model, x, w):
 def test_objectives_and_models_with_rates_belong_together(recipe, tmp_path):
     with pytest.raises(ArdmError, match=r"train.objective 'absorbing' does not learn orders; set model.rates to false"):
         Trainer(recipe(objective="absorbing"), tmp_path / "run", device="cpu")
+
+
+# --- audits, guidance, the command line -----------------------------------------------------------------------------------
+
+
+def test_an_audit_measures_the_orders_that_were_learned():
+    bundle = with_rates(shape=(5,), classes=3)
+    x = ardm.sample(bundle, 48, calls=5)
+    found = audit.report(bundle, x, calls=5, plans=4, passes=24, budgets=[1, 5], states=32)
+    assert found.sound, found.reasons
+    bound, multi, exact = (found.figure(n) for n in ("any-order bound", "multi-order bound", "exact along the plan"))
+    assert (bound.plan, exact.plan) == ("orders by rates, one call a value", "rates, 5 calls")
+    assert multi.plan == "4 orders by rates of 5 calls"
+    assert multi.nats < exact.nats + 3 * exact.error
+    every = laws(bundle.model.rates) @ along_all(bundle.model, x).mean(1)
+    assert bound.nats == pytest.approx(float(every), rel=0.02)
+    asked = audit.report(bundle, x, calls=5, order="random", plans=2, passes=24, budgets=[5], states=8)
+    assert asked.figure("any-order bound").plan == "random orders, one call a value"
+
+
+def test_a_guided_model_keeps_its_rates():
+    config = preset("text-tiny", shape=(4,), classes=3, labels=2, rates=True)
+    model = ardm.build(config).eval().requires_grad_(False)
+    guided = ardm.guided(Bundle(model, config), 1.0)
+    assert guided.model.rates is not None
+    assert ardm.api.budget(guided, None, None) == (50, "rates")
+
+
+def test_the_command_line_measures(recipe, tmp_path):
+    list(Trainer(recipe(steps=2), tmp_path / "run", device="cpu"))
+    model, data, said = str(tmp_path / "run" / "model"), f"data.folder={tmp_path}", []
+    for more in ((), ("--order", "rates", "--calls", "3")):
+        arguments = [model, data, "--split", "valid", "--items", "4", "--device", "cpu", "-q", *more]
+        said.append(CliRunner().invoke(app, ["eval", *arguments]).output)
+    assert "(bound of orders by rates, 4 passes, 4 items)" in said[0]
+    assert "(exact, 4 items)" in said[1]
+    planned = CliRunner().invoke(app, ["plan", model, "--calls", "2", "--show", "0"]).output
+    assert "ardm eval --calls measures" in planned

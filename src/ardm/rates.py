@@ -7,8 +7,8 @@ probability
 
 given what is known, the next site is i with probability w_i / Σ_hidden w.  Equal rates make all orders equally likely, and a
 common factor changes nothing.  In the time t = exp(−clock), which falls from 1 to 0, site i is still hidden with probability
-t^w_i: the schedules α_i(t) = 1 − t^w_i of GenMD4 (Shi et al. 2024, 2406.04329) and of LoMDM (Hong, Lee & Ye 2026, 2602.02112,
-equation 4), whose rates depend on the item, while these are a table.
+t^w_i: the schedules α_i(t) = 1 − t^w_i of GenMD4 (Shi et al. 2024, 2406.04329) and LoMDM (Hong, Lee & Ye 2026, 2602.02112).
+There the exponents depend on the values of the item, which a sampler must guess; a table of rates is known to it.
 """
 
 from __future__ import annotations
