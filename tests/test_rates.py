@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 import ardm
+import linemodels
 from ardm import audit, likelihood, planning, rates
 from ardm import plan as plans
 from ardm.bundle import Bundle, load
@@ -398,3 +399,18 @@ def test_the_command_line_measures(recipe, tmp_path):
     assert "(exact, 4 items)" in said[1]
     planned = CliRunner().invoke(app, ["plan", model, "--calls", "2", "--show", "0"]).output
     assert "ardm eval --calls measures" in planned
+
+
+def test_rows_are_coded_along_the_most_likely_order():
+    bundle, made = linemodels.bundle("binary", rates=True), linemodels.exported("binary", rates=True)
+    rank = (-bundle.model.rates).argsort().argsort()
+    assert rank.tolist() != sorted(rank.tolist())
+    assert {calls: when.ravel().tolist() for calls, when in made.codec.orders.items()} == {
+        calls: (rank * calls // len(rank)).tolist() for calls in (6, 3, 2, 1)
+    }
+    assert abs(made.cost.bits_per_dim) < 0.02
+    coder, rows = linemodels.coder("binary", 6, rates=True), linemodels.items("binary", 3).numpy()
+    stream = coder.finish(next(iter(coder.encode([[rows[:1, None]]]))), 5)
+    ((samples,), check) = next(iter(coder.decode([(stream, [(1, 1, 6)])])))
+    assert np.array_equal(samples.ravel(), rows[0])
+    assert check == 5
