@@ -49,11 +49,12 @@ MODELS = {
     "table": {"trunk": "mlp", "shape": LINE, "head": "values"},
     "columns": {"trunk": "transformer", "shape": LINE, "head": "values", "columns": (4, 4, 4, 4, 4, 4)},
     "any": {"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"},
+    "rates": {"trunk": "mlp", "shape": LINE, "head": "values", "rates": True},
 }
 TABLE = ModelConfig(classes=4, width=8, blocks=1, **MODELS["table"])
 
 
-QUICK = ("centred", "local", "transformer", "table")
+QUICK = ("centred", "local", "transformer", "table", "rates")
 
 
 @pytest.fixture(params=[n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MODELS])
@@ -79,7 +80,7 @@ def quiet():
 
 
 def orders(bundle):
-    yield from ("random", "confident")
+    yield from ("random", "confident", *(["rates"] if bundle.config.rates else []))
     yield from RANKS if len(bundle.config.shape) == 3 else LINES
 
 
@@ -343,6 +344,7 @@ TRAINED = {
     "steps": ({"trunk": "local", "shape": IMAGE, "head": "mixture", "base": 2, "radius": 1, "rings": 1}, "adamw"),
     "muon": ({"trunk": "transformer", "shape": LINE, "head": "values"}, "muon"),
     "muon of kernels": ({"trunk": "centred", "shape": IMAGE, "head": "mixture", "levels": 2}, "muon"),
+    "rates": ({"trunk": "transformer", "shape": LINE, "head": "values", "rates": True}, "adamw"),
     "diffusion": ({"trunk": "transformer", "shape": LINE, "head": "values"}, "adamw"),
     "causal": ({"trunk": "transformer", "shape": LINE, "head": "values", "causal": "single"}, "adamw"),
     "any": ({"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"}, "adamw"),

@@ -40,6 +40,8 @@ Order: TypeAlias = str | AnyPlan
 """The name of an order, or a plan."""
 CALLS = 50
 """The default number of network calls."""
+DRAWN = ("random", "rates")
+"""Orders that are drawn for each item: all alike, and by the rates of the model."""
 
 
 def bundle_of(model: Bundle | Model) -> Bundle:
@@ -58,7 +60,8 @@ def schedule(bundle: Bundle | Model, calls: int, kind: str = "joint") -> Schedul
     """The best schedule of `calls` network calls, by dynamic programming over the measured losses (section 3.1).
 
     kind: "joint" (the stages share the budget), "optimal" (the same for each stage, as in the paper) or "uniform".
-    Planned on the fitted losses, and priced on the observed ones (`LossCurve.expected`).
+    Planned on the fitted losses, and priced on the observed ones (`LossCurve.expected`).  In orders by rates the sites of a
+    step are not alike, so that the price of several a call is an estimate.
     Raises ArdmError where the model has no loss curve, or one for a different number of sites; where its losses are
     infinite; and for fewer calls than stages or more than digits.
     """
@@ -92,7 +95,8 @@ def make_plan(
 ) -> AnyPlan:
     """Plan items of `shape` (default: the model's own) in about `calls` network calls, at most one per digit.
 
-    order: "random", coarsened by the best schedule known; "confident", least entropy first, short for `Adaptive()`; "own",
+    order: "random", coarsened by the best schedule known; "rates", the same in the orders that a model with rates has
+    learned (the default of such a model); "confident", least entropy first, short for `Adaptive()`; "own",
     the order of a specialised model; or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`),
     with the same number of calls in every stage; or a plan: an `Adaptive` without a selection gets the best numbers of
     sites for `calls`, any other says itself how many calls it takes, and needs calls=None.
@@ -102,7 +106,7 @@ def make_plan(
     bundle, calls = bundle_of(bundle), _calls(calls, order)
     sizes = bundle.model.shape if shape is None else (shape,) if isinstance(shape, int) else shape
     own = tuple(inputs.number(n, "a size of shape") for n in sizes)
-    if not isinstance(order, str) or order in ("random", "confident", _only(bundle)):
+    if not isinstance(order, str) or order in (*DRAWN, "confident", _only(bundle)):
         blank = bundle.model.digits.blank(inputs.number(batch, "batch"), own, _device(bundle)).depth
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
@@ -140,12 +144,24 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: Ch
         return _whole(bundle, known, calls)
     if order == "own":
         return image_plan(bundle.order, shape, calls, stages).to(depth.device).given(known)
-    if order != "random":
+    if order not in DRAWN:
         return planning.ordered(named(order, shape, calls), depth, stages, calls)
     if generator is None:
         raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
     share = planning.shares(losses(bundle), math.prod(shape), calls)
-    return planning.random(depth, stages, share, chance(generator))
+    return planning.random(depth, stages, share, chance(generator), _rates(bundle, order))
+
+
+def _rates(bundle: Bundle, order: str) -> Tensor | None:
+    """The rates by which an order is drawn; None for "random".  Raises ArdmError for a model that has none."""
+    if order == "rates" and bundle.model.rates is None:
+        raise ArdmError(f"{bundle.name} has no rates: train them with model.rates=true, or use the order random")
+    return None if order == "random" else bundle.model.rates
+
+
+def drawn(bundle: Bundle) -> str:
+    """The order of an any-order model that nobody names another for."""
+    return "random" if bundle.model.rates is None else "rates"
 
 
 def losses(bundle: Bundle) -> Any:
@@ -187,11 +203,11 @@ def _only(bundle: Bundle) -> str | None:
 
 
 def budget(bundle: Bundle, calls: int | None, order: Order | None, sites: int = 0) -> tuple[int, Order]:
-    """Fill in calls and order: the model's own; as many calls as a single order takes; else 50 calls in random orders.
+    """Fill in calls and order: the model's own; as many calls as a single order takes; else 50 calls in drawn orders.
 
     sites: of an item; 0: those of the model's items.  0 calls: as many as a plan takes that says so itself.
     """
-    usual = "own" if bundle.order.fixed else _only(bundle) or "random"
+    usual = "own" if bundle.order.fixed else _only(bundle) or drawn(bundle)
     chosen = usual if order is None else order
     if calls is not None or not planning.budgeted(chosen):
         return _calls(calls, chosen), chosen
@@ -215,7 +231,7 @@ def sample(
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default 50, or those of a specialised model.  order: a name or a plan, see `make_plan`; default the
-    model's own, else random.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
+    model's own, else drawn for each item.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
     context: a class label (or one per item), or vectors (items, V).
     temperature, top_k, top_p: which digits are drawn, see `source.Draw`; samples follow the model where they are left out.
     first: the number of the first item, to draw many in several calls: items 2 and 3 of four are `sample(model, 2, first=2)`.
@@ -231,7 +247,7 @@ def sample(
 
 def rows(order: Order, items: int) -> int:
     """The number of items to plan for: all if each may have a plan of its own, otherwise one."""
-    return items if order == "random" or not isinstance(order, str) else 1
+    return items if order in DRAWN or not isinstance(order, str) else 1
 
 
 def started(
@@ -310,7 +326,8 @@ def score(
     given: Array | None = None,
     padding: Array | None = None,
 ) -> likelihood.Estimate:
-    """The likelihood of x (B, *shape) or of one item: exact along a plan of `calls`; without calls, the any-order bound.
+    """The likelihood of x (B, *shape) or of one item: exact along a plan of `calls`; without calls, the any-order bound, over
+    the orders that a model with rates has learned.
 
     order: a name or a plan, see `make_plan`; default the model's own plan, else a random one (exact for that one order).
     Along an adaptive plan the likelihood is exact too.  A causal model of a single order
@@ -328,7 +345,7 @@ def score(
     if usual and isinstance(bundle.model, CausalModel) and bundle.model.single:
         return likelihood.causal(bundle.model, x, context=context, given=known)
     if usual:
-        return likelihood.bound(bundle.model, x, passes, generator, given=known, context=context)
+        return likelihood.bound(bundle.model, x, passes, generator, known, context, rates=bundle.model.rates)
     if calls is None and planning.budgeted(order) and order != _only(bundle):
         calls = bundle.order.calls[0]
     calls, order = budget(bundle, calls, order, x[0].numel())

@@ -1,6 +1,7 @@
 """Bounds and exact likelihoods, each with its standard error.
 
-    bound            E over stage, step and order of one scored step; on average at least −log p(x)  (section 2, eq. 2)
+    bound            E over stage, step and order of one scored step; on average at least −log p(x)  (section 2, eq. 2);
+                     also for orders by rates, `ardm.rates`
     policy_bound     the same for a policy that reveals several sites per step, in random orders       (section 3.1)
     exact            −log p(x | plan), by the chain rule along one plan: what a codec pays
     mixture          −log of the mean over plans of p(x | plan): at most the mean of their code lengths
@@ -132,11 +133,13 @@ def bound(
     given: Tensor | None = None,
     context: Tensor | None = None,
     chunk: int = 64,
+    rates: Tensor | None = None,
 ) -> Estimate:
     """The any-order bound on −log p(x) from `passes` random steps per item (section 2, equation 2).
 
     x: (B, *shape).  given: (1 or B, *shape): the bound is then on −log p(rest | given).
     generator: on any device.  context: (B, …), whatever the model takes.  chunk: network inputs per call.
+    rates: (*shape), of orders by rates, such as `model.rates`; None: all orders are equally likely.
     The steps of all items and passes are stratified together.  Raises ArdmError for values outside 0..K−1.
     """
     x, context = _taken(model, x, context, chunk, passes)
@@ -144,10 +147,11 @@ def bound(
     place = spread(len(x) * passes, generator)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
-        steps, scored = _observed(model, data, place[rows], generator, known, context)
+        steps, scored = _observed(model, data, place[rows], generator, known, context, rates=rates)
         return scored, _number(steps, data)
 
-    return _estimate(_each(nats, x, passes, given, context, chunk), x, "any-order bound", given, model)
+    name = "any-order bound" if rates is None else "bound of orders by rates"
+    return _estimate(_each(nats, x, passes, given, context, chunk), x, name, given, model)
 
 
 def policy_bound(
@@ -244,6 +248,7 @@ def curve(
     grid: int = 0,
     subset: int | None = None,
     given: Tensor | None = None,
+    rates: Tensor | None = None,
 ) -> LossCurve:
     """Measure the loss curve L_t of every stage on x (B, *shape), from `passes` random steps per item.
 
@@ -253,6 +258,7 @@ def curve(
     instead of the steps at which it happened to be drawn, which would mislead a planner.
     subset: score at most this many hidden sites, drawn at random: cheaper for networks that work at single sites.
     given: see `bound`; without a grid.  An item of n < D sites that are not padding observes L_t at t · D / n, rounded down.
+    rates: see `bound`.
     """
     if grid and given is not None:
         raise ArdmError("a curve of items that are partly given, or padded, takes random steps: leave grid at 0")
@@ -266,15 +272,15 @@ def curve(
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         if place is not None:
-            steps, scored = _observed(model, data, place[rows], generator, known, context, subset)
+            steps, scored = _observed(model, data, place[rows], generator, known, context, subset, rates)
             measured.update(*_seen(steps, scored, data, known))
             return scored, _number(steps, data)
-        rank = draw(len(data), S, tuple(x.shape[1:]), generator).rank.to(x.device)
+        rank = draw(len(data), S, tuple(x.shape[1:]), generator, rates=rates).rank.to(x.device)
         for stage in range(S):
             for step in _grid(D, grid):
                 at, known_sites = (torch.full((len(data),), n, device=x.device) for n in (stage, step))
                 steps = Steps(at, known_sites, rank)
-                scored = bound_step(model, data, steps, None, context, subset, generator)
+                scored = bound_step(model, data, steps, None, context, subset, generator, rates=rates)
                 measured.update(*_seen(steps, scored, data))
         return scored, _number(steps, data)
 
@@ -316,11 +322,12 @@ def _observed(
     given: Tensor | None,
     context: Tensor | None,
     subset: int | None = None,
+    rates: Tensor | None = None,
 ) -> tuple[Steps, Scored]:
     """One random step of each item, and its score."""
-    steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, given, place)
+    steps = draw(len(x), len(model.digits), tuple(x.shape[1:]), generator, given, place, rates)
     steps = steps.to(x.device)
-    return steps, bound_step(model, x, steps, given, context, subset, generator)
+    return steps, bound_step(model, x, steps, given, context, subset, generator, rates=rates)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from ardm.digits import Alphabet, Partial, Sites
 from ardm.features import Features, FeaturesAt
 from ardm.heads import TOGETHER, Head
 from ardm.heads import entropy as entropy_of
-from ardm.precision import mixed, widened
+from ardm.precision import finely, mixed, widened
 
 
 class PredictionLike(Protocol):
@@ -204,16 +204,28 @@ class Model(nn.Module):
     """A body (state, context → features at sites) and a head (features → distributions of digits).
 
     shape: of one item.  body: a module called with (state, context) that returns a function
-    (batch_index (N,), position (N,)) → `Features`.
+    (batch_index (N,), position (N,)) → `Features`.  rates: whether it also has a rate for each site (`ardm.rates`), all equal
+    at first.
     bf16: whether the body multiplies in bfloat16, with sums and the head in float32 (`Bundle.with_precision`).  It belongs to
     the model, so that whatever draws, scores or plans asks the same function.
     """
 
     bf16 = False
 
-    def __init__(self, digits: Alphabet, shape: tuple[int, ...], body: nn.Module, head: Head) -> None:
+    def __init__(
+        self, digits: Alphabet, shape: tuple[int, ...], body: nn.Module, head: Head, rates: bool = False
+    ) -> None:
         super().__init__()
         self.digits, self.shape, self.body, self.head = digits, shape, body, head
+        self.log_rates = nn.Parameter(torch.zeros(tuple(shape))) if rates else None
+
+    @property
+    def rates(self) -> Tensor | None:
+        """(*shape): the rates of the model's orders, of geometric mean 1, with gradient; None: all orders are alike."""
+        if self.log_rates is None:
+            return None
+        logs = finely(self.log_rates)
+        return (logs - logs.mean()).exp()
 
     def forward(self, state: Partial, context: Tensor | None = None) -> Prediction:
         """The prediction for a state (B, *shape); the body gets the context unchanged."""

@@ -4,9 +4,11 @@ The order-agnostic bound (section 2, equation 2 and Algorithm 2; with stages, Al
 
     −log p(x)  ≤  E over stage s, step t, order σ of   S · D / (D − t) · Σ_{sites with σ ≥ t} −log p(digit s of the site | rest)
 
-because, given what is known, every hidden site is equally likely to be next.
+because, given what is known, every hidden site is equally likely to be next.  In orders by rates (`ardm.rates`) it is next with
+the probability w_i / Σ_hidden w, which takes the place of 1 / (D − t).
 
     bound_step      the bound, from one drawn step (`draw`); unbiased for every network
+    rates_step      the same in orders by rates, with the gradient for the rates
     plan_step       the exact code length along a given plan, from one of its steps; what a codec pays
     policy_step     the bound of a policy that reveals several sites per step (section 3.1)
     absorbing_step  the bound of absorbing diffusion in T steps (D3PM; section 2 and appendix C)
@@ -32,6 +34,8 @@ from ardm.inputs import generator as generator_of
 from ardm.model import AnyModel, ScoresAll
 from ardm.plan import GIVEN, NEVER, Plan, refuse_misfit
 from ardm.precision import finely, uniform
+from ardm.rates import clocks, exponential, log_probability, table
+from ardm.rates import shares as shares_of
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,12 @@ def rank_of(key: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places)
 
 
+def taken(given: Tensor, stage: Tensor) -> Tensor:
+    """(B, D) bool: the sites that are not predicted at the stage (B,) of each item: known beforehand, or padding."""
+    digits = given.to(stage.device).flatten(1)
+    return (digits > stage[:, None]) | (digits == PADDING)
+
+
 def draw(
     batch: int,
     stages: int,
@@ -93,11 +103,13 @@ def draw(
     generator: torch.Generator,
     given: Tensor | None = None,
     place: Tensor | None = None,
+    rates: Tensor | None = None,
 ) -> Steps:
     """Draw a step for each of `batch` items, stratified jointly over stage and step, on the device of the generator.
 
     given: (batch, *shape), see above; the ranks of what is neither given at the drawn stage nor padding then come first.
     place: (batch,), in [0, 1), where in stages · steps each item falls; default `spread(batch)`.
+    rates: (*shape), of orders by rates; None: all orders are equally likely.
     """
     generator_of(generator)
     D = 1
@@ -106,11 +118,11 @@ def draw(
     place = (spread(batch, generator) if place is None else place) * stages
     stage = place.long().clamp(max=stages - 1)
     key = uniform((batch, D), generator)
+    key = key if rates is None else clocks(table(rates, shape).flatten(), exponential(key))
     free = torch.full((batch,), D, device=key.device)
     if given is not None:
-        known_digits = given.to(key.device).flatten(1)
-        taken = (known_digits > stage[:, None]) | (known_digits == PADDING)
-        key, free = key - 2.0 * (~taken), D - taken.sum(1)
+        out = taken(given, stage)
+        key, free = key.masked_fill(out, torch.inf), D - out.sum(1)
     known = ((place - stage) * free).long().clamp(max=(free - 1).clamp(min=0))
     return Steps(stage, known, rank_of(key).view(batch, *shape), stages)
 
@@ -142,10 +154,13 @@ def bound_step(
     subset: int | None = None,
     generator: torch.Generator | None = None,
     key: Tensor | None = None,
+    rates: Tensor | None = None,
 ) -> Scored:
     """Score one step of the any-order bound.
 
     x: (B, *shape).  Sites of rank < known have digit `stage`; the others are hidden, and all are scored, by symmetry.
+    rates: (*shape), if the steps were drawn in orders by rates: each hidden site is scored by its chance of being next, and
+    sums are weighted so that sums / symbols is still one observation of L_t.
     subset: score at most this many hidden sites per item, drawn at random and weighted: unbiased, and cheaper.
     key: (B, *shape), uniform draws that pick the subset; default from the generator.
     Raises ArdmError for steps of other items, or of models with more or fewer digits, and for a subset below 1.
@@ -163,6 +178,8 @@ def bound_step(
         mask = mask & (given != PADDING)
     mask = mask & (depth == stage)
     hidden = mask.flatten(1).sum(1)
+    share = None if rates is None else shares_of(table(rates, x.shape[1:]).flatten().to(x.device), mask.flatten(1))
+    each = None if share is None else (share * hidden[:, None]).view(x.shape)
     free = hidden + steps.known
     scored = hidden
     if subset is not None:
@@ -175,9 +192,45 @@ def bound_step(
         key = key.to(x.device).masked_fill(~mask, 2.0).flatten(1)
         mask = mask & (rank_of(key) < subset).view_as(mask)
         scored = hidden.clamp(max=subset)
-    sums, undefined = _score(model, x, depth, Sites.where(mask), context)
+    sums, undefined = _score(model, x, depth, Sites.where(mask), context, each)
     weight = S * finely(free) / scored.clamp(min=1)  # hidden / scored of the subset, S · free / hidden of the step
     return Scored(sums * weight, sums, scored, hidden, undefined)
+
+
+def rates_step(
+    model: AnyModel,
+    x: Tensor,
+    steps: Steps,
+    rates: Tensor,
+    given: Tensor | None = None,
+    context: Tensor | None = None,
+    subset: int | None = None,
+    key: Tensor | None = None,
+) -> Scored:
+    """Score two orders of each item by `bound_step`; the gradient is unbiased for the rates as well as for the network.
+
+    x: (B, *shape).  steps: (2B,), the steps of all items in one order, then the same steps in another one.
+    rates: (*shape), by which both orders were drawn.  nats: (B,), the mean of both.  key: (B, *shape), for both.
+
+    With nats n₁ and n₂ of the two orders, and the probability p(σ) of what is known, in its order, the gradient for the
+    rates is
+
+        ½ ∇(n₁ + n₂)  +  ½ (n₁ − n₂) ∇(log p(σ₁) − log p(σ₂)):
+
+    the chance of each hidden site to be next, and the score function, where each order is the baseline of the other
+    (leave-one-out; the estimator of GenMD4 and of LoMDM).  A network without gradient is left alone.
+    """
+    x = items(x, model, lazy=True)
+    side, keys, begun = (None if v is None else torch.cat([v, v]) for v in (context, key, given))
+    found = bound_step(model, torch.cat([x, x]), steps, begun, side, subset, key=keys, rates=rates)
+    known, rank = steps.known.to(x.device), steps.rank.to(x.device).flatten(1)
+    out = None if begun is None else taken(begun.to(x.device), steps.stage.to(x.device))
+    log_p = log_probability(table(rates, x.shape[1:]).flatten().to(x.device), rank, known, out).view(2, -1)
+    nats = found.nats.view(2, -1)
+    score = (nats[0] - nats[1]).detach() * (log_p[0] - log_p[1]) / 2
+    sums, symbols, hidden = (v.view(2, -1).sum(0) for v in (found.sums, found.symbols, found.hidden))
+    undefined = None if found.undefined is None else found.undefined.view(2, -1).sum(0)
+    return Scored(nats.mean(0) + score - score.detach(), sums, symbols, hidden, undefined)
 
 
 def _refuse_steps(steps: Steps, x: Tensor, stages: int) -> None:
@@ -371,12 +424,15 @@ def _refuse_mixed(role: Tensor, rank: Tensor) -> None:
         )
 
 
-def _score(model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None) -> tuple[Tensor, Tensor]:
+def _score(
+    model: AnyModel, x: Tensor, depth: Tensor, sites: Sites, context: Tensor | None, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """(B,): −log p of the next digits at the sites in nats, with gradient; (B,): how many of them are NaN.
 
-    In float64, where the device has it: summed in float32, a hundred thousand symbols would lose the fourth digit.
+    weight: (B, *shape), by which each site counts; None: once.  In float64, where the device has it: summed in float32, a hundred thousand symbols would lose the fourth digit.
     """
     prediction = model(model.digits.truncate(x, depth), context_of(context, len(x), x.device, lazy=True))
     logp = finely(prediction.log_prob(sites, model.digits.read(x, depth, sites)))
     undefined = sites.batch_index.new_zeros(len(x)).index_add(0, sites.batch_index, logp.detach().isnan().long())
-    return logp.new_zeros(len(x)).index_add(0, sites.batch_index, -logp), undefined
+    each = logp if weight is None else logp * sites.of(weight)
+    return logp.new_zeros(len(x)).index_add(0, sites.batch_index, -each), undefined

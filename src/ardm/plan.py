@@ -28,6 +28,7 @@ from ardm.model import PredictionLike
 from ardm.precision import home
 from ardm.random_numbers import ORDERS, Chance, numbers_of
 from ardm.ranks import dense, wavefront_steps
+from ardm.rates import clocks, exponential, table
 
 GIVEN = -1
 """The step of a digit that is known before the walk."""
@@ -245,9 +246,24 @@ def raster(stages: int, shape: Sequence[int]) -> Plan:
 
 def shuffled(stages: int, shape: Sequence[int], generator: Chance, batch: int = 1) -> Plan:
     """Stage after stage, each in a uniformly random order of its own, for each item (Algorithms 1 and 3)."""
-    ranks = _keys(generator, batch, stages, prod(shape)).argsort(dim=-1, stable=True).argsort(-1)
-    first = prod(shape) * torch.arange(stages, device=ranks.device)[:, None]
-    return Plan((ranks + first).view(batch, stages, *shape))
+    return _ascending(_keys(generator, batch, stages, prod(shape)), shape)
+
+
+def rated(rates: Tensor, stages: int, shape: Sequence[int], generator: Chance, batch: int = 1) -> Plan:
+    """Stage after stage, each in an order of its own by rates (*shape), for each item: the faster sites tend to come first.
+
+    The law of orders is that of `ardm.rates`; with equal rates the plan is that of `shuffled`.  Raises ArdmError for rates
+    of another shape, or not positive and finite.
+    """
+    found = table(rates, shape).flatten()
+    return _ascending(clocks(found, exponential(_keys(generator, batch, stages, prod(shape)))), shape)
+
+
+def _ascending(keys: Tensor, shape: Sequence[int]) -> Plan:
+    """Stage after stage, each by its keys (batch, stages, D), the smallest first."""
+    batch, stages, D = keys.shape
+    ranks = keys.argsort(dim=-1, stable=True).argsort(-1)
+    return Plan((ranks + D * torch.arange(stages, device=ranks.device)[:, None]).view(batch, stages, *shape))
 
 
 def unstaged(stages: int, shape: Sequence[int], generator: Chance) -> Plan:

@@ -27,7 +27,7 @@ from ardm.adaptive import Adaptive, PlannedNumber, following
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
 from ardm.orders import OrderConfig, keys
-from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit, shuffled
+from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, rated, refuse_misfit, shuffled
 from ardm.random_numbers import Chance
 from ardm.schedule import remaining
 
@@ -99,10 +99,14 @@ def _distinct(depth: Tensor) -> Tensor:
     return depth[:1] if (depth == depth[:1]).all() else depth
 
 
-def random(depth: Tensor, stages: int, share: Shares, generator: Chance) -> Plan:
-    """Each item in a random order of its own, stage after stage; depth (B, *shape).  The plan is on its device."""
+def random(depth: Tensor, stages: int, share: Shares, generator: Chance, rates: Tensor | None = None) -> Plan:
+    """Each item in a random order of its own, stage after stage; depth (B, *shape).  The plan is on its device.
+
+    rates: (*shape), of orders by rates; None: all orders are equally likely.
+    """
     B, shape, device = len(depth), depth.shape[1:], depth.device
-    rank = shuffled(stages, shape, generator, B).when.view(B, stages, -1).to(device)
+    drawn = shuffled(stages, shape, generator, B) if rates is None else rated(rates, stages, shape, generator, B)
+    rank = drawn.when.view(B, stages, -1).to(device)
     known = depth.view(B, 1, -1)
     hidden = (known <= torch.arange(stages, device=device)[:, None]) & (known != PADDING)
     rank = rank.masked_fill(~hidden, stages * rank.shape[-1]).argsort(-1).argsort(-1)  # among the hidden ones

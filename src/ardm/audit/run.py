@@ -36,6 +36,8 @@ BUDGETS = (2, 5, 10, 20, 50, 100)
 """Default numbers of calls whose planned cost is compared with the measured one."""
 SLACK = 0.01
 """How much longer a stream may be than its figure, because frequencies are integers: a share, and bits of a digit."""
+ORDERS = {"random": "random orders", "rates": "orders by rates"}
+"""What drawn orders are called."""
 UNITS = {"image": ("image", "dim"), "audio": ("sound", "sample"), "table": ("row", "cell"), "text": ("text", "byte")}
 """What an item and a value are called."""
 
@@ -137,6 +139,11 @@ class _Subject:
         return Figure(name, kind, float(found.nats.mean()), error, len(found.nats), calls, plan)
 
     @property
+    def drawn(self) -> str:
+        """The order of random plans: "rates" for a model that has learned some, unless random ones are asked for."""
+        return "random" if self.order == "random" else api.drawn(self.bundle)
+
+    @property
     def named(self) -> str:
         """The order of the sampler, in words."""
         order = api.budget(self.bundle, self.calls, self.order, self.x[0].numel())[1]
@@ -156,19 +163,28 @@ def _bounds(subject: _Subject, passes: int, plans: int) -> list[Figure]:
     bundle, x, context = subject.bundle, subject.x, subject.context
     figures = []
     if not subject.one_order:
-        bound = likelihood.causal_bound if isinstance(bundle.model, ScoresAll) else likelihood.bound
-        found = bound(bundle.model, x, passes, subject.generator, context=context)
-        figures.append(subject.figure("any-order bound", found, passes, "random orders, one call a value"))
+        figures.append(_any_order(subject, passes))
     own = subject.plan(len(x))
-    if not subject.one_order and subject.named == "random":
+    if not subject.one_order and subject.named in api.DRAWN:
         many = [own, *(subject.plan(len(x)) for _ in range(plans - 1))]
         found = likelihood.mixture(bundle.model, many, x, context=context)
-        said = f"{plans} random orders of {_steps(own):.0f} calls"
+        said = f"{plans} {ORDERS[subject.named]} of {_steps(own):.0f} calls"
         figures.append(subject.figure("multi-order bound", found, plans * _steps(own), said))
     said = f"{subject.named}, {_steps(own):.0f} calls" if isinstance(own, Sized) else subject.named
     found = subject.exact(own, x, context)
     figures.append(subject.figure("exact along the plan", found, 1.0 if subject.dense else _steps(own), said))
     return figures
+
+
+def _any_order(subject: _Subject, passes: int) -> Figure:
+    """The bound of random orders, or of those that the model has learned."""
+    model, x, generator = subject.bundle.model, subject.x, subject.generator
+    if isinstance(model, ScoresAll):
+        found = likelihood.causal_bound(model, x, passes, generator, context=subject.context)
+    else:
+        rates = model.rates if subject.drawn == "rates" else None
+        found = likelihood.bound(model, x, passes, generator, context=subject.context, rates=rates)
+    return subject.figure("any-order bound", found, passes, f"{ORDERS[subject.drawn]}, one call a value")
 
 
 def _counted(figures: list[Figure], streamed: list[Figure]) -> list[Figure]:
@@ -236,7 +252,7 @@ def _measured(subject: _Subject, budgets: Iterable[int], passes: int) -> list[Bu
     kind = "uniform" if curve is None or math.isinf(curve.monotone().max()) else "joint"
     for calls in budgets:
         planned = api.schedule(subject.bundle, calls, kind).nats
-        plan = subject.planned(calls, "random", len(subject.x))
+        plan = subject.planned(calls, subject.drawn, len(subject.x))
         figure = subject.figure("", subject.exact(plan, subject.x, subject.context), calls, "")
         found.append(Budget(calls, math.nan if planned is None else planned, figure.nats, figure.error, figure.items))
     return found
@@ -250,7 +266,8 @@ def _with_curve(subject: _Subject, passes: int) -> _Subject:
         return subject
     context = None if subject.context is None else subject.context[:half]
     passes = max(passes, -(-8 * S // half))
-    curve = likelihood.curve(bundle.model, subject.x[:half], passes, subject.generator, context=context)
+    rates = bundle.model.rates if subject.drawn == "rates" else None
+    curve = likelihood.curve(bundle.model, subject.x[:half], passes, subject.generator, context=context, rates=rates)
     if (curve.seen.sum(1) == 0).any() or curve.sites != D:
         return subject
     rest = None if subject.context is None else subject.context[half:]

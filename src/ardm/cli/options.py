@@ -162,7 +162,7 @@ Threads = Annotated[int, typer.Option("--threads", "-T", help="Processor threads
 Order = Annotated[
     str,
     typer.Option(
-        help=f"Order of generation: random, confident, own, {', '.join(RANKS)} (default: the model's own, or random).",
+        help=f"Order of generation: random, rates, confident, own, {', '.join(RANKS)} (default: the model's own, or random).",
         show_default=False,
     ),
 ]

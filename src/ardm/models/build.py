@@ -34,6 +34,8 @@ HEADS: dict[str, Callable[[ModelConfig], Head]] = {
 SHARED = ("shape", "classes", "base", "head", "components", "trunk", "width", "blocks")
 """The settings that every trunk reads."""
 CONTEXT = ("labels", "vector", "time")
+ANY = (*CONTEXT, "rates")
+"""Settings of the trunks of any-order models."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,19 @@ def _transformer(config: ModelConfig) -> nn.Module:
 
 
 BODIES: dict[str, Kind] = {
-    "unet": Kind(_unet, axes=3, reads=(*CONTEXT, "dropout", "style", "embedding", "levels", "growth", "attention")),
-    "centred": Kind(CentredBody, axes=3, reads=(*CONTEXT, "levels", "growth", "hidden", "rounded")),
-    "local": Kind(LocalBody, axes=3, reads=(*CONTEXT, "radius", "rings", "rounded")),
+    "unet": Kind(_unet, axes=3, reads=(*ANY, "dropout", "style", "embedding", "levels", "growth", "attention")),
+    "centred": Kind(CentredBody, axes=3, reads=(*ANY, "levels", "growth", "hidden", "rounded")),
+    "local": Kind(LocalBody, axes=3, reads=(*ANY, "radius", "rings", "rounded")),
     "transformer": Kind(
         _transformer,
         causal=("", "single", "any"),
-        reads=(*CONTEXT, "dropout", "style", "hidden", "columns", "causal", "heads", "positions"),
+        reads=(*ANY, "dropout", "style", "hidden", "columns", "causal", "heads", "positions"),
     ),
     "wavenet": Kind(
         WaveBody,
         axes=1,
         causal=("", "single"),
-        reads=(*CONTEXT, "dropout", "style", "embedding", "causal", "kernel", "cycle"),
+        reads=(*ANY, "dropout", "style", "embedding", "causal", "kernel", "cycle"),
     ),
     "wavefront": Kind(
         WavefrontBody, heads=("mixture", "laplace"), causal=("wave",), reads=("hidden", "causal", "cycle")
@@ -84,7 +86,7 @@ BODIES: dict[str, Kind] = {
     "mlp": Kind(
         TableBody,
         heads=("values",),
-        reads=(*CONTEXT, "dropout", "style", "embedding", "hidden", "columns", "direct"),
+        reads=(*ANY, "dropout", "style", "embedding", "hidden", "columns", "direct"),
     ),
 }
 """All trunks by name.  Add one of your own here: `BODIES["mine"] = Kind(MyBody)`."""
@@ -103,9 +105,8 @@ def build(config: ModelConfig, seed: int = 0) -> Model:
 
 
 def _assembled(config: ModelConfig) -> Model:
-    body, head = BODIES[config.trunk].body(config), head_of(config)
-    made = CausalModel if config.causal else Model
-    return made(config.digits, tuple(config.shape), body, head)
+    parts = config.digits, tuple(config.shape), BODIES[config.trunk].body(config), head_of(config)
+    return CausalModel(*parts) if config.causal else Model(*parts, config.rates)
 
 
 def reads(trunk: str, name: str) -> bool:
@@ -270,5 +271,7 @@ def _refuse_causal(config: ModelConfig, kind: Kind) -> None:
     if config.causal not in kind.causal:
         able = ", ".join(name for name, k in BODIES.items() if config.causal in k.causal)
         raise ArdmError(f"causal {config.causal!r} is for trunk {able}; got {config.trunk!r}")
-    if len(config.digits) > 1 or config.time:
-        raise ArdmError("causal models predict whole values (base 0), and take no time: what is known is a prefix")
+    if len(config.digits) > 1 or config.time or config.rates:
+        raise ArdmError(
+            "causal models predict whole values (base 0), and take no time and no rates: what is known is a prefix"
+        )

@@ -32,6 +32,7 @@ class ModelConfig:
     Several trunks:
     dropout.  labels: number of class labels (0: unconditional).  vector: width of a conditioning vector (0: none).
     time: also feed the number of known digits (redundant; the paper does).
+    rates: learn a rate for each site, which makes some orders more likely than others; any-order models of one shape.
     style: "modern" (RMSNorm, gated swish perceptron, no biases; a WaveNet also gets the mean of the known neighbours) or
     "classic" (as in the paper: LayerNorm, GELU; plain values for a WaveNet; the paper's inputs and C·K outputs for a U-Net).
     embedding: width of a learnt embedding of values, where unknown values have their own row.  0: none; width // 4 in a
@@ -71,6 +72,7 @@ class ModelConfig:
     labels: int = 0
     vector: int = 0
     time: bool = False
+    rates: bool = False
     rounded: bool = True
     heads: int = 0
     hidden: int = 0

@@ -25,7 +25,8 @@ from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
 from ardm.objective import Scored
 from ardm.orders import OrderConfig, image_plan
-from ardm.precision import finely
+from ardm.precision import finely, uniform
+from ardm.rates import exponential, ranks
 
 Draws: TypeAlias = Mapping[str, Tensor]
 """The random draws of a step by name: tensors with a row for each item."""
@@ -59,7 +60,7 @@ class Objective(ABC):
     """One way to train: how a step is drawn and scored, and how the model is validated and sampled.
 
     names: values of train.objective that choose it.
-    causal, fixed: whether it trains causal models, and along a fixed order; it takes no others.
+    causal, fixed, rates: whether it trains causal models, along a fixed order, and models with rates; it takes no others.
     has_curve: whether its steps observe the any-order losses L_t.
     together: call the network equally often in every process, because each call gathers its sharded parameters.
     """
@@ -67,6 +68,7 @@ class Objective(ABC):
     names: ClassVar[tuple[str, ...]]
     causal: ClassVar[bool] = False
     fixed: ClassVar[bool] = False
+    rates: ClassVar[bool] = False
     has_curve: ClassVar[bool] = False
 
     def __init__(self, model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> None:
@@ -78,6 +80,8 @@ class Objective(ABC):
         if bool(model.causal) != cls.causal:
             learn = "causal models learn all positions at once, and no others do"
             return f"is not for model.causal {model.causal!r}: {learn}"
+        if model.rates != cls.rates:
+            return "does not learn orders; set model.rates to false" if model.rates else "needs model.rates"
         if order.fixed and not cls.fixed:
             return "takes no fixed order; leave order.order at random"
         return "" if order.fixed == cls.fixed else "needs a fixed order; set order.order"
@@ -155,6 +159,46 @@ class AnyOrder(Objective):
         """L_t of the stage and the number of known sites that were drawn."""
         known = draws["known"] if given is None else objective.observed_at(scored.hidden, given)
         return draws["stage"], known, finely(scored.sums), scored.symbols
+
+
+class ByRates(AnyOrder):
+    """The bound in orders by rates, and the rates themselves: the same step in two orders of each item (`rates_step`)."""
+
+    rates = True
+
+    def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
+        """stage and known, as for any order, and the exponential numbers of two orders: rates change from step to step."""
+        draws = {name: value for name, value in super().draw(items, generator, given).items() if name != "rank"}
+        shape = items, math.prod(self.model.shape)
+        return draws | {name: exponential(uniform(shape, generator)).float() for name in ("first", "second")}
+
+    def score(
+        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
+    ) -> Scored:
+        """The mean of one step of the bound in both orders."""
+        assert network.rates is not None
+        numbers = torch.stack([draws["first"], draws["second"]])
+        if given is not None:
+            numbers = numbers.masked_fill(objective.taken(given, draws["stage"]), torch.inf)
+        stage, known = (torch.cat([draws[name]] * 2) for name in ("stage", "known"))
+        rank = ranks(network.rates.detach().flatten(), numbers.flatten(0, 1)).view(-1, *self.model.shape)
+        steps, subset = objective.Steps(stage, known, rank), self.options.subset or None
+        return objective.rates_step(network, x, steps, network.rates, given, context, subset, draws.get("key"))
+
+    def validate(
+        self,
+        network: Model,
+        x: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator,
+        given: Tensor | None = None,
+    ) -> Estimate:
+        """The bound in orders by rates."""
+        return likelihood.bound(network, x, PASSES, generator, given, context, rates=network.rates)
+
+    def sampling(self) -> tuple[int, str]:
+        """In orders by rates."""
+        return self.calls, "rates"
 
 
 class AlongPlan(Objective):
@@ -336,7 +380,7 @@ class Causal(Objective):
         return (len(self.model.digits) * self.model.sites, order) if self.single else super().sampling()
 
 
-OBJECTIVES: list[type[Objective]] = [AnyOrder, AlongPlan, Absorbing, Causal]
+OBJECTIVES: list[type[Objective]] = [AnyOrder, ByRates, AlongPlan, Absorbing, Causal]
 """Every objective.  A recipe gets the first one that has the name it gives and fits its model and order."""
 
 

@@ -104,7 +104,8 @@ class TrainConfig:
     optimiser: "adamw", or "muon", which moves the matrices and kernels inside the blocks of a network by orthogonalised momentum
     and all other parameters by AdamW.
     rate: peak learning rate of AdamW, reached after `warmup` steps; then `decay` ("constant", "linear" or "cosine") to
-    `final` times the peak.  muon_rate: the same for the matrices of Muon.
+    `final` times the peak.  muon_rate: the same for the matrices of Muon.  order_rate: the same for the logarithms of the
+    rates of sites (model.rates).
     weight_decay.  beta2: of AdamW.
     clip: largest gradient norm.
     ema: decay of the moving average of the parameters, which is evaluated and saved.
@@ -118,6 +119,7 @@ class TrainConfig:
     log_every: steps between lines of the log.
     tensorboard: also write scalars and samples for TensorBoard.
     init: a model to start from.
+    frozen: leave the network as `init` gives it, and train the rates of its sites alone (model.rates).
     first_level: for an order with several levels of calls, the fraction of items that train on the first.
     objective: "steps" (one random step, of any order or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
     "all" (every position at once; causal models always use it).
@@ -132,6 +134,7 @@ class TrainConfig:
     optimiser: str = "adamw"
     rate: float = 2e-3
     muon_rate: float = 0.02
+    order_rate: float = 0.02
     warmup: int = 200
     decay: str = "cosine"
     final: float = 0.02
@@ -151,6 +154,7 @@ class TrainConfig:
     log_every: int = 50
     tensorboard: bool = False
     init: str = ""
+    frozen: bool = False
     first_level: float = 0.5
     objective: str = "steps"
     diffusion_steps: int = 1000
@@ -190,6 +194,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "first_level": (lambda value: 0 < value <= 1, "(0, 1]"),
     "rate": (lambda value: value > 0, "(0, ∞)"),
     "muon_rate": (lambda value: value > 0, "(0, ∞)"),
+    "order_rate": (lambda value: value > 0, "(0, ∞)"),
     "clip": (lambda value: value > 0, "(0, ∞)"),
 }
 """Settings of TrainConfig: one of a few names, at least 1, at least 0, and in an interval."""

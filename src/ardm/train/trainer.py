@@ -106,17 +106,27 @@ class Trainer:
         self.recipe = recipe = fitted(recipe, self.train_set)
         self.objective = choose(recipe.model, recipe.order, recipe.train, together=self.sharded)
         check_labels(recipe, self.train_set, self.valid_set)
+        if self.config.frozen and not (recipe.model.rates and (self.config.init or resume)):
+            raise ArdmError("train.frozen trains the rates of a given network: set model.rates=true, and train.init")
         self._resumed = resume
         self._begin()
         moments: Mapping[str, Tensor] = {}
         if resume:
             moments = self._restore()
         elif self.config.init:
-            fit_weights(self.model, load(self.config.init).model.state_dict(), self.config.init)
+            fit_weights(self.model, self._initial(self.config.init), self.config.init)
             self.average = Average(self.model.state_dict())
+        for parameter in self.model.parameters() if self.config.frozen else ():
+            parameter.requires_grad_(parameter is self.model.log_rates)
         sites = self.train_set.predicted(self._stages)
         self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments, sites)
         self.average.place(self.model.state_dict(), self.accelerator.device)
+
+    def _initial(self, name: str) -> dict[str, Tensor]:
+        """The weights of a model to start from; rates that it does not have begin as equal ones."""
+        weights = load(name).model.state_dict()
+        own = {} if self.model.log_rates is None else {"log_rates": torch.zeros_like(self.model.log_rates)}
+        return {**own, **weights}
 
     @staticmethod
     def _sets(source: DataConfig) -> tuple[data.Dataset, data.Dataset]:
