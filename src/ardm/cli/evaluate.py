@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +27,9 @@ from ardm.cli.options import (
 )
 from ardm.cli.progress import Bar
 
+if TYPE_CHECKING:
+    from ardm.likelihood import Estimate
+
 CHUNK = 64
 """Items that are scored together."""
 
@@ -33,6 +37,14 @@ CHUNK = 64
 def register(app: typer.Typer) -> None:
     """Add the command to an application."""
     app.command("eval")(evaluate)
+
+
+def _of_text(result: Estimate, unit: str, size: int) -> str:
+    """The figures of text in the units of its field; size: bytes of the text."""
+    nats = float(result.nats.sum())
+    perplexity = math.exp(min(nats / result.dims, 700)) if result.dims else math.nan
+    per_byte = nats / math.log(2) / size
+    return f"perplexity {perplexity:.4g} a {unit}, {per_byte:.4f} bits a byte ({result.dims:,} {unit}s, {size:,} bytes)"
 
 
 def evaluate(
@@ -80,6 +92,8 @@ def evaluate(
         )
         result = likelihood.Estimate.joined(list(bar.track("scoring", scores, len(parts))))
         say(f"{bundle.name} on {len(found.x)} items of {found.where}: {result}")
+        if bundle.symbols is not None and found.bytes:
+            say(_of_text(result, bundle.symbols.unit, found.bytes))
         if bundle.content == "table":
             say(f"{-float(result.nats.mean()):.4f} nats per item (log-likelihood)")
         say(f"{time.perf_counter() - began:.1f} seconds")

@@ -17,6 +17,7 @@ from ardm.heads import ChainHead, ColumnHead, DigitHead, Head, LaplaceHead, Mixt
 from ardm.model import Model
 from ardm.models.causal import CausalModel, PermutedBody
 from ardm.models.config import ModelConfig
+from ardm.models.ending import EndingCausalModel, EndingModel
 from ardm.models.images import LocalBody, PaperUNetBody, UNetBody
 from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
@@ -31,6 +32,13 @@ HEADS: dict[str, Callable[[ModelConfig], Head]] = {
     "chain": lambda config: ChainHead(config.digits, config.width),
 }
 """All heads by name."""
+MODELS: dict[tuple[bool, bool], type[Model]] = {
+    (False, False): Model,
+    (True, False): CausalModel,
+    (False, True): EndingModel,
+    (True, True): EndingCausalModel,
+}
+"""The class of a model by whether it is causal, and whether a class ends its items."""
 SHARED = ("shape", "classes", "base", "head", "components", "trunk", "width", "blocks")
 """The settings that every trunk reads."""
 CONTEXT = ("labels", "vector", "time")
@@ -65,7 +73,7 @@ BODIES: dict[str, Kind] = {
     "transformer": Kind(
         _transformer,
         causal=("", "single", "any"),
-        reads=(*CONTEXT, "dropout", "style", "hidden", "columns", "causal", "heads", "positions"),
+        reads=(*CONTEXT, "dropout", "style", "hidden", "columns", "causal", "heads", "positions", "end"),
     ),
     "wavenet": Kind(
         WaveBody,
@@ -77,7 +85,7 @@ BODIES: dict[str, Kind] = {
         WavefrontBody, heads=("mixture", "laplace"), causal=("wave",), reads=("hidden", "causal", "cycle")
     ),
     "window": Kind(
-        WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row")
+        WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row", "end")
     ),
     "taps": Kind(TapsBody, heads=("mixture",), reads=("reach",)),
     "mlp": Kind(
@@ -103,7 +111,7 @@ def build(config: ModelConfig, seed: int = 0) -> Model:
 
 def _assembled(config: ModelConfig) -> Model:
     body, head = BODIES[config.trunk].body(config), head_of(config)
-    made = CausalModel if config.causal else Model
+    made = MODELS[bool(config.causal), config.end]
     return made(config.digits, tuple(config.shape), body, head)
 
 
@@ -209,6 +217,10 @@ def _refuse(config: ModelConfig) -> None:
         raise ArdmError(f"trunk {config.trunk} takes head {' or '.join(kind.heads)}; got {config.head!r}")
     if config.columns:
         _refuse_columns(config)
+    if config.end and (len(config.shape) != 1 or len(config.digits) > 1 or config.columns or config.causal == "any"):
+        raise ArdmError(
+            "a class that ends items is for sequences of whole values (base 0, no columns), of any order or causal 'single'"
+        )
     if config.causal or "" not in kind.causal:
         _refuse_causal(config, kind)
 
