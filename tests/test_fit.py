@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -302,6 +303,11 @@ def test_a_codec_model_comes_with_it(tmp_path):
     again = ardm.fit(x, **QUICK, codec=True, folder=tmp_path)
     assert again.codec.identity == found.codec.identity
     assert (tmp_path / "model" / "codec.safetensors").stat().st_mtime_ns == before  # read, not made again
+    loaded = ardm.load(tmp_path / "model")
+    assert ardm.compress(x[0], model=loaded) == file
+    other = ardm.fit(x, **QUICK, seed=1).save(tmp_path / "other")
+    shutil.copy(tmp_path / "model" / "codec.safetensors", other)
+    assert ardm.load(other).codec is None, "it is of other weights"
     found.save(tmp_path / "copy")
     assert ardm.compress(x[0], model=tmp_path / "copy") == file
 

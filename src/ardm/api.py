@@ -27,8 +27,9 @@ from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
+from ardm.models.ending import closed, refuse_open
 from ardm.orders import image_plan, named
-from ardm.plan import AnyPlan, Plan, raster, wavefront
+from ardm.plan import AnyPlan, Plan, placed, raster, wavefront
 from ardm.random_numbers import Chance, RandomNumbers, chance
 from ardm.schedule import Schedule
 from ardm.walk import generate as walking
@@ -192,9 +193,12 @@ def generate(
     """Draw data step by step, yielding the state after every step; `.value` of the last one is the sample.
 
     generator: `RandomNumbers(seed)`, as in `sample`, or a torch.Generator on any device.  temperature, top_k, top_p: see
-    `source.Draw`.
+    `source.Draw`.  An item with an end is over when everything before it is known, and what is behind it stays hidden.
     """
-    return walking(bundle_of(bundle).model, plan, start, generator, temperature, context, top_k, top_p)
+    bundle = bundle_of(bundle)
+    if bundle.config.end:
+        plan = planning.UntilEnd(placed(plan, _device(bundle)), bundle.config.classes - 1)
+    return walking(bundle.model, plan, start, generator, temperature, context, top_k, top_p)
 
 
 def _only(bundle: Bundle) -> str | None:
@@ -231,7 +235,8 @@ def sample(
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default 50, or those of a specialised model.  order: a name or a plan, see `make_plan`; default the
-    model's own, else drawn for each item.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
+    model's own, else drawn for each item.  A causal model of a single order takes by default "raster", one call per site, or its
+    wavefronts, "own".  Behind the first end of an item everything is the end, if the model knows an end.
     context: a class label (or one per item), or vectors (items, V).
     temperature, top_k, top_p: which digits are drawn, see `source.Draw`; samples follow the model where they are left out.
     first: the number of the first item, to draw many in several calls: items 2 and 3 of four are `sample(model, 2, first=2)`.
@@ -242,7 +247,14 @@ def sample(
     plan = make_plan(bundle, calls, order, generator=generator, batch=rows(order, items))
     start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
-    return last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    return _closed(
+        bundle, last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    )
+
+
+def _closed(bundle: Bundle, x: Tensor) -> Tensor:
+    """Items (B, *shape), of a model whose items have an end in their closed form: a parallel step may put symbols behind it."""
+    return closed(x, bundle.config.classes - 1) if bundle.config.end else x
 
 
 def rows(order: Order, items: int) -> int:
@@ -268,6 +280,8 @@ def started(
     x = _fitting(bundle, inputs.items(x, bundle.model))
     depth = inputs.beforehand(x, bundle.model, known, padding, "known")
     assert depth is not None
+    if bundle.config.end:
+        refuse_open(x, bundle.config.classes - 1, "x", depth > 0)
     return bundle.model.digits.truncate(x, depth.clamp(min=0)), _left(bundle, depth, calls, order, generator)
 
 
@@ -307,7 +321,9 @@ def fill(
     generator = RandomNumbers(seed)
     start, plan = started(bundle, x, known, calls, order, generator, padding)
     context = inputs.context(context, start.batch)
-    done = last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    done = _closed(
+        bundle, last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    )
     if padding is not None:
         given = inputs.items(x, bundle.model)
         done = torch.where(inputs.padded(padding, given), given, done)
@@ -340,6 +356,8 @@ def score(
     generator = inputs.seeded(seed, _device(bundle))
     x = _fitting(bundle, inputs.items(x, bundle.model))
     context = inputs.context(context, len(x))
+    if bundle.config.end:
+        refuse_open(x, bundle.config.classes - 1, "x")
     known = inputs.beforehand(x, bundle.model, given, padding)
     usual = calls is None and order is None and not bundle.order.fixed
     if usual and isinstance(bundle.model, CausalModel) and bundle.model.single:

@@ -65,7 +65,7 @@ class Estimate:
     error: (B,) float64, its standard error over passes: 0 without randomness, NaN after a single random pass, +∞ where the
     mean is.  estimator: what was estimated.  sites: D, data dimensions of an item.  passes: random passes (0: none needed).
     is_bound: whether it is a bound on −log p(x) rather than −log p(x).
-    counted: (B,) int64, how many sites of each item are predicted; None: all D.
+    counted: (B,) int64, how many sites of each item are predicted, up to its end; None: all D.
     """
 
     nats: Tensor
@@ -80,6 +80,12 @@ class Estimate:
     def dims(self) -> int:
         """The number of dimensions that are predicted, in all items together."""
         return len(self.nats) * self.sites if self.counted is None else int(self.counted.sum())
+
+    @property
+    def error_nats(self) -> float:
+        """Standard error of the mean nats of an item, taking the items as the sample; for a single item, over its passes."""
+        items = len(self.nats)
+        return float(self.nats.std() / math.sqrt(items) if items > 1 else self.error.mean())
 
     @property
     def bits_per_dim(self) -> float:
@@ -364,13 +370,20 @@ def _estimate(nats: Tensor, x: Tensor, name: str, given: Tensor | None, model: A
     passes, mean = len(nats), nats.mean(0)
     error = nats.std(0) / math.sqrt(passes) if passes > 1 else torch.full_like(nats[0], torch.nan)
     error = error.masked_fill(mean == torch.inf, torch.inf)
-    counted = None if given is None else _counted(given, len(model.digits))
+    counted = _counted(model, x, given)
     return Estimate(mean, error, name, math.prod(x.shape[1:]), passes, is_bound=True, counted=counted)
 
 
-def _counted(given: Tensor, stages: int) -> Tensor:
-    """(B,): how many sites of each item have a digit to be predicted."""
-    return ((given != PADDING) & (given < stages)).flatten(1).sum(1)
+def _counted(model: AnyModel | ScoresAll, x: Tensor, given: Tensor | None, live: Tensor | None = None) -> Tensor | None:
+    """(B,): how many sites of each item have a digit to be predicted, the first end included; None: all.
+
+    live: (1 or B, *shape) bool, where that is already known.
+    """
+    if given is not None:
+        live = (given != PADDING) & (given < len(model.digits))
+    if (within := getattr(model, "within", None)) is not None:
+        live = within(x) if live is None else live & within(x)
+    return None if live is None else live.expand_as(x).flatten(1).sum(1)
 
 
 def _given(model: AnyModel | ScoresAll, x: Tensor, given: Tensor | None) -> Tensor | None:
@@ -432,14 +445,14 @@ def exact(
             columns(x, start.depth > 0, model)
         ledger, begin = Score(B, x.device), start or model.digits.blank(B, x.shape[1:], x.device)
         end = last(walk(model, plan, ledger, begin, truth=x, context=context), begin)
-        counted = (end.depth > begin.depth).flatten(1).sum(1)
+        counted = _counted(model, x, None, end.depth > begin.depth)
         return Estimate(ledger.nats, zeros, "exact, walked along an adaptive plan", D, counted=counted)
     when = _fitting(plan, model, x)
     begun = (when == GIVEN).sum(1).expand_as(x) if start is None else start.depth
     if start is not None:
         _refuse_start(start, when, model, x)
     columns(x, begun > 0, model)
-    counted = ((when != GIVEN) & (when != NEVER)).any(1).flatten(1).sum(1).expand(B)
+    counted = _counted(model, x, None, ((when != GIVEN) & (when != NEVER)).any(1))
     return Estimate(_teacher_forced(model, when, x, begun, context, chunk), zeros, "exact", D, counted=counted)
 
 
@@ -465,7 +478,7 @@ def causal(
         return causal_step(model, data, along, context, given=known), -1
 
     total = _each(nats, x, 1, given, context, chunk)[0]
-    counted = None if given is None else _counted(given, 1)
+    counted = _counted(model, x, given)
     return Estimate(total, torch.zeros_like(total), "exact", math.prod(x.shape[1:]), counted=counted)
 
 

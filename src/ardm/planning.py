@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
 from math import prod
@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ardm.adaptive import Adaptive, PlannedNumber, following
+from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
+from ardm.model import PredictionLike
 from ardm.orders import OrderConfig, keys
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, rated, refuse_misfit, shuffled
 from ardm.random_numbers import Chance
@@ -227,3 +229,32 @@ def _steps(rank: Ints, turn: Ints, calls: int, apart: bool) -> Ints:
     found = np.empty(len(rank), dtype=np.int64)
     found[order] = np.repeat(np.arange(calls), cut)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class UntilEnd:
+    """A plan of sequences with an end (`models.ending`): an item is over when everything before its known end is known.
+
+    What is behind the end is certain, and left hidden.  end: the class.  Waits for a GPU once a step.
+    """
+
+    plan: AnyPlan
+    end: int
+
+    def items(self, k: int, state: Partial) -> list[int]:
+        """The unfinished items of the plan in which something before the end is hidden."""
+        ends = ((state.value == self.end) & (state.depth > 0)).int()
+        before = ends.cumsum(1, dtype=torch.int32) == 0
+        live = ((state.depth == 0) & before).any(1).tolist()
+        return [item for item in self.plan.items(k, state) if live[item]]
+
+    def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
+        """The sites that the plan reveals, of these items."""
+        sites = self.plan.select(k, state, prediction)
+        live = torch.zeros(state.batch, dtype=torch.bool, device=sites.index.device)
+        live[self.items(k, state)] = True
+        return Sites(sites.index[live[sites.batch_index]], sites.sites)
+
+    def refuse_misfit(self, stages: int, shape: Sequence[int], batch: int) -> None:
+        """Raise ArdmError where the plan does not fit such items."""
+        self.plan.refuse_misfit(stages, shape, batch)

@@ -121,7 +121,7 @@ def audit(
             found = wing.report(
                 bundle, x, calls=calls, order=ordering(order, score, select, block_length), seed=seed, passes=passes, plans=plans,
                 budgets=numbers(budgets) if budgets else None, streams=streams, context=labels,
-                codec=_codec(model, bundle), data=data, progress=bar,
+                codec=_codec(model, bundle), data=data, progress=bar, text_bytes=chosen.bytes,
             )  # fmt: skip
         bar.stop()
         _show(found)

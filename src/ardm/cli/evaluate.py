@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +33,8 @@ from ardm.cli.samplers import Guidance, guided
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:
-    from ardm import likelihood
     from ardm.bundle import Bundle
+    from ardm.likelihood import Estimate
 
 CHUNK = 64
 """Items that are scored together."""
@@ -42,6 +43,14 @@ CHUNK = 64
 def register(app: typer.Typer) -> None:
     """Add the command to an application."""
     app.command("eval")(evaluate)
+
+
+def _of_text(result: Estimate, unit: str, size: int) -> str:
+    """The figures of text in the units of its field; size: bytes of the text."""
+    nats = float(result.nats.sum())
+    perplexity = math.exp(min(nats / result.dims, 700)) if result.dims else math.nan
+    per_byte = nats / math.log(2) / size
+    return f"perplexity {perplexity:.4g} a {unit}, {per_byte:.4f} bits a byte ({result.dims:,} {unit}s, {size:,} bytes)"
 
 
 def evaluate(
@@ -92,7 +101,7 @@ def evaluate(
         labels, known = ([None] * len(parts) if v is None else v.split(CHUNK) for v in (found.labels, found.given))
         along = ordering(order, score, select, block_length)
 
-        def scored(which: Bundle, label: str) -> likelihood.Estimate:
+        def scored(which: Bundle, label: str) -> Estimate:
             scores = (
                 api.score(which, part, calls or None, along, seed + i, passes, context, given)
                 for i, (part, context, given) in enumerate(zip(parts, labels, known, strict=True))
@@ -101,6 +110,8 @@ def evaluate(
 
         result = scored(bundle, "scoring")
         say(f"{bundle.name} on {len(found.x)} items of {found.where}: {result}")
+        if bundle.symbols is not None and found.bytes:
+            say(_of_text(result, bundle.symbols.unit, found.bytes))
         if record or precision == "bf16":
             bf16 = plain.model.bf16
             other = scored(guided(plain.with_precision("float32" if bf16 else "bf16"), guidance), "other precision")
@@ -110,7 +121,7 @@ def evaluate(
         say(f"{time.perf_counter() - began:.1f} seconds")
 
 
-def _lost(bundle: Bundle, model: str, rough: likelihood.Estimate, fine: likelihood.Estimate, record: bool) -> None:
+def _lost(bundle: Bundle, model: str, rough: Estimate, fine: Estimate, record: bool) -> None:
     """Print what bf16 loses at the same random steps, and write it on the card of the model's folder."""
     from ardm.bundle import LITTLE
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ardm import Partial
     from ardm.bundle import Bundle
     from ardm.schema import Schema
+    from ardm.symbols import Symbols
 
 SHOWN = 24
 """Most lines of samples that are printed."""
@@ -136,7 +137,7 @@ def sample(
             return
         rate = bundle.card.get("rate", 0)
         values = states[-1].value.cpu().numpy()
-        _write(bundle.written, values, target, bundle.alphabet, bundle.schema, rate, force)
+        _write(bundle.written, values, target, bundle.symbols, bundle.schema, rate, force)
 
 
 def _codes(model: str) -> bool:
@@ -195,8 +196,10 @@ def _sample_codec(
         write_whole(target, lambda path: sheet(pictures).save(path, format="PNG"), force)
         say(f"wrote {target}")
         return
-    schema, alphabet, rate = found.schema, found.alphabet, int(found.card.get("rate", 0))
-    _write(found.kind, values[:, 0, 0], target, alphabet, schema, rate, force)
+    from ardm.symbols import BYTES, Letters
+
+    letters, rate = Letters(alphabet=found.alphabet or BYTES), int(found.card.get("rate", 0))
+    _write(found.kind, values[:, 0, 0], target, letters, found.schema, rate, force)
 
 
 def _target(kind: str, out: Path | None, force: bool) -> Path:
@@ -211,12 +214,18 @@ def _target(kind: str, out: Path | None, force: bool) -> Path:
 
 
 def _write(
-    kind: str, values: NDArray[Any], target: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
+    kind: str,
+    values: NDArray[Any],
+    target: Path,
+    symbols: Symbols | None,
+    schema: Schema | None,
+    rate: int,
+    force: bool,
 ) -> None:
     """Write samples (n, D) to a file, and print the first of them."""
     from ardm.media.samples import write
 
-    lines = list(write(kind, values, target, alphabet, schema, rate, force))
+    lines = list(write(kind, values, target, symbols, schema, rate, force))
     for line in lines[:SHOWN]:
         say(line[:400])
     if len(lines) > SHOWN:

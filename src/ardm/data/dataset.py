@@ -16,6 +16,7 @@ from ardm.data.folders import Files
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
 from ardm.schema import Schema
+from ardm.symbols import Symbols
 
 ALL = 127
 """In `given`: all digits of a value, however many it has."""
@@ -39,6 +40,7 @@ class Dataset:
     files: for data of your own, the files that were read.
     given: (N, *shape) int8, how many digits of each site are known beforehand, such as those of a prompt (ALL: the whole
     value), or PADDING (−1): a site that is not predicted and whose value does not matter; None: all is predicted.
+    symbols: for text, what its values stand for.  bytes: (N,) int64, the bytes of text in each item; None: unknown.
     Raises ArdmError where items and labels do not fit each other.
     """
 
@@ -53,6 +55,8 @@ class Dataset:
     grey: bool = False
     files: Files | None = None
     given: Tensor | None = None
+    symbols: Symbols | None = None
+    bytes: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.given is not None and (self.given.shape != self.items.shape or self.given.dtype != torch.int8):
@@ -82,14 +86,21 @@ class Dataset:
         """`given` of some items, int64, at most `stages`, the digits of a value; None where all is predicted."""
         return None if self.given is None else self.given[rows].long().clamp(max=stages)
 
-    def predicted(self, stages: int = 1) -> float:
+    def predicted(self, stages: int = 1, end: bool = False) -> float:
         """The mean number of sites of an item that are neither padding nor fully known beforehand; values have `stages` digits.
 
+        end: whether the last class ends an item; then only up to its first end.
         Raises ArdmError where there are none at all.
         """
-        if self.given is None:
+        if self.given is None and not end:
             return float(self.shape.numel())
-        number = int(((self.given != PADDING) & (self.given < stages)).sum())
+        live = torch.ones(self.items.shape, dtype=torch.bool, device="cpu")
+        if self.given is not None:
+            live &= (self.given != PADDING) & (self.given < stages)
+        if end:
+            over = self.items == self.classes - 1
+            live &= over.cumsum(1, dtype=torch.int32) == over.int()
+        number = int(live.sum())
         if not number:
             raise ArdmError(f"nothing of {self.name} is to be predicted: all is given, or padding")
         return number / len(self)
@@ -111,7 +122,8 @@ class Dataset:
         if some.numel() * some.element_size() > LARGE:
             some = some[torch.linspace(0, len(some) - 1, SOME, device="cpu").long()]
         about = (tuple(self.items.shape), str(self.items.dtype), self.classes, self.columns, self.rate, self.grey)
-        digest = hashlib.sha256(repr((about, self.schema and self.schema.to_values())).encode())
+        named = [part.to_values() for part in (self.symbols,) if part is not None and part.is_named]
+        digest = hashlib.sha256(repr((about, self.schema and self.schema.to_values(), *named)).encode())
         for part in (some, self.labels, self.given):
             digest.update(b"" if part is None else part.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
@@ -119,8 +131,9 @@ class Dataset:
     def subset(self, index: slice | Sequence[int] | Tensor) -> Dataset:
         """The items of a slice (not copied), at positions (n,), or where a mask (N,) is true."""
         where = index if isinstance(index, slice) else torch.as_tensor(index, device="cpu")
-        labels, given = (None if part is None else part[where] for part in (self.labels, self.given))
-        return replace(self, items=self.items[where], labels=labels, given=given)
+        parts = (self.labels, self.given, self.bytes)
+        labels, given, own = (None if part is None else part[where] for part in parts)
+        return replace(self, items=self.items[where], labels=labels, given=given, bytes=own)
 
 
 def smallest(classes: int) -> type[np.integer[Any]]:

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from ardm import inputs
 from ardm.data.dataset import ALL, Dataset, smallest
 from ardm.data.folders import fraction, in_split
+from ardm.data.texts import symbols_of
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
+from ardm.symbols import ended
 
 MEMORY = "memory"
 """The name of data in memory, in the recipe of a run."""
@@ -32,6 +34,7 @@ def pair(
     rate: int = 0,
     given: Any = None,
     padding: Any = None,
+    alphabet: str = "",
 ) -> tuple[Dataset, Dataset]:
     """The training and the validation items of a fit, as data sets of the same classes.
 
@@ -43,8 +46,11 @@ def pair(
     table: columns have classes of their own.  rate: of sounds, samples per second.
     given, padding: of x: what is known beforehand, a mask or digits known, and what is padding, a mask or lengths (N,), as for
     `ardm.score`; those of `valid` come with a `Dataset`, or with sequences of different lengths.
+    Lists of str, in x and valid, are texts, each with an end behind it; alphabet: see `data.text`, default the characters of x.
     Raises ArdmError, naming the argument, for what is not integers of one shape in 0..K−1, and for too few items.
     """
+    if is_texts(x):
+        return _written(x, valid, alphabet or "characters")
     train, other = _marked(_read(x, "x", labels), given, padding), None
     if valid is not None:
         part, marks = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
@@ -65,6 +71,30 @@ def pair(
 def _brings_labels(x: Any) -> bool:
     """Whether labels may come with items: a bare tensor or array has none."""
     return not isinstance(x, (Tensor, np.ndarray)) and (not isinstance(x, Dataset) or x.labels is not None)
+
+
+def is_texts(x: Any) -> bool:
+    """Whether data are a list of str."""
+    return isinstance(x, (list, tuple)) and bool(x) and all(isinstance(text, str) for text in x)
+
+
+def _written(x: Sequence[str], valid: Any, alphabet: str) -> tuple[Dataset, Dataset]:
+    """Texts as items of the same length, that of the longest and its end."""
+    if valid is not None and not is_texts(valid):
+        raise ArdmError(f"x is a list of texts; valid must be one too, and is a {type(valid).__name__}")
+    symbols = symbols_of(alphabet, True, lambda: "".join(x).encode())
+    sets = [("train", x)] if valid is None else [("train", x), ("valid", valid)]
+    encoded = {
+        name: [symbols.encode(text.encode(), f"{name} text {n}") for n, text in enumerate(t)] for name, t in sets
+    }
+    length = 1 + max(len(values) for both in encoded.values() for values, _ in both)
+    found = []
+    for name, both in encoded.items():
+        values, sizes = ended(both, length, symbols, 0)
+        items = torch.from_numpy(values.astype(smallest(symbols.classes)))
+        made = Dataset(items, symbols.classes, f"{MEMORY}/{name}", symbols=symbols, bytes=torch.from_numpy(sizes))
+        found.append(made)
+    return (found[0], found[1]) if valid is not None else _divided(found[0])
 
 
 def padded(sequences: Sequence[Tensor], length: int = 0) -> tuple[Tensor, Tensor]:

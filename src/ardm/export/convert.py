@@ -158,6 +158,10 @@ def unsupported(bundle: Bundle) -> list[str]:
     """Reasons why a model cannot be exported, a sentence for each; empty if it can."""
     if not isinstance(bundle.model.digits, Digits):
         return ["its values are maps of your own; only digits of a base can be exported"]
+    if bundle.config.end or (bundle.symbols is not None and bundle.symbols.is_named):
+        return [
+            "a codec of text codes bytes or 27 letters, without an end: train with data.alphabet=bytes and no data.each"
+        ]
     head, trunk = _head_obstacle(bundle.model), trunk_of(bundle.model) or bundle.model.body
     found = [head] if head else []
     if isinstance(trunk, tuple(EXPORTERS)):

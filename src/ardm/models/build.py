@@ -17,6 +17,7 @@ from ardm.heads import ChainHead, ColumnHead, DigitHead, Head, LaplaceHead, Mixt
 from ardm.model import Model
 from ardm.models.causal import CausalModel, PermutedBody
 from ardm.models.config import ModelConfig
+from ardm.models.ending import EndingCausalModel, EndingModel
 from ardm.models.images import CentredBody, LocalBody, PaperUNetBody, UNetBody
 from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
@@ -31,6 +32,13 @@ HEADS: dict[str, Callable[[ModelConfig], Head]] = {
     "chain": lambda config: ChainHead(config.digits, config.features),
 }
 """All heads by name."""
+MODELS: dict[tuple[bool, bool], type[Model]] = {
+    (False, False): Model,
+    (True, False): CausalModel,
+    (False, True): EndingModel,
+    (True, True): EndingCausalModel,
+}
+"""The class of a model by whether it is causal, and whether a class ends its items."""
 SHARED = ("shape", "classes", "base", "head", "components", "trunk", "width", "blocks")
 """The settings that every trunk reads."""
 CONTEXT = ("labels", "vector", "time")
@@ -68,7 +76,7 @@ BODIES: dict[str, Kind] = {
     "transformer": Kind(
         _transformer,
         causal=("", "single", "any"),
-        reads=(*ANY, "dropout", "style", "hidden", "columns", "causal", "heads", "positions"),
+        reads=(*ANY, "dropout", "style", "hidden", "columns", "causal", "heads", "positions", "end"),
     ),
     "wavenet": Kind(
         WaveBody,
@@ -80,7 +88,7 @@ BODIES: dict[str, Kind] = {
         WavefrontBody, heads=("mixture", "laplace"), causal=("wave",), reads=("hidden", "causal", "cycle")
     ),
     "window": Kind(
-        WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row")
+        WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row", "end")
     ),
     "taps": Kind(TapsBody, heads=("mixture",), reads=("reach",)),
     "mlp": Kind(
@@ -106,7 +114,7 @@ def build(config: ModelConfig, seed: int = 0) -> Model:
 
 def _assembled(config: ModelConfig) -> Model:
     parts = config.digits, tuple(config.shape), BODIES[config.trunk].body(config), head_of(config)
-    return CausalModel(*parts) if config.causal else Model(*parts, config.rates)
+    return MODELS[bool(config.causal), config.end](*parts, *([config.rates] if config.rates else []))
 
 
 def reads(trunk: str, name: str) -> bool:
@@ -211,6 +219,10 @@ def _refuse(config: ModelConfig) -> None:
         raise ArdmError(f"trunk {config.trunk} takes head {' or '.join(kind.heads)}; got {config.head!r}")
     if config.columns:
         _refuse_columns(config)
+    if config.end and (len(config.shape) != 1 or len(config.digits) > 1 or config.columns or config.causal == "any"):
+        raise ArdmError(
+            "a class that ends items is for sequences of whole values (base 0, no columns), of any order or causal 'single'"
+        )
     if config.causal or "" not in kind.causal:
         _refuse_causal(config, kind)
 

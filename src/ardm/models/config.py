@@ -41,6 +41,7 @@ class ModelConfig:
     columns: the number of classes of each column of a table (none: K for all); impossible values get probability 0.
     causal: "" (any order, both sides), "single" (raster order only), "any" (causal over permuted items, as XLNet) or "wave"
     (along wavefronts only).
+    end: of sequences, whether the last class ends an item and fills what is behind it: see `models.ending`.
     reach: sites that windows and taps read to the left and to the right.
 
     centred: levels, growth (how many times as wide the levels below the first are), hidden (0: 2 · width), rounded.
@@ -87,6 +88,7 @@ class ModelConfig:
     hashes: tuple[int, ...] = ()
     bits: int = 16
     row: int = 16
+    end: bool = False
 
     @property
     def digits(self) -> Digits:

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from ardm import likelihood, objective
 from ardm.errors import ArdmError
+from ardm.inputs import PADDING
 from ardm.likelihood import Estimate
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
+from ardm.models.ending import behind_end
 from ardm.objective import Scored
 from ardm.orders import OrderConfig, image_plan
 from ardm.precision import finely, uniform
@@ -85,6 +87,10 @@ class Objective(ABC):
         if order.fixed and not cls.fixed:
             return "takes no fixed order; leave order.order at random"
         return "" if order.fixed == cls.fixed else "needs a fixed order; set order.order"
+
+    def known(self, x: Tensor, given: Tensor | None) -> Tensor | None:
+        """`given` of items x (B, *shape), with more padding where the objective need not predict all."""
+        return given
 
     @abstractmethod
     def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
@@ -210,6 +216,14 @@ class AlongPlan(Objective):
     def __init__(self, model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> None:
         super().__init__(model, order, options, together)
         self.plans = [image_plan(order, model.shape, calls, len(model.digits)) for calls in order.calls]
+        self._closes = model.end and all((plan.when.flatten().diff() > 0).all() for plan in self.plans)
+
+    def known(self, x: Tensor, given: Tensor | None) -> Tensor | None:
+        """What is behind the end of an item is padding, if all before it is revealed first: it is certain."""
+        if not self._closes:
+            return given
+        given = torch.zeros_like(x, dtype=torch.long) if given is None else given
+        return given.masked_fill(behind_end(x, self.model.classes - 1), PADDING)
 
     def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
         """A level of calls for each item (`first_level` of the items take the first), and a step of that level."""

@@ -32,6 +32,7 @@ from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models.build import build
 from ardm.models.context import NO_LABEL
+from ardm.models.ending import refuse_open
 from ardm.objective import spread
 from ardm.precision import pytorch_defaults
 from ardm.train import checkpoint, sharding
@@ -108,6 +109,9 @@ class Trainer:
         check_labels(recipe, self.train_set, self.valid_set)
         if self.config.frozen and not (recipe.model.rates and (self.config.init or resume)):
             raise ArdmError("train.frozen trains the rates of a given network: set model.rates=true, and train.init")
+        if recipe.model.end:
+            for part in (self.train_set, self.valid_set):
+                refuse_open(part.items, recipe.model.classes - 1, part.name)
         self._resumed = resume
         self._begin()
         moments: Mapping[str, Tensor] = {}
@@ -118,7 +122,7 @@ class Trainer:
             self.average = Average(self.model.state_dict())
         for parameter in self.model.parameters() if self.config.frozen else ():
             parameter.requires_grad_(parameter is self.model.log_rates)
-        sites = self.train_set.predicted(self._stages)
+        sites = self.train_set.predicted(self._stages, recipe.model.end)
         self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments, sites)
         self.average.place(self.model.state_dict(), self.accelerator.device)
 
@@ -130,7 +134,8 @@ class Trainer:
 
     @staticmethod
     def _sets(source: DataConfig) -> tuple[data.Dataset, data.Dataset]:
-        return data.of_config(source, source.train), data.of_config(source, source.valid)
+        train = data.of_config(source, source.train)
+        return train, data.of_config(source, source.valid, symbols=train.symbols)
 
     def _open_folder(self, resume: bool) -> None:
         """Clean up after a kill, and refuse a run that cannot start here."""
@@ -283,6 +288,7 @@ class Trainer:
             both = x if given is None else torch.cat([x.long(), given], 1)
             both = data.augment(both, generator, flip=source.flip, rot90=source.rotate)
             x, given = (both, None) if given is None else both.split(x.shape[1], 1)
+        given = self.objective.known(x, given)
         whole = Batch(x, self.draw(self.step, given), self.labels(rows), given)
         return whole.share(self.accelerator.process_index, self.accelerator.num_processes)
 
@@ -375,10 +381,13 @@ class Trainer:
             about["minutes"] = round(self.spent / 60, 2)
         if self.train_set.schema is not None:
             about["schema"] = self.train_set.schema.to_values()
+        if self.train_set.symbols is not None:
+            about["symbols"] = self.train_set.symbols.to_values()
         if self.train_set.rate:
             about["rate"] = self.train_set.rate
         kept = curve if self.objective.has_curve else None
-        return Bundle(model, self.recipe.model, self.recipe.order, kept, {**about, **card})
+        tokenizer = "" if self.train_set.symbols is None else self.train_set.symbols.tokenizer
+        return Bundle(model, self.recipe.model, self.recipe.order, kept, {**about, **card}, tokenizer=tokenizer)
 
     @pytorch_defaults()
     def save(self) -> None:
