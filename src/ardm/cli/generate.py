@@ -17,6 +17,7 @@ from ardm.cli.options import (
     Force,
     Label,
     Order,
+    Precision,
     Score,
     Seed,
     Select,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ardm import Partial
     from ardm.bundle import Bundle
     from ardm.schema import Schema
+    from ardm.symbols import Symbols
 
 SHOWN = 24
 """Most lines of samples that are printed."""
@@ -98,6 +100,7 @@ def sample(
     scale: Scale = 3,
     force: Force = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = 0,
 ) -> None:
     """Sample images, text, sounds or rows.
@@ -110,12 +113,14 @@ def sample(
 
         use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
-        bundle = None if not floats and _codes(model) else load(model, device)
+        bundle = None if not floats and _codes(model) else load(model, device, precision=precision)
         along = ordering(order, score, select, block_length)
         drawing = temperature, top_k, top_p
         beyond = guidance, remask or None, refine or None, speculative or None
         plain = beyond == (None,) * 4
         if bundle is None or (plain and _codes(model) and _better_coded(model, bundle, (*drawing, along, label))):
+            if precision == "bf16":
+                raise ArdmError(f"{model} is a codec model, which computes in integers: leave --precision out")
             others = (*drawing, along, label, gif, *beyond)
             _sample_codec(model, items, calls, seed, out, force, scale, others, device, bar)
             return
@@ -132,7 +137,7 @@ def sample(
             return
         rate = bundle.card.get("rate", 0)
         values = states[-1].value.cpu().numpy()
-        _write(bundle.written, values, target, bundle.alphabet, bundle.schema, rate, force)
+        _write(bundle.written, values, target, bundle.symbols, bundle.schema, rate, force)
 
 
 def _codes(model: str) -> bool:
@@ -191,8 +196,10 @@ def _sample_codec(
         write_whole(target, lambda path: sheet(pictures).save(path, format="PNG"), force)
         say(f"wrote {target}")
         return
-    schema, alphabet, rate = found.schema, found.alphabet, int(found.card.get("rate", 0))
-    _write(found.kind, values[:, 0, 0], target, alphabet, schema, rate, force)
+    from ardm.symbols import BYTES, Letters
+
+    letters, rate = Letters(alphabet=found.alphabet or BYTES), int(found.card.get("rate", 0))
+    _write(found.kind, values[:, 0, 0], target, letters, found.schema, rate, force)
 
 
 def _target(kind: str, out: Path | None, force: bool) -> Path:
@@ -207,12 +214,18 @@ def _target(kind: str, out: Path | None, force: bool) -> Path:
 
 
 def _write(
-    kind: str, values: NDArray[Any], target: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
+    kind: str,
+    values: NDArray[Any],
+    target: Path,
+    symbols: Symbols | None,
+    schema: Schema | None,
+    rate: int,
+    force: bool,
 ) -> None:
     """Write samples (n, D) to a file, and print the first of them."""
     from ardm.media.samples import write
 
-    lines = list(write(kind, values, target, alphabet, schema, rate, force))
+    lines = list(write(kind, values, target, symbols, schema, rate, force))
     for line in lines[:SHOWN]:
         say(line[:400])
     if len(lines) > SHOWN:
@@ -258,6 +271,7 @@ def fill(
     scale: Scale = 3,
     force: Force = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = 0,
 ) -> None:
     """Fill the hidden part of an image.
@@ -275,7 +289,7 @@ def fill(
         use_threads(threads)
         refuse_early(force, out)
         refuse_early(force, gif, endings=(".gif",))
-        bundle = guided(load(model, device), guidance)
+        bundle = guided(load(model, device, precision=precision), guidance)
         if sum(map(bool, (mask, box, digits))) != 1:
             raise ArdmError("say what to fill with one of --mask IMAGE, --box x,y,width,height or --digits NUMBER")
         if digits and refine:
