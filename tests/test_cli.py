@@ -427,11 +427,11 @@ def test_eval_of_a_table_goes_by_the_texts_of_its_values(lines, tmp_path):
     shown = float(re.search(r"-([\d.]+) nats per item", said).group(1))
     assert abs(shown - float(api.score(bundle("table"), x, 4, None, 0, 4, None).nats.mean())) < 1e-3
     (tmp_path / "more.csv").write_text(SCHEMA.decode(rows.tolist()).replace(",20,", ",21,"))
-    assert "does not know the value '21' of column 'age'" in refused(
+    assert "column 'age': '21' is not a known value" in refused(
         "eval", lines / "table", "--data", "table", "--folder", tmp_path / "more.csv", "--items", 0
     )
-    (tmp_path / "other.csv").write_text(SCHEMA.decode(few.tolist()).replace("sex,age", "age,sex"))
-    assert "models the columns sex, age" in refused(
+    (tmp_path / "other.csv").write_text(SCHEMA.decode(few.tolist()).replace("sex,age", "sex,years"))
+    assert "has no column 'age', which the model knows" in refused(
         "eval", lines / "table", "--data", "table", "--folder", tmp_path / "other.csv"
     )
     np.save(tmp_path / "rows.npy", np.array([[4, 0, 1], [1, 0, 2], [0, 0, 3], [2, 0, 4], [3, 0, 0]] * 40))

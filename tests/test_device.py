@@ -32,6 +32,7 @@ from toys import randomise
 
 IMAGE, LINE = (2, 4, 4), (6,)
 MODELS = {
+    "centred": {"trunk": "centred", "shape": IMAGE, "head": "mixture", "base": 2, "levels": 2},
     "local": {"trunk": "local", "shape": IMAGE, "head": "mixture", "base": 2, "radius": 1, "rings": 1},
     "unet": {"trunk": "unet", "shape": IMAGE, "head": "values"},
     "transformer": {"trunk": "transformer", "shape": LINE, "head": "digits", "base": 2},
@@ -49,11 +50,12 @@ MODELS = {
     "table": {"trunk": "mlp", "shape": LINE, "head": "values"},
     "columns": {"trunk": "transformer", "shape": LINE, "head": "values", "columns": (4, 4, 4, 4, 4, 4)},
     "any": {"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"},
+    "rates": {"trunk": "mlp", "shape": LINE, "head": "values", "rates": True},
 }
 TABLE = ModelConfig(classes=4, width=8, blocks=1, **MODELS["table"])
 
 
-QUICK = ("local", "transformer", "table")
+QUICK = ("centred", "local", "transformer", "table", "rates")
 
 
 @pytest.fixture(params=[n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MODELS])
@@ -79,7 +81,7 @@ def quiet():
 
 
 def orders(bundle):
-    yield from ("random", "confident")
+    yield from ("random", "confident", *(["rates"] if bundle.config.rates else []))
     yield from RANKS if len(bundle.config.shape) == 3 else LINES
 
 
@@ -266,6 +268,7 @@ def test_draws_without_float64_are_those_of_the_cpu():
 
 WALKED = {
     "unet": {"trunk": "unet", "head": "mixture"},
+    "centred": {"trunk": "centred", "head": "mixture", "levels": 2},
     "local": {"trunk": "local", "head": "mixture", "radius": 1, "rings": 1},
     "transformer": {"trunk": "transformer", "head": "values"},
     "stages": {"trunk": "transformer", "head": "digits", "base": 2},
@@ -293,7 +296,7 @@ def test_a_walk_waits_no_more_for_more_steps(name, kind, items):
     """Along a plan of 25 calls as often as along one of 5, shared or with a row for each item."""
     source = {"draw": lambda: Draw(generator_on(GPU).manual_seed(0)), "score": lambda: Score(2, GPU)}[kind]
     settings = {"classes": 4, "width": 8, "blocks": 1, **WALKED[name]}
-    shape = (1, 5, 5) if settings["trunk"] in ("unet", "local") else (25,)
+    shape = (1, 5, 5) if settings["trunk"] in ("unet", "centred", "local") else (25,)
     model = randomise(ardm.build(ModelConfig(shape=shape, **settings))).float()
     stages = len(model.digits)
     fine = shuffled(stages, shape, torch.Generator().manual_seed(0), items)
@@ -370,6 +373,8 @@ class Alone:
 TRAINED = {
     "steps": ({"trunk": "local", "shape": IMAGE, "head": "mixture", "base": 2, "radius": 1, "rings": 1}, "adamw"),
     "muon": ({"trunk": "transformer", "shape": LINE, "head": "values"}, "muon"),
+    "muon of kernels": ({"trunk": "centred", "shape": IMAGE, "head": "mixture", "levels": 2}, "muon"),
+    "rates": ({"trunk": "transformer", "shape": LINE, "head": "values", "rates": True}, "adamw"),
     "diffusion": ({"trunk": "transformer", "shape": LINE, "head": "values"}, "adamw"),
     "causal": ({"trunk": "transformer", "shape": LINE, "head": "values", "causal": "single"}, "adamw"),
     "any": ({"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"}, "adamw"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ardm.bundle import load
+from ardm.digits import Digits
 from ardm.errors import ArdmError
 from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
@@ -17,7 +18,7 @@ from ardm.train.muon import Muon, orthogonal
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
 from ardm.train.update import hidden_matrices, optimisers, rate_at
-from toys import generator, randomise, some_data
+from toys import generator, randomise, some_data, toy
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +121,12 @@ def test_the_matrices_of_muon_are_those_inside_blocks():
     text = build(preset("text-tiny", shape=(8,), classes=5))
     assert not any(p is text.body.trunk.embedding.weight for p in hidden_matrices(text))
     assert hidden_matrices(text)
+    kernels = build(preset("centred-tiny", shape=(1, 4, 4), classes=4))
+    names = {id(p): name for name, p in kernels.body.trunk.named_parameters()}
+    parts = {names[id(p)].split(".")[0] for p in hidden_matrices(kernels)}
+    assert parts == {"down", "up", "shrink", "grow"}
     with pytest.raises(ArdmError, match="this network has none"):
-        optimisers(build(preset("tiny", shape=(1, 4, 4), classes=4)), TrainConfig(optimiser="muon"))
+        optimisers(toy(Digits(3, 3), (2,)), TrainConfig(optimiser="muon"))
 
 
 def test_muon_moves_as_that_of_pytorch_does():
@@ -141,6 +146,17 @@ def test_muon_moves_as_that_of_pytorch_does():
         assert float((one - two).detach().norm()) < 0.05 * float((two - before).detach().norm())
     spectrum = torch.linalg.svdvals(orthogonal(torch.stack(start[:2])))
     assert 0.5 < float(spectrum.detach().min()) <= float(spectrum.max()) < 1.5
+
+
+def test_muon_moves_a_kernel_as_the_matrix_of_its_rows():
+    g = generator()
+    start = torch.randn(6, 5, 2, 3, generator=g)
+    kernel, matrix = (torch.nn.Parameter(p.clone()) for p in (start, start.flatten(1)))
+    for p in (kernel, matrix):
+        p.grad = torch.arange(180.0).view(p.shape).cos()
+        Muon([{"params": [p]}], 0.1, 0.01).step()
+    assert torch.equal(kernel.flatten(1), matrix)
+    assert not torch.equal(kernel, start)
 
 
 def test_a_grey_picture_alone_costs_its_first_channel():

@@ -205,12 +205,14 @@ class Adaptive:
     position.  selection: how many sites; None: as many as `api.make_plan` plans for a budget of calls.
     block_length: reveal blocks of so many consecutive sites from left to right (semi-autoregressive); None: no blocks.
     stages: the number of digits of a site; stage follows stage.  `api` fills it in.
+    never: (1 or B, *shape) bool, sites that are padding, which are never revealed; None: no site is.
     """
 
     score: str = "entropy"
     selection: Selection | None = None
     block_length: int | None = None
     stages: int = 1
+    never: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -226,8 +228,13 @@ class Adaptive:
 
     def items(self, k: int, state: Partial) -> list[int]:
         """The items of which something is hidden.  Waits for a GPU."""
-        found: list[int] = (state.depth < self.stages).flatten(1).any(1).nonzero()[:, 0].tolist()
+        found: list[int] = (self._depth(state) < self.stages).any(1).nonzero()[:, 0].tolist()
         return found
+
+    def _depth(self, state: Partial) -> Tensor:
+        """(B, D): the digits known of each site; all of them where it is padding."""
+        depth = state.depth
+        return (depth if self.never is None else depth.masked_fill(self.never.to(depth.device), self.stages)).flatten(1)
 
     def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
         """The sites that a step reveals, item by item, positions ascending; asks the prediction at every candidate."""
@@ -244,7 +251,7 @@ class Adaptive:
 
     def _candidates(self, state: Partial) -> tuple[Tensor, Tensor, Tensor]:
         """(B, D) bool: the sites that may be next, in the first block with hidden sites; (B,): stage and known sites."""
-        depth = state.depth.flatten(1)
+        depth = self._depth(state)
         stage = depth.amin(1)
         found = (depth == stage[:, None]) & (depth < self.stages)
         if self.block_length is not None:
@@ -255,6 +262,12 @@ class Adaptive:
     def refuse_misfit(self, stages: int, shape: Sequence[int], batch: int) -> None:
         """Raise ArdmError unless the plan reveals `stages` digits per site, and its numbers are planned for such items."""
         D, digit = prod(shape), f"digit{'s' * (stages > 1)}"
+        if self.never is not None and (
+            tuple(self.never.shape[1:]) != tuple(shape) or len(self.never) not in (1, batch)
+        ):
+            raise ArdmError(
+                f"the plan has padding for {tuple(self.never.shape)}; the items are {(batch, *shape)}, or (1, …) for all"
+            )
         if self.stages != stages:
             raise ArdmError(
                 f"the plan is for {self.stages} digits per site; the items and the model have {stages}: give "

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -26,8 +27,9 @@ from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
+from ardm.models.ending import closed, refuse_open
 from ardm.orders import image_plan, named
-from ardm.plan import AnyPlan, Plan, raster, wavefront
+from ardm.plan import AnyPlan, Plan, placed, raster, wavefront
 from ardm.random_numbers import Chance, RandomNumbers, chance
 from ardm.schedule import Schedule
 from ardm.walk import generate as walking
@@ -39,6 +41,8 @@ Order: TypeAlias = str | AnyPlan
 """The name of an order, or a plan."""
 CALLS = 50
 """The default number of network calls."""
+DRAWN = ("random", "rates")
+"""Orders that are drawn for each item: all alike, and by the rates of the model."""
 
 
 def bundle_of(model: Bundle | Model) -> Bundle:
@@ -57,7 +61,8 @@ def schedule(bundle: Bundle | Model, calls: int, kind: str = "joint") -> Schedul
     """The best schedule of `calls` network calls, by dynamic programming over the measured losses (section 3.1).
 
     kind: "joint" (the stages share the budget), "optimal" (the same for each stage, as in the paper) or "uniform".
-    Planned on the fitted losses, and priced on the observed ones (`LossCurve.expected`).
+    Planned on the fitted losses, and priced on the observed ones (`LossCurve.expected`).  In orders by rates the sites of a
+    step are not alike, so that the price of several a call is an estimate.
     Raises ArdmError where the model has no loss curve, or one for a different number of sites; where its losses are
     infinite; and for fewer calls than stages or more than digits.
     """
@@ -91,7 +96,8 @@ def make_plan(
 ) -> AnyPlan:
     """Plan items of `shape` (default: the model's own) in about `calls` network calls, at most one per digit.
 
-    order: "random", coarsened by the best schedule known; "confident", least entropy first, short for `Adaptive()`; "own",
+    order: "random", coarsened by the best schedule known; "rates", the same in the orders that a model with rates has
+    learned (the default of such a model); "confident", least entropy first, short for `Adaptive()`; "own",
     the order of a specialised model; or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`),
     with the same number of calls in every stage; or a plan: an `Adaptive` without a selection gets the best numbers of
     sites for `calls`, any other says itself how many calls it takes, and needs calls=None.
@@ -101,7 +107,7 @@ def make_plan(
     bundle, calls = bundle_of(bundle), _calls(calls, order)
     sizes = bundle.model.shape if shape is None else (shape,) if isinstance(shape, int) else shape
     own = tuple(inputs.number(n, "a size of shape") for n in sizes)
-    if not isinstance(order, str) or order in ("random", "confident", _only(bundle)):
+    if not isinstance(order, str) or order in (*DRAWN, "confident", _only(bundle)):
         blank = bundle.model.digits.blank(inputs.number(batch, "batch"), own, _device(bundle)).depth
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
@@ -129,7 +135,7 @@ def _calls(calls: int | None, order: Order) -> int:
 
 
 def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: Chance | None) -> AnyPlan:
-    """Plan the hidden digits where `depth` (B, *shape) are known, in min(calls, hidden digits) steps per item."""
+    """Plan the hidden digits where `depth` (B, *shape) are known, or PADDING, in min(calls, hidden digits) steps per item."""
     stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
     if order == "confident" or not isinstance(order, str):
         curve = losses(bundle) if planning.budgeted(order) else None
@@ -139,12 +145,24 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: Ch
         return _whole(bundle, known, calls)
     if order == "own":
         return image_plan(bundle.order, shape, calls, stages).to(depth.device).given(known)
-    if order != "random":
+    if order not in DRAWN:
         return planning.ordered(named(order, shape, calls), depth, stages, calls)
     if generator is None:
         raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
     share = planning.shares(losses(bundle), math.prod(shape), calls)
-    return planning.random(depth, stages, share, chance(generator))
+    return planning.random(depth, stages, share, chance(generator), _rates(bundle, order))
+
+
+def _rates(bundle: Bundle, order: str) -> Tensor | None:
+    """The rates by which an order is drawn; None for "random".  Raises ArdmError for a model that has none."""
+    if order == "rates" and bundle.model.rates is None:
+        raise ArdmError(f"{bundle.name} has no rates: train them with model.rates=true, or use the order random")
+    return None if order == "random" else bundle.model.rates
+
+
+def drawn(bundle: Bundle) -> str:
+    """The order of an any-order model that nobody names another for."""
+    return "random" if bundle.model.rates is None else "rates"
 
 
 def losses(bundle: Bundle) -> Any:
@@ -175,9 +193,12 @@ def generate(
     """Draw data step by step, yielding the state after every step; `.value` of the last one is the sample.
 
     generator: `RandomNumbers(seed)`, as in `sample`, or a torch.Generator on any device.  temperature, top_k, top_p: see
-    `source.Draw`.
+    `source.Draw`.  An item with an end is over when everything before it is known, and what is behind it stays hidden.
     """
-    return walking(bundle_of(bundle).model, plan, start, generator, temperature, context, top_k, top_p)
+    bundle = bundle_of(bundle)
+    if bundle.config.end:
+        plan = planning.UntilEnd(placed(plan, _device(bundle)), bundle.config.classes - 1)
+    return walking(bundle.model, plan, start, generator, temperature, context, top_k, top_p)
 
 
 def _only(bundle: Bundle) -> str | None:
@@ -186,11 +207,11 @@ def _only(bundle: Bundle) -> str | None:
 
 
 def budget(bundle: Bundle, calls: int | None, order: Order | None, sites: int = 0) -> tuple[int, Order]:
-    """Fill in calls and order: the model's own; as many calls as a single order takes; else 50 calls in random orders.
+    """Fill in calls and order: the model's own; as many calls as a single order takes; else 50 calls in drawn orders.
 
     sites: of an item; 0: those of the model's items.  0 calls: as many as a plan takes that says so itself.
     """
-    usual = "own" if bundle.order.fixed else _only(bundle) or "random"
+    usual = "own" if bundle.order.fixed else _only(bundle) or drawn(bundle)
     chosen = usual if order is None else order
     if calls is not None or not planning.budgeted(chosen):
         return _calls(calls, chosen), chosen
@@ -214,7 +235,8 @@ def sample(
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default 50, or those of a specialised model.  order: a name or a plan, see `make_plan`; default the
-    model's own, else random.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
+    model's own, else drawn for each item.  A causal model of a single order takes by default "raster", one call per site, or its
+    wavefronts, "own".  Behind the first end of an item everything is the end, if the model knows an end.
     context: a class label (or one per item), or vectors (items, V).
     temperature, top_k, top_p: which digits are drawn, see `source.Draw`; samples follow the model where they are left out.
     first: the number of the first item, to draw many in several calls: items 2 and 3 of four are `sample(model, 2, first=2)`.
@@ -225,27 +247,42 @@ def sample(
     plan = make_plan(bundle, calls, order, generator=generator, batch=rows(order, items))
     start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
-    return last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    return _closed(
+        bundle, last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    )
+
+
+def _closed(bundle: Bundle, x: Tensor) -> Tensor:
+    """Items (B, *shape), of a model whose items have an end in their closed form: a parallel step may put symbols behind it."""
+    return closed(x, bundle.config.classes - 1) if bundle.config.end else x
 
 
 def rows(order: Order, items: int) -> int:
     """The number of items to plan for: all if each may have a plan of its own, otherwise one."""
-    return items if order == "random" or not isinstance(order, str) else 1
+    return items if order in DRAWN or not isinstance(order, str) else 1
 
 
 def started(
-    bundle: Bundle | Model, x: Array, known: Array, calls: int | None, order: Order, generator: Chance
+    bundle: Bundle | Model,
+    x: Array,
+    known: Array,
+    calls: int | None,
+    order: Order,
+    generator: Chance,
+    padding: Array | None = None,
 ) -> tuple[Partial, AnyPlan]:
     """The state in which x (B, *shape) is known at the sites of `known`, and a plan for the rest of each item.
 
-    known: a mask or depths, see `fill`.  Every plan for a number of calls but a model's own has min(calls, hidden digits)
+    known, padding: see `fill`.  Every plan for a number of calls but a model's own has min(calls, hidden digits)
     steps.
     """
     bundle, calls = bundle_of(bundle), _calls(calls, order)
     x = _fitting(bundle, inputs.items(x, bundle.model))
-    depth = inputs.depths(known, x, bundle.model.digits)
-    inputs.columns(x, depth > 0, bundle.model)
-    return bundle.model.digits.truncate(x, depth), _left(bundle, depth, calls, order, generator)
+    depth = inputs.beforehand(x, bundle.model, known, padding, "known")
+    assert depth is not None
+    if bundle.config.end:
+        refuse_open(x, bundle.config.classes - 1, "x", depth > 0)
+    return bundle.model.digits.truncate(x, depth.clamp(min=0)), _left(bundle, depth, calls, order, generator)
 
 
 def _fitting(bundle: Bundle, x: Tensor) -> Tensor:
@@ -267,12 +304,14 @@ def fill(
     context: Array | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    padding: Array | None = None,
 ) -> Tensor:
     """Complete x (B, *shape), or one item, where it is not known; the result has its shape, in int64, on its device.
 
     known: of the shape of x, or of one item for all: a mask of bool (or of uint8, 0 and 1), or integers of another type
     that count the known digits of each site, for bit-depth expansion.  Known values never change.  Unknown values of x
     must be valid, and are ignored.
+    padding: the sites that are left as they are without being known, a mask or lengths, see `score`.
     calls, order, temperature, context, top_k, top_p: see `sample`.  Each item takes min(calls, its hidden digits) steps,
     planned for what is known of it; only a model's own order keeps the steps that it was trained on.
     """
@@ -280,9 +319,14 @@ def fill(
     sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
     calls, order = budget(bundle, calls, order, sites)
     generator = RandomNumbers(seed)
-    start, plan = started(bundle, x, known, calls, order, generator)
+    start, plan = started(bundle, x, known, calls, order, generator, padding)
     context = inputs.context(context, start.batch)
-    done = last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    done = _closed(
+        bundle, last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    )
+    if padding is not None:
+        given = inputs.items(x, bundle.model)
+        done = torch.where(inputs.padded(padding, given), given, done)
     done = done.to(x.device) if isinstance(x, Tensor) else done
     return done[0] if inputs.single(x, bundle.model) else done
 
@@ -295,24 +339,49 @@ def score(
     seed: int = 0,
     passes: int = 1,
     context: Array | None = None,
+    given: Array | None = None,
+    padding: Array | None = None,
 ) -> likelihood.Estimate:
-    """The likelihood of x (B, *shape) or of one item: exact along a plan of `calls`; without calls, the any-order bound.
+    """The likelihood of x (B, *shape) or of one item: exact along a plan of `calls`; without calls, the any-order bound, over
+    the orders that a model with rates has learned.
 
     order: a name or a plan, see `make_plan`; default the model's own plan, else a random one (exact for that one order).
     Along an adaptive plan the likelihood is exact too.  A causal model of a single order
     is scored exactly, in one pass per item (`likelihood.causal`).  passes: random steps per item of the bound.
+    given: what is known beforehand, a mask or depths as `known` of `fill`.  padding: the sites that are neither known nor
+    predicted: a mask of bool of the shape of x, or of one item, true where they are; or integers, the lengths (B,) of
+    sequences.  The likelihood is that of the other sites, given these and their number, and these alone are counted.
     """
     bundle, passes = bundle_of(bundle), inputs.number(passes, "passes")
     generator = inputs.seeded(seed, _device(bundle))
     x = _fitting(bundle, inputs.items(x, bundle.model))
     context = inputs.context(context, len(x))
+    if bundle.config.end:
+        refuse_open(x, bundle.config.classes - 1, "x")
+    known = inputs.beforehand(x, bundle.model, given, padding)
     usual = calls is None and order is None and not bundle.order.fixed
     if usual and isinstance(bundle.model, CausalModel) and bundle.model.single:
-        return likelihood.causal(bundle.model, x, context=context)
+        return likelihood.causal(bundle.model, x, context=context, given=known)
     if usual:
-        return likelihood.bound(bundle.model, x, passes, generator, context=context)
+        return likelihood.bound(bundle.model, x, passes, generator, known, context, rates=bundle.model.rates)
     if calls is None and planning.budgeted(order) and order != _only(bundle):
         calls = bundle.order.calls[0]
     calls, order = budget(bundle, calls, order, x[0].numel())
-    plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator, 1 if isinstance(order, str) else len(x))
-    return likelihood.exact(bundle.model, plan, x, context=context)
+    if known is None:
+        plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator, 1 if isinstance(order, str) else len(x))
+        return likelihood.exact(bundle.model, plan, x, context=context)
+    plan = _left(bundle, known, calls, order, generator)
+    start = None if isinstance(plan, Plan) else bundle.model.digits.truncate(x, known.clamp(min=0))
+    return likelihood.exact(bundle.model, plan, x, start, context=context)
+
+
+def bf16_loss(bundle: Bundle | Model, x: Array, seed: int = 0, **options: Any) -> tuple[float, float]:
+    """What a network loses by multiplying in bfloat16, on x (B, *shape): bits per dimension, and their standard error.
+
+    Both precisions are scored at the same random steps and orders, so that only rounding differs.  options: of `score`.
+    Below `bundle.LITTLE`, with "bf16_loss" on the card, `Bundle.with_precision("auto")` chooses bf16 where it is faster.
+    """
+    bundle = bundle_of(bundle)
+    fine, rough = (score(bundle.with_precision(p), x, seed=seed, **options) for p in ("float32", "bf16"))
+    lost = replace(rough, nats=rough.nats - fine.nats)
+    return lost.bits_per_dim, lost.bits_per_dim_error

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ardm.digits import Alphabet, Partial, Sites
 from ardm.features import Features, FeaturesAt
 from ardm.heads import TOGETHER, Head
-from ardm.precision import finely, widened
+from ardm.precision import finely, mixed, widened
 
 
 class PredictionLike(Protocol):
@@ -113,17 +113,18 @@ class Prediction:
     """The distributions of the next digits, computed at the sites that are asked.
 
     A complete site has no next digit: never ask there.
-    state: what the distributions are given.
+    state: what the distributions are given.  bf16: whether the network multiplies in bfloat16.
     """
 
-    def __init__(self, features: FeaturesAt, state: Partial, head: Head) -> None:
-        self._features, self.state, self._head = features, state, head
+    def __init__(self, features: FeaturesAt, state: Partial, head: Head, bf16: bool = False) -> None:
+        self._features, self.state, self._head, self._bf16 = features, state, head, bf16
 
     def _at(self, sites: Sites) -> tuple[Features, Tensor, Tensor, Tensor]:
         """Features, value, depth and position at the sites."""
         position = sites.position
         value, depth = sites.of(self.state.value), sites.of(self.state.depth)
-        return self._features(sites.batch_index, position), value, depth, position
+        with mixed(position.device, self._bf16):
+            return self._features(sites.batch_index, position), value, depth, position
 
     def __getitem__(self, sites: Sites) -> Tensor:
         """(N, b): logits of the next digits; −inf where no value follows."""
@@ -207,16 +208,33 @@ class Model(nn.Module):
     """A body (state, context → features at sites) and a head (features → distributions of digits).
 
     shape: of one item.  body: a module called with (state, context) that returns a function
-    (batch_index (N,), position (N,)) → `Features`.
+    (batch_index (N,), position (N,)) → `Features`.  rates: whether it also has a rate for each site (`ardm.rates`), all equal
+    at first.
+    bf16: whether the body multiplies in bfloat16, with sums and the head in float32 (`Bundle.with_precision`).  It belongs to
+    the model, so that whatever draws, scores or plans asks the same function.
     """
 
-    def __init__(self, digits: Alphabet, shape: tuple[int, ...], body: nn.Module, head: Head) -> None:
+    bf16 = False
+
+    def __init__(
+        self, digits: Alphabet, shape: tuple[int, ...], body: nn.Module, head: Head, rates: bool = False
+    ) -> None:
         super().__init__()
         self.digits, self.shape, self.body, self.head = digits, shape, body, head
+        self.log_rates = nn.Parameter(torch.zeros(tuple(shape))) if rates else None
+
+    @property
+    def rates(self) -> Tensor | None:
+        """(*shape): the rates of the model's orders, of geometric mean 1, with gradient; None: all orders are alike."""
+        if self.log_rates is None:
+            return None
+        logs = finely(self.log_rates)
+        return (logs - logs.mean()).exp()
 
     def forward(self, state: Partial, context: Tensor | None = None) -> Prediction:
         """The prediction for a state (B, *shape); the body gets the context unchanged."""
-        return Prediction(self.body(state, context), state, self.head)
+        with mixed(state.value.device, self.bf16):
+            return Prediction(self.body(state, context), state, self.head, self.bf16)
 
     def walking(self) -> AnyModel:
         """The model for one walk, in which each state continues the one before; it may keep what it has computed."""

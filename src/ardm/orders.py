@@ -114,7 +114,7 @@ def named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
     if len(shape) not in (1, 3):
         raise ArdmError(f"items of shape {shape} have the orders random and confident; got {order!r}")
     if order not in RANKS:
-        raise ArdmError(f"unknown order {order!r}; choose random, confident, own, {', '.join(RANKS)}")
+        raise ArdmError(f"unknown order {order!r}; choose random, rates, confident, own, {', '.join(RANKS)}")
     return OrderConfig(order, (calls,), cell=max(shape[1:] or shape))
 
 

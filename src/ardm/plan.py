@@ -23,11 +23,12 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.inputs import counted, depths, integers, number
+from ardm.inputs import PADDING, counted, depths, integers, number
 from ardm.model import PredictionLike
 from ardm.precision import home
 from ardm.random_numbers import ORDERS, Chance, numbers_of
 from ardm.ranks import dense, wavefront_steps
+from ardm.rates import clocks, exponential, table
 
 GIVEN = -1
 """The step of a digit that is known before the walk."""
@@ -179,16 +180,17 @@ class Plan:
     def given(self, depth: Tensor) -> Plan:
         """The plan for a walk from a state of this depth (1 or B, *shape): infilling, bit-depth expansion.
 
-        Known digits become GIVEN, and steps that are empty for every item are removed.  A mask of bool or uint8 means all
-        digits or none; one item needs no batch.  Raises ArdmError for other shapes, and for depths beyond the digits.
+        Known digits become GIVEN, sites of depth PADDING (−1) NEVER, and steps that are empty for every item are removed.  A
+        mask of bool or uint8 means all digits or none; one item needs no batch.  Raises ArdmError for other shapes, and for depths beyond the digits.
         """
         found = self._batched(counted(depth), "depth")
         here = self.when[:1, 0].expand(len(found), *self.shape)
-        depth = depths(found, here, range(self.stages), "depth")
+        depth = depths(found, here, range(self.stages), "depth", least=PADDING)
         stage = torch.arange(self.stages, device=self.when.device).view(1, -1, *[1] * len(self.shape))
         when = torch.where(
             stage < depth[:, None], GIVEN, self.when.expand(max(len(depth), len(self.when)), *self.when.shape[1:])
         )
+        when = when.masked_fill((depth == PADDING)[:, None], NEVER)
         live = (when != GIVEN) & (when != NEVER)
         steps = torch.zeros(len(self), dtype=torch.bool, device=when.device)
         steps[when[live]] = True
@@ -260,9 +262,24 @@ def raster(stages: int, shape: Sequence[int]) -> Plan:
 
 def shuffled(stages: int, shape: Sequence[int], generator: Chance, batch: int = 1) -> Plan:
     """Stage after stage, each in a uniformly random order of its own, for each item (Algorithms 1 and 3)."""
-    ranks = _keys(generator, batch, stages, prod(shape)).argsort(dim=-1, stable=True).argsort(-1)
-    first = prod(shape) * torch.arange(stages, device=ranks.device)[:, None]
-    return Plan((ranks + first).view(batch, stages, *shape))
+    return _ascending(_keys(generator, batch, stages, prod(shape)), shape)
+
+
+def rated(rates: Tensor, stages: int, shape: Sequence[int], generator: Chance, batch: int = 1) -> Plan:
+    """Stage after stage, each in an order of its own by rates (*shape), for each item: the faster sites tend to come first.
+
+    The law of orders is that of `ardm.rates`; with equal rates the plan is that of `shuffled`.  Raises ArdmError for rates
+    of another shape, or not positive and finite.
+    """
+    found = table(rates, shape).flatten()
+    return _ascending(clocks(found, exponential(_keys(generator, batch, stages, prod(shape)))), shape)
+
+
+def _ascending(keys: Tensor, shape: Sequence[int]) -> Plan:
+    """Stage after stage, each by its keys (batch, stages, D), the smallest first."""
+    batch, stages, D = keys.shape
+    ranks = keys.argsort(dim=-1, stable=True).argsort(-1)
+    return Plan((ranks + D * torch.arange(stages, device=ranks.device)[:, None]).view(batch, stages, *shape))
 
 
 def unstaged(stages: int, shape: Sequence[int], generator: Chance) -> Plan:

@@ -36,6 +36,8 @@ BUDGETS = (2, 5, 10, 20, 50, 100)
 """Default numbers of calls whose planned cost is compared with the measured one."""
 SLACK = 0.01
 """How much longer a stream may be than its figure, because frequencies are integers: a share, and bits of a digit."""
+ORDERS = {"random": "random orders", "rates": "orders by rates"}
+"""What drawn orders are called."""
 UNITS = {"image": ("image", "dim"), "audio": ("sound", "sample"), "table": ("row", "cell"), "text": ("text", "byte")}
 """What an item and a value are called."""
 
@@ -57,6 +59,7 @@ def report(
     decode: Callable[[list[int]], str] | None = None,
     data: str = "",
     progress: Progress = lambda what, done, total: None,
+    text_bytes: int = 0,
 ) -> Report:
     """Audit a model (a bundle, or one made by `ardm.wrap` or `ardm.build`) on items x (B, *shape).
 
@@ -64,7 +67,7 @@ def report(
     orders of the multi-order bound.  budgets: numbers of calls whose planned cost is measured; default those of 2, 5, 10,
     20, 50 and 100 that items have.  streams: items that are encoded and decoded.  states: moments at which calibration is
     measured.  context: as in `ardm.score`.  codec: an exported codec model, whose streams are measured too.
-    decode: from the ids of an item to its text, for bits a byte.  data: the name of the data, for the record.
+    decode: from the ids of an item to its text, for bits a byte; text_bytes: or the bytes of all items together.  data: the name of the data, for the record.
     Without a loss curve, one is measured on the first half of the items, and budgets on the second.
     Raises ArdmError for items of another shape, floats, and numbers out of range.
     """
@@ -89,7 +92,7 @@ def report(
     about = _about(model, subject, seed, data) | numbers
     item, dim = _units(model, subject)
     return Report(
-        about, found[0].numel(), item, dim, _bytes(subject, dim, decode),
+        about, _sites(subject), item, dim, text_bytes / len(found) if text_bytes else _bytes(subject, dim, decode),
         (*figures, *streamed), tuple(measured), reliability, (*state_checks, *stream_checks),
     )  # fmt: skip
 
@@ -132,9 +135,13 @@ class _Subject:
 
     def figure(self, name: str, found: likelihood.Estimate, calls: float, plan: str, kind: str = "") -> Figure:
         """An estimate as a figure."""
-        error = found.bits_per_dim_error * found.sites * math.log(2)
         kind = kind or ("bound" if found.is_bound else "exact")
-        return Figure(name, kind, float(found.nats.mean()), error, len(found.nats), calls, plan)
+        return Figure(name, kind, float(found.nats.mean()), found.error_nats, len(found.nats), calls, plan)
+
+    @property
+    def drawn(self) -> str:
+        """The order of random plans: "rates" for a model that has learned some, unless random ones are asked for."""
+        return "random" if self.order == "random" else api.drawn(self.bundle)
 
     @property
     def named(self) -> str:
@@ -156,19 +163,28 @@ def _bounds(subject: _Subject, passes: int, plans: int) -> list[Figure]:
     bundle, x, context = subject.bundle, subject.x, subject.context
     figures = []
     if not subject.one_order:
-        bound = likelihood.causal_bound if isinstance(bundle.model, ScoresAll) else likelihood.bound
-        found = bound(bundle.model, x, passes, subject.generator, context=context)
-        figures.append(subject.figure("any-order bound", found, passes, "random orders, one call a value"))
+        figures.append(_any_order(subject, passes))
     own = subject.plan(len(x))
-    if not subject.one_order and subject.named == "random":
+    if not subject.one_order and subject.named in api.DRAWN:
         many = [own, *(subject.plan(len(x)) for _ in range(plans - 1))]
         found = likelihood.mixture(bundle.model, many, x, context=context)
-        said = f"{plans} random orders of {_steps(own):.0f} calls"
+        said = f"{plans} {ORDERS[subject.named]} of {_steps(own):.0f} calls"
         figures.append(subject.figure("multi-order bound", found, plans * _steps(own), said))
     said = f"{subject.named}, {_steps(own):.0f} calls" if isinstance(own, Sized) else subject.named
     found = subject.exact(own, x, context)
     figures.append(subject.figure("exact along the plan", found, 1.0 if subject.dense else _steps(own), said))
     return figures
+
+
+def _any_order(subject: _Subject, passes: int) -> Figure:
+    """The bound of random orders, or of those that the model has learned."""
+    model, x, generator = subject.bundle.model, subject.x, subject.generator
+    if isinstance(model, ScoresAll):
+        found = likelihood.causal_bound(model, x, passes, generator, context=subject.context)
+    else:
+        rates = model.rates if subject.drawn == "rates" else None
+        found = likelihood.bound(model, x, passes, generator, context=subject.context, rates=rates)
+    return subject.figure("any-order bound", found, passes, f"{ORDERS[subject.drawn]}, one call a value")
 
 
 def _counted(figures: list[Figure], streamed: list[Figure]) -> list[Figure]:
@@ -236,7 +252,7 @@ def _measured(subject: _Subject, budgets: Iterable[int], passes: int) -> list[Bu
     kind = "uniform" if curve is None or math.isinf(curve.monotone().max()) else "joint"
     for calls in budgets:
         planned = api.schedule(subject.bundle, calls, kind).nats
-        plan = subject.planned(calls, "random", len(subject.x))
+        plan = subject.planned(calls, subject.drawn, len(subject.x))
         figure = subject.figure("", subject.exact(plan, subject.x, subject.context), calls, "")
         found.append(Budget(calls, math.nan if planned is None else planned, figure.nats, figure.error, figure.items))
     return found
@@ -250,7 +266,8 @@ def _with_curve(subject: _Subject, passes: int) -> _Subject:
         return subject
     context = None if subject.context is None else subject.context[:half]
     passes = max(passes, -(-8 * S // half))
-    curve = likelihood.curve(bundle.model, subject.x[:half], passes, subject.generator, context=context)
+    rates = bundle.model.rates if subject.drawn == "rates" else None
+    curve = likelihood.curve(bundle.model, subject.x[:half], passes, subject.generator, context=context, rates=rates)
     if (curve.seen.sum(1) == 0).any() or curve.sites != D:
         return subject
     rest = None if subject.context is None else subject.context[half:]
@@ -279,11 +296,20 @@ def _units(model: Any, subject: _Subject) -> tuple[str, str]:
     if model is not bundle or not isinstance(bundle.card.get("recipe"), dict) or bundle.written == "array":
         return "item", "dim"
     item, dim = UNITS[bundle.content]
-    return item, "letter" if bundle.alphabet and bundle.content == "text" else dim
+    return item, dim if bundle.symbols is None else bundle.symbols.unit
+
+
+def _sites(subject: _Subject) -> float:
+    """The dimensions of an item; on average up to its end, if it has one."""
+    within = getattr(subject.bundle.model, "within", None)
+    return subject.x[0].numel() if within is None else float(within(subject.x).double().sum(1).mean())
 
 
 def _bytes(subject: _Subject, dim: str, decode: Callable[[list[int]], str] | None) -> float:
     """The mean number of bytes of an item's text; 0 for other data."""
+    own = subject.bundle.symbols
+    if decode is None and own is not None and dim == own.unit:
+        return sum(len(own.decode(item.tolist())) for item in subject.x.cpu()) / len(subject.x)
     if decode is None:
         return float(subject.x[0].numel()) if dim in ("byte", "letter") else 0.0
     return sum(len(str(decode(item.flatten().tolist())).encode()) for item in subject.x) / len(subject.x)

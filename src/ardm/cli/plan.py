@@ -82,6 +82,10 @@ def plan(
             )
         table.add_row(str(curve.size), f"{curve.sum() / D / math.log(2):.4f}", "", "")
         say(f"{bundle.name}: expected bits per dimension (bound, measured in training)")
+        if bundle.model.rates is not None:
+            say(
+                "Orders by rates: the sites of a call are not alike, so these are estimates; ardm eval --calls measures."
+            )
         console.show(table)
         if show != 0:
             say(*str(api.schedule(bundle, show or budgets[0], kind)).splitlines())

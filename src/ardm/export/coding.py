@@ -89,7 +89,10 @@ def coding(bundle: Bundle) -> Coding:
 
 
 def coding_order(bundle: Bundle) -> OrderConfig:
-    """The order that a model codes along: its own, or for a model of any order Bayer's over its items."""
+    """The order that a model codes along: its own, or for a model of any order Bayer's over its items.
+
+    Rows and texts go from left to right, in `coding_cells` those of a model with rates by these.
+    """
     if bundle.order.fixed:
         return bundle.order
     if len(bundle.config.shape) == 1:
@@ -108,7 +111,9 @@ def coding_cells(bundle: Bundle, order: OrderConfig) -> dict[int, Ints]:
 
 
 def _cell(bundle: Bundle, order: OrderConfig, calls: int) -> Ints:
-    stages = len(bundle.config.digits)
+    stages, rates = len(bundle.config.digits), bundle.model.rates
+    if len(bundle.config.shape) == 1 and rates is not None:
+        return _by_rates(rates, stages, calls)
     if len(bundle.config.shape) == 1:
         cell = calls if order.order == "raster" else order.cell
         line: Ints = image_plan(order, (cell,), calls, stages).when[0].numpy()
@@ -116,6 +121,14 @@ def _cell(bundle: Bundle, order: OrderConfig, calls: int) -> Ints:
     C = bundle.config.shape[0]
     found: Ints = image_plan(order, (C, order.cell, order.cell), calls, stages).when[0].numpy()
     return found
+
+
+def _by_rates(rates: Tensor, stages: int, calls: int) -> Ints:
+    """(S, 1, 1, D): a whole row in `calls` steps as even as possible, the fastest sites first: the most likely order."""
+    D, steps = len(rates), calls // stages
+    rank = (-rates).argsort(stable=True).argsort().cpu()
+    when: Ints = (rank * steps // D + steps * torch.arange(stages, device="cpu")[:, None]).numpy()
+    return when[:, None, None]
 
 
 def as_images(items: Tensor) -> Tensor:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from ardm.export.functions import FUNCTIONS
+from ardm.nets.norms import GroupNorm
+from ardm.nets.products import Linear
 
 _PLAIN: tuple[type[nn.Module], ...] = (
     nn.Linear,
+    Linear,
     nn.GroupNorm,
+    GroupNorm,
     nn.LayerNorm,
     nn.RMSNorm,
     nn.Embedding,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ardm.nets.products import Linear
 from ardm.nets.transformer import Perceptron, norm_of
 from ardm.precision import full, wide, widened
 
@@ -74,10 +75,10 @@ class Table(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(rows, embedding)
         self.stage = nn.Embedding(stages, embedding) if stages else None
-        self.first = nn.Linear(columns * embedding, width)
+        self.first = Linear(columns * embedding, width)
         share = max(blocks, 1) ** -0.5
         self.layers = nn.ModuleList(Block(width, hidden, modern, dropout, share) for _ in range(blocks))
-        self.norm, self.out = norm_of(width, modern), nn.Linear(width, outputs)
+        self.norm, self.out = norm_of(width, modern), Linear(width, outputs)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
         self.direct = Direct(rows, outputs) if direct else None

@@ -51,6 +51,7 @@ class Guided(Model):
             raise ArdmError("this model is guided already; guide the model that it was made of")
         _refuse_unlearned(model, negative)
         super().__init__(model.digits, model.shape, model, model.head)
+        self.log_rates = model.log_rates
         self.scale = float(scale)
         self.negative = None if negative is None else context_of(_of_one(negative), 1)
 

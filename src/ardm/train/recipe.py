@@ -42,7 +42,8 @@ class DataConfig:
     data set.
     length: characters or samples per item.
     stride: distance between items of the training split, which overlap.
-    alphabet: of text, "bytes" (256 classes) or "27" (a..z and space).
+    alphabet: of text, "bytes" (256 classes), "27" (a..z and space), "characters" (UTF-8), or the path of a tokenizer.json.
+    each: of text, "line" or "file": what a text is, which ends with a symbol of its own; "": items are cut from all.
     set: the name of a density set ("adult"), or the part of omniglot ("all", "background", "evaluation", "small").
     rate: samples per second that all sounds must have.
     binarize: for MNIST and Fashion-MNIST, "threshold", "stochastic" (one fixed sample) or "dynamic" (a new sample for
@@ -89,6 +90,7 @@ class DataConfig:
     bins: int = 0
     fit: str = ""
     suffixes: tuple[str, ...] = ()
+    each: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,11 @@ class TrainConfig:
     batch: items per pass, over all devices.
     accumulate: passes per step.  The loss of a step is the mean over the items of all its passes, as for one batch that
     many times as large; steps, rates and logs count steps.
-    optimiser: "adamw", or "muon", which moves the matrices inside the blocks of a network by orthogonalised momentum and all
-    other parameters by AdamW.
+    optimiser: "adamw", or "muon", which moves the matrices and kernels inside the blocks of a network by orthogonalised momentum
+    and all other parameters by AdamW.
     rate: peak learning rate of AdamW, reached after `warmup` steps; then `decay` ("constant", "linear" or "cosine") to
-    `final` times the peak.  muon_rate: the same for the matrices of Muon.
+    `final` times the peak.  muon_rate: the same for the matrices of Muon.  order_rate: the same for the logarithms of the
+    rates of sites (model.rates).
     weight_decay.  beta2: of AdamW.
     clip: largest gradient norm.
     ema: decay of the moving average of the parameters, which is evaluated and saved.
@@ -118,6 +121,7 @@ class TrainConfig:
     log_every: steps between lines of the log.
     tensorboard: also write scalars and samples for TensorBoard.
     init: a model to start from.
+    frozen: leave the network as `init` gives it, and train the rates of its sites alone (model.rates).
     first_level: for an order with several levels of calls, the fraction of items that train on the first.
     objective: "steps" (one random step, of any order or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
     "all" (every position at once; causal models always use it).
@@ -132,6 +136,7 @@ class TrainConfig:
     optimiser: str = "adamw"
     rate: float = 2e-3
     muon_rate: float = 0.02
+    order_rate: float = 0.02
     warmup: int = 200
     decay: str = "cosine"
     final: float = 0.02
@@ -151,6 +156,7 @@ class TrainConfig:
     log_every: int = 50
     tensorboard: bool = False
     init: str = ""
+    frozen: bool = False
     first_level: float = 0.5
     objective: str = "steps"
     diffusion_steps: int = 1000
@@ -190,6 +196,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "first_level": (lambda value: 0 < value <= 1, "(0, 1]"),
     "rate": (lambda value: value > 0, "(0, ∞)"),
     "muon_rate": (lambda value: value > 0, "(0, ∞)"),
+    "order_rate": (lambda value: value > 0, "(0, ∞)"),
     "clip": (lambda value: value > 0, "(0, ∞)"),
 }
 """Settings of TrainConfig: one of a few names, at least 1, at least 0, and in an interval."""

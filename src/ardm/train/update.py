@@ -43,18 +43,21 @@ def rate_at(config: TrainConfig, step: int, done: float | None = None) -> float:
 
 
 def optimisers(network: Model, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW of all parameters; or Muon of the matrices inside blocks, and AdamW of the rest.
+    """AdamW of all parameters that train; or Muon of the matrices inside blocks, and AdamW of the rest.
 
-    "relative" of a group: its rate divided by that of AdamW.  Raises ArdmError for Muon where there are no such matrices.
+    "relative" of a group: its rate divided by that of AdamW.  The rates of sites have a group of their own, without decay.
+    Raises ArdmError for Muon where there are no such matrices.
     """
     decay, matrices = config.weight_decay, hidden_matrices(network) if config.optimiser == "muon" else []
     if config.optimiser == "muon" and not matrices:
-        raise ArdmError("train.optimiser muon moves matrices inside blocks, and this network has none: use adamw")
-    theirs = {id(p) for p in matrices}
-    rest = [p for p in network.parameters() if id(p) not in theirs]
-    adamw = torch.optim.AdamW(
-        [{"params": rest, "relative": 1.0}], lr=config.rate, betas=(0.9, config.beta2), weight_decay=decay
-    )
+        raise ArdmError("train.optimiser muon moves matrices inside blocks that train, and here are none: use adamw")
+    theirs = {id(p) for p in (*matrices, network.log_rates)}
+    rest = [p for p in network.parameters() if id(p) not in theirs and p.requires_grad]
+    groups = [{"params": rest, "relative": 1.0}] if rest else []
+    if network.log_rates is not None:
+        slow = {"relative": config.order_rate / config.rate, "weight_decay": 0.0}
+        groups.append({"params": [network.log_rates], **slow})
+    adamw = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, config.beta2), weight_decay=decay)
     if not matrices:
         return [adamw]
     group = {"params": matrices, "relative": config.muon_rate / config.rate}
@@ -62,10 +65,11 @@ def optimisers(network: Model, config: TrainConfig) -> list[torch.optim.Optimize
 
 
 def hidden_matrices(network: Model) -> list[nn.Parameter]:
-    """The matrices inside the blocks of the body of a network: neither embeddings nor first and last layers."""
+    """The matrices and kernels inside the blocks of the body of a network: neither embeddings nor first and last layers."""
     lists = [m for m in network.body.modules() if isinstance(m, (nn.ModuleList, nn.Sequential))]
     inner = {id(m): m for blocks in lists for m in blocks.modules() if not isinstance(m, nn.Embedding)}
-    found = {id(p): p for m in inner.values() for p in m.parameters(recurse=False) if p.ndim == 2}
+    own = (p for m in inner.values() for p in m.parameters(recurse=False))
+    found = {id(p): p for p in own if p.ndim in (2, 4) and p.requires_grad}
     return list(found.values())
 
 
@@ -74,6 +78,8 @@ class Update:
 
     network: is moved to the devices of the accelerator, and sharded if `sharded`.
     moments: of the optimiser at the beginning, full tensors by parameter and slot; empty at step 0.
+    sites: dimensions of an item that are predicted, on average over the data, by which losses are divided; 0: all.  A constant
+    keeps the gradient that of the mean nats of an item.
     module: network and objective, as wrapped for several processes.
     """
 
@@ -85,9 +91,10 @@ class Update:
         accelerator: Accelerator,
         sharded: bool,
         moments: Mapping[str, Tensor],
+        sites: float = 0,
     ) -> None:
         self.network, self.objective, self.config = network, objective, config
-        self.accelerator, self.sharded, self.sites = accelerator, sharded, math.prod(network.shape)
+        self.accelerator, self.sharded, self.sites = accelerator, sharded, sites or math.prod(network.shape)
         self.module = Loss(network, objective)
         if sharded:
             sharding.shard(self.module, accelerator.device, accelerator.num_processes)
@@ -111,7 +118,7 @@ class Update:
 
         Raises ArdmError where loss or gradient are not finite; the parameters then stay unchanged.
         """
-        self.module.train()
+        self.module.train(not self.config.frozen)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate_at(self.config, step, done) * group["relative"]
@@ -143,14 +150,14 @@ class Update:
             with self.accelerator.no_sync(self.module) if more else nullcontext():
                 scored = self._pass(here, step)
             nats += finely(scored.nats).mean() / len(parts)
-            if (found := self.objective.observe(here.draws, scored)) is not None:
+            if (found := self.objective.observe(here.draws, scored, here.given)) is not None:
                 observed.append(found)
         return nats, observed
 
     def _pass(self, batch: Batch, step: int) -> Scored:
         """Forward and backward; adds this pass's part of the gradient of the mean loss, and detaches what it returns."""
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            scored = Scored(*self.module(batch.x.long(), batch.draws, batch.labels))
+            scored = Scored(*self.module(batch.x.long(), batch.draws, batch.labels, batch.given))
         loss = finely(scored.nats).mean() / self.sites
         if self.config.cross_entropy:  # the released code's auxiliary term: the sum over hidden sites, not reweighted
             weight = scored.hidden / scored.symbols.clamp(min=1)
@@ -163,9 +170,11 @@ class Update:
         return replace(scored, nats=scored.nats.detach(), sums=scored.sums.detach())
 
     def _clip(self, step: int) -> float:
-        """Clip the gradient; returns the norm before that."""
-        norm = self.accelerator.clip_grad_norm_(self.module.parameters(), self.config.clip)
-        norm = float(sharding.gather(norm))
+        """Clip the gradients of the network and of the rates of sites, each on its own; returns the norm before that."""
+        rates = [] if self.network.log_rates is None else [self.network.log_rates]
+        others = [p for p in self.module.parameters() if all(p is not q for q in rates)]
+        clipped = (self.accelerator.clip_grad_norm_(part, self.config.clip) for part in (others, rates) if part)
+        norm = math.hypot(*(float(sharding.gather(norm)) for norm in clipped))
         if not math.isfinite(norm):
             raise ArdmError(
                 f"the gradient is not finite at step {step}; lower train.rate, or resume from the last checkpoint"
