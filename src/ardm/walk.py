@@ -9,6 +9,7 @@ revealed, so that the network cannot see a digit that a decoder does not have ye
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -20,7 +21,7 @@ from ardm.faults import Watch
 from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
 from ardm.model import Among, AnyModel, begun
-from ardm.plan import AnyPlan, placed, refuse_misfit
+from ardm.plan import AnyPlan, known, placed, refuse_misfit
 from ardm.random_numbers import Chance
 from ardm.source import Draw, Score, Source
 
@@ -59,6 +60,7 @@ def walk(
             break
         if left != before:
             memory = begun(model)  # what it remembers is of other items
+        state = replace(state, most=known(plan, k))
         with torch.no_grad():
             shown, side = (state, context) if len(left) == state.batch else _part(left, state, context)
             writes = _writes(shown)
