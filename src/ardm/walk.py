@@ -24,7 +24,6 @@ from ardm.plan import AnyPlan, placed, refuse_misfit
 from ardm.random_numbers import Chance
 from ardm.source import Draw, Score, Source
 
-
 KEPT = (32 << 20) - (1 << 13)
 """Bytes: just below the largest piece from which glibc learns."""
 
