@@ -136,7 +136,7 @@ def test_what_save_writes_load_reads(tmp_path, name):
     """Over every kind of network, in half precision and double too."""
     small = {"width": 16, "blocks": 1} if name not in ("taps",) else {"width": 16}
     trunk = PRESETS[name]["trunk"]
-    shape = (3, 8, 8) if trunk in ("unet", "local") else (12,)
+    shape = (3, 8, 8) if trunk in ("unet", "centred", "local") else (12,)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         config = preset(name, shape=shape, classes=16, **small)
         made = Bundle(build(config).to(dtype).eval(), config, card={"name": name})

@@ -803,7 +803,8 @@ def test_a_recipe_sets_the_options_that_it_names(tmp_path):
     train = data.of_config(changed, "fit")
     assert (train.shape, train.classes, len(train)) == ((30,), 27, 34)
     with pytest.raises(
-        ArdmError, match=r"data\.rate is set, but 'text' has no such option; .* length, stride, alphabet, suffixes$"
+        ArdmError,
+        match=r"data\.rate is set, but 'text' has no such option; .* length, stride, alphabet, suffixes, each$",
     ):
         data.of_config(replace(config, rate=8000), "train")
     with pytest.raises(ArdmError, match=r"data\.length is set, but 'cifar10' has no such option; .* verify$"):

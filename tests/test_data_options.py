@@ -11,6 +11,7 @@ from PIL import Image
 
 from ardm import data
 from ardm.data import image_folder
+from ardm.data.folders import rows_in
 from ardm.errors import ArdmError
 from ardm.schema import Schema, binned, learn
 from ardm.settings import from_values
@@ -61,6 +62,26 @@ def test_bins_by_definition(numbers, bins):
     if len(set(map(float, texts))) == len(texts):
         sizes = np.bincount(place)
         assert sizes.max() - sizes.min() <= 1
+
+
+def test_a_table_is_read_by_the_schema_of_another(tmp_path):
+    """Bins, classes and dropped columns are those of the first; columns are found by their names, in any order."""
+    rng = np.random.default_rng(0)
+    rows = [(n, rng.normal(), "abc"[rng.integers(3)]) for n in range(400)]
+    (tmp_path / "one.csv").write_text("id,size,kind\n" + "".join(f"{n},{v:.3f},{k}\n" for n, v, k in rows))
+    one = data.table(tmp_path / "one.csv", drop=["id"], bins=8)
+    some = [r for r in rows if r[2] != "a"]
+    (tmp_path / "two.csv").write_text("kind,more,size\n" + "".join(f"{k},x,{v:.3f}\n" for _, v, k in some) + "b,x,99\n")
+    two = data.table(tmp_path / "two.csv", schema=one.schema)
+    assert (two.schema, two.columns, two.classes) == (one.schema, one.columns, one.classes)
+    wanted = one.items[torch.tensor([r[2] != "a" for r in rows])]
+    assert torch.equal(two.items[:-1], wanted)
+    assert two.items[-1].tolist() == [7, 1], "beyond all numbers of the first: its last bin"
+    test = data.table(tmp_path / "two.csv", "test", schema=one.schema)
+    assert torch.equal(test.items, two.items[rows_in(len(two), "test", tmp_path, "rows")])
+    (tmp_path / "three.csv").write_text("kind,size\nd,1\n")
+    with pytest.raises(ArdmError, match=r"three\.csv: row 1, column 'kind': 'd' is not a known value"):
+        data.table(tmp_path / "three.csv", schema=one.schema)
 
 
 def test_schemas_without_bins_are_stored_as_before():

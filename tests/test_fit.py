@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -302,6 +303,11 @@ def test_a_codec_model_comes_with_it(tmp_path):
     again = ardm.fit(x, **QUICK, codec=True, folder=tmp_path)
     assert again.codec.identity == found.codec.identity
     assert (tmp_path / "model" / "codec.safetensors").stat().st_mtime_ns == before  # read, not made again
+    loaded = ardm.load(tmp_path / "model")
+    assert ardm.compress(x[0], model=loaded) == file
+    other = ardm.fit(x, **QUICK, seed=1).save(tmp_path / "other")
+    shutil.copy(tmp_path / "model" / "codec.safetensors", other)
+    assert ardm.load(other).codec is None, "it is of other weights"
     found.save(tmp_path / "copy")
     assert ardm.compress(x[0], model=tmp_path / "copy") == file
 
@@ -366,7 +372,7 @@ REFUSED = {
     "a loader": (DataLoader(Pairs(counting(), counting()[:, 0])), {}, r"the data set of the loader \(.dataset\)"),
     "a stream": (Endless(), {}, "__getitem__ and __len__"),
     "dictionaries": ([{"x": 1}, {"x": 2}], {}, "item 0 of x is a dict"),
-    "mixed shapes": ([torch.zeros(3).long(), torch.zeros(4).long()], {}, r"item 1 of x .* all must be alike"),
+    "mixed shapes": ([torch.zeros(3, 1).long(), torch.zeros(4, 1).long()], {}, r"item 1 of x .* all must be alike"),
     "some labels": ([(counting()[0], 1), counting()[1]], {}, "1 of the 2 items of x have a label"),
     "grey": (data.Dataset(pictures(), 2, "mnist", grey=True), {}, "binarise them first"),
     "few labels": (counting(), {"labels": [1, 2]}, r"one integer per item of x, 60 in all; got shape \(2,\)"),

@@ -130,7 +130,7 @@ def test_exact_passes_the_context_of_each_item():
         )
 
 
-@pytest.mark.parametrize("trunk", ["unet", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
 def test_image_models_score_in_batches_as_they_walk(trunk):
     model = tiny_image(trunk, (2, 3, 4), classes=7, base=3, head="mixture")
     x = some_data(model.digits, (2, 3, 4), 3)

@@ -29,6 +29,10 @@ VARIANTS = {
     "unet of the paper": {"trunk": "unet", "attention": "middle", "embedding": 3, "time": True, "style": "classic"},
     "unet with labels": {"trunk": "unet", "labels": 3, "dropout": 0.3},
     "unet with a vector": {"trunk": "unet", "vector": 4},
+    "centred": {"trunk": "centred"},
+    "centred of three levels": {"trunk": "centred", "levels": 3, "growth": 2, "rounded": False},
+    "centred with labels and time": {"trunk": "centred", "levels": 2, "labels": 3, "time": True},
+    "centred with a vector": {"trunk": "centred", "vector": 4, "hidden": 5},
     "local": {"trunk": "local"},
     "local without rings": {"trunk": "local", "rings": 0, "blocks": 2},
     "local with labels and time": {"trunk": "local", "labels": 3, "time": True},
@@ -137,7 +141,7 @@ def test_every_parameter_is_trained(name, head):
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("trunk", "levels"), [("unet", 1), ("unet", 3), ("local", 1)])
+@pytest.mark.parametrize(("trunk", "levels"), [("unet", 1), ("unet", 3), ("centred", 1), ("centred", 3), ("local", 1)])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 2), (5, 8)])
 def test_images_of_any_size(trunk, size, levels):
     model = tiny_image(trunk, (3, *size), classes=6, base=2, head="mixture", levels=levels)
@@ -149,13 +153,13 @@ def test_images_of_any_size(trunk, size, levels):
     ).shape == (2, 3, *size)
 
 
-@pytest.mark.parametrize("trunk", ["unet", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
 def test_one_pixel_is_a_distribution(trunk):
     model = tiny_image(trunk, (1, 1, 1), classes=5, base=2, head="digits")
     assert float(score(model, plans.raster(3, (1, 1, 1)), all_data(5, (1, 1, 1))).neg().exp().sum()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("trunk", ["unet", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
 def test_one_model_serves_images_larger_than_it_was_made_for(trunk):
     model = tiny_image(trunk, (1, 4, 4), classes=4)
     x = some_data(model.digits, (1, 6, 5), 2)
@@ -242,7 +246,7 @@ def test_where_nothing_is_known_the_mean_is_zero_and_hidden_values_do_not_count(
 # --- conditioning -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trunk", ["unet", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
 def test_labels_change_the_answer_and_may_be_left_out(trunk):
     model = tiny_image(trunk, (1, 2, 2), classes=3, labels=2)
     x, plan = all_data(3, (1, 2, 2)), plans.raster(1, (1, 2, 2))
@@ -255,7 +259,7 @@ def test_labels_change_the_answer_and_may_be_left_out(trunk):
     assert min((nats[i] - nats[j]).abs().max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-3
 
 
-@pytest.mark.parametrize("trunk", ["unet", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
 def test_context_that_does_not_fit_is_refused(trunk):
     blank = tiny_image(trunk).digits.blank(2, (2, 3, 3))
     for changes, context, message in (
@@ -321,7 +325,7 @@ def test_a_seed_decides_the_parameters_and_nothing_else_moves():
     assert not all(other)
 
 
-@pytest.mark.parametrize("trunk", ["unet", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
 @pytest.mark.parametrize("head", HEADS)
 def test_a_new_model_begins_near_ignorance(trunk, head):
     """Zero-initialised heads: flat, or a broad mixture around the neighbours."""
@@ -384,7 +388,7 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(answers(model, state), answers(model, state))
 
 
-@pytest.mark.parametrize("trunk", ["unet", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
 def test_single_precision_agrees(trunk):
     model = tiny_image(trunk, (2, 4, 4), classes=256, base=16, head="mixture")
     x = some_data(model.digits, (2, 4, 4))

@@ -99,7 +99,7 @@ def test_what_a_terminal_would_obey_is_not_printed(tmp_path, capsys):
     from ardm.cli.generate import _write
 
     letters = np.frombuffer(b"a\x1b[31mb\x9bc", np.uint8)[None].astype(np.int64)
-    _write("text", letters, tmp_path / "s.txt", b"", None, 0, False)
+    _write("text", letters, tmp_path / "s.txt", None, None, 0, False)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "\\x1b[31mb" in shown

@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from ardm import plan as plans
-from ardm.api import score
-from ardm.bundle import load
+from ardm.api import bf16_loss, score
+from ardm.bundle import Bundle, load
 from ardm.digits import Digits, Sites
+from ardm.errors import ArdmError
+from ardm.export.convert import export
+from ardm.export.precision import Precision
 from ardm.likelihood import bound, causal, curve, exact, mixture, policy_bound
 from ardm.models.build import BODIES, HEADS, build
 from ardm.models.config import PRESETS, ModelConfig, preset
@@ -22,8 +25,9 @@ from ardm.orders import OrderConfig
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
 from ardm.walk import sample
+from ardm.walk import score as walk_score
 from bundles import smooth
-from toys import generator, randomise, read_by
+from toys import all_data, generator, randomise, read_by
 
 SMALL = {"width": 16, "blocks": 2, "heads": 2, "hidden": 24, "components": 3, "cycle": 2, "radius": 1, "rings": 1}
 OWN = {
@@ -51,7 +55,7 @@ def every():
             yield f"{trunk}-{head}-{order or 'any order'}", config_of(trunk, head, causal=order)
         if "columns" in kind.reads:
             yield f"{trunk}-columns", config_of(trunk, "values", columns=(2, 64, 3, 40, 5, 6, 7, 20))
-    for trunk in ("unet", "local", "transformer", "wavenet", "mlp"):
+    for trunk in ("unet", "centred", "local", "transformer", "wavenet", "mlp"):
         base = {"classes": 64, "base": 4, "time": True}
         yield f"{trunk}-stages and time", config_of(trunk, "values", **base)
     for trunk, head in (("unet", "values"), ("transformer", "values"), ("wavenet", "mixture"), ("mlp", "values")):
@@ -142,6 +146,82 @@ def test_the_bundled_model_says_in_half_precision_what_it_says_in_float32(kind):
     with block:
         got = score(replace(bundle, model=held), x)
     assert got.bits_per_dim == pytest.approx(wanted.bits_per_dim, rel=1e-3)
+
+
+# --- bf16 chosen for a model ------------------------------------------------------------------------------------------
+
+
+def in_both(name):
+    """A bundle of random weights in float32, and the same in bf16."""
+    config = EVERY[name]
+    bundle = Bundle(randomise(build(config)).float(), config)
+    return config, bundle, bundle.with_precision("bf16")
+
+
+@pytest.mark.parametrize("name", ["transformer-values-any order", "unet-mixture-any order", "transformer-values-any"])
+def test_a_model_in_bf16_is_the_network_under_autocast(name):
+    config, fine, rough = in_both(name)
+    x = items(config)
+    assert not fine.model.bf16
+    assert all(a is b for a, b in zip(fine.model.parameters(), rough.model.parameters(), strict=True))
+    assert fine.identity == rough.identity
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = score(fine, x).nats
+    assert torch.equal(score(rough, x).nats, wanted)
+    assert not torch.equal(score(fine, x).nats, wanted)
+    assert not torch.is_autocast_enabled("cpu")
+    assert torch.equal(score(rough.with_precision("float32"), x).nats, score(fine, x).nats)
+
+
+@pytest.mark.parametrize("name", ["transformer", "unet"])
+def test_likelihoods_in_bf16_are_exact(name):
+    """What is drawn and what is scored are one function: along a plan the probabilities of all items sum to 1."""
+    shape = (3,) if name == "transformer" else (1, 1, 3)
+    config = ModelConfig(shape=shape, trunk=name, classes=3, head="values", **read_by(name, **{**SMALL, "heads": 1}))
+    model = Bundle(randomise(build(config)).float(), config).with_precision("bf16").model
+    every = all_data(3, shape)
+    plan = plans.raster(1, shape)
+    walked = walk_score(model, plan, every)
+    assert float(walked.neg().exp().sum()) == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(exact(model, plan, every).nats, walked, rtol=0, atol=1e-5)
+
+
+def test_bf16_is_chosen_where_it_costs_little_and_is_faster(monkeypatch):
+    _, fine, rough = in_both("transformer-values-any order")
+    for card, hardware, dtype, chosen in [
+        ({"bf16_loss": 0.001}, True, torch.float32, True),
+        ({"bf16_loss": -0.001}, True, torch.float32, True),
+        ({"bf16_loss": 0.003}, True, torch.float32, False),
+        ({"bf16_loss": "none"}, True, torch.float32, False),
+        ({}, True, torch.float32, False),
+        ({"bf16_loss": 0.001}, False, torch.float32, False),
+        ({"bf16_loss": 0.001}, True, torch.bfloat16, False),
+    ]:
+        monkeypatch.setattr("ardm.bundle.has_bf16", lambda device, hardware=hardware: hardware)
+        found = replace(fine.to(dtype=dtype), card=card).with_precision("auto")
+        assert found.model.bf16 == chosen, (card, hardware, dtype)
+    assert rough.with_precision("auto").model.bf16 is False
+    with pytest.raises(ArdmError, match="precision is auto, float32 or bf16; got 'half'"):
+        fine.with_precision("half")
+
+
+def test_what_bf16_loses_is_measured_at_the_same_steps():
+    config, fine, rough = in_both("transformer-values-any order")
+    x = items(config, 32)
+    lost, error = bf16_loss(fine, x, seed=3, passes=2)
+    apart = score(rough, x, seed=3, passes=2).bits_per_dim - score(fine, x, seed=3, passes=2).bits_per_dim
+    assert lost == pytest.approx(apart, abs=1e-12)
+    assert 0 < error < score(fine, x, seed=3, passes=2).bits_per_dim_error / 10
+    assert bf16_loss(rough, x, seed=3, passes=2) == (lost, error)
+
+
+def test_integers_are_made_of_the_model_in_float32(monkeypatch):
+    """Exporting calibrates in float32, whatever the precision of the bundle."""
+    config = preset("window", shape=(8,), classes=5, width=8, blocks=1, bits=6, row=4, embedding=4, hashes=(20, 30))
+    bundle = Bundle(randomise(build(config)).float().eval(), config, OrderConfig("raster", calls=(8,)))
+    x = torch.randint(5, (16, 8), generator=generator(0))
+    made = [export(b, x, Precision()).codec.identity for b in (bundle, bundle.with_precision("bf16"))]
+    assert made[0] == made[1]
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------

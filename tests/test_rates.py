@@ -16,9 +16,11 @@ from ardm.bundle import Bundle, load
 from ardm.cli.app import app
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
+from ardm.inputs import PADDING
 from ardm.models.config import preset
 from ardm.objective import Steps, bound_step, draw, rates_step
 from ardm.orders import OrderConfig
+from ardm.plan import GIVEN, NEVER
 from ardm.random_numbers import RandomNumbers
 from ardm.source import Decode, Encode
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
@@ -206,6 +208,38 @@ def test_the_gradient_for_the_rates_is_unbiased(digits, shape):
     torch.testing.assert_close(torch.autograd.grad(mean, logs)[0], expected, rtol=0, atol=1e-10)
     assert expected.abs().max() > 1e-3, "the order matters here"
     assert abs(float(expected.sum())) < 1e-10, "a common factor changes nothing"
+
+
+def test_given_sites_and_padding_take_no_part():
+    """Site 1 is given and site 3 is padding: the law of orders is that of the other two, and so are bound and gradient."""
+    digits, shape = Digits(5, 5), (4,)
+    model, x = toy(digits, shape, "values").requires_grad_(False), some_data(digits, shape, 1)
+    given = torch.tensor([[0, 1, 0, PADDING]])
+    whens = torch.tensor([[0, GIVEN, 1, NEVER], [1, GIVEN, 0, NEVER]])
+    along = torch.stack([likelihood.exact(model, plans.Plan(when.view(1, 1, 4)), x).nats[0] for when in whens])
+    logs = RATES.log().requires_grad_()
+
+    def law():
+        w = logs.exp()
+        return torch.stack([w[0], w[2]]) / (w[0] + w[2])
+
+    expected = (law() * along).sum()
+    a, b, known = torch.tensor(list(itertools.product(range(2), range(2), range(2)))).T
+    rank = torch.tensor([[0, 2, 1, 3], [1, 3, 0, 2]])[torch.cat([a, b])]
+    steps = Steps(torch.zeros(16, dtype=torch.long), torch.cat([known, known]), rank)
+    found = rates_step(model, x.expand(8, 4), steps, logs.exp(), given.expand(8, 4))
+    weight = (law()[a] * law()[b] / 2).detach()
+    mean = (weight * found.nats).sum()
+    torch.testing.assert_close(mean, expected)
+    gradient, slope = (torch.autograd.grad(v, logs)[0] for v in (mean, expected))
+    torch.testing.assert_close(gradient, slope, rtol=0, atol=1e-10)
+    assert slope.abs().max() > 1e-3
+    drawn = draw(4000, 1, shape, generator(1), given.expand(4000, 4), rates=RATES)
+    first = float((drawn.rank[:, 0] == 0).double().mean())
+    assert first == pytest.approx(float(law()[0].detach()), abs=0.02)
+    estimate = likelihood.bound(model, x, 4000, generator(2), given, rates=RATES)
+    assert float(estimate.nats[0]) == pytest.approx(float(expected.detach()), abs=5 * float(estimate.error[0]))
+    assert estimate.dims == 2
 
 
 def test_a_step_also_has_the_gradient_of_the_network():

@@ -14,8 +14,9 @@ from ardm.digits import Digits
 from ardm.errors import ArdmError
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
+from ardm.models.ending import closed
 from ardm.random_numbers import RandomNumbers
-from ardm.samplers.redraw import _chosen
+from ardm.samplers.remasking import Remask, _chosen, remasking
 from toys import WILD, all_data, generator, toy
 
 D, K = 3, 2
@@ -128,6 +129,17 @@ def test_arguments_that_are_none_are_refused():
         ardm.refine(MODEL, x, known=torch.tensor([1, 0, 1]))
     with pytest.raises(ArdmError, match="by confidence or random"):
         ardm.sample_remasked(MODEL, 1, by="chance")
+    for wrong, words in (
+        ({"schedule": "none"}, "cap or rescale, or a function; got 'none'"),
+        ({"between": (0.5, 0.2)}, "two shares of known digits"),
+        ({"between": 0.5}, "two shares of known digits"),
+        ({"loop": -1}, "0 or more; got -1"),
+        ({"loop": 2.0}, "0 or more; got 2.0"),
+        ({"loop": 2, "calls": 3}, "a loop of 2 calls and two calls beside it do not fit into 3 calls"),
+        ({"held": 0}, "held must be a number"),
+    ):
+        with pytest.raises(ArdmError, match=words):
+            ardm.sample_remasked(MODEL, 1, **wrong)
 
 
 def test_models_of_a_single_order_are_refused():
@@ -171,6 +183,85 @@ def test_calls_and_counts_are_those_of_the_plan(by, share):
     assert [row.sum(1).tolist() for row in spy.known] == [[2 * k] * 9 for k in range(6)]
     again = [(a & ~b).sum(1) for a, b in itertools.pairwise(spy.known)]
     assert [r.tolist() for r in again] == [[min(int(share * 2 * k), 12 - 2 * k - 2)] * 9 for k in range(5)]
+
+
+FIVE = all_data(2, (5,))
+JOINT5 = (torch.randn(2**5, generator=generator(8), dtype=torch.double) * 1.5).softmax(0)
+
+
+def bits(value, depth):
+    """Logits (B, 5, 2) of five binary sites, from one joint distribution."""
+    fits = ((value[:, None] == FIVE) | (depth[:, None] == 0)).all(2)
+    ones = torch.where(fits, JOINT5, 0.0) @ FIVE.double()
+    return torch.stack([torch.where(fits, JOINT5, 0.0).sum(1, keepdim=True) - ones, ones], -1).log()
+
+
+MODEL5 = ardm.wrap(bits, (5,), 2)
+
+
+def chain(edges, again):
+    """(32,): the distribution of sampling with remasking, by a sum over all sites hidden, shown, and all values."""
+    states = {(None,) * 5: 1.0}
+    for before, after in itertools.pairwise(edges):
+        following = {}
+        for state, mass in states.items():
+            known, rest = ([d for d in range(5) if (state[d] is None) is none] for none in (False, True))
+            value = torch.tensor([[v or 0 for v in state]])
+            p = bits(value, torch.tensor([[int(v is not None) for v in state]])).softmax(-1)[0].tolist()
+            hides = list(itertools.combinations(known, again(before, after)))
+            shows = list(itertools.combinations(rest, after - before + again(before, after)))
+            for hide, show in itertools.product(hides, shows):
+                for drawn in itertools.product((0, 1), repeat=len(show)):
+                    new = dict(enumerate(state)) | dict(zip(show, drawn, strict=True)) | dict.fromkeys(hide)
+                    key = tuple(new.values())
+                    chance = math.prod(p[d][v] for d, v in zip(show, drawn, strict=True)) / len(hides) / len(shows)
+                    following[key] = following.get(key, 0.0) + mass * chance
+        states = following
+    return torch.tensor([states[tuple(x)] for x in FIVE.tolist()], dtype=torch.double)
+
+
+ONE_BY_ONE = [0, 1, 2, 3, 4, 5]
+WAYS = {
+    "cap": (ONE_BY_ONE, lambda n, m: [0, 0, 1, 1, 0][n], {"share": 0.5}),
+    "more than fits": (ONE_BY_ONE, lambda n, m: [0, 1, 2, 1, 0][n], {"share": 1.0}),
+    "rescale": (ONE_BY_ONE, lambda n, m: [0, 0, 1, 0, 0][n], {"share": 0.5, "schedule": "rescale"}),
+    "switch": (ONE_BY_ONE, lambda n, m: [0, 0, 0, 1, 0][n], {"share": 0.5, "between": (0.5, 0.9)}),
+    "loop": ([0, 1, 2, 3, 3, 3, 4, 5], lambda n, m: int(n == m), {"share": 0.4, "loop": 2, "held": 0.6, "calls": 7}),
+    "parallel": ([0, 2, 5], lambda n, m: [0, 0, 0][n], {"calls": 2}),
+    "a rule of one's own": (
+        ONE_BY_ONE,
+        lambda n, m: int(n == 1),
+        {"schedule": lambda n, m, D: n == 1 and 9 * (D == 5)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_samples_have_the_distribution_of_the_chain(name):
+    """Every schedule, beside the sum over all paths; sites are hidden at random."""
+    edges, again, arguments = WAYS[name]
+    wanted, n = chain(edges, again), 20_000
+    x = ardm.sample_remasked(MODEL5, n, **{"calls": 5, "by": "random", **arguments}, seed=4)
+    seen = (x @ (2 ** torch.arange(5).flip(0))).bincount(minlength=32).double()
+    assert abs(chi_square(seen[None], wanted[None] * n)) < 5
+    if name != "loop":
+        return
+    torch.testing.assert_close(wanted, JOINT5)  # one digit a call, of a consistent model: nothing is lost
+
+
+def test_a_loop_comes_closer_to_the_distribution_of_the_model():
+    """A step draws four digits as if they were independent; a loop that redraws one by one mends it."""
+    far, near = (chain([0, 4, *[4] * loop, 5], lambda n, m: int(n == m)) for loop in (0, 8))
+    assert (near - JOINT5).abs().sum() < 0.5 * (far - JOINT5).abs().sum()
+
+
+def test_a_loop_is_part_of_the_budget_of_every_stage():
+    model = toy(Digits(9, 3), (6,))
+    states = list(remasking(model, 3, Remask(0.5, loop=2, held=0.5), 12))
+    assert len(states) == 12
+    known = [int((state.depth > stage).sum()) / 3 for state, stage in zip(states, [0] * 6 + [1] * 6, strict=True)]
+    assert known == [1, 3, 3, 3, 4, 6] * 2
+    assert torch.equal(states[-1].value, ardm.sample_remasked(model, 3, 12, loop=2, held=0.5, share=0.5))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
@@ -220,3 +311,14 @@ def test_unlikely_values_are_hidden_rather():
     wanted = [sum(c * v / (v + m * w[1] + (7 - m) * w[0]) for m, c in enumerate(others)) for v in w]
     assert rare / common == pytest.approx(wanted[1] / wanted[0], rel=0.15)
     assert rare / common > 1.5
+
+
+def test_texts_with_an_end_stay_texts():
+    """Steps of several symbols may put one behind an end; both samplers return items in their closed form."""
+    config = ModelConfig(trunk="transformer", shape=(8,), classes=3, width=8, heads=1, blocks=1, end=True)
+    bundle = ardm.Bundle(build(config, seed=1), config)
+    x = ardm.sample_remasked(bundle, 200, 2, share=0.5)
+    assert torch.equal(closed(x, 2), x)
+    y = ardm.refine(bundle, x, sweeps=2, share=0.6, calls=1)
+    assert torch.equal(closed(y, 2), y)
+    assert not torch.equal(x, y)

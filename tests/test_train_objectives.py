@@ -25,16 +25,16 @@ class OneHidden(Objective):
 
     names = ("one hidden",)
 
-    def draw(self, items, generator):
+    def draw(self, items, generator, given=None):
         D = self.model.sites
         return {"rank": torch.rand(items, D, generator=generator, device="cpu").argsort(1)}
 
-    def score(self, network, x, draws, context):
+    def score(self, network, x, draws, context, given=None):
         stage = torch.zeros(len(x), dtype=torch.long)
         steps = objective.Steps(stage, stage + self.model.sites - 1, draws["rank"])
         return objective.bound_step(network, x, steps, context=context)
 
-    def validate(self, network, x, context, generator):
+    def validate(self, network, x, context, generator, given=None):
         return likelihood.bound(network, x, 1, generator, context=context)
 
 

@@ -1,5 +1,6 @@
 """Training along wavefronts: budgets of time, Muon, and grey pictures."""
 
+import copy
 import math
 import time
 
@@ -8,16 +9,18 @@ import pytest
 import torch
 
 from ardm.bundle import load
+from ardm.digits import Digits
 from ardm.errors import ArdmError
 from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
 from ardm.objective import causal_step
 from ardm.train import trainer as training
+from ardm.train.checkpoint import moments_of, restore_moments
 from ardm.train.muon import Muon, orthogonal
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
 from ardm.train.update import hidden_matrices, optimisers, rate_at
-from toys import generator, randomise, some_data
+from toys import generator, randomise, some_data, toy
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +123,12 @@ def test_the_matrices_of_muon_are_those_inside_blocks():
     text = build(preset("text-tiny", shape=(8,), classes=5))
     assert not any(p is text.body.trunk.embedding.weight for p in hidden_matrices(text))
     assert hidden_matrices(text)
+    kernels = build(preset("centred-tiny", shape=(1, 4, 4), classes=4))
+    names = {id(p): name for name, p in kernels.body.trunk.named_parameters()}
+    parts = {names[id(p)].split(".")[0] for p in hidden_matrices(kernels)}
+    assert parts == {"down", "up", "shrink", "grow"}
     with pytest.raises(ArdmError, match="this network has none"):
-        optimisers(build(preset("tiny", shape=(1, 4, 4), classes=4)), TrainConfig(optimiser="muon"))
+        optimisers(toy(Digits(3, 3), (2,)), TrainConfig(optimiser="muon"))
 
 
 def test_muon_moves_as_that_of_pytorch_does():
@@ -141,6 +148,17 @@ def test_muon_moves_as_that_of_pytorch_does():
         assert float((one - two).detach().norm()) < 0.05 * float((two - before).detach().norm())
     spectrum = torch.linalg.svdvals(orthogonal(torch.stack(start[:2])))
     assert 0.5 < float(spectrum.detach().min()) <= float(spectrum.max()) < 1.5
+
+
+def test_muon_moves_a_kernel_as_the_matrix_of_its_rows():
+    g = generator()
+    start = torch.randn(6, 5, 2, 3, generator=g)
+    kernel, matrix = (torch.nn.Parameter(p.clone()) for p in (start, start.flatten(1)))
+    for p in (kernel, matrix):
+        p.grad = torch.arange(180.0).view(p.shape).cos()
+        Muon([{"params": [p]}], 0.1, 0.01).step()
+    assert torch.equal(kernel.flatten(1), matrix)
+    assert not torch.equal(kernel, start)
 
 
 def test_a_grey_picture_alone_costs_its_first_channel():
@@ -166,3 +184,24 @@ def test_half_of_the_items_are_marked_alone(folder, tmp_path):
 def test_samples_of_a_run_are_drawn_along_the_wavefronts(folder, tmp_path):
     trainer = Trainer(recipe(folder), tmp_path / "run", device="cpu")
     assert trainer.objective.sampling() == (192, "own")
+
+
+def test_adamw_in_one_pass_takes_the_steps_of_adamw_and_resumes():
+    """Also from the moments of the other: a run may go on where it began elsewhere."""
+    config = TrainConfig(rate=1e-2, weight_decay=0.1)
+    model = build(preset("text-tiny", shape=(8,), classes=5))
+    networks = [copy.deepcopy(model) for _ in range(3)]
+    made = [optimisers(network, config, fused)[0] for network, fused in zip(networks, (False, True, True), strict=True)]
+    assert made[1].param_groups[0]["fused"]
+    for step in range(6):
+        if step == 3:
+            networks[2].load_state_dict(networks[0].state_dict())
+            saved = {name: value.clone() for name, value in moments_of(made[0], networks[0]).items()}
+            restore_moments(made[2], networks[2], saved)
+        for optimiser, network in zip(made, networks, strict=True):
+            for i, p in enumerate(network.parameters()):
+                p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(100 * step + i))
+            optimiser.step()
+    for network in networks[1:]:
+        for a, b in zip(network.parameters(), networks[0].parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

@@ -11,7 +11,7 @@ from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
-from ardm.nets.transformer import angles, turned
+from ardm.nets.transformer import angles, turn, turned
 from ardm.walk import sample, score
 from sequences import (
     answers_belong_to_sites_and_items,
@@ -95,9 +95,9 @@ def test_the_network_is_what_an_exporter_takes_it_for():
 
 
 def test_rotary_positions_are_relative():
-    q, k = torch.randn(2, 1, 1, 8, 6, generator=generator(0), dtype=torch.double)
+    q, k = torch.randn(2, 1, 8, 1, 6, generator=generator(0), dtype=torch.double)
     near, far = angles(torch.arange(8), 3), angles(torch.arange(100, 108), 3)
-    a, b = (turned(q, angle) @ turned(k, angle).transpose(2, 3) for angle in (near, far))
+    a, b = (turned(q, turn(by, q.dtype))[0, :, 0] @ turned(k, turn(by, k.dtype))[0, :, 0].T for by in (near, far))
     torch.testing.assert_close(a, b)
 
 

@@ -24,7 +24,7 @@ WIDTH = 6
 
 def maker(name):
     """(alphabet, width) → a head of that name."""
-    return lambda alphabet, width: MAKERS[name](SimpleNamespace(digits=alphabet, width=width, components=2))
+    return lambda alphabet, width: MAKERS[name](SimpleNamespace(digits=alphabet, features=width, components=2))
 
 
 HEADS = {name: maker(name) for name in MAKERS if name != "chain"}

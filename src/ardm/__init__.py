@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ardm.models.wrap import wrap
     from ardm.plan import Plan
     from ardm.samplers.guidance import guided
-    from ardm.samplers.redraw import refine, sample_remasked
+    from ardm.samplers.redraw import refine
+    from ardm.samplers.remasking import sample_remasked
     from ardm.samplers.speculative import sample_speculative
     from ardm.schedule import Schedule
     from ardm.train.fit import fit
@@ -43,7 +44,8 @@ _MODULES = {
     "bundle": "load Bundle",
     "api": "sample fill score make_plan",
     "samplers.guidance": "guided",
-    "samplers.redraw": "refine sample_remasked",
+    "samplers.redraw": "refine",
+    "samplers.remasking": "sample_remasked",
     "samplers.speculative": "sample_speculative",
     "files.memory": "compress decompress",
     # the method

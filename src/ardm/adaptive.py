@@ -26,32 +26,37 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import number
-from ardm.model import PredictionLike, entropy, parts
+from ardm.model import PredictionLike, in_parts, probabilities
 from ardm.precision import finely
 
 # --- scores: the smaller, the surer -----------------------------------------------------------------------------------
 
 
+def entropy(prediction: PredictionLike, sites: Sites) -> Tensor:
+    """(N,): the Shannon entropy of the next digit in nats."""
+    return _scored(prediction, sites, lambda p: torch.special.entr(p).sum(-1))
+
+
 def margin(prediction: PredictionLike, sites: Sites) -> Tensor:
-    """(N,) float64: the second largest probability less the largest."""
-    top = _largest(prediction, sites, 2)
-    return top[:, 1] - top[:, 0]
+    """(N,): the second largest probability less the largest."""
+    return _scored(prediction, sites, lambda p: p.topk(2).values.diff(dim=-1)[:, 0])
 
 
 def probability(prediction: PredictionLike, sites: Sites) -> Tensor:
-    """(N,) float64: the largest probability, negative."""
-    return -_largest(prediction, sites, 1)[:, 0]
+    """(N,): the largest probability, negative."""
+    return _scored(prediction, sites, lambda p: -p.amax(-1))
 
 
-def _largest(prediction: PredictionLike, sites: Sites, number: int) -> Tensor:
-    """(N, number) float64: the largest probabilities, in parts that fit into memory; NaN where there is no distribution."""
-    return torch.cat([finely(prediction[part]).softmax(-1).topk(number).values for part in parts(prediction, sites)])
+def _scored(prediction: PredictionLike, sites: Sites, score: Callable[[Tensor], Tensor]) -> Tensor:
+    """(N,): a function of the probabilities (n, b) of each site, in parts that fit into memory."""
+    found = in_parts(prediction, sites, lambda part, rows: score(probabilities(prediction, part)))
+    return finely(found, sites.index.device)
 
 
 SCORES: dict[str, Callable[[PredictionLike, Sites], Tensor]] = {
     "entropy": entropy, "margin": margin, "probability": probability
 }  # fmt: skip
-"""Scores by name: (N,) float64, smaller where the model is surer; NaN where there is no distribution."""
+"""Scores by name: (N,), in float64 where there is one, smaller where the model is surer; NaN where there is no distribution."""
 
 
 # --- selections: how many sites ---------------------------------------------------------------------------------------
@@ -200,12 +205,14 @@ class Adaptive:
     position.  selection: how many sites; None: as many as `api.make_plan` plans for a budget of calls.
     block_length: reveal blocks of so many consecutive sites from left to right (semi-autoregressive); None: no blocks.
     stages: the number of digits of a site; stage follows stage.  `api` fills it in.
+    never: (1 or B, *shape) bool, sites that are padding, which are never revealed; None: no site is.
     """
 
     score: str = "entropy"
     selection: Selection | None = None
     block_length: int | None = None
     stages: int = 1
+    never: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -221,8 +228,13 @@ class Adaptive:
 
     def items(self, k: int, state: Partial) -> list[int]:
         """The items of which something is hidden.  Waits for a GPU."""
-        found: list[int] = (state.depth < self.stages).flatten(1).any(1).nonzero()[:, 0].tolist()
+        found: list[int] = (self._depth(state) < self.stages).any(1).nonzero()[:, 0].tolist()
         return found
+
+    def _depth(self, state: Partial) -> Tensor:
+        """(B, D): the digits known of each site; all of them where it is padding."""
+        depth = state.depth
+        return (depth if self.never is None else depth.masked_fill(self.never.to(depth.device), self.stages)).flatten(1)
 
     def select(self, k: int, state: Partial, prediction: PredictionLike) -> Sites:
         """The sites that a step reveals, item by item, positions ascending; asks the prediction at every candidate."""
@@ -239,7 +251,7 @@ class Adaptive:
 
     def _candidates(self, state: Partial) -> tuple[Tensor, Tensor, Tensor]:
         """(B, D) bool: the sites that may be next, in the first block with hidden sites; (B,): stage and known sites."""
-        depth = state.depth.flatten(1)
+        depth = self._depth(state)
         stage = depth.amin(1)
         found = (depth == stage[:, None]) & (depth < self.stages)
         if self.block_length is not None:
@@ -250,6 +262,12 @@ class Adaptive:
     def refuse_misfit(self, stages: int, shape: Sequence[int], batch: int) -> None:
         """Raise ArdmError unless the plan reveals `stages` digits per site, and its numbers are planned for such items."""
         D, digit = prod(shape), f"digit{'s' * (stages > 1)}"
+        if self.never is not None and (
+            tuple(self.never.shape[1:]) != tuple(shape) or len(self.never) not in (1, batch)
+        ):
+            raise ArdmError(
+                f"the plan has padding for {tuple(self.never.shape)}; the items are {(batch, *shape)}, or (1, …) for all"
+            )
         if self.stages != stages:
             raise ArdmError(
                 f"the plan is for {self.stages} digits per site; the items and the model have {stages}: give "

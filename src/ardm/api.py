@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -26,8 +27,9 @@ from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
+from ardm.models.ending import closed, refuse_open
 from ardm.orders import image_plan, named
-from ardm.plan import AnyPlan, Plan, raster, wavefront
+from ardm.plan import AnyPlan, Plan, placed, raster, wavefront
 from ardm.random_numbers import Chance, RandomNumbers, chance
 from ardm.schedule import Schedule
 from ardm.walk import generate as walking
@@ -133,7 +135,7 @@ def _calls(calls: int | None, order: Order) -> int:
 
 
 def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: Chance | None) -> AnyPlan:
-    """Plan the hidden digits where `depth` (B, *shape) are known, in min(calls, hidden digits) steps per item."""
+    """Plan the hidden digits where `depth` (B, *shape) are known, or PADDING, in min(calls, hidden digits) steps per item."""
     stages, shape = len(bundle.model.digits), tuple(depth.shape[1:])
     if order == "confident" or not isinstance(order, str):
         curve = losses(bundle) if planning.budgeted(order) else None
@@ -191,9 +193,12 @@ def generate(
     """Draw data step by step, yielding the state after every step; `.value` of the last one is the sample.
 
     generator: `RandomNumbers(seed)`, as in `sample`, or a torch.Generator on any device.  temperature, top_k, top_p: see
-    `source.Draw`.
+    `source.Draw`.  An item with an end is over when everything before it is known, and what is behind it stays hidden.
     """
-    return walking(bundle_of(bundle).model, plan, start, generator, temperature, context, top_k, top_p)
+    bundle = bundle_of(bundle)
+    if bundle.config.end:
+        plan = planning.UntilEnd(placed(plan, _device(bundle)), bundle.config.classes - 1)
+    return walking(bundle.model, plan, start, generator, temperature, context, top_k, top_p)
 
 
 def _only(bundle: Bundle) -> str | None:
@@ -230,7 +235,8 @@ def sample(
     """Draw new items: (items, *shape) int64, values 0..K−1, on the device of the model.
 
     calls: at most; default 50, or those of a specialised model.  order: a name or a plan, see `make_plan`; default the
-    model's own, else drawn for each item.  A causal model of a single order takes by default "raster", one call per site, or its wavefronts, "own".
+    model's own, else drawn for each item.  A causal model of a single order takes by default "raster", one call per site, or its
+    wavefronts, "own".  Behind the first end of an item everything is the end, if the model knows an end.
     context: a class label (or one per item), or vectors (items, V).
     temperature, top_k, top_p: which digits are drawn, see `source.Draw`; samples follow the model where they are left out.
     first: the number of the first item, to draw many in several calls: items 2 and 3 of four are `sample(model, 2, first=2)`.
@@ -241,7 +247,14 @@ def sample(
     plan = make_plan(bundle, calls, order, generator=generator, batch=rows(order, items))
     start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
-    return last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    return in_closed_form(
+        bundle, last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    )
+
+
+def in_closed_form(bundle: Bundle, x: Tensor) -> Tensor:
+    """Items (B, *shape), of a model whose items have an end in their closed form: a parallel step may put symbols behind it."""
+    return closed(x, bundle.config.classes - 1) if bundle.config.end else x
 
 
 def rows(order: Order, items: int) -> int:
@@ -250,18 +263,26 @@ def rows(order: Order, items: int) -> int:
 
 
 def started(
-    bundle: Bundle | Model, x: Array, known: Array, calls: int | None, order: Order, generator: Chance
+    bundle: Bundle | Model,
+    x: Array,
+    known: Array,
+    calls: int | None,
+    order: Order,
+    generator: Chance,
+    padding: Array | None = None,
 ) -> tuple[Partial, AnyPlan]:
     """The state in which x (B, *shape) is known at the sites of `known`, and a plan for the rest of each item.
 
-    known: a mask or depths, see `fill`.  Every plan for a number of calls but a model's own has min(calls, hidden digits)
+    known, padding: see `fill`.  Every plan for a number of calls but a model's own has min(calls, hidden digits)
     steps.
     """
     bundle, calls = bundle_of(bundle), _calls(calls, order)
     x = _fitting(bundle, inputs.items(x, bundle.model))
-    depth = inputs.depths(known, x, bundle.model.digits)
-    inputs.columns(x, depth > 0, bundle.model)
-    return bundle.model.digits.truncate(x, depth), _left(bundle, depth, calls, order, generator)
+    depth = inputs.beforehand(x, bundle.model, known, padding, "known")
+    assert depth is not None
+    if bundle.config.end:
+        refuse_open(x, bundle.config.classes - 1, "x", depth > 0)
+    return bundle.model.digits.truncate(x, depth.clamp(min=0)), _left(bundle, depth, calls, order, generator)
 
 
 def _fitting(bundle: Bundle, x: Tensor) -> Tensor:
@@ -283,12 +304,14 @@ def fill(
     context: Array | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    padding: Array | None = None,
 ) -> Tensor:
     """Complete x (B, *shape), or one item, where it is not known; the result has its shape, in int64, on its device.
 
     known: of the shape of x, or of one item for all: a mask of bool (or of uint8, 0 and 1), or integers of another type
     that count the known digits of each site, for bit-depth expansion.  Known values never change.  Unknown values of x
     must be valid, and are ignored.
+    padding: the sites that are left as they are without being known, a mask or lengths, see `score`.
     calls, order, temperature, context, top_k, top_p: see `sample`.  Each item takes min(calls, its hidden digits) steps,
     planned for what is known of it; only a model's own order keeps the steps that it was trained on.
     """
@@ -296,9 +319,14 @@ def fill(
     sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
     calls, order = budget(bundle, calls, order, sites)
     generator = RandomNumbers(seed)
-    start, plan = started(bundle, x, known, calls, order, generator)
+    start, plan = started(bundle, x, known, calls, order, generator, padding)
     context = inputs.context(context, start.batch)
-    done = last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    done = in_closed_form(
+        bundle, last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
+    )
+    if padding is not None:
+        given = inputs.items(x, bundle.model)
+        done = torch.where(inputs.padded(padding, given), given, done)
     done = done.to(x.device) if isinstance(x, Tensor) else done
     return done[0] if inputs.single(x, bundle.model) else done
 
@@ -311,6 +339,8 @@ def score(
     seed: int = 0,
     passes: int = 1,
     context: Array | None = None,
+    given: Array | None = None,
+    padding: Array | None = None,
 ) -> likelihood.Estimate:
     """The likelihood of x (B, *shape) or of one item: exact along a plan of `calls`; without calls, the any-order bound, over
     the orders that a model with rates has learned.
@@ -318,18 +348,40 @@ def score(
     order: a name or a plan, see `make_plan`; default the model's own plan, else a random one (exact for that one order).
     Along an adaptive plan the likelihood is exact too.  A causal model of a single order
     is scored exactly, in one pass per item (`likelihood.causal`).  passes: random steps per item of the bound.
+    given: what is known beforehand, a mask or depths as `known` of `fill`.  padding: the sites that are neither known nor
+    predicted: a mask of bool of the shape of x, or of one item, true where they are; or integers, the lengths (B,) of
+    sequences.  The likelihood is that of the other sites, given these and their number, and these alone are counted.
     """
     bundle, passes = bundle_of(bundle), inputs.number(passes, "passes")
     generator = inputs.seeded(seed, _device(bundle))
     x = _fitting(bundle, inputs.items(x, bundle.model))
     context = inputs.context(context, len(x))
+    if bundle.config.end:
+        refuse_open(x, bundle.config.classes - 1, "x")
+    known = inputs.beforehand(x, bundle.model, given, padding)
     usual = calls is None and order is None and not bundle.order.fixed
     if usual and isinstance(bundle.model, CausalModel) and bundle.model.single:
-        return likelihood.causal(bundle.model, x, context=context)
+        return likelihood.causal(bundle.model, x, context=context, given=known)
     if usual:
-        return likelihood.bound(bundle.model, x, passes, generator, context=context, rates=bundle.model.rates)
+        return likelihood.bound(bundle.model, x, passes, generator, known, context, rates=bundle.model.rates)
     if calls is None and planning.budgeted(order) and order != _only(bundle):
         calls = bundle.order.calls[0]
     calls, order = budget(bundle, calls, order, x[0].numel())
-    plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator, 1 if isinstance(order, str) else len(x))
-    return likelihood.exact(bundle.model, plan, x, context=context)
+    if known is None:
+        plan = make_plan(bundle, calls, order, tuple(x.shape[1:]), generator, 1 if isinstance(order, str) else len(x))
+        return likelihood.exact(bundle.model, plan, x, context=context)
+    plan = _left(bundle, known, calls, order, generator)
+    start = None if isinstance(plan, Plan) else bundle.model.digits.truncate(x, known.clamp(min=0))
+    return likelihood.exact(bundle.model, plan, x, start, context=context)
+
+
+def bf16_loss(bundle: Bundle | Model, x: Array, seed: int = 0, **options: Any) -> tuple[float, float]:
+    """What a network loses by multiplying in bfloat16, on x (B, *shape): bits per dimension, and their standard error.
+
+    Both precisions are scored at the same random steps and orders, so that only rounding differs.  options: of `score`.
+    Below `bundle.LITTLE`, with "bf16_loss" on the card, `Bundle.with_precision("auto")` chooses bf16 where it is faster.
+    """
+    bundle = bundle_of(bundle)
+    fine, rough = (score(bundle.with_precision(p), x, seed=seed, **options) for p in ("float32", "bf16"))
+    lost = replace(rough, nats=rough.nats - fine.nats)
+    return lost.bits_per_dim, lost.bits_per_dim_error

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -30,6 +30,7 @@ from ardm.atomic import replacing, scratch_folder
 from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.device import pick
 from ardm.exact.model import NAME, CodecModel
+from ardm.exact.model import load as load_codec
 from ardm.exact.stores import Claims, claims
 from ardm.losscurve import LossCurve
 from ardm.model import Model
@@ -38,21 +39,22 @@ from ardm.models.build import build, outline, readable
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
 from ardm.orders import OrderConfig
-from ardm.precision import pytorch_defaults
+from ardm.precision import has_bf16, pytorch_defaults
 from ardm.schema import Schema
 from ardm.settings import from_values
+from ardm.symbols import BYTES, LETTERS, TOKENIZER, Letters, Symbols, of_values
 
 FORMAT = 1
-OWN = ("model.safetensors", "curve.safetensors", "config.json")
+OWN = ("model.safetensors", "curve.safetensors", TOKENIZER, "config.json")
 """The files of a model folder."""
-MAX_SETTINGS, MAX_CURVE, MAX_WEIGHTS = 1 << 24, 1 << 28, 1 << 33
-"""The largest sizes in bytes of config.json, of the loss curve, and of the weights in memory."""
+MAX_SETTINGS, MAX_CURVE, MAX_TOKENIZER, MAX_WEIGHTS = 1 << 24, 1 << 28, 1 << 28, 1 << 33
+"""The largest sizes in bytes of config.json, of the loss curve, of a tokenizer, and of the weights in memory."""
 NEEDS = "needs_label"
 """The key in config.json for whether a class-conditional model needs a label.  Without it the recipe decides."""
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The dtypes that weights may have."""
-LETTERS = b" abcdefghijklmnopqrstuvwxyz"
-"""The 27 letters of text8, in the order of their values."""
+LITTLE = 0.002
+"""Bits per dimension that bfloat16 may cost where it is chosen automatically."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Bundle:
 
     config: rebuilds the network.  order: the plan that it is specialised on, or "random" for an any-order model.
     curve: the losses L_t of an any-order model.  card: recipe, data, licence, figures.
-    codec: its codec model, if `ardm.fit` exported one; `save` writes it beside the weights, and `ardm.compress` takes it.
+    codec: its codec model, if `ardm.fit` or `ardm export` made one of these weights; `save` writes it beside the weights,
+    and `ardm.compress` takes it.  tokenizer: the text of tokenizer.json, for a model of text by tokens.
     """
 
     model: Model
@@ -70,6 +73,7 @@ class Bundle:
     curve: LossCurve | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
     codec: CodecModel | None = None
+    tokenizer: str = ""
 
     def __post_init__(self) -> None:
         """Require labels of a class-conditional model whose recipe shows that it never trained without them."""
@@ -99,11 +103,41 @@ class Bundle:
         """The name on the card."""
         return str(self.card.get("name", "unnamed"))
 
+    @cached_property
+    def symbols(self) -> Symbols | None:
+        """What the values of a text model stand for; None for other models, and where nothing is known of them."""
+        named, source = self.card.get("symbols"), self._data
+        if isinstance(named, dict):
+            return of_values(named, self.tokenizer)
+        if self.content != "text" or self._is_array:
+            return None
+        letters = LETTERS if source.get("alphabet") == "27" or source.get("name") == "text8" else BYTES
+        return Letters(self.config.end, letters) if self.config.classes == len(letters) + self.config.end else None
+
     @property
     def alphabet(self) -> bytes:
-        """The bytes that values of a text model stand for; empty where values are the bytes."""
-        source = self._data
-        return LETTERS if source.get("alphabet") == "27" or source.get("name") == "text8" else b""
+        """The letters of a text model, as codec models hold them; empty where values are bytes, or others."""
+        own = self.symbols
+        return own.alphabet if isinstance(own, Letters) and own.alphabet != BYTES else b""
+
+    def encode(self, texts: str | Sequence[str]) -> Tensor:
+        """Texts as items (B, D) int64, each with its end behind it if the model knows one.
+
+        Raises ArdmError where the model is of no text, and for a text that is too long, or too short without an end.
+        """
+        own, length = self._text, int(self.model.shape[0])
+        rows = [own.item(text, length) for text in ([texts] if isinstance(texts, str) else texts)]
+        return torch.tensor(rows, dtype=torch.long, device="cpu").view(-1, length)
+
+    def decode(self, x: Tensor) -> list[str]:
+        """The texts of items (B, D) or of one item, each up to its end."""
+        return [self._text.text(row) for row in (x[None] if x.ndim == 1 else x).tolist()]
+
+    @property
+    def _text(self) -> Symbols:
+        if self.symbols is None:
+            raise ArdmError(f"{self.name} does not say what text its values stand for")
+        return self.symbols
 
     @property
     def schema(self) -> Schema | None:
@@ -129,7 +163,7 @@ class Bundle:
     def _is_array(self) -> bool:
         """Whether it was trained on plain integers, of which nothing else is known."""
         source = self._data
-        known = self.card.get("rate") or source.get("alphabet")
+        known = self.card.get("rate") or source.get("alphabet") or self.card.get("symbols")
         return source.get("name") in ("array", "memory") and not known
 
     @property
@@ -151,6 +185,29 @@ class Bundle:
         Raises ArdmError for a device that is not there or holds no values, and for a dtype that weights do not have.
         """
         return self._placed(copy.deepcopy(self.model), device, dtype)
+
+    def with_precision(self, precision: str = "auto") -> Bundle:
+        """The same model and weights, computing in another precision; this bundle stays as it is.
+
+        precision: "float32", the dtype of the weights; "bf16": the network multiplies in bfloat16 and adds in float32, with
+        its ends, the distributions and all sums of nats in float32 or wider; "auto": bf16 where it costs fewer than
+        `LITTLE` bits per dimension (`api.bf16_loss`, recorded on the card as "bf16_loss"), weights are in float32, and the device
+        is faster in it, otherwise float32.  The model then is that function, in drawing and in scoring: likelihoods stay exact.
+        """
+        if precision not in ("auto", "float32", "bf16"):
+            raise ArdmError(f"precision is auto, float32 or bf16; got {precision!r}")
+        bf16 = self._prefers_bf16 if precision == "auto" else precision == "bf16"
+        if bf16 == self.model.bf16:
+            return self
+        model = copy.copy(self.model)  # the weights are shared
+        model.bf16 = bf16
+        return replace(self, model=model)
+
+    @property
+    def _prefers_bf16(self) -> bool:
+        first, loss = next(self.model.parameters(), None), self.card.get("bf16_loss")
+        little = isinstance(loss, (int, float)) and abs(loss) < LITTLE
+        return little and first is not None and first.dtype == torch.float32 and has_bf16(first.device)
 
     def _placed(self, model: Model, device: torch.device | str | None, dtype: torch.dtype | None) -> Bundle:
         """The bundle of `model`, which is moved and cast in place."""
@@ -199,6 +256,8 @@ class Bundle:
             (new / "config.json").write_text(json.dumps(values, indent=2) + "\n")
             if self.codec is not None:
                 self.codec.save(new / NAME)
+            if self.tokenizer:
+                (new / TOKENIZER).write_text(self.tokenizer, encoding="utf-8")
         return folder
 
     def push_to_hub(
@@ -269,11 +328,13 @@ def load(
     dtype: torch.dtype | None = None,
     *,
     revision: str | None = None,
+    precision: str = "auto",
 ) -> Bundle:
     """Load a model by bundled name, by folder, or by "owner/name" on the Hugging Face hub (needs huggingface_hub).
 
     device: where it computes, see `Bundle.to`; default the CPU.  dtype: of its weights; default float32.
     revision: of a model on the hub: a branch, tag or commit; None: its main branch.
+    precision: in which it computes, see `Bundle.with_precision`.
     Raises ArdmError where there is none, where a file of it is missing, damaged or foreign, and for what `Bundle.to` refuses.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
@@ -292,7 +353,8 @@ def load(
                 "`ardm models` lists codec models, which `ardm sample` also takes"
             )
     read = _read(folder)
-    return read if device is None and dtype is None else read._placed(read.model, device, dtype)
+    placed = read if device is None and dtype is None else read._placed(read.model, device, dtype)
+    return placed.with_precision(precision)
 
 
 def _read(folder: Path) -> Bundle:
@@ -301,8 +363,8 @@ def _read(folder: Path) -> Bundle:
             within = folder / "model"
             hint = f"; did you mean {within}?" if (within / name).is_file() else ""
             raise ArdmError(f"{folder} is not a model: it has no {name}{hint}")
-    curve_file = folder / "curve.safetensors"
-    for path, most in ((folder / "config.json", MAX_SETTINGS), (curve_file, MAX_CURVE)):
+    curve_file, tokens = folder / "curve.safetensors", folder / TOKENIZER
+    for path, most in ((folder / "config.json", MAX_SETTINGS), (curve_file, MAX_CURVE), (tokens, MAX_TOKENIZER)):
         if path.is_file() and path.stat().st_size > most:
             raise ArdmError(f"{folder} is not a readable model: {path.name} has more than {most} bytes")
     try:
@@ -317,6 +379,7 @@ def _read(folder: Path) -> Bundle:
         _refuse_size(folder / "model.safetensors", config)
         weights = load_file(folder / "model.safetensors")
         curve = LossCurve.from_state(load_arrays(curve_file)) if curve_file.is_file() else None
+        tokenizer = tokens.read_text(encoding="utf-8") if tokens.is_file() else ""
     except ArdmError:
         raise
     except (
@@ -328,12 +391,28 @@ def _read(folder: Path) -> Bundle:
     with pytorch_defaults(), torch.device("cpu"):  # whatever torch.set_default_device says
         model = build(config)
         fit_weights(model, weights, str(folder))
-    bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}))
+    bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}), None, tokenizer)
     if bundle._condition is not None and isinstance(values.get(NEEDS), bool):
         bundle._condition.required = values[NEEDS]
     if values.get("identity") not in (bundle.identity, replace(bundle, config=saved).identity):
         raise ArdmError(f"{folder} is damaged: its weights or settings are not those that were saved; fetch it again")
-    return bundle
+    return _with_codec(bundle, folder / NAME)
+
+
+def _with_codec(bundle: Bundle, path: Path) -> Bundle:
+    """The bundle with the codec model in its folder, if that was made of these weights; a damaged one is left out.
+
+    `ardm.compress(x, model=folder)` says what is wrong with it.
+    """
+    codec = None
+    with suppress(ArdmError):
+        codec = load_codec(path) if path.is_file() else None
+    if codec is None or codec.card.get("of") != bundle.identity:
+        return bundle
+    made = replace(bundle, codec=codec)
+    if made._condition is not None and bundle._condition is not None:
+        made._condition.required = bundle._condition.required
+    return made
 
 
 def _refuse_size(path: Path, config: ModelConfig) -> None:

@@ -24,6 +24,8 @@ WHOLE = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64, torch.bool,
 )  # fmt: skip
 """Accepted types of values."""
+PADDING = -1
+"""In place of a number of known digits: padding, a site that is never known, never predicted and not counted."""
 
 
 def device_of(model: object) -> torch.device | None:
@@ -162,8 +164,11 @@ def single(x: Any, model: Any) -> bool:
     return getattr(model, "shape", None) is not None and x.ndim == len(model.shape)
 
 
-def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool = False) -> Tensor:
-    """The digits known of each site of x (B, *shape), from a mask or depths of its shape, or of one item for all."""
+def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool = False, least: int = 0) -> Tensor:
+    """The digits known of each site of x (B, *shape), from a mask or depths of its shape, or of one item for all.
+
+    least: the smallest depth, 0; or PADDING, where sites may be padding.
+    """
     found, stages = tensor(known, name), len(digits)
     mask = found.dtype in (torch.bool, torch.uint8)
     if found.dtype not in WHOLE:
@@ -179,12 +184,45 @@ def depths(known: Any, x: Tensor, digits: Any, name: str = "known", lazy: bool =
     if found.numel() and (not lazy or x.device.type == "cpu"):
         most = 1 if mask else stages
         low, high = int(found.long().min()), int(found.long().max())
-        if low < 0 or high > most:
+        if low < (0 if mask else least) or high > most:
             hint = f": write {name} > 0, or give depths in another type of integer" if mask else ""
-            kind = "a mask of uint8 holds 0 (unknown) and 1 (known)" if mask else f"depths lie in 0..{most}"
+            kind = "a mask of uint8 holds 0 (unknown) and 1 (known)" if mask else f"depths lie in {least}..{most}"
             raise ArdmError(f"{name}: {kind}; got {low}..{high}{hint}")
     found = found.long() * stages if mask else found.long()
     return found.expand_as(x)
+
+
+def padded(padding: Any, x: Tensor) -> Tensor:
+    """(B, *shape) bool: the sites of x that are padding.
+
+    padding: a mask of bool (or of uint8), of the shape of x or of one item for all; or integers of another type, the
+    lengths (B,) of sequences (B, D), behind which all is padding.
+    """
+    found = tensor(padding, "padding")
+    if found.dtype in (torch.bool, torch.uint8):
+        return depths(found, x, (None,), "padding") > 0
+    lengths, D = integers(found, "padding, a mask or lengths,").to(x.device), x.shape[-1]
+    if x.ndim != 2 or tuple(lengths.shape) not in ((len(x),), ()):
+        raise ArdmError(
+            f"padding must be a mask of the shape {tuple(x.shape)} of x, or the lengths ({len(x)},) of sequences; got "
+            f"{found.dtype} {tuple(found.shape)}"
+        )
+    if ((lengths < 0) | (lengths > D)).any():
+        raise ArdmError(f"lengths lie in 0..{D}; got {int(lengths.min())}..{int(lengths.max())}")
+    return torch.arange(D, device=x.device) >= lengths.expand(len(x))[:, None]
+
+
+def beforehand(x: Tensor, model: Any, given: Any = None, padding: Any = None, name: str = "given") -> Tensor | None:
+    """(B, *shape): the digits of each site of x that are known beforehand, or PADDING; None: neither is said.
+
+    given: a mask or depths, see `depths`.  padding: see `padded`; where both are said of a site, it is padding.
+    Raises ArdmError as these, and for a given value that is impossible in its column.
+    """
+    if given is None and padding is None:
+        return None
+    known = torch.zeros_like(x) if given is None else depths(given, x, model.digits, name, least=PADDING)
+    columns(x, known > 0, model)
+    return known if padding is None else known.masked_fill(padded(padding, x), PADDING)
 
 
 def counted(known: Any, name: str = "depth") -> Tensor:

@@ -9,8 +9,9 @@
     causal, causal_bound  exact and on average over random orders, for autoregressive models: one pass per item
     curve            the losses L_t that a planner needs
 
-Only results named exact are exact.  Nats are per item, bits per data dimension; given sites count as dimensions and cost
-nothing.  The data are known, so the states of all steps are cut from x and evaluated in batches, without a walk.  The
+Only results named exact are exact.  Nats are per item, bits per dimension that is predicted: what is given and padding cost
+nothing and do not count.  `given` in all of these is that of `objective`: digits known beforehand, PADDING (−1) where a site
+is padding.  The likelihood is then that of the rest, given what is known and which sites are padding.  The data are known, so the states of all steps are cut from x and evaluated in batches, without a walk.  The
 model is used as it is: call `model.eval()` first if it has dropout.
 """
 
@@ -29,15 +30,28 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.faults import Faults
-from ardm.inputs import columns, depths, integers, items, number
+from ardm.inputs import PADDING, columns, depths, integers, items, number
 from ardm.inputs import context as context_of
 from ardm.inputs import generator as generator_of
 from ardm.losscurve import LossCurve
 from ardm.model import AnyModel, ScoresAll
-from ardm.objective import Scored, Steps, absorbing_step, bound_step, causal_step, draw, policy_step, spread
+from ardm.objective import (
+    Scored,
+    Steps,
+    absorbing_step,
+    bound_step,
+    causal_step,
+    draw,
+    observed_at,
+    policy_step,
+    rank_of,
+    ranks_around,
+    spread,
+)
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
 from ardm.precision import finely, home, precise, uniform
-from ardm.walk import score
+from ardm.source import Score
+from ardm.walk import keep_freed_memory, last, walk
 
 Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], tuple[Scored, "Tensor | int"]]
 """Score one step of each row (item × pass) of a slice, given their x, given and context; also return the steps (n,)."""
@@ -51,6 +65,7 @@ class Estimate:
     error: (B,) float64, its standard error over passes: 0 without randomness, NaN after a single random pass, +∞ where the
     mean is.  estimator: what was estimated.  sites: D, data dimensions of an item.  passes: random passes (0: none needed).
     is_bound: whether it is a bound on −log p(x) rather than −log p(x).
+    counted: (B,) int64, how many sites of each item are predicted, up to its end; None: all D.
     """
 
     nats: Tensor
@@ -59,36 +74,58 @@ class Estimate:
     sites: int
     passes: int = 0
     is_bound: bool = False
+    counted: Tensor | None = None
+
+    @property
+    def dims(self) -> int:
+        """The number of dimensions that are predicted, in all items together."""
+        return len(self.nats) * self.sites if self.counted is None else int(self.counted.sum())
+
+    @property
+    def error_nats(self) -> float:
+        """Standard error of the mean nats of an item, taking the items as the sample; for a single item, over its passes."""
+        items = len(self.nats)
+        return float(self.nats.std() / math.sqrt(items) if items > 1 else self.error.mean())
 
     @property
     def bits_per_dim(self) -> float:
-        """Bits per dimension, the mean over items."""
-        return float(self.nats.mean()) / self.sites / math.log(2)
+        """Bits per predicted dimension: all bits, divided by `dims`; NaN where nothing is predicted."""
+        return float(self.nats.sum()) / self.dims / math.log(2) if self.dims else math.nan
 
     @property
     def bits_per_dim_error(self) -> float:
         """Standard error of `bits_per_dim`, taking the items as the sample.
 
         The spread of the items' nats includes the noise of their passes.  For a single item, the error over its passes.
+        Where items have different numbers of dimensions, `bits_per_dim` is a ratio of two means, whose error is that of the
+        mean of nats − ratio · counted, to first order (Cochran 1977, section 6.4).
         """
         items = len(self.nats)
         if (self.nats == torch.inf).any():
             return math.inf
-        error = self.nats.std() / math.sqrt(items) if items > 1 else self.error.mean()
-        return float(error) / self.sites / math.log(2)
+        if not self.dims:
+            return math.nan
+        apart = self.nats
+        if self.counted is not None:
+            apart = apart - self.nats.sum() / self.dims * self.counted.to(self.nats)
+        error = apart.std() / math.sqrt(items) if items > 1 else self.error.mean()
+        return float(error) * items / self.dims / math.log(2)
 
     @classmethod
     def joined(cls, parts: Sequence[Estimate]) -> Estimate:
         """One estimate of all items, from estimates of the same kind for some of them each."""
         nats, error = (torch.cat([getattr(p, name) for p in parts]) for name in ("nats", "error"))
-        return replace(parts[0], nats=nats, error=error)
+        counted = [p.counted for p in parts if p.counted is not None]
+        return replace(parts[0], nats=nats, error=error, counted=torch.cat(counted) if counted else None)
 
     def __str__(self) -> str:
         error = self.bits_per_dim_error
         value = f"{self.bits_per_dim:.3f} ± {error:.3f}" if math.isfinite(error) else f"{self.bits_per_dim:.3f}"
         counts = [f"{self.passes} pass{'es' * (self.passes > 1)}"] if self.passes else []
         items = f"{len(self.nats)} item{'s' * (len(self.nats) != 1)}"
-        return f"{value} bits/dim ({', '.join([self.estimator, *counts, items])})"
+        whole = len(self.nats) * self.sites
+        part = [f"{self.dims:,} of {whole:,} dimensions counted"] if self.dims < whole else []
+        return f"{value} bits/dim ({', '.join([self.estimator, *counts, items, *part])})"
 
 
 # --- bounds: one random step per pass ---------------------------------------------------------------------------------
@@ -106,7 +143,7 @@ def bound(
 ) -> Estimate:
     """The any-order bound on −log p(x) from `passes` random steps per item (section 2, equation 2).
 
-    x: (B, *shape).  given: (1 or B, *shape), digits known beforehand: the bound is then on −log p(rest | given).
+    x: (B, *shape).  given: (1 or B, *shape): the bound is then on −log p(rest | given).
     generator: on any device.  context: (B, …), whatever the model takes.  chunk: network inputs per call.
     rates: (*shape), of orders by rates, such as `model.rates`; None: all orders are equally likely.
     The steps of all items and passes are stratified together.  Raises ArdmError for values outside 0..K−1.
@@ -120,7 +157,7 @@ def bound(
         return scored, _number(steps, data)
 
     name = "any-order bound" if rates is None else "bound of orders by rates"
-    return _estimate(_each(nats, x, passes, given, context, chunk), x, name)
+    return _estimate(_each(nats, x, passes, given, context, chunk), x, name, given, model)
 
 
 def policy_bound(
@@ -147,11 +184,11 @@ def policy_bound(
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         key = uniform((len(data), D), generator)
-        rank = key.argsort(1).argsort(1).view(data.shape).to(x.device)
+        rank = rank_of(key).view(data.shape).to(x.device)
         return policy_step(model, data, first, group[rows], rank, known, context), first[group[rows]]
 
     name = f"any-order bound of a policy of {len(first)} call{'s' * (len(first) > 1)}"
-    return _estimate(_each(nats, x, passes, given, context, chunk), x, name)
+    return _estimate(_each(nats, x, passes, given, context, chunk), x, name, given, model)
 
 
 def absorbing_bound(
@@ -162,6 +199,7 @@ def absorbing_bound(
     generator: torch.Generator,
     context: Tensor | None = None,
     chunk: int = 64,
+    given: Tensor | None = None,
 ) -> Estimate:
     """The bound on −log p(x) of absorbing diffusion in T = `steps` steps: D3PM with the linear schedule (appendix C).
 
@@ -169,30 +207,41 @@ def absorbing_bound(
     arguments: see `bound`.  Raises ArdmError where values have several digits.
     """
     x, context = _taken(model, x, context, chunk, passes)
+    given = _given(model, x, given)
     total, steps = len(x) * passes, number(steps, "the number of steps")
     time = (spread(total, generator) * steps).long().clamp(max=steps - 1) + 1
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         key, at = finely(uniform(data.shape, generator), x.device), time[rows].to(x.device)
-        return absorbing_step(model, data, at, steps, key, context), steps - at
+        return absorbing_step(model, data, at, steps, key, context, given=known), steps - at
 
     name = f"bound of absorbing diffusion in {steps} step{'s' * (steps > 1)}"
-    return _estimate(_each(nats, x, passes, None, context, chunk), x, name)
+    return _estimate(_each(nats, x, passes, given, context, chunk), x, name, given, model)
 
 
 def causal_bound(
-    model: ScoresAll, x: Tensor, passes: int, generator: torch.Generator, context: Tensor | None = None, chunk: int = 64
+    model: ScoresAll,
+    x: Tensor,
+    passes: int,
+    generator: torch.Generator,
+    context: Tensor | None = None,
+    chunk: int = 64,
+    given: Tensor | None = None,
 ) -> Estimate:
-    """The any-order bound on −log p(x) of an order-agnostic causal model, from `passes` random orders per item."""
+    """The any-order bound on −log p(x) of an order-agnostic causal model, from `passes` random orders per item.
+
+    What is given comes first in each order, and padding last.
+    """
     x, context = _taken(model, x, context, chunk, passes)
+    given = _given(model, x, given)
     D = math.prod(x.shape[1:])
     generator_of(generator)
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, int]:
-        key = uniform((len(data), D), generator)
-        return causal_step(model, data, key.argsort(1).argsort(1).to(x.device), context), -1
+        rank = ranks_around(uniform((len(data), D), generator), known).to(x.device)
+        return causal_step(model, data, rank, context, given=known), -1
 
-    return _estimate(_each(nats, x, passes, None, context, chunk), x, "any-order bound")
+    return _estimate(_each(nats, x, passes, given, context, chunk), x, "any-order bound", given, model)
 
 
 def curve(
@@ -204,6 +253,7 @@ def curve(
     chunk: int = 64,
     grid: int = 0,
     subset: int | None = None,
+    given: Tensor | None = None,
     rates: Tensor | None = None,
 ) -> LossCurve:
     """Measure the loss curve L_t of every stage on x (B, *shape), from `passes` random steps per item.
@@ -213,12 +263,15 @@ def curve(
     random step: S · grid network inputs per item and pass.  Then a costly item (a loud clip) raises the whole curve
     instead of the steps at which it happened to be drawn, which would mislead a planner.
     subset: score at most this many hidden sites, drawn at random: cheaper for networks that work at single sites.
+    given: see `bound`; without a grid.  An item of n < D sites that are not padding observes L_t at t · D / n, rounded down.
     rates: see `bound`.
     """
+    if grid and given is not None:
+        raise ArdmError("a curve of items that are partly given, or padded, takes random steps: leave grid at 0")
     if grid < 0:
         raise ArdmError(f"grid is the number of steps of each stage, or 0 for random steps; got {grid}")
     x, context = _taken(model, x, context, chunk, passes)
-    subset = None if subset is None else number(subset, "subset")
+    subset, given = None if subset is None else number(subset, "subset"), _given(model, x, given)
     D, S = math.prod(x.shape[1:]), len(model.digits)
     measured = LossCurve(S, D)
     place = spread(len(x) * passes, generator) if not grid else None
@@ -226,7 +279,7 @@ def curve(
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, Tensor]:
         if place is not None:
             steps, scored = _observed(model, data, place[rows], generator, known, context, subset, rates)
-            measured.update(*_seen(steps, scored, data))
+            measured.update(*_seen(steps, scored, data, known))
             return scored, _number(steps, data)
         rank = draw(len(data), S, tuple(x.shape[1:]), generator, rates=rates).rank.to(x.device)
         for stage in range(S):
@@ -237,7 +290,7 @@ def curve(
                 measured.update(*_seen(steps, scored, data))
         return scored, _number(steps, data)
 
-    _each(nats, x, passes, None, context, chunk)
+    _each(nats, x, passes, given, context, chunk)
     return measured
 
 
@@ -246,9 +299,10 @@ def _number(steps: Steps, x: Tensor) -> Tensor:
     return steps.stage * x[0].numel() + steps.known
 
 
-def _seen(steps: Steps, scored: Scored, x: Tensor) -> list[NDArray[Any]]:
+def _seen(steps: Steps, scored: Scored, x: Tensor, given: Tensor | None = None) -> list[NDArray[Any]]:
     """Observations for a loss curve; raises ArdmError where the model gave no distribution."""
-    seen = [v.cpu().numpy() for v in (steps.stage, steps.known, scored.sums, scored.symbols)]
+    known = steps.known if given is None else observed_at(scored.hidden, given)
+    seen = [v.cpu().numpy() for v in (steps.stage, known, scored.sums, scored.symbols)]
     if np.isnan(seen[2]).any() and scored.undefined is not None:
         faults = Faults()
         faults.see(scored.undefined, scored.symbols, _number(steps, x))
@@ -288,6 +342,7 @@ def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Ten
 
     Raises ArdmError where the model gave no distribution for an item without impossible symbols.
     """
+    keep_freed_memory(x.device)
     B, faults = len(x), Faults()
     out = torch.empty(passes * B, dtype=torch.double, device=home(x.device))
     known = None if given is None else given.to(x.device).expand_as(x)
@@ -311,19 +366,32 @@ def _settled(nats: Tensor, faults: Faults) -> Tensor:
     return nats.masked_fill(nats.isnan() & impossible, torch.inf)
 
 
-def _estimate(nats: Tensor, x: Tensor, name: str) -> Estimate:
+def _estimate(nats: Tensor, x: Tensor, name: str, given: Tensor | None, model: AnyModel | ScoresAll) -> Estimate:
     """Mean and standard error over passes (passes, B) of a stochastic bound."""
     passes, mean = len(nats), nats.mean(0)
     error = nats.std(0) / math.sqrt(passes) if passes > 1 else torch.full_like(nats[0], torch.nan)
     error = error.masked_fill(mean == torch.inf, torch.inf)
-    return Estimate(mean, error, name, math.prod(x.shape[1:]), passes, is_bound=True)
+    counted = _counted(model, x, given)
+    return Estimate(mean, error, name, math.prod(x.shape[1:]), passes, is_bound=True, counted=counted)
 
 
-def _given(model: AnyModel, x: Tensor, given: Tensor | None) -> Tensor | None:
-    """Digits known beforehand; raises ArdmError for values that a column does not have."""
+def _counted(model: AnyModel | ScoresAll, x: Tensor, given: Tensor | None, live: Tensor | None = None) -> Tensor | None:
+    """(B,): how many sites of each item have a digit to be predicted, the first end included; None: all.
+
+    live: (1 or B, *shape) bool, where that is already known.
+    """
+    if given is not None:
+        live = (given != PADDING) & (given < len(model.digits))
+    if (within := getattr(model, "within", None)) is not None:
+        live = within(x) if live is None else live & within(x)
+    return None if live is None else live.expand_as(x).flatten(1).sum(1)
+
+
+def _given(model: AnyModel | ScoresAll, x: Tensor, given: Tensor | None) -> Tensor | None:
+    """Digits known beforehand, or PADDING; raises ArdmError for values that a column does not have."""
     if given is None:
         return None
-    known = depths(given, x, model.digits, "given")
+    known = depths(given, x, model.digits, "given", least=PADDING)
     columns(x, known > 0, model)
     return known
 
@@ -364,7 +432,8 @@ def exact(
 
     x: (B, *shape).  plan: shared, or one per item; an adaptive plan is walked step by step, for x decides its next step.
     start: what is known beforehand, x cut to a depth, for a plan made by `plan.given(depth)`; default what the plan takes
-    as given.  context: (B, …), whatever the model takes.  chunk: network inputs per call.
+    as given.  Sites that the plan never reveals are padding.  context: (B, …), whatever the model takes.  chunk: network
+    inputs per call.
     Raises ArdmError where the start is not a part of x, or the plan does not begin where it ends.
     """
     x, context = _taken(model, x, context, chunk)
@@ -375,31 +444,43 @@ def exact(
         if start is not None:
             _refuse_part(start, model, x)
             columns(x, start.depth > 0, model)
-        return Estimate(score(model, plan, x, start, context), zeros, "exact, walked along an adaptive plan", D)
+        ledger, begin = Score(B, x.device), start or model.digits.blank(B, x.shape[1:], x.device)
+        end = last(walk(model, plan, ledger, begin, truth=x, context=context), begin)
+        counted = _counted(model, x, None, end.depth > begin.depth)
+        return Estimate(ledger.nats, zeros, "exact, walked along an adaptive plan", D, counted=counted)
     when = _fitting(plan, model, x)
     begun = (when == GIVEN).sum(1).expand_as(x) if start is None else start.depth
     if start is not None:
         _refuse_start(start, when, model, x)
     columns(x, begun > 0, model)
-    return Estimate(_teacher_forced(model, when, x, begun, context, chunk), zeros, "exact", D)
+    counted = _counted(model, x, None, ((when != GIVEN) & (when != NEVER)).any(1))
+    return Estimate(_teacher_forced(model, when, x, begun, context, chunk), zeros, "exact", D, counted=counted)
 
 
 def causal(
-    model: ScoresAll, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None, chunk: int = 64
+    model: ScoresAll,
+    x: Tensor,
+    rank: Tensor | None = None,
+    context: Tensor | None = None,
+    chunk: int = 64,
+    given: Tensor | None = None,
 ) -> Estimate:
     """−log p(x) of an autoregressive model along one order, exact: one pass per item, `chunk` items a call.
 
-    x: (B, *shape).  rank: (D,) or (B, *shape), the step of each site; default raster.
+    x: (B, *shape).  rank: (D,) or (B, *shape), the step of each site; default raster.  Along it, what is given comes first
+    and padding last, else ArdmError.
     """
     x, context = _taken(model, x, context, chunk)
+    given = _given(model, x, given)
     rank = None if rank is None else integers(rank, "rank")
 
     def nats(rows: slice, data: Tensor, known: Tensor | None, context: Tensor | None) -> tuple[Scored, int]:
         along = rank if rank is None or rank.ndim == 1 else rank[rows]
-        return causal_step(model, data, along, context), -1
+        return causal_step(model, data, along, context, given=known), -1
 
-    total = _each(nats, x, 1, None, context, chunk)[0]
-    return Estimate(total, torch.zeros_like(total), "exact", math.prod(x.shape[1:]))
+    total = _each(nats, x, 1, given, context, chunk)[0]
+    counted = _counted(model, x, given)
+    return Estimate(total, torch.zeros_like(total), "exact", math.prod(x.shape[1:]), counted=counted)
 
 
 def mixture(
@@ -415,10 +496,11 @@ def mixture(
     if not plans:
         raise ArdmError("a mixture needs at least one plan")
     x = items(x, model)
-    nats = torch.stack([exact(model, plan, x, context=context, chunk=chunk).nats for plan in plans])
+    found = [exact(model, plan, x, context=context, chunk=chunk) for plan in plans]
+    nats, counted = torch.stack([one.nats for one in found]), found[0].counted
     mixed = math.log(len(plans)) - torch.logsumexp(-nats, 0)
     name = f"bound by a mixture of {len(plans)} plan{'s' * (len(plans) > 1)}"
-    return Estimate(mixed, torch.zeros_like(mixed), name, math.prod(x.shape[1:]), is_bound=True)
+    return Estimate(mixed, torch.zeros_like(mixed), name, math.prod(x.shape[1:]), is_bound=True, counted=counted)
 
 
 @torch.no_grad()

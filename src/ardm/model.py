@@ -3,7 +3,7 @@
     prediction = model(state)
     prediction[sites]                    # (N, b) logits of the next digits, for drawing and coding
     prediction.log_prob(sites, digit)    # (N,) nats of known digits, for training and scoring
-    prediction.entropy(sites)            # (N,) nats, for adaptive plans
+    prediction.probabilities(sites)      # (N, b), for temperatures and adaptive plans
 
 This is all that the method knows about networks.  The head, and as much of the network as possible, runs at the asked
 sites only.
@@ -11,7 +11,7 @@ sites only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from ardm.digits import Alphabet, Partial, Sites
 from ardm.features import Features, FeaturesAt
 from ardm.heads import TOGETHER, Head
-from ardm.heads import entropy as entropy_of
-from ardm.precision import finely, widened
+from ardm.precision import finely, mixed, widened
 
 
 class PredictionLike(Protocol):
@@ -61,19 +60,30 @@ def known_digits(prediction: PredictionLike, sites: Sites) -> Tensor | int:
     return 0 if state is None else sites.of(state.depth)
 
 
-def parts(prediction: PredictionLike, sites: Sites) -> Iterator[Sites]:
-    """The sites in parts whose logits fit into memory: `TOGETHER` numbers of the head at once, or one site.
+def in_parts(prediction: PredictionLike, sites: Sites, work: Callable[[Sites, slice], Tensor]) -> Tensor:
+    """(N,): what `work` finds for some of the sites at a time, and where these stand among all.
 
-    A prediction that does not say how many `numbers` it computes for a site is asked at all sites at once.
+    A part has `TOGETHER` numbers of the head, or one site; a prediction that does not say how many `numbers` it computes for
+    a site is asked at all sites at once.  Results are written into one tensor: many small ones, allocated between large
+    ones, would fragment the memory.
     """
-    size = max(1, TOGETHER // numbers(prediction))
-    return (Sites(index, sites.sites) for index in sites.index.split(size))
+    size, found = max(1, TOGETHER // numbers(prediction)), None
+    for a in range(0, max(len(sites), 1), size):
+        rows = slice(a, a + size)
+        part = work(Sites(sites.index[rows], sites.sites), rows)
+        found = part.new_empty(len(sites)) if found is None else found
+        found[rows] = part
+    assert found is not None
+    return found
 
 
-def entropy(prediction: PredictionLike, sites: Sites) -> Tensor:
-    """(N,) float64: the Shannon entropy in nats of the next digits, in parts; NaN where there is no distribution."""
-    known = getattr(prediction, "entropy", None)
-    return known(sites) if known else torch.cat([entropy_of(prediction[part]) for part in parts(prediction, sites)])
+def probabilities(prediction: PredictionLike, sites: Sites) -> Tensor:
+    """(N, b), in float64 where there is one: probabilities of the next digits; NaN where there is no distribution.
+
+    From the method of this name, or from the logits of a prediction that has none.
+    """
+    known = getattr(prediction, "probabilities", None)
+    return known(sites) if known else finely(prediction[sites]).softmax(-1)
 
 
 class AnyModel(Protocol):
@@ -103,17 +113,18 @@ class Prediction:
     """The distributions of the next digits, computed at the sites that are asked.
 
     A complete site has no next digit: never ask there.
-    state: what the distributions are given.
+    state: what the distributions are given.  bf16: whether the network multiplies in bfloat16.
     """
 
-    def __init__(self, features: FeaturesAt, state: Partial, head: Head) -> None:
-        self._features, self.state, self._head = features, state, head
+    def __init__(self, features: FeaturesAt, state: Partial, head: Head, bf16: bool = False) -> None:
+        self._features, self.state, self._head, self._bf16 = features, state, head, bf16
 
     def _at(self, sites: Sites) -> tuple[Features, Tensor, Tensor, Tensor]:
         """Features, value, depth and position at the sites."""
         position = sites.position
         value, depth = sites.of(self.state.value), sites.of(self.state.depth)
-        return self._features(sites.batch_index, position), value, depth, position
+        with mixed(position.device, self._bf16):
+            return self._features(sites.batch_index, position), value, depth, position
 
     def __getitem__(self, sites: Sites) -> Tensor:
         """(N, b): logits of the next digits; −inf where no value follows."""
@@ -143,17 +154,11 @@ class Prediction:
         """How many numbers the head computes for each site, at most."""
         return self._head.numbers
 
-    def entropy(self, sites: Sites) -> Tensor:
-        """(N,) float64: the Shannon entropy in nats of the next digits; NaN where there is no distribution.
-
-        The sites are asked in parts, so that memory is bounded for any number of values.
-        """
-        return torch.cat([self._entropy(part) for part in parts(self, sites)])
-
-    def _entropy(self, sites: Sites) -> Tensor:
+    def probabilities(self, sites: Sites) -> Tensor:
+        """(N, b), in float64 where there is one: probabilities of the next digits; NaN where there is no distribution."""
         features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):
-            return self._head.entropy(features, value, depth, position)
+            return self._head.probabilities(features, value, depth, position)
 
 
 class Among:
@@ -179,9 +184,9 @@ class Among:
         """(N,): log-probabilities in nats of the next digits (N,)."""
         return self._prediction.log_prob(self._there(sites), digit)
 
-    def entropy(self, sites: Sites) -> Tensor:
-        """(N,) float64: the Shannon entropy in nats of the next digits."""
-        return entropy(self._prediction, self._there(sites))
+    def probabilities(self, sites: Sites) -> Tensor:
+        """(N, b): probabilities of the next digits."""
+        return probabilities(self._prediction, self._there(sites))
 
     @property
     def numbers(self) -> int:
@@ -205,7 +210,11 @@ class Model(nn.Module):
     shape: of one item.  body: a module called with (state, context) that returns a function
     (batch_index (N,), position (N,)) → `Features`.  rates: whether it also has a rate for each site (`ardm.rates`), all equal
     at first.
+    bf16: whether the body multiplies in bfloat16, with sums and the head in float32 (`Bundle.with_precision`).  It belongs to
+    the model, so that whatever draws, scores or plans asks the same function.
     """
+
+    bf16 = False
 
     def __init__(
         self, digits: Alphabet, shape: tuple[int, ...], body: nn.Module, head: Head, rates: bool = False
@@ -224,7 +233,8 @@ class Model(nn.Module):
 
     def forward(self, state: Partial, context: Tensor | None = None) -> Prediction:
         """The prediction for a state (B, *shape); the body gets the context unchanged."""
-        return Prediction(self.body(state, context), state, self.head)
+        with mixed(state.value.device, self.bf16):
+            return Prediction(self.body(state, context), state, self.head, self.bf16)
 
     def walking(self) -> AnyModel:
         """The model for one walk, in which each state continues the one before; it may keep what it has computed."""

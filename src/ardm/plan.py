@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.inputs import counted, depths, integers, number
+from ardm.inputs import PADDING, counted, depths, integers, number
 from ardm.model import PredictionLike
 from ardm.precision import home
 from ardm.random_numbers import ORDERS, Chance, numbers_of
@@ -114,6 +114,17 @@ class Plan:
         edges = torch.searchsorted(moment, torch.arange(len(self) + 1, device=moment.device)).tolist()
         return [position[a:b].sort().values for a, b in pairwise(edges)]
 
+    @cached_property
+    def _known(self) -> list[int]:
+        first = self.when[:, 0].flatten(1).sort(1).values
+        steps = torch.arange(len(self), device=first.device).expand(len(first), -1).contiguous()
+        found: list[int] = torch.searchsorted(first, steps).amax(0).tolist()
+        return found
+
+    def known(self, k: int) -> int:
+        """The most known sites of an item before step k; read for all steps at once, so that no step waits for a GPU."""
+        return self._known[k]
+
     def group(self, k: int) -> Tensor:
         """(n_k,): the flat positions that step k of a shared plan reveals, ascending."""
         if len(self.when) != 1:
@@ -169,16 +180,17 @@ class Plan:
     def given(self, depth: Tensor) -> Plan:
         """The plan for a walk from a state of this depth (1 or B, *shape): infilling, bit-depth expansion.
 
-        Known digits become GIVEN, and steps that are empty for every item are removed.  A mask of bool or uint8 means all
-        digits or none; one item needs no batch.  Raises ArdmError for other shapes, and for depths beyond the digits.
+        Known digits become GIVEN, sites of depth PADDING (−1) NEVER, and steps that are empty for every item are removed.  A
+        mask of bool or uint8 means all digits or none; one item needs no batch.  Raises ArdmError for other shapes, and for depths beyond the digits.
         """
         found = self._batched(counted(depth), "depth")
         here = self.when[:1, 0].expand(len(found), *self.shape)
-        depth = depths(found, here, range(self.stages), "depth")
+        depth = depths(found, here, range(self.stages), "depth", least=PADDING)
         stage = torch.arange(self.stages, device=self.when.device).view(1, -1, *[1] * len(self.shape))
         when = torch.where(
             stage < depth[:, None], GIVEN, self.when.expand(max(len(depth), len(self.when)), *self.when.shape[1:])
         )
+        when = when.masked_fill((depth == PADDING)[:, None], NEVER)
         live = (when != GIVEN) & (when != NEVER)
         steps = torch.zeros(len(self), dtype=torch.bool, device=when.device)
         steps[when[live]] = True
@@ -207,6 +219,11 @@ class Plan:
 def placed(plan: AnyPlan, device: torch.device) -> AnyPlan:
     """A plan on a device, so that no step copies a part of it; one that holds no tensor of steps stays as it is."""
     return plan.to(device) if isinstance(plan, Plan) else plan
+
+
+def known(plan: AnyPlan, k: int) -> int | None:
+    """The most known sites of an item before step k of a plan; None for a plan whose steps are not known before."""
+    return plan.known(k) if isinstance(plan, Plan) else None
 
 
 def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) -> None:

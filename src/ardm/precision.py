@@ -63,6 +63,24 @@ def finely(x: Tensor, device: torch.device | None = None) -> Tensor:
     return x.to(finest(there)).to(there)
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32: with AVX-512 BF16 or AMX, or CUDA from capability 8.0."""
+    if device.type == "cuda":
+        return torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in asked)
+
+
+@contextmanager
+def mixed(device: torch.device, on: bool) -> Iterator[None]:
+    """Multiply in bfloat16 and add in float32 within the block (`torch.autocast`); if not `on`, change nothing."""
+    if not on:
+        yield
+        return
+    with torch.autocast(device.type, torch.bfloat16):
+        yield
+
+
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The dtype, widened to float32 if it is narrower."""
     return torch.promote_types(dtype, torch.float32)

@@ -22,6 +22,9 @@ from ardm.errors import ArdmError
 from ardm.inputs import tensor
 from ardm.precision import finely
 
+NOTHING = -1e9
+"""The logarithm of a rate that is as good as 0, and has a gradient."""
+
 
 def table(rates: object, shape: Sequence[int]) -> Tensor:
     """The rates of items of a shape, in the finest dtype of their device.
@@ -58,8 +61,13 @@ def shares(rates: Tensor, hidden: Tensor) -> Tensor:
     return left / left.sum(1, keepdim=True).where(hidden.any(1, keepdim=True), 1.0)
 
 
-def log_probability(rates: Tensor, rank: Tensor, known: Tensor) -> Tensor:
-    """(B,): log p that an order begins with the `known` (B,) first sites of rank (B, D), in their order; with gradient."""
-    ordered = rates.log()[rank.argsort(1)]
+def log_probability(rates: Tensor, rank: Tensor, known: Tensor, out: Tensor | None = None) -> Tensor:
+    """(B,): log p that an order begins with the `known` (B,) first sites of rank (B, D), in their order; with gradient.
+
+    out: (B, D) bool, sites that take no part, whose ranks come last.
+    """
+    logs = rates.log().expand(rank.shape)
+    logs = logs if out is None else logs.masked_fill(out, NOTHING)
+    ordered = logs.gather(1, rank.argsort(1))
     left = ordered.flip(1).logcumsumexp(1).flip(1)
     return (ordered - left).where(torch.arange(rank.shape[1], device=rank.device) < known[:, None], 0.0).sum(1)

@@ -96,14 +96,27 @@ class Schema:
             rows = rows[1:]
         return [self._row(n, row) for n, row in enumerate(rows, 1)]
 
-    def _row(self, number: int, row: list[str]) -> list[int]:
+    def classes(
+        self, names: Sequence[str], rows: Sequence[Sequence[str]], source: str, wanted: Sequence[int]
+    ) -> list[list[int]]:
+        """The wanted rows of a text as classes, of those columns alone that the schema has; names: of all columns of the rows.
+
+        Raises ArdmError for a column that is not there, and as `encode`.
+        """
+        missing = [name for name in self.names if name not in names]
+        if missing:
+            raise ArdmError(f"{source} has no column {missing[0]!r}, which the model knows; it has {_some(names)}")
+        kept = [list(names).index(name) for name in self.names]
+        return [self._row(n + 1, [rows[n][k] for k in kept], f"{source}: ") for n in wanted]
+
+    def _row(self, number: int, row: list[str], source: str = "") -> list[int]:
         _check_length(row, len(self.names), f"row {number}")
         codes = [self._code(column, value) for column, value in enumerate(row)]
         if -1 in codes:
             at = codes.index(-1)
             near = get_close_matches(row[at], self.categories[at], 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are {_some(self.categories[at])}"
-            raise ArdmError(f"row {number}, column {self.names[at]!r}: {row[at]!r} is not a known value{hint}")
+            raise ArdmError(f"{source}row {number}, column {self.names[at]!r}: {row[at]!r} is not a known value{hint}")
         return codes
 
     def _code(self, column: int, value: str) -> int:
@@ -185,6 +198,14 @@ def learn(
     bins: columns of numbers that have more distinct values get at most so many bins of about equally many rows (0: none).
     Raises ArdmError for no rows, rows of unequal lengths, broken quotes, unknown columns, and columns that `admit` refuses.
     """
+    names, body, form = read(text, header, delimiter, source)
+    return classified(names, body, source, drop, bins, form)
+
+
+def read(
+    text: str, header: bool | None = None, delimiter: str | None = None, source: str = "the table"
+) -> tuple[tuple[str, ...], list[list[str]], tuple[bool, str, str, bool]]:
+    """The names of the columns of a text, its rows, and its form (header, delimiter, line_ending, trailing); see `learn`."""
     text = text.removeprefix(_BOM)
     first = text.partition("\n")[0]
     delimiter = delimiter or max(",;\t", key=first.count)
@@ -203,8 +224,7 @@ def learn(
     names = tuple(rows[0]) if header else numbered(width)
     last = text if text.endswith("\n") else first + "\n"
     ending = "\r\n" if last.endswith("\r\n") else "\n"
-    form = (header, delimiter, ending, text.endswith(ending))
-    return classified(names, body, source, drop, bins, form)
+    return names, body, (header, delimiter, ending, text.endswith(ending))
 
 
 def numbered(width: int) -> tuple[str, ...]:

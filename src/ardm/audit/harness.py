@@ -31,7 +31,7 @@ MOST = 256
 class Requests:
     """The three requests of the harness, answered by a model of whole tokens (shape (D,), one digit a token).
 
-    encode, decode: between text and ids; default: the bytes or letters of a text bundle.
+    encode, decode: between text and ids; default: the symbols of a text bundle.
     Raises ArdmError for other models, and for bundles that do not say what their values mean.
     """
 
@@ -48,12 +48,15 @@ class Requests:
                 f"the harness takes models of sequences of whole tokens; got items {tuple(bundle.model.shape)} "
                 f"of {len(bundle.model.digits)} digits"
             )
-        if (encode is None) != (decode is None) or (encode is None and bundle.content != "text"):
+        if (encode is None) != (decode is None) or (encode is None and bundle.symbols is None):
             raise ArdmError("say what the ids mean: give both encode (text to ids) and decode (ids to text)")
         self._model, self._length = bundle.model, int(bundle.model.shape[0])
-        letters = bundle.alphabet or bytes(range(256))
-        self._encode = encode or (lambda text: _values(text, letters))
-        self._decode = decode or (lambda ids: bytes(letters[i] for i in ids).decode("utf-8", "replace"))
+        own = bundle.symbols
+        if encode is None and decode is None and own is not None:
+            encode = lambda text: own.encode(text.encode())[0].tolist()  # noqa: E731
+            decode = lambda ids: own.decode(ids).decode("utf-8", "replace")  # noqa: E731
+        assert encode is not None and decode is not None  # noqa: PT018
+        self._encode, self._decode = encode, decode
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """For each (context, continuation): log p(continuation | context) in nats, and whether greedy decoding gives it."""
@@ -120,17 +123,6 @@ class Requests:
             if ends:
                 return text[: min(ends)]
         return text
-
-
-def _values(text: str, letters: bytes) -> list[int]:
-    """Values of the bytes of a text; raises ArdmError for a byte that is not in the alphabet."""
-    found = [letters.find(byte) for byte in text.encode()]
-    if -1 in found:
-        strange = text.encode()[found.index(-1)]
-        raise ArdmError(
-            f"the model knows the {len(letters)} letters {letters.decode()!r}; the text has {chr(strange)!r}"
-        )
-    return found
 
 
 def harness(

@@ -103,12 +103,12 @@ class Check:
 class Report:
     """Everything that an audit found.
 
-    about: model, identity, data, seed, versions.  sites: D.  item, dim: what an item and a dimension are called.
+    about: model, identity, data, seed, versions.  sites: D, or the mean where items have an end.  item, dim: what an item and a dimension are called.
     bytes_per_item: of a text, 0 for other data; NaN never.
     """
 
     about: Mapping[str, Any]
-    sites: int
+    sites: float
     item: str
     dim: str
     bytes_per_item: float

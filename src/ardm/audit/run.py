@@ -59,6 +59,7 @@ def report(
     decode: Callable[[list[int]], str] | None = None,
     data: str = "",
     progress: Progress = lambda what, done, total: None,
+    text_bytes: int = 0,
 ) -> Report:
     """Audit a model (a bundle, or one made by `ardm.wrap` or `ardm.build`) on items x (B, *shape).
 
@@ -66,7 +67,7 @@ def report(
     orders of the multi-order bound.  budgets: numbers of calls whose planned cost is measured; default those of 2, 5, 10,
     20, 50 and 100 that items have.  streams: items that are encoded and decoded.  states: moments at which calibration is
     measured.  context: as in `ardm.score`.  codec: an exported codec model, whose streams are measured too.
-    decode: from the ids of an item to its text, for bits a byte.  data: the name of the data, for the record.
+    decode: from the ids of an item to its text, for bits a byte; text_bytes: or the bytes of all items together.  data: the name of the data, for the record.
     Without a loss curve, one is measured on the first half of the items, and budgets on the second.
     Raises ArdmError for items of another shape, floats, and numbers out of range.
     """
@@ -91,7 +92,7 @@ def report(
     about = _about(model, subject, seed, data) | numbers
     item, dim = _units(model, subject)
     return Report(
-        about, found[0].numel(), item, dim, _bytes(subject, dim, decode),
+        about, _sites(subject), item, dim, text_bytes / len(found) if text_bytes else _bytes(subject, dim, decode),
         (*figures, *streamed), tuple(measured), reliability, (*state_checks, *stream_checks),
     )  # fmt: skip
 
@@ -134,9 +135,8 @@ class _Subject:
 
     def figure(self, name: str, found: likelihood.Estimate, calls: float, plan: str, kind: str = "") -> Figure:
         """An estimate as a figure."""
-        error = found.bits_per_dim_error * found.sites * math.log(2)
         kind = kind or ("bound" if found.is_bound else "exact")
-        return Figure(name, kind, float(found.nats.mean()), error, len(found.nats), calls, plan)
+        return Figure(name, kind, float(found.nats.mean()), found.error_nats, len(found.nats), calls, plan)
 
     @property
     def drawn(self) -> str:
@@ -296,11 +296,20 @@ def _units(model: Any, subject: _Subject) -> tuple[str, str]:
     if model is not bundle or not isinstance(bundle.card.get("recipe"), dict) or bundle.written == "array":
         return "item", "dim"
     item, dim = UNITS[bundle.content]
-    return item, "letter" if bundle.alphabet and bundle.content == "text" else dim
+    return item, dim if bundle.symbols is None else bundle.symbols.unit
+
+
+def _sites(subject: _Subject) -> float:
+    """The dimensions of an item; on average up to its end, if it has one."""
+    within = getattr(subject.bundle.model, "within", None)
+    return subject.x[0].numel() if within is None else float(within(subject.x).double().sum(1).mean())
 
 
 def _bytes(subject: _Subject, dim: str, decode: Callable[[list[int]], str] | None) -> float:
     """The mean number of bytes of an item's text; 0 for other data."""
+    own = subject.bundle.symbols
+    if decode is None and own is not None and dim == own.unit:
+        return sum(len(own.decode(item.tolist())) for item in subject.x.cpu()) / len(subject.x)
     if decode is None:
         return float(subject.x[0].numel()) if dim in ("byte", "letter") else 0.0
     return sum(len(str(decode(item.flatten().tolist())).encode()) for item in subject.x) / len(subject.x)

@@ -111,12 +111,17 @@ def audit(
         from ardm.bundle import load
 
         bundle = load(model, device)
-        x, labels, data = items_of(bundle, name, folder, split, items, changes or [])
+        chosen = items_of(bundle, name, folder, split, items, changes or [])
+        if chosen.given is not None:
+            raise ArdmError(
+                f"an audit takes items without padding whose sites are all predicted; {chosen.where} has others"
+            )
+        x, labels, data = chosen.x, chosen.labels, chosen.where
         with bar.busy("auditing"):
             found = wing.report(
                 bundle, x, calls=calls, order=ordering(order, score, select, block_length), seed=seed, passes=passes, plans=plans,
                 budgets=numbers(budgets) if budgets else None, streams=streams, context=labels,
-                codec=_codec(model, bundle), data=data, progress=bar,
+                codec=_codec(model, bundle), data=data, progress=bar, text_bytes=chosen.bytes,
             )  # fmt: skip
         bar.stop()
         _show(found)

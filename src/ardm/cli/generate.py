@@ -17,6 +17,7 @@ from ardm.cli.options import (
     Force,
     Label,
     Order,
+    Precision,
     Score,
     Seed,
     Select,
@@ -33,6 +34,7 @@ from ardm.cli.options import (
     use_threads,
 )
 from ardm.cli.progress import Bar
+from ardm.cli.samplers import Drawing, Guidance, Refine, RemaskBy, Speculative, guided, refined, sampling
 from ardm.errors import ArdmError
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from ardm import Partial
     from ardm.bundle import Bundle
     from ardm.schema import Schema
+    from ardm.symbols import Symbols
 
 SHOWN = 24
 """Most lines of samples that are printed."""
@@ -79,6 +82,10 @@ def sample(
     top_k: TopK = None,
     top_p: TopP = None,
     label: Label = None,
+    guidance: Guidance = None,
+    remask: RemaskBy = "",
+    refine: Refine = 0,
+    speculative: Speculative = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
@@ -93,6 +100,7 @@ def sample(
     scale: Scale = 3,
     force: Force = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = 0,
 ) -> None:
     """Sample images, text, sounds or rows.
@@ -101,39 +109,35 @@ def sample(
     its own order.
     """
     with guard(), Bar() as bar:
-        import torch
-
-        from ardm import api, inputs
         from ardm.bundle import bundled, load
-        from ardm.random_numbers import RandomNumbers
 
         use_threads(threads)
         floats = model in bundled() or (Path(model) / "config.json").is_file()
-        bundle = None if not floats and _codes(model) else load(model, device)
+        bundle = None if not floats and _codes(model) else load(model, device, precision=precision)
         along = ordering(order, score, select, block_length)
         drawing = temperature, top_k, top_p
-        if bundle is None or (_codes(model) and _better_coded(model, bundle, (*drawing, along, label))):
-            others = (*drawing, along, label, gif)
+        beyond = guidance, remask or None, refine or None, speculative or None
+        plain = beyond == (None,) * 4
+        if bundle is None or (plain and _codes(model) and _better_coded(model, bundle, (*drawing, along, label))):
+            if precision == "bf16":
+                raise ArdmError(f"{model} is a codec model, which computes in integers: leave --precision out")
+            others = (*drawing, along, label, gif, *beyond)
             _sample_codec(model, items, calls, seed, out, force, scale, others, device, bar)
             return
         refuse_early(force, gif, endings=(".gif",))
         target = _target(bundle.written, out, force)
         if gif is not None and bundle.content != "image":
             raise ArdmError("only images can be animated; leave out --gif")
-        budget, chosen = api.budget(bundle, calls, along)
-        there = inputs.device_of(bundle.model) or torch.device("cpu")
-        generator = RandomNumbers(seed)
-        made = api.make_plan(bundle, budget, chosen, generator=generator, batch=api.rows(chosen, items))
-        start = bundle.model.digits.blank(items, bundle.model.shape, there)
-        context = context_of(bundle, label, items)
-        steps = api.generate(bundle, made, start, generator, temperature, context, top_k, top_p)
-        states = list(bar.track("sampling", steps, len(made) if isinstance(made, Sized) else None))
+        bundle = guided(bundle, guidance)
+        how = Drawing(calls, along, seed, *drawing, context_of(bundle, label, items))
+        states = list(bar.track("sampling", *sampling(bundle, items, how, remask, speculative)))
+        states += refined(bundle, states[-1], refine, how)
         if bundle.content == "image":
             _paint(bundle, states, target, gif, scale, force)
             return
         rate = bundle.card.get("rate", 0)
         values = states[-1].value.cpu().numpy()
-        _write(bundle.written, values, target, bundle.alphabet, bundle.schema, rate, force)
+        _write(bundle.written, values, target, bundle.symbols, bundle.schema, rate, force)
 
 
 def _codes(model: str) -> bool:
@@ -174,9 +178,10 @@ def _sample_codec(
 ) -> None:
     from ardm.codec import registry, sampling
 
-    if others != (*UNCHOSEN, None):
+    if others != (*UNCHOSEN, *[None] * 5):
         raise ArdmError(
-            "a codec model samples in its own way; leave --temperature, --top-k, --top-p, --order, --label and --gif out"
+            "a codec model samples in its own way; leave --temperature, --top-k, --top-p, --order, --label, --gif, "
+            "--guidance, --remask, --refine and --speculative out"
         )
     found = registry.model(model)
     target = _target(found.kind, out, force)
@@ -191,8 +196,10 @@ def _sample_codec(
         write_whole(target, lambda path: sheet(pictures).save(path, format="PNG"), force)
         say(f"wrote {target}")
         return
-    schema, alphabet, rate = found.schema, found.alphabet, int(found.card.get("rate", 0))
-    _write(found.kind, values[:, 0, 0], target, alphabet, schema, rate, force)
+    from ardm.symbols import BYTES, Letters
+
+    letters, rate = Letters(alphabet=found.alphabet or BYTES), int(found.card.get("rate", 0))
+    _write(found.kind, values[:, 0, 0], target, letters, found.schema, rate, force)
 
 
 def _target(kind: str, out: Path | None, force: bool) -> Path:
@@ -207,12 +214,18 @@ def _target(kind: str, out: Path | None, force: bool) -> Path:
 
 
 def _write(
-    kind: str, values: NDArray[Any], target: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
+    kind: str,
+    values: NDArray[Any],
+    target: Path,
+    symbols: Symbols | None,
+    schema: Schema | None,
+    rate: int,
+    force: bool,
 ) -> None:
     """Write samples (n, D) to a file, and print the first of them."""
     from ardm.media.samples import write
 
-    lines = list(write(kind, values, target, alphabet, schema, rate, force))
+    lines = list(write(kind, values, target, symbols, schema, rate, force))
     for line in lines[:SHOWN]:
         say(line[:400])
     if len(lines) > SHOWN:
@@ -245,6 +258,8 @@ def fill(
     top_k: TopK = None,
     top_p: TopP = None,
     label: Label = None,
+    guidance: Guidance = None,
+    refine: Refine = 0,
     seed: Seed = 0,
     out: Annotated[
         Path,
@@ -256,6 +271,7 @@ def fill(
     scale: Scale = 3,
     force: Force = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     threads: Threads = 0,
 ) -> None:
     """Fill the hidden part of an image.
@@ -273,9 +289,11 @@ def fill(
         use_threads(threads)
         refuse_early(force, out)
         refuse_early(force, gif, endings=(".gif",))
-        bundle = load(model, device)
+        bundle = guided(load(model, device, precision=precision), guidance)
         if sum(map(bool, (mask, box, digits))) != 1:
             raise ArdmError("say what to fill with one of --mask IMAGE, --box x,y,width,height or --digits NUMBER")
+        if digits and refine:
+            raise ArdmError("--refine draws whole values again; leave --digits or --refine out")
         x = read_image(image).long()
         _refuse_misfit(bundle, image, x)
         S = len(bundle.model.digits)
@@ -284,12 +302,15 @@ def fill(
         depth = torch.full_like(x, digits) if digits else _known(x, mask, box) * S
         there = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = RandomNumbers(seed)
-        budget, chosen = api.budget(bundle, calls, ordering(order, score, select, block_length))
+        along = ordering(order, score, select, block_length)
+        budget, chosen = api.budget(bundle, calls, along)
         batch, depths = (part.to(there).expand(items, -1, -1, -1) for part in (x, depth))
         start, made = api.started(bundle, batch, depths, budget, chosen, generator)
         context = context_of(bundle, label, items)
         steps = api.generate(bundle, made, start, generator, temperature, context, top_k, top_p)
         states = [start, *bar.track("filling", steps, len(made) if isinstance(made, Sized) else None)]
+        how = Drawing(calls, along, seed, temperature, top_k, top_p, context)
+        states += refined(bundle, states[-1], refine, how, depths > 0)
         _paint(bundle, states, out, gif, scale, force, original=x)
 
 

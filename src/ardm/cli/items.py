@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,27 @@ if TYPE_CHECKING:
 
     from ardm.bundle import Bundle
     from ardm.data import Dataset
+    from ardm.symbols import Symbols
     from ardm.train.recipe import DataConfig
 
 
-def items_of(
-    bundle: Bundle, name: str, folder: Path | None, split: str, count: int, changes: list[str]
-) -> tuple[torch.Tensor, torch.Tensor | None, str]:
-    """The first `count` items (0: all) of a split (n, *shape) int64, their labels if the model takes them, and their name.
+@dataclass(frozen=True)
+class Items:
+    """Items x (n, *shape) int64 and where they come from.
+
+    labels: (n,), if the model takes them.  given: (n, *shape), what is known beforehand, or padding; None: all is predicted.
+    bytes: of text in all items together; 0: none, or unknown.
+    """
+
+    x: torch.Tensor
+    labels: torch.Tensor | None
+    given: torch.Tensor | None
+    where: str
+    bytes: int = 0
+
+
+def items_of(bundle: Bundle, name: str, folder: Path | None, split: str, count: int, changes: list[str]) -> Items:
+    """The first `count` items (0: all) of a split.
 
     name, folder, changes: the data set, default that of the model's recipe, and settings of it.
     Raises ArdmError for data that the model does not fit.
@@ -28,7 +42,7 @@ def items_of(
     from ardm import data
 
     source = _source(bundle, name, folder, changes)
-    chosen = data.of_config(source, split)
+    chosen = data.of_config(source, split, symbols=_symbols(bundle, source, changes), schema=bundle.schema)
     if chosen.files is not None:
         note(f"data: {chosen.about}")
     x = chosen.items[: count or None].long()
@@ -37,36 +51,25 @@ def items_of(
             f"{bundle.name} models items of shape {bundle.model.shape}; those of {source.name} have "
             f"{tuple(x.shape[1:])}"
         )
-    x = _recoded(bundle, x, chosen)
+    _refuse_other(bundle, x, chosen)
     labels = chosen.labels[: len(x)].long() if bundle.config.labels and chosen.labels is not None else None
-    return x, labels, f"{source.name}/{split}"
+    given = chosen.known(slice(len(x)), len(bundle.model.digits))
+    size = 0 if chosen.bytes is None else int(chosen.bytes[: len(x)].sum())
+    return Items(x, labels, given, f"{source.name}/{split}", size)
 
 
-def _recoded(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> torch.Tensor:
-    """Items with the model's class numbers: table columns are matched by their values, which every file numbers afresh.
+def _symbols(bundle: Bundle, source: DataConfig, changes: list[str]) -> Symbols | None:
+    """The symbols of the model, by which text is read; None where the user asks for an alphabet."""
+    return None if any(c.startswith("data.alphabet") for c in changes) else bundle.symbols
 
-    Raises ArdmError for values that the model does not know, and for text of another alphabet.
-    """
-    ours, theirs = bundle.schema, chosen.schema
-    if ours is not None and theirs is not None and ours.categories != theirs.categories:
-        import torch
 
-        if ours.names != theirs.names:
-            raise ArdmError(f"{bundle.name} models the columns {', '.join(ours.names)}; got {', '.join(theirs.names)}")
-        columns = []
-        for values, name, known, kinds in zip(x.T, ours.names, ours.categories, theirs.categories, strict=True):
-            number = {text: n for n, text in enumerate(known)}
-            columns.append(torch.tensor([number.get(text, -1) for text in kinds], device="cpu")[values])
-            if int(columns[-1].min()) < 0:
-                strange = kinds[int(values[columns[-1].argmin()])]
-                raise ArdmError(f"{bundle.name} does not know the value {strange!r} of column {name!r}")
-        return torch.stack(columns, 1)
+def _refuse_other(bundle: Bundle, x: torch.Tensor, chosen: Dataset) -> None:
+    """Raise ArdmError for values that the model does not know, and for text of another alphabet."""
     K = bundle.config.classes
     if int(x.max()) >= K or (bundle.content == "text" and chosen.classes != K):
         raise ArdmError(f"{bundle.name} models {K} values; {chosen.name} has {chosen.classes}")
     if any(int(n) >= limit for n, limit in zip(x.flatten(1).amax(0), bundle.config.columns, strict=False)):
         raise ArdmError(f"a column of {chosen.name} has more values than {bundle.name} models")
-    return x
 
 
 def _source(bundle: Bundle, name: str, folder: Path | None, changes: list[str]) -> DataConfig:

@@ -118,6 +118,13 @@ Split = Annotated[str, typer.Option("--split", help="Split of the data.")]
 Device = Annotated[
     str, typer.Option(help="Device to compute on: auto (CUDA if there is one, else the CPU), cpu, cuda, mps, ...")
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Precision inside the network: float32, bf16, or auto (bf16 where its loss, measured by `ardm eval --record`, is "
+        "small and the device is faster in it; else float32)."
+    ),
+]
 Format = Annotated[str, typer.Option(help=f"Convert to another format: {', '.join(ORIGINS[1:])}.")]
 Memory = Annotated[
     str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB or 4GiB.")

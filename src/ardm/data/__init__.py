@@ -31,6 +31,7 @@ from ardm.data.cifar import cifar10
 from ardm.data.dataset import Dataset
 from ardm.data.drawings import omniglot
 from ardm.data.image_folder import images
+from ardm.data.memory import padded
 from ardm.data.mixed import grey_pictures, pictures
 from ardm.data.mnists import binarize, binarized_mnist, fashion_mnist, mnist
 from ardm.data.npy import arrays
@@ -60,6 +61,7 @@ __all__ = [
     "mnist",
     "of_config",
     "omniglot",
+    "padded",
     "pictures",
     "sc09",
     "sounds",

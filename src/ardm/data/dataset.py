@@ -14,8 +14,12 @@ from torch import Tensor
 
 from ardm.data.folders import Files
 from ardm.errors import ArdmError
+from ardm.inputs import PADDING
 from ardm.schema import Schema
+from ardm.symbols import Symbols
 
+ALL = 127
+"""In `given`: all digits of a value, however many it has."""
 LARGE, SOME = 1 << 28, 4096
 """A fingerprint of more bytes than the first number reads only as many items as the second."""
 
@@ -34,6 +38,9 @@ class Dataset:
     dropped: the number of sounds that are shorter than an item, and left out.
     grey: whether the items are intensities 0..255, which `binarize` samples again for each batch; classes is then 2.
     files: for data of your own, the files that were read.
+    given: (N, *shape) int8, how many digits of each site are known beforehand, such as those of a prompt (ALL: the whole
+    value), or PADDING (−1): a site that is not predicted and whose value does not matter; None: all is predicted.
+    symbols: for text, what its values stand for.  bytes: (N,) int64, the bytes of text in each item; None: unknown.
     Raises ArdmError where items and labels do not fit each other.
     """
 
@@ -47,8 +54,16 @@ class Dataset:
     dropped: int = 0
     grey: bool = False
     files: Files | None = None
+    given: Tensor | None = None
+    symbols: Symbols | None = None
+    bytes: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if self.given is not None and (self.given.shape != self.items.shape or self.given.dtype != torch.int8):
+            raise ArdmError(
+                f"given holds int8 of the shape {tuple(self.items.shape)} of the items; got {self.given.dtype} "
+                f"{tuple(self.given.shape)}"
+            )
         if self.items.ndim < 2 or self.items.is_floating_point():
             raise ArdmError(f"items must be integers (N, *shape); got {self.items.dtype} {tuple(self.items.shape)}")
         if self.labels is not None and self.labels.shape != self.items.shape[:1]:
@@ -67,6 +82,29 @@ class Dataset:
         """The shape of one item, (C, H, W) for images."""
         return self.items.shape[1:]
 
+    def known(self, rows: slice | Tensor, stages: int = 1) -> Tensor | None:
+        """`given` of some items, int64, at most `stages`, the digits of a value; None where all is predicted."""
+        return None if self.given is None else self.given[rows].long().clamp(max=stages)
+
+    def predicted(self, stages: int = 1, end: bool = False) -> float:
+        """The mean number of sites of an item that are neither padding nor fully known beforehand; values have `stages` digits.
+
+        end: whether the last class ends an item; then only up to its first end.
+        Raises ArdmError where there are none at all.
+        """
+        if self.given is None and not end:
+            return float(self.shape.numel())
+        live = torch.ones(self.items.shape, dtype=torch.bool, device="cpu")
+        if self.given is not None:
+            live &= (self.given != PADDING) & (self.given < stages)
+        if end:
+            over = self.items == self.classes - 1
+            live &= over.cumsum(1, dtype=torch.int32) == over.int()
+        number = int(live.sum())
+        if not number:
+            raise ArdmError(f"nothing of {self.name} is to be predicted: all is given, or padding")
+        return number / len(self)
+
     @property
     def about(self) -> str:
         """The number of items and where they come from, in one line."""
@@ -84,16 +122,18 @@ class Dataset:
         if some.numel() * some.element_size() > LARGE:
             some = some[torch.linspace(0, len(some) - 1, SOME, device="cpu").long()]
         about = (tuple(self.items.shape), str(self.items.dtype), self.classes, self.columns, self.rate, self.grey)
-        digest = hashlib.sha256(repr((about, self.schema and self.schema.to_values())).encode())
-        for part in (some, self.labels):
+        named = [part.to_values() for part in (self.symbols,) if part is not None and part.is_named]
+        digest = hashlib.sha256(repr((about, self.schema and self.schema.to_values(), *named)).encode())
+        for part in (some, self.labels, self.given):
             digest.update(b"" if part is None else part.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def subset(self, index: slice | Sequence[int] | Tensor) -> Dataset:
         """The items of a slice (not copied), at positions (n,), or where a mask (N,) is true."""
         where = index if isinstance(index, slice) else torch.as_tensor(index, device="cpu")
-        labels = None if self.labels is None else self.labels[where]
-        return replace(self, items=self.items[where], labels=labels)
+        parts = (self.labels, self.given, self.bytes)
+        labels, given, own = (None if part is None else part[where] for part in parts)
+        return replace(self, items=self.items[where], labels=labels, given=given, bytes=own)
 
 
 def smallest(classes: int) -> type[np.integer[Any]]:

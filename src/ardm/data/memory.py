@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ardm import inputs
-from ardm.data.dataset import Dataset, smallest
+from ardm.data.dataset import ALL, Dataset, smallest
 from ardm.data.folders import fraction, in_split
+from ardm.data.texts import symbols_of
 from ardm.errors import ArdmError
+from ardm.inputs import PADDING
+from ardm.symbols import ended
 
 MEMORY = "memory"
 """The name of data in memory, in the recipe of a run."""
@@ -22,24 +26,38 @@ INTENSITIES = range(16, 256)
 
 
 def pair(
-    x: Any, valid: Any = None, labels: Any = None, classes: int = 0, table: bool = False, rate: int = 0
+    x: Any,
+    valid: Any = None,
+    labels: Any = None,
+    classes: int = 0,
+    table: bool = False,
+    rate: int = 0,
+    given: Any = None,
+    padding: Any = None,
+    alphabet: str = "",
 ) -> tuple[Dataset, Dataset]:
     """The training and the validation items of a fit, as data sets of the same classes.
 
     x: a tensor or an array of integers (N, *shape); a map-style PyTorch data set, or a list, of items or of (item, label); or
-    a `Dataset`.  valid: the same, or (items, labels); None takes 5 % of x, to which a stable hash of its number assigns each
+    a `Dataset`.  Sequences (n,) of different lengths are padded.  valid: the same, or (items, labels); None takes 5 % of x, to which a stable hash of its number assigns each
     item.
     labels: (N,) integers from 0; True takes those that come with x, None and False leave them out.
     classes: K; 0: largest value + 1, and 256 for pictures with a largest value in INTENSITIES.
     table: columns have classes of their own.  rate: of sounds, samples per second.
+    given, padding: of x: what is known beforehand, a mask or digits known, and what is padding, a mask or lengths (N,), as for
+    `ardm.score`; those of `valid` come with a `Dataset`, or with sequences of different lengths.
+    Lists of str, in x and valid, are texts, each with an end behind it; alphabet: see `data.text`, default the characters of x.
     Raises ArdmError, naming the argument, for what is not integers of one shape in 0..K−1, and for too few items.
     """
-    train, other = _read(x, "x", labels), None
+    if is_texts(x):
+        return _written(x, valid, alphabet or "characters")
+    train, other = _marked(_read(x, "x", labels), given, padding), None
     if valid is not None:
-        given, marks = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
+        part, marks = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
         marks = marks if marks is not None and labels is not None and labels is not False else None
-        wanted = labels is not None and labels is not False and _brings_labels(given)
-        other = _read(given, "valid", marks if marks is not None else wanted)
+        wanted = labels is not None and labels is not False and _brings_labels(part)
+        other = _marked(_read(part, "valid", marks if marks is not None else wanted), None, None)
+        train, other = _alike(train, other)
         if other.shape != train.shape:
             raise ArdmError(
                 f"the items of valid have shape {tuple(other.shape)}, those of x {tuple(train.shape)}: give the same"
@@ -55,6 +73,73 @@ def _brings_labels(x: Any) -> bool:
     return not isinstance(x, (Tensor, np.ndarray)) and (not isinstance(x, Dataset) or x.labels is not None)
 
 
+def is_texts(x: Any) -> bool:
+    """Whether data are a list of str."""
+    return isinstance(x, (list, tuple)) and bool(x) and all(isinstance(text, str) for text in x)
+
+
+def _written(x: Sequence[str], valid: Any, alphabet: str) -> tuple[Dataset, Dataset]:
+    """Texts as items of the same length, that of the longest and its end."""
+    if valid is not None and not is_texts(valid):
+        raise ArdmError(f"x is a list of texts; valid must be one too, and is a {type(valid).__name__}")
+    symbols = symbols_of(alphabet, True, lambda: "".join(x).encode())
+    sets = [("train", x)] if valid is None else [("train", x), ("valid", valid)]
+    encoded = {
+        name: [symbols.encode(text.encode(), f"{name} text {n}") for n, text in enumerate(t)] for name, t in sets
+    }
+    length = 1 + max(len(values) for both in encoded.values() for values, _ in both)
+    found = []
+    for name, both in encoded.items():
+        values, sizes = ended(both, length, symbols, 0)
+        items = torch.from_numpy(values.astype(smallest(symbols.classes)))
+        made = Dataset(items, symbols.classes, f"{MEMORY}/{name}", symbols=symbols, bytes=torch.from_numpy(sizes))
+        found.append(made)
+    return (found[0], found[1]) if valid is not None else _divided(found[0])
+
+
+def padded(sequences: Sequence[Tensor], length: int = 0) -> tuple[Tensor, Tensor]:
+    """Sequences (n,) of one type as items (N, length), zero behind their ends, and `given` (N, length) int8: PADDING there.
+
+    length: 0: that of the longest.
+    """
+    longest = max([length, *map(len, sequences)])
+    items = sequences[0].new_zeros(len(sequences), longest)
+    given = torch.full((len(sequences), longest), PADDING, dtype=torch.int8, device="cpu")
+    for n, sequence in enumerate(sequences):
+        items[n, : len(sequence)], given[n, : len(sequence)] = sequence, 0
+    return items, given
+
+
+def _marked(found: Dataset, given: Any, padding: Any) -> Dataset:
+    """Items with what is known beforehand and what is padding.  Raises ArdmError where the items already say it."""
+    x, own = found.items, found.given
+    if own is None and given is None and padding is None:
+        return found
+    if own is not None and not (given is None and padding is None):
+        raise ArdmError("x says itself what is given and what is padding: leave given and padding out")
+    if own is None:
+        own = torch.zeros(x.shape, dtype=torch.int8, device="cpu")
+        own = own if given is None else inputs.depths(given, x, range(ALL), "given", least=PADDING).to(torch.int8)
+        own = own if padding is None else own.masked_fill(inputs.padded(padding, x), PADDING)
+    return replace(found, items=x.masked_fill(own == PADDING, 0), given=own)
+
+
+def _alike(one: Dataset, two: Dataset) -> tuple[Dataset, Dataset]:
+    """Two sets of sequences of equal lengths, where one says what is padding."""
+    if one.items.ndim != 2 or two.items.ndim != 2 or (one.given is None and two.given is None):
+        return one, two
+    length = max(one.shape[0], two.shape[0])
+    return _longer(one, length), _longer(two, length)
+
+
+def _longer(found: Dataset, length: int) -> Dataset:
+    more = length - found.shape[0]
+    if not more:
+        return found
+    given = torch.zeros(found.items.shape, dtype=torch.int8, device="cpu") if found.given is None else found.given
+    return replace(found, items=F.pad(found.items, (0, more)), given=F.pad(given, (0, more), value=PADDING))
+
+
 # --- reading --------------------------------------------------------------------------------------------------------------
 
 
@@ -65,10 +150,11 @@ def _read(x: Any, name: str, labels: Any) -> Dataset:
             raise ArdmError(f"the items of {name} are intensities to sample from: binarise them first (data.binarize)")
         found, marks = x, x.labels
     else:
-        items, marks = (_items(x, name), None) if isinstance(x, (Tensor, np.ndarray)) else _gathered(x, name)
+        plain = isinstance(x, (Tensor, np.ndarray))
+        items, marks, given = (_items(x, name), None, None) if plain else _gathered(x, name)
         if not items.numel():
             raise ArdmError(f"{name} holds no values; its shape is {tuple(items.shape)}")
-        found = Dataset(items, 0, f"{MEMORY}/{'train' if name == 'x' else name}")
+        found = Dataset(items, 0, f"{MEMORY}/{'train' if name == 'x' else name}", given=given)
     return replace(found, labels=_labels(marks, labels, len(found), name))
 
 
@@ -99,14 +185,15 @@ def _whole(x: Any, name: str) -> Tensor:
     return found.detach().cpu()
 
 
-def _gathered(source: Any, name: str) -> tuple[Tensor, Tensor | None]:
-    """The items and labels of a map-style data set or a list."""
+def _gathered(source: Any, name: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The items and labels of a map-style data set or a list, and what is padding where sequences differ in length."""
     _refuse_source(source, name)
     items: list[Tensor] = []
     marks: list[int] = []
     for n, (item, mark) in enumerate(_parts(source, name)):
         found = _whole(_array(item), f"item {n} of {name}")
-        if items and (found.shape != items[0].shape or found.dtype != items[0].dtype):
+        line = found.ndim == 1 and bool(items) and items[0].ndim == 1 and not isinstance(source, Tensor)
+        if items and ((found.shape != items[0].shape and not line) or found.dtype != items[0].dtype):
             raise ArdmError(
                 f"item {n} of {name} is {found.dtype} {tuple(found.shape)}, item 0 {items[0].dtype} "
                 f"{tuple(items[0].shape)}: all must be alike; crop, pad or convert them"
@@ -120,7 +207,11 @@ def _gathered(source: Any, name: str) -> tuple[Tensor, Tensor | None]:
         raise ArdmError(f"the items of {name} are single numbers; an item is an array of integers, such as (D,)")
     if len(marks) not in (0, len(items)):
         raise ArdmError(f"{len(marks)} of the {len(items)} items of {name} have a label: give one to all, or to none")
-    return torch.stack(items), torch.tensor(marks, device="cpu") if marks else None
+    labels = torch.tensor(marks, device="cpu") if marks else None
+    if len({item.shape for item in items}) > 1:
+        both = padded(items)
+        return both[0], labels, both[1]
+    return torch.stack(items), labels, None
 
 
 def _array(item: Any) -> Any:

@@ -22,6 +22,8 @@ from ardm.data.speech import fsdd, fsdd_clips, sc09, sc09_clips
 from ardm.data.tables import table
 from ardm.data.texts import enwik8, text, text8
 from ardm.errors import ArdmError
+from ardm.schema import Schema
+from ardm.symbols import Symbols
 
 READERS: dict[str, Callable[..., Dataset]] = {
     "cifar10": cifar10,
@@ -49,6 +51,7 @@ UNSET: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("length", "stride", "alphabet", "set", "rate", "binarize"), (None, 0, "")),
     **dict.fromkeys(("size", "channels", "classes"), (None, 0, "")),
     **dict.fromkeys(("drop", "suffixes"), (None, ())),
+    "each": (None, ""),
     "bins": (None, 0),
     "fit": (None, ""),
     "header": (None,),
@@ -114,9 +117,12 @@ def _options(reader: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(reader).parameters)[2:]
 
 
-def of_config(config: DataSource, split: str | None) -> Dataset:
+def of_config(
+    config: DataSource, split: str | None, symbols: Symbols | None = None, schema: Schema | None = None
+) -> Dataset:
     """Load a split of the data set that a recipe names, with the options that it sets.
 
+    symbols, schema: of a text and of a table, those of the training set or of a model, in place of their own.
     split: a name; "all" or None takes all items of your own folder or file.
     An option that is 0, empty or None, and verify = True, mean the data set's default.  With binarize "dynamic" only
     the training split is grey and sampled again for each batch; the others are the "stochastic" sample.
@@ -133,6 +139,7 @@ def of_config(config: DataSource, split: str | None) -> Dataset:
         if key not in takes:
             which = ", ".join(key for key in UNSET if key in takes) or "none"
             raise ArdmError(f"data.{key} is set, but {config.name!r} has no such option; a recipe can set {which}")
+    options |= {k: v for k, v in (("symbols", symbols), ("schema", schema)) if v is not None and k in takes}
     if options.get("binarize") == "dynamic" and split != config.train:
         options["binarize"] = "stochastic"
     return load(config.name, config.folder, None if split == "all" else split, config.download, **options)

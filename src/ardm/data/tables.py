@@ -12,7 +12,7 @@ from ardm.data.dataset import Dataset, smallest
 from ardm.data.folders import Folder, rows_in, splits, survey
 from ardm.data.npy import integers
 from ardm.errors import ArdmError
-from ardm.schema import Schema, admit, classified, learn, numbered
+from ardm.schema import Schema, admit, classified, learn, numbered, read
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".npy")
 
@@ -24,6 +24,7 @@ def table(
     delimiter: str | None = None,
     drop: Sequence[str] = (),
     bins: int = 0,
+    schema: Schema | None = None,
 ) -> Dataset:
     """A table of values that repeat: items (N, D), `columns` the classes of each column, `schema` their names.
 
@@ -37,22 +38,37 @@ def table(
     drop: names of columns to leave out; without a header they are "column 1", "column 2", ….
     bins: columns of numbers with more distinct values than this get at most so many bins of about equally many rows; the
     schema, which goes onto the card, holds their edges, and a bin is written as the median of its numbers.  0: no bins.
+    schema: that of a model, in place of one learned from the file: its columns, found by their names, and its classes and bins.
     Raises ArdmError for missing files, rows of different lengths, an empty split, and columns that look like identifiers
     or measurements (more than 65,536 distinct values, or more than 1,000 and half as many as rows).
     """
     chosen = None if split is None else splits("a table", split)
-    file = _file(Path(path).expanduser())
-    if file.suffix.lower() == ".npy":
+    file, known = _file(Path(path).expanduser()), schema is not None
+    if schema is not None:
+        names, texts = _read(file, header, delimiter)
+        wanted = range(len(texts)) if chosen is None else rows_in(len(texts), chosen, file, "rows")
+        rows = np.array(schema.classes(names, texts, str(file), wanted), np.int64)
+    elif file.suffix.lower() == ".npy":
         schema, rows = _array(file, drop, bins)
     else:
         schema, lists = learn(_text(file), header, delimiter, str(file), drop, bins)
         rows = np.array(lists, np.int64)
+    if not known and chosen is not None:
+        rows = rows[rows_in(len(rows), chosen, file, "rows")]
     items = torch.from_numpy(rows.astype(smallest(max(schema.columns))))
-    if chosen is not None:
-        items = items[rows_in(len(items), chosen, file, "rows")]
     name = f"{file.stem}/{chosen or 'all'}"
     files = survey(Path(path).expanduser(), [file], lambda other: other == file, "tables")
     return Dataset(items, max(schema.columns), name, columns=schema.columns, schema=schema, files=files)
+
+
+def _read(file: Path, header: bool | None, delimiter: str | None) -> tuple[Sequence[str], list[list[str]]]:
+    """The names of the columns of a file, and its rows as text."""
+    if file.suffix.lower() != ".npy":
+        return read(_text(file), header, delimiter, str(file))[:2]
+    values = integers(file)
+    if values.ndim != 2:
+        raise ArdmError(f"{file} has shape {values.shape}, expected (rows, columns)")
+    return numbered(values.shape[1]), [[str(int(v)) for v in row] for row in values]
 
 
 def _file(path: Path) -> Path:

@@ -78,6 +78,7 @@ def export(
     scales: of the inputs and outputs of layers, by name, where fine-tuning has fixed them.
     tried: called with every attempt.  Raises ArdmError where the network cannot be exported.
     """
+    bundle = bundle.with_precision("float32")
     along, items = coding(bundle), as_images(items)
     half = len(items) // 2
     make = exporter(bundle.model)(bundle.model, Examples(items[:half], along.cells, scales or {}))
@@ -157,6 +158,10 @@ def unsupported(bundle: Bundle) -> list[str]:
     """Reasons why a model cannot be exported, a sentence for each; empty if it can."""
     if not isinstance(bundle.model.digits, Digits):
         return ["its values are maps of your own; only digits of a base can be exported"]
+    if bundle.config.end or (bundle.symbols is not None and bundle.symbols.is_named):
+        return [
+            "a codec of text codes bytes or 27 letters, without an end: train with data.alphabet=bytes and no data.each"
+        ]
     head, trunk = _head_obstacle(bundle.model), trunk_of(bundle.model) or bundle.model.body
     found = [head] if head else []
     if isinstance(trunk, tuple(EXPORTERS)):

@@ -5,12 +5,17 @@ from __future__ import annotations
 from torch import nn
 
 from ardm.export.functions import FUNCTIONS
+from ardm.nets.norms import GroupNorm, RMSNorm
+from ardm.nets.products import Linear
 
 _PLAIN: tuple[type[nn.Module], ...] = (
     nn.Linear,
+    Linear,
     nn.GroupNorm,
+    GroupNorm,
     nn.LayerNorm,
     nn.RMSNorm,
+    RMSNorm,
     nn.Embedding,
     nn.Identity,
     nn.Dropout,

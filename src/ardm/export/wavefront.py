@@ -32,7 +32,7 @@ from ardm.export.precision import Precision
 from ardm.export.quantise import Floats, Matrix, matrix, scales
 from ardm.heads import MixtureHead
 from ardm.model import Model
-from ardm.nets.local import FRACTION, UNIT
+from ardm.nets.neighbours import FRACTION, UNIT
 from ardm.nets.wavefront import SLOPE, Block, Wavefront
 
 SUM = (1 << 31) - 1

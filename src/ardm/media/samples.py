@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from ardm import formats
 from ardm.atomic import write_bytes, write_whole
 from ardm.content import Content, Kind
-from ardm.errors import ArdmError
 from ardm.schema import Schema
+from ardm.symbols import Letters, Symbols
 
 ENDINGS = {"image": ".png", "text": ".txt", "audio": ".wav", "table": ".csv", "array": ".npy"}
 """The ending of a file of samples, by kind."""
@@ -24,7 +23,13 @@ RATE = 8000
 
 
 def write(
-    kind: str, values: NDArray[np.int64], path: Path, alphabet: bytes, schema: Schema | None, rate: int, force: bool
+    kind: str,
+    values: NDArray[np.int64],
+    path: Path,
+    symbols: Symbols | None,
+    schema: Schema | None,
+    rate: int,
+    force: bool,
 ) -> Sequence[str]:
     """Write items (n, D) of a kind, or (n, *shape) of arrays, atomically; returns lines to show to a person."""
     if kind == "array":
@@ -34,7 +39,7 @@ def write(
         write_bytes(path, wav_of(values, rate or RATE), force)
         return [f"{len(values)} sounds of {values.shape[1] / (rate or RATE):.2f} seconds, {GAP} seconds apart"]
     if kind == "text":
-        texts = text_of(values, alphabet)
+        texts = [(symbols or Letters()).text(item) for item in values.tolist()]
         write_bytes(path, ("\n\n".join(texts) + "\n").encode(), force)
         return texts
     table = csv_of(values, schema)
@@ -45,23 +50,6 @@ def write(
 def _array(path: Path, values: NDArray[np.int64]) -> None:
     with path.open("wb") as file:
         np.save(file, values, allow_pickle=False)
-
-
-def text_of(values: NDArray[np.int64], alphabet: bytes) -> list[str]:
-    """Items (n, D) as text in UTF-8.
-
-    Characters cut off at the ends of an item are left out; other invalid bytes become U+FFFD.
-    alphabet: the byte of each value; empty: the values are bytes.
-    """
-    letters = np.frombuffer(alphabet or bytes(range(256)), np.uint8)
-    if values.size and int(values.max()) >= len(letters):
-        raise ArdmError(f"value {int(values.max())} is not a letter of an alphabet of {len(letters)}")
-    found = []
-    for item in values:
-        data = letters[item].tobytes()
-        first = next((i for i, byte in enumerate(data) if byte & 0xC0 != 0x80), len(data))  # where a character begins
-        found.append(codecs.getincrementaldecoder("utf-8")("replace").decode(data[first if first < 4 else 0 :]))
-    return found
 
 
 def wav_of(values: NDArray[np.int64], rate: int) -> bytes:

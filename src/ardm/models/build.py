@@ -17,20 +17,28 @@ from ardm.heads import ChainHead, ColumnHead, DigitHead, Head, LaplaceHead, Mixt
 from ardm.model import Model
 from ardm.models.causal import CausalModel, PermutedBody
 from ardm.models.config import ModelConfig
-from ardm.models.images import LocalBody, PaperUNetBody, UNetBody
+from ardm.models.ending import EndingCausalModel, EndingModel
+from ardm.models.images import CentredBody, LocalBody, PaperUNetBody, UNetBody
 from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
 from ardm.models.text import TransformerBody, WindowBody
 from ardm.models.wavefront import WavefrontBody
 
 HEADS: dict[str, Callable[[ModelConfig], Head]] = {
-    "values": lambda config: ValueHead(config.digits, config.width),
-    "digits": lambda config: DigitHead(config.digits, config.width),
-    "mixture": lambda config: MixtureHead(config.digits, config.width, config.components),
-    "laplace": lambda config: LaplaceHead(config.digits, config.width, config.components),
-    "chain": lambda config: ChainHead(config.digits, config.width),
+    "values": lambda config: ValueHead(config.digits, config.features),
+    "digits": lambda config: DigitHead(config.digits, config.features),
+    "mixture": lambda config: MixtureHead(config.digits, config.features, config.components),
+    "laplace": lambda config: LaplaceHead(config.digits, config.features, config.components),
+    "chain": lambda config: ChainHead(config.digits, config.features),
 }
 """All heads by name."""
+MODELS: dict[tuple[bool, bool], type[Model]] = {
+    (False, False): Model,
+    (True, False): CausalModel,
+    (False, True): EndingModel,
+    (True, True): EndingCausalModel,
+}
+"""The class of a model by whether it is causal, and whether a class ends its items."""
 SHARED = ("shape", "classes", "base", "head", "components", "trunk", "width", "blocks")
 """The settings that every trunk reads."""
 CONTEXT = ("labels", "vector", "time")
@@ -63,11 +71,12 @@ def _transformer(config: ModelConfig) -> nn.Module:
 
 BODIES: dict[str, Kind] = {
     "unet": Kind(_unet, axes=3, reads=(*ANY, "dropout", "style", "embedding", "levels", "growth", "attention")),
+    "centred": Kind(CentredBody, axes=3, reads=(*ANY, "levels", "growth", "hidden", "rounded")),
     "local": Kind(LocalBody, axes=3, reads=(*ANY, "radius", "rings", "rounded")),
     "transformer": Kind(
         _transformer,
         causal=("", "single", "any"),
-        reads=(*ANY, "dropout", "style", "hidden", "columns", "causal", "heads", "positions"),
+        reads=(*ANY, "dropout", "style", "hidden", "columns", "causal", "heads", "positions", "end"),
     ),
     "wavenet": Kind(
         WaveBody,
@@ -79,7 +88,7 @@ BODIES: dict[str, Kind] = {
         WavefrontBody, heads=("mixture", "laplace"), causal=("wave",), reads=("hidden", "causal", "cycle")
     ),
     "window": Kind(
-        WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row")
+        WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row", "end")
     ),
     "taps": Kind(TapsBody, heads=("mixture",), reads=("reach",)),
     "mlp": Kind(
@@ -105,7 +114,7 @@ def build(config: ModelConfig, seed: int = 0) -> Model:
 
 def _assembled(config: ModelConfig) -> Model:
     parts = config.digits, tuple(config.shape), BODIES[config.trunk].body(config), head_of(config)
-    return CausalModel(*parts) if config.causal else Model(*parts, config.rates)
+    return MODELS[bool(config.causal), config.end](*parts, *([config.rates] if config.rates else []))
 
 
 def reads(trunk: str, name: str) -> bool:
@@ -210,6 +219,10 @@ def _refuse(config: ModelConfig) -> None:
         raise ArdmError(f"trunk {config.trunk} takes head {' or '.join(kind.heads)}; got {config.head!r}")
     if config.columns:
         _refuse_columns(config)
+    if config.end and (len(config.shape) != 1 or len(config.digits) > 1 or config.columns or config.causal == "any"):
+        raise ArdmError(
+            "a class that ends items is for sequences of whole values (base 0, no columns), of any order or causal 'single'"
+        )
     if config.causal or "" not in kind.causal:
         _refuse_causal(config, kind)
 

@@ -27,7 +27,7 @@ from ardm.models.body import RowBody
 from ardm.models.config import ModelConfig
 from ardm.models.text import refuse_length, transformer
 from ardm.models.wavefront import Walking, WavefrontBody
-from ardm.precision import finely
+from ardm.precision import finely, mixed
 from ardm.ranks import wavefront_steps
 
 
@@ -68,7 +68,7 @@ class PermutedBody(RowBody):
 
         def features(batch_index: Tensor, position: Tensor) -> Features:
             number = count[batch_index]
-            longest = int(number.max()) if len(number) else 0
+            longest = min(state.most, D - 1) if state.most is not None else int(number.max()) if len(number) else 0
             places = first[batch_index, :longest]  # entries beyond what is known are never read
             start = batch_index.new_zeros(len(batch_index), 1)
             rows = torch.cat([start + self.config.classes, value[batch_index].gather(1, places)], 1)
@@ -91,14 +91,14 @@ class CausalModel(Model):
         Raises ArdmError where ranks are not an order, or not the order of the model.
         """
         x = items(x, self, lazy=True)
-        rank = self._ranks(x, rank)
+        rank = self.ranks(x, rank)
         prediction, sites = self._everywhere(x, rank, context)
         return -prediction.log_prob(sites, x.flatten()).view(rank.shape)
 
     def log_probs(self, x: Tensor, rank: Tensor | None = None, context: Tensor | None = None) -> Tensor:
         """(B, D, K), float64 where the device has it: log-probabilities of all values of each site given those of smaller rank; see `nats`."""
         x = items(x, self, lazy=True)
-        rank = self._ranks(x, rank)
+        rank = self.ranks(x, rank)
         prediction, sites = self._everywhere(x, rank, context)
         return finely(prediction[sites]).log_softmax(-1).view(*rank.shape, -1)
 
@@ -106,7 +106,8 @@ class CausalModel(Model):
         """The predictions at all sites, and these sites."""
         sites = Sites(torch.arange(x.numel(), device=x.device), rank.shape[1])
         blank = self.digits.blank(len(x), x.shape[1:], x.device)
-        return Prediction(self._features(x, rank, context), blank, self.head), sites
+        with mixed(x.device, self.bf16):
+            return Prediction(self._features(x, rank, context), blank, self.head, self.bf16), sites
 
     def _features(self, x: Tensor, rank: Tensor, context: Tensor | None) -> FeaturesAt:
         """Features of all sites, asked in the order of their positions."""
@@ -129,9 +130,10 @@ class CausalModel(Model):
 
     def walking(self) -> AnyModel:
         """The model along one walk; along wavefronts it remembers the features of the last ones."""
-        return Walking(self.body, self.head) if isinstance(self.body, WavefrontBody) else self
+        return Walking(self.body, self.head, self.bf16) if isinstance(self.body, WavefrontBody) else self
 
-    def _ranks(self, x: Tensor, rank: Tensor | None) -> Tensor:
+    def ranks(self, x: Tensor, rank: Tensor | None = None) -> Tensor:
+        """(B, D): the step of each site of x along an order, see `nats`."""
         B, D = len(x), x[0].numel()
         own = self.steps(x.shape[1:]).to(x.device).expand(B, D)
         if rank is None:

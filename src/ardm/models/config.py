@@ -24,7 +24,8 @@ class ModelConfig:
     head: a name in `build.HEADS`: "values" (softmax over K, data parametrisation), "digits" (softmax over b a stage, direct
     parametrisation), "mixture" (of `components` discretised logistics), "laplace" (the same of Laplace distributions) or
     "chain" (for whole values of very many classes: a softmax of the high half, then one of the low half given it).
-    trunk: for images "unet" (the paper's), "local" (windows; any size) or "wavefront" (causal; any size); for text "transformer" or "window"; for sound
+    trunk: for images "unet" (the paper's), "centred" (a plain U-Net around the known neighbours' mean; any size), "local"
+    (windows; any size) or "wavefront" (causal; any size); for text "transformer" or "window"; for sound
     "wavenet" or "taps"; for tables "mlp" or "transformer".
     width.  blocks: the number of blocks or layers.
 
@@ -40,8 +41,10 @@ class ModelConfig:
     columns: the number of classes of each column of a table (none: K for all); impossible values get probability 0.
     causal: "" (any order, both sides), "single" (raster order only), "any" (causal over permuted items, as XLNet) or "wave"
     (along wavefronts only).
+    end: of sequences, whether the last class ends an item and fills what is behind it: see `models.ending`.
     reach: sites that windows and taps read to the left and to the right.
 
+    centred: levels, growth (how many times as wide the levels below the first are), hidden (0: 2 · width), rounded.
     unet: levels, growth (of the width from one level to the next), attention ("none", "middle" or "all").
     local: radius, rings, rounded (round the neighbours' mean to an eighth of a level, as an exported model does).
     wavefront: hidden (0: width), cycle (of a sequence: block i has dilation 2^(i mod cycle)).
@@ -85,6 +88,7 @@ class ModelConfig:
     hashes: tuple[int, ...] = ()
     bits: int = 16
     row: int = 16
+    end: bool = False
 
     @property
     def digits(self) -> Digits:
@@ -117,6 +121,11 @@ class ModelConfig:
         return self.heads or max(1, self.width // 64)
 
     @property
+    def features(self) -> int:
+        """The width of the features that the head reads."""
+        return self.hidden or 2 * self.width if self.trunk == "centred" else self.width
+
+    @property
     def inner_width(self) -> int:
         """The width inside perceptrons."""
         if self.hidden:
@@ -147,6 +156,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "style": "classic",
         "time": True,
     },
+    "centred-tiny": {"trunk": "centred", "width": 16, "blocks": 1, "levels": 2, "growth": 2},
+    "centred": {"trunk": "centred", "width": 64, "blocks": 2, "levels": 3, "growth": 2},
     "local-tiny": {"trunk": "local", "width": 64, "blocks": 1, "radius": 2, "rings": 1},
     "local": {"trunk": "local", "width": 256, "blocks": 3, "radius": 3, "rings": 2},
     "local-large": {"trunk": "local", "width": 512, "blocks": 4, "radius": 4, "rings": 2},

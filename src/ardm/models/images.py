@@ -1,4 +1,4 @@
-"""Bodies for images: the U-Net, the paper's U-Net, and foveated windows."""
+"""Bodies for images: the U-Net, the paper's U-Net, the centred U-Net, and foveated windows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ardm.errors import ArdmError
 from ardm.features import FeaturesAt
 from ardm.models.body import Body, centred
 from ardm.models.config import ModelConfig
-from ardm.nets import Local, PaperUNet, UNet
+from ardm.nets import Centred, Local, PaperUNet, UNet
 from ardm.precision import wide
 
 
@@ -79,6 +79,24 @@ class PaperUNetBody(ImageBody):
         absorbing = self.config.classes // 2
         shown = state.value if len(self.digits) > 1 else torch.where(state.depth > 0, state.value, absorbing)
         return self.trunk(shown, torch.cat(self.planes(state, like)[2], 1), condition)
+
+
+class CentredBody(ImageBody):
+    """Centres, shares known and masks → the U-Net centred on the known neighbours."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.trunk = Centred(
+            config.shape[0], len(self.digits), config.width, config.blocks, config.levels, config.growth, config.features,
+            self.condition_width, config.classes - 1 if config.rounded else 0,
+        )  # fmt: skip
+
+    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
+        """Features at sites, with the mean of the known neighbours."""
+        like = self.trunk.window
+        condition = self.conditioned(state, context, like)
+        value, known, masks = self.planes(state, like)
+        return self.trunk(value, known, torch.cat(masks, 1), condition)
 
 
 class LocalBody(ImageBody):

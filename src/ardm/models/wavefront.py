@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -57,8 +59,8 @@ class WavefrontBody(nn.Module):
         before = self.prefix(state)
 
         def checked(batch_index: Tensor, position: Tensor) -> Features:
-            before.refuse_gaps(batch_index, position)
-            return features(batch_index, position)
+            found = features(batch_index, position)
+            return replace(found, hidden=before.guarded(found.hidden, batch_index, position))
 
         return checked
 
@@ -66,14 +68,14 @@ class WavefrontBody(nn.Module):
 class Walking:
     """A model along one walk: it computes the features of each pixel once, and keeps those of the last wavefronts."""
 
-    def __init__(self, body: WavefrontBody, head: Head) -> None:
-        self.body, self.head, self.digits = body, head, body.digits
+    def __init__(self, body: WavefrontBody, head: Head, bf16: bool = False) -> None:
+        self.body, self.head, self.digits, self.bf16 = body, head, body.digits, bf16
         self._memory: Memory | None = None
 
     def __call__(self, state: Partial, context: Tensor | None = None) -> Prediction:
         """The prediction for the next state of the walk."""
         refuse_context(context)
-        return Prediction(self.body.guarded(state, self._features(state)), state, self.head)
+        return Prediction(self.body.guarded(state, self._features(state)), state, self.head, self.bf16)
 
     def _features(self, state: Partial) -> FeaturesAt:
         """Features at sites: from memory if they are of one wavefront, before which all items are known; else from all."""

@@ -13,17 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
-from ardm.nets.neighbours import box_mean
+from ardm.nets.channels import by_channel
+from ardm.nets.neighbours import UNIT, box_mean, rounded
 from ardm.nets.residual import ResidualPerceptron
-from ardm.precision import wide
-
-FRACTION = 2
-"""Bits after the point of the rounded neighbours' mean, in half grey levels."""
-UNIT = 0.05
-"""The unit of deviations from the neighbours' mean, as inputs and predictions: 6 grey levels of 256.
-
-Dividing by the local spread instead (contrast normalisation) was 0.07 bits/dim worse at equal training.
-"""
 
 
 def _offsets(radius: int, step: int) -> list[tuple[int, int]]:
@@ -120,9 +112,7 @@ class Local(nn.Module):
         shares = (near, 1e-3 * far, 1e-6 * far)
         sums = [torch.einsum("nkc,k->nc", cells, near) for cells, near in zip(windows, shares, strict=False)]
         total = torch.stack(sums).sum(0)
-        mean = total[:, :C] / (total[:, C:] + 1e-9)
-        fine = self.levels * 2**FRACTION
-        return (mean * fine + 0.5).floor() / fine if fine else mean
+        return rounded(total[:, :C] / (total[:, C:] + 1e-9), self.levels)
 
     def _grid(self, maps: Tensor, radius: int, step: int) -> tuple[Tensor, Tensor, int, int, int]:
         """Maps (B, P, H, W) as rows (B·H'·W', P) of a padded image, the row offsets of a window, H', W' and the padding."""
@@ -133,22 +123,8 @@ class Local(nn.Module):
         offset = (side[:, None] * wide + side).flatten()
         return padded.reshape(-1, maps.shape[1]), offset, tall, wide, pad
 
-    def _first(self, h: Tensor, channel: Tensor) -> Tensor:
-        """Apply to each site the first layer of its channel, in full precision: bfloat16 would blur the low digits."""
-        dtype = torch.promote_types(h.dtype, wide(self.first.dtype))
-        h, first, bias = h.to(dtype), self.first.to(dtype), self.bias.to(dtype)
-        if h.device.type != "cpu":  # three products instead of one, without waiting for counts
-            each = torch.einsum("ni,ciw->ncw", h, first) + bias
-            return each[torch.arange(len(h), device=h.device), channel]
-        out = h.new_empty(len(h), self.width)
-        for c in range(self.channels):
-            mine = (channel == c).nonzero()[:, 0]
-            out = out.index_put((mine,), torch.addmm(bias[c], h[mine], first[c]))
-        return out
-
     def _perceptron(self, h: Tensor, channel: Tensor, batch_index: Tensor, condition: Tensor | None) -> Tensor:
-        with torch.autocast(h.device.type, enabled=False):
-            out = self._first(h, channel)
+        out = by_channel(h, channel, self.first, self.bias)
         if self.condition is not None and condition is not None:
             out = out + self.condition(condition)[batch_index]
         return F.relu(self.blocks(out))

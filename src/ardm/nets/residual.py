@@ -8,13 +8,15 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ardm.nets.products import Linear
+
 
 class ResidualBlock(nn.Module):
     """One block of `width`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.up, self.down = nn.Linear(width, width), nn.Linear(width, width)
+        self.up, self.down = Linear(width, width), Linear(width, width)
         nn.init.zeros_(self.down.weight)
 
     def forward(self, h: Tensor) -> Tensor:

@@ -9,11 +9,17 @@ its index; in a permuted one, half of the positional width goes to each (the pap
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ardm.precision import finest
+from ardm.nets.norms import RMSNorm
+from ardm.nets.products import Linear
+from ardm.precision import finest, wide
 
 BASE = 10_000.0
 """The longest period of a rotary or sinusoidal position is nearly 2π · BASE places."""
@@ -26,12 +32,43 @@ def angles(place: Tensor, half: int) -> Tensor:
     return place[..., None] * rate
 
 
-def turned(x: Tensor, angle: Tensor) -> Tensor:
-    """x (B, heads, L, 2 · half) with each pair (i, half + i) turned by angle (L, half) or (B, L, half)."""
-    a, b = x.chunk(2, -1)
-    angle = angle if angle.ndim == 2 else angle[:, None]
-    c, s = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    return torch.cat([a * c - b * s, a * s + b * c], -1)
+Turn: TypeAlias = tuple[Tensor, Tensor]
+"""Cosines and sines (…, L, 1, 2 · half) by which `turned` turns the queries or keys of all heads."""
+
+
+Turns: TypeAlias = "tuple[Turn | None, Turn | None]"
+"""Of queries and of keys."""
+Places: TypeAlias = tuple[Tensor, Tensor]
+"""Items (N,) and positions (N,)."""
+
+
+def turn(angle: Tensor, dtype: torch.dtype) -> Turn:
+    """The turn by angles (…, L, half)."""
+    both = torch.cat([angle, angle], -1)[..., None, :]
+    return both.cos().to(dtype), both.sin().to(dtype)
+
+
+def turned(x: Tensor, by: Turn) -> Tensor:
+    """x (…, L, heads, 2 · half) with each pair (i, half + i) turned by its angle."""
+    out: Tensor = _Turned.apply(x, *(t.to(x.dtype) for t in by))
+    return out
+
+
+class _Turned(torch.autograd.Function):
+    """See `turned`; gradients turn back.  In one piece, since reading and writing memory is all it takes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, c: Tensor, s: Tensor) -> Tensor:
+        ctx.save_for_backward(c, s)
+        a, b = x.chunk(2, -1)
+        return torch.cat([-b, a], -1).mul_(s).addcmul_(x, c)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        c, s = ctx.saved_tensors
+        a, b = g.chunk(2, -1)
+        return torch.cat([b, -a], -1).mul_(s).addcmul_(g, c), None, None
 
 
 def sinusoids(place: Tensor, width: int) -> Tensor:
@@ -42,7 +79,7 @@ def sinusoids(place: Tensor, width: int) -> Tensor:
 
 def norm_of(width: int, modern: bool) -> nn.Module:
     """The norm of a style."""
-    return nn.RMSNorm(width, eps=EPSILON) if modern else nn.LayerNorm(width, eps=EPSILON)
+    return RMSNorm(width, eps=EPSILON) if modern else nn.LayerNorm(width, eps=EPSILON)
 
 
 class Perceptron(nn.Module):
@@ -51,8 +88,8 @@ class Perceptron(nn.Module):
     def __init__(self, width: int, hidden: int, modern: bool, dropout: float, share: float) -> None:
         super().__init__()
         self.norm2 = norm_of(width, modern)
-        self.up, self.down = nn.Linear(width, hidden, bias=not modern), nn.Linear(hidden, width, bias=not modern)
-        self.gate = nn.Linear(width, hidden, bias=False) if modern else None
+        self.up, self.down = Linear(width, hidden, bias=not modern), Linear(hidden, width, bias=not modern)
+        self.gate = Linear(width, hidden, bias=False) if modern else None
         self.hidden = nn.Dropout(dropout)
         for part in (self.up, self.gate):
             if part is not None:
@@ -62,8 +99,12 @@ class Perceptron(nn.Module):
     def perceive(self, h: Tensor) -> Tensor:
         """The perceptron's output for h (…, width), to be added to it."""
         a = self.norm2(h)
-        u = F.gelu(self.up(a)) if self.gate is None else self.up(a) * F.silu(self.gate(a))
+        u = F.gelu(self.up(a)) if self.gate is None else self._gated(self.up(a), self.gate(a))
         return self.down(self.hidden(u))
+
+    def _gated(self, u: Tensor, gate: Tensor) -> Tensor:
+        """u times the swish of a gate, in its memory where no gradient needs it."""
+        return u * F.silu(gate) if torch.is_grad_enabled() else F.silu(gate, inplace=True).mul_(u)
 
 
 class Layer(Perceptron):
@@ -73,20 +114,62 @@ class Layer(Perceptron):
         super().__init__(width, hidden, modern, dropout, share)
         self.heads, self.dropout = heads, dropout
         self.norm1 = norm_of(width, modern)
-        self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.q, self.k, self.v, self.o = (Linear(width, width, bias=False) for _ in range(4))
         for part in (self.q, self.k, self.v):
             nn.init.normal_(part.weight, std=width**-0.5)
         nn.init.normal_(self.o.weight, std=width**-0.5 * share)
 
-    def forward(self, h: Tensor, turns: tuple[Tensor, Tensor] | None, causal: bool) -> Tensor:
-        """h: (B, L, width); turns: angles of queries and of keys."""
+    def forward(
+        self, h: Tensor, turns: Turns = (None, None), causal: bool = False, asked: Places | None = None
+    ) -> Tensor:
+        """h (B, L, width) → the same shape; or (N, width) if only N places are asked, for which nothing else is computed."""
         a = self.norm1(h)
-        q, k, v = (f(a).unflatten(2, (self.heads, -1)).transpose(1, 2) for f in (self.q, self.k, self.v))
-        if turns is not None:
-            q, k = turned(q, turns[0]), turned(k, turns[1])
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2)
+        k, v = self._heads(self.k(a), turns[1]), self._heads(self.v(a), None)
+        if asked is not None:
+            return self._some(h, k, v, turns[0], *asked)
+        q = self._heads(self.q(a), turns[0])
+        return self._end(h, F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2))
+
+    def _some(self, h: Tensor, k: Tensor, v: Tensor, by: Turn | None, index: Tensor, position: Tensor) -> Tensor:
+        """(N, width): the layer's output at some places of each item.
+
+        The queries of an item lie in the first of as many slots as the item with most queries has.
+        """
+        rows = h.flatten(0, 1)[index * h.shape[1] + position]
+        q = self.q(self.norm1(rows)).unflatten(1, (self.heads, -1))
+        q = q if by is None else turned(q, (by[0][position], by[1][position]))
+        slot, most = _slots(index, len(h))
+        padded = q.new_zeros(len(h), most, *q.shape[1:]).index_put((index, slot), q)
+        mixed = F.scaled_dot_product_attention(padded.transpose(1, 2), k, v).transpose(1, 2)
+        return self._end(rows, mixed[index, slot].flatten(1))
+
+    def _heads(self, x: Tensor, by: Turn | None) -> Tensor:
+        """x (B, L, width), turned, as (B, heads, L, width / heads)."""
+        parted = x.unflatten(2, (self.heads, -1))
+        return (parted if by is None else turned(parted, by)).transpose(1, 2)
+
+    def _end(self, h: Tensor, mixed: Tensor) -> Tensor:
+        """h (…, width) with what attention has mixed, then with what the perceptron makes of it."""
         h = h + F.dropout(self.o(mixed), self.dropout, self.training)
         return h + self.perceive(h)
+
+
+def _slots(index: Tensor, batch: int) -> tuple[Tensor, int]:
+    """The number of each entry (N,) among those of the same item, in 0..most−1, and most, at least 1."""
+    counts = torch.bincount(index, minlength=batch)
+    order = index.argsort(stable=True)
+    slot = torch.empty_like(order)
+    slot[order] = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[index[order]]
+    return slot, max(1, int(counts.max()))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The residual stream (B, L, width) of sequences, to be read at places.  last: a layer that is still to run there."""
+
+    h: Tensor
+    turns: Turns
+    last: nn.Module | None
 
 
 class Transformer(nn.Module):
@@ -130,8 +213,8 @@ class Transformer(nn.Module):
         condition: Tensor | None = None,
         place: Tensor | None = None,
         target: Tensor | None = None,
-    ) -> Tensor:
-        """rows, stage: (B, L) int64 → the residual stream (B, L, width), to be read with `read`.
+    ) -> Stream:
+        """rows, stage: (B, L) int64 → the residual stream, to be read with `read`.
 
         place, target: (B, L) int64, for split; −1 is the place before the first.  condition: (B, width), added.
         """
@@ -144,14 +227,20 @@ class Transformer(nn.Module):
             h = h + self._added(place, target).to(h.dtype)
         if condition is not None:
             h = h + condition[:, None]
-        turns = self._turns(place, target) if self.positions == "rotary" else None
-        for layer in self.layers:
+        turns = self._turns(place, target, wide(h.dtype)) if self.positions == "rotary" else (None, None)
+        # a causal model is asked everywhere; and a GPU would wait for the number of places that are asked
+        waits = self.causal or h.device.type != "cpu" or not self.layers
+        for layer in self.layers if waits else self.layers[:-1]:
             h = layer(h, turns, self.causal)
-        return h
+        return Stream(h, turns, None if waits else self.layers[-1])
 
-    def read(self, h: Tensor, batch_index: Tensor, position: Tensor) -> Tensor:
+    def read(self, stream: Stream, batch_index: Tensor, position: Tensor) -> Tensor:
         """(N, width): the normalised stream at the places asked, in the dtype of the parameters."""
-        rows = h.flatten(0, 1)[batch_index * h.shape[1] + position]
+        h, last = stream.h, stream.last
+        if last is None:
+            rows = h.flatten(0, 1)[batch_index * h.shape[1] + position]
+        else:
+            rows = last(h, stream.turns, asked=(batch_index, position))
         return self.norm(rows).to(self.embedding.weight.dtype)
 
     def _added(self, place: Tensor, target: Tensor) -> Tensor:
@@ -165,10 +254,11 @@ class Transformer(nn.Module):
             return sinusoids(place, self.width)
         return torch.cat([sinusoids(place, self.width // 2), sinusoids(target, self.width // 2)], -1)
 
-    def _turns(self, place: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Angles of queries and keys.  With split, every other pair of a query turns to its target."""
+    def _turns(self, place: Tensor, target: Tensor, dtype: torch.dtype) -> Turns:
+        """Turns of queries and keys.  With split, every other pair of a query turns to its target."""
         keys = angles(place, self.pairs)
+        made = turn(keys, dtype)
         if not self.split:
-            return keys, keys
+            return made, made
         even = torch.arange(self.pairs, device=place.device) % 2 == 0
-        return torch.where(even, angles(target, self.pairs), keys), keys
+        return turn(torch.where(even, angles(target, self.pairs), keys), dtype), made

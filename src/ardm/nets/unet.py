@@ -17,11 +17,18 @@ from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
 from ardm.nets.neighbours import neighbours
+from ardm.nets.norms import GroupNorm
+from ardm.nets.products import Linear, Pointwise
 from ardm.precision import full
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(channels, 32) if channels >= 32 else 1, channels, eps=1e-6)
+def _norm(channels: int) -> GroupNorm:
+    return GroupNorm(math.gcd(channels, 32) if channels >= 32 else 1, channels, eps=1e-6)
+
+
+def swish(x: Tensor) -> Tensor:
+    """x σ(x), in the memory of x where no gradient needs it; so x must belong to nobody else."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class Block(nn.Module):
@@ -33,15 +40,15 @@ class Block(nn.Module):
         self.norm2, self.conv2 = _norm(channels), nn.Conv2d(channels, channels, 3, padding=1)
         self.condition = nn.Linear(condition, channels) if condition else None
         self.dropout = dropout
-        self.skip = nn.Conv2d(inputs, channels, 1) if inputs != channels else nn.Identity()
+        self.skip = Pointwise(inputs, channels) if inputs != channels else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """x: (B, inputs, H, W) → (B, channels, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(swish(self.norm1(x)))
         if self.condition is not None and condition is not None:
             h = h + self.condition(F.silu(condition))[:, :, None, None]
-        h = F.dropout(F.silu(self.norm2(h)), self.dropout, self.training)
+        h = F.dropout(swish(self.norm2(h)), self.dropout, self.training)
         return self.skip(x) + self.conv2(h)
 
 
@@ -52,8 +59,8 @@ class Attention(nn.Module):
         super().__init__()
         self.norm, self.qkv, self.out = (
             _norm(channels),
-            nn.Conv2d(channels, 3 * channels, 1),
-            nn.Conv2d(channels, channels, 1),
+            Pointwise(channels, 3 * channels),
+            Pointwise(channels, channels),
         )
         nn.init.zeros_(self.out.weight)
 
@@ -148,7 +155,7 @@ class UNet(Residual):
         super().__init__(width, blocks, **sizes)
         self.input = nn.Conv2d(planes, width, 3, padding=1)
         self.channel = nn.Parameter(torch.randn(channels, width) * 0.02)
-        self.turn = nn.Linear(width, width)
+        self.turn = Linear(width, width)
 
     def forward(self, planes: Tensor, value: Tensor, known: Tensor, condition: Tensor | None = None) -> FeaturesAt:
         """planes (B, P, H, W).  value in [−1, 1] and known in [0, 1] (B, C, H, W) give the loc and scale of features."""

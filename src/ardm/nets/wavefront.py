@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
 from ardm.nets import shifted
-from ardm.nets.local import FRACTION, UNIT
+from ardm.nets.neighbours import FRACTION, UNIT
 from ardm.precision import wide, widened
 
 SLOPE = 2

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
+from ardm.nets.products import Linear
 from ardm.nets.residual import ResidualPerceptron
 from ardm.precision import widened
 
@@ -73,7 +74,7 @@ class Window(nn.Module):
         self.table = nn.Embedding(len(hashes) << bits, row) if hashes else None
         if self.table is not None:
             nn.init.normal_(self.table.weight, 0.0, 0.05)
-        self.first = nn.Linear(len(self.offsets) * embedding + len(hashes) * row, width)
+        self.first = Linear(len(self.offsets) * embedding + len(hashes) * row, width)
         self.blocks = ResidualPerceptron(width, blocks)
 
     def forward(self, symbols: Tensor) -> FeaturesAt:

@@ -16,17 +16,21 @@ DRAW, AUGMENT, VALIDATE, DROPOUT, LABELS = 1, 2, 3, 4, 5
 
 @dataclass(frozen=True)
 class Batch:
-    """Items x (B, *shape), the draws of the objective for them, and their labels (B,) if the model takes any."""
+    """Items x (B, *shape), the draws of the objective for them, and their labels (B,) if the model takes any.
+
+    given: (B, *shape) or None, what is known of them beforehand, or PADDING.
+    """
 
     x: Tensor
     draws: Draws
     labels: Tensor | None
+    given: Tensor | None = None
 
     def share(self, process: int, processes: int) -> Batch:
         """The part of one process; the parts are consecutive."""
         rows = slice(process * len(self.x) // processes, (process + 1) * len(self.x) // processes)
-        labels = None if self.labels is None else self.labels[rows]
-        return Batch(self.x[rows], {name: values[rows] for name, values in self.draws.items()}, labels)
+        draws = {name: values[rows] for name, values in self.draws.items()}
+        return Batch(self.x[rows], draws, *(None if v is None else v[rows] for v in (self.labels, self.given)))
 
     def passes(self, number: int) -> list[Batch]:
         """Consecutive parts of equal size."""
@@ -34,8 +38,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        labels = None if self.labels is None else self.labels.to(device)
-        return Batch(self.x.to(device), {name: values.to(device) for name, values in self.draws.items()}, labels)
+        draws = {name: values.to(device) for name, values in self.draws.items()}
+        return Batch(
+            self.x.to(device), draws, *(None if v is None else v.to(device) for v in (self.labels, self.given))
+        )
 
 
 def seeded(*key: int) -> torch.Generator:

@@ -52,7 +52,9 @@ class Finetuning:
         if resume:
             self.scales = read_scales(path)
         else:
-            self.scales = measured(load(recipe.train.init).model, self.trainer.train_set.items[:256], precision)
+            self.scales = measured(
+                load(recipe.train.init, precision="float32").model, self.trainer.train_set.items[:256], precision
+            )
             write_scales(path, self.scales)
 
     def __iter__(self) -> Iterator[Progress]:

@@ -36,6 +36,8 @@ def fit(
     valid: Any = None,
     *,
     labels: Any = None,
+    given: Any = None,
+    padding: Any = None,
     classes: int = 0,
     kind: str = "",
     recipe: str | Recipe = "",
@@ -49,9 +51,13 @@ def fit(
     """Train a model on data in memory; returns the one that validated best.
 
     x: integers (N, *shape), 0..K−1: a tensor, an array, a map-style PyTorch data set or a list of items or (item, label), or
-    an `ardm.data.Dataset`.  Pictures are (N, C, H, W); texts, sounds and tables (N, D).
+    an `ardm.data.Dataset`.  Pictures are (N, C, H, W); texts, sounds and tables (N, D).  A list of str is a list of texts, which
+    end within their items: by characters, or by alphabet="bytes" or a tokenizer.json.
     valid: items to validate with, the same or (items, labels); None holds 5 % of x out, chosen by a hash of their numbers.
     labels: (N,) class labels as context; True takes those that come with x.
+    given: of x, what is known beforehand, such as a prompt: a mask (N, *shape) of bool, or the number of digits known.
+    padding: of x, the sites that are neither known nor predicted: a mask of bool, or the lengths (N,) of sequences.  A list of
+    sequences of different lengths is padded.
     classes: K; 0: the largest value + 1, and 256 for pictures with a largest value of 16 to 255.
     kind: "image", "text", "audio" or "table", which decides the defaults; "" guesses: (C, H, W) are images, (D,) of 65,536
     classes audio, other (D,) text.
@@ -69,7 +75,8 @@ def fit(
     """
     _refuse(kind, folder, settings)
     table = keywords.is_table(settings, kind)
-    sets = memory.pair(x, valid, labels, classes, table, _rate(settings))
+    alphabet = str(keywords.sections(settings)["data"].get("alphabet", ""))
+    sets = memory.pair(x, valid, labels, classes, table, _rate(settings), given, padding, alphabet)
     made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder))
     with ExitStack() as stack:
         home = stack.enter_context(scratch_folder()) if folder is None else Path(folder).expanduser()

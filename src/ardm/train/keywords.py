@@ -46,6 +46,7 @@ _CODEC: dict[str, dict[str, Any]] = {
 }
 _TRAIN: dict[str, dict[str, Any]] = {
     "unet": {"batch": 32},
+    "centred": {"batch": 16, "optimiser": "muon", "rate": 3e-3, "muon_rate": 0.03, "subset": 512, "valid_items": 64},
     "local": {"batch": 64, "rate": 4e-3, "subset": 64},
     "wavefront": {"batch": 16, "rate": 3e-3},
     "transformer": {"batch": 32},

@@ -133,7 +133,7 @@ class Log:
 
     def _others(self, bundle: Bundle, drawn: Tensor, path: Path, step: int) -> None:
         kind, rate = bundle.written, bundle.card.get("rate", 0)
-        texts = samples.write(kind, drawn.numpy(), path, bundle.alphabet, bundle.schema, rate, force=True)
+        texts = samples.write(kind, drawn.numpy(), path, bundle.symbols, bundle.schema, rate, force=True)
         if self.writer and kind != "audio":
             shown = "\n".join(f"    {line}" for text in texts for line in text.split("\n"))  # as code, in Markdown
             self.writer.add_text("samples", shown, step)

@@ -18,6 +18,8 @@ def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
     if not model.shape:
         shape = tuple(int(n) for n in dataset.shape)
         model = replace(model, shape=shape, classes=dataset.classes, columns=tuple(dataset.columns))
+        if dataset.symbols is not None and dataset.symbols.end:
+            model = replace(model, end=True)
         return replace(recipe, model=model)
     if tuple(dataset.shape) != tuple(model.shape):
         raise ArdmError(
@@ -25,6 +27,11 @@ def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
         )
     if dataset.classes > model.classes:
         raise ArdmError(f"the items of {name} have {dataset.classes} classes; set model.classes to that")
+    if dataset.symbols is not None and dataset.symbols.end != model.end:
+        raise ArdmError(
+            f"the texts of {name} {'end' if dataset.symbols.end else 'do not end'} within items: set model.end to "
+            f"{str(dataset.symbols.end).lower()}, or shape: []"
+        )
     if dataset.columns and tuple(dataset.columns) != tuple(model.columns):
         raise ArdmError(
             f"the columns of {name} have {dataset.columns} classes; set model.columns to that, or shape: []"

@@ -31,7 +31,10 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Moves each matrix (rows, columns) by rate · √max(1, rows / columns) · orthogonal(Nesterov momentum)."""
+    """Moves each matrix (rows, columns) by rate · √max(1, rows / columns) · orthogonal(Nesterov momentum).
+
+    A kernel (outputs, inputs, tall, wide) is a matrix of so many rows.
+    """
 
     def __init__(
         self, params: Iterable[dict[str, Any]], lr: float, weight_decay: float, momentum: float = 0.95
@@ -47,10 +50,10 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     alike.setdefault(p.shape, []).append(p)
             for shape, matrices in alike.items():
-                moved = orthogonal(torch.stack([self._momentum(p, group["momentum"]) for p in matrices]))
-                rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+                moved = orthogonal(torch.stack([self._momentum(p, group["momentum"]).flatten(1) for p in matrices]))
+                rate = group["lr"] * max(1.0, shape[0] / shape[1:].numel()) ** 0.5
                 for p, direction in zip(matrices, moved, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-rate)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction.view_as(p), alpha=-rate)
 
     def _momentum(self, p: Tensor, decay: float) -> Tensor:
         """The gradient of a matrix, with what Nesterov's momentum adds."""

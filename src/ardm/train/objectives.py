@@ -2,6 +2,8 @@
 
 The trainer asks its objective for everything that depends on it, and never which one it is.  To add one, write a class
 and append it to OBJECTIVES; `train.objective` then chooses it by one of its names.
+
+given, in all of them: (B, *shape) or None, what is known beforehand of each site, or PADDING; see `objective`.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from torch import Tensor, nn
 
 from ardm import likelihood, objective
 from ardm.errors import ArdmError
+from ardm.inputs import PADDING
 from ardm.likelihood import Estimate
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
+from ardm.models.ending import behind_end
 from ardm.objective import Scored
 from ardm.orders import OrderConfig, image_plan
 from ardm.precision import finely, uniform
@@ -84,19 +88,32 @@ class Objective(ABC):
             return "takes no fixed order; leave order.order at random"
         return "" if order.fixed == cls.fixed else "needs a fixed order; set order.order"
 
+    def known(self, x: Tensor, given: Tensor | None) -> Tensor | None:
+        """`given` of items x (B, *shape), with more padding where the objective need not predict all."""
+        return given
+
     @abstractmethod
-    def draw(self, items: int, generator: torch.Generator) -> Draws:
+    def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
         """Draw one random step for each item of a whole batch, evenly spread over all steps."""
 
     @abstractmethod
-    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+    def score(
+        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
+    ) -> Scored:
         """Score items x (B, *shape) at their rows of the draws; nats is an unbiased estimate of the loss."""
 
     @abstractmethod
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
+    def validate(
+        self,
+        network: Model,
+        x: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator,
+        given: Tensor | None = None,
+    ) -> Estimate:
         """Measure the model on items (B, *shape)."""
 
-    def observe(self, draws: Draws, scored: Scored) -> Observed | None:
+    def observe(self, draws: Draws, scored: Scored, given: Tensor | None = None) -> Observed | None:
         """The any-order losses that a scored step observed; None for an objective without such a curve."""
         return None
 
@@ -120,24 +137,34 @@ class AnyOrder(Objective):
     names = ("steps",)
     has_curve = True
 
-    def draw(self, items: int, generator: torch.Generator) -> Draws:
+    def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
         """stage, known and rank, from `objective.draw`, and a key where a subset of sites is scored."""
-        steps = objective.draw(items, len(self.model.digits), tuple(self.model.shape), generator)
+        steps = objective.draw(items, len(self.model.digits), tuple(self.model.shape), generator, given)
         draws = {"stage": steps.stage, "known": steps.known, "rank": steps.rank}
         return {**draws, "key": self._uniform(items, generator)} if self.options.subset else draws
 
-    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+    def score(
+        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
+    ) -> Scored:
         """One step of the bound."""
         steps, subset = objective.Steps(draws["stage"], draws["known"], draws["rank"]), self.options.subset or None
-        return objective.bound_step(network, x, steps, context=context, subset=subset, key=draws.get("key"))
+        return objective.bound_step(network, x, steps, given, context, subset, key=draws.get("key"))
 
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
+    def validate(
+        self,
+        network: Model,
+        x: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator,
+        given: Tensor | None = None,
+    ) -> Estimate:
         """The any-order bound."""
-        return likelihood.bound(network, x, PASSES, generator, context=context)
+        return likelihood.bound(network, x, PASSES, generator, given, context)
 
-    def observe(self, draws: Draws, scored: Scored) -> Observed:
+    def observe(self, draws: Draws, scored: Scored, given: Tensor | None = None) -> Observed:
         """L_t of the stage and the number of known sites that were drawn."""
-        return draws["stage"], draws["known"], finely(scored.sums), scored.symbols
+        known = draws["known"] if given is None else objective.observed_at(scored.hidden, given)
+        return draws["stage"], known, finely(scored.sums), scored.symbols
 
 
 class ByRates(AnyOrder):
@@ -145,24 +172,35 @@ class ByRates(AnyOrder):
 
     rates = True
 
-    def draw(self, items: int, generator: torch.Generator) -> Draws:
+    def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
         """stage and known, as for any order, and the exponential numbers of two orders: rates change from step to step."""
-        draws = {name: value for name, value in super().draw(items, generator).items() if name != "rank"}
+        draws = {name: value for name, value in super().draw(items, generator, given).items() if name != "rank"}
         shape = items, math.prod(self.model.shape)
         return draws | {name: exponential(uniform(shape, generator)).float() for name in ("first", "second")}
 
-    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+    def score(
+        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
+    ) -> Scored:
         """The mean of one step of the bound in both orders."""
         assert network.rates is not None
-        flat, numbers = network.rates.detach().flatten(), torch.cat([draws["first"], draws["second"]])
+        numbers = torch.stack([draws["first"], draws["second"]])
+        if given is not None:
+            numbers = numbers.masked_fill(objective.taken(given, draws["stage"]), torch.inf)
         stage, known = (torch.cat([draws[name]] * 2) for name in ("stage", "known"))
-        steps = objective.Steps(stage, known, ranks(flat, numbers).view(-1, *self.model.shape))
-        subset = self.options.subset or None
-        return objective.rates_step(network, x, steps, network.rates, context, subset, draws.get("key"))
+        rank = ranks(network.rates.detach().flatten(), numbers.flatten(0, 1)).view(-1, *self.model.shape)
+        steps, subset = objective.Steps(stage, known, rank), self.options.subset or None
+        return objective.rates_step(network, x, steps, network.rates, given, context, subset, draws.get("key"))
 
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
+    def validate(
+        self,
+        network: Model,
+        x: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator,
+        given: Tensor | None = None,
+    ) -> Estimate:
         """The bound in orders by rates."""
-        return likelihood.bound(network, x, PASSES, generator, context=context, rates=network.rates)
+        return likelihood.bound(network, x, PASSES, generator, given, context, rates=network.rates)
 
     def sampling(self) -> tuple[int, str]:
         """In orders by rates."""
@@ -178,14 +216,31 @@ class AlongPlan(Objective):
     def __init__(self, model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> None:
         super().__init__(model, order, options, together)
         self.plans = [image_plan(order, model.shape, calls, len(model.digits)) for calls in order.calls]
+        self._closes = model.end and all((plan.when.flatten().diff() > 0).all() for plan in self.plans)
 
-    def draw(self, items: int, generator: torch.Generator) -> Draws:
+    def known(self, x: Tensor, given: Tensor | None) -> Tensor | None:
+        """What is behind the end of an item is padding, if all before it is revealed first: it is certain."""
+        if not self._closes:
+            return given
+        given = torch.zeros_like(x, dtype=torch.long) if given is None else given
+        return given.masked_fill(behind_end(x, self.model.classes - 1), PADDING)
+
+    def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
         """A level of calls for each item (`first_level` of the items take the first), and a step of that level."""
         place, edges = objective.spread(items, generator), self._edges()
         level = torch.searchsorted(edges, place, right=True).sub(1).clamp(max=len(self.plans) - 1)
         within = (place - edges[level]) / (edges[level + 1] - edges[level])
         lengths = torch.tensor([len(p) for p in self.plans], device="cpu")[level]
-        return {"level": level, "step": (within * lengths).long().clamp(min=0).minimum(lengths - 1)}
+        if given is None:
+            return {"level": level, "step": (within * lengths).long().clamp(min=0).minimum(lengths - 1)}
+        step = torch.zeros_like(level)
+        for n, plan in enumerate(self.plans):
+            rows = level == n
+            live = objective.live_steps(objective.without(plan.when, given[rows]), len(plan))
+            count = live.sum(1)
+            number = (within[rows] * count).long().clamp(min=0).minimum((count - 1).clamp(min=0))
+            step[rows] = (live.cumsum(1) <= number[:, None]).sum(1).clamp(max=len(plan) - 1)
+        return {"level": level, "step": step}
 
     def _edges(self) -> Tensor:
         """(levels + 1,) ascending from 0 to 1: level i takes the draws between edge i and the next."""
@@ -194,15 +249,17 @@ class AlongPlan(Objective):
         edges = [0.0, *(first + (1 - first) * i / max(more, 1) for i in range(more)), 1.0]
         return torch.tensor(edges, dtype=torch.double, device="cpu")
 
-    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+    def score(
+        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
+    ) -> Scored:
         """One step of the plan of each level, for the items that drew it."""
         parts, idle = [], []
         for level in range(len(self.plans)):
             rows = (draws["level"] == level).nonzero()[:, 0]
             if len(rows):
-                parts.append((rows, self._level(network, level, x, draws, context, rows)))
+                parts.append((rows, self._level(network, level, x, draws, context, given, rows)))
             elif self.together:
-                idle.append(self._level(network, level, x, draws, context, rows.new_zeros(1)))
+                idle.append(self._level(network, level, x, draws, context, given, rows.new_zeros(1)))
         scored = _in_order(parts)
         if not idle:
             return scored
@@ -210,15 +267,31 @@ class AlongPlan(Objective):
         return replace(scored, nats=scored.nats + nothing)
 
     def _level(
-        self, network: Model, level: int, x: Tensor, draws: Draws, context: Tensor | None, rows: Tensor
+        self,
+        network: Model,
+        level: int,
+        x: Tensor,
+        draws: Draws,
+        context: Tensor | None,
+        given: Tensor | None,
+        rows: Tensor,
     ) -> Scored:
         plan = self.plans[level]
         step = draws["step"][rows].clamp(max=len(plan) - 1)
-        return objective.plan_step(network, plan, x[rows], step, None if context is None else context[rows])
+        own, known = (None if v is None else v[rows] for v in (context, given))
+        return objective.plan_step(network, plan, x[rows], step, own, known)
 
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
+    def validate(
+        self,
+        network: Model,
+        x: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator,
+        given: Tensor | None = None,
+    ) -> Estimate:
         """The exact likelihood along the plan of the first level."""
-        return likelihood.exact(network, self.plans[0].to(x.device), x, context=context)
+        plan = self.plans[0].to(x.device)
+        return likelihood.exact(network, plan if given is None else plan.given(given), x, context=context)
 
     def sampling(self) -> tuple[int, str]:
         """Along the first plan."""
@@ -237,30 +310,36 @@ class Absorbing(Objective):
         several = "hides whole values: set model.base to 0" if len(model.digits) > 1 else ""
         return super().misfit(model, order) or several
 
-    def draw(self, items: int, generator: torch.Generator) -> Draws:
+    def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
         """time in 1..T, and a key in [0, 1) for each site, which is hidden where key < time / T."""
         T = self.options.diffusion_steps
         time = (objective.spread(items, generator) * T).long().clamp(max=T - 1) + 1
         return {"time": time, "key": self._uniform(items, generator)}
 
-    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+    def score(
+        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
+    ) -> Scored:
         """One step of the T-step bound."""
         T, subset = self.options.diffusion_steps, self.options.subset or None
-        return objective.absorbing_step(network, x, draws["time"], T, draws["key"], context, subset)
+        return objective.absorbing_step(network, x, draws["time"], T, draws["key"], context, subset, given)
 
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
+    def validate(
+        self,
+        network: Model,
+        x: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator,
+        given: Tensor | None = None,
+    ) -> Estimate:
         """The any-order bound, to which the T-step bound falls as T grows."""
-        return likelihood.bound(network, x, PASSES, generator, context=context)
+        return likelihood.bound(network, x, PASSES, generator, given, context)
 
-    def observe(self, draws: Draws, scored: Scored) -> Observed:
+    def observe(self, draws: Draws, scored: Scored, given: Tensor | None = None) -> Observed:
         """L_t at the number of known sites.  An item without hidden sites scores nothing and does not count."""
-        D = math.prod(self.model.shape)
-        return (
-            torch.zeros_like(scored.hidden),
-            (D - scored.hidden).clamp(max=D - 1),
-            finely(scored.sums),
-            scored.symbols,
-        )
+        D, stage = math.prod(self.model.shape), torch.zeros_like(scored.hidden)
+        whole = (D - scored.hidden).clamp(max=D - 1)
+        known = whole if given is None else objective.observed_at(scored.hidden, given)
+        return stage, known, finely(scored.sums), scored.symbols
 
 
 class Causal(Objective):
@@ -277,7 +356,7 @@ class Causal(Objective):
         """Whether the model has one order, raster or wavefronts."""
         return self.model.causal in ("single", "wave")
 
-    def draw(self, items: int, generator: torch.Generator) -> Draws:
+    def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
         """rank (items, D), the order of each item; nothing for a model of one order.
 
         alone (items,) for pictures of several channels along wavefronts: a half of those that are grey train as one plane,
@@ -287,17 +366,27 @@ class Causal(Objective):
             planes = self.model.causal == "wave" and len(self.model.shape) == 3 and self.model.shape[0] > 1
             return {"alone": objective.spread(items, generator) < 0.5} if planes else {}
         D = math.prod(self.model.shape)
-        return {"rank": torch.rand(items, D, generator=generator, dtype=torch.double, device="cpu").argsort(1)}
+        key = torch.rand(items, D, generator=generator, dtype=torch.double, device="cpu")
+        return {"rank": objective.ranks_around(key, given)}
 
-    def score(self, network: Model, x: Tensor, draws: Draws, context: Tensor | None) -> Scored:
+    def score(
+        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
+    ) -> Scored:
         """−log p(x) along the order of each item."""
-        return objective.causal_step(_causal(network), x, draws.get("rank"), context, draws.get("alone"))
+        return objective.causal_step(_causal(network), x, draws.get("rank"), context, draws.get("alone"), given)
 
-    def validate(self, network: Model, x: Tensor, context: Tensor | None, generator: torch.Generator) -> Estimate:
+    def validate(
+        self,
+        network: Model,
+        x: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator,
+        given: Tensor | None = None,
+    ) -> Estimate:
         """The exact likelihood in the model's order, or the any-order bound from one random order per item."""
         if self.single:
-            return likelihood.causal(_causal(network), x, context=context)
-        return likelihood.causal_bound(_causal(network), x, 1, generator, context=context)
+            return likelihood.causal(_causal(network), x, context=context, given=given)
+        return likelihood.causal_bound(_causal(network), x, 1, generator, context, given=given)
 
     def sampling(self) -> tuple[int, str]:
         """All of its order for a model of one order."""
@@ -330,9 +419,11 @@ class Loss(nn.Module):
         super().__init__()
         self.model, self.objective = network, objective
 
-    def forward(self, x: Tensor, draws: Draws, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Score items x (B, *shape); the fields of Scored as a tuple, in which wrappers look for tensors."""
-        scored = self.objective.score(self.model, x, draws, context)
+        scored = self.objective.score(self.model, x, draws, context, given)
         return scored.nats, scored.sums, scored.symbols, scored.hidden
 
 

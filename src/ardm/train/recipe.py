@@ -42,7 +42,8 @@ class DataConfig:
     data set.
     length: characters or samples per item.
     stride: distance between items of the training split, which overlap.
-    alphabet: of text, "bytes" (256 classes) or "27" (a..z and space).
+    alphabet: of text, "bytes" (256 classes), "27" (a..z and space), "characters" (UTF-8), or the path of a tokenizer.json.
+    each: of text, "line" or "file": what a text is, which ends with a symbol of its own; "": items are cut from all.
     set: the name of a density set ("adult"), or the part of omniglot ("all", "background", "evaluation", "small").
     rate: samples per second that all sounds must have.
     binarize: for MNIST and Fashion-MNIST, "threshold", "stochastic" (one fixed sample) or "dynamic" (a new sample for
@@ -89,6 +90,7 @@ class DataConfig:
     bins: int = 0
     fit: str = ""
     suffixes: tuple[str, ...] = ()
+    each: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ class TrainConfig:
     batch: items per pass, over all devices.
     accumulate: passes per step.  The loss of a step is the mean over the items of all its passes, as for one batch that
     many times as large; steps, rates and logs count steps.
-    optimiser: "adamw", or "muon", which moves the matrices inside the blocks of a network by orthogonalised momentum and all
-    other parameters by AdamW.
+    optimiser: "adamw", or "muon", which moves the matrices and kernels inside the blocks of a network by orthogonalised momentum
+    and all other parameters by AdamW.
     rate: peak learning rate of AdamW, reached after `warmup` steps; then `decay` ("constant", "linear" or "cosine") to
     `final` times the peak.  muon_rate: the same for the matrices of Muon.  order_rate: the same for the logarithms of the
     rates of sites (model.rates).

@@ -32,6 +32,7 @@ from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models.build import build
 from ardm.models.context import NO_LABEL
+from ardm.models.ending import refuse_open
 from ardm.objective import spread
 from ardm.precision import pytorch_defaults
 from ardm.train import checkpoint, sharding
@@ -108,6 +109,9 @@ class Trainer:
         check_labels(recipe, self.train_set, self.valid_set)
         if self.config.frozen and not (recipe.model.rates and (self.config.init or resume)):
             raise ArdmError("train.frozen trains the rates of a given network: set model.rates=true, and train.init")
+        if recipe.model.end:
+            for part in (self.train_set, self.valid_set):
+                refuse_open(part.items, recipe.model.classes - 1, part.name)
         self._resumed = resume
         self._begin()
         moments: Mapping[str, Tensor] = {}
@@ -118,7 +122,8 @@ class Trainer:
             self.average = Average(self.model.state_dict())
         for parameter in self.model.parameters() if self.config.frozen else ():
             parameter.requires_grad_(parameter is self.model.log_rates)
-        self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments)
+        sites = self.train_set.predicted(self._stages, recipe.model.end)
+        self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments, sites)
         self.average.place(self.model.state_dict(), self.accelerator.device)
 
     def _initial(self, name: str) -> dict[str, Tensor]:
@@ -129,7 +134,8 @@ class Trainer:
 
     @staticmethod
     def _sets(source: DataConfig) -> tuple[data.Dataset, data.Dataset]:
-        return data.of_config(source, source.train), data.of_config(source, source.valid)
+        train = data.of_config(source, source.train)
+        return train, data.of_config(source, source.valid, symbols=train.symbols)
 
     def _open_folder(self, resume: bool) -> None:
         """Clean up after a kill, and refuse a run that cannot start here."""
@@ -171,6 +177,11 @@ class Trainer:
     def items(self) -> int:
         """The items of an optimiser step, over all processes and passes."""
         return self.config.batch * self.config.accumulate
+
+    @property
+    def _stages(self) -> int:
+        """S, the digits of a value."""
+        return len(self.recipe.model.digits)
 
     @property
     def sites(self) -> int:
@@ -270,17 +281,20 @@ class Trainer:
     def batch(self, rows: Tensor) -> Batch:
         """Draw and augment the whole batch, with labels and the objective's draws; return the share of this process."""
         source, generator = self.recipe.data, seeded(self.config.seed, self.step, AUGMENT)
-        x = self.train_set.items[rows]
+        x, given = self.train_set.items[rows], self.train_set.known(rows, self._stages)
         if self.train_set.grey:
             x = data.binarize(x, generator)
         if source.flip or source.rotate:
-            x = data.augment(x, generator, flip=source.flip, rot90=source.rotate)
-        whole = Batch(x, self.draw(self.step), self.labels(rows))
+            both = x if given is None else torch.cat([x.long(), given], 1)
+            both = data.augment(both, generator, flip=source.flip, rot90=source.rotate)
+            x, given = (both, None) if given is None else both.split(x.shape[1], 1)
+        given = self.objective.known(x, given)
+        whole = Batch(x, self.draw(self.step, given), self.labels(rows), given)
         return whole.share(self.accelerator.process_index, self.accelerator.num_processes)
 
-    def draw(self, step: int) -> Draws:
+    def draw(self, step: int, given: Tensor | None = None) -> Draws:
         """The objective's draws for every item of the whole batch."""
-        return self.objective.draw(self.items, seeded(self.config.seed, step, DRAW))
+        return self.objective.draw(self.items, seeded(self.config.seed, step, DRAW), given)
 
     def labels(self, rows: Tensor) -> Tensor | None:
         """The labels of the items of a whole batch, of which this step leaves a fraction out; None without labels."""
@@ -305,7 +319,10 @@ class Trainer:
         items, labels = self.valid_set.items[:number].long().to(device), None
         if self.recipe.data.labels and self.valid_set.labels is not None:
             labels = self.valid_set.labels[:number].long().to(device)
-        return self.objective.validate(self.averaged().to(device), items, labels, seeded(self.config.seed, VALIDATE))
+        given = self.valid_set.known(slice(number), self._stages)
+        given = None if given is None else given.to(device)
+        network, generator = self.averaged().to(device), seeded(self.config.seed, VALIDATE)
+        return self.objective.validate(network, items, labels, generator, given)
 
     @pytorch_defaults()
     def _keep_best(self, valid: Estimate) -> None:
@@ -364,10 +381,13 @@ class Trainer:
             about["minutes"] = round(self.spent / 60, 2)
         if self.train_set.schema is not None:
             about["schema"] = self.train_set.schema.to_values()
+        if self.train_set.symbols is not None:
+            about["symbols"] = self.train_set.symbols.to_values()
         if self.train_set.rate:
             about["rate"] = self.train_set.rate
         kept = curve if self.objective.has_curve else None
-        return Bundle(model, self.recipe.model, self.recipe.order, kept, {**about, **card})
+        tokenizer = "" if self.train_set.symbols is None else self.train_set.symbols.tokenizer
+        return Bundle(model, self.recipe.model, self.recipe.order, kept, {**about, **card}, tokenizer=tokenizer)
 
     @pytorch_defaults()
     def save(self) -> None:
