@@ -247,12 +247,12 @@ def sample(
     plan = make_plan(bundle, calls, order, generator=generator, batch=rows(order, items))
     start = bundle.model.digits.blank(items, bundle.model.shape, _device(bundle))
     context = inputs.context(context, items)
-    return _closed(
+    return in_closed_form(
         bundle, last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
     )
 
 
-def _closed(bundle: Bundle, x: Tensor) -> Tensor:
+def in_closed_form(bundle: Bundle, x: Tensor) -> Tensor:
     """Items (B, *shape), of a model whose items have an end in their closed form: a parallel step may put symbols behind it."""
     return closed(x, bundle.config.classes - 1) if bundle.config.end else x
 
@@ -321,7 +321,7 @@ def fill(
     generator = RandomNumbers(seed)
     start, plan = started(bundle, x, known, calls, order, generator, padding)
     context = inputs.context(context, start.batch)
-    done = _closed(
+    done = in_closed_form(
         bundle, last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
     )
     if padding is not None:
