@@ -18,7 +18,8 @@ from ardm.losscurve import LossCurve
 from ardm.models.config import ModelConfig
 from ardm.objective import draw
 from ardm.orders import OrderConfig
-from ardm.plan import shuffled
+from ardm.plan import ranked, raster, shuffled
+from ardm.random_numbers import RandomNumbers
 from ardm.ranks import LINES, RANKS
 from ardm.source import Draw, Score
 from ardm.train.batch import Batch
@@ -48,6 +49,7 @@ MODELS = {
     "taps": {"trunk": "taps", "shape": LINE, "head": "mixture", "reach": (3, 0)},
     "table": {"trunk": "mlp", "shape": LINE, "head": "values"},
     "columns": {"trunk": "transformer", "shape": LINE, "head": "values", "columns": (4, 4, 4, 4, 4, 4)},
+    "ending": {"trunk": "transformer", "shape": LINE, "head": "values", "end": True},
     "any": {"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"},
     "rates": {"trunk": "mlp", "shape": LINE, "head": "values", "rates": True},
 }
@@ -79,6 +81,11 @@ def quiet():
         yield
 
 
+def items(bundle):
+    """Two items, without an end within them."""
+    return torch.randint(4 - bundle.config.end, (2, *bundle.config.shape))
+
+
 def orders(bundle):
     yield from ("random", "confident", *(["rates"] if bundle.config.rates else []))
     yield from RANKS if len(bundle.config.shape) == 3 else LINES
@@ -106,20 +113,26 @@ def test_plans_lie_where_the_model_lies(there):
 @pytest.mark.parametrize("start", [HOST, GPU])
 def test_what_is_given_may_lie_anywhere_and_comes_back_there(there, start):
     bundle, mode = there
-    x = torch.randint(4, (2, *bundle.config.shape))
+    x = items(bundle)
     known = torch.rand(x.shape) < 0.5
     for order in orders(bundle):
         with mode:
             mode.where[x], mode.where[known] = start, start
             done = api.fill(bundle, x, known, 4, order)
             assert done.device == start
+            padded = api.fill(bundle, x, known, 4, order, padding=~known)
+            assert padded.device == start
         assert torch.equal(done[known], x[known])
+        assert torch.equal(padded, x)
 
 
 def test_likelihoods_are_computed_where_the_model_lies(there):
     bundle, mode = there
-    x = torch.randint(4, (2, *bundle.config.shape))
+    x = items(bundle)
     calls = [lambda: api.score(bundle, x).nats, *(lambda o=o: api.score(bundle, x, 4, o).nats for o in orders(bundle))]
+    part = {"given": torch.rand(x.shape) < 0.3, "padding": torch.rand(x.shape) < 0.3}
+    calls += [lambda: api.score(bundle, x, **part).nats]
+    calls += [lambda o=o: api.score(bundle, x, 4, o, **part).nats for o in orders(bundle)]
     starts = [s * bundle.config.sites for s in range(len(bundle.model.digits))]
     given = torch.zeros_like(x)
     given[:, ..., 0] = 1
@@ -211,7 +224,7 @@ def test_a_bundled_model_in_half_precision_has_nearly_the_same_likelihood(dtype)
 
 def test_everything_runs_without_float64(there):
     bundle, _ = there
-    x = torch.randint(4, (2, *bundle.config.shape))
+    x = items(bundle)
     starts = [s * bundle.config.sites for s in range(len(bundle.model.digits))]
     with Emulated(bundle.model, device=MPS) as mode:
         mode.put(x)
@@ -279,8 +292,14 @@ WALKED = {
     "chain": {"trunk": "wavenet", "head": "chain", "classes": 200},
     "window": {"trunk": "window", "head": "values", "reach": (3, 2), "hashes": (20,), "bits": 5, "row": 3},
     "table": {"trunk": "mlp", "head": "values"},
+    "columns": {"trunk": "transformer", "head": "values", "columns": (4,) * 25},
+    "columns of a table": {"trunk": "mlp", "head": "values", "columns": (4,) * 25},
+    "labels": {"trunk": "transformer", "head": "values", "labels": 2},
+    "any": {"trunk": "transformer", "head": "values", "causal": "any"},
+    "single": {"trunk": "transformer", "head": "values", "causal": "single"},
+    "single sound": {"trunk": "wavenet", "head": "mixture", "causal": "single"},
 }
-"""Any-order models: those of a single order look at what is known, and wait."""
+"""All bodies but those of wavefronts, which look up on which wavefront a step is."""
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in WALKED])
@@ -294,12 +313,35 @@ def test_a_walk_waits_no_more_for_more_steps(name, kind, items):
     stages = len(model.digits)
     fine = shuffled(stages, shape, torch.Generator().manual_seed(0), items)
     x, waits = torch.randint(settings["classes"], (2, *shape)), []
-    for plan in (fine.coarsen(range(0, 25 * stages, 5)), fine):
+    known = torch.zeros(1, *shape, dtype=torch.long)
+    if settings.get("causal") == "single":  # one site a step, so that a shorter walk begins with some of them
+        fine = raster(1, shape)
+        known[:, :20] = 1
+    for plan in (fine.given(known) if known.any() else fine.coarsen(range(0, 25 * stages, 5)), fine):
         with Emulated(model) as mode:
-            start = model.digits.blank(2, shape, GPU)
+            start = model.digits.truncate(x.to(GPU), plan.depth(0).expand(2, *shape).to(GPU))
             last(walk(model, plan, source(), start, truth=x), start)
             waits.append(mode.waits)
     assert waits[0] == waits[1] < 20
+
+
+def test_a_gap_in_a_single_order_is_reported_without_waiting():
+    """On a CPU the error names the site; on a GPU the site has no distribution, which the walk reports at its end."""
+    model = randomise(
+        ardm.build(
+            ModelConfig(classes=4, width=8, blocks=1, shape=LINE, trunk="transformer", head="values", causal="single")
+        )
+    )
+    backwards = ranked(torch.arange(6).flip(0), LINE)
+    for mode, why in (
+        (nullcontext(), "site 0 before it is not known"),
+        (Emulated(model), "no distribution at 2 of 2 sites in step 0"),
+    ):
+        with mode:
+            start = model.digits.blank(2, LINE, model.head.out.weight.device)
+            source = Draw(RandomNumbers(0))
+            with pytest.raises(ArdmError, match=why):
+                last(walk(model, backwards, source, start), start)
 
 
 def test_maps_copy_their_tables_once():

@@ -9,10 +9,9 @@ import torch
 import ardm
 from ardm import api, likelihood
 from ardm import plan as plans
+from ardm.adaptive import SCORES
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
-from ardm.heads import entropy as entropy_of
-from ardm.model import entropy
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
 from ardm.random_numbers import RandomNumbers
@@ -147,7 +146,9 @@ def test_many_values_are_listed_for_some_sites_at_a_time(monkeypatch):
     monkeypatch.setattr(inner.head, "logits", lambda *asked: seen.append(len(asked[1])) or logits(*asked))
     torch.testing.assert_close(score(model, plan, x, context=side), whole, rtol=1e-12, atol=0)
     prediction = model(blank, side)
-    torch.testing.assert_close(entropy(prediction, sites), entropy_of(prediction[sites]))
+    torch.testing.assert_close(
+        SCORES["entropy"](prediction, sites), torch.special.entr(prediction[sites].exp()).sum(-1)
+    )
     assert max(seen[:-2]) == 5
 
 

@@ -6,18 +6,23 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ardm.digits import Digits, Sites
+from ardm.adaptive import SCORES
+from ardm.digits import Digits, Partial, Sites
 from ardm.errors import ArdmError
 from ardm.faults import Watch
 from ardm.features import Features
-from ardm.heads import ChainHead, DigitHead, LaplaceHead, MixtureHead, ValueHead
-from ardm.heads import entropy as entropy_of
-from ardm.model import Model, entropy
+from ardm.heads import ChainHead, DigitHead, LaplaceHead, MixtureHead, ValueHead, inverse_cdf
+from ardm.model import Model, Prediction
+from ardm.random_numbers import RandomNumbers
 from ardm.source import Draw
 from toys import HEADS, WIDTH, WILD, asked, generator, letters, randomise
 
 ALPHABETS = [Digits(5, 5), Digits(5, 2), Digits(7, 3), Digits(27, 3), Digits(256, 4), Digits(125, 5), Digits(7, 2)]
 CASES = [(h, a) for h in HEADS for a in ALPHABETS] + [(h, a) for h in ("digits", "values") for a in (WILD, letters())]
+
+
+def entropy(p):
+    return torch.special.entr(p).sum(-1)
 
 
 def features_of(rows, seed=0, dtype=torch.double):
@@ -67,7 +72,7 @@ def test_entropy_is_the_mean_of_nats_over_the_digits(head, alphabet):
         value, depth, _ = at_depth(alphabet, d)
         logp = module.logits(features, value, depth).log_softmax(-1)
         wanted = [-math.fsum(math.exp(v) * v for v in row if v > -math.inf) for row in logp.tolist()]
-        found = module.entropy(features, value, depth)
+        found = entropy(module.probabilities(features, value, depth))
         torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.double), rtol=1e-9, atol=1e-9)
 
 
@@ -274,37 +279,66 @@ def test_entropies_of_many_sites_are_computed_in_parts(make, room, monkeypatch):
     sites = Sites(torch.arange(2 * D)[::2], D)
     prediction = model(state)
     with Largest() as largest:
-        found = entropy(prediction, sites)
+        found = SCORES["entropy"](prediction, sites)
     weights = max(w.numel() for w in model.parameters())
     assert largest.numel <= max(room, prediction.numbers, weights)
     assert found.dtype == torch.double
-    torch.testing.assert_close(found, entropy_of(prediction[sites]), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found, entropy(prediction[sites].double().softmax(-1)), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", MIXTURES)
+@pytest.mark.parametrize("K", [66, 256, 300, 5000])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
-def test_the_entropy_of_a_wide_mixture_is_that_of_its_list(kind, scale):
-    """Narrow, wide and far-off components of 5,000 values, and one without a distribution."""
-    head = randomise(kind(Digits(5000, 5000), WIDTH, 3), scale=scale)
+def test_the_probabilities_of_a_wide_mixture_are_those_of_its_list(kind, K, scale):
+    """Narrow, wide and far-off components, narrower than a value too, and one without a distribution."""
+    head = randomise(kind(Digits(K, K), WIDTH, 3), scale=scale)
     features = features_of(12, seed=5)
     features.hidden[0] *= 20
     features.loc[1], features.loc[2] = 30.0, -3.0
     features.scale[3:6] *= 1e-4
+    features.scale[7] = 2 / (K - 1)
+    features.loc[8], features.scale[8] = (2 * 17 - K) / (K - 1), 1e-5  # on an edge
     features.hidden[6] = math.nan
     value = depth = torch.zeros(12, dtype=torch.long)
-    found = head.entropy(features, value, depth)
-    torch.testing.assert_close(
-        found, entropy_of(head.logits(features, value, depth)), rtol=0, atol=2e-11, equal_nan=True
-    )
-    assert found[6].isnan()
-    assert (found.nan_to_num() >= 0).all()
+    p, logits = head.probabilities(features, value, depth), head.logits(features, value, depth)
+    assert p.dtype == torch.double
+    assert p[6].isnan().all()
+    rest = torch.arange(12) != 6
+    p, logits = p[rest], logits[rest]
+    torch.testing.assert_close(p.sum(-1), torch.ones_like(p[:, 0]), rtol=0, atol=1e-12)
+    likely = logits > -460.0  # 2e-200
+    torch.testing.assert_close(p[likely].log(), logits[likely], rtol=0, atol=2e-9)
+    assert (p[~likely] <= 2e-200).all()
+    torch.testing.assert_close(entropy(p), entropy(logits.softmax(-1)), rtol=0, atol=1e-9)
 
 
 def test_entropy_without_a_distribution_is_nan_and_of_any_prediction_is_computed():
     logits = torch.tensor([[0.0, -math.inf], [0.0, 0.0], [math.nan, 0.0], [-math.inf] * 2, [math.inf, 0.0]])
-    found = entropy(*asked(logits))
+    found = SCORES["entropy"](*asked(logits))
     assert found[:2].tolist() == [0.0, pytest.approx(math.log(2))]
     assert found[2:].isnan().all()
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+@pytest.mark.parametrize("temperature", [0.3, 5.0, 10.0, 80.0])
+def test_a_hot_draw_counts_the_smallest_probabilities(kind, temperature):
+    """A narrow component of 2,000 values: at temperature 80, values of probability e^−1000 are drawn as often as they should."""
+    head = randomise(kind(Digits(2000, 2000), WIDTH, 1), scale=0.0)
+    with torch.no_grad():
+        head.out.bias[2] = -0.5
+    n = 500
+    features = same(
+        Features(torch.zeros(1, WIDTH).double(), torch.zeros(1).double(), torch.full((1,), 2e-3).double()), n
+    )
+    zero = torch.zeros(1, n, dtype=torch.long)
+    prediction = Prediction(lambda item, site: features, Partial(zero, zero), head)
+    sites = Sites(torch.arange(n), n)
+    drawn = Draw(RandomNumbers(3), temperature)(prediction, sites, None)
+    u = RandomNumbers(3).child(0).uniform(sites.batch_index, sites.position, 0)
+    logits = head.logits(features, zero[0], zero[0])
+    assert logits.min() < -300
+    assert torch.equal(drawn, inverse_cdf(logits / temperature, u))
+    assert (drawn - 1000).abs().max() > 1.5 * temperature
 
 
 @pytest.mark.parametrize("make", [*HEADS.values(), lambda a, width: ChainHead(a, width)])

@@ -10,6 +10,7 @@ import ardm
 from ardm import plan as plans
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
+from ardm.heads import inverse_cdf
 from ardm.random_numbers import RandomNumbers
 from ardm.source import Decode, Draw, Encode, truncated
 from ardm.walk import last, sample, score, walk
@@ -143,6 +144,22 @@ def test_truncated_draws_follow_the_kept_symbols(temperature, k, p):
         assert symbol == j
 
 
+@pytest.mark.parametrize("k", [None, 1, 40, 300, 10_000])
+@pytest.mark.parametrize("p", [None, 0.2, 0.9, 0.9999, 1 - 1e-15])
+def test_of_many_symbols_the_same_ones_stay(k, p):
+    """1,500 symbols with many equal ones, of which the smallest stay; impossible ones; rows without a distribution."""
+    g = generator(7)
+    logits = (torch.randn(6, 1500, generator=g, dtype=torch.double) * 8).round() / 4
+    logits[torch.rand(6, 1500, generator=g) < 0.3] = -math.inf
+    kept = truncated(logits, k, p)
+    for row, found in zip(logits.tolist(), kept, strict=True):
+        assert set(found.isfinite().nonzero()[:, 0].tolist()) == kept_by_hand(row, 1.0, k, p)
+    assert torch.equal(kept[kept.isfinite()], logits[kept.isfinite()])
+    for wrong in (math.nan, math.inf):
+        bad = torch.tensor([[0.0, wrong, 1.0]], dtype=torch.double)
+        assert inverse_cdf(truncated(bad, k, p), torch.zeros(1).double()).tolist() == [-1]
+
+
 class FixedNumbers(RandomNumbers):
     """Random numbers that are given."""
 
@@ -194,8 +211,8 @@ def test_many_values_are_listed_for_some_sites_at_a_time(drawing, monkeypatch):
     model = toy(Digits(4096, 4096), (64,), "mixture")
     blank, plan = model.digits.blank(1, (64,)), plans.Plan(torch.zeros(1, 1, 64, dtype=torch.long))
     whole = last(walk(model, plan, Draw(RandomNumbers(0), **drawing), blank), blank).value
-    seen, logits = [], model.head.logits
-    monkeypatch.setattr(model.head, "logits", lambda *asked: seen.append(logits(*asked)) or seen[-1])
+    seen, listed = [], model.head.probabilities
+    monkeypatch.setattr(model.head, "probabilities", lambda *asked: seen.append(listed(*asked)) or seen[-1])
     monkeypatch.setattr("ardm.model.TOGETHER", 10 * model.head.numbers)
     assert torch.equal(last(walk(model, plan, Draw(RandomNumbers(0), **drawing), blank), blank).value, whole)
     assert [len(v) for v in seen] == [10] * 6 + [4]

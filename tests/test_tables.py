@@ -17,6 +17,7 @@ from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
 from ardm.nets.table import ColumnOutput, Direct
 from ardm.walk import sample, score
+from emulated import Emulated
 from sequences import (
     answers_belong_to_sites_and_items,
     every_parameter_is_trained,
@@ -129,11 +130,16 @@ def test_outputs_of_single_sites_are_those_of_their_columns():
     output = ColumnOutput(COLUMNS, 6).double()
     torch.nn.init.normal_(output.weight)
     torch.nn.init.normal_(output.bias)
-    for n in (0, 1, 40):
+    for n, columns in ((0, 5), (1, 5), (3, 5), (40, 5), (41, 1)):
         h = torch.randn(n, 6, generator=generator(1), dtype=torch.double)
-        position = torch.randint(5, (n,), generator=generator(2))
+        position = torch.randint(columns, (n,), generator=generator(2))
         expected = torch.einsum("nf,nfk->nk", h, output.weight[position]) + output.bias[position]
         torch.testing.assert_close(output(h, position), expected)
+        with Emulated(output) as mode:  # the blocks of a GPU, whose sizes depend on no value
+            mode.put(h, position)
+            found = output(h, position)
+            assert not mode.waits
+        torch.testing.assert_close(found, expected)
 
 
 def test_the_head_needs_positions():

@@ -26,32 +26,37 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import number
-from ardm.model import PredictionLike, entropy, parts
+from ardm.model import PredictionLike, in_parts, probabilities
 from ardm.precision import finely
 
 # --- scores: the smaller, the surer -----------------------------------------------------------------------------------
 
 
+def entropy(prediction: PredictionLike, sites: Sites) -> Tensor:
+    """(N,): the Shannon entropy of the next digit in nats."""
+    return _scored(prediction, sites, lambda p: torch.special.entr(p).sum(-1))
+
+
 def margin(prediction: PredictionLike, sites: Sites) -> Tensor:
-    """(N,) float64: the second largest probability less the largest."""
-    top = _largest(prediction, sites, 2)
-    return top[:, 1] - top[:, 0]
+    """(N,): the second largest probability less the largest."""
+    return _scored(prediction, sites, lambda p: p.topk(2).values.diff(dim=-1)[:, 0])
 
 
 def probability(prediction: PredictionLike, sites: Sites) -> Tensor:
-    """(N,) float64: the largest probability, negative."""
-    return -_largest(prediction, sites, 1)[:, 0]
+    """(N,): the largest probability, negative."""
+    return _scored(prediction, sites, lambda p: -p.amax(-1))
 
 
-def _largest(prediction: PredictionLike, sites: Sites, number: int) -> Tensor:
-    """(N, number) float64: the largest probabilities, in parts that fit into memory; NaN where there is no distribution."""
-    return torch.cat([finely(prediction[part]).softmax(-1).topk(number).values for part in parts(prediction, sites)])
+def _scored(prediction: PredictionLike, sites: Sites, score: Callable[[Tensor], Tensor]) -> Tensor:
+    """(N,): a function of the probabilities (n, b) of each site, in parts that fit into memory."""
+    found = in_parts(prediction, sites, lambda part, rows: score(probabilities(prediction, part)))
+    return finely(found, sites.index.device)
 
 
 SCORES: dict[str, Callable[[PredictionLike, Sites], Tensor]] = {
     "entropy": entropy, "margin": margin, "probability": probability
 }  # fmt: skip
-"""Scores by name: (N,) float64, smaller where the model is surer; NaN where there is no distribution."""
+"""Scores by name: (N,), in float64 where there is one, smaller where the model is surer; NaN where there is no distribution."""
 
 
 # --- selections: how many sites ---------------------------------------------------------------------------------------

@@ -41,11 +41,13 @@ class Partial:
     """A batch of partly known data, the paper's x_t.
 
     value: (B, *shape) int64, what the known digits say.  depth: (B, *shape) int64, how many digits are known.  For a mask
-    of known sites use `Digits.truncate`.  Raises ArdmError where the shapes differ, and for a mask as depth.
+    of known sites use `Digits.truncate`.  most: an upper bound on the known sites of an item, where the host has one: a
+    network that needs it does not wait for a GPU.  Raises ArdmError where the shapes differ, and for a mask as depth.
     """
 
     value: Tensor
     depth: Tensor
+    most: int | None = None
 
     def __post_init__(self) -> None:
         if getattr(self.depth, "dtype", None) in (torch.bool, np.dtype(bool)):

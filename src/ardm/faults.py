@@ -12,7 +12,7 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.heads import inverse_cdf
-from ardm.model import PredictionLike, has_quantile, numbers
+from ardm.model import PredictionLike, has_quantile, numbers, probabilities
 
 PATIENCE = 64
 """The number of steps between two checks for faults of a walk on a GPU."""
@@ -132,6 +132,16 @@ class Watched:
             return logits
         first = torch.arange(logits.shape[-1], device=logits.device) == 0
         return torch.where(bad[:, None], torch.where(first, 0.0, -torch.inf).to(logits.dtype), logits)
+
+    def probabilities(self, sites: Sites) -> Tensor:
+        """(N, b): probabilities of the next digits."""
+        p = probabilities(self._prediction, sites)
+        bad = p.amax(-1).isnan()
+        self._watch.see(bad, self._step)
+        if readable(bad):
+            return p
+        first = torch.arange(p.shape[-1], device=p.device) == 0
+        return torch.where(bad[:, None], first.to(p.dtype), p)
 
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
         """(N,): log-probabilities in nats of the next digits; 0 where there is no distribution."""

@@ -1,7 +1,8 @@
 """Output distributions: softmax, digits, columns, two-part softmax, logistic mixture.
 
 One contract: `logits` lists all b digits (N, b), for drawing and coding; `log_prob` gives one (N,), for training and
-scoring, for which a mixture needs two cdf values instead of K classes; `quantile` inverts the cdf.
+scoring, for which a mixture needs two cdf values instead of K classes; `quantile` inverts the cdf; `probabilities` lists
+the digits once more, for temperatures and adaptive plans, which a mixture does ten times faster than `logits`.
 Every head computes in float32 or better, whatever the dtype of features and weights: see `precision`.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +27,6 @@ MANY = 1 << 6
 
 TOGETHER = 1 << 22
 """How many numbers a head computes at once where the sites of a step are asked in parts, as for 65,536 values."""
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """(N,) float64: the Shannon entropies −Σ p log p, in nats, of logits (N, b); NaN where there is no distribution."""
-    return torch.special.entr(finely(logits).softmax(-1)).sum(-1)
 
 
 def inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
@@ -66,12 +63,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def log_prob(
-        self,
-        features: Features,
-        value: Tensor,
-        depth: Tensor,
-        digit: Tensor,
-        position: Tensor | None = None,
+        self, features: Features, value: Tensor, depth: Tensor, digit: Tensor, position: Tensor | None = None
     ) -> Tensor:
         """(N,): log-probability in nats of the next digit (N,)."""
         return widened(self.logits(features, value, depth, position)).log_softmax(-1).gather(1, digit[:, None])[:, 0]
@@ -82,9 +74,9 @@ class Head(nn.Module):
         """(N,): the first digit at which the cdf passes u (N,) in [0, 1); −1 where there is no distribution."""
         return inverse_cdf(self.logits(features, value, depth, position), u)
 
-    def entropy(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
-        """(N,) float64: the Shannon entropy in nats of the next digit; NaN where there is no distribution."""
-        return entropy(self.logits(features, value, depth, position))
+    def probabilities(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
+        """(N, b), in float64 where there is one: probabilities of the next digit; NaN where there is no distribution."""
+        return finely(self.logits(features, value, depth, position)).softmax(-1)
 
 
 def _output(width: int, outputs: int) -> nn.Module:
@@ -131,12 +123,7 @@ class ValueHead(Head):
         return self.alphabet.children(self._theta(features, value, position), value, depth)
 
     def log_prob(
-        self,
-        features: Features,
-        value: Tensor,
-        depth: Tensor,
-        digit: Tensor,
-        position: Tensor | None = None,
+        self, features: Features, value: Tensor, depth: Tensor, digit: Tensor, position: Tensor | None = None
     ) -> Tensor:
         """(N,): log-probability in nats of the next digit; −inf in a block of impossible values."""
         theta = self._theta(features, value, position)
@@ -215,12 +202,7 @@ class ChainHead(Head):
         return both.flatten(1)[:, : self.alphabet.classes]
 
     def log_prob(
-        self,
-        features: Features,
-        value: Tensor,
-        depth: Tensor,
-        digit: Tensor,
-        position: Tensor | None = None,
+        self, features: Features, value: Tensor, depth: Tensor, digit: Tensor, position: Tensor | None = None
     ) -> Tensor:
         """(N,): log-probability in nats of a value, from two softmaxes of r."""
         h, high = features.hidden, digit // self.root
@@ -241,6 +223,49 @@ class ChainHead(Head):
             u = ((u - cdf.gather(1, found[:, None])[:, 0] + mass) / mass).clamp(0.0, 1.0)
             parts.append(found)
         return (parts[0] * self.root + parts[1]).masked_fill(u.isnan(), -1).to(h.device)
+
+
+ROW = 1 << 8
+"""Values in a row of the tables of exponentials."""
+MOST = 500.0
+"""The largest exponent in these tables: what is further from a mean has probabilities below e^−500, and counts for nothing."""
+
+
+def _exp(z: Tensor) -> Tensor:
+    """e^z, never 0 or ∞."""
+    return z.clamp(-MOST, MOST).exp()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The values 0..K−1 in rows of `ROW`, as M components of N sites see them: e^z at all edges from few exponentials.
+
+    z of the lower edge of value i·ROW + j, in scales from the mean, is row[i] + column[c, j], and gap more at its upper edge.
+    c is the kind of the row: before the mean, and measured from its end; around the mean; or after it, and measured from its
+    start.  Both terms of a sum thus have one sign, and no product of exponentials is 0 · ∞.
+    kind: (N, M, I, 3), 1 for the kind of row i, otherwise 0.  row: (N, M, I).  column: (N, M, 3, ROW).  gap: (N, M).
+    """
+
+    kind: Tensor
+    row: Tensor
+    column: Tensor
+    gap: Tensor
+
+    @classmethod
+    def of(cls, mean: Tensor, inverse: Tensor, classes: int) -> Rows:
+        """For means and inverse widths (N, M) on the scale of values in [−1, 1]."""
+        gap = 2 * inverse / (classes - 1)
+        centre = (mean * (classes - 1) + classes) / 2  # the mean, counted in edges
+        first, j = (torch.arange(0, n, step, device=mean.device) for n, step in ((classes, ROW), (ROW, 1)))
+        nearest = (centre[..., None] - first).clamp(0, ROW)  # the edge from which the row is measured
+        kind = torch.stack([nearest == ROW, (nearest > 0) & (nearest < ROW), nearest == 0], -1).to(mean.dtype)
+        origin = torch.stack([torch.full_like(centre, ROW), centre % ROW, torch.zeros_like(centre)], -1)
+        row = (first + nearest - centre[..., None]) * gap[..., None]
+        return cls(kind, row, (j - origin[..., None]) * gap[..., None, None], gap)
+
+    def scaled(self, sign: int) -> Tensor:
+        """(N, M, I, 3): e^(sign · row) for the kind of each row, otherwise 0."""
+        return _exp(sign * self.row)[..., None] * self.kind
 
 
 BEYOND = 1e6
@@ -271,8 +296,8 @@ class MixtureHead(Head):
 
     @property
     def numbers(self) -> int:
-        """The cdf of all components at all edges of digits."""
-        return (self.digits.base + 1) * self.components
+        """The mass of all digits under each component in whole rows, or the tables that they are made of (`Rows`)."""
+        return max(self.digits.base // ROW + 1, 7) * ROW * self.components
 
     def _cdf(self, z: Tensor) -> Tensor:
         """The cdf of a component at z scales from its mean; a subclass with another shape overrides it and `_between`."""
@@ -315,12 +340,7 @@ class MixtureHead(Head):
         return self._mass(self._mixture(features), low, low + place)
 
     def log_prob(
-        self,
-        features: Features,
-        value: Tensor,
-        depth: Tensor,
-        digit: Tensor,
-        position: Tensor | None = None,
+        self, features: Features, value: Tensor, depth: Tensor, digit: Tensor, position: Tensor | None = None
     ) -> Tensor:
         """(N,): log-mass of the child block less that of the current one, from two or four cdf values per component."""
         place = self.digits.place(depth)
@@ -356,18 +376,32 @@ class MixtureHead(Head):
             low, high = torch.where(reached, low, (middle + 1).minimum(high)), torch.where(reached, middle, high)
         return low.masked_fill(wanted.isnan(), -1).to(there)
 
-    def entropy(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
-        """(N,) float64: the Shannon entropy in nats of the next digit; NaN where there is no distribution.
+    def probabilities(self, features: Features, value: Tensor, depth: Tensor, position: Tensor | None = None) -> Tensor:
+        """(N, b) float64, where `precise` puts it: probabilities of the next digit; NaN where there is no distribution.
 
-        Where whole values are too many to list, from differences of the cdf in float64, one cdf value for each edge and
-        component.  Cancellation is harmless: each p is wrong by 1e-16 at most, and the entropy by about 4e-15 · K.
+        Where whole values are too many to list, from tables of exponentials (`Rows`), within 1e-13 of the exact
+        probability, relatively, down to `SMALLEST`; smaller ones are anything below it.
         """
         if len(self.digits) > 1 or not self.by_quantile:
-            return super().entropy(features, value, depth, position)
-        weight, mean, inverse = (t.double()[:, None] for t in self._mixture(features))
-        edges = self._edge(torch.arange(self.digits.classes + 1, device=value.device)).double()[:, None]
-        cdf = self._cdf((edges - mean) * inverse) @ weight.exp().mT
-        return torch.special.entr(cdf[..., 0].diff(dim=-1).clamp(min=0)).sum(-1)
+            return super().probabilities(features, value, depth, position)
+        weight, mean, inverse = (precise(t) for t in self._mixture(features))
+        weight, K = weight.exp()[:, None], self.digits.classes
+        p = (weight @ self._masses(Rows.of(mean, inverse, K)).flatten(2)[..., :K])[:, 0]
+        for k, sign in ((0, 1), (K - 1, -1)):  # open tails, of distributions that are symmetric
+            z = sign * (sign * (2 - K) / (K - 1) - mean) * inverse
+            beyond = torch.full_like(z, BEYOND)
+            p[:, k] = (weight[:, 0] * self._between(-beyond, z, beyond).exp()).sum(-1)
+        return p
+
+    def _masses(self, rows: Rows) -> Tensor:
+        """(N, M, I, ROW): the mass of each value under each component, with closed tails.
+
+        σ(zb) − σ(za) = (1 − e^−gap) / (1 + e^−gap + e^za + e^−zb): positive terms, of which a matrix product adds up four.
+        """
+        gap = rows.gap[..., None, None]
+        away = torch.cat([rows.scaled(1), rows.scaled(-1), (1 + torch.exp(-gap)).expand(*rows.row.shape, 1)], -1)
+        column = torch.cat([_exp(rows.column), _exp(-rows.column - gap), torch.ones_like(rows.column[..., :1, :])], -2)
+        return (away / -torch.expm1(-gap) @ column).reciprocal_()
 
 
 class LaplaceHead(MixtureHead):
@@ -387,3 +421,12 @@ class LaplaceHead(MixtureHead):
         beside = torch.log(-torch.expm1(-gap)) - torch.minimum(za.abs(), zb.abs())
         inside = -torch.expm1(za.clamp(max=0)) - torch.expm1(-zb.clamp(min=0))
         return torch.where(around, torch.log(torch.where(around, inside, 1.0)), beside) - math.log(2)
+
+    def _masses(self, rows: Rows) -> Tensor:
+        """(N, M, I, ROW): on one side of the mean a product of two exponentials, around it the difference of the cdf."""
+        before, around, after = rows.column.unbind(-2)
+        gap = rows.gap[..., None]
+        flank = -torch.expm1(-gap) / 2
+        inside = self._between(around, around + gap, gap).exp()
+        column = torch.stack([flank * _exp(before + gap), inside, flank * _exp(-after)], -2)
+        return _exp(-rows.row.abs())[..., None] * rows.kind @ column

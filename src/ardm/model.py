@@ -3,7 +3,7 @@
     prediction = model(state)
     prediction[sites]                    # (N, b) logits of the next digits, for drawing and coding
     prediction.log_prob(sites, digit)    # (N,) nats of known digits, for training and scoring
-    prediction.entropy(sites)            # (N,) nats, for adaptive plans
+    prediction.probabilities(sites)      # (N, b), for temperatures and adaptive plans
 
 This is all that the method knows about networks.  The head, and as much of the network as possible, runs at the asked
 sites only.
@@ -11,7 +11,7 @@ sites only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from ardm.digits import Alphabet, Partial, Sites
 from ardm.features import Features, FeaturesAt
 from ardm.heads import TOGETHER, Head
-from ardm.heads import entropy as entropy_of
 from ardm.precision import finely, mixed, widened
 
 
@@ -61,19 +60,30 @@ def known_digits(prediction: PredictionLike, sites: Sites) -> Tensor | int:
     return 0 if state is None else sites.of(state.depth)
 
 
-def parts(prediction: PredictionLike, sites: Sites) -> Iterator[Sites]:
-    """The sites in parts whose logits fit into memory: `TOGETHER` numbers of the head at once, or one site.
+def in_parts(prediction: PredictionLike, sites: Sites, work: Callable[[Sites, slice], Tensor]) -> Tensor:
+    """(N,): what `work` finds for some of the sites at a time, and where these stand among all.
 
-    A prediction that does not say how many `numbers` it computes for a site is asked at all sites at once.
+    A part has `TOGETHER` numbers of the head, or one site; a prediction that does not say how many `numbers` it computes for
+    a site is asked at all sites at once.  Results are written into one tensor: many small ones, allocated between large
+    ones, would fragment the memory.
     """
-    size = max(1, TOGETHER // numbers(prediction))
-    return (Sites(index, sites.sites) for index in sites.index.split(size))
+    size, found = max(1, TOGETHER // numbers(prediction)), None
+    for a in range(0, max(len(sites), 1), size):
+        rows = slice(a, a + size)
+        part = work(Sites(sites.index[rows], sites.sites), rows)
+        found = part.new_empty(len(sites)) if found is None else found
+        found[rows] = part
+    assert found is not None
+    return found
 
 
-def entropy(prediction: PredictionLike, sites: Sites) -> Tensor:
-    """(N,) float64: the Shannon entropy in nats of the next digits, in parts; NaN where there is no distribution."""
-    known = getattr(prediction, "entropy", None)
-    return known(sites) if known else torch.cat([entropy_of(prediction[part]) for part in parts(prediction, sites)])
+def probabilities(prediction: PredictionLike, sites: Sites) -> Tensor:
+    """(N, b), in float64 where there is one: probabilities of the next digits; NaN where there is no distribution.
+
+    From the method of this name, or from the logits of a prediction that has none.
+    """
+    known = getattr(prediction, "probabilities", None)
+    return known(sites) if known else finely(prediction[sites]).softmax(-1)
 
 
 class AnyModel(Protocol):
@@ -144,17 +154,11 @@ class Prediction:
         """How many numbers the head computes for each site, at most."""
         return self._head.numbers
 
-    def entropy(self, sites: Sites) -> Tensor:
-        """(N,) float64: the Shannon entropy in nats of the next digits; NaN where there is no distribution.
-
-        The sites are asked in parts, so that memory is bounded for any number of values.
-        """
-        return torch.cat([self._entropy(part) for part in parts(self, sites)])
-
-    def _entropy(self, sites: Sites) -> Tensor:
+    def probabilities(self, sites: Sites) -> Tensor:
+        """(N, b), in float64 where there is one: probabilities of the next digits; NaN where there is no distribution."""
         features, value, depth, position = self._at(sites)
         with torch.autocast(sites.index.device.type, enabled=False):
-            return self._head.entropy(features, value, depth, position)
+            return self._head.probabilities(features, value, depth, position)
 
 
 class Among:
@@ -180,9 +184,9 @@ class Among:
         """(N,): log-probabilities in nats of the next digits (N,)."""
         return self._prediction.log_prob(self._there(sites), digit)
 
-    def entropy(self, sites: Sites) -> Tensor:
-        """(N,) float64: the Shannon entropy in nats of the next digits."""
-        return entropy(self._prediction, self._there(sites))
+    def probabilities(self, sites: Sites) -> Tensor:
+        """(N, b): probabilities of the next digits."""
+        return probabilities(self._prediction, self._there(sites))
 
     @property
     def numbers(self) -> int:

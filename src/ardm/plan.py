@@ -114,6 +114,17 @@ class Plan:
         edges = torch.searchsorted(moment, torch.arange(len(self) + 1, device=moment.device)).tolist()
         return [position[a:b].sort().values for a, b in pairwise(edges)]
 
+    @cached_property
+    def _known(self) -> list[int]:
+        first = self.when[:, 0].flatten(1).sort(1).values
+        steps = torch.arange(len(self), device=first.device).expand(len(first), -1).contiguous()
+        found: list[int] = torch.searchsorted(first, steps).amax(0).tolist()
+        return found
+
+    def known(self, k: int) -> int:
+        """The most known sites of an item before step k; read for all steps at once, so that no step waits for a GPU."""
+        return self._known[k]
+
     def group(self, k: int) -> Tensor:
         """(n_k,): the flat positions that step k of a shared plan reveals, ascending."""
         if len(self.when) != 1:
@@ -208,6 +219,11 @@ class Plan:
 def placed(plan: AnyPlan, device: torch.device) -> AnyPlan:
     """A plan on a device, so that no step copies a part of it; one that holds no tensor of steps stays as it is."""
     return plan.to(device) if isinstance(plan, Plan) else plan
+
+
+def known(plan: AnyPlan, k: int) -> int | None:
+    """The most known sites of an item before step k of a plan; None for a plan whose steps are not known before."""
+    return plan.known(k) if isinstance(plan, Plan) else None
 
 
 def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) -> None:

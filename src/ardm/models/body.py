@@ -112,21 +112,28 @@ class Prefix:
         first, site = when.expand_as(known).masked_fill(known, D * D).min(1)
         return cls(when, name, first, site, (known & (when > first[:, None])).any(1))
 
-    def refuse_gaps(self, batch_index: Tensor, position: Tensor) -> None:
-        """Raise ArdmError unless all sites before the asked ones are known, and none after."""
+    def guarded(self, hidden: Tensor, batch_index: Tensor, position: Tensor) -> Tensor:
+        """hidden (N, F), features of sites; ArdmError unless all sites before the asked ones are known, and none after.
+
+        On a GPU, where looking means waiting, the features of such sites become NaN instead: they have no distribution, and
+        the walk reports them (`faults`).
+        """
         early, late = self.when[position] > self.first[batch_index], self.after[batch_index]
-        if not (early | late).any():
-            return
-        gap = int(self.site[batch_index][early if early.any() else late][0])
+        if hidden.device.type != "cpu":
+            return hidden.masked_fill((early | late)[:, None], torch.nan)
         if early.any():
+            gap, asked = int(self.site[batch_index][early][0]), int(position[early][0])
             raise ArdmError(
-                f"a model of a single order was asked for site {int(position[early][0])}, but site {gap} before it is not "
-                f"known; walk along plan.{self.plan}, or use a model of any order"
+                f"a model of a single order was asked for site {asked}, but site {gap} before it is not known; walk along "
+                f"plan.{self.plan}, or use a model of any order"
             )
-        raise ArdmError(
-            f"a model of a single order ignores what follows, but a site after the unknown site {gap} is known; leave "
-            "everything after the first unknown site unknown, or use a model of any order"
-        )
+        if late.any():
+            raise ArdmError(
+                f"a model of a single order ignores what follows, but a site after the unknown site "
+                f"{int(self.site[batch_index][late][0])} is known; leave everything after the first unknown site unknown, or "
+                "use a model of any order"
+            )
+        return hidden
 
 
 def shifted(x: Tensor, start: float) -> Tensor:

@@ -68,7 +68,7 @@ class PermutedBody(RowBody):
 
         def features(batch_index: Tensor, position: Tensor) -> Features:
             number = count[batch_index]
-            longest = int(number.max()) if len(number) else 0
+            longest = min(state.most, D - 1) if state.most is not None else int(number.max()) if len(number) else 0
             places = first[batch_index, :longest]  # entries beyond what is known are never read
             start = batch_index.new_zeros(len(batch_index), 1)
             rows = torch.cat([start + self.config.classes, value[batch_index].gather(1, places)], 1)

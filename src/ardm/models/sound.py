@@ -56,9 +56,8 @@ class WaveBody(Body):
         h = self.trunk(torch.stack(planes, 1).to(wide(like.dtype)).to(like.device), self._embedded(state), condition)
 
         def features(batch_index: Tensor, position: Tensor) -> Features:
-            if before is not None:
-                before.refuse_gaps(batch_index, position)
             out = self.trunk.read(h, batch_index, position)
+            out = out if before is None else before.guarded(out, batch_index, position)
             if mean is None or spread is None:
                 return Features.plain(out)
             loc, scale = (x[batch_index, position].to(wide(out.dtype)) for x in (mean, spread))

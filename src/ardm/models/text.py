@@ -34,9 +34,8 @@ class TransformerBody(RowBody):
         h = self.trunk(rows, state.depth.flatten(1), condition)
 
         def features(batch_index: Tensor, position: Tensor) -> Features:
-            if before is not None:
-                before.refuse_gaps(batch_index, position)
             out = self.trunk.read(h, batch_index, position)
+            out = out if before is None else before.guarded(out, batch_index, position)
             return Features.plain(out if self.output is None else self.output(out, position))
 
         return features

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -57,8 +59,8 @@ class WavefrontBody(nn.Module):
         before = self.prefix(state)
 
         def checked(batch_index: Tensor, position: Tensor) -> Features:
-            before.refuse_gaps(batch_index, position)
-            return features(batch_index, position)
+            found = features(batch_index, position)
+            return replace(found, hidden=before.guarded(found.hidden, batch_index, position))
 
         return checked
 

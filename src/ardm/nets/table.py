@@ -106,7 +106,7 @@ class ColumnOutput(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(limits), max(limits)))
 
     def forward(self, h: Tensor, position: Tensor) -> Tensor:
-        """h (N, width), position (N,) → (N, K), one padded matrix product per column."""
+        """h (N, width), position (N,) → (N, K), by padded matrix products of rows of one column."""
         dtype = torch.promote_types(h.dtype, wide(self.weight.dtype))
         with torch.autocast(h.device.type, enabled=False):
             return self._made(h.to(dtype), position, self.weight.to(dtype), self.bias.to(dtype))
@@ -114,10 +114,22 @@ class ColumnOutput(nn.Module):
     def _made(self, h: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if not len(h):
             return h @ weight[0] + bias[0]  # so that both have gradients in every process
-        columns, group, counts = position.unique(return_inverse=True, return_counts=True)
-        order = group.argsort(stable=True)
-        first = (counts.cumsum(0) - counts)[group[order]]
-        slot = torch.empty_like(order)
-        slot[order] = torch.arange(len(order), device=order.device) - first
-        padded = h.new_zeros(len(columns), int(counts.max()), h.shape[1]).index_put((group, slot), h)
-        return torch.baddbmm(bias[columns][:, None], padded, weight[columns])[group, slot]
+        column, order = position.sort(stable=True)
+        rank = torch.arange(len(column), device=column.device) - torch.searchsorted(column, column)  # within its column
+        size, blocks = self._blocks(column, rank)
+        block, slot = (rank % size == 0).cumsum(0) - 1, rank % size
+        padded = h.new_zeros(blocks, size, h.shape[1]).index_put((block, slot), h[order])
+        of = column.new_zeros(blocks).index_put((block,), column)
+        made = torch.baddbmm(bias[of][:, None], padded, weight[of])[block, slot]
+        return made.index_select(0, order.argsort())
+
+    def _blocks(self, column: Tensor, rank: Tensor) -> tuple[int, int]:
+        """Rows of a block, all of one column, and the number of blocks: one a column on a CPU.
+
+        On a GPU the counts are not read, which would wait for it: blocks of the mean size, at most twice as many as needed.
+        """
+        if column.device.type == "cpu":
+            return int(rank.max()) + 1, int((rank == 0).sum())
+        most = min(len(column), len(self.bias))
+        size = -(-len(column) // most)
+        return size, len(column) // size + most

@@ -20,9 +20,8 @@ from ardm.api import Array, bundle_of
 from ardm.bundle import Bundle
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.heads import entropy
 from ardm.inputs import context as context_of
-from ardm.model import Model, Prediction, parts
+from ardm.model import Model, Prediction, in_parts
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
 from ardm.precision import finely
@@ -80,9 +79,7 @@ class GuidedPrediction(Prediction):
 
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
         """(N,), likewise: log-probabilities in nats of the next digits (N,), for some sites at a time."""
-        asked = list(parts(self, sites))
-        digits = digit.split([len(part) for part in asked])
-        return torch.cat([self[part].gather(1, d[:, None])[:, 0] for part, d in zip(asked, digits, strict=True)])
+        return in_parts(self, sites, lambda part, rows: self[part].gather(1, digit[rows, None])[:, 0])
 
     by_quantile = False
 
@@ -91,8 +88,9 @@ class GuidedPrediction(Prediction):
         """How many numbers the heads compute for each site, at most."""
         return 2 * self._given.numbers
 
-    def _entropy(self, sites: Sites) -> Tensor:
-        return entropy(self[sites])
+    def probabilities(self, sites: Sites) -> Tensor:
+        """(N, b): probabilities of the next digits; NaN where there is no distribution."""
+        return self[sites].exp()
 
 
 def guide(given: Tensor, without: Tensor, scale: float) -> Tensor:
