@@ -192,7 +192,7 @@ def test_sample_and_fill_work_where_the_model_lies(tmp_path, monkeypatch):
     config = ModelConfig(trunk="local", shape=(3, 8, 8), classes=4, base=2, head="mixture", width=8, blocks=1, radius=1)
     model = randomise(build(config)).float()
     made = Bundle(model, config, curve=LossCurve.exact([[1.0] * 192] * len(config.digits)))
-    monkeypatch.setattr("ardm.bundle.load", lambda name, device: made)
+    monkeypatch.setattr("ardm.bundle.load", lambda name, device, **_: made)
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
     asked = {
         "sample": ["m", "-n", "2", "--order", "random", "--top-k", "2"],
@@ -220,7 +220,7 @@ def test_truncation_reaches_the_draws(tmp_path, monkeypatch):
     """--top-k 1 takes the most likely digit, whatever the seed; without it seeds differ.  --top-p 0 is refused."""
     config = ModelConfig(trunk="transformer", shape=(8,), classes=5, width=8, heads=1, blocks=1)
     made = Bundle(randomise(build(config)).float(), config, card={"recipe": {"data": {"name": "array"}}})
-    monkeypatch.setattr("ardm.bundle.load", lambda name, device: made)
+    monkeypatch.setattr("ardm.bundle.load", lambda name, device, **_: made)
 
     def drawn(seed, *options):
         out = tmp_path / "x.npy"
