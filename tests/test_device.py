@@ -229,7 +229,7 @@ def test_everything_runs_without_float64(there):
     wanted = [api.score(bundle, x), api.score(bundle, x, 4)]
     for one, same in zip(found, wanted, strict=False):
         assert one.nats.dtype == torch.double
-        assert torch.allclose(one.nats, same.nats, rtol=1e-5)
+        assert torch.allclose(one.nats, same.nats, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("device", [GPU, MPS])

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.heads import entropy
-from ardm.model import Model, Prediction, parts
+from ardm.model import Model, Prediction, in_parts
 from ardm.models.causal import CausalModel
+from ardm.precision import finely
 
 
 def behind_end(x: Tensor, end: int) -> Tensor:
@@ -76,20 +76,20 @@ class Ending(Prediction):
 
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
         """(N,): log-probabilities in nats of symbols (N,), for some sites at a time."""
-        asked = list(parts(self, sites))
-        digits = digit.split([len(part) for part in asked])
-        return torch.cat([self._log_prob(part, d) for part, d in zip(asked, digits, strict=True)])
 
-    def _log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
-        return self[sites].log_softmax(-1).gather(1, digit[:, None])[:, 0]
+        def scored(part: Sites, rows: slice) -> Tensor:
+            return self[part].log_softmax(-1).gather(1, digit[rows, None])[:, 0]
+
+        return in_parts(self, sites, scored)
 
     @property
     def numbers(self) -> int:
         """How many numbers the head computes for each site, at most."""
         return self._prediction.numbers
 
-    def _entropy(self, sites: Sites) -> Tensor:
-        return entropy(self[sites])
+    def probabilities(self, sites: Sites) -> Tensor:
+        """(N, K): probabilities of the next symbols; NaN where there is no distribution."""
+        return finely(self[sites]).softmax(-1)
 
 
 class EndingModel(Model):
