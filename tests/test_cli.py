@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from ardm import Adaptive, EntropyBudget, FixedNumber, Threshold, api, data, formats
-from ardm.bundle import Bundle
+from ardm.bundle import Bundle, load
 from ardm.cli.app import app
 from ardm.cli.options import ordering
 from ardm.codec import sampling
@@ -399,6 +400,16 @@ def test_eval_of_text(lines, tmp_path):
     assert "4 items of text/test" in said
     assert "exact" in said
     assert "bits/dim" in said
+    own = (*settings, "data.alphabet='27'", "--items", 4)
+    model = shutil.copytree(lines / "text", tmp_path / "model")
+    assert "bf16 loses" in run("eval", model, *own, "--precision", "bf16")
+    assert "bf16_loss" not in load(model).card
+    said = run("eval", model, *own, "--record")
+    assert "bf16 loses" in said
+    assert "wrote it on the card" in said
+    assert isinstance(load(model).card["bf16_loss"], float)
+    assert load(model).identity == load(lines / "text").identity
+    assert "precision is auto, float32 or bf16; got 'half'" in refused("eval", model, *own, "--precision", "half")
     assert "models 27 values" in refused("eval", lines / "text", *settings, "data.alphabet=bytes", "--items", 4)
     assert "models 256 values" in refused("eval", lines / "bytes", *settings, "data.alphabet='27'", "--items", 4)
     assert "items of shape (24,)" in refused("eval", lines / "text", *settings, "data.length=20", "--items", 4)

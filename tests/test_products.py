@@ -12,7 +12,7 @@ from ardm.models.build import build
 from ardm.models.config import preset
 from ardm.nets import products
 from ardm.nets.neighbours import BANDED, box_mean, box_sums
-from ardm.nets.norms import GroupNorm
+from ardm.nets.norms import GroupNorm, RMSNorm
 from ardm.nets.products import Linear, Pointwise, by_onednn, linear
 from ardm.nets.transformer import Layer, turn
 from toys import generator, randomise
@@ -128,6 +128,20 @@ def test_group_norm_and_its_gradients_are_pytorchs(B, C, H, W, groups, dtype, to
     agree(found, gradients(plain, x.double(), g.double()), tolerance)
     assert found[0].dtype == found[1].dtype == dtype
     assert found[0].is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.double, 1e-13), (torch.float, 2e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("shape", [(3, 5, 12), (7, 12), (0, 12), (1, 12)])
+def test_rms_norm_and_its_gradients_are_pytorchs(shape, dtype, tolerance):
+    torch.manual_seed(0)
+    ours, plain = RMSNorm(12, eps=1e-6).to(dtype), nn.RMSNorm(12, eps=1e-6).double()
+    nn.init.normal_(ours.weight)
+    plain.load_state_dict(ours.state_dict())
+    x, g = (torch.randn(*shape, dtype=torch.double).to(dtype) for _ in range(2))
+    found, expected = gradients(ours, x, g), gradients(plain, x.double(), g.double())
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=tolerance * float(b.abs().max() if b.numel() else 0))
+    assert found[0].dtype == dtype
 
 
 def test_group_norm_of_one_number_has_no_gradient():

@@ -14,6 +14,7 @@ from ardm.digits import Digits
 from ardm.errors import ArdmError
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
+from ardm.models.ending import closed
 from ardm.random_numbers import RandomNumbers
 from ardm.samplers.remasking import Remask, _chosen, remasking
 from toys import WILD, all_data, generator, toy
@@ -310,3 +311,14 @@ def test_unlikely_values_are_hidden_rather():
     wanted = [sum(c * v / (v + m * w[1] + (7 - m) * w[0]) for m, c in enumerate(others)) for v in w]
     assert rare / common == pytest.approx(wanted[1] / wanted[0], rel=0.15)
     assert rare / common > 1.5
+
+
+def test_texts_with_an_end_stay_texts():
+    """Steps of several symbols may put one behind an end; both samplers return items in their closed form."""
+    config = ModelConfig(trunk="transformer", shape=(8,), classes=3, width=8, heads=1, blocks=1, end=True)
+    bundle = ardm.Bundle(build(config, seed=1), config)
+    x = ardm.sample_remasked(bundle, 200, 2, share=0.5)
+    assert torch.equal(closed(x, 2), x)
+    y = ardm.refine(bundle, x, sweeps=2, share=0.6, calls=1)
+    assert torch.equal(closed(y, 2), y)
+    assert not torch.equal(x, y)

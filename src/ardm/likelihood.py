@@ -51,7 +51,7 @@ from ardm.objective import (
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
 from ardm.precision import finely, home, precise, uniform
 from ardm.source import Score
-from ardm.walk import last, walk
+from ardm.walk import keep_freed_memory, last, walk
 
 Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], tuple[Scored, "Tensor | int"]]
 """Score one step of each row (item × pass) of a slice, given their x, given and context; also return the steps (n,)."""
@@ -342,6 +342,7 @@ def _each(nats: Rows, x: Tensor, passes: int, given: Tensor | None, context: Ten
 
     Raises ArdmError where the model gave no distribution for an item without impossible symbols.
     """
+    keep_freed_memory(x.device)
     B, faults = len(x), Faults()
     out = torch.empty(passes * B, dtype=torch.double, device=home(x.device))
     known = None if given is None else given.to(x.device).expand_as(x)

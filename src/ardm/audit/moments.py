@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.model import AnyModel
-from ardm.objective import rank_of
 from ardm.plan import Plan
 from ardm.precision import finest
 
@@ -44,7 +43,7 @@ class Moment:
         """The same moment with at most `most` of its hidden sites of each item, at random."""
         key = torch.rand(self.hidden.flatten(1).shape, generator=generator, dtype=torch.double, device=generator.device)
         key = key.to(self.hidden.device).masked_fill(~self.hidden.flatten(1), 2.0)
-        chosen = (rank_of(key) < most).view_as(self.hidden)
+        chosen = (key.argsort(1).argsort(1) < most).view_as(self.hidden)
         return Moment(self.x, self.depth, self.hidden & chosen, self.share, self.context)
 
     def of(self, rows: slice | Tensor) -> Moment:
@@ -78,7 +77,7 @@ def _anywhere(model: AnyModel, place: Tensor, x: Tensor, generator: torch.Genera
     stage = (place * S).long()
     known = ((place * S - stage) * D).long()
     key = torch.rand(len(x), D, generator=generator, dtype=torch.double, device=generator.device)
-    rank = rank_of(key)
+    rank = key.argsort(1).argsort(1)
     hidden = (rank >= known[:, None]).view(x.shape).to(x.device)
     return stage.to(x.device).view(-1, *[1] * (x.ndim - 1)) + (~hidden).long(), hidden
 

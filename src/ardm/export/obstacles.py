@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ardm.export.functions import FUNCTIONS
-from ardm.nets.norms import GroupNorm
+from ardm.nets.norms import GroupNorm, RMSNorm
 from ardm.nets.products import Linear
 
 _PLAIN: tuple[type[nn.Module], ...] = (
@@ -15,6 +15,7 @@ _PLAIN: tuple[type[nn.Module], ...] = (
     GroupNorm,
     nn.LayerNorm,
     nn.RMSNorm,
+    RMSNorm,
     nn.Embedding,
     nn.Identity,
     nn.Dropout,

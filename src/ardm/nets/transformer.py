@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ardm.nets.norms import RMSNorm
 from ardm.nets.products import Linear
 from ardm.precision import finest, wide
 
@@ -78,7 +79,7 @@ def sinusoids(place: Tensor, width: int) -> Tensor:
 
 def norm_of(width: int, modern: bool) -> nn.Module:
     """The norm of a style."""
-    return nn.RMSNorm(width, eps=EPSILON) if modern else nn.LayerNorm(width, eps=EPSILON)
+    return RMSNorm(width, eps=EPSILON) if modern else nn.LayerNorm(width, eps=EPSILON)
 
 
 class Perceptron(nn.Module):

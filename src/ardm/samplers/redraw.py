@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ardm import inputs
-from ardm.api import Array, Order, budget, bundle_of, generate, started
+from ardm.api import Array, Order, budget, bundle_of, generate, in_closed_form, started
 from ardm.bundle import Bundle
 from ardm.errors import ArdmError
 from ardm.model import Model
@@ -59,7 +59,7 @@ def refine(
         numbers = RandomNumbers(seed).child(sweep)
         start, plan = started(bundle, now, ~_hidden(kept > 0, share, numbers), spent, chosen, numbers)
         drawn = generate(bundle, plan, start, numbers, temperature, context, top_k, top_p)
-        now = last(drawn, start).value
+        now = in_closed_form(bundle, last(drawn, start).value)
     now = now.to(x.device) if isinstance(x, Tensor) else now
     return now[0] if inputs.single(x, bundle.model) else now
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ardm import inputs, planning
-from ardm.api import Array, budget, bundle_of, losses
+from ardm.api import Array, budget, bundle_of, in_closed_form, losses
 from ardm.bundle import Bundle
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
@@ -71,7 +71,7 @@ def sample_remasked(
     """
     how = Remask(share, by, schedule, between, loop, held)
     states = remasking(bundle, items, how, calls, seed, temperature, context, top_k, top_p, first)
-    return deque(states, maxlen=1).pop().value
+    return in_closed_form(bundle_of(bundle), deque(states, maxlen=1).pop().value)
 
 
 @dataclass(frozen=True)
