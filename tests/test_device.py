@@ -28,6 +28,7 @@ from ardm.train.recipe import TrainConfig
 from ardm.train.update import Update
 from ardm.walk import last, walk
 from emulated import GPU, HOST, MPS, Emulated, generator_on
+from test_precision import EVERY, context_of, items
 from toys import randomise
 
 IMAGE, LINE = (2, 4, 4), (6,)
@@ -154,6 +155,28 @@ def test_likelihoods_are_computed_where_the_model_lies(there):
         assert nats.isfinite().all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_every_body_head_and_order_of_the_registry_computes_where_it_lies(name):
+    """A new row of `BODIES` or `HEADS` is tested without a word here; the figures are those of the host."""
+    config = EVERY[name]
+    model, side = randomise(ardm.build(config)).float(), context_of(config, 2)
+    bundle, x = Bundle(model, config), items(config, 2)
+    order = {"single": "raster", "wave": "own"}.get(config.causal)
+    found = []
+    for mode in (nullcontext(), Emulated(model)):
+        with mode:
+            wanted = mode.device if isinstance(mode, Emulated) else HOST
+            drawn = [
+                api.sample(bundle, 2, None if order else 4, order, context=side, temperature=t) for t in (1.0, 0.7)
+            ]
+            nats = api.score(bundle, x, None if order else 4, order, context=side).nats
+            assert {v.device for v in (*drawn, nats)} == {wanted}
+        assert max(int(v.max()) for v in drawn) < config.classes
+        found.append(nats)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
 def test_a_generator_may_lie_on_the_host(there):
     bundle, mode = there
     chance = torch.Generator().manual_seed(0)
@@ -241,7 +264,7 @@ def test_everything_runs_without_float64(there):
     wanted = [api.score(bundle, x), api.score(bundle, x, 4)]
     for one, same in zip(found, wanted, strict=False):
         assert one.nats.dtype == torch.double
-        assert torch.allclose(one.nats, same.nats, rtol=1e-5)
+        assert torch.allclose(one.nats, same.nats, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("device", [GPU, MPS])
