@@ -49,6 +49,7 @@ MODELS = {
     "taps": {"trunk": "taps", "shape": LINE, "head": "mixture", "reach": (3, 0)},
     "table": {"trunk": "mlp", "shape": LINE, "head": "values"},
     "columns": {"trunk": "transformer", "shape": LINE, "head": "values", "columns": (4, 4, 4, 4, 4, 4)},
+    "ending": {"trunk": "transformer", "shape": LINE, "head": "values", "end": True},
     "any": {"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"},
     "rates": {"trunk": "mlp", "shape": LINE, "head": "values", "rates": True},
 }
@@ -80,6 +81,11 @@ def quiet():
         yield
 
 
+def items(bundle):
+    """Two items, without an end within them."""
+    return torch.randint(4 - bundle.config.end, (2, *bundle.config.shape))
+
+
 def orders(bundle):
     yield from ("random", "confident", *(["rates"] if bundle.config.rates else []))
     yield from RANKS if len(bundle.config.shape) == 3 else LINES
@@ -107,20 +113,26 @@ def test_plans_lie_where_the_model_lies(there):
 @pytest.mark.parametrize("start", [HOST, GPU])
 def test_what_is_given_may_lie_anywhere_and_comes_back_there(there, start):
     bundle, mode = there
-    x = torch.randint(4, (2, *bundle.config.shape))
+    x = items(bundle)
     known = torch.rand(x.shape) < 0.5
     for order in orders(bundle):
         with mode:
             mode.where[x], mode.where[known] = start, start
             done = api.fill(bundle, x, known, 4, order)
             assert done.device == start
+            padded = api.fill(bundle, x, known, 4, order, padding=~known)
+            assert padded.device == start
         assert torch.equal(done[known], x[known])
+        assert torch.equal(padded, x)
 
 
 def test_likelihoods_are_computed_where_the_model_lies(there):
     bundle, mode = there
-    x = torch.randint(4, (2, *bundle.config.shape))
+    x = items(bundle)
     calls = [lambda: api.score(bundle, x).nats, *(lambda o=o: api.score(bundle, x, 4, o).nats for o in orders(bundle))]
+    part = {"given": torch.rand(x.shape) < 0.3, "padding": torch.rand(x.shape) < 0.3}
+    calls += [lambda: api.score(bundle, x, **part).nats]
+    calls += [lambda o=o: api.score(bundle, x, 4, o, **part).nats for o in orders(bundle)]
     starts = [s * bundle.config.sites for s in range(len(bundle.model.digits))]
     given = torch.zeros_like(x)
     given[:, ..., 0] = 1
@@ -212,7 +224,7 @@ def test_a_bundled_model_in_half_precision_has_nearly_the_same_likelihood(dtype)
 
 def test_everything_runs_without_float64(there):
     bundle, _ = there
-    x = torch.randint(4, (2, *bundle.config.shape))
+    x = items(bundle)
     starts = [s * bundle.config.sites for s in range(len(bundle.model.digits))]
     with Emulated(bundle.model, device=MPS) as mode:
         mode.put(x)

@@ -177,8 +177,8 @@ def test_masks_of_every_type_give_the_same(name, kind):
     [
         (lambda m: m.float(), r"must be a mask of bool .*got torch\.float32: write \w+ > 0\.5"),
         (lambda m: m.byte() * 255, r"holds 0 \(unknown\) and 1 \(known\); got 0\.\.255: write \w+ > 0"),
-        (lambda m: m.long() * 2, r"depths lie in 0\.\.1; got 0\.\.2"),
-        (lambda m: m.long() - 1, r"depths lie in 0\.\.1; got -1\.\.0"),
+        (lambda m: m.long() * 2, r"depths lie in (0|-1)\.\.1; got 0\.\.2"),
+        (lambda m: m.long() - 2, r"depths lie in (0|-1)\.\.1; got -2\.\.-1"),
         (lambda m: m[:, :1], "the same shape; got .*a mask of one item serves all"),
         (lambda m: m[:2], "the same shape"),
         (lambda m: m.tolist(), "must be a tensor or a NumPy array; got list"),

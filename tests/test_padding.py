@@ -11,7 +11,7 @@ import ardm
 from ardm import api, data, inputs, likelihood, objective, planning
 from ardm import plan as plans
 from ardm.adaptive import Adaptive, EntropyBudget, FixedNumber
-from ardm.data import memory
+from ardm.data import audio, memory
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
@@ -207,6 +207,8 @@ def test_filling_leaves_padding_alone_and_never_reads_it(order):
     assert torch.equal(two[behind], other[behind])
     assert torch.equal(one[~behind], two[~behind])
     assert torch.equal(one[:, 0], x[:, 0])
+    depths = torch.where(behind, PADDING, known.long())
+    assert torch.equal(ardm.fill(model, x, depths, order=order, **calls), one), "said in one tensor"
 
 
 def test_absorbing_diffusion_of_the_rest():
@@ -347,6 +349,24 @@ def test_a_list_of_sequences_is_padded():
     assert one.fingerprint != memory.pair(train.items)[0].fingerprint
     with pytest.raises(ArdmError, match=r"says itself"):
         memory.pair(train, padding=torch.zeros(60, 9, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("length", "stride"), [(4, 4), (4, 1), (4, 3), (7, 2), (1, 1)])
+def test_padded_windows_of_sounds_hold_every_sample(length, stride):
+    clips = [torch.arange(n, dtype=torch.int32) for n in (1, 3, 4, 5, 11)]
+    for clip in clips:
+        items, given = audio.filled(clip, length, stride)
+        assert items.shape == given.shape
+        starts = range(0, stride * len(items), stride)
+        for row, behind, start in zip(items, given, starts, strict=True):
+            live = behind == 0
+            assert row[live].tolist() == clip[start : start + length].tolist()
+            assert (row[~live] == 32768).all()
+        assert (given == 0).any(1).all(), "no item of padding alone"
+        assert int(items[given == 0].max()) == len(clip) - 1
+    whole = audio.cut(audio.Clips(clips, 8000, [0, 1, 2, 3, 4]), "clips", 4, None, False, pad=True)
+    assert (len(whole), whole.dropped, whole.predicted() * len(whole)) == (1 + 1 + 1 + 2 + 3, 0, 24)
+    assert whole.labels.tolist() == [0, 1, 2, 3, 3, 4, 4, 4]
 
 
 SETTINGS = {

@@ -309,8 +309,8 @@ def fill(
     """Complete x (B, *shape), or one item, where it is not known; the result has its shape, in int64, on its device.
 
     known: of the shape of x, or of one item for all: a mask of bool (or of uint8, 0 and 1), or integers of another type
-    that count the known digits of each site, for bit-depth expansion.  Known values never change.  Unknown values of x
-    must be valid, and are ignored.
+    that count the known digits of each site, for bit-depth expansion, −1 where it is padding.  Known values never change.
+    Unknown values of x must be valid, and are ignored.
     padding: the sites that are left as they are without being known, a mask or lengths, see `score`.
     calls, order, temperature, context, top_k, top_p: see `sample`.  Each item takes min(calls, its hidden digits) steps,
     planned for what is known of it; only a model's own order keeps the steps that it was trained on.
@@ -324,9 +324,9 @@ def fill(
     done = in_closed_form(
         bundle, last(generate(bundle, plan, start, generator, temperature, context, top_k, top_p), start).value
     )
-    if padding is not None:
-        given = inputs.items(x, bundle.model)
-        done = torch.where(inputs.padded(padding, given), given, done)
+    kept = inputs.items(x, bundle.model)
+    known = inputs.beforehand(kept, bundle.model, known, padding, "known")
+    done = done if known is None else torch.where(known == inputs.PADDING, kept, done)
     done = done.to(x.device) if isinstance(x, Tensor) else done
     return done[0] if inputs.single(x, bundle.model) else done
 

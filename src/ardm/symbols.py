@@ -220,7 +220,7 @@ class Tokens(Symbols):
         try:
             import tokenizers
         except ImportError:
-            raise ArdmError("text by tokens needs the package tokenizers: pip install ardm[tokenizers]") from None
+            raise ArdmError("text by tokens needs the package tokenizers: pip install tokenizers") from None
         try:
             made = tokenizers.Tokenizer.from_str(self.tokenizer)
         except Exception as error:  # it raises Exception itself

@@ -15,8 +15,9 @@ from ardm.data.dataset import Dataset
 from ardm.data.folders import Files, Folder, files_in, survey
 from ardm.errors import ArdmError, out_of_memory
 from ardm.formats import ENDINGS, FORMATS, MAX_SAMPLES, KeepBytes
+from ardm.inputs import PADDING
 
-CLASSES = 1 << 16
+CLASSES, SILENCE = 1 << 16, 1 << 15
 _ENDINGS = tuple(end for format in FORMATS.values() if format.kind == Kind.AUDIO for end in format.endings)
 
 
@@ -82,11 +83,24 @@ def windows(clip: Tensor, length: int, stride: int) -> Tensor:
     return some if (len(clip) - length) % stride == 0 else torch.cat([some, clip[None, -length:]])
 
 
-def cut(whole: Clips, name: str, length: int, stride: int | None, training: bool) -> Dataset:
-    """Cut clips into items.  Windows overlap for training; otherwise only the last two of a clip may."""
+def filled(clip: Tensor, length: int, stride: int) -> tuple[Tensor, Tensor]:
+    """Cut a clip (L,) into windows (n, length) as `windows`, but with silence behind the clip in the last ones.
+
+    Also returns (n, length) int8, PADDING behind the clip.  At stride = length every sample occurs once.
+    """
+    count = 1 + max(0, -(-(len(clip) - length) // stride))
+    reach = length + stride * (count - 1)
+    sound = torch.cat([clip, clip.new_full((reach - len(clip),), SILENCE)])
+    behind = (torch.arange(reach, device="cpu") >= len(clip)).to(torch.int8) * PADDING
+    return sound.unfold(0, length, stride), behind.unfold(0, length, stride)
+
+
+def cut(whole: Clips, name: str, length: int, stride: int | None, training: bool, pad: bool = False) -> Dataset:
+    """Cut clips into items.  Windows overlap for training; otherwise only the last two of a clip may, unless they are padded."""
     positive(length=length, stride=stride)
     step = (stride or max(1, length // 4)) if training else length
-    parts = [windows(clip, length, step) for clip in whole.clips]
+    both = [filled(clip, length, step) for clip in whole.clips] if pad else []
+    parts = [sound for sound, _ in both] if pad else [windows(clip, length, step) for clip in whole.clips]
     items = torch.cat(parts)
     if not len(items):
         longest = max(len(clip) for clip in whole.clips)
@@ -94,7 +108,8 @@ def cut(whole: Clips, name: str, length: int, stride: int | None, training: bool
     counts = torch.tensor([len(part) for part in parts], device="cpu")
     labels = torch.tensor(whole.label, device="cpu").repeat_interleave(counts) if whole.label else None
     dropped = sum(not len(part) for part in parts)
-    return Dataset(items, CLASSES, name, labels, rate=whole.rate, dropped=dropped, files=whole.files)
+    given = torch.cat([behind for _, behind in both]) if pad else None
+    return Dataset(items, CLASSES, name, labels, rate=whole.rate, dropped=dropped, files=whole.files, given=given)
 
 
 def sounds(
@@ -103,13 +118,15 @@ def sounds(
     length: int = 2048,
     stride: int | None = None,
     rate: int | None = None,
+    pad: bool = False,
 ) -> Dataset:
     """A folder of sound files of 16 bits: items (N, length) int32 in 0..65535, silence 32768, no labels.
 
     folder: searched with its subfolders; every channel of a file is a clip.
     split: "train" or "fit" (90 %), "valid" (5 %) or "test" (5 %), by a stable hash of the relative path as in `images`;
     None takes all.
-    length: samples per item.  Clips shorter than that are left out; `dropped` counts them.
+    length: samples per item.  Clips shorter than that are left out; `dropped` counts them.  pad: they are padded instead, and
+    so are the last items of longer ones; what is padding is not predicted (`Dataset.given`).
     stride: distance between items of the training split, by default a quarter of length, so that training holds every
     sample four times.  Items of the other splits are consecutive, the last one of a clip shifted back to its end.
     rate: samples per second that all files must have; None takes that of the first.  Nothing is resampled.
@@ -118,7 +135,7 @@ def sounds(
     """
     root = Path(folder).expanduser()
     name = f"{root.resolve().name}/{split or 'all'}"
-    return cut(sound_clips(folder, split, rate), name, length, stride, split in ("train", "fit"))
+    return cut(sound_clips(folder, split, rate), name, length, stride, split in ("train", "fit"), pad)
 
 
 def sound_clips(folder: Folder, split: str | None = None, rate: int | None = None) -> Clips:

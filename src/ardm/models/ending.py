@@ -76,7 +76,11 @@ class Ending(Prediction):
 
     def log_prob(self, sites: Sites, digit: Tensor) -> Tensor:
         """(N,): log-probabilities in nats of symbols (N,), for some sites at a time."""
-        return in_parts(self, sites, lambda part, rows: self[part].log_softmax(-1).gather(1, digit[rows, None])[:, 0])
+
+        def scored(part: Sites, rows: slice) -> Tensor:
+            return self[part].log_softmax(-1).gather(1, digit[rows, None])[:, 0]
+
+        return in_parts(self, sites, scored)
 
     @property
     def numbers(self) -> int:
@@ -84,7 +88,7 @@ class Ending(Prediction):
         return self._prediction.numbers
 
     def probabilities(self, sites: Sites) -> Tensor:
-        """(N, K), in float64 where there is one: probabilities of the next symbols; NaN where there is no distribution."""
+        """(N, K): probabilities of the next symbols; NaN where there is no distribution."""
         return finely(self[sites]).softmax(-1)
 
 

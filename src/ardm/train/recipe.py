@@ -46,6 +46,7 @@ class DataConfig:
     each: of text, "line" or "file": what a text is, which ends with a symbol of its own; "": items are cut from all.
     set: the name of a density set ("adult"), or the part of omniglot ("all", "background", "evaluation", "small").
     rate: samples per second that all sounds must have.
+    pad: of sounds and fsdd, pad clips that are shorter than an item, and what is left of others, instead of leaving them out.
     binarize: for MNIST and Fashion-MNIST, "threshold", "stochastic" (one fixed sample) or "dynamic" (a new sample for
     each batch).
     size: side of the images in a folder, of pictures, of omniglot (28 or 105) and of the MNISTs (28, 14 or 7).
@@ -91,6 +92,7 @@ class DataConfig:
     fit: str = ""
     suffixes: tuple[str, ...] = ()
     each: str = ""
+    pad: bool = False
 
 
 @dataclass(frozen=True)
