@@ -31,13 +31,13 @@ from ardm.errors import ArdmError, cause, out_of_memory
 from ardm.exact.device import pick
 from ardm.exact.model import NAME, CodecModel
 from ardm.exact.model import load as load_codec
-from ardm.exact.stores import Claims, claims
 from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models import hub
 from ardm.models.build import build, outline, readable
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
+from ardm.models.weights import fit_weights, refuse_size
 from ardm.orders import OrderConfig
 from ardm.precision import has_bf16, pytorch_defaults
 from ardm.schema import Schema
@@ -47,8 +47,8 @@ from ardm.symbols import BYTES, LETTERS, TOKENIZER, Letters, Symbols, of_values
 FORMAT = 1
 OWN = ("model.safetensors", "curve.safetensors", TOKENIZER, "config.json")
 """The files of a model folder."""
-MAX_SETTINGS, MAX_CURVE, MAX_TOKENIZER, MAX_WEIGHTS = 1 << 24, 1 << 28, 1 << 28, 1 << 33
-"""The largest sizes in bytes of config.json, of the loss curve, of a tokenizer, and of the weights in memory."""
+MAX_SETTINGS, MAX_CURVE, MAX_TOKENIZER = 1 << 24, 1 << 28, 1 << 28
+"""The largest sizes in bytes of config.json, of the loss curve, and of a tokenizer."""
 NEEDS = "needs_label"
 """The key in config.json for whether a class-conditional model needs a label.  Without it the recipe decides."""
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -376,7 +376,7 @@ def _read(folder: Path) -> Bundle:
         saved = from_values(ModelConfig, values["model"], "model.")
         config = readable(saved)  # a model may have been saved with settings of other trunks
         order = from_values(OrderConfig, values["order"], "order.")
-        _refuse_size(folder / "model.safetensors", config)
+        refuse_size(folder / "model.safetensors", config)
         weights = load_file(folder / "model.safetensors")
         curve = LossCurve.from_state(load_arrays(curve_file)) if curve_file.is_file() else None
         tokenizer = tokens.read_text(encoding="utf-8") if tokens.is_file() else ""
@@ -413,39 +413,6 @@ def _with_codec(bundle: Bundle, path: Path) -> Bundle:
     if made._condition is not None and bundle._condition is not None:
         made._condition.required = bundle._condition.required
     return made
-
-
-def _refuse_size(path: Path, config: ModelConfig) -> None:
-    """Raise ArdmError, before any weight is allocated, if the file does not hold the weights that the configuration needs."""
-    found, where = claims(path), str(path.parent)
-    if config.blocks * config.levels > len(found):
-        raise ArdmError(
-            f"the weights in {where} do not fit its configuration: {config.blocks} blocks have more tensors"
-        )
-    with pytorch_defaults():
-        sketch = outline(config)
-    _refuse_shapes({name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}, found, where)
-    size = sum(t.numel() * t.element_size() for t in (*sketch.parameters(), *sketch.buffers()))
-    if size > MAX_WEIGHTS:
-        raise ArdmError(f"the model in {where} takes {size} bytes; the limit is {MAX_WEIGHTS}")
-
-
-def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
-    """Load weights; raises ArdmError with the names of those that do not fit."""
-    _refuse_shapes(
-        {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
-        {name: tuple(tensor.shape) for name, tensor in weights.items()},
-        where,
-    )
-    model.load_state_dict(dict(weights))
-
-
-def _refuse_shapes(own: Claims, found: Claims, where: str) -> None:
-    wrong = [k for k in own if found.get(k) != own[k]] + [k for k in found if k not in own]
-    if wrong:
-        raise ArdmError(
-            f"the weights in {where} do not fit its configuration: {', '.join(wrong[:3])} ({len(wrong)} in all)"
-        )
 
 
 def _chosen(config: ModelConfig | OrderConfig) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ardm import data
 from ardm.atomic import exclusive, recover
-from ardm.bundle import OWN, Bundle, fit_weights, load
+from ardm.bundle import OWN, Bundle, load
 from ardm.errors import ArdmError
 from ardm.likelihood import Estimate
 from ardm.losscurve import LossCurve
@@ -33,6 +33,7 @@ from ardm.model import Model
 from ardm.models.build import build
 from ardm.models.context import NO_LABEL
 from ardm.models.ending import refuse_open
+from ardm.models.weights import fit_weights
 from ardm.objective import spread
 from ardm.precision import pytorch_defaults
 from ardm.train import checkpoint, sharding
