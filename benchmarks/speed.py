@@ -3,7 +3,8 @@
     python benchmarks/speed.py
     python benchmarks/speed.py --only text small --against ../ardm-before
 
-Processor time (all threads together) of the fastest of some runs, in turns with another checkout if one is given.  For the
+Processor time (all threads together) of the fastest of some runs; and, in turns with another checkout if one is given, the
+median of their ratios.  For the
 networks also GFLOP/s of all their products and convolutions, and the share of what one bare product or convolution of
 their shape reaches on this machine.  Compare ratios within one run: absolute figures depend on the machine.
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 SHAPES = {"text": ((256,), 27), "text-small": ((256,), 27)}
 """Shape of an item and number of values, of the networks that are not for pictures."""
@@ -212,14 +214,26 @@ PARTS = {
 
 
 def counted(run):
-    """Floating-point operations of all products and convolutions of one run."""
+    """Floating-point operations of all products, convolutions and attention of one run."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-    def linear(x, weight, *others, out_val=None, **options):
+    def linear(x, weight, *others, out_shape=None, **options):
         return 2 * x[0] * x[1] * weight[0]
 
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise.default: linear}) as counter:
+    def attention(q, k, v, *others, out_shape=None, **options):
+        return sdpa_flop_count(q, k, v)
+
+    def attention_back(g, q, k, v, *others, out_shape=None, **options):
+        return sdpa_backward_flop_count(g, q, k, v)
+
+    aten = torch.ops.aten
+    own = {  # operations of CPUs that PyTorch does not count
+        torch.ops.mkldnn._linear_pointwise.default: linear,
+        aten._scaled_dot_product_flash_attention_for_cpu.default: attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward.default: attention_back,
+    }
+    with FlopCounterMode(display=False, custom_mapping=own) as counter:
         run()
     return counter.get_total_flops()
 
@@ -270,9 +284,9 @@ class Checkout:
 
 
 def timed(checkouts, part, name, runs):
-    """Seconds of the fastest of some runs in each checkout, in turns, after one to warm up."""
+    """Seconds of this checkout's fastest run, and the median of the other's over this one's, run in turns; one to warm up."""
     times = [[c.ask("run", part, name) for c in checkouts] for _ in range(runs + 1)][1:]
-    return [min(column) for column in zip(*times, strict=True)]
+    return min(row[0] for row in times), median(row[-1] / row[0] for row in times) if len(checkouts) > 1 else None
 
 
 def rows(checkouts, part, runs):
@@ -281,8 +295,7 @@ def rows(checkouts, part, runs):
     seconds = {name: timed(checkouts, part, name, runs) for name in works}
     speed = {name: checkouts[0].ask("count", part, name) / seconds[name][0] / 1e9 for name in works if part in NETWORKS}
     for name, (amount, unit, beside) in works.items():
-        own = seconds[name][0]
-        ratio = seconds[name][1] / own if len(checkouts) > 1 else None
+        own, ratio = seconds[name]
         share = speed[name] / speed[beside] if beside else None
         yield name, amount / own if amount else own, unit, speed.get(name), share, ratio
 

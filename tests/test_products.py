@@ -142,6 +142,9 @@ def test_rms_norm_and_its_gradients_are_pytorchs(shape, dtype, tolerance):
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=tolerance * float(b.abs().max() if b.numel() else 0))
     assert found[0].dtype == dtype
+    with torch.autocast("cpu", torch.bfloat16):
+        again = gradients(ours, x, g)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
 def test_group_norm_of_one_number_has_no_gradient():

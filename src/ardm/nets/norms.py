@@ -42,7 +42,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        inverse = torch.linalg.vecdot(x, x).div_(len(weight)).add_(epsilon).rsqrt_()[..., None]
+        inverse = x.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
         return torch.mul(x, weight).mul_(inverse)
 
@@ -51,9 +51,9 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, inverse = ctx.saved_tensors
         gx = g * weight
-        slope = torch.linalg.vecdot(gx, x)[..., None] * inverse**3 / -len(weight)
-        own = inverse.reshape(1, -1) @ (g * x).reshape(-1, len(weight))
-        return gx.mul_(inverse).addcmul_(x, slope), own[0], None
+        slope = -(gx * x).mean(-1, keepdim=True) * inverse**3
+        own = (g * x).mul_(inverse).reshape(-1, len(weight)).sum(0)  # a product would be in bfloat16 under autocast
+        return gx.mul_(inverse).addcmul_(x, slope), own, None
 
 
 class GroupNorm(nn.GroupNorm):
