@@ -420,6 +420,26 @@ def test_what_is_no_adaptive_plan_is_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize(
+    ("returns", "said"),
+    [(1.5, "got 1.5"), (None, "got None"), (torch.tensor([math.nan, 1.0]), r"got torch.float32 \(2,\)"), (torch.ones(3, dtype=torch.long), r"got torch.int64 \(3,\)"), (True, "got True")],
+)  # fmt: skip
+def test_a_selection_that_says_no_number_is_refused(returns, said):
+    """NaN would reveal nothing, and the walk would never end."""
+    model = toy(Digits(3, 3), (4,))
+    with pytest.raises(ArdmError, match=f"a selection returns whole numbers of sites.*{said}"):
+        ardm.sample(model, 2, order=Adaptive("entropy", lambda ranking: returns))
+    with pytest.raises(ArdmError, match="a selection is FixedNumber"):
+        Adaptive("entropy", FixedNumber)
+
+
+@pytest.mark.parametrize("number", [2, torch.tensor(2), torch.tensor([2, 2])])
+def test_a_selection_may_say_its_number_in_any_way(number):
+    model = toy(Digits(3, 3), (4,))
+    found = ardm.sample(model, 2, order=Adaptive("entropy", lambda ranking: number))
+    assert torch.equal(found, ardm.sample(model, 2, order=Adaptive("entropy", FixedNumber(2))))
+
+
 def test_a_plan_without_a_selection_must_be_planned():
     model = toy(Digits(3, 3), (4,))
     with pytest.raises(ArdmError, match=r"give a selection, such as FixedNumber\(1\), or let ardm\.make_plan plan it"):

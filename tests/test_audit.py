@@ -333,7 +333,9 @@ def test_adaptive_plans_are_scored_and_coded(order, calls):
     exact, coded = found.figure("exact along the plan"), found.figure("coded by the model")
     assert exact.nats == pytest.approx(float(ardm.score(model, x, calls, order).nats.mean()))
     assert 1 <= coded.calls == exact.calls <= 4
-    assert found.figure("multi-order bound") is None
+    several = found.figure("multi-order bound")  # of random orders, whatever the sampler's plan
+    assert (several.kind, several.plan) == ("bound", f"4 random orders of {calls or 4} calls")
+    assert several.calls == 4 * (calls or 4)
 
 
 def test_text_has_a_perplexity_and_bits_a_byte():
@@ -372,6 +374,8 @@ def test_impossible_values_are_infinite_and_stop_nothing():
         ({"x": torch.full((2, 4), 2)}, "values in 0..1"),
         ({"passes": 0}, "passes"),
         ({"budgets": [9]}, "1 to 4 calls"),
+        ({"budgets": 9}, "1 to 4 calls"),
+        ({"decode": 3}, "decode is a function from the ids of an item to its text; got 3"),
         ({"order": "spiral"}, "spiral"),
     ],
 )

@@ -194,6 +194,18 @@ def _finite(value: float, name: str) -> None:
         raise ArdmError(f"{name} must be a finite number of at least 0; got {value!r}")
 
 
+def _counted(found: object, like: Tensor) -> Tensor:
+    """(B,), as like: what a selection says, at least 1; ArdmError unless it is one whole number, or one for each item."""
+    if isinstance(found, int) and not isinstance(found, bool):
+        return torch.full_like(like, max(found, 1))
+    if not isinstance(found, Tensor) or found.is_floating_point() or found.shape not in ((), like.shape):
+        said = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else repr(found)
+        raise ArdmError(
+            f"a selection returns whole numbers of sites, () or one for each item {tuple(like.shape)}; got {said}"
+        )
+    return found.clamp(min=1).expand(like.shape)
+
+
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
@@ -217,7 +229,7 @@ class Adaptive:
     def __post_init__(self) -> None:
         if self.score not in SCORES:
             raise ArdmError(f"unknown score {self.score!r}; choose {', '.join(SCORES)}")
-        if self.selection is not None and not callable(self.selection):
+        if self.selection is not None and (not callable(self.selection) or isinstance(self.selection, type)):
             raise ArdmError(
                 "a selection is FixedNumber, Threshold, EntropyBudget or PlannedNumber, such as Threshold(0.9); got "
                 f"{self.selection!r}"
@@ -245,7 +257,7 @@ class Adaptive:
             )
         candidates, stage, known = self._candidates(state)
         ranking = Ranking(candidates, stage, known, prediction, self.score)
-        width = self.selection(ranking).clamp(min=1).expand(len(candidates))
+        width = _counted(self.selection(ranking), stage)
         first = torch.arange(candidates.shape[1], device=width.device) < width[:, None]
         return Sites.where(candidates & torch.zeros_like(candidates).scatter(1, ranking.order, first))
 

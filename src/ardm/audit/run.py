@@ -51,7 +51,7 @@ def report(
     seed: int = 0,
     passes: int = 8,
     plans: int = 4,
-    budgets: Sequence[int] | None = None,
+    budgets: Sequence[int] | int | None = None,
     streams: int = 4,
     states: int = 256,
     context: Any = None,
@@ -76,10 +76,13 @@ def report(
     if tuple(found.shape[1:]) != tuple(bundle.model.shape):
         raise ArdmError(f"an audit takes items of shape {tuple(bundle.model.shape)}; got {tuple(found.shape[1:])}")
     side = inputs.context(context, len(found), found.device)
+    if decode is not None and not callable(decode):
+        raise ArdmError(f"decode is a function from the ids of an item to its text; got {decode!r:.40}")
     counts = {"passes": passes, "plans": plans, "streams": streams, "states": states}
     numbers = {name: inputs.number(value, name) for name, value in counts.items()}
     subject = _Subject(bundle, found, side, inputs.seeded(seed), calls, order)
-    wanted = _budgets(subject) if budgets is None else [inputs.number(n, "budgets: calls") for n in budgets]
+    given = [budgets] if isinstance(budgets, int) else budgets
+    wanted = _budgets(subject) if given is None else [inputs.number(n, "budgets: calls") for n in given]
     progress("bounds", 0, 4)
     figures = _bounds(subject, passes, plans)
     progress("streams", 1, 4)
@@ -160,16 +163,13 @@ def _steps(plan: AnyPlan) -> float:
 
 def _bounds(subject: _Subject, passes: int, plans: int) -> list[Figure]:
     """The any-order and the multi-order bound, and the exact figure along the sampler's plan."""
-    bundle, x, context = subject.bundle, subject.x, subject.context
+    x, context = subject.x, subject.context
     figures = []
     if not subject.one_order:
         figures.append(_any_order(subject, passes))
     own = subject.plan(len(x))
-    if not subject.one_order and subject.named in api.DRAWN:
-        many = [own, *(subject.plan(len(x)) for _ in range(plans - 1))]
-        found = likelihood.mixture(bundle.model, many, x, context=context)
-        said = f"{plans} {ORDERS[subject.named]} of {_steps(own):.0f} calls"
-        figures.append(subject.figure("multi-order bound", found, plans * _steps(own), said))
+    if not subject.one_order:
+        figures.append(_multi_order(subject, own, plans))
     said = f"{subject.named}, {_steps(own):.0f} calls" if isinstance(own, Sized) else subject.named
     found = subject.exact(own, x, context)
     figures.append(subject.figure("exact along the plan", found, 1.0 if subject.dense else _steps(own), said))
@@ -185,6 +185,17 @@ def _any_order(subject: _Subject, passes: int) -> Figure:
         rates = model.rates if subject.drawn == "rates" else None
         found = likelihood.bound(model, x, passes, generator, context=subject.context, rates=rates)
     return subject.figure("any-order bound", found, passes, f"{ORDERS[subject.drawn]}, one call a value")
+
+
+def _multi_order(subject: _Subject, own: AnyPlan, plans: int) -> Figure:
+    """The importance-weighted bound: of orders as the sampler draws them, or of as many calls as it takes, or 50."""
+    x, drawn = subject.x, subject.named in api.DRAWN
+    order, least = subject.named if drawn else subject.drawn, len(subject.bundle.model.digits)
+    known = len(own) if isinstance(own, Plan) else subject.calls or api.CALLS
+    calls = min(max(known, least), least * x[0].numel())
+    many = [own if drawn and not k else subject.planned(calls, order, len(x)) for k in range(plans)]
+    found = likelihood.mixture(subject.bundle.model, many, x, context=subject.context)
+    return subject.figure("multi-order bound", found, plans * calls, f"{plans} {ORDERS[order]} of {calls} calls")
 
 
 def _counted(figures: list[Figure], streamed: list[Figure]) -> list[Figure]:
