@@ -163,7 +163,7 @@ def _steps(plan: AnyPlan) -> float:
 
 def _bounds(subject: _Subject, passes: int, plans: int) -> list[Figure]:
     """The any-order and the multi-order bound, and the exact figure along the sampler's plan."""
-    bundle, x, context = subject.bundle, subject.x, subject.context
+    x, context = subject.x, subject.context
     figures = []
     if not subject.one_order:
         figures.append(_any_order(subject, passes))
