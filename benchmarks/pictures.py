@@ -140,14 +140,14 @@ def text(out):
     for block in found:
         if "from_pretrained" not in block:
             exec(block, space)
-    lines(space["model"], space["test"][:128], space["LETTERS"], out / "plans-text.png")
+    lines(space["model"], space["test"][:64], space["LETTERS"], out / "plans-text.png")
 
 
 def lines(bundle, test, letters, path, shown=3):
     """A line for each plan: the step at which each letter of one item is revealed; calls and bits of all items."""
-    shape, block = tuple(bundle.model.shape), Adaptive("probability", Threshold(0.9), block_length=8)
-    rest = adaptive(bundle, shape, TEXT_CALLS, {"entropy": 0.5, "margin": 0.8, "probability": 0.9}, 0.5)
-    plans = [*fixed(bundle, shape, TEXT_CALLS, 8), *rest, ("probability ≥ 0.9 in blocks of 8", block)]
+    shape, block = tuple(bundle.model.shape), Adaptive("probability", Threshold(0.4), block_length=8)
+    rest = adaptive(bundle, shape, TEXT_CALLS, {"entropy": 1.8, "margin": 0.3, "probability": 0.4}, 4)
+    plans = [*fixed(bundle, shape, TEXT_CALLS, 8), *rest, ("probability ≥ 0.4 in blocks of 8", block)]
     figure = Figure(figsize=(10, 0.3 * len(plans) + 0.3), layout="constrained")
     axes = figure.subplots()
     for row, (name, along) in enumerate(plans):

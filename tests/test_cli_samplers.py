@@ -129,7 +129,7 @@ def test_no_command_that_prints_a_likelihood_has_them():
 def test_a_guided_model_has_a_likelihood(models, monkeypatch):
     x = torch.randint(5, (4, 6), generator=generator(1))
     labels = torch.tensor([0, 1, 2, 1])
-    monkeypatch.setattr(data, "of_config", lambda *_: data.Dataset(x, 5, "toy", labels))
+    monkeypatch.setattr(data, "of_config", lambda *_, **__: data.Dataset(x, 5, "toy", labels))
     said = run("eval", models / "labels", "--calls", 6, "--order", "raster", "--guidance", 1.5)
     model = ardm.guided(ardm.load(str(models / "labels")), 1.5)
     wanted = ardm.score(model, x, 6, "raster", context=labels)

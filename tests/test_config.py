@@ -140,7 +140,7 @@ SOME = {
     "levels": 2, "growth": 2, "attention": "all", "dropout": 0.1, "radius": 2, "rings": 1, "embedding": 3, "labels": 2,
     "vector": 3, "time": True, "rounded": False, "heads": 2, "hidden": 5, "positions": "learned", "style": "classic",
     "cycle": 2, "kernel": 5, "direct": True, "columns": (4,) * 8, "causal": "single", "reach": (4, 0), "hashes": (20,),
-    "bits": 6, "row": 4, "rates": True,
+    "bits": 6, "row": 4, "rates": True, "end": True,
 }  # fmt: skip
 """A value of each setting that is not its default."""
 BASE = {"width": 8, "blocks": 1, "classes": 4, "head": "values"}

@@ -83,7 +83,7 @@ def quiet():
         yield
 
 
-def items(bundle):
+def pair(bundle):
     """Two items, without an end within them."""
     return torch.randint(4 - bundle.config.end, (2, *bundle.config.shape))
 
@@ -115,7 +115,7 @@ def test_plans_lie_where_the_model_lies(there):
 @pytest.mark.parametrize("start", [HOST, GPU])
 def test_what_is_given_may_lie_anywhere_and_comes_back_there(there, start):
     bundle, mode = there
-    x = items(bundle)
+    x = pair(bundle)
     known = torch.rand(x.shape) < 0.5
     for order in orders(bundle):
         with mode:
@@ -130,7 +130,7 @@ def test_what_is_given_may_lie_anywhere_and_comes_back_there(there, start):
 
 def test_likelihoods_are_computed_where_the_model_lies(there):
     bundle, mode = there
-    x = items(bundle)
+    x = pair(bundle)
     calls = [lambda: api.score(bundle, x).nats, *(lambda o=o: api.score(bundle, x, 4, o).nats for o in orders(bundle))]
     part = {"given": torch.rand(x.shape) < 0.3, "padding": torch.rand(x.shape) < 0.3}
     calls += [lambda: api.score(bundle, x, **part).nats]
@@ -248,7 +248,7 @@ def test_a_bundled_model_in_half_precision_has_nearly_the_same_likelihood(dtype)
 
 def test_everything_runs_without_float64(there):
     bundle, _ = there
-    x = items(bundle)
+    x = pair(bundle)
     starts = [s * bundle.config.sites for s in range(len(bundle.model.digits))]
     with Emulated(bundle.model, device=MPS) as mode:
         mode.put(x)

@@ -29,7 +29,12 @@ def blocks(page):
 PAGES = [page for page in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")]) if blocks(page)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+LONG = {"masked-lm.md"}
+"""Pages that take more than five seconds."""
+RUNS = [pytest.param(page, marks=[pytest.mark.slow] * (page.name in LONG)) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", RUNS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_in_the_documentation_runs(page, tmp_path, monkeypatch):
     """Block after block, as a reader would, with shorter trainings; what downloads a model is only compiled."""
     monkeypatch.chdir(tmp_path)

@@ -33,14 +33,14 @@ COMMANDS = typer.main.get_command(app).commands
 LINE = {"trunk": "transformer", "shape": (64,), "classes": 5, "width": 8, "heads": 1, "blocks": 1}
 SHORT = {
     "minutes=5": "steps=2",
-    "codec=True": "codec=True, steps=2, batch=4",
+    '["one text", …]': "TEXTS",
     'device="cuda"': 'device="cpu"',
     "ardm.sample(…": "ardm.sample(model, 2",
 }
 """Parts of calls that would take long, or need what not everyone has, and what takes their place."""
 MORE = {
     "plan": ["--show", "0"],
-    "eval": ["--data", "array", "--folder", "data", "--items", "2"],
+    "eval": ["--items", "2"],
     "audit": ["--data", "array", "--folder", "data", "--items", "4", "--passes", "2", "--streams", "1"],
     "fill": ["-m", "PICTURES", "-n", "1", "--calls", "4"],
     "sample": ["-n", "2"],
@@ -53,6 +53,8 @@ BEFORE = {
     "extract": ["compress", "-1", "-r", "tiles", "--archive", "tiles.ardm", "-f"],
 }
 """Commands that make the files of others."""
+OTHER = {"--speculative": "CAUSAL", "data.folder=FILE": "TEXT"}
+"""Words that need a model of another kind than MODEL."""
 ELSEWHERE = {"accelerate": "test_distributed.py"}
 """Programs that other tests start."""
 
@@ -76,10 +78,18 @@ def reader(tmp_path_factory):
     x = torch.randint(5, (32, 64), generator=generator(0))
     config = ModelConfig(**LINE, labels=4)
     curve = LossCurve.exact(np.linspace(1.6, 1.0, 64)[None])
-    model = Bundle(build(config), config, curve=curve, card={"recipe": {"data": {"name": "array"}}})
+    model = Bundle(
+        build(config), config, curve=curve, card={"recipe": {"data": {"name": "array", "folder": str(home / "data")}}}
+    )
     model.save(home / "MODEL")
     causal = ModelConfig(**LINE, causal="any")
     Bundle(build(causal), causal).save(home / "CAUSAL")
+    ranked = ModelConfig(**LINE, rates=True)
+    Bundle(build(ranked), ranked).save(home / "RATES")
+    text = ModelConfig(**{**LINE, "shape": (24,), "classes": 27})
+    source = {"name": "text", "alphabet": "27", "length": 24}
+    Bundle(build(text), text, card={"recipe": {"data": source}}).save(home / "TEXT")
+    (home / "FILE").write_text("the cat sat on the mat " * 200)
     pictures = preset("local-tiny", shape=(3, 8, 8), classes=256, width=8, blocks=1)
     Bundle(build(pictures), pictures).save(home / "PICTURES")
     (home / "data").mkdir()
@@ -117,8 +127,8 @@ def command(words):
     else:
         if name in BEFORE:
             ran(BEFORE[name])
-        if "--speculative" in words:
-            words = [word.replace("MODEL", "CAUSAL") for word in words]
+        if other := next((OTHER[word] for word in words if word in OTHER), None):
+            words = [word.replace("MODEL", other) for word in words]
         force = ["-f"] if "--force" in options(name) else []
         ran([*words, *MORE.get(name, []), *force])
 
@@ -140,8 +150,11 @@ def call(code, space):
         code = code.replace(long, short)
     if "owner/name" in code:
         return resolves(re.sub(r"\(.*", "", code).replace("bundle.", "ardm.Bundle."))
-    if "sample_speculative" in code:
-        space = {**space, "model": ardm.load("CAUSAL")}
+    if code.startswith("ardm.fit(") and "steps" not in code:
+        code = code[:-1] + ", steps=2, batch=4)"
+    for part, other in {"sample_speculative": "CAUSAL", '"rates"': "RATES"}.items():
+        if part in code:
+            space = {**space, "model": ardm.load(other)}
     if re.match(r"\w+=", code):
         budget = "" if "Adaptive" in code else "calls=8, "
         code = f"ardm.sample(model, 2, {budget}{code})"
@@ -154,7 +167,7 @@ def test_every_feature_works(reader, feature, code, monkeypatch, tmp_path):
     model = ardm.load("MODEL")
     x = torch.randint(5, (24, 64), generator=generator(1))
     space = {"ardm": ardm, "torch": torch, "api": api, "plan": plan, "objective": objective, "model": model, "x": x,
-             "name": "MODEL", "known": x > 2}  # fmt: skip
+             "name": "MODEL", "known": x > 2, "mask": x > 3, "lengths": 1 + torch.arange(24), "TEXTS": ["one text", "two"] * 20}  # fmt: skip
     if "compress" in code:
         space["x"] = torch.zeros(3, 8, 8, dtype=torch.uint8)
         space["data"] = ardm.compress(space["x"])
@@ -167,8 +180,8 @@ def test_every_feature_works(reader, feature, code, monkeypatch, tmp_path):
         known = set().union(*map(options, COMMANDS))
         for word in words:
             assert not word.startswith("-") or word in known or re.fullmatch("-[1-9]", word), word
-    elif re.match(r"(train|model|data|order)\.", code):
-        assert setting(code)
+    elif re.fullmatch(r"(train|model|data|order)\.\S+", code):
+        assert setting(code) or hasattr(Bundle, code.removeprefix("model."))
     elif "(" in code or re.match(r"\w+=", code):
         assert call(code, space) is not None
     else:
@@ -180,7 +193,7 @@ def setting(code):
     key, _, value = code.partition("=")
     recipe = load_recipe("laptop/images", [code] if value else [])
     section, name = key.split(".")
-    return hasattr(getattr(recipe, section), name)
+    return hasattr(getattr(recipe, section), name)  # model.encode is a method of a bundle
 
 
 def test_the_page_has_rows():

@@ -20,7 +20,9 @@ from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.plan import GIVEN, NEVER
 from ardm.train import objectives
+from ardm.train.keywords import recipe_of
 from ardm.train.recipe import TrainConfig
+from ardm.train.trainer import Trainer
 from ardm.walk import score
 from toys import generator, randomise, toy
 
@@ -388,6 +390,24 @@ def test_training_learns_sequences_of_different_lengths(kind):
     found = ardm.score(model, valid.items[:20], given=valid.known(slice(20), len(model.model.digits)))
     assert found.dims == int((valid.given == 0).sum())
     assert found.bits_per_dim < 0.8 * math.log2(3), "only the first number is a surprise"
+
+
+@pytest.mark.parametrize("kind", ["any order", "plan"])
+def test_passes_and_resumed_runs_see_the_same_padding(kind, tmp_path):
+    sets = tuple(data.Dataset(*_items(n, s)) for n, s in ((64, 0), (8, 1)))
+    losses = []
+    for name, batch, accumulate in (("one", 32, 1), ("two", 16, 2)):
+        settings = {"preset": "text-tiny", "steps": 4, "batch": batch, "accumulate": accumulate, **SETTINGS[kind]}
+        trainer = Trainer(recipe_of(settings, sets[0]), tmp_path / name, device="cpu", sets=sets)
+        losses.append([progress.loss for progress in trainer])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    parts = Trainer(trainer.recipe, tmp_path / "parts", device="cpu", sets=sets)
+    for progress in parts:
+        if progress.step == 2:
+            parts.save()
+            break
+    rest = Trainer(trainer.recipe, tmp_path / "parts", resume=True, device="cpu", sets=sets)
+    assert [progress.loss for progress in rest] == losses[1][2:]
 
 
 def _items(number, seed):

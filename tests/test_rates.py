@@ -23,6 +23,7 @@ from ardm.orders import OrderConfig
 from ardm.plan import GIVEN, NEVER
 from ardm.random_numbers import RandomNumbers
 from ardm.source import Decode, Encode
+from ardm.train.objectives import ByRates
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
 from ardm.walk import last, score, walk
@@ -240,6 +241,36 @@ def test_given_sites_and_padding_take_no_part():
     estimate = likelihood.bound(model, x, 4000, generator(2), given, rates=RATES)
     assert float(estimate.nats[0]) == pytest.approx(float(expected.detach()), abs=5 * float(estimate.error[0]))
     assert estimate.dims == 2
+
+
+def test_given_sites_and_padding_are_no_part_of_the_order():
+    """Five sites, of which one is given and one padding: bound and gradient are those of the law of the other three."""
+    digits, shape = Digits(3, 3), (5,)
+    model, x = toy(digits, shape, "values").requires_grad_(False), some_data(digits, shape, 1)
+    given, free = torch.tensor([[0, 1, 0, PADDING, 0]]), torch.tensor([0, 2, 4])
+    every = all_orders(3)
+    whole = torch.full((6, 5), 3).index_copy(1, free, every) + torch.tensor([0, 0, 0, 1, 0])
+    steps = whole.masked_fill(torch.tensor([False, True, False, False, False]), plans.GIVEN)
+    nats = likelihood.exact(
+        model, plans.Plan(steps.masked_fill(given == PADDING, plans.NEVER)[:, None]), x.expand(6, 5)
+    ).nats
+    logs = torch.tensor([0.5, 3.0, -0.7, 2.0, 0.1]).double().requires_grad_()
+    expected = (laws(logs.exp()[free]) * nats).sum()
+
+    law = laws(logs.detach().exp()[free])
+    known, a, b = torch.tensor(list(itertools.product(range(3), range(6), range(6)))).T
+    n, rows = len(known), torch.cat([a, b])
+    pair = Steps(torch.zeros(2 * n, dtype=torch.long), torch.cat([known, known]), whole[rows])
+    found = rates_step(model, x.expand(n, 5), pair, logs.exp(), given.expand(n, 5))
+    mean = (law[a] * law[b] / 3 * found.nats).sum()
+    torch.testing.assert_close(mean.detach(), expected.detach())
+    mine, theirs = (torch.autograd.grad(value, logs)[0] for value in (mean, expected))
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+    options = TrainConfig()
+    seen = ByRates(preset("text-tiny", shape=shape, classes=3, rates=True), OrderConfig(), options).observe(
+        {"stage": known * 0, "known": known}, found, given.expand(n, 5)
+    )
+    assert torch.equal(seen[1], (1 + known) * 5 // 4), "L_t is observed at the share of the sites that are known"
 
 
 def test_a_step_also_has_the_gradient_of_the_network():

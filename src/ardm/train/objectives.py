@@ -202,6 +202,10 @@ class ByRates(AnyOrder):
         """The bound in orders by rates."""
         return likelihood.bound(network, x, PASSES, generator, given, context, rates=network.rates)
 
+    def observe(self, draws: Draws, scored: Scored, given: Tensor | None = None) -> Observed:
+        """As for any order; what is scored counts the hidden sites of both orders."""
+        return super().observe(draws, replace(scored, hidden=scored.hidden // 2), given)
+
     def sampling(self) -> tuple[int, str]:
         """In orders by rates."""
         return self.calls, "rates"
