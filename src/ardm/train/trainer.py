@@ -136,7 +136,9 @@ class Trainer:
     @staticmethod
     def _sets(source: DataConfig) -> tuple[data.Dataset, data.Dataset]:
         train = data.of_config(source, source.train)
-        return train, data.of_config(source, source.valid, symbols=train.symbols)
+        if train.symbols is None or not train.symbols.is_named:
+            return train, data.of_config(source, source.valid)
+        return train, data.of_config(source, source.valid, symbols=train.symbols)  # the alphabet of the training set
 
     def _open_folder(self, resume: bool) -> None:
         """Clean up after a kill, and refuse a run that cannot start here."""
