@@ -29,7 +29,7 @@ import ardm
 from ardm import data, likelihood
 from ardm import plan as plans
 from ardm.bundle import Bundle, load
-from ardm.likelihood import Estimate
+from ardm.estimate import Estimate
 from ardm.model import Model
 from ardm.orders import OrderConfig, image_plan
 from ardm.ranks import LINES, RANKS

@@ -19,6 +19,7 @@ import torch
 from ardm import api, data, likelihood
 from ardm.bundle import load
 from ardm.codec import registry
+from ardm.estimate import Estimate
 from ardm.exact.model import NAME
 from ardm.export.coding import cost
 
@@ -74,7 +75,7 @@ def figure(estimate):
 def any_order_figures(bundle, x, items):
     part = x[: min(items, 200)]
     figures = {
-        "any-order bound, 3072 calls": likelihood.Estimate.joined(
+        "any-order bound, 3072 calls": Estimate.joined(
             [
                 likelihood.bound(bundle.model, c, 2, torch.Generator().manual_seed(i))
                 for i, c in enumerate(part.split(100))
@@ -83,7 +84,7 @@ def any_order_figures(bundle, x, items):
     }
     for calls in (10, 20, 50, 100):
         starts = api.schedule(bundle, calls).flat()
-        figures[f"bound under the best schedule of {calls} calls"] = likelihood.Estimate.joined(
+        figures[f"bound under the best schedule of {calls} calls"] = Estimate.joined(
             [
                 likelihood.policy_bound(bundle.model, c, starts, 2, torch.Generator().manual_seed(i))
                 for i, c in enumerate(part.split(100))

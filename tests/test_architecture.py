@@ -28,7 +28,7 @@ FLOORS = """
     bench formats model
     codec heads
     digits exact random_numbers rates schedule
-    ans atomic cheapest content inputs losscurve nets schema settings symbols
+    ans atomic cheapest content estimate inputs losscurve nets schema settings symbols
     errors features precision ranks
 """
 """The rooms (modules and folders directly in ardm), from the top floor down: each imports lower floors only."""
@@ -101,9 +101,9 @@ def test_there_is_no_circle():
 def test_rooms_know_few_rooms():
     """352 imports between 68 rooms were too many to keep in mind.  A third of these lead to errors, inputs and precision."""
     arrows = {(room(path), room(other)) for path in FILES for other in ours(path) if room(path) != room(other)}
-    assert len({room(p) for p in FILES}) <= 46
-    assert len(arrows) <= 261
-    assert len({arrow for arrow in arrows if arrow[1] not in ("errors", "inputs", "precision")}) <= 190
+    assert len({room(p) for p in FILES}) <= 47
+    assert len(arrows) <= 266
+    assert len({arrow for arrow in arrows if arrow[1] not in ("errors", "inputs", "precision")}) <= 193
 
 
 @pytest.mark.parametrize("path", FILES, ids=short)

@@ -10,7 +10,8 @@ import torch
 from ardm import plan as plans
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
-from ardm.likelihood import Estimate, bound, curve, exact, mixture, policy_bound
+from ardm.estimate import Estimate
+from ardm.likelihood import bound, curve, exact, mixture, policy_bound
 from ardm.objective import plan_step, policy_step
 from ardm.plan import NEVER, Plan
 from ardm.ranks import bayer_ranks

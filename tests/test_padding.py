@@ -14,6 +14,7 @@ from ardm.adaptive import Adaptive, EntropyBudget, FixedNumber
 from ardm.data import audio, memory
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
+from ardm.estimate import Estimate
 from ardm.inputs import PADDING
 from ardm.models.build import build
 from ardm.models.config import preset
@@ -124,13 +125,13 @@ def test_the_error_of_a_ratio_is_that_of_resampled_items():
     rng = np.random.default_rng(0)
     counted = rng.integers(1, 9, 400)
     nats = counted * 1.5 + rng.normal(0, 1, 400)
-    make = lambda rows: likelihood.Estimate(  # noqa: E731
+    make = lambda rows: Estimate(  # noqa: E731
         torch.tensor(nats[rows]), torch.zeros(len(rows)), "exact", 8, counted=torch.tensor(counted[rows])
     )
     many = [make(rng.integers(0, 400, 400)).bits_per_dim for _ in range(600)]
     assert make(np.arange(400)).bits_per_dim_error == pytest.approx(np.std(many), rel=0.15)
-    same = likelihood.Estimate(torch.tensor(nats), torch.zeros(400), "exact", 8)
-    full = likelihood.Estimate(torch.tensor(nats), torch.zeros(400), "exact", 8, counted=torch.full((400,), 8))
+    same = Estimate(torch.tensor(nats), torch.zeros(400), "exact", 8)
+    full = Estimate(torch.tensor(nats), torch.zeros(400), "exact", 8, counted=torch.full((400,), 8))
     assert full.bits_per_dim == pytest.approx(same.bits_per_dim)
     assert full.bits_per_dim_error == pytest.approx(same.bits_per_dim_error)
 

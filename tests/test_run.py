@@ -18,7 +18,7 @@ from ardm.bundle import Bundle, load
 from ardm.cli.app import app
 from ardm.data import Dataset
 from ardm.errors import ArdmError
-from ardm.likelihood import Estimate
+from ardm.estimate import Estimate
 from ardm.models.build import build
 from ardm.models.config import ModelConfig, preset
 from ardm.models.context import NO_LABEL

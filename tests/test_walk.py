@@ -16,9 +16,10 @@ from ardm.adaptive import Adaptive, PlannedNumber, Threshold
 from ardm.digits import Digits, Maps, Partial
 from ardm.errors import ArdmError
 from ardm.plan import Plan
+from ardm.precision import keep_freed_memory
 from ardm.random_numbers import RandomNumbers
 from ardm.source import Draw, Score
-from ardm.walk import keep_freed_memory, last, sample, score, walk
+from ardm.walk import last, sample, score, walk
 from toys import (
     HEADS,
     WILD,

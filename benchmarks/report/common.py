@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 import ardm
-from ardm import likelihood
 from ardm.bundle import Bundle, load
 from ardm.errors import ArdmError
+from ardm.estimate import Estimate
 from ardm.train.log import Log
 from ardm.train.recipe import load_recipe
 from ardm.train.trainer import Trainer
@@ -72,7 +72,7 @@ class Result:
             entry["note"] = note
         self.figures[key] = entry
 
-    def estimate(self, key: str, found: likelihood.Estimate, note: str = "", nats: bool = False) -> None:
+    def estimate(self, key: str, found: Estimate, note: str = "", nats: bool = False) -> None:
         """Add a figure from an `Estimate`, in bits per dimension or nats per item."""
         scale = found.sites * math.log(2) if nats else 1.0
         unit = "nats/item" if nats else "bits/dim"
@@ -102,7 +102,7 @@ class Result:
         return path
 
 
-def full(result: Result, found: likelihood.Estimate) -> None:
+def full(result: Result, found: Estimate) -> None:
     """Add `full calls`, and `items`: bits per dimension of every item, for paired comparisons on the same items."""
     result.estimate("full calls", found)
     bits = found.nats / found.sites / math.log(2)
@@ -175,9 +175,9 @@ def trained(
     return bundle
 
 
-def joined(parts: Sequence[likelihood.Estimate]) -> likelihood.Estimate:
+def joined(parts: Sequence[Estimate]) -> Estimate:
     """Join the estimates of parts into one over all items."""
-    return likelihood.Estimate.joined(parts)
+    return Estimate.joined(parts)
 
 
 def read(folder: Path = RESULTS) -> dict[str, Mapping[str, Any]]:

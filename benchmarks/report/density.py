@@ -15,6 +15,7 @@ from common import Result, Setting, evenly, rounded, seeded, trained
 from torch import Tensor
 
 from ardm import data, likelihood
+from ardm.estimate import Estimate
 from ardm.plan import shuffled
 
 SPARSE = ("model.direct=true", "model.width=64", "model.dropout=0.0", "train.rate=2.0e-3")
@@ -71,7 +72,7 @@ def add(result: Result, key: str, nats: Tensor, note: str, bound: bool) -> None:
     result.add(key, float(nats.mean()), error, "nats/item", bound, f"{len(nats):,} test items; {note}")
 
 
-def ensemble(result: Result, key: str, whole: likelihood.Estimate, nats: Tensor, own: Tensor | None = None) -> None:
+def ensemble(result: Result, key: str, whole: Estimate, nats: Tensor, own: Tensor | None = None) -> None:
     """Add −log of the mean likelihood over the orders of nats (orders, B), or the mean of `own` (B,), for all items.
 
     Exact if nats covers all items.  Otherwise the mean of `whole` over random orders, minus the gain of `own` over the

@@ -24,6 +24,7 @@ from ardm import inputs, likelihood, planning
 from ardm.bundle import Bundle
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
+from ardm.estimate import Estimate
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
@@ -341,7 +342,7 @@ def score(
     context: Array | None = None,
     given: Array | None = None,
     padding: Array | None = None,
-) -> likelihood.Estimate:
+) -> Estimate:
     """The likelihood of x (B, *shape) or of one item: exact along a plan of `calls`; without calls, the any-order bound, over
     the orders that a model with rates has learned.
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
+from ardm.estimate import Estimate
 from ardm.faults import Faults
 from ardm.inputs import PADDING, columns, depths, integers, items, number
 from ardm.inputs import context as context_of
@@ -49,83 +49,12 @@ from ardm.objective import (
     spread,
 )
 from ardm.plan import GIVEN, NEVER, AnyPlan, Plan, refuse_misfit
-from ardm.precision import finely, home, precise, uniform
+from ardm.precision import finely, home, keep_freed_memory, precise, uniform
 from ardm.source import Score
-from ardm.walk import keep_freed_memory, last, walk
+from ardm.walk import last, walk
 
 Rows: TypeAlias = Callable[[slice, Tensor, "Tensor | None", "Tensor | None"], tuple[Scored, "Tensor | int"]]
 """Score one step of each row (item × pass) of a slice, given their x, given and context; also return the steps (n,)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """Nats of a batch of items, with their errors.
-
-    nats: (B,) float64, the mean over passes; +∞ where an evaluated symbol is impossible (a random pass may miss it).
-    error: (B,) float64, its standard error over passes: 0 without randomness, NaN after a single random pass, +∞ where the
-    mean is.  estimator: what was estimated.  sites: D, data dimensions of an item.  passes: random passes (0: none needed).
-    is_bound: whether it is a bound on −log p(x) rather than −log p(x).
-    counted: (B,) int64, how many sites of each item are predicted, up to its end; None: all D.
-    """
-
-    nats: Tensor
-    error: Tensor
-    estimator: str
-    sites: int
-    passes: int = 0
-    is_bound: bool = False
-    counted: Tensor | None = None
-
-    @property
-    def dims(self) -> int:
-        """The number of dimensions that are predicted, in all items together."""
-        return len(self.nats) * self.sites if self.counted is None else int(self.counted.sum())
-
-    @property
-    def error_nats(self) -> float:
-        """Standard error of the mean nats of an item, taking the items as the sample; for a single item, over its passes."""
-        items = len(self.nats)
-        return float(self.nats.std() / math.sqrt(items) if items > 1 else self.error.mean())
-
-    @property
-    def bits_per_dim(self) -> float:
-        """Bits per predicted dimension: all bits, divided by `dims`; NaN where nothing is predicted."""
-        return float(self.nats.sum()) / self.dims / math.log(2) if self.dims else math.nan
-
-    @property
-    def bits_per_dim_error(self) -> float:
-        """Standard error of `bits_per_dim`, taking the items as the sample.
-
-        The spread of the items' nats includes the noise of their passes.  For a single item, the error over its passes.
-        Where items have different numbers of dimensions, `bits_per_dim` is a ratio of two means, whose error is that of the
-        mean of nats − ratio · counted, to first order (Cochran 1977, section 6.4).
-        """
-        items = len(self.nats)
-        if (self.nats == torch.inf).any():
-            return math.inf
-        if not self.dims:
-            return math.nan
-        apart = self.nats
-        if self.counted is not None:
-            apart = apart - self.nats.sum() / self.dims * self.counted.to(self.nats)
-        error = apart.std() / math.sqrt(items) if items > 1 else self.error.mean()
-        return float(error) * items / self.dims / math.log(2)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Estimate]) -> Estimate:
-        """One estimate of all items, from estimates of the same kind for some of them each."""
-        nats, error = (torch.cat([getattr(p, name) for p in parts]) for name in ("nats", "error"))
-        counted = [p.counted for p in parts if p.counted is not None]
-        return replace(parts[0], nats=nats, error=error, counted=torch.cat(counted) if counted else None)
-
-    def __str__(self) -> str:
-        error = self.bits_per_dim_error
-        value = f"{self.bits_per_dim:.3f} ± {error:.3f}" if math.isfinite(error) else f"{self.bits_per_dim:.3f}"
-        counts = [f"{self.passes} pass{'es' * (self.passes > 1)}"] if self.passes else []
-        items = f"{len(self.nats)} item{'s' * (len(self.nats) != 1)}"
-        whole = len(self.nats) * self.sites
-        part = [f"{self.dims:,} of {whole:,} dimensions counted"] if self.dims < whole else []
-        return f"{value} bits/dim ({', '.join([self.estimator, *counts, items, *part])})"
 
 
 # --- bounds: one random step per pass ---------------------------------------------------------------------------------

@@ -22,21 +22,9 @@ from ardm.inputs import columns, device_of, items
 from ardm.inputs import context as context_of
 from ardm.model import Among, AnyModel, begun
 from ardm.plan import AnyPlan, known, placed, refuse_misfit
+from ardm.precision import keep_freed_memory
 from ardm.random_numbers import Chance
 from ardm.source import Draw, Score, Source
-
-KEPT = (32 << 20) - (1 << 13)
-"""Bytes: just below the largest piece from which glibc learns."""
-
-
-def keep_freed_memory(device: torch.device) -> None:
-    """Have glibc keep up to 64 MiB of freed memory, instead of returning it to the system after every layer.
-
-    It learns what to keep from the largest piece that was freed, so one is allocated, never touched, and freed.  Otherwise a
-    sixth of the time of sampling text goes into pages that are handed back, fetched again and cleared.
-    """
-    if device.type == "cpu":
-        torch.empty(KEPT, dtype=torch.uint8, device="cpu")
 
 
 def walk(

@@ -27,6 +27,7 @@ from ardm.audit.coding import by_codec, coded
 from ardm.audit.moments import moments
 from ardm.audit.results import Budget, Check, Figure, Reliability, Report
 from ardm.errors import ArdmError
+from ardm.estimate import Estimate
 from ardm.model import ScoresAll
 from ardm.plan import AnyPlan, Plan
 
@@ -130,13 +131,13 @@ class _Subject:
         """A plan of a budget."""
         return api.make_plan(self.bundle, calls, order, tuple(self.x.shape[1:]), self.generator, batch)
 
-    def exact(self, plan: AnyPlan, x: Tensor, context: Tensor | None) -> likelihood.Estimate:
+    def exact(self, plan: AnyPlan, x: Tensor, context: Tensor | None) -> Estimate:
         """−log p of items along a plan; of an autoregressive model of one order, in one pass."""
         if self.dense:
             return likelihood.causal(self.bundle.model, x, context=context)
         return likelihood.exact(self.bundle.model, plan, x, context=context)
 
-    def figure(self, name: str, found: likelihood.Estimate, calls: float, plan: str, kind: str = "") -> Figure:
+    def figure(self, name: str, found: Estimate, calls: float, plan: str, kind: str = "") -> Figure:
         """An estimate as a figure."""
         kind = kind or ("bound" if found.is_bound else "exact")
         return Figure(name, kind, float(found.nats.mean()), found.error_nats, len(found.nats), calls, plan)
@@ -225,7 +226,7 @@ def _streams(subject: _Subject, count: int, codec: str | Path | None) -> tuple[l
     if codec is not None:
         nats_each, calls, same = by_codec(codec, subject.x)
         zeros = torch.zeros_like(nats_each)
-        made = likelihood.Estimate(nats_each, zeros, "coded", subject.x[0].numel())
+        made = Estimate(nats_each, zeros, "coded", subject.x[0].numel())
         said = f"{Path(codec).name}, a stream for each item"
         figures.append(subject.figure("coded by the codec model", made, calls or math.nan, said, "coded"))
         checks.append(_decoded("streams of the codec model decode", same, len(subject.x)))

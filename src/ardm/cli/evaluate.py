@@ -34,7 +34,7 @@ from ardm.errors import ArdmError
 
 if TYPE_CHECKING:
     from ardm.bundle import Bundle
-    from ardm.likelihood import Estimate
+    from ardm.estimate import Estimate
 
 CHUNK = 64
 """Items that are scored together."""
@@ -87,7 +87,7 @@ def evaluate(
     Prints the mean with its standard error, and the name of the estimator.
     """
     with guard(), Bar(quiet) as bar:
-        from ardm import api, likelihood
+        from ardm import api
         from ardm.bundle import load
 
         use_threads(threads)
@@ -106,7 +106,7 @@ def evaluate(
                 api.score(which, part, calls or None, along, seed + i, passes, context, given)
                 for i, (part, context, given) in enumerate(zip(parts, labels, known, strict=True))
             )
-            return likelihood.Estimate.joined(list(bar.track(label, scores, len(parts))))
+            return Estimate.joined(list(bar.track(label, scores, len(parts))))
 
         result = scored(bundle, "scoring")
         say(f"{bundle.name} on {len(found.x)} items of {found.where}: {result}")

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from ardm import likelihood, objective
 from ardm.errors import ArdmError
+from ardm.estimate import Estimate
 from ardm.inputs import PADDING
-from ardm.likelihood import Estimate
 from ardm.model import Model
 from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig

@@ -27,7 +27,7 @@ from ardm import data
 from ardm.atomic import exclusive, recover
 from ardm.bundle import OWN, Bundle, load
 from ardm.errors import ArdmError
-from ardm.likelihood import Estimate
+from ardm.estimate import Estimate
 from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models.build import build
