@@ -428,3 +428,11 @@ def test_a_new_chain_of_a_square_is_flat_and_learns_its_high_and_low_parts():
 def test_a_chain_has_no_stages():
     with pytest.raises(ArdmError, match="reveals whole values: leave base at 0"):
         ChainHead(Digits(256, 16), WIDTH)
+
+
+def test_a_mixture_of_another_shape_takes_nothing_from_logistics():
+    with pytest.raises(TypeError, match="override all of _between, _cdf, _masses"):
+
+        class Half(MixtureHead):
+            def _cdf(self, z):
+                return z

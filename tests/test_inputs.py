@@ -91,6 +91,7 @@ CAUSAL = ardm.build(
     ardm.preset("text-tiny", shape=SHAPE, classes=K, width=8, blocks=1, causal="any", style="classic")
 ).requires_grad_(False)
 DRAWN = objective.draw(4, 1, SHAPE, generator(5))
+TWICE = objective.draw(8, 1, SHAPE, generator(5))
 VALUES = {
     "fill": lambda x: ardm.fill(BUNDLE, x, KNOWN, 5),
     "score": lambda x: ardm.score(BUNDLE, x).nats,
@@ -103,6 +104,7 @@ VALUES = {
     "likelihood.mixture": lambda x: likelihood.mixture(MODEL, [PLAN, PLAN], x).nats,
     "walk.score": lambda x: walk.score(MODEL, PLAN, x),
     "objective.bound_step": lambda x: objective.bound_step(MODEL, x, DRAWN).nats,
+    "objective.rates_step": lambda x: objective.rates_step(MODEL, x, TWICE, torch.ones(X.shape[1:])).nats,
     "objective.plan_step": lambda x: objective.plan_step(MODEL, PLAN, x, torch.arange(4)).nats,
     "objective.absorbing_step": lambda x: (
         objective.absorbing_step(MODEL, x, torch.arange(4) + 1, 5, torch.rand(X.shape, generator=generator(1))).nats

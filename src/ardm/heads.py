@@ -231,7 +231,7 @@ MOST = 500.0
 """The largest exponent in these tables: what is further from a mean has probabilities below e^−500, and counts for nothing."""
 
 
-def _exp(z: Tensor) -> Tensor:
+def bounded_exp(z: Tensor) -> Tensor:
     """e^z, never 0 or ∞."""
     return z.clamp(-MOST, MOST).exp()
 
@@ -265,7 +265,7 @@ class Rows:
 
     def scaled(self, sign: int) -> Tensor:
         """(N, M, I, 3): e^(sign · row) for the kind of each row, otherwise 0."""
-        return _exp(sign * self.row)[..., None] * self.kind
+        return bounded_exp(sign * self.row)[..., None] * self.kind
 
 
 BEYOND = 1e6
@@ -281,6 +281,15 @@ class MixtureHead(Head):
     """
 
     places: Tensor
+
+    def __init_subclass__(cls) -> None:
+        """Raise TypeError for a subclass of another shape that takes a part of the numbers from logistics."""
+        shape = {"_cdf", "_between", "_masses"}
+        if 0 < len(shape & set(vars(cls))) < len(shape):
+            raise TypeError(
+                f"{cls.__name__} has another shape than logistics: override all of {', '.join(sorted(shape))}"
+            )
+        super().__init_subclass__()
 
     def __init__(self, alphabet: Alphabet, width: int, components: int) -> None:
         super().__init__(alphabet)
@@ -300,7 +309,7 @@ class MixtureHead(Head):
         return max(self.digits.base // ROW + 1, 7) * ROW * self.components
 
     def _cdf(self, z: Tensor) -> Tensor:
-        """The cdf of a component at z scales from its mean; a subclass with another shape overrides it and `_between`."""
+        """The cdf of a component at z scales from its mean."""
         return torch.sigmoid(z)
 
     def _between(self, za: Tensor, zb: Tensor, gap: Tensor) -> Tensor:
@@ -400,7 +409,9 @@ class MixtureHead(Head):
         """
         gap = rows.gap[..., None, None]
         away = torch.cat([rows.scaled(1), rows.scaled(-1), (1 + torch.exp(-gap)).expand(*rows.row.shape, 1)], -1)
-        column = torch.cat([_exp(rows.column), _exp(-rows.column - gap), torch.ones_like(rows.column[..., :1, :])], -2)
+        column = torch.cat(
+            [bounded_exp(rows.column), bounded_exp(-rows.column - gap), torch.ones_like(rows.column[..., :1, :])], -2
+        )
         return (away / -torch.expm1(-gap) @ column).reciprocal_()
 
 
@@ -428,5 +439,5 @@ class LaplaceHead(MixtureHead):
         gap = rows.gap[..., None]
         flank = -torch.expm1(-gap) / 2
         inside = self._between(around, around + gap, gap).exp()
-        column = torch.stack([flank * _exp(before + gap), inside, flank * _exp(-after)], -2)
-        return _exp(-rows.row.abs())[..., None] * rows.kind @ column
+        column = torch.stack([flank * bounded_exp(before + gap), inside, flank * bounded_exp(-after)], -2)
+        return bounded_exp(-rows.row.abs())[..., None] * rows.kind @ column

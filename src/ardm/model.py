@@ -221,7 +221,7 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.digits, self.shape, self.body, self.head = digits, shape, body, head
-        self.log_rates = nn.Parameter(torch.zeros(tuple(shape))) if rates else None
+        self.log_rates = nn.Parameter(torch.zeros(tuple(shape), device=torch.get_default_device())) if rates else None
 
     @property
     def rates(self) -> Tensor | None:

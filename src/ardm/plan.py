@@ -95,8 +95,8 @@ class Plan:
         moved = self.when.to(device)
         if moved is self.when:
             return self
-        made = object.__new__(Plan)  # checked already: the checks would wait for the device
-        made.__dict__.update(when=moved, _steps=self._steps)
+        made = object.__new__(Plan)  # checked already: the checks would wait for the device, and so would what is read
+        made.__dict__.update(when=moved, _steps=self._steps, _known=self._known)
         return made
 
     def depth(self, k: int) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, out_of_memory
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -224,6 +224,8 @@ class Tokens(Symbols):
         try:
             made = tokenizers.Tokenizer.from_str(self.tokenizer)
         except Exception as error:  # it raises Exception itself
+            if out_of_memory(error):
+                raise
             raise ArdmError(f"this is not a tokenizer.json: {str(error).splitlines()[0]:.200}") from None
         made.no_padding()
         made.no_truncation()
