@@ -87,7 +87,7 @@ def evaluate(
     Prints the mean with its standard error, and the name of the estimator.
     """
     with guard(), Bar(quiet) as bar:
-        from ardm import api
+        from ardm import api, estimate
         from ardm.bundle import load
 
         use_threads(threads)
@@ -106,7 +106,7 @@ def evaluate(
                 api.score(which, part, calls or None, along, seed + i, passes, context, given)
                 for i, (part, context, given) in enumerate(zip(parts, labels, known, strict=True))
             )
-            return Estimate.joined(list(bar.track(label, scores, len(parts))))
+            return estimate.Estimate.joined(list(bar.track(label, scores, len(parts))))
 
         result = scored(bundle, "scoring")
         say(f"{bundle.name} on {len(found.x)} items of {found.where}: {result}")
