@@ -316,8 +316,8 @@ WALKED = {
     "chain": {"trunk": "wavenet", "head": "chain", "classes": 200},
     "window": {"trunk": "window", "head": "values", "reach": (3, 2), "hashes": (20,), "bits": 5, "row": 3},
     "table": {"trunk": "mlp", "head": "values"},
-    "columns": {"trunk": "transformer", "head": "values", "columns": (4,) * 25},
-    "columns of a table": {"trunk": "mlp", "head": "values", "columns": (4,) * 25},
+    "columns": {"trunk": "transformer", "head": "values", "columns": (4,) * 9},
+    "columns of a table": {"trunk": "mlp", "head": "values", "columns": (4,) * 9},
     "labels": {"trunk": "transformer", "head": "values", "labels": 2},
     "any": {"trunk": "transformer", "head": "values", "causal": "any"},
     "single": {"trunk": "transformer", "head": "values", "causal": "single"},
@@ -329,10 +329,10 @@ WALKED = {
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in WALKED])
 @pytest.mark.parametrize(("kind", "items"), [("draw", 1), ("score", 1), ("draw", 2)])
 def test_a_walk_waits_no_more_for_more_steps(name, kind, items):
-    """Along a plan of 25 calls as often as along one of 5, shared or with a row for each item."""
+    """Along a plan of 9 calls as often as along one of 3, shared or with a row for each item."""
     source = {"draw": lambda: Draw(generator_on(GPU).manual_seed(0)), "score": lambda: Score(2, GPU)}[kind]
     settings = {"classes": 4, "width": 8, "blocks": 1, **WALKED[name]}
-    shape = (1, 5, 5) if settings["trunk"] in ("unet", "centred", "local") else (25,)
+    shape = (1, 3, 3) if settings["trunk"] in ("unet", "centred", "local") else (9,)
     model = randomise(ardm.build(ModelConfig(shape=shape, **settings))).float()
     stages = len(model.digits)
     fine = shuffled(stages, shape, torch.Generator().manual_seed(0), items)
@@ -340,8 +340,8 @@ def test_a_walk_waits_no_more_for_more_steps(name, kind, items):
     known = torch.zeros(1, *shape, dtype=torch.long)
     if settings.get("causal") == "single":  # one site a step, so that a shorter walk begins with some of them
         fine = raster(1, shape)
-        known[:, :20] = 1
-    for plan in (fine.given(known) if known.any() else fine.coarsen(range(0, 25 * stages, 5)), fine):
+        known[:, :6] = 1
+    for plan in (fine.given(known) if known.any() else fine.coarsen(range(0, 9 * stages, 3)), fine):
         with Emulated(model) as mode:
             start = model.digits.truncate(x.to(GPU), plan.depth(0).expand(2, *shape).to(GPU))
             last(walk(model, plan, source(), start, truth=x), start)
