@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -384,5 +383,5 @@ def bf16_loss(bundle: Bundle | Model, x: Array, seed: int = 0, **options: Any) -
     """
     bundle = bundle_of(bundle)
     fine, rough = (score(bundle.with_precision(p), x, seed=seed, **options) for p in ("float32", "bf16"))
-    lost = replace(rough, nats=rough.nats - fine.nats)
+    lost = rough.less(fine)
     return lost.bits_per_dim, lost.bits_per_dim_error

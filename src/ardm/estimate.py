@@ -71,6 +71,10 @@ class Estimate:
         counted = [p.counted for p in parts if p.counted is not None]
         return replace(parts[0], nats=nats, error=error, counted=torch.cat(counted) if counted else None)
 
+    def less(self, other: Estimate) -> Estimate:
+        """The difference from another estimate of the same items at the same random steps, item by item."""
+        return replace(self, nats=self.nats - other.nats)
+
     def __str__(self) -> str:
         error = self.bits_per_dim_error
         value = f"{self.bits_per_dim:.3f} ± {error:.3f}" if math.isfinite(error) else f"{self.bits_per_dim:.3f}"

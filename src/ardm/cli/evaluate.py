@@ -125,7 +125,7 @@ def _lost(bundle: Bundle, model: str, rough: Estimate, fine: Estimate, record: b
     """Print what bf16 loses at the same random steps, and write it on the card of the model's folder."""
     from ardm.bundle import LITTLE
 
-    lost = replace(rough, nats=rough.nats - fine.nats)
+    lost = rough.less(fine)
     bits, error = lost.bits_per_dim, lost.bits_per_dim_error
     say(f"bf16 loses {bits:.5f} ± {error:.5f} bits/dim against float32 ({fine.bits_per_dim:.4f})")
     if record:

@@ -302,11 +302,10 @@ class AlongPlan(Objective):
         return self.calls, "own"
 
 
-class Absorbing(Objective):
-    """Absorbing diffusion in T steps (D3PM; section 2 and appendix C)."""
+class Absorbing(AnyOrder):
+    """Absorbing diffusion in T steps (D3PM; section 2 and appendix C), validated by the any-order bound, its limit for large T."""
 
     names = ("absorbing",)
-    has_curve = True
 
     @classmethod
     def misfit(cls, model: ModelConfig, order: OrderConfig) -> str:
@@ -326,17 +325,6 @@ class Absorbing(Objective):
         """One step of the T-step bound."""
         T, subset = self.options.diffusion_steps, self.options.subset or None
         return objective.absorbing_step(network, x, draws["time"], T, draws["key"], context, subset, given)
-
-    def validate(
-        self,
-        network: Model,
-        x: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator,
-        given: Tensor | None = None,
-    ) -> Estimate:
-        """The any-order bound, to which the T-step bound falls as T grows."""
-        return likelihood.bound(network, x, PASSES, generator, given, context)
 
     def observe(self, draws: Draws, scored: Scored, given: Tensor | None = None) -> Observed:
         """L_t at the number of known sites.  An item without hidden sites scores nothing and does not count."""
