@@ -121,7 +121,7 @@ def training_works():
 
     x, plan = torch.randint(256, (16, 3, 32, 32)), image_plan(OrderConfig("bayer"), (3, 32, 32))
     works = {}
-    kinds = [("local", {}), ("tiny", {}), ("tiny", {"head": "values"}), ("tiny", {"head": "digits", "base": 16})]
+    kinds = [("centred", {}), ("tiny", {}), ("tiny", {"head": "values"}), ("tiny", {"head": "digits", "base": 16})]
     for size, changes in kinds:
         model = build(preset(size, **changes))
         stages, kind = len(model.digits), " ".join([size, *map(str, changes.values())])
