@@ -238,7 +238,7 @@ def test_a_bundled_model_in_half_precision_has_nearly_the_same_likelihood(dtype)
     assert found[0].nats.dtype == torch.double
     bits = [float(one.bits_per_dim) for one in found]
     assert 0 < abs(bits[0] - bits[1]) < 0.005
-    assert half.identity != full.identity
+    assert (half.identity == full.identity) == (dtype == torch.bfloat16)  # the folder holds bfloat16
     assert api.sample(half, 1, 4).max() < 256
 
 
