@@ -1,6 +1,9 @@
 """Networks: planes or tokens in, features at the sites asked out.  They know nothing of diffusion."""
 
+from ardm.nets.bytenet import ByteNet
 from ardm.nets.centred import Centred
+from ardm.nets.decoder import Decoder
+from ardm.nets.dit import DiT
 from ardm.nets.local import Local
 from ardm.nets.table import ColumnOutput, Table
 from ardm.nets.taps import Taps
@@ -11,5 +14,6 @@ from ardm.nets.wavenet import WaveNet
 from ardm.nets.window import Window
 
 __all__ = [
-    "Centred", "ColumnOutput", "Local", "PaperUNet", "Table", "Taps", "Transformer", "UNet", "WaveNet", "Wavefront", "Window",
+    "ByteNet", "Centred", "ColumnOutput", "Decoder", "DiT", "Local", "PaperUNet", "Table", "Taps", "Transformer", "UNet",
+    "WaveNet", "Wavefront", "Window",
 ]  # fmt: skip
