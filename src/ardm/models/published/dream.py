@@ -14,17 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from ardm.errors import ArdmError
 from ardm.model import Model
-from ardm.models.published.tokens import (
-    TokenBody,
-    Vocabulary,
-    assembled,
-    config_of,
-    refuse_heads,
-    refuse_unless,
-    settings_of,
-)
+from ardm.models.published.settings import assembled, refuse_heads, refuse_unless, settings_of
+from ardm.models.tokens import TokenBody, config_of
 from ardm.nets import Decoder
 
 _LAYER = {
@@ -52,10 +47,10 @@ class Settings:
     num_attention_heads: int
     vocab_size: int
     mask_token_id: int
+    rope_theta: float
     num_key_value_heads: int = 0
     max_position_embeddings: int = 131_072
     bos_token_id: int = -1
-    rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6
     hidden_act: str = "silu"
     tie_word_embeddings: bool = False
@@ -83,7 +78,7 @@ def make(
     body = TokenBody(
         trunk, config_of(length or usual, s.vocab_size), s.mask_token_id, s.max_position_embeddings, [first], shift=1
     )
-    out = Vocabulary(s.hidden_size, s.vocab_size, s.vocab_size, bias=False)
+    out = nn.Linear(s.hidden_size, s.vocab_size, bias=False)
     return assembled(body, out, [s.mask_token_id], s.tie_word_embeddings), {}
 
 

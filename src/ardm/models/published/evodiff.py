@@ -6,7 +6,7 @@ evodiff/pretrained.py (`load_sequence_checkpoint`), evodiff/constants.py and con
 the ARDM (`OAMaskCollater`, evodiff/collaters.py), so that nothing is told of the time.
 
 - The alphabet has 31 tokens: 26 letters of amino acids, of which B, Z, X, J, O, U are ambiguous or rare, then gap, stop,
-  mask, start and padding.  Values are the 26 letters; sequences hold nothing else, and the other rows are never computed.
+  mask, start and padding.  Values are the 26 letters: sequences hold nothing else.
 - A folder holds the project's config.json (config38M.json or config640M.json) and the weights as safetensors.
 """
 
@@ -16,8 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from ardm.model import Model
-from ardm.models.published.tokens import TokenBody, Vocabulary, assembled, config_of, refuse_unless, settings_of
+from ardm.models.published.settings import assembled, refuse_unless, settings_of
+from ardm.models.tokens import TokenBody, config_of
 from ardm.nets import ByteNet
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY" + "BZX" + "JOU"
@@ -69,5 +72,5 @@ def make(
         len(ALPHABET), s.d_embed, s.d_model, inner, s.n_layers, s.kernel_size, s.r.bit_length(), s.activation == "gelu"
     )
     body = TokenBody(trunk, config_of(length or LENGTH, len(LETTERS)), MASK)
-    model = assembled(body, Vocabulary(s.d_model, len(ALPHABET), len(LETTERS), bias=True))
+    model = assembled(body, nn.Linear(s.d_model, len(ALPHABET), bias=True))
     return model, {"symbols": {"kind": "letters", "alphabet": LETTERS, "end": False}}

@@ -14,16 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from ardm.model import Model
-from ardm.models.published.tokens import (
-    TokenBody,
-    Vocabulary,
-    assembled,
-    config_of,
-    refuse_heads,
-    refuse_unless,
-    settings_of,
-)
+from ardm.models.published.settings import assembled, refuse_heads, refuse_unless, settings_of
+from ardm.models.tokens import TokenBody, config_of
 from ardm.nets import Decoder
 
 _LAYER = {
@@ -49,10 +44,10 @@ class Settings:
     vocab_size: int
     mlp_hidden_size: int
     mask_token_id: int
+    rope_theta: float
     max_sequence_length: int = 4096
     n_kv_heads: int = 0
     embedding_size: int = 0
-    rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-5
     include_bias: bool = False
     include_qkv_bias: bool = False
@@ -88,5 +83,5 @@ def make(
     )  # fmt: skip
     longest = s.max_sequence_length
     body = TokenBody(trunk, config_of(length or longest, s.vocab_size), s.mask_token_id, longest)
-    out = Vocabulary(s.d_model, size, s.vocab_size, bias=False)
+    out = nn.Linear(s.d_model, size, bias=False)
     return assembled(body, out, [s.mask_token_id], s.weight_tying), {}

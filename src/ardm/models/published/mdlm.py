@@ -5,7 +5,7 @@ forbidden mask after `Diffusion._subs_parameterization` in diffusion.py there; s
 (configuration_mdlm.py of the checkpoint kuleshov-group/mdlm-owt).
 
 - The time is switched off (`time_conditioning` false): the network always gets time 0.
-- The logit of the mask is −∞.  Here the mask, the last token, is no value, so that its row is never computed.
+- The logit of the mask is −∞.  Here the mask, the last token, is no value.
 - Known tokens stay as they are ("carry over").  Here a known site is never asked.
 """
 
@@ -16,18 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ardm.model import Model
-from ardm.models.published.tokens import (
-    TokenBody,
-    Vocabulary,
-    assembled,
-    config_of,
-    refuse_heads,
-    refuse_unless,
-    settings_of,
-)
+from ardm.models.published.settings import assembled, refuse_heads, refuse_unless, settings_of
+from ardm.models.tokens import TokenBody, config_of
 from ardm.nets import DiT
 
 LAYERS = (
@@ -81,4 +74,4 @@ def make(
     mask = s.vocab_size - 1
     trunk = DiT(s.vocab_size, s.hidden_dim, s.n_heads, s.n_blocks, s.cond_dim)
     body = TimelessBody(trunk, config_of(length or s.model_length, mask), mask, s.model_length)
-    return assembled(body, Vocabulary(s.hidden_dim, s.vocab_size, mask, bias=True)), {}
+    return assembled(body, nn.Linear(s.hidden_dim, s.vocab_size, bias=True)), {}

@@ -5,7 +5,7 @@ d3pm_absorbing.py and configs.py; the letters after data/prepare_text8.py there:
 
 - There are T steps of time, and at step t a token is hidden with probability t/T.  So the time of a state is T times the
   share of its tokens that are hidden: a function of what is known, and the model has any order.
-- The mask is the last token.  It is no value, and its row is never computed.
+- The mask is the last token, and no value.
 - The output layer is the embedding.
 """
 
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ardm.model import Model
 from ardm.models.config import ModelConfig
 from ardm.models.published.mdlm import LAYERS
-from ardm.models.published.tokens import TokenBody, Vocabulary, assembled, config_of, refuse_heads, settings_of
+from ardm.models.published.settings import assembled, refuse_heads, settings_of
+from ardm.models.tokens import TokenBody, config_of
 from ardm.nets import DiT
 
 NAMES = (
@@ -69,6 +70,6 @@ def make(
     letters = s.vocab_size == 27
     trunk = DiT(s.vocab_size + 1, s.n_embed, s.n_heads, s.n_blocks, s.n_cond)
     config = config_of(length or (TEXT8 if letters else OTHER), s.vocab_size)
-    out = Vocabulary(s.n_embed, s.vocab_size + 1, s.vocab_size, bias=False)
+    out = nn.Linear(s.n_embed, s.vocab_size + 1, bias=False)
     model = assembled(TimedBody(trunk, config, s.vocab_size, s.T), out, tied=True)
     return model, {"symbols": {"kind": "27", "end": False}} if letters else {}

@@ -20,7 +20,8 @@ from ardm.inputs import number
 from ardm.model import Model
 from ardm.models.build import Unfilled
 from ardm.models.published import dream, evodiff, llada, mdlm, nanodd
-from ardm.models.published.tokens import is_tied, refuse_longer, tie
+from ardm.models.published.settings import is_tied, tie
+from ardm.models.tokens import refuse_longer
 from ardm.models.weights import refuse_shapes
 from ardm.precision import pytorch_defaults
 
@@ -91,8 +92,8 @@ def recognised(folder: Path) -> str | None:
     for name, known in ARCHITECTURES.items():
         if kind in known.types or (kind is None and all(key in values for key in known.keys)):
             return name
-    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
-    if pickles and not list(folder.glob("*.safetensors")):
+    pickles = pickles_in(folder)
+    if pickles and not [*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")]:
         raise ArdmError(
             f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when read: {CONVERT}"
         )
@@ -116,20 +117,31 @@ def load(folder: Path, name: str, length: int | None = None) -> tuple[Model, dic
     held = {
         tensor: (path, shape) for path in files for tensor, shape in claims(path).items() if not UNUSED.search(tensor)
     }
-    with pytorch_defaults(), torch.device("cpu"), torch.random.fork_rng(devices=[]), Unfilled():
-        model, card = known.make(values, _json(extra) if extra.is_file() else {}, asked, len(held))
+    model, card = _sketched(known, values, _json(extra) if extra.is_file() else {}, asked, len(held))
     body: Any = model.body
-    refuse_longer(int(model.shape[0]) + len(body.before), body.longest)
+    refuse_longer(number(model.shape[0], "config.json: the length") + len(body.before), body.longest)
+    names = {known.renamed(key): key for key in held}
     own: Claims = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     if is_tied(model):
         del own["head.out.weight"]
-    refuse_shapes(
-        {key: _trimmed(shape) for key, shape in own.items()},
-        {known.renamed(key): _trimmed(shape) for key, (_, shape) in held.items()},
-        str(folder),
-    )
+    found = {ours: _trimmed(held[theirs][1]) for ours, theirs in names.items()}
+    found.update({theirs: () for theirs in held if names[known.renamed(theirs)] != theirs})  # a second one of that name
+    refuse_shapes({key: _trimmed(shape) for key, shape in own.items()}, found, str(folder))
     _fill(model, {known.renamed(k): v.reshape(own[known.renamed(k)]) for k, v in _tensors(files) if k in held})
     return model.eval().requires_grad_(False), {"architecture": name, **card}
+
+
+def _sketched(
+    known: Architecture, values: Mapping[str, Any], tokens: Mapping[str, Any], length: int, tensors: int
+) -> tuple[Model, dict[str, Any]]:
+    """What `known.make` makes, with next to no memory for weights.  Raises ArdmError for sizes that cannot be built."""
+    try:
+        with pytorch_defaults(), torch.device("cpu"), torch.random.fork_rng(devices=[]), Unfilled():
+            return known.make(values, tokens, length, tensors)
+    except ArdmError:
+        raise
+    except (RuntimeError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise ArdmError(f"a model of these sizes cannot be built: {str(error).splitlines()[0]}") from None
 
 
 def _fill(model: Model, weights: dict[str, Tensor]) -> None:
@@ -161,10 +173,15 @@ def weight_files(folder: Path) -> list[Path]:
         if Path(name).name != name or not (folder / name).is_file():
             raise ArdmError(f"{folder} is not complete: it has no {name}, which {INDEX} names; fetch it again")
     if not names:
-        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+        pickles = pickles_in(folder)
         found = f", but a pickle ({pickles[0]}): {CONVERT}" if pickles else f": if its weights are a pickle, {CONVERT}"
         raise ArdmError(f"{folder} holds no weights as safetensors{found}")
     return [folder / name for name in names]
+
+
+def pickles_in(folder: Path) -> list[str]:
+    """The names of the files of a folder that are pickles by their endings."""
+    return sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
 
 
 def _tensors(files: list[Path]) -> list[tuple[str, Tensor]]:
