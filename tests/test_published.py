@@ -368,6 +368,22 @@ def test_only_the_wanted_rows_of_the_last_layer_are_computed(loaded):
     assert rows[:4] == [3] * 4
 
 
+def test_what_stands_around_changes_nothing(loaded, tmp_path):
+    """Neither a default device nor a default dtype; and the global random state stays."""
+    case, bundle = loaded
+    folder, x = case.write(tmp_path / "again"), values(case, 2)
+    wanted, before = ardm.score(bundle, x, calls=2).nats, torch.get_rng_state()
+    torch.set_default_device("meta")
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = ardm.score(ardm.load(folder, length=4), x, calls=2).nats
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, wanted)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # --- what is special ------------------------------------------------------------------------------------------------------
 
 
@@ -466,6 +482,18 @@ def test_what_does_not_fit_is_refused(what, tmp_path):
     case, message = WRONG[what]
     with pytest.raises(ArdmError, match=message):
         ardm.load(case.write(tmp_path / "wrong"))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [("Dream", "block_size", 32), ("Dream", "rope_scaling", {"type": "yarn"}), ("LLaDA", "alibi", True),
+     ("LLaDA", "multi_query_attention", True), ("EvoDiff", "rank", 4)],
+)  # fmt: skip
+def test_networks_of_another_kind_are_refused(name, setting, value, tmp_path):
+    case = case_of(name)
+    changed = Case({**case.config, setting: value}, case.weights, None, 0, 0, case.files)
+    with pytest.raises(ArdmError, match=rf"{setting} is .*ardm does not compute"):
+        ardm.load(changed.write(tmp_path / "other"))
 
 
 def test_lengths_that_do_not_fit_are_refused(tmp_path):

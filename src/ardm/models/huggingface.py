@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import Any, TypeAlias
 
@@ -154,7 +154,11 @@ def output_layer(network: Any, mask: int, classes: int) -> nn.Linear | None:
 
     with evaluating(network), _hooked(out.register_forward_hook(other)):
         logits = _logits(network, ids)
-    return out if len(shown) == 1 and torch.equal(widened(logits), widened(shown[0])) else None
+    unchanged = len(shown) == 1 and torch.equal(widened(logits), widened(shown[0]))
+    with suppress(ArdmError):  # a network that cannot do without logits
+        if unchanged and features_of(network, out, ids).shape == (1, 2, out.in_features):
+            return out
+    return None
 
 
 def features_of(network: Any, out: nn.Linear, ids: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class TimeEmbedding(nn.Module):
     def forward(self, time: Tensor) -> Tensor:
         """time (B,), of any float → (B, width)."""
         half = FREQUENCIES // 2
-        rate = torch.exp(-math.log(PERIOD) * torch.arange(half, device=time.device) / half)
+        rate = torch.exp(-math.log(PERIOD) * torch.arange(half, dtype=torch.float32, device=time.device) / half)
         angle = time.float()[:, None] * rate
         first: Any = self.mlp[0]
         return F.silu(self.mlp(torch.cat([angle.cos(), angle.sin()], 1).to(first.weight.dtype)))

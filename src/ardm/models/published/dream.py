@@ -62,7 +62,8 @@ def make(
     values: Mapping[str, Any], tokens: Mapping[str, Any], length: int, tensors: int
 ) -> tuple[Model, dict[str, Any]]:
     """The model, without its weights, and what its card says; see `registry.Architecture`."""
-    refuse_unless(not values.get("rope_scaling"), "rope_scaling is set")
+    for name in ("rope_scaling", "block_size"):  # the latter in models that look ahead one block, and shift nothing
+        refuse_unless(not values.get(name), f"{name} is {values.get(name)!r}")
     first = begin(values, tokens)
     s = settings_of(Settings, {**values, "bos_token_id": first}, tensors)
     refuse_unless(s.hidden_act == "silu", f"hidden_act is {s.hidden_act!r}")

@@ -47,6 +47,7 @@ class Settings:
     rope_theta: float
     max_sequence_length: int = 4096
     n_kv_heads: int = 0
+    multi_query_attention: bool = False
     embedding_size: int = 0
     rms_norm_eps: float = 1e-5
     include_bias: bool = False
@@ -64,13 +65,19 @@ class Settings:
     scale_logits: bool = False
 
 
+FIXED = (
+    "multi_query_attention", "include_bias", "block_type", "layer_norm_type", "activation_type", "block_group_size", "rope",
+    "alibi", "attention_layer_norm", "bias_for_layer_norm", "input_emb_norm", "scale_logits",
+)  # fmt: skip
+"""Settings that have their defaults in every published model."""
+
+
 def make(
     values: Mapping[str, Any], tokens: Mapping[str, Any], length: int, tensors: int
 ) -> tuple[Model, dict[str, Any]]:
     """The model, without its weights, and what its card says; see `registry.Architecture`."""
     s = settings_of(Settings, values, tensors)
-    for name in ("block_type", "layer_norm_type", "activation_type", "block_group_size", "rope", "alibi", "include_bias",
-                 "attention_layer_norm", "bias_for_layer_norm", "input_emb_norm", "scale_logits"):  # fmt: skip
+    for name in FIXED:
         usual, found = getattr(Settings, name), getattr(s, name)
         refuse_unless(found == usual, f"{name} is {found!r}")
     size, shared = s.embedding_size or s.vocab_size, s.n_kv_heads or s.n_heads
