@@ -524,6 +524,17 @@ def test_pickles_are_never_read(tmp_path, monkeypatch):
             ardm.load(name)
 
 
+def test_a_name_on_the_hub(tmp_path, monkeypatch):
+    """What the hub has is loaded from its folder, under its name; code beside it is not looked at."""
+    folder = broken().write(tmp_path / "snapshot")
+    (folder / "modeling_mdlm.py").write_text("raise SystemExit('code of others was run')")
+    monkeypatch.setattr(hub, "download", lambda name, revision: folder)
+    bundle = ardm.load("kuleshov-group/mdlm-owt", revision="main")
+    assert (bundle.name, tuple(bundle.model.shape)) == ("kuleshov-group/mdlm-owt", (16,))
+    with pytest.raises(ArdmError, match="cannot be saved"):
+        bundle.save(tmp_path / "saved")
+
+
 def test_a_hostile_header_costs_nothing(tmp_path):
     folder = broken().write(tmp_path / "mdlm")
     header = json.dumps({"backbone.x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
