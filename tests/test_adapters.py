@@ -175,6 +175,42 @@ def test_a_masked_language_model_becomes_a_model(make):
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+class Capped(StandIn):
+    """A network that names its last layer, and bends what that gives."""
+
+    def __init__(self, cap=None):
+        super().__init__()
+        self.cap = cap
+
+    def get_output_embeddings(self):
+        return self.out
+
+    def forward(self, input_ids, attention_mask):
+        found = super().forward(input_ids, attention_mask).logits
+        return SimpleNamespace(logits=found if self.cap is None else self.cap * (found / self.cap).tanh())
+
+
+@pytest.mark.parametrize(
+    ("make", "split"), [(bert, True), (Capped, True), (lambda: Capped(9.0), False), (StandIn, False)]
+)
+def test_the_last_layer_runs_at_the_sites_asked_only(make, split):
+    """Where a network ends in it; the logits are those of the network either way, and its own calls stay whole."""
+    torch.manual_seed(2)
+    network, rows = make().eval(), []
+    out = network.get_output_embeddings() if hasattr(network, "get_output_embeddings") else network.out
+    model = ardm.huggingface(network, 4, 3, before=(1,), after=(2,))
+    out.register_forward_hook(lambda module, given, found: rows.append(found.shape[:-1].numel()))
+    known, x = torch.tensor([[1, 0, 1], [0, 0, 1]]), torch.tensor([[7, 8, 9], [5, 6, 7]])
+    found = model(model.digits.truncate(x, known))[Sites(torch.tensor([1, 3]), 3)]
+    assert sum(rows) == (2 if split else 2 * 5)
+    ids = torch.tensor([[1, 7, 4, 9, 2], [1, 4, 4, 7, 2]])
+    wanted = network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[[0, 1], [2, 1]]
+    assert rows[-1] == 2 * 5
+    keep = torch.arange(11) != 4
+    torch.testing.assert_close(found[:, keep], wanted[:, keep], rtol=0, atol=1e-6)
+    assert found[:, 4].eq(-math.inf).all()
+
+
 def test_unknown_tokens_are_masks_between_what_stands_around():
     net = StandIn()
     model = ardm.huggingface(net, 4, 3, before=(1, 1), after=(2,))

@@ -37,6 +37,7 @@ from ardm.models import hub
 from ardm.models.build import build, outline, readable
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
+from ardm.models.published import registry
 from ardm.models.weights import fit_weights, refuse_size
 from ardm.orders import OrderConfig
 from ardm.precision import has_bf16, pytorch_defaults
@@ -164,7 +165,7 @@ class Bundle:
         """Whether it was trained on plain integers, of which nothing else is known."""
         source = self._data
         known = self.card.get("rate") or source.get("alphabet") or self.card.get("symbols")
-        return source.get("name") in ("array", "memory") and not known
+        return (source.get("name") in ("array", "memory") or "architecture" in self.card) and not known
 
     @property
     def longest(self) -> int:
@@ -329,12 +330,15 @@ def load(
     *,
     revision: str | None = None,
     precision: str = "auto",
+    length: int | None = None,
 ) -> Bundle:
     """Load a model by bundled name, by folder, or by "owner/name" on the Hugging Face hub (needs huggingface_hub).
 
-    device: where it computes, see `Bundle.to`; default the CPU.  dtype: of its weights; default float32.
+    Published checkpoints of MDLM, LLaDA, Dream, EvoDiff and nanoDD are models of any order, too: docs/checkpoints.md.
+    device: where it computes, see `Bundle.to`; default the CPU.  dtype: of its weights; default that of the file.
     revision: of a model on the hub: a branch, tag or commit; None: its main branch.
     precision: in which it computes, see `Bundle.with_precision`.
+    length: of an item of a published checkpoint; None: the length that it was trained on.
     Raises ArdmError where there is none, where a file of it is missing, damaged or foreign, and for what `Bundle.to` refuses.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
@@ -346,15 +350,30 @@ def load(
         folder = Path(str(resources.files("ardm") / "assets" / str(name_or_path)))
     elif not folder.is_dir():
         if str(name_or_path).count("/") == 1 and not str(name_or_path).startswith((".", "/")):
+            registry.refuse_pickled(str(name_or_path))
             folder = hub.download(str(name_or_path), revision)
         else:
             raise ArdmError(
                 f"there is no float model {str(name_or_path)!r}: give a folder, or one of {', '.join(bundled())}; "
                 "`ardm models` lists codec models, which `ardm sample` also takes"
             )
-    read = _read(folder)
+    theirs = registry.recognised(folder)
+    if theirs is None and length is not None:
+        raise ArdmError(f"{name_or_path} has items of one length: leave length out")
+    read = _read(folder) if theirs is None else _published(folder, theirs, str(name_or_path), length)
     placed = read if device is None and dtype is None else read._placed(read.model, device, dtype)
     return placed.with_precision(precision)
+
+
+def _published(folder: Path, kind: str, name: str, length: int | None) -> Bundle:
+    """The bundle of a published checkpoint; its tokenizer.json, if it has one, says what its values stand for."""
+    model, card = registry.load(folder, kind, length)
+    path, text = folder / TOKENIZER, ""
+    if path.is_file() and path.stat().st_size <= MAX_TOKENIZER:
+        text = path.read_text(encoding="utf-8")
+        card["symbols"] = {"kind": "tokens", "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    config: Any = model.body.config
+    return Bundle(model, config, card={"name": name, **card}, tokenizer=text)
 
 
 def _read(folder: Path) -> Bundle:

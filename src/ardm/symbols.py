@@ -128,9 +128,11 @@ class Letters(Symbols):
         values: Ints = table[raw]
         if len(values) and values.min() < 0:
             at = int(values.argmin())
+            known = "a..z nor a space; use alphabet=bytes, or" if self.alphabet == LETTERS else f"of {self.alphabet!r};"
+            neither = "neither" if self.alphabet == LETTERS else "none"
             raise ArdmError(
-                f"{source}: byte {raw[at]} ({data[at : at + 1]!r}) at position {at} is neither a..z nor a space; use "
-                f"alphabet=bytes, or clean the text (these are {len(self.alphabet)} letters)"
+                f"{source}: byte {raw[at]} ({data[at : at + 1]!r}) at position {at} is {neither} {known} clean the text (these "
+                f"are {len(self.alphabet)} letters)"
             )
         return values, np.ones_like(values)
 
@@ -138,7 +140,9 @@ class Letters(Symbols):
         return np.frombuffer(self.alphabet, np.uint8)[values].tobytes()
 
     def to_values(self) -> dict[str, Any]:
-        """The kind is "bytes" or "27"."""
+        """The kind is "bytes", "27", or "letters" with their alphabet."""
+        if self.alphabet not in (BYTES, LETTERS):
+            return {"kind": "letters", "alphabet": self.alphabet.decode("latin-1"), "end": self.end}
         return {"kind": "bytes" if self.alphabet == BYTES else "27", "end": self.end}
 
 
@@ -281,6 +285,14 @@ def of_values(values: Mapping[str, Any], tokenizer: str = "") -> Symbols:
         raise ArdmError(f"the end of symbols is true or false; got {end!r}")
     if kind in ("bytes", "27"):
         return Letters(end, BYTES if kind == "bytes" else LETTERS)
+    alphabet = values.get("alphabet")
+    if (
+        kind == "letters"
+        and isinstance(alphabet, str)
+        and alphabet.isascii()
+        and 0 < len(set(alphabet)) == len(alphabet)
+    ):
+        return Letters(end, alphabet.encode())
     characters = values.get("characters")
     if kind == "characters" and isinstance(characters, str) and len(set(characters)) == len(characters):
         return Characters(end, characters)
@@ -289,7 +301,7 @@ def of_values(values: Mapping[str, Any], tokenizer: str = "") -> Symbols:
         if found.sha256 != values.get("sha256"):
             raise ArdmError(f"{TOKENIZER} is not the tokenizer of the model: fetch the model again")
         return found
-    raise ArdmError(f"symbols are bytes, 27, characters or tokens; got {json.dumps(values)[:80]}")
+    raise ArdmError(f"symbols are bytes, 27, letters, characters or tokens; got {json.dumps(values)[:80]}")
 
 
 def ended(pieces: Sequence[tuple[Ints, Ints]], length: int, symbols: Symbols, last: int) -> tuple[Ints, Ints]:

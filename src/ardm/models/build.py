@@ -146,7 +146,7 @@ def outline(config: ModelConfig) -> Model:
     """Make the model that `build` would make, with next to no memory for its parameters.  Raises ArdmError as `build`."""
     _refuse(config)
     try:
-        with torch.random.fork_rng(devices=[]), _Unfilled():
+        with torch.random.fork_rng(devices=[]), Unfilled():
             return _assembled(config)
     except ArdmError:
         raise
@@ -158,7 +158,7 @@ SMALL = 1 << 12
 """Elements of a tensor that an outline may hold."""
 
 
-class _Unfilled(TorchFunctionMode):
+class Unfilled(TorchFunctionMode):
     """Make large tensors on the device "meta", where they take no memory, and leave them unfilled.
 
     Small ones are real: for arithmetic on "meta" PyTorch imports its compiler, which takes seconds.

@@ -2,49 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import get_ident
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ardm.digits import anywhere
+from ardm.digits import Digits, anywhere
 from ardm.errors import ArdmError, out_of_memory
 from ardm.inputs import device_of, number
 from ardm.model import Model
-from ardm.models.wrap import described, wrap
+from ardm.models.config import ModelConfig
+from ardm.models.tokens import TokenBody, TokenHead, config_of
+from ardm.models.wrap import described
+from ardm.precision import widened
 
 MASKED = "a masked language model (AutoModelForMaskedLM)"
+Around: TypeAlias = tuple[Sequence[int], Sequence[int]]
+"""Token ids before and after an item."""
 
 
-class MaskedLanguageModel(nn.Module):
-    """Token ids and which are known → logits over the vocabulary, −inf for forbidden ids."""
+class MaskedBody(TokenBody):
+    """A masked language model: token ids → what its output layer reads, or, without such a layer, logits.
 
-    never: Tensor
-    before: Tensor
-    after: Tensor
+    out: the output layer, if the network returns what it gives, unchanged (`output_layer`); else None.
+    """
 
-    def __init__(
-        self, network: nn.Module, mask: int, classes: int, never: Collection[int], around: tuple[Sequence[int], ...]
-    ) -> None:
-        super().__init__()
-        self.network, self.mask, self.classes = network, mask, classes
-        device = anywhere(device_of(network))
-        forbidden = torch.zeros(classes, dtype=torch.bool, device=device)
-        forbidden[[v for v in {mask, *never} if v < classes]] = True
-        self.register_buffer("never", forbidden, persistent=False)
-        for name, ids in zip(("before", "after"), around, strict=True):
-            self.register_buffer(name, torch.tensor(list(ids), dtype=torch.long, device=device), persistent=False)
+    def __init__(self, network: Any, out: nn.Linear | None, config: ModelConfig, mask: int, around: Around) -> None:
+        before, after = around
+        super().__init__(network, config, mask, 0, before, after, device=anywhere(device_of(network)))
+        self.out = out
 
-    def forward(self, value: Tensor, depth: Tensor) -> Tensor:
-        """value, depth: (B, L) → (B, L, V)."""
-        B, L = value.shape
-        shown = torch.where(depth > 0, value, self.mask)
-        ids = torch.cat([self.before.expand(B, -1), shown, self.after.expand(B, -1)], 1)
-        logits = _logits(self.network, ids)[:, len(self.before) : len(self.before) + L]
-        if logits.shape[-1] < self.classes:
-            raise ArdmError(f"the network gives {logits.shape[-1]} logits, for a vocabulary of {self.classes} tokens")
-        return logits[..., : self.classes].masked_fill(self.never, -torch.inf)
+    def run(self, ids: Tensor, known: Tensor) -> Tensor:
+        """(B, L, F): the features, or logits, of ids (B, L)."""
+        if self.out is not None:
+            return features_of(self.trunk, self.out, ids)
+        logits, K = _logits(self.trunk, ids), self.config.classes
+        if logits.shape[-1] < K:
+            raise ArdmError(f"the network gives {logits.shape[-1]} logits, for a vocabulary of {K} tokens")
+        return logits
 
 
 def huggingface(
@@ -58,6 +56,7 @@ def huggingface(
 ) -> Model:
     """Make a model of any order, of `length` token ids, from a masked language model (`AutoModelForMaskedLM`).
 
+    Its output layer runs at the sites asked only, where transformers names a linear one that ends the network.
     mask_token_id: stands for an unknown token (`tokenizer.mask_token_id`); the model never generates it.
     vocabulary: V, the number of tokens; default: from the configuration of the network.
     never: further ids that it never generates (`tokenizer.all_special_ids`).
@@ -92,8 +91,11 @@ def huggingface(
             f"the network takes at most {longest} tokens; length {length}, with {total - length} around it, is too long"
         )
     _refuse_causal(masked_lm, mask)
-    net = MaskedLanguageModel(masked_lm, mask, size, forbidden, (first, last))
-    return wrap(net, (length,), size)
+    out = output_layer(masked_lm, mask, size)
+    body = MaskedBody(masked_lm, out, config_of(length, size), mask, (first, last))
+    digits, device = Digits(size, size), anywhere(device_of(masked_lm))
+    head = TokenHead(digits, nn.Identity() if out is None else out, {v for v in (mask, *forbidden) if v < size}, device)
+    return Model(digits, (length,), body, head)
 
 
 def _ids(given: Any, name: str) -> list[int]:
@@ -105,20 +107,27 @@ def _ids(given: Any, name: str) -> list[int]:
     return [number(v, f"{name}: token ids", 0) for v in found]
 
 
-@torch.no_grad()
-def _refuse_causal(network: Any, mask: int) -> None:
-    """Raise ArdmError if outputs change with tokens to their left and never with tokens to their right."""
+@contextmanager
+def evaluating(network: Any) -> Iterator[None]:
+    """Switch dropout off within the block: it would look like a change."""
     modules = [(m, m.training) for m in network.modules()] if isinstance(network, nn.Module) else []
-    first = torch.full((1, 4), mask, device=device_of(network))
-    left, right = first.clone(), first.clone()
-    left[0, 0] = right[0, -1] = 1 if mask == 0 else 0
     try:
         for module, _ in modules:
-            module.training = False  # dropout would look like a change
-        plain, early, late = (_logits(network, ids) for ids in (first, left, right))
+            module.training = False
+        yield
     finally:
         for module, was in modules:
             module.training = was
+
+
+@torch.no_grad()
+def _refuse_causal(network: Any, mask: int) -> None:
+    """Raise ArdmError if outputs change with tokens to their left and never with tokens to their right."""
+    first = torch.full((1, 4), mask, device=device_of(network))
+    left, right = first.clone(), first.clone()
+    left[0, 0] = right[0, -1] = 1 if mask == 0 else 0
+    with evaluating(network):
+        plain, early, late = (_logits(network, ids) for ids in (first, left, right))
     if torch.equal(plain[:, :-1], late[:, :-1]) and not torch.equal(plain[:, 1:], early[:, 1:]):
         raise ArdmError(
             "this is a causal language model: it looks at the tokens to the left only and was never trained with masks, so "
@@ -126,16 +135,71 @@ def _refuse_causal(network: Any, mask: int) -> None:
         )
 
 
-def _logits(network: Any, ids: Tensor) -> Tensor:
-    """(B, L, V): what the network returns for ids (B, L)."""
+@torch.no_grad()
+def output_layer(network: Any, mask: int, classes: int) -> nn.Linear | None:
+    """The last layer of a network, if logits are what it gives: it may then run at the sites asked only.
+
+    It is a plain linear layer of at least `classes` rows that runs once.  Whether the network changes its output, as by a
+    cap on logits, is found by giving it another one.  None: anything else.
+    """
+    named = getattr(network, "get_output_embeddings", None)
+    out = named() if callable(named) else None
+    if type(out) is not nn.Linear or out.out_features < classes:
+        return None
+    ids, shown = torch.full((1, 2), mask, device=device_of(network)), list[Tensor]()
+
+    def other(module: nn.Module, given: tuple[Tensor, ...], found: Tensor) -> Tensor:
+        shown.append(torch.linspace(-99, 99, found.numel(), device=found.device).view(found.shape).to(found.dtype))
+        return shown[-1]
+
+    with evaluating(network), _hooked(out.register_forward_hook(other)):
+        logits = _logits(network, ids)
+    unchanged = len(shown) == 1 and torch.equal(widened(logits), widened(shown[0]))
+    with suppress(ArdmError):  # a network that cannot do without logits
+        if unchanged and features_of(network, out, ids).shape == (1, 2, out.in_features):
+            return out
+    return None
+
+
+def features_of(network: Any, out: nn.Linear, ids: Tensor) -> Tensor:
+    """(B, L, F): what the output layer of a network reads for ids (B, L); the layer itself computes no row."""
+    seen, thread = list[Tensor](), get_ident()
+
+    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if get_ident() != thread:  # of a call in another thread
+            return None
+        seen.append(given[0])
+        return (given[0][:, :0],)
+
+    with _hooked(out.register_forward_pre_hook(keep)):
+        _called(network, ids)
+    return seen[0]
+
+
+@contextmanager
+def _hooked(handle: Any) -> Iterator[None]:
+    """Remove a hook at the end of the block."""
     try:
-        out = network(input_ids=ids, attention_mask=torch.ones_like(ids))
+        yield
+    finally:
+        handle.remove()
+
+
+def _called(network: Any, ids: Tensor) -> Any:
+    """What the network returns for ids (B, L)."""
+    try:
+        return network(input_ids=ids, attention_mask=torch.ones_like(ids))
     except Exception as error:  # a network of others may raise anything
         if out_of_memory(error):
             raise
         raise ArdmError(
             f"the network cannot be called as network(input_ids=…, attention_mask=…): {type(error).__name__}: {error}"
         ) from error
+
+
+def _logits(network: Any, ids: Tensor) -> Tensor:
+    """(B, L, V): the logits that the network returns for ids (B, L)."""
+    out = _called(network, ids)
     found = getattr(out, "logits", out)
     if not isinstance(found, Tensor):
         raise ArdmError(f"the network returns no logits: it has no language model head. Use {MASKED}, not AutoModel")

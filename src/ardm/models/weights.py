@@ -27,7 +27,7 @@ def refuse_size(path: Path, config: ModelConfig) -> None:
         )
     with pytorch_defaults():
         sketch = outline(config)
-    _refuse_shapes({name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}, found, where)
+    refuse_shapes({name: tuple(tensor.shape) for name, tensor in sketch.state_dict().items()}, found, where)
     size = sum(t.numel() * t.element_size() for t in (*sketch.parameters(), *sketch.buffers()))
     if size > MAX_WEIGHTS:
         raise ArdmError(f"the model in {where} takes {size} bytes; the limit is {MAX_WEIGHTS}")
@@ -35,7 +35,7 @@ def refuse_size(path: Path, config: ModelConfig) -> None:
 
 def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Load weights; raises ArdmError with the names of those that do not fit."""
-    _refuse_shapes(
+    refuse_shapes(
         {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
         {name: tuple(tensor.shape) for name, tensor in weights.items()},
         where,
@@ -67,7 +67,8 @@ def _widened(given: Tensor, own: Tensor) -> Tensor:
     return torch.cat([given.new_zeros(given.shape[0], max(0, more), *given.shape[2:]), given], 1) if more > 0 else given
 
 
-def _refuse_shapes(own: Claims, found: Claims, where: str) -> None:
+def refuse_shapes(own: Claims, found: Claims, where: str) -> None:
+    """Raise ArdmError unless the tensors found are those of the model, by name and shape."""
     wrong = [k for k in own if found.get(k) != own[k]] + [k for k in found if k not in own]
     if wrong:
         raise ArdmError(

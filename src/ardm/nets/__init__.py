@@ -1,6 +1,9 @@
 """Networks: planes or tokens in, features at the sites asked out.  They know nothing of diffusion."""
 
+from ardm.nets.bytenet import ByteNet
 from ardm.nets.centred import Centred
+from ardm.nets.decoder import Decoder
+from ardm.nets.dit import DiT
 from ardm.nets.table import ColumnOutput, Table
 from ardm.nets.taps import Taps
 from ardm.nets.transformer import Transformer
@@ -10,5 +13,6 @@ from ardm.nets.wavenet import WaveNet
 from ardm.nets.window import Window
 
 __all__ = [
-    "Centred", "ColumnOutput", "PaperUNet", "Table", "Taps", "Transformer", "UNet", "WaveNet", "Wavefront", "Window",
+    "ByteNet", "Centred", "ColumnOutput", "Decoder", "DiT", "PaperUNet", "Table", "Taps", "Transformer", "UNet",
+    "WaveNet", "Wavefront", "Window",
 ]  # fmt: skip

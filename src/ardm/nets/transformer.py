@@ -26,9 +26,9 @@ BASE = 10_000.0
 EPSILON = 1e-6
 
 
-def angles(place: Tensor, half: int) -> Tensor:
-    """(…, half): the angle of each pair at places (…), place · BASE^(−i / half), in the finest dtype of their device."""
-    rate = BASE ** (-torch.arange(half, dtype=finest(place.device), device=place.device) / half)
+def angles(place: Tensor, half: int, base: float = BASE) -> Tensor:
+    """(…, half): the angle of each pair at places (…), place · base^(−i / half), in the finest dtype of their device."""
+    rate = base ** (-torch.arange(half, dtype=finest(place.device), device=place.device) / half)
     return place[..., None] * rate
 
 

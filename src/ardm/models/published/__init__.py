@@ -1,0 +1,1 @@
+"""Published checkpoints of other projects as any-order models; one file an architecture, listed in `registry`."""

@@ -1,0 +1,543 @@
+"""Published checkpoints: each architecture against an independent reference, and the laws of any-order models on all.
+
+A case is a tiny random checkpoint in the published form (config.json and tensors under their published names), and a reference,
+written from the published description or built with transformers, that gives logits at all places.
+"""
+
+import json
+import math
+import struct
+from dataclasses import dataclass, field
+from functools import cache
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+import ardm
+from ardm import audit, likelihood
+from ardm import plan as plans
+from ardm.digits import Partial, Sites
+from ardm.errors import ArdmError
+from ardm.models import hub
+from ardm.models.published import dream, evodiff
+from ardm.models.published.registry import ARCHITECTURES, PICKLED
+from toys import all_data, generator
+
+
+@dataclass
+class Case:
+    """A checkpoint.  logits: ids (B, L), hidden places masked, → (B, L, classes), of all values at all places."""
+
+    config: dict
+    weights: dict
+    logits: object
+    mask: int
+    classes: int
+    files: dict = field(default_factory=dict)
+
+    def write(self, folder):
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(self.config))
+        for name, values in self.files.items():
+            (folder / name).write_text(json.dumps(values))
+        save_file({name: value.contiguous() for name, value in self.weights.items()}, folder / "model.safetensors")
+        return folder
+
+
+def drawn(shapes):
+    """Random tensors of these shapes, by name; norms and matrices alike, so that none can be left out unnoticed."""
+    chance = torch.Generator().manual_seed(7)
+    return {k: torch.randn(*n, generator=chance) / (n[-1] ** 0.5 if len(n) > 1 else 1) for k, n in shapes.items()}
+
+
+# --- the diffusion Transformer of MDLM and nanoDD, after models/dit.py and dit.py, in plain functions --------------------
+
+
+def block_shapes(width, cond):
+    return {
+        "norm1.weight": (width,), "attn_qkv.weight": (3 * width, width), "attn_out.weight": (width, width),
+        "norm2.weight": (width,), "mlp.0.weight": (4 * width, width), "mlp.0.bias": (4 * width,),
+        "mlp.2.weight": (width, 4 * width), "mlp.2.bias": (width,),
+        "adaLN_modulation.weight": (6 * width, cond), "adaLN_modulation.bias": (6 * width,),
+    }  # fmt: skip
+
+
+def rotated(x):
+    """x (B, L, heads, d): pair (i, i + d/2) of place l turned by l · 10000^(−2i/d)."""
+    d = x.shape[-1]
+    angle = torch.arange(x.shape[1]).float()[:, None] / 10000 ** (torch.arange(0, d, 2).float() / d)
+    c, s, a, b = angle.cos()[None, :, None], angle.sin()[None, :, None], x[..., : d // 2], x[..., d // 2 :]
+    return torch.cat([a * c - b * s, a * s + b * c], -1)
+
+
+def dit(w, x, time, heads, blocks, final, out):
+    """The network on embeddings x (B, L, C) at times (B,), from weights by name without their prefix."""
+    half = torch.exp(-math.log(10000) * torch.arange(128) / 128)
+    waves = torch.cat([(time[:, None] * half).cos(), (time[:, None] * half).sin()], 1)
+    name = "sigma_map" if "sigma_map.mlp.0.weight" in w else "c_embed"
+    c = F.silu(F.linear(waves, w[f"{name}.mlp.0.weight"], w[f"{name}.mlp.0.bias"]))
+    c = F.silu(F.linear(c, w[f"{name}.mlp.2.weight"], w[f"{name}.mlp.2.bias"]))
+
+    def normed(x, prefix):
+        return F.layer_norm(x, x.shape[-1:]) * w[f"{prefix}.weight"]
+
+    for i in range(blocks):
+        b = f"blocks.{i}."
+        m = F.linear(c, w[f"{b}adaLN_modulation.weight"], w[f"{b}adaLN_modulation.bias"])[:, None].chunk(6, -1)
+        qkv = F.linear(normed(x, f"{b}norm1") * (1 + m[1]) + m[0], w[f"{b}attn_qkv.weight"])
+        q, k, v = (part.unflatten(2, (heads, -1)) for part in qkv.chunk(3, -1))
+        score = torch.einsum("blhd,bmhd->bhlm", rotated(q), rotated(k)) / q.shape[-1] ** 0.5
+        mixed = torch.einsum("bhlm,bmhd->blhd", score.softmax(-1), v).flatten(2)
+        x = x + m[2] * F.linear(mixed, w[f"{b}attn_out.weight"])
+        y = F.linear(normed(x, f"{b}norm2") * (1 + m[4]) + m[3], w[f"{b}mlp.0.weight"], w[f"{b}mlp.0.bias"])
+        y = 0.5 * y * (1 + torch.tanh((2 / math.pi) ** 0.5 * (y + 0.044715 * y**3)))
+        x = x + m[5] * F.linear(y, w[f"{b}mlp.2.weight"], w[f"{b}mlp.2.bias"])
+    shift, scale = F.linear(c, w[f"{final}adaLN_modulation.weight"], w[f"{final}adaLN_modulation.bias"])[:, None].chunk(
+        2, -1
+    )
+    return out(normed(x, f"{final}norm_final") * (1 + scale) + shift)
+
+
+def mdlm_case(V=12):
+    width, cond = 8, 6
+    shapes = {
+        "vocab_embed.embedding": (V, width), "sigma_map.mlp.0.weight": (cond, 256), "sigma_map.mlp.0.bias": (cond,),
+        "sigma_map.mlp.2.weight": (cond, cond), "sigma_map.mlp.2.bias": (cond,), "rotary_emb.inv_freq": (2,),
+        **{f"blocks.{i}.{k}": v for i in range(2) for k, v in block_shapes(width, cond).items()},
+        "output_layer.norm_final.weight": (width,), "output_layer.linear.weight": (V, width),
+        "output_layer.linear.bias": (V,), "output_layer.adaLN_modulation.weight": (2 * width, cond),
+        "output_layer.adaLN_modulation.bias": (2 * width,),
+    }  # fmt: skip
+    w = drawn(shapes)
+    config = {
+        "model_type": "mdlm", "vocab_size": V, "model_length": 16, "hidden_dim": width, "cond_dim": cond, "n_blocks": 2,
+        "n_heads": 2, "dropout": 0.1, "time_conditioning": False, "auto_map": {"AutoConfig": "configuration_mdlm.MDLMConfig"},
+    }  # fmt: skip
+
+    def logits(ids):
+        def out(h):
+            found = F.linear(h, w["output_layer.linear.weight"], w["output_layer.linear.bias"])
+            found[..., V - 1] = -math.inf  # the forbidden mask
+            return found[..., : V - 1]
+
+        return dit(w, w["vocab_embed.embedding"][ids], torch.zeros(len(ids)), 2, 2, "output_layer.", out)
+
+    return Case(config, {f"backbone.{k}": v for k, v in w.items()}, logits, V - 1, V - 1)
+
+
+def nanodd_case():
+    width, cond, T = 8, 6, 50
+    shapes = {
+        "vocab_embed.weight": (28, width), "c_embed.mlp.0.weight": (cond, 256), "c_embed.mlp.0.bias": (cond,),
+        "c_embed.mlp.2.weight": (cond, cond), "c_embed.mlp.2.bias": (cond,), "rotary_emb.inv_freq": (2,),
+        **{f"blocks.{i}.{k}": v for i in range(2) for k, v in block_shapes(width, cond).items()},
+        "norm_final.weight": (width,), "adaLN_modulation.weight": (2 * width, cond), "adaLN_modulation.bias": (2 * width,),
+    }  # fmt: skip
+    w = drawn(shapes)
+    config = {"vocab_size": 27, "n_embed": width, "n_heads": 2, "n_blocks": 2, "n_cond": cond, "dropout": 0.0, "T": T}
+
+    def logits(ids):
+        time = T * (ids == 27).sum(1) / ids.shape[1]
+        return dit(w, w["vocab_embed.weight"][ids], time, 2, 2, "", lambda h: h @ w["vocab_embed.weight"][:27].T)
+
+    buffers = {"betas": torch.zeros(T + 1), "alpha_bars": torch.zeros(T + 1)}
+    return Case(config, {**{f"net.{k}": v for k, v in w.items()}, **buffers}, logits, 27, 27)
+
+
+# --- EvoDiff, after sequence_models/convolutional.py ---------------------------------------------------------------------
+
+
+def evodiff_case():
+    width, inner, embed, kernel, layers = 8, 4, 3, 5, 3
+    block = {
+        "conv.weight": (inner, inner, kernel), "conv.bias": (inner,), "sequence1.0.weight": (width,),
+        "sequence1.0.bias": (width,), "sequence1.2.conv.weight": (inner, width, 1), "sequence1.2.conv.bias": (inner,),
+        "sequence1.3.weight": (inner,), "sequence1.3.bias": (inner,), "sequence2.0.weight": (inner,),
+        "sequence2.0.bias": (inner,), "sequence2.2.conv.weight": (width, inner, 1), "sequence2.2.conv.bias": (width,),
+    }  # fmt: skip
+    w = drawn({
+        "embedder.embedder.weight": (31, embed), "embedder.up_embedder.conv.weight": (width, embed, 1),
+        "embedder.up_embedder.conv.bias": (width,), "last_norm.weight": (width,), "last_norm.bias": (width,),
+        "decoder.conv.weight": (31, width, 1), "decoder.conv.bias": (31,),
+        **{f"embedder.layers.{i}.{k}": v for i in range(layers) for k, v in block.items()},
+    })  # fmt: skip
+    for name in w:  # the decoder of so small a network says next to nothing otherwise
+        w[name] = w[name] * (3 if "conv.weight" in name else 1)
+    config = {
+        "d_embed": embed, "d_model": width, "activation": "gelu", "slim": True, "n_layers": layers, "kernel_size": kernel,
+        "r": 2, "lr": 1e-4, "diffusion_timesteps": 500,
+    }  # fmt: skip
+
+    def convolved(x, name, dilation=1):
+        size = w[f"{name}.weight"].shape[2]
+        return F.conv1d(
+            x, w[f"{name}.weight"], w[f"{name}.bias"], padding=dilation * (size - 1) // 2, dilation=dilation
+        )
+
+    def normed(x, name):
+        return F.layer_norm(x.mT, (x.shape[1],), w[f"{name}.weight"], w[f"{name}.bias"]).mT
+
+    def logits(ids):
+        h = convolved(w["embedder.embedder.weight"][ids].mT, "embedder.up_embedder.conv")
+        for i in range(layers):
+            b = f"embedder.layers.{i}."
+            x = F.gelu(
+                normed(convolved(F.gelu(normed(h, f"{b}sequence1.0")), f"{b}sequence1.2.conv"), f"{b}sequence1.3")
+            )
+            x = convolved(x, f"{b}conv", 2 ** (i % 2))
+            h = h + convolved(F.gelu(normed(x, f"{b}sequence2.0")), f"{b}sequence2.2.conv")
+        return convolved(normed(h, "last_norm"), "decoder.conv").mT[..., :26]
+
+    assert evodiff.ALPHABET == "ACDEFGHIKLMNPQRSTVWYBZXJOU-*#@!"  # start 29, mask 28, stop 27
+    return Case(config, {f"module.{k}": v for k, v in w.items()}, logits, 28, 26)
+
+
+# --- LLaDA and Dream, as Llama and Qwen2 of transformers without their causal mask ---------------------------------------
+
+
+def both_ways(network):
+    """Ids (B, L) → logits (B, L, V) of a causal network that may look at all places."""
+
+    @torch.no_grad()
+    def logits(ids):
+        return network(input_ids=ids, attention_mask=torch.zeros(len(ids), 1, ids.shape[1], ids.shape[1])).logits
+
+    return logits
+
+
+def shuffled_weights(network):
+    """The weights of a network, drawn anew, so that norms and biases count too."""
+    w = drawn({k: tuple(v.shape) for k, v in network.state_dict().items()})
+    network.load_state_dict(w)
+    return w
+
+
+def llada_case(V=12):
+    transformers = pytest.importorskip("transformers")
+    rows, mask = V + 2, 9
+    network = transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        vocab_size=rows, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=500000.0, tie_word_embeddings=False,
+        attn_implementation="sdpa",
+    )).eval()  # fmt: skip
+    theirs = {
+        "input_layernorm": "attn_norm", "post_attention_layernorm": "ff_norm", "self_attn.q_proj": "q_proj",
+        "self_attn.k_proj": "k_proj", "self_attn.v_proj": "v_proj", "self_attn.o_proj": "attn_out",
+        "mlp.gate_proj": "ff_proj", "mlp.up_proj": "up_proj", "mlp.down_proj": "ff_out", "model.layers": "blocks",
+        "model.embed_tokens": "wte", "model.norm": "ln_f", "lm_head": "ff_out",
+    }  # fmt: skip
+
+    def renamed(name):
+        for ours, other in theirs.items():
+            name = name.replace(ours, other)
+        return f"model.transformer.{name}"
+
+    w = {renamed(k): v for k, v in shuffled_weights(network).items()}
+    config = {
+        "model_type": "llada", "d_model": 16, "n_heads": 4, "n_kv_heads": 2, "n_layers": 2, "vocab_size": V,
+        "embedding_size": rows, "mlp_hidden_size": 24, "mask_token_id": mask, "max_sequence_length": 16,
+        "rope_theta": 500000.0, "rms_norm_eps": 1e-05, "block_type": "llama", "layer_norm_type": "rms",
+        "activation_type": "silu", "multi_query_attention": None, "include_bias": False, "weight_tying": False,
+    }  # fmt: skip
+    full = both_ways(network)
+
+    def logits(ids):
+        found = full(ids)[..., :V]
+        found[..., mask] = -math.inf
+        return found
+
+    return Case(config, w, logits, mask, V)
+
+
+def dream_case(tied=False):
+    transformers = pytest.importorskip("transformers")
+    V, mask, begin = 12, 11, 10
+    sizes = {
+        "vocab_size": V, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "tie_word_embeddings": tied, "max_position_embeddings": 17,
+    }  # fmt: skip
+    network = transformers.Qwen2ForCausalLM(
+        transformers.Qwen2Config(**sizes, rope_theta=1000000.0, attn_implementation="sdpa")
+    ).eval()
+    if tied:
+        w = {k: v for k, v in network.state_dict().items() if k != "lm_head.weight"}
+    else:
+        w = shuffled_weights(network)
+    full = both_ways(network)
+
+    def logits(ids):
+        """Output i − 1 predicts token i, and the begin of a text stands in front."""
+        found = full(torch.cat([torch.full((len(ids), 1), begin), ids], 1))[:, :-1]
+        found[..., mask] = -math.inf
+        return found
+
+    config = {"model_type": "Dream", **sizes, "rope_theta": 1000000.0, "mask_token_id": mask, "bos_token_id": 3}
+    listed = {"bos_token": "<|beginoftext|>", "added_tokens_decoder": {"10": {"content": "<|beginoftext|>"}}}
+    return Case(config, w, logits, mask, V, {"tokenizer_config.json": listed})
+
+
+MAKERS = {"MDLM": mdlm_case, "LLaDA": llada_case, "Dream": dream_case, "EvoDiff": evodiff_case, "nanoDD": nanodd_case}
+
+
+@cache
+def case_of(name):
+    return MAKERS[name]()
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def loaded(request, tmp_path_factory):
+    """(case, bundle of items of 4 tokens), for each architecture of the registry."""
+    case = case_of(request.param)
+    folder = case.write(tmp_path_factory.mktemp("published") / request.param)
+    return case, ardm.load(folder, length=4)
+
+
+def values(case, items, length=4, seed=0):
+    """Random values that are not the mask."""
+    x = torch.randint(case.classes - 1, (items, length), generator=generator(seed))
+    return x + (x >= case.mask)
+
+
+# --- the laws -------------------------------------------------------------------------------------------------------------
+
+
+def test_logits_are_those_of_the_reference(loaded):
+    """At all sites of states from blank to one hidden site, at another length too; float32 within 1e-4."""
+    case, bundle = loaded
+    for length in (4, 7):
+        x, known = values(case, 6, length), torch.rand(6, length, generator=generator(1)) < torch.arange(6)[:, None] / 6
+        wanted = case.logits(torch.where(known, x, case.mask))
+        found = bundle.model(bundle.model.digits.truncate(x, known.long()))[Sites.where(torch.ones_like(known))]
+        hidden = ~known.flatten()
+        torch.testing.assert_close(found[hidden], wanted.flatten(0, 1)[hidden], rtol=0, atol=1e-4)
+        assert wanted.isfinite().float().mean() > 0.9
+        assert wanted[wanted.isfinite()].std() > 0.3, "a reference that says nothing proves nothing"
+
+
+def test_nothing_leaks(loaded):
+    """What is hidden changes no bit of any output; what is known changes some."""
+    case, bundle = loaded
+    x, depth = values(case, 2), torch.tensor([[1, 0, 1, 0], [0, 0, 0, 1]])
+    sites, other = Sites.where(depth == 0), values(case, 2, seed=5)
+    a, b = (bundle.model(Partial(torch.where(depth > 0, x, y), depth))[sites] for y in (x, other))
+    assert torch.equal(a, b)
+    c = bundle.model(Partial(torch.where(depth > 0, other, x), depth))[sites]
+    assert not torch.equal(a, c)
+
+
+def test_it_is_a_distribution_over_sequences(loaded):
+    """Σ exp(−nats) over all pairs of values is 1 in any order, and the mask costs +∞."""
+    case, bundle = loaded
+    pairs = all_data(case.classes, (2,))
+    nats = likelihood.exact(bundle.model, plans.shuffled(1, (2,), generator(3)), pairs).nats
+    assert float(nats.neg().exp().sum()) == pytest.approx(1, abs=1e-5)
+    if case.mask < case.classes:
+        assert nats[(pairs == case.mask).any(1)].eq(math.inf).all()
+
+
+def test_plans_samples_and_audit_work(loaded):
+    """Sampling, filling, exact scores along adaptive plans, a measured curve and its schedule, and the audit."""
+    case, bundle = loaded
+    x = ardm.sample(bundle, 3, calls=2, seed=1)
+    assert x.shape == (3, 4)
+    assert not (x == case.mask).any()
+    known = torch.tensor([True, False, False, True])
+    assert torch.equal(ardm.fill(bundle, x, known, calls=1)[:, known], x[:, known])
+    curve = likelihood.curve(bundle.model, x, 4, generator=generator(0))
+    planned = ardm.Bundle(bundle.model, bundle.config, curve=curve)
+    assert ardm.score(planned, x, calls=2).nats.isfinite().all()
+    adaptive = ardm.Adaptive("probability", ardm.Threshold(0.5))
+    drawn = ardm.sample(bundle, 3, order=adaptive, seed=2)
+    assert ardm.score(bundle, drawn, order=adaptive).nats.isfinite().all()
+    assert audit.report(planned, x, calls=2, streams=1).sound
+
+
+def test_only_the_wanted_rows_of_the_last_layer_are_computed(loaded):
+    """A step that draws one token of each item computes as many rows of logits as it has items, and no more."""
+    case, bundle = loaded
+    rows = []
+    handle = bundle.model.head.out.register_forward_hook(lambda module, given, out: rows.append(len(out)))
+    try:
+        ardm.sample(bundle, 3, calls=4)
+        ardm.score(bundle, values(case, 3), calls=4)
+    finally:
+        handle.remove()
+    assert sum(rows) == 2 * 3 * 4
+    assert rows[:4] == [3] * 4
+
+
+def test_what_stands_around_changes_nothing(loaded, tmp_path):
+    """Neither a default device nor a default dtype; and the global random state stays."""
+    case, bundle = loaded
+    folder, x = case.write(tmp_path / "again"), values(case, 2)
+    wanted, before = ardm.score(bundle, x, calls=2).nats, torch.get_rng_state()
+    torch.set_default_device("meta")
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = ardm.score(ardm.load(folder, length=4), x, calls=2).nats
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, wanted)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- what is special ------------------------------------------------------------------------------------------------------
+
+
+def test_letters_have_their_names(tmp_path):
+    protein = ardm.load(case_of("EvoDiff").write(tmp_path / "protein"), length=5)
+    assert protein.decode(protein.encode("MKVLA")) == ["MKVLA"]
+    with pytest.raises(ArdmError, match=r"byte 64.*none of b'ACDEF"):
+        protein.encode("MK@LA")
+    text = ardm.load(case_of("nanoDD").write(tmp_path / "text"))
+    assert tuple(text.model.shape) == (256,)
+    assert text.decode(text.encode("a" * 255 + " ")) == ["a" * 255 + " "]
+
+
+def test_dreams_begin_is_the_tokenizers(tmp_path):
+    """config.json of Dream names the end of a text as its begin; the tokenizer knows better."""
+    case = case_of("Dream")
+    assert dream.begin(case.config, case.files["tokenizer_config.json"]) == 10
+    assert dream.begin(case.config, {}) == 3
+    bundle = ardm.load(case.write(tmp_path / "dream"))
+    assert tuple(bundle.model.shape) == (16,)
+    with pytest.raises(ArdmError, match="at most 17 tokens; got 18"):
+        ardm.score(bundle, values(case, 1, 17))
+
+
+def test_tied_weights_in_several_files(tmp_path):
+    """A tied output layer is the embedding, and an index names the files of the weights."""
+    case = dream_case(tied=True)
+    folder = case.write(tmp_path / "tied")
+    names = sorted(case.weights)
+    parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, held in parts.items():
+        save_file({name: case.weights[name].contiguous() for name in held}, folder / file)
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {name: file for file, held in parts.items() for name in held}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    model = ardm.load(folder, length=4).model
+    x = values(case, 2)
+    found = model(model.digits.blank(2, (4,)))[Sites(torch.arange(8), 4)]
+    torch.testing.assert_close(found, case.logits(torch.full_like(x, case.mask)).flatten(0, 1), rtol=0, atol=1e-4)
+    assert model.head.out.weight is model.body.trunk.embedding.weight
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(ArdmError, match=r"not complete: it has no b\.safetensors"):
+        ardm.load(folder)
+
+
+def test_a_large_vocabulary(tmp_path):
+    """Beyond the size up to which a model without weights is real: LLaDA lost its forbidden tokens there."""
+    for make in (lambda: mdlm_case(6000), lambda: llada_case(6000)):
+        case = make()
+        bundle = ardm.load(case.write(tmp_path / case.config["model_type"]), length=2)
+        assert not any(t.is_meta for t in (*bundle.model.parameters(), *bundle.model.buffers()))
+        found = bundle.model(bundle.model.digits.blank(1, (2,)))[Sites(torch.tensor([0, 1]), 2)]
+        torch.testing.assert_close(found, case.logits(torch.full((1, 2), case.mask))[0], rtol=0, atol=1e-4)
+
+
+def test_half_precision_keeps_its_dtype_and_its_ends(tmp_path):
+    case = case_of("LLaDA")
+    half = Case(case.config, {k: v.bfloat16() for k, v in case.weights.items()}, case.logits, case.mask, case.classes)
+    bundle = ardm.load(half.write(tmp_path / "half"), length=4)
+    sites = Sites(torch.arange(4), 4)
+    found = bundle.model(bundle.model.digits.blank(1, (4,)))[sites]
+    assert {p.dtype for p in bundle.model.parameters()} == {torch.bfloat16}
+    assert found.dtype == torch.float32
+    wanted = case.logits(torch.full((1, 4), case.mask))[0]
+    keep = wanted.isfinite()
+    assert float((found - wanted)[keep].abs().max()) < 0.1 * float(wanted[keep].abs().max())
+
+
+def broken(config=None, weights=None, **changes):
+    """A case of MDLM with changes."""
+    case = case_of("MDLM")
+    return Case({**case.config, **(config or {}), **changes}, weights or case.weights, None, 0, 0)
+
+
+WRONG = {
+    "time": (broken(time_conditioning=True), "time_conditioning is true"),
+    "missing": (broken(n_heads=None), r"config\.json has no n_heads"),
+    "type": (broken(n_heads="two"), r"n_heads must be of type int; got 'two'"),
+    "heads": (broken(n_heads=3), "3 heads, 1 of keys, do not fit a width of 8"),
+    "shape": (broken(cond_dim=5), "do not fit its configuration"),
+    "layers": (broken(n_blocks=1 << 20), r"n_blocks is 1048576, and may be at most \d\d$"),
+    "more": (broken(weights={**case_of("MDLM").weights, "odd": torch.zeros(1)}), r"do not fit.*odd"),
+    "two of one name": (
+        broken(weights={**case_of("MDLM").weights, "vocab_embed.embedding": torch.zeros(12, 8)}),
+        r"do not fit.*vocab_embed\.embedding",
+    ),
+    "nothing": (broken(hidden_dim=0), "do not fit a width of 0"),
+    "no length": (broken(model_length=0), "the length must be at least 1"),
+    "dtype": (broken(weights={k: v.to(torch.int8) for k, v in case_of("MDLM").weights.items()}), "quantised"),
+    "other": (broken(model_type="bert"), r"of type 'bert'; .*MDLM, LLaDA.*ardm\.huggingface"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_does_not_fit_is_refused(what, tmp_path):
+    case, message = WRONG[what]
+    with pytest.raises(ArdmError, match=message):
+        ardm.load(case.write(tmp_path / "wrong"))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [("Dream", "block_size", 32), ("Dream", "rope_scaling", {"type": "yarn"}), ("LLaDA", "alibi", True),
+     ("LLaDA", "multi_query_attention", True), ("EvoDiff", "rank", 4)],
+)  # fmt: skip
+def test_networks_of_another_kind_are_refused(name, setting, value, tmp_path):
+    case = case_of(name)
+    changed = Case({**case.config, setting: value}, case.weights, None, 0, 0, case.files)
+    with pytest.raises(ArdmError, match=rf"{setting} is .*ardm does not compute"):
+        ardm.load(changed.write(tmp_path / "other"))
+
+
+def test_lengths_that_do_not_fit_are_refused(tmp_path):
+    folder = broken().write(tmp_path / "mdlm")
+    with pytest.raises(ArdmError, match="at most 16 tokens; got 17"):
+        ardm.load(folder, length=17)
+    with pytest.raises(ArdmError, match="length must be at least 1"):
+        ardm.load(folder, length=0)
+    with pytest.raises(ArdmError, match="leave length out"):
+        ardm.load("cifar10-any-order", length=5)
+    with pytest.raises(ArdmError, match="take no context"):
+        ardm.sample(ardm.load(folder, length=2), 1, context=1)
+
+
+def test_pickles_are_never_read(tmp_path, monkeypatch):
+    """Neither one in a folder, nor one on the hub; one line says what to do, and nothing is downloaded."""
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("a pickle was read"))
+    monkeypatch.setattr(hub, "download", lambda *a, **k: pytest.fail("something was downloaded"))
+    folder = broken().write(tmp_path / "mdlm")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ArdmError, match=r"no weights as safetensors, but a pickle \(pytorch_model\.bin\): convert"):
+        ardm.load(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ArdmError, match=r"as a pickle \(pytorch_model\.bin\), which can run code"):
+        ardm.load(folder)
+    for name in PICKLED:
+        with pytest.raises(ArdmError, match=r"pickle only \(ckpt\.pt\).*safetensors"):
+            ardm.load(name)
+
+
+def test_a_name_on_the_hub(tmp_path, monkeypatch):
+    """What the hub has is loaded from its folder, under its name; code beside it is not looked at."""
+    folder = broken().write(tmp_path / "snapshot")
+    (folder / "modeling_mdlm.py").write_text("raise SystemExit('code of others was run')")
+    monkeypatch.setattr(hub, "download", lambda name, revision: folder)
+    bundle = ardm.load("kuleshov-group/mdlm-owt", revision="main")
+    assert (bundle.name, tuple(bundle.model.shape)) == ("kuleshov-group/mdlm-owt", (16,))
+    with pytest.raises(ArdmError, match="cannot be saved"):
+        bundle.save(tmp_path / "saved")
+
+
+def test_a_hostile_header_costs_nothing(tmp_path):
+    folder = broken().write(tmp_path / "mdlm")
+    header = json.dumps({"backbone.x": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ArdmError, match="claims 4398046511104 bytes"):
+        ardm.load(folder)
