@@ -121,6 +121,11 @@ def named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
     return OrderConfig(order, (calls,), cell=max(shape[1:] or shape))
 
 
+def names(shape: Sequence[int]) -> list[str]:
+    """The named orders of items (C, H, W) or (D,)."""
+    return list(RANKS if len(shape) == 3 else LINES)
+
+
 def item_ranks(name: str, shape: Sequence[int], lead: int = 0, lag: float = LAG) -> Ranks:
     """The ranks of all sites of an item (*shape) by a named order of pixels or of sequences.
 

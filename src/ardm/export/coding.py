@@ -17,7 +17,7 @@ from ardm.codec.model_coder import ModelCoder
 from ardm.codec.registry import machine
 from ardm.exact.model import CodecModel
 from ardm.exact.order import Order
-from ardm.exact.planned import Planned
+from ardm.exact.planned import Planned, Starts
 from ardm.export.quantise import Floats
 from ardm.model import ScoresAll
 from ardm.orders import OrderConfig, image_plan, item_ranks
@@ -51,7 +51,7 @@ def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = N
     jobs = ([letters[x.numpy()]] for x in items)
     integers = [sum(part.bits for part in job) / D for job in coder.encode(jobs)]
     apart = np.subtract(integers, floats)
-    return Cost(float(np.mean(integers)), float(np.mean(floats)), _standard_error(apart), _standard_error(integers))
+    return Cost(float(np.mean(integers)), float(np.mean(floats)), standard_error(apart), standard_error(integers))
 
 
 def _nats(bundle: Bundle, order: Order, items: Tensor) -> Iterator[float]:
@@ -63,7 +63,8 @@ def _nats(bundle: Bundle, order: Order, items: Tensor) -> Iterator[float]:
         yield found.nats.item()
 
 
-def _standard_error(values: Sequence[float] | Floats) -> float:
+def standard_error(values: Sequence[float] | Floats) -> float:
+    """Of the mean of independent values; NaN for a single one."""
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
@@ -121,6 +122,11 @@ def planned_order(bundle: Bundle) -> Planned:
     ranks = usual_ranks(bundle) if bundle.ranks is None else bundle.ranks
     C, H, W = (1, 1, *ranks.shape)[-3:]
     return Planned.of(ranks.reshape(C, H, W).astype(np.int64), curve, stages, _budgets(bundle))
+
+
+def starts_of(bundle: Bundle, calls: int) -> Starts:
+    """The schedule of a model of any order in `calls` network calls, by its losses.  Raises ArdmError for too few or many."""
+    return planned_order(bundle).starts(calls)
 
 
 def _budgets(bundle: Bundle) -> tuple[int, ...]:
