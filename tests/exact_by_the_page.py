@@ -358,7 +358,7 @@ class Model:
             return self.golden_of_waves()
         n = self.content["default"]
         H, W = self.p["size"] if any(self.p["size"]) else (24, 40) if self.content["kind"] == "image" else (1, 240)
-        when = self.tensors[f"order.{n}"]
+        when = self.order(n, H, W)[0]
         when = when[:, :, [[y % when.shape[2]] for y in range(H)], [x % when.shape[3] for x in range(W)]]
         pattern, sha = self.pattern(H, W), hashlib.sha256()
         steps = sorted({int(step) for step in when.ravel() if step < n})
@@ -465,6 +465,15 @@ class Model:
     def order(self, calls, H, W):
         """The step of each digit of a cell, and the number of steps."""
         s = self.p.get("wave", 0)
+        if "ranks" in self.tensors:
+            starts = calls if isinstance(calls, list) else self.tensors[f"schedule.{calls}"].tolist()
+            ranks = self.tensors["ranks"].astype(int)
+            assert sorted(ranks.ravel()) == list(range(ranks.size))
+            assert starts[0] == 0
+            assert all(a < b for a, b in zip(starts, [*starts[1:], self.S * ranks.size], strict=True))
+            assert {d * ranks.size for d in range(self.S)} <= set(starts)
+            steps = [max(j for j, t in enumerate(starts) if t <= place) for place in range(self.S * ranks.size)]
+            return np.array(steps).reshape(self.S, -1)[:, ranks], len(starts)
         if not s:
             return self.tensors[f"order.{calls}"], calls
         assert calls == 0

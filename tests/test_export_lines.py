@@ -16,12 +16,11 @@ from ardm.exact.model import load as load_codec
 from ardm.exact.program import Program
 from ardm.exact.reference import Reference
 from ardm.export.calibrate import Examples
-from ardm.export.coding import coding_order
+from ardm.export.coding import coding
 from ardm.export.convert import export, unsupported
 from ardm.export.table import table
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
-from ardm.orders import OrderConfig
 from bundles import by_formula
 from exactly import ask, same
 from linemodels import SCHEMA, SIZES, bundle, codec, coder, exported, items
@@ -212,11 +211,10 @@ def test_impossible_values_of_a_column_have_no_frequency():
 
 
 def test_orders_that_are_coded_along():
-    assert coding_order(bundle("text")) == bundle("text").order
-    assert coding_order(bundle("table")) == OrderConfig("raster", (4, 2, 1))
+    assert list(coding(bundle("text")).cells) == list(bundle("text").order.calls)
     made = codec("table")
-    assert made.default == 4
-    assert made.order(4, 1, 9).when[0, 0, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+    assert (made.budgets, made.default) == ((1, 2, 4), 4)
+    assert made.order(4, 1, 9).when[0, 0, 0].tolist() == [0, 2, 1, 3, 0, 2, 1, 3, 0], "by halves"
     assert made.order(1, 1, 4).when.max() == 0
     with pytest.raises(ArdmError, match="codes in 1, 2, 4 network calls, not in 3"):
         made.order(3, 1, 4)

@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -24,10 +24,11 @@ from ardm.codec.binary import Reader, check_bytes, crc8, varint
 from ardm.codec.decode import decompress
 from ardm.codec.describe import describe
 from ardm.codec.encode import compress
-from ardm.codec.header import MODEL_SITES, SPANS, Form, Header, Limits, Method, read_header
+from ardm.codec.header import MAX_CALLS, MAX_STARTS, MODEL_SITES, SPANS, Form, Header, Limits, Method, read_header
 from ardm.codec.pieces import Place, pieces_of
 from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
+from ardm.exact.planned import calls_of
 
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 
@@ -49,7 +50,8 @@ class Small:
     """A model of independent bytes: byte v is 2^(-v/8) times as likely as byte 0.  Takes `batch` jobs at once."""
 
     def __init__(self, planes=3, name="small", calls=7, batch=3, refuse=None, wide=False):
-        self.identity, self.calls, self.planes = sha256(name.encode()).hexdigest(), calls, planes
+        self.identity, self.planes = sha256(name.encode()).hexdigest(), planes
+        self.steps, self.calls = calls, calls_of(calls)
         self.batch, self.refuse, self.dtype, self.jobs = batch, refuse, np.dtype("<u2" if wide else "u1"), 0
         self.row = ans.frequencies((np.arange(256) * -32 * np.log(2) / 8).astype(int)[None])
         self.first = ans.cumulative(self.row)[0]
@@ -839,7 +841,7 @@ def test_a_piece_of_another_file_is_found():
 
 def claims(form, calls=5):
     coder = Small()
-    header = Header(form, model=coder.identity[:4] if form.model else "", calls=calls if form.model else 0)
+    header = Header(form, model=coder.identity[:4] if form.model else "", steps=calls if form.model else 0)
     return header.write() + bytes(range(1, 60))
 
 
@@ -850,7 +852,7 @@ def claims(form, calls=5):
         (Form(Kind.IMAGE, (15, 1 << 14, 1 << 14), is_16bit=True), 0, "bytes of samples, above the limit max_bytes"),
         (Form(Kind.BYTES, (1, 1, 1 << 40)), 0, "max_bytes"),
         (Form(Kind.AUDIO, (1, 1, 1 << 62)), 0, "max_bytes"),
-        (Form(Kind.IMAGE, (3, 1 << 10, 1 << 10), model=True), 1 << 40, "in 1099511627776 calls each.*max_work"),
+        (Form(Kind.IMAGE, (3, 1 << 10, 1 << 10), model=True), MAX_CALLS - 1, "in 1048575 calls each.*max_work"),
         (Form(Kind.IMAGE, (3, 1 << 14, 1 << 14), model=True, span=10), 50, "max_work = 17179869184; raise"),
     ],
 )
@@ -899,7 +901,7 @@ def test_memory_that_is_not_there_is_no_damage(monkeypatch):
 def framed(form, piece):
     length = varint(len(piece)) if form.kind == Kind.BYTES else b""
     coder = Small(2)
-    return Header(form, model=coder.identity[:4] * form.model, calls=7 * form.model).write() + length + piece
+    return Header(form, model=coder.identity[:4] * form.model, steps=7 * form.model).write() + length + piece
 
 
 @pytest.mark.parametrize(
@@ -932,11 +934,14 @@ def examples():
     red_blue = Content(Kind.IMAGE, np.array([[[255, 0]], [[0, 0]], [[0, 255]]], np.uint8), "png")
     red = Content(Kind.IMAGE, np.array([[[255, 255]], [[0, 0]], [[0, 0]]], np.uint8), "png")
     grey = Content(Kind.IMAGE, np.array([[[0, 1, 2, 3], [1, 2, 3, 4], [0, 0, 0, 1]]], np.uint8), "png")
+    more = [[[2, 0, 1, 5], [3, 1, 0, 0], [1, 4, 2, 0], [0, 7, 1, 0], [0, 2, 6, 1]]]
+    taller = replace(grey, samples=np.concatenate([grey.samples, np.array(more, np.uint8)], axis=1))
     halves = Content(Kind.IMAGE, np.repeat(np.array([[[0, 7]]], np.uint8), 32, 1).repeat(32, 2), "png")
     return {
         "stored": compress(red_blue)[0],
         "coded": compress(grey, Small(1, calls=0))[0],
         "calls": compress(grey, Small(1))[0],
+        "schedule": compress(taller, Small(1, calls=(0, 1, 5)))[0],
         "bare": compress(grey, Small(1, calls=0), check=8, bare=True)[0],
         "split": compress(halves)[0],
         "archive": compress_archive([red_blue, red])[0],
@@ -960,7 +965,7 @@ def test_the_page_names_every_number_of_the_format():
     for code, origin in enumerate(ORIGINS):
         assert f"{code} {origin or 'none'}" in " ".join(PAGE.split())
     for exponent, number in (
-        (22, stored.DICTIONARY), (22, MODEL_SITES), (24, index.MAX_ABOUT), (26, index.MAX_DIRECTORY),
+        (16, MAX_STARTS), (20, MAX_CALLS), (22, stored.DICTIONARY), (22, MODEL_SITES), (24, index.MAX_ABOUT), (26, index.MAX_DIRECTORY),
         (28, Limits().max_pixels), (31, Limits().max_bytes), (34, Limits().max_work),
     ):  # fmt: skip
         assert number == 1 << exponent

@@ -29,7 +29,7 @@ from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
 from ardm.models.ending import closed, refuse_open
 from ardm.orders import image_plan, named
-from ardm.plan import AnyPlan, Plan, placed, raster, wavefront
+from ardm.plan import AnyPlan, Plan, placed, ranked, raster, wavefront
 from ardm.random_numbers import Chance, RandomNumbers, chance
 from ardm.schedule import Schedule
 from ardm.walk import generate as walking
@@ -98,7 +98,7 @@ def make_plan(
 
     order: "random", coarsened by the best schedule known; "rates", the same in the orders that a model with rates has
     learned (the default of such a model); "confident", least entropy first, short for `Adaptive()`; "own",
-    the order of a specialised model; or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`),
+    the order of a specialised model, or the one stored in a model of any order (`ardm plan --orders`); or an order of images (a name in `ranks.RANKS`) or of sequences (in `ranks.LINES`),
     with the same number of calls in every stage; or a plan: an `Adaptive` without a selection gets the best numbers of
     sites for `calls`, any other says itself how many calls it takes, and needs calls=None.
     shape: a number for sequences of that length.  generator: for random orders, `RandomNumbers(seed)`, as in `sample`, or a
@@ -112,7 +112,7 @@ def make_plan(
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
     if order == "own":
-        return image_plan(bundle.order, own, calls, stages).to(_device(bundle))
+        return _own(bundle, own, calls).to(_device(bundle))
     config, most = named(order, own, calls), math.prod(own)
     if len(own) == 3:
         most = config.delay * (own[0] - 1) + config.cell**2
@@ -144,13 +144,24 @@ def _left(bundle: Bundle, depth: Tensor, calls: int, order: Order, generator: Ch
     if order == _only(bundle):
         return _whole(bundle, known, calls)
     if order == "own":
-        return image_plan(bundle.order, shape, calls, stages).to(depth.device).given(known)
+        return _own(bundle, shape, calls).to(depth.device).given(known)
     if order not in DRAWN:
         return planning.ordered(named(order, shape, calls), depth, stages, calls)
     if generator is None:
         raise ArdmError("a random order needs a generator: torch.Generator().manual_seed(0)")
     share = planning.shares(losses(bundle), math.prod(shape), calls)
     return planning.random(depth, stages, share, chance(generator), _rates(bundle, order))
+
+
+def _own(bundle: Bundle, shape: tuple[int, ...], calls: int) -> Plan:
+    """The order that a model was trained on; or that stored in one of any order, by the best schedule of the calls."""
+    stages = len(bundle.model.digits)
+    if bundle.ranks is None:
+        return image_plan(bundle.order, shape, calls, stages)
+    if shape != tuple(bundle.model.shape):
+        raise ArdmError(f"the stored order of {bundle.name} is for items {tuple(bundle.model.shape)}; got {shape}")
+    steps = schedule(bundle, min(calls, bundle.longest), "uniform" if bundle.curve is None else "joint")
+    return ranked(torch.from_numpy(bundle.ranks).flatten(), shape, stages).coarsen(steps.flat())
 
 
 def _rates(bundle: Bundle, order: str) -> Tensor | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
@@ -46,7 +48,8 @@ from ardm.settings import from_values
 from ardm.symbols import BYTES, LETTERS, TOKENIZER, Letters, Symbols, of_values
 
 FORMAT = 1
-OWN = ("model.safetensors", "curve.safetensors", TOKENIZER, "config.json")
+CURVE, ORDER = "curve.safetensors", "order.safetensors"
+OWN = ("model.safetensors", CURVE, ORDER, TOKENIZER, "config.json")
 """The files of a model folder."""
 MAX_SETTINGS, MAX_CURVE, MAX_TOKENIZER = 1 << 24, 1 << 28, 1 << 28
 """The largest sizes in bytes of config.json, of the loss curve, and of a tokenizer."""
@@ -66,6 +69,8 @@ class Bundle:
     curve: the losses L_t of an any-order model.  card: recipe, data, licence, figures.
     codec: its codec model, if `ardm.fit` or `ardm export` made one of these weights; `save` writes it beside the weights,
     and `ardm.compress` takes it.  tokenizer: the text of tokenizer.json, for a model of text by tokens.
+    ranks: (*shape), the order that a model of any order codes along, the first site 0 (`ardm plan --orders`); None: the
+    usual one.
     """
 
     model: Model
@@ -75,6 +80,7 @@ class Bundle:
     card: Mapping[str, Any] = field(default_factory=dict)
     codec: CodecModel | None = None
     tokenizer: str = ""
+    ranks: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         """Require labels of a class-conditional model whose recipe shows that it never trained without them."""
@@ -83,6 +89,7 @@ class Bundle:
             labelled = bool(recipe.get("data", {}).get("labels"))
             condition.required = labelled and not recipe.get("train", {}).get("label_dropout", 0.0)
         self._refuse_curve()
+        self._refuse_ranks()
 
     @property
     def _condition(self) -> Condition | None:
@@ -97,6 +104,8 @@ class Bundle:
         for name, value in sorted(self.model.state_dict().items()):
             array = value.detach().to("cpu", torch.float32).contiguous().numpy()
             digest.update(f"{name}:{array.shape}".encode() + array.astype("<f4").tobytes())
+        if self.ranks is not None:
+            digest.update(b"ranks" + self.ranks.astype("<i4").tobytes())
         return digest.hexdigest()[:16]
 
     @property
@@ -244,7 +253,9 @@ class Bundle:
                 new / "model.safetensors",
             )
             if self.curve is not None:
-                save_arrays(dict(self.curve.state()), new / "curve.safetensors")
+                save_arrays(dict(self.curve.state()), new / CURVE)
+            if self.ranks is not None:
+                save_arrays({"ranks": self.ranks.astype(np.int32)}, new / ORDER)
             values = {
                 "ardm": FORMAT,
                 "identity": self.identity,
@@ -287,6 +298,16 @@ class Bundle:
                 f"the model has {stages} stage{'s' * (stages > 1)}, and its loss curve {self.curve.stages}: measure one of this "
                 "model (likelihood.curve), or give none"
             )
+
+    def _refuse_ranks(self) -> None:
+        """Raise ArdmError for ranks that are no order of the items of a model of any order."""
+        shape, ranks = tuple(self.model.shape), self.ranks
+        if ranks is None:
+            return
+        if self.order.fixed or self.config.causal:
+            raise ArdmError("the model has an order of its own; only a model of any order takes ranks")
+        if ranks.shape != shape or not np.array_equal(np.sort(ranks, axis=None), np.arange(ranks.size)):
+            raise ArdmError(f"the ranks of items {shape} are each of 0..{math.prod(shape) - 1} once; got {ranks.shape}")
 
     def _refuse_foreign(self) -> None:
         """Raise ArdmError if the configuration builds a different model."""
@@ -382,8 +403,10 @@ def _read(folder: Path) -> Bundle:
             within = folder / "model"
             hint = f"; did you mean {within}?" if (within / name).is_file() else ""
             raise ArdmError(f"{folder} is not a model: it has no {name}{hint}")
-    curve_file, tokens = folder / "curve.safetensors", folder / TOKENIZER
-    for path, most in ((folder / "config.json", MAX_SETTINGS), (curve_file, MAX_CURVE), (tokens, MAX_TOKENIZER)):
+    curve_file, order_file, tokens = folder / CURVE, folder / ORDER, folder / TOKENIZER
+    for path, most in {
+        folder / "config.json": MAX_SETTINGS, curve_file: MAX_CURVE, order_file: MAX_CURVE, tokens: MAX_TOKENIZER
+    }.items():  # fmt: skip
         if path.is_file() and path.stat().st_size > most:
             raise ArdmError(f"{folder} is not a readable model: {path.name} has more than {most} bytes")
     try:
@@ -398,6 +421,7 @@ def _read(folder: Path) -> Bundle:
         refuse_size(folder / "model.safetensors", config)
         weights = load_file(folder / "model.safetensors")
         curve = LossCurve.from_state(load_arrays(curve_file)) if curve_file.is_file() else None
+        ranks = load_arrays(order_file)["ranks"].astype(np.int64) if order_file.is_file() else None
         tokenizer = tokens.read_text(encoding="utf-8") if tokens.is_file() else ""
     except ArdmError:
         raise
@@ -410,7 +434,9 @@ def _read(folder: Path) -> Bundle:
     with pytorch_defaults(), torch.device("cpu"):  # whatever torch.set_default_device says
         model = build(config)
         fit_weights(model, weights, str(folder))
-    bundle = Bundle(model.eval().requires_grad_(False), config, order, curve, values.get("card", {}), None, tokenizer)
+    bundle = Bundle(
+        model.eval().requires_grad_(False), config, order, curve, values.get("card", {}), None, tokenizer, ranks
+    )
     if bundle._condition is not None and isinstance(values.get(NEEDS), bool):
         bundle._condition.required = values[NEEDS]
     if values.get("identity") not in (bundle.identity, replace(bundle, config=saved).identity):
@@ -441,8 +467,3 @@ def _chosen(config: ModelConfig | OrderConfig) -> dict[str, Any]:
 
 def _canonical(values: Any) -> bytes:
     return json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
-
-
-def arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Anything NumPy takes, as contiguous arrays for safetensors."""
-    return {k: np.ascontiguousarray(v) for k, v in values.items()}

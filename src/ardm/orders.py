@@ -15,8 +15,11 @@ import numpy as np
 import torch
 
 from ardm.errors import ArdmError
-from ardm.plan import Plan
+from ardm.plan import Plan, image
 from ardm.ranks import LINES, RANKS, Ranks
+
+LAG = 1 / 3
+"""By how much of the order of its pixels a channel follows another, so that few calls do not reveal a pixel whole."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,24 @@ def named(order: str, shape: tuple[int, ...], calls: int) -> OrderConfig:
     if order not in RANKS:
         raise ArdmError(f"unknown order {order!r}; choose random, rates, confident, own, {', '.join(RANKS)}")
     return OrderConfig(order, (calls,), cell=max(shape[1:] or shape))
+
+
+def names(shape: Sequence[int]) -> list[str]:
+    """The named orders of items (C, H, W) or (D,)."""
+    return list(RANKS if len(shape) == 3 else LINES)
+
+
+def item_ranks(name: str, shape: Sequence[int], lead: int = 0, lag: float = LAG) -> Ranks:
+    """The ranks of all sites of an item (*shape) by a named order of pixels or of sequences.
+
+    lead: the first channel of images.  lag: by how much of the order of its pixels each further channel follows the one
+    before it; 1: channel after channel.
+    """
+    if len(shape) == 1:
+        return LINES[name](shape[0])
+    C, H, W = shape
+    found: Ranks = image(1, shape, RANKS[name](H, W), lag, lead % C).when[0, 0].numpy()
+    return found
 
 
 def keys(config: OrderConfig, shape: tuple[int, ...]) -> tuple[Ranks, Ranks]:

@@ -78,9 +78,9 @@ class Row:
 def ours(name: str, coder: PartCoder[Any] | None) -> Codec:
     """Our codec with a model at a number of calls; None: without a model, by classical methods alone."""
 
-    def models(identity: str, calls: int) -> PartCoder[Any]:
-        if coder is None or not coder.identity.startswith(identity) or coder.calls != calls:
-            raise ModelMissing(f"{name} wrote a file for another model, {identity}, with {calls} calls")
+    def models(identity: str, steps: object) -> PartCoder[Any]:
+        if coder is None or not coder.identity.startswith(identity) or coder.steps != steps:
+            raise ModelMissing(f"{name} wrote a file for another model, {identity}, or in other calls")
         return coder
 
     def encode(content: Content) -> bytes:
@@ -117,14 +117,14 @@ def at_levels(engine: Engine, levels: Sequence[int], item: Content) -> tuple[lis
 
     If no model codes it, once without a model, and the reason.
     """
-    made, seen = [], set[tuple[str, int]]()
+    made, seen = [], set[tuple[str, object]]()
     for level in levels:
         coder = replace(engine, level=level).coder(item)
         refused = "no model codes this kind" if coder is None else coder.refuses(item)
         if refused:
             return [ours("ardm, no model", None)], refused
-        if coder is not None and (coder.identity, coder.calls) not in seen:
-            seen.add((coder.identity, coder.calls))
+        if coder is not None and (coder.identity, coder.steps) not in seen:
+            seen.add((coder.identity, coder.steps))
             made.append(ours(f"ardm -{level}", coder))
     return made, ""
 

@@ -33,6 +33,7 @@ from ardm.cli.options import (
 )
 from ardm.cli.progress import Bar
 from ardm.codec.selection import Engine
+from ardm.errors import ArdmError
 from ardm.files.extract import check_archive, is_archive
 from ardm.files.extract import extract as extract_items
 from ardm.files.limits import PIXELS
@@ -44,6 +45,10 @@ from ardm.files.streams import Sink
 from ardm.files.unpack import restore_archive
 
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files; ignore the time limit.")]
+Digits = Annotated[
+    int,
+    typer.Option(help="Preview by so many digits of each value, of models that code several; 0: restore all.", min=0),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -68,6 +73,7 @@ def decompress(
     model: Folders = None,
     bare: Bare = False,
     verify: Verify = True,
+    digits: Digits = 0,
     threads: Threads = 0,
     backend: Backend = "auto",
     device: Device = "auto",
@@ -87,12 +93,16 @@ def decompress(
     with guard(), Bar(quiet) as bar:
         engine = _engine(model, threads, backend, device, bare)
         budget = budget_of(memory, max_pixels, force, max_output)
-        options = FileOptions(engine, budget, force, keep, verify, format=format, progress=bar, taken=set(), bare=bare)
+        options = FileOptions(
+            engine, budget, force, keep, verify, format=format, progress=bar, taken=set(), bare=bare, digits=digits
+        )
         found, left = found_in(files, recursive, packed=True)
         place = place_of(found, output, stdout, force, bar)
 
         def one(source: Path | BinaryIO, target: Path | Sink | None) -> FileResult:
             whole = not bare and _is_archive(source)
+            if whole and digits:
+                raise ArdmError("--digits is for single files, and this is an archive; leave it out")
             return (restore_archive if whole else decompress_file)(source, target, options)
 
         with reporting(left, bar):

@@ -32,7 +32,7 @@ def models(
             program = found.program
             peak = max(bound.peak for bound in certify(program).values())
             size = "x".join(map(str, program.size)) if max(found.size) else "any size"
-            calls = ",".join(map(str, sorted(found.orders)))
+            calls = ",".join(map(str, found.budgets))
             order = f"in {calls} calls" if calls else "along wavefronts"
             say(
                 f"{name}  {short(found.identity)}  codes {found.kind} of {program.channels} "

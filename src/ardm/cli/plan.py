@@ -1,4 +1,4 @@
-"""`ardm plan`: the cost of a number of network calls, under the best schedule of each budget."""
+"""`ardm plan`: the cost of a number of network calls, under the best schedule of each budget, and the best order."""
 
 from __future__ import annotations
 
@@ -11,12 +11,29 @@ from rich.table import Table
 
 from ardm.cli import console
 from ardm.cli.console import guard, say
-from ardm.cli.options import Force, Model, Threads, numbers, refuse_early, use_threads
+from ardm.cli.items import items_of
+from ardm.cli.options import (
+    DataChanges,
+    DataFolder,
+    DataName,
+    Device,
+    Force,
+    Model,
+    Seed,
+    Split,
+    Threads,
+    numbers,
+    refuse_early,
+    use_threads,
+)
+from ardm.cli.orders import folder_of, search
 from ardm.cli.progress import Bar
 from ardm.errors import ArdmError
 
 BUDGETS = (10, 20, 50, 100)
 """Default numbers of calls."""
+BEST = 50
+"""Calls for which orders are searched by default."""
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +43,7 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     model: Model,
+    changes: DataChanges = None,
     calls: Annotated[
         str, typer.Option("--calls", help="Budgets (default: those of 10,20,50,100 that items have digits for).")
     ] = "",
@@ -42,12 +60,31 @@ def plan(
     picture: Annotated[
         Path | None, typer.Option("--picture", "-p", help="Draw L_t and the schedules (PNG, SVG or PDF).")
     ] = None,
+    orders: Annotated[
+        int,
+        typer.Option(
+            help="Search the best of so many random orders, and of all others, for the first budget (default 50), and store "
+            "it in the model's folder: `ardm export` codes along it.",
+            min=0,
+        ),
+    ] = 0,
+    items: Annotated[
+        int, typer.Option(help="Items to search orders with: half choose, half measure the gain.", min=4)
+    ] = 32,
+    name: DataName = "",
+    folder: DataFolder = None,
+    split: Split = "valid",
+    seed: Seed = 0,
+    into: Annotated[Path | None, typer.Option(help="Folder to write the model with its order to.")] = None,
+    store: Annotated[bool, typer.Option("--store/--no-store", help="Store the order.")] = True,
+    device: Device = "auto",
     force: Force = False,
     threads: Threads = 0,
 ) -> None:
     """Show what each number of network calls costs.
 
-    Prints the expected bits per dimension of the best schedule, of a uniform one, and of D3PM-absorbing.
+    Prints the expected bits per dimension of the best schedule, of a uniform one, and of D3PM-absorbing.  With --orders,
+    prints the exact code length of every order that was tried instead.
     """
     with guard(), Bar() as bar:
         from ardm import api
@@ -57,6 +94,12 @@ def plan(
         from ardm.schedule import absorbing_cost, cost
 
         use_threads(threads)
+        if orders:
+            target, tried = folder_of(model, into, store), load(model, device)
+            most, wanted = tried.longest, numbers(calls)[0] if calls else BEST
+            found = items_of(tried, name, folder, split, items, changes or [])
+            search(tried, found, wanted if calls else min(wanted, most), orders, seed, target, bar)
+            return
         refuse_early(force, out, endings=(".json",))
         refuse_early(force, picture, endings=(".png", ".svg", ".pdf"))
         bundle = load(model)

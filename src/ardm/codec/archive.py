@@ -145,8 +145,9 @@ def _joined(
     first = bodies[0]
     uniform = share and all(body.form == first.form and body.about == first.about for body in bodies)
     coder = coder if any(body.form.model for body in bodies) else None
-    model, calls = (short(coder.identity), coder.calls) if coder is not None else ("", 0)
-    header = Header(first.form if uniform else None, len(bodies), names is not None, model, calls)
+    model = short(coder.identity) if coder is not None else ""
+    steps = coder.steps if coder is not None else 0
+    header = Header(first.form if uniform else None, len(bodies), names is not None, model, steps)
     about = [b"" if uniform else body.about for body in bodies]
     index = pack_lengths([len(extra) + body.size for extra, body in zip(about, bodies, strict=True)])
     if names is not None or not uniform:

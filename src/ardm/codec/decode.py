@@ -20,7 +20,7 @@ from ardm.codec.binary import Reader
 from ardm.codec.fallback import restore
 from ardm.codec.header import Form, Header, Limits, Method, Shape, short
 from ardm.codec.pieces import Place, about_of, bare_place, methods_of, next_header, pieces_of
-from ardm.codec.regions import Models, PartCoder, Progress, content_crc, crc_of, parts, region_crc, through
+from ardm.codec.regions import Models, PartCoder, Previews, Progress, content_crc, crc_of, parts, region_crc, through
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError, CodecError, ModelMissing
 
@@ -51,11 +51,16 @@ def frames(
     limits: Limits = Limits(),
     progress: Progress | None = None,
     bare: bool = False,
+    digits: int = 0,
 ) -> Iterator[Content]:
-    """Decode the frames of a file, one after another; raises as `decompress` does.  bare: it is a bare frame."""
+    """Decode the frames of a file, one after another; raises as `decompress` does.  bare: it is a bare frame.
+
+    digits: a preview by so many digits of each value, from the front of each stream, whose check stays unverified; 0:
+    all of them.  Raises ArdmError where the model has no more digits, or there is none.
+    """
     reader, before = Reader.open(file), None
     if bare:
-        yield _bare(reader, models, limits, progress)
+        yield _bare(reader, models, limits, progress, digits)
         return
     while before is None or reader.left:
         header = next_header(reader, before)
@@ -64,30 +69,46 @@ def frames(
             raise ArdmError(f"this file is an archive of {header.items} items; read it with open_archive")
         limits.refuse(form, header.calls)
         coder = coder_of(models, header) if form.model else None
-        yield _content(Place(form, 0, reader, *about_of(form, reader), frame=True), coder, progress)
+        yield _content(Place(form, 0, reader, *about_of(form, reader), frame=True), coder, progress, digits)
         before = form.kind
 
 
-def _bare(reader: Reader, models: Models, limits: Limits, progress: Progress | None) -> Content:
+def _bare(reader: Reader, models: Models, limits: Limits, progress: Progress | None, digits: int) -> Content:
     """The content of a bare frame, whose model has no name."""
     header, place = bare_place(reader)
     limits.refuse(place.form, header.calls)
-    coder = models("", header.calls) if place.form.model else None
+    coder = models("", header.steps) if place.form.model else None
     try:
-        return _content(place, coder, progress)
+        return _content(place, coder, progress, digits)
     except CodecError as error:
         raise type(error)(f"{error}; or another model made it, or this file is not bare") from None
 
 
-def _content(place: Place, coder: PartCoder[Any] | None, progress: Progress | None) -> Content:
+def _content(place: Place, coder: PartCoder[Any] | None, progress: Progress | None, digits: int) -> Content:
     """The content of a frame."""
+    if digits:
+        _refuse_preview(coder, digits)
     done, found = 0, list[Content]()
-    for samples, content in decode_places([place], coder, place.form.check):
+    for samples, content in decode_places([place], coder, place.form.check, digits):
         done += samples
         if progress is not None:
             progress(done, place.form.samples)
         found += [content] if content is not None else []
     return found[0]
+
+
+def _refuse_preview(coder: PartCoder[Any] | None, digits: int) -> None:
+    """Raise ArdmError where the first digits of values are no preview."""
+    if coder is None:
+        raise ArdmError("no model coded this file, so that it has no preview by digits; restore all of it")
+    if not isinstance(coder, Previews) or coder.digits == 1:
+        raise ArdmError(
+            "the model of this file codes values whole, in one digit: there is no preview; restore all of it"
+        )
+    if not 1 <= digits < coder.digits:
+        raise ArdmError(
+            f"the model of this file codes {coder.digits} digits a value; a preview reads 1 to {coder.digits - 1}, got {digits}"
+        )
 
 
 def decompress(
@@ -96,16 +117,17 @@ def decompress(
     limits: Limits = Limits(),
     progress: Progress | None = None,
     bare: bool = False,
+    digits: int = 0,
 ) -> Content:
     """Decode a file; several frames of bytes are joined, and together obey max_bytes.
 
-    bare: it is a bare frame, and models("", calls) is the model that made it.
+    bare: it is a bare frame, and models("", steps) is the model that made it.  digits: a preview, as in `frames`.
 
     Raises CodecError where the file is damaged, foreign or beyond limits, its subclasses ModelMissing and Unsupported
     where it cannot be read here, and ArdmError for an archive.
     """
     contents, size = [], 0
-    for content in frames(file, models, limits, progress, bare):
+    for content in frames(file, models, limits, progress, bare, digits):
         contents.append(content)
         size += content.raw_bytes
         if size > limits.max_bytes:
@@ -121,10 +143,10 @@ def decompress(
 
 def coder_of(models: Models, header: Header) -> PartCoder[Any]:
     """The coder that a header names; raises ModelMissing."""
-    coder = models(header.model, header.calls)
+    coder = models(header.model, header.steps)
     if short(coder.identity) != header.model:
         raise ModelMissing(f"this file was made by model {header.model}; got {short(coder.identity)}")
-    if coder.calls != header.calls:
+    if coder.steps != header.steps:
         raise ModelMissing(f"this file was made in {header.calls} calls; the model makes {coder.calls}")
     return coder
 
@@ -133,33 +155,34 @@ def coder_of(models: Models, header: Header) -> PartCoder[Any]:
 
 
 def decode_places(
-    places: Iterable[Place], coder: PartCoder[Any] | None, check: int
+    places: Iterable[Place], coder: PartCoder[Any] | None, check: int, digits: int = 0
 ) -> Iterator[tuple[int, Content | None]]:
     """Decode contents region by region; yield the samples of each region, and the content after its last, verified.
 
-    check: the bits of all their checks.
+    check: the bits of all their checks.  digits: a preview, as in `frames`, which cannot be verified.
     """
 
     def regions() -> Iterator[_Region]:
         for place in places:
             yield from _cut(place, coder)
 
-    run = None if coder is None else _blaming_the_file(coder, check)
+    run = None if coder is None else _blaming_the_file(coder, check, digits)
     for region, result in through(regions(), lambda region: _job(region, coder), run, lambda region: region.x.nbytes):
         if result is not None:
             _fill(region, result[0])
-            _verify(region, region.piece.crc, result[1])
+            if not digits:
+                _verify(region, region.piece.crc, result[1])
         owner = region.owner
         owner.left -= 1
-        yield region.x.size, None if owner.left else _finished(owner)
+        yield region.x.size, None if owner.left else _finished(owner, not digits)
 
 
 def _cut(place: Place, coder: PartCoder[Any] | None) -> Iterator[_Region]:
     """The regions of a content and their pieces."""
-    form, (calls, identity) = place.form, (coder.calls, coder.identity) if coder is not None else (0, "")
+    form, (steps, identity) = place.form, (coder.steps, coder.identity) if coder is not None else (0, "")
     pieces, check = pieces_of(place)
     owner = _Decoding(place, _allocate(form), form.regions, check)
-    base = content_crc(identity, form, calls, place.block, place.item)
+    base = content_crc(identity, form, steps, place.block, place.item)
     for k, ((y, x, h, w), piece) in enumerate(zip(form.boxes(), pieces, strict=True)):
         piece.crc = region_crc(base, k)
         yield _Region(owner, owner.samples[:, y : y + h, x : x + w], piece)
@@ -195,13 +218,16 @@ def _job(region: _Region, coder: PartCoder[Any] | None) -> tuple[bytes, list[Sha
 
 
 def _blaming_the_file(
-    coder: PartCoder[Any], check: int
+    coder: PartCoder[Any], check: int, digits: int
 ) -> Callable[[Iterable[tuple[bytes, list[Shape]]]], Iterator[Any]]:
-    """coder.decode, with every ArdmError turned into a CodecError."""
+    """coder.decode, or its preview, with every ArdmError turned into a CodecError."""
 
     def run(jobs: Iterable[tuple[bytes, list[Shape]]]) -> Iterator[Any]:
         try:
-            yield from coder.decode(jobs, check)
+            if digits and isinstance(coder, Previews):
+                yield from coder.preview(jobs, digits)
+            else:
+                yield from coder.decode(jobs, check)
         except CodecError:
             raise
         except ArdmError as error:
@@ -227,8 +253,12 @@ def _verify(region: _Region, crc: int, check: int) -> None:
         raise CodecError(f"damaged file: the checksum of its samples does not match{where}")
 
 
-def _finished(owner: _Decoding) -> Content:
+def _finished(owner: _Decoding, verify: bool) -> Content:
     form = owner.place.form
-    if owner.check is not None and int.from_bytes(form.checked(crc_of(owner.samples)), "little") != owner.check:
+    if (
+        verify
+        and owner.check is not None
+        and int.from_bytes(form.checked(crc_of(owner.samples)), "little") != owner.check
+    ):
         raise CodecError("damaged file: the checksum of all its samples does not match")
     return Content(form.kind, owner.samples, form.origin, owner.place.about, form.rate, form.layout)

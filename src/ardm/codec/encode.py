@@ -22,7 +22,7 @@ import numpy as np
 
 from ardm.codec.binary import check_bytes, varint
 from ardm.codec.fallback import Fallback
-from ardm.codec.header import Box, Form, Header, Method
+from ardm.codec.header import Box, Form, Header, Method, pack_steps
 from ardm.codec.index import LEAST_PIECE, pack_about, pack_lengths
 from ardm.codec.regions import (
     WAITING,
@@ -37,11 +37,12 @@ from ardm.codec.regions import (
 )
 from ardm.codec.report import Report, method_names
 from ardm.content import Content, Kind, Samples
+from ardm.exact.planned import Steps
 
 SMALL_FILE = 1 << 12
 """Bytes of a file up to which the bytes that name a model may matter."""
-MODEL_NAME = 3
-"""Bytes that name a model and its calls in a header, about."""
+MODEL_NAME = 2
+"""Bytes that name a model in a header, about."""
 
 Bytes: TypeAlias = bytes | memoryview
 
@@ -171,10 +172,10 @@ def _cut(content: Content, item: int, coder: PartCoder[Any] | None, check: int) 
     model = coder is not None and content.samples.size > 0 and coder.refuses(content) is None
     form = Form.of(content, model, span_of(content, model), check)
     about = pack_about(content.about)
-    identity, calls, planes = ("", 0, form.shape[0])
+    identity, planes, steps = "", form.shape[0], coder.steps if model and coder is not None else 0
     if model and coder is not None:
-        identity, calls, planes = coder.identity, coder.calls, coder.planes
-    owner = Encoding(content, form, about, item, content_crc(identity, form, calls, about, item))
+        identity, planes = coder.identity, coder.planes
+    owner = Encoding(content, form, about, item, content_crc(identity, form, steps, about, item))
     for k, (y, x, h, w) in enumerate(form.boxes()):
         samples = content.samples[:, y : y + h, x : x + w]
         yield _Region(owner, (y, x, h, w), samples, region_crc(owner.base_crc, k), parts(form.shape[0], planes))
@@ -278,7 +279,7 @@ def compress(
     (encoding,) = encode_contents([content], used, 0, count, stored, check)
     body = body_of(encoding)
     clear = encoding.pieces[0].clear if len(encoding.pieces) == 1 else 0.0
-    if body.form.model and not _worth_naming(body, content, clear):
+    if coder is not None and body.form.model and not _worth_naming(body, content, clear, coder.steps):
         body = _shorter(stored_body(content, 0, stored, check), body, coder)
     if original is not None and len(original) + LEAST_PIECE < body.size + len(body.about):
         body = _shorter(stored_body(Content.of_bytes(original, content.origin), check=check), body, coder)
@@ -293,12 +294,14 @@ def plain(content: Content, check: int = 32) -> tuple[bytes, Report]:
     return b"".join(data), report_of([body], body.form, None, size_of(data), 0, began, "")
 
 
-def _worth_naming(body: Body, content: Content, clear: float) -> bool:
-    """Whether a frame that names the model is clearly shorter than one that does not; clear: of its only part, or 0."""
-    named = body.size + MODEL_NAME
-    return body.bits > 0 and (
-        body.size > SMALL_FILE or named < (clear or Fallback(content.samples, content.kind).clear())
-    )
+def _worth_naming(body: Body, content: Content, clear: float, steps: Steps) -> bool:
+    """Whether a frame that names the model and its steps is clearly shorter than one that does not.
+
+    clear: of its only part, or 0.
+    """
+    named = body.size + len(pack_steps(steps)) + MODEL_NAME
+    large = body.size > SMALL_FILE and isinstance(steps, int)
+    return body.bits > 0 and (large or named < (clear or Fallback(content.samples, content.kind).clear()))
 
 
 def _shorter(one: Body, other: Body, coder: PartCoder[Any] | None) -> Body:
@@ -308,7 +311,7 @@ def _shorter(one: Body, other: Body, coder: PartCoder[Any] | None) -> Body:
 
 def _frame(body: Body, coder: PartCoder[Any] | None, bare: bool = False) -> list[Bytes]:
     """The bytes of a frame."""
-    header = Header(body.form) if coder is None else Header.of(body.form, coder.identity, coder.calls)
+    header = Header(body.form) if coder is None else Header.of(body.form, coder.identity, coder.steps)
     if bare:
         return [header.bare() + body.about, *body.data]
     start = header.write() + body.about

@@ -1,8 +1,9 @@
 """Frame and archive headers, and the limits of a reader.
 
-    frame     magic and type 2 | form | [model 2] | [calls v] | CRC-8 1 | [about] | [piece length v] | body
-    archive   magic and type 2 | flags 1 | items v | [form] | [model 2 | calls v] | CRC-8 1 | [about] | index | items
-    bare      form | [calls v] | [about] | body
+    frame     magic and type 2 | form | [model 2] | [calls] | CRC-8 1 | [about] | [piece length v] | body
+    archive   magic and type 2 | flags 1 | items v | [form] | [model 2 | calls] | CRC-8 1 | [about] | index | items
+    bare      form | [calls] | [about] | body
+    calls     calls v, or 2^20 + calls v | schedule v, …
     form      in short: 1 byte below 128 | [dims]
               in full:  flags 1 | [check 1] | planes and origin 1 | dims | [span 1]
     body      piece, or lengths of pieces | CRC-32 4 | pieces | check
@@ -21,15 +22,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ardm.ans import CHECKS
-from ardm.codec.binary import Reader, crc8, varint
+from ardm.codec.binary import Reader, crc8, deflate, inflate, varint
 from ardm.content import MAX_LAYOUT, ORIGINS, Content, Kind, misfit
-from ardm.errors import CodecError, Unsupported
+from ardm.errors import ArdmError, CodecError, Unsupported
+from ardm.exact.model import MAX_CALLS
+from ardm.exact.planned import Steps, calls_of
 
 Shape: TypeAlias = tuple[int, int, int]
 """(channels, height, width)."""
@@ -45,6 +49,8 @@ SPANS = range(5, 41)
 """Spans that a file may name: a region is a square of side 2^span, or a run of 2^span samples."""
 MODEL_SITES = 1 << 22
 """The most sites per plane of a region that a model codes; a coder must be able to hold them at once."""
+MAX_STARTS = 1 << 16
+"""The most calls of a schedule that a file holds itself."""
 _ABOUT, _MODEL, _WIDE, _SPLIT, _CHECK, _FULL = 4, 8, 16, 32, 64, 128  # flags of a form in full
 _UNIFORM, _NAMES, _CODED = 1, 2, 4  # flags of an archive
 _SIDES = (32, 28)  # of the square pictures that a form in short need not measure
@@ -196,9 +202,9 @@ class Form:
             out += varint(H)
         return out + varint(W) + bytes([self.span] if self.span else [])
 
-    def describe(self, calls: int) -> bytes:
-        """The bytes that every check of this content covers: the form in full and the calls, wherever they are stored."""
-        return self.full() + (varint(calls) if self.model else b"")
+    def describe(self, steps: Steps) -> bytes:
+        """The bytes that every check of this content covers: the form in full and the steps, wherever they are stored."""
+        return self.full() + (b"".join(_written(steps)) if self.model else b"")
 
     def checked(self, crc: int) -> bytes:
         """The check of a CRC-32 as a file holds it: its low bits."""
@@ -262,6 +268,44 @@ def _sound(form: Form, split: bool) -> Form:
     return form
 
 
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def pack_steps(steps: Steps) -> bytes:
+    """The calls of a header: a number, or a schedule as the deflated distances between its starts."""
+    number, distances = _written(steps)
+    if isinstance(steps, int):
+        return number
+    if len(steps) > MAX_STARTS:
+        raise ArdmError(f"a file holds schedules of at most {MAX_STARTS} network calls; got {len(steps)}")
+    packed = deflate(distances)
+    return number + varint(len(packed)) + packed
+
+
+def _written(steps: Steps) -> tuple[bytes, bytes]:
+    """The number of calls as a header holds it, and the distances of a schedule, not deflated."""
+    if isinstance(steps, int):
+        return varint(steps), b""
+    return varint(MAX_CALLS + len(steps)), b"".join(varint(b - a) for a, b in pairwise(steps))
+
+
+def read_steps(file: Reader) -> Steps:
+    """The inverse of `pack_steps`.  A schedule increases from 0; only its model knows whether it fits."""
+    calls = file.varint("number of calls")
+    if calls < MAX_CALLS:
+        return calls
+    calls -= MAX_CALLS
+    if not 1 <= calls <= MAX_STARTS:
+        raise CodecError(f"damaged header: its schedule has {calls} network calls")
+    packed = file.take(file.varint("schedule"), "schedule")
+    inner = Reader.open(inflate(packed, 9 * calls, "schedule"))
+    starts = tuple(accumulate((inner.varint("schedule") for _ in range(calls - 1)), initial=0))
+    inner.close("schedule")
+    if any(a == b for a, b in pairwise(starts)):
+        raise CodecError("damaged header: its schedule has a call that reveals nothing")
+    return starts
+
+
 # --- headers ----------------------------------------------------------------------------------------------------------
 
 
@@ -272,19 +316,24 @@ class Header:
     form: of a frame, or of every item; None for an archive of items that differ.
     items: of an archive, else None.  names: whether items have names.
     model: the first 4 hex digits of its identity, "" without, or where a bare frame leaves it out.
-    calls: of the model; 0 without, and where its order follows from the size of an item.
+    steps: of the model; 0 without, and where its order follows from the size of an item.
     """
 
     form: Form | None
     items: int | None = None
     names: bool = False
     model: str = ""
-    calls: int = 0
+    steps: Steps = 0
 
     @classmethod
-    def of(cls, form: Form, identity: str, calls: int) -> Header:
-        """The header of a frame; identity, calls: of the model, if the form says that there is one."""
-        return cls(form, model=short(identity), calls=calls) if form.model else cls(form)
+    def of(cls, form: Form, identity: str, steps: Steps) -> Header:
+        """The header of a frame; identity, steps: of the model, if the form says that there is one."""
+        return cls(form, model=short(identity), steps=steps) if form.model else cls(form)
+
+    @property
+    def calls(self) -> int:
+        """The number of network calls."""
+        return calls_of(self.steps)
 
     def write(self) -> bytes:
         """The bytes of the header, with its CRC-8."""
@@ -293,7 +342,7 @@ class Header:
         if self.items is not None:
             flags = _UNIFORM * (self.form is not None) | _NAMES * self.names | _CODED * bool(model)
             out += bytes([flags]) + varint(self.items) + (b"" if self.form is None else self.form.write())
-            out += model + varint(self.calls) if model else b""
+            out += model + pack_steps(self.steps) if model else b""
         elif self.form is not None:
             form, calls = self._form()
             out += form + model + calls
@@ -306,9 +355,9 @@ class Header:
     def _form(self) -> tuple[bytes, bytes]:
         """The bytes of the form of a frame, and the calls: with a form in short there are none."""
         assert self.form is not None
-        if not self.form.model or (self.form.is_short and not self.calls):
+        if not self.form.model or (self.form.is_short and not self.steps):
             return self.form.write(), b""
-        return self.form.full(), varint(self.calls)
+        return self.form.full(), pack_steps(self.steps)
 
 
 def short(identity: str) -> str:
@@ -351,7 +400,7 @@ def _read_archive(file: Reader) -> Header:
     items = file.varint("number of items")
     form = read_form(file) if flags & _UNIFORM else None
     model = file.take(MODEL, "header").hex() if flags & _CODED else ""
-    return Header(form, items, bool(flags & _NAMES), model, file.varint("number of calls") if model else 0)
+    return Header(form, items, bool(flags & _NAMES), model, read_steps(file) if model else 0)
 
 
 def _read_frame(file: Reader, bare: bool = False) -> Header:
@@ -359,10 +408,10 @@ def _read_frame(file: Reader, bare: bool = False) -> Header:
     form = read_form(file, calls=True)
     full = file.since(start)[0] & _FULL
     model = file.take(MODEL, "header").hex() if form.model and not bare else ""
-    calls = file.varint("number of calls") if form.model and full else 0
-    if full and form.is_short and not calls:
+    steps = read_steps(file) if form.model and full else 0
+    if full and form.is_short and not steps:
         raise CodecError("damaged header: its form is not written in the shortest way")
-    return Header(form, model=model, calls=calls)
+    return Header(form, model=model, steps=steps)
 
 
 def read_bare(file: Reader) -> Header:

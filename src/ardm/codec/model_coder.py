@@ -1,6 +1,6 @@
 """A codec model as a coder of parts: batches, tiles, threads.
 
-    ModelCoder(model, calls, run, threads)  → a `PartCoder`
+    ModelCoder(model, steps, run, threads)  → a `PartCoder`
 
 A part (c, h, w) of a content is one item for a model of any size, and is cut into tiles for a model of fixed size.
 
@@ -33,6 +33,8 @@ from ardm.exact import model as exact
 from ardm.exact.ask import Ask, AskedSites, Runner, WholeWalks
 from ardm.exact.frequencies import Rows
 from ardm.exact.model import CodecModel
+from ardm.exact.order import Order
+from ardm.exact.planned import Steps, calls_of
 from ardm.exact.reference import Reference
 
 BATCH = 64
@@ -74,15 +76,15 @@ class Symbols:
 
 
 class ModelCoder:
-    """A codec model with a number of network calls, as a `PartCoder`.
+    """A codec model with a number of network calls, or with a schedule, as a `PartCoder`.
 
     threads: cores to use; 0: as many as PyTorch does, but one for small items.  Raises ArdmError for a number of calls
-    that the model does not have.
+    that the model does not have, and for a schedule that is none of its order.
     """
 
-    def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
-        model.order(calls, 1, 1)
-        self.model, self._calls, self._run, self._threads = model, calls, run, threads
+    def __init__(self, model: CodecModel, steps: Steps, run: Runner, threads: int = 0) -> None:
+        model.order(steps, 1, 1)
+        self.model, self._steps, self._run, self._threads = model, steps, run, threads
         self._whole: WholeWalks | None = run if isinstance(run, WholeWalks) else None
         self._stop = Event()
         self._walkers: dict[tuple[Shape, int, tuple[int, int]], Walker] = {}
@@ -100,9 +102,14 @@ class ModelCoder:
         return self.model.identity
 
     @property
+    def steps(self) -> Steps:
+        """The number of network calls of an item, or a schedule."""
+        return self._steps
+
+    @property
     def calls(self) -> int:
         """Network calls of an item."""
-        return self._calls
+        return calls_of(self._steps)
 
     @property
     def planes(self) -> int:
@@ -177,6 +184,22 @@ class ModelCoder:
         """The parts of each job, and the check at the end of its stream.  Raises CodecError where a stream is damaged."""
         return self._batches(jobs, lambda job: tuple(job[1]), partial(self._decoded, bits=bits), _in_turn)
 
+    @property
+    def digits(self) -> int:
+        """S, the digits of a value."""
+        return self.model.program.digits
+
+    def preview(
+        self, jobs: Iterable[tuple[bytes, Sequence[Shape]]], digits: int
+    ) -> Iterator[tuple[list[Samples], int]]:
+        """The parts of each job from the front of its stream, which may lack its end; a check of 0 that means nothing.
+
+        digits: how many of each value are read, 1 to S − 1; values are in the middle of those that begin so.  Tiles
+        before the last of a stream have to be read whole.
+        """
+        read = partial(self._decoded, bits=0, digits=digits)
+        return self._batches(jobs, lambda job: tuple(job[1]), read, _in_turn)
+
     def walker(self, shape: Shape, planes: int, inside: tuple[int, int]) -> Walker:
         """The walker of items of this shape, of which the network sees all.
 
@@ -188,7 +211,7 @@ class ModelCoder:
             held = sum(h * w for (_, h, w), _, _ in list(self._walkers))  # threads share it
             if len(self._walkers) >= 16 or held + shape[1] * shape[2] > KEPT:
                 self._walkers.clear()
-            order = self.model.order(self.calls, *shape[1:])
+            order = self.model.order(self.steps, *shape[1:])
             order = order if planes == shape[0] else order.alone(self.model.lead)
             found = self._walkers[key] = Walker(
                 order.inside(*inside), self._ask, self._run.memory, self._sweep if self.model.wave else None
@@ -223,12 +246,16 @@ class ModelCoder:
         """The channel that codes a plane on its own; None for all planes."""
         return None if planes == self.planes else self.model.lead
 
-    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int) -> list[tuple[list[Samples], int]]:
-        """Decode jobs of any shapes, side by side."""
+    def _decoded(
+        self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int, digits: int = 0
+    ) -> list[tuple[list[Samples], int]]:
+        """Decode jobs of any shapes, side by side; digits: as `preview`, 0 for all."""
         alike: dict[tuple[Shape, ...], list[int]] = {}
         for k, (_, shapes) in enumerate(jobs):
             alike.setdefault(tuple(shapes), []).append(k)
-        walks = side_by_side([self._decoding([jobs[k] for k in same], bits) for same in alike.values()], self._ask_all)
+        walks = side_by_side(
+            [self._decoding([jobs[k] for k in same], bits, digits) for same in alike.values()], self._ask_all
+        )
         order = {
             k: done
             for same, walk in zip(alike.values(), walks, strict=True)
@@ -237,24 +264,32 @@ class ModelCoder:
         return [order[k] for k in range(len(jobs))]
 
     def _decoding(
-        self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int
+        self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int, digits: int
     ) -> Generator[Ask, Rows, list[tuple[list[Samples], int]]]:
-        """Decode jobs of the same shapes."""
+        """Decode jobs of the same shapes; digits: as `preview`, 0 for all."""
         decoders = [Decoder(stream, bits=bits) for stream, _ in jobs]
         kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
         parts: list[list[Samples]] = [[] for _ in jobs]
+        left = sum(1 for _, h, w in jobs[0][1] for _ in self._tiles(h, w))
         for c, h, w in jobs[0][1]:
             part = np.empty((len(jobs), c, h, w), dtype=kind)
             for y, x, (tall, wide), size in self._tiles(h, w):
                 if self._whole is not None:
                     items = self._whole.decode(decoders, size, self._plane(c), self._refuse_stopped)
                 else:
-                    items = yield from self.walker((self.planes, *size), c, (tall, wide)).decoding(decoders)
+                    walker, left = self.walker((self.planes, *size), c, (tall, wide)), left - 1
+                    items = yield from walker.decoding(decoders, None if left else digits or None)
+                    items = self._middle(walker.order, items, digits) if digits else items
                 items = items[:, :c, :tall, :wide]  # all channels of a plane on its own are equal
                 part[:, :, y : y + tall, x : x + wide] = self._letters[items] if self.model.alphabet else items
             for mine, samples in zip(parts, part, strict=True):
                 mine.append(samples)
-        return [(mine, decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]
+        return [(mine, 0 if digits else decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]
+
+    def _middle(self, order: Order, items: Ints, digits: int) -> Ints:
+        """Items with the middle of the values that begin with their first digits."""
+        depth = np.full_like(items, digits)
+        return order.centre(order.truncate(items, depth), depth, self.model.program.classes)
 
     def _tiles(self, h: int, w: int) -> Iterator[tuple[int, int, tuple[int, int], tuple[int, int]]]:
         """Top and left of the tiles of a part, height and width of what is coded, and of all that the network sees.

@@ -11,13 +11,14 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
 from ardm.codec.header import Form, Shape
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError, CodecError
+from ardm.exact.planned import Steps
 
 SQUARE = 10
 """Span of the regions of images: squares of side 2^10."""
@@ -50,13 +51,15 @@ C = TypeVar("C", bound=Coded)
 class PartCoder(Protocol[C]):
     """A model with a number of network calls, which codes parts (c, h, w) alike on every machine.
 
-    identity: SHA-256 of the model, 64 hex digits.  calls: network calls; 0 if its order follows from the size.  planes: M, the planes of a full
-    part; the planes left over when a content's planes are grouped by M come as parts of one plane.
+    identity: SHA-256 of the model, 64 hex digits.  steps: the network calls, or their schedule where the model holds none
+    of that many; 0 if its order follows from the size.  calls: how many these are.  planes: M, the planes of a full part; the planes left over when a content's planes are grouped by M come as parts of one plane.
     The first byte of a stream, of which there is one at least, is never 0; streams of `ardm.ans` satisfy this.
     """
 
     @property
     def identity(self) -> str: ...  # noqa: D102
+    @property
+    def steps(self) -> Steps: ...  # noqa: D102
     @property
     def calls(self) -> int: ...  # noqa: D102
     @property
@@ -88,8 +91,25 @@ class PartCoder(Protocol[C]):
         ...
 
 
-Models: TypeAlias = Callable[[str, int], PartCoder[Any]]
-"""Finds a coder by the first 4 hex digits of its identity ("" for a bare frame) and the calls; raises ModelMissing."""
+@runtime_checkable
+class Previews(Protocol):
+    """A `PartCoder` that also decodes the front of a stream: the first digits of every value.
+
+    digits: of a value, S.
+    """
+
+    @property
+    def digits(self) -> int: ...  # noqa: D102
+
+    def preview(
+        self, jobs: Iterable[tuple[bytes, Sequence[Shape]]], digits: int
+    ) -> Iterator[tuple[Sequence[Samples], int]]:
+        """Like `decode`, from streams that may lack their end, and without a check; digits: 1 to S − 1."""
+        ...
+
+
+Models: TypeAlias = Callable[[str, Steps], PartCoder[Any]]
+"""Finds a coder by the first 4 hex digits of its identity ("" for a bare frame) and its steps; raises ModelMissing."""
 
 
 def parts(channels: int, planes: int) -> list[slice]:
@@ -162,10 +182,10 @@ def crc_of(x: Samples, before: int = 0) -> int:
     return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data, before)
 
 
-def content_crc(identity: str, form: Form, calls: int, about: bytes, item: int) -> int:
-    """CRC-32 of what every check of a content covers: model identity, form, calls, about block and item number."""
+def content_crc(identity: str, form: Form, steps: Steps, about: bytes, item: int) -> int:
+    """CRC-32 of what every check of a content covers: model identity, form, steps, about block and item number."""
     before = bytes.fromhex(identity) if form.model else b""
-    return zlib.crc32(before + form.describe(calls) + about + item.to_bytes(8, "little"))
+    return zlib.crc32(before + form.describe(steps) + about + item.to_bytes(8, "little"))
 
 
 def region_crc(base: int, region: int) -> int:

@@ -3,7 +3,7 @@
     model(name)                    → a `CodecModel`: bundled, or from a file or folder
     machine(model, backend)        → its network, ready to run, after a self-test
     coder(name, calls)             → a `PartCoder`
-    maker()(identity, calls)       → the `PartCoder` that a file names
+    maker()(identity, steps)       → the `PartCoder` that a file names
 
 No torch until a network runs.
 """
@@ -24,6 +24,7 @@ from ardm.exact import model as exact
 from ardm.exact.ask import Runner
 from ardm.exact.model import CodecModel
 from ardm.exact.native.runner import NativeRunner
+from ardm.exact.planned import Steps
 from ardm.exact.reference import Reference
 
 PICTURES = {"pictures-small": (1, 3), "pictures": (4, 7), "pictures-large": (8, 9)}
@@ -89,7 +90,7 @@ def calls_of(model: CodecModel, level: int) -> int:
 
     0 for a model whose order follows from the size of an item.
     """
-    has = sorted(model.orders)
+    has = model.budgets
     if not has:
         return 0
     own = has.index(model.default)
@@ -171,27 +172,29 @@ def coder(
     """A codec model, ready to code.
 
     name: a bundled model, a folder or a file; by default the bundled model of pictures.  calls: one of the model's
-    numbers of network calls, if it has several; by default its own choice.  Raises ModelMissing, ArdmError.
+    numbers of network calls, if it has several, and any that an item allows for a model of any order; by default its own
+    choice.  Raises ModelMissing, ArdmError.
     """
     found = model(pictures() if name is None else name)
-    if calls and not found.orders:
+    if calls and not found.budgets:
         raise ArdmError(
             f"model {found.name} codes along one order, so it has no number of calls; got {calls}: leave it out, or choose "
             "a model of another size by a level"
         )
-    return _coder_of(found, found.default if calls is None else calls, machine(found, backend, device), threads)
+    steps = found.steps(found.default if calls is None else calls)
+    return _coder_of(found, steps, machine(found, backend, device), threads)
 
 
 def maker(
     backend: str = "auto", device: str = "auto", threads: int = 0, names: Sequence[str | Path | CodecModel] = ()
-) -> Callable[[str, int], ModelCoder]:
+) -> Callable[[str, Steps], ModelCoder]:
     """A function that finds the coder of a file by the first digits of its model's identity: in `names`, then bundled.
 
     A bare file has no identity (""): the first of `names` made it.
     """
 
     @lru_cache(maxsize=8)
-    def find(identity: str, calls: int) -> ModelCoder:
+    def find(identity: str, steps: Steps) -> ModelCoder:
         known = {}
         if not identity and not names:
             raise ModelMissing("a bare file does not say which model made it; name the model with -m")
@@ -199,11 +202,11 @@ def maker(
             found = model(name)
             if found.identity.startswith(identity):
                 try:
-                    return _coder_of(found, calls, machine(found, backend, device), threads)
+                    return _coder_of(found, steps, machine(found, backend, device), threads)
                 except ModelMissing:
                     raise
                 except ArdmError as error:
-                    if calls in found.orders or (found.wave and not calls):
+                    if steps in found.budgets or (found.wave and not steps):
                         raise
                     raise CodecError(f"damaged file: {error}") from None
             known[found.name] = short(found.identity)
@@ -215,6 +218,6 @@ def maker(
     return find
 
 
-def _coder_of(model: CodecModel, calls: int, run: Runner, threads: int) -> ModelCoder:
+def _coder_of(model: CodecModel, steps: Steps, run: Runner, threads: int) -> ModelCoder:
     kind = ModelCoder if model.schema is None else TableCoder
-    return kind(model, calls, run, threads)
+    return kind(model, steps, run, threads)

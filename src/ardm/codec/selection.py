@@ -20,6 +20,7 @@ from ardm.codec.header import short
 from ardm.codec.regions import Models, PartCoder
 from ardm.content import Content, Kind
 from ardm.errors import ModelMissing
+from ardm.exact.planned import Steps
 
 if TYPE_CHECKING:
     from ardm.codec.model_coder import ModelCoder
@@ -128,15 +129,15 @@ class Engine:
         names = (coder.model.name for coder in self._coders.values() if coder.identity == identity)
         return next(names, short(identity))
 
-    def models(self, identity: str, calls: int) -> PartCoder[Any]:
-        """The coder that a file names; raises ModelMissing.  A bare file names none ("", calls): `model` made it."""
-        return self._maker(identity, calls) if identity else self._bare(calls)
+    def models(self, identity: str, steps: Steps) -> PartCoder[Any]:
+        """The coder that a file names; raises ModelMissing.  A bare file names none ("", steps): `model` made it."""
+        return self._maker(identity, steps) if identity else self._bare(steps)
 
-    def _bare(self, calls: int) -> PartCoder[Any]:
+    def _bare(self, steps: Steps) -> PartCoder[Any]:
         from ardm.codec import registry
 
         named = () if self.model is None else (self.model,)
-        return registry.maker(self.backend, self.device, self.threads, named)("", calls)
+        return registry.maker(self.backend, self.device, self.threads, named)("", steps)
 
     @cached_property
     def _maker(self) -> Models:

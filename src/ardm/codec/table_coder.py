@@ -17,13 +17,14 @@ from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError
 from ardm.exact.ask import Runner
 from ardm.exact.model import CodecModel
+from ardm.exact.planned import Steps
 
 
 class TableCoder(ModelCoder):
     """A codec model of a table, over CSV text."""
 
-    def __init__(self, model: CodecModel, calls: int, run: Runner, threads: int = 0) -> None:
-        super().__init__(model, calls, run, threads)
+    def __init__(self, model: CodecModel, steps: Steps, run: Runner, threads: int = 0) -> None:
+        super().__init__(model, steps, run, threads)
         if model.schema is None:
             raise ArdmError(f"model {model.name} of a table does not say what its columns are called")
         self._schema = table_layout.bare(model.schema)
@@ -52,7 +53,14 @@ class TableCoder(ModelCoder):
             found += self._symbols(rows[None, None, first : first + self.together])
         return Symbols(*(np.concatenate([getattr(p, name) for p in found]) for name in ("start", "width")))
 
-    def _decoded(self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int) -> list[tuple[list[Samples], int]]:
+    @property
+    def digits(self) -> int:
+        """1: half of a text is none."""
+        return 1
+
+    def _decoded(
+        self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int, digits: int = 0
+    ) -> list[tuple[list[Samples], int]]:
         found = []
         for stream, shapes in jobs:
             decoder = Decoder(stream, bits=bits)

@@ -112,12 +112,17 @@ class Walker:
         """Items (n, C, H, W), one from each source.  Raises CodecError where a stream ends early."""
         return side_by_side([self.decoding(sources)], lambda asks: [self.run(ask) for ask in asks])[0]
 
-    def decoding(self, sources: Sequence[SymbolSource]) -> Generator[Ask, Rows, Ints]:
-        """Decode, but let the caller run the network: yields each ask, and receives the answer."""
-        n = len(sources)
+    def decoding(self, sources: Sequence[SymbolSource], digits: int | None = None) -> Generator[Ask, Rows, Ints]:
+        """Decode, but let the caller run the network: yields each ask, and receives the answer.
+
+        digits: stop when the first digits of all sites are known, and leave the others 0.
+        """
+        n, last = len(sources), len(self.order) if digits is None else self.order.until(digits)
         value = np.zeros((n, *self.order.shape), dtype=np.int64)
         depth, memory = np.zeros_like(value), self.memory(value.shape)
         for reveal in self.order:
+            if reveal.step >= last:
+                break
             rows = yield Ask(value, depth, self.order.sites(reveal, n), memory)
             symbols = np.zeros((n, len(reveal)), dtype=np.int64)
             for stage, radix in enumerate(rows.radices):

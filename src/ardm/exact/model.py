@@ -7,8 +7,10 @@ The file is a safetensors file, so loading it executes nothing: tensors of integ
     golden       SHA-256 of the frequencies at fixed states: a machine has to reproduce it before it may code
     card         JSON: name, recipe, data, licence, figures; not part of the identity
 
-An order is a tensor for each number of network calls: the step that reveals each digit of each channel, over a cell that
-repeats across the item.  A causal program along wavefronts has none: its order follows from the size of an item.
+A model that was trained along some orders holds a tensor for each number of network calls: the step that reveals each
+digit of each channel, over a cell that repeats across the item.  A model of any order holds one order and its loss curve,
+from which the steps of any number of calls are planned (`planned`).  A causal program along wavefronts has none of these:
+its order follows from the size of an item.
 
 It needs no torch.
 """
@@ -36,6 +38,7 @@ from ardm.exact.bounds import Bound
 from ardm.exact.causal import numbers_held
 from ardm.exact.frequencies import Rows
 from ardm.exact.order import Order
+from ardm.exact.planned import Planned, Steps, calls_of
 from ardm.exact.program import Arrays, Program, digest
 from ardm.exact.stores import claims, elements
 from ardm.schema import Schema
@@ -55,6 +58,8 @@ ROWS = 1 << 10
 """Sites at which rows are computed at once."""
 MAX_OPS = 1 << 12
 """The most operations of a program."""
+MAX_CALLS = 1 << 20
+"""A model codes items in fewer network calls than this, for which `codec.header` has a number."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class CodecModel:
     """An integer network and how it codes items.
 
     orders: by number of network calls, (S, C, h, w): the step that reveals each digit, over a repeating cell.
-    A program along wavefronts has no orders: that of an item follows from its size.
+    planned: the one order of a model of any order instead, and its schedules.
+    A program along wavefronts has neither: the order of an item follows from its size.
     default: the number of calls if none is given, 0 along wavefronts.  kind: of content.  lead: the channel that codes a plane on its own.
     golden: 64 hex digits, the fingerprint by the reference.
     alphabet: of text, the byte of each value; empty: the byte itself.  schema: of tables, the names of columns and values.
@@ -78,6 +84,7 @@ class CodecModel:
     golden: str = ""
     alphabet: bytes = b""
     schema: Schema | None = None
+    planned: Planned | None = None
 
     def __post_init__(self) -> None:
         self._check_orders()
@@ -91,13 +98,17 @@ class CodecModel:
         good = type(self.default) is int and type(self.lead) is int and isinstance(self.card, Mapping)
         good = good and self.kind in KINDS
         if self.wave:
-            if not good or self.orders or self.default or self.lead:
+            if not good or self.orders or self.planned or self.default or self.lead:
                 raise ArdmError("a codec model along wavefronts has no other orders, and its channels in their order")
             return
         shape = (self.program.digits, self.program.channels)
-        good = good and self.default in self.orders and 0 <= self.lead < self.program.channels
+        good = good and self.default in self.budgets and 0 <= self.lead < self.program.channels
+        good = good and all(1 <= calls < MAX_CALLS for calls in self.budgets)
+        if self.planned is not None:
+            given = (len(self.planned.curve), len(self.planned.ranks))
+            good = good and not self.orders and given == shape
         for calls, when in self.orders.items():
-            good = good and when.ndim == 4 and when.shape[:2] == shape and when.size > 0 and calls >= 1
+            good = good and when.ndim == 4 and when.shape[:2] == shape and when.size > 0
             good = good and bool(when.min() >= 0 and when.max() < calls and (np.diff(when, axis=0) > 0).all())
         if not good:
             raise ArdmError("a codec model holds invalid orders")
@@ -132,7 +143,11 @@ class CodecModel:
 
     @property
     def _tensors(self) -> dict[str, NDArray[Any]]:
-        orders = {f"order.{calls}": when.astype(np.int32) for calls, when in self.orders.items()}
+        orders: dict[str, Any] = {f"order.{calls}": when for calls, when in self.orders.items()}
+        if self.planned is not None:
+            orders = {"ranks": self.planned.ranks, "curve": self.planned.curve}
+            orders |= {f"schedule.{calls}": np.array(starts) for calls, starts in self.planned.schedules.items()}
+        orders = {name: tensor.astype(np.int32) for name, tensor in orders.items()}
         return {**{f"program.{name}": tensor for name, tensor in self.program.tensors.items()}, **orders}
 
     @cached_property
@@ -150,19 +165,40 @@ class CodecModel:
         """The slope of the wavefronts along which it codes; 0: it has orders."""
         return self.program.wave
 
-    def order(self, calls: int, height: int, width: int) -> Order:
-        """The order of an item.  Raises ArdmError for a number of calls that the model does not have.
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """The numbers of network calls whose steps it holds, ascending; none along wavefronts."""
+        return tuple(sorted(self.orders if self.planned is None else self.planned.schedules))
+
+    def steps(self, calls: int) -> Steps:
+        """The steps of this many network calls: the number itself, or a schedule that is planned now, for the file to hold.
+
+        Raises ArdmError where a model of any order has no such schedule.
+        """
+        return calls if self.planned is None or calls in self.budgets else self.planned.starts(calls)
+
+    def order(self, steps: Steps, height: int, width: int) -> Order:
+        """The order of an item.  Raises ArdmError for a number of calls that the model does not have, or a misfit schedule.
 
         A model along wavefronts has 0 calls.
         """
-        if self.wave and calls == 0:
+        if self.wave and steps == 0:
             return Order.wave((self.program.channels, height, width), self.wave, self.program.base)
         if self.wave:
-            raise ArdmError(f"model {self.name} codes along wavefronts, and not in {calls} network calls")
-        if calls not in self.orders:
-            known = ", ".join(map(str, sorted(self.orders)))
-            raise ArdmError(f"model {self.name} codes in {known} network calls, not in {calls}")
-        return Order.repeat(self.orders[calls], self.program.base, height, width)
+            raise ArdmError(f"model {self.name} codes along wavefronts, and not in {calls_of(steps)} network calls")
+        return Order.repeat(self._cell(steps), self.program.base, height, width)
+
+    def _cell(self, steps: Steps) -> Ints:
+        """(S, C, h, w): the steps of a cell."""
+        if isinstance(steps, int) and steps not in self.budgets:
+            known = ", ".join(map(str, self.budgets))
+            raise ArdmError(f"model {self.name} codes in {known} network calls, not in {steps}")
+        if isinstance(steps, int):
+            return self.orders[steps] if self.planned is None else self.planned.when(self.planned.schedules[steps])
+        if self.planned is None:
+            raise ArdmError(f"model {self.name} codes in steps of its own, and not by a schedule of the file")
+        self.planned.refuse(steps)
+        return self.planned.when(steps)
 
     def save(self, path: str | Path) -> None:
         """Write the file."""
@@ -205,9 +241,10 @@ def load(path: str | Path) -> CodecModel:
 
 
 def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
-    if any(t.dtype.kind not in "iu" for n, t in tensors.items() if n.startswith("order.")):
+    held = {n: t for n, t in tensors.items() if not n.startswith("program.")}
+    if any(t.dtype.kind not in "iu" for t in held.values()):
         raise ValueError("its orders are not integers")
-    orders = {int(n[6:]): t.astype(np.int64) for n, t in tensors.items() if n.startswith("order.")}
+    orders = {int(n[6:]): t.astype(np.int64) for n, t in held.items() if n.startswith("order.")}
     if len(content["program"].get("ops", ())) > MAX_OPS:
         raise ValueError(f"its program has more than {MAX_OPS} operations")
     weights = {n[8:]: t for n, t in tensors.items() if n.startswith("program.")}
@@ -217,8 +254,25 @@ def _model(content: Any, tensors: Arrays, card: Any, golden: str) -> CodecModel:
         raise TypeError("its alphabet is not a list of bytes")
     schema = None if named is None else Schema.from_values(named)
     return CodecModel(
-        program, orders, content["default"], content["kind"], content["lead"], card, str(golden), bytes(letters), schema
+        program,
+        orders,
+        content["default"],
+        content["kind"],
+        content["lead"],
+        card,
+        str(golden),
+        bytes(letters),
+        schema,
+        _planned(held),
     )
+
+
+def _planned(held: Arrays) -> Planned | None:
+    """The order of a model of any order; None of another."""
+    if "ranks" not in held:
+        return None
+    schedules = {int(n[9:]): tuple(t.tolist()) for n, t in held.items() if n.startswith("schedule.")}
+    return Planned(held["ranks"].astype(np.int64), held["curve"].astype(np.int64), schedules)
 
 
 def room(model: CodecModel, bounds: Mapping[str, Bound]) -> int:

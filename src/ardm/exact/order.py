@@ -99,8 +99,7 @@ class Order:
 
     def __len__(self) -> int:
         """One more than the last step."""
-        coded = self.when[self.when != NEVER]
-        return int(coded.max()) + 1 if coded.size else 0
+        return self.until(len(self.when))
 
     def __iter__(self) -> Iterator[Reveal]:
         """The steps that reveal something."""
@@ -135,6 +134,15 @@ class Order:
         kept = value // block
         kept *= block  # in place: large arrays are slow to allocate
         return kept
+
+    def until(self, depth: int) -> int:
+        """One more than the last step that reveals a digit of the first `depth`."""
+        coded = self.when[:depth][self.when[:depth] != NEVER]
+        return int(coded.max()) + 1 if coded.size else 0
+
+    def centre(self, value: Ints, depth: Ints, classes: int) -> Ints:
+        """The middle of the values below `classes` that a state allows: an unknown digit may have any value."""
+        return value + np.minimum(self.block[depth], classes - value) // 2
 
     def digits(self, items: Ints, reveal: Reveal) -> Ints:
         """The symbols (n, len(reveal)) that a step reveals of items (n, C, H, W)."""

@@ -17,9 +17,10 @@ from ardm.codec.model_coder import ModelCoder
 from ardm.codec.registry import machine
 from ardm.exact.model import CodecModel
 from ardm.exact.order import Order
+from ardm.exact.planned import Planned, Starts
 from ardm.export.quantise import Floats
 from ardm.model import ScoresAll
-from ardm.orders import OrderConfig, image_plan
+from ardm.orders import OrderConfig, image_plan, item_ranks
 from ardm.plan import Plan
 
 
@@ -43,14 +44,14 @@ class Cost:
 
 def cost(bundle: Bundle, codec: CodecModel, items: Tensor, calls: int | None = None) -> Cost:
     """The code length of items (N, C, H, W) by the codec model and by the model that it was made from."""
-    coder = ModelCoder(codec, calls or codec.default, machine(codec), 0)
+    coder = ModelCoder(codec, codec.steps(calls or codec.default), machine(codec), 0)
     D = items[0].numel()
-    floats = [nats / math.log(2) / D for nats in _nats(bundle, codec.order(coder.calls, *items.shape[2:]), items)]
+    floats = [nats / math.log(2) / D for nats in _nats(bundle, codec.order(coder.steps, *items.shape[2:]), items)]
     letters = np.frombuffer(codec.alphabet, np.uint8) if codec.alphabet else np.arange(codec.program.classes)
     jobs = ([letters[x.numpy()]] for x in items)
     integers = [sum(part.bits for part in job) / D for job in coder.encode(jobs)]
     apart = np.subtract(integers, floats)
-    return Cost(float(np.mean(integers)), float(np.mean(floats)), _standard_error(apart), _standard_error(integers))
+    return Cost(float(np.mean(integers)), float(np.mean(floats)), standard_error(apart), standard_error(integers))
 
 
 def _nats(bundle: Bundle, order: Order, items: Tensor) -> Iterator[float]:
@@ -62,8 +63,13 @@ def _nats(bundle: Bundle, order: Order, items: Tensor) -> Iterator[float]:
         yield found.nats.item()
 
 
-def _standard_error(values: Sequence[float] | Floats) -> float:
+def standard_error(values: Sequence[float] | Floats) -> float:
+    """Of the mean of independent values; NaN for a single one."""
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+USUAL = (50, 20, 100, 500)
+"""Network calls of images whose schedules a model of any order holds, the default first; files may have others."""
 
 
 @dataclass(frozen=True)
@@ -72,63 +78,75 @@ class Coding:
 
     cells: by number of network calls, the steps of a cell; none for a model that codes along wavefronts.
     default: the number of calls if none is given.  lead: the channel that codes a plane on its own.
+    planned: the order of the cells, and their schedules, of a model of any order.
     """
 
     cells: Mapping[int, Ints]
     default: int = 0
     lead: int = 0
+    planned: Planned | None = None
 
 
 def coding(bundle: Bundle) -> Coding:
-    """How a model codes."""
+    """How a model codes.
+
+    Along the order that it was trained on, texts and sounds of any order from left to right, unless an order is stored
+    (`Bundle.ranks`).  Every other model of any order along one order, by the schedules that its losses plan.
+    """
     if bundle.config.causal == "wave":
         return Coding({})
-    order = coding_order(bundle)
-    channels = bundle.config.shape[0] if len(bundle.config.shape) == 3 else 1
-    return Coding(coding_cells(bundle, order), order.calls[0], order.lead % channels)
+    lead = bundle.order.lead % (bundle.config.shape[0] if len(bundle.config.shape) == 3 else 1)
+    if not bundle.order.fixed and (bundle.ranks is not None or bundle.content in ("image", "table")):
+        planned = planned_order(bundle)
+        cells = {calls: planned.when(starts) for calls, starts in planned.schedules.items()}
+        return Coding(cells, next(iter(cells)), lead, planned)
+    order = bundle.order if bundle.order.fixed else PIECES
+    return Coding({calls: _cell(bundle, order, calls) for calls in order.calls}, order.calls[0], lead)
 
 
-def coding_order(bundle: Bundle) -> OrderConfig:
-    """The order that a model codes along: its own, or for a model of any order Bayer's over its items.
-
-    Rows and texts go from left to right, in `coding_cells` those of a model with rates by these.
-    """
-    if bundle.order.fixed:
-        return bundle.order
-    if len(bundle.config.shape) == 1:
-        sites = bundle.config.sites if bundle.config.trunk == "mlp" else 256
-        return OrderConfig("raster", tuple(dict.fromkeys(-(-sites // n) for n in (1, 2, 4, 8))))
-    C, *size = bundle.config.shape
-    cell = 1 << max(1, (max(size) - 1).bit_length())
-    stages, fewest = len(bundle.config.digits), bundle.order.delay * (C - 1) + 1
-    calls = [stages * min(max(n, fewest), fewest - 1 + cell * cell) for n in (50, 100, 25, 12, 6)]
-    return OrderConfig("bayer", tuple(dict.fromkeys(calls)), cell=cell)
-
-
-def coding_cells(bundle: Bundle, order: OrderConfig) -> dict[int, Ints]:
-    """By number of network calls, the steps of a cell: (S, C, cell, cell), or (S, 1, 1, cell) for sequences."""
-    return {calls: _cell(bundle, order, calls) for calls in order.calls}
+PIECES = OrderConfig("raster", (256, 128, 64, 32))
+"""Texts and sounds of any order: pieces of so many sites, all at once, from left to right."""
 
 
 def _cell(bundle: Bundle, order: OrderConfig, calls: int) -> Ints:
-    stages, rates = len(bundle.config.digits), bundle.model.rates
-    if len(bundle.config.shape) == 1 and rates is not None:
-        return _by_rates(rates, stages, calls)
-    if len(bundle.config.shape) == 1:
-        cell = calls if order.order == "raster" else order.cell
-        line: Ints = image_plan(order, (cell,), calls, stages).when[0].numpy()
-        return line[:, None, None]
-    C = bundle.config.shape[0]
-    found: Ints = image_plan(order, (C, order.cell, order.cell), calls, stages).when[0].numpy()
+    """The steps of a cell: (S, C, cell, cell), or (S, 1, 1, cell) for sequences."""
+    line, cell = len(bundle.config.shape) == 1, calls if order.order == "raster" else order.cell
+    shape = (cell,) if line else (bundle.config.shape[0], order.cell, order.cell)
+    found: Ints = image_plan(order, shape, calls, len(bundle.config.digits)).when[0].numpy()
+    return found[:, None, None] if line else found
+
+
+def planned_order(bundle: Bundle) -> Planned:
+    """The order of a model of any order with the schedules of its usual budgets, the default first."""
+    stages, curve = len(bundle.config.digits), None if bundle.curve is None else bundle.curve.monotone()
+    ranks = usual_ranks(bundle) if bundle.ranks is None else bundle.ranks
+    C, H, W = (1, 1, *ranks.shape)[-3:]
+    return Planned.of(ranks.reshape(C, H, W).astype(np.int64), curve, stages, _budgets(bundle))
+
+
+def starts_of(bundle: Bundle, calls: int) -> Starts:
+    """The schedule of a model of any order in `calls` network calls, by its losses.  Raises ArdmError for too few or many."""
+    return planned_order(bundle).starts(calls)
+
+
+def _budgets(bundle: Bundle) -> tuple[int, ...]:
+    """USUAL for images, as far as there are digits for them; for others a call a digit, and half, a quarter, an eighth."""
+    stages, sites = len(bundle.config.digits), bundle.config.sites
+    wanted = USUAL if bundle.content == "image" else [stages * -(-sites // n) for n in (1, 2, 4, 8)]
+    return tuple(dict.fromkeys(min(max(calls, stages), stages * sites) for calls in wanted))
+
+
+def usual_ranks(bundle: Bundle) -> Ints:
+    """The ranks of an item (*shape) where no order is stored: the most likely order by rates, else Bayer's."""
+    if bundle.model.rates is not None:
+        return fastest_first(bundle.model.rates)
+    return item_ranks("bayer", bundle.config.shape, bundle.order.lead)
+
+
+def fastest_first(rates: Tensor) -> Ints:
+    """The ranks of the most likely order by rates (*shape)."""
+    found: Ints = (-rates.flatten()).argsort(stable=True).argsort().view(rates.shape).cpu().numpy()
     return found
-
-
-def _by_rates(rates: Tensor, stages: int, calls: int) -> Ints:
-    """(S, 1, 1, D): a whole row in `calls` steps as even as possible, the fastest sites first: the most likely order."""
-    D, steps = len(rates), calls // stages
-    rank = (-rates).argsort(stable=True).argsort().cpu()
-    when: Ints = (rank * steps // D + steps * torch.arange(stages, device="cpu")[:, None]).numpy()
-    return when[:, None, None]
 
 
 def as_images(items: Tensor) -> Tensor:

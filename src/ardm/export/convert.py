@@ -116,8 +116,8 @@ def _codec(bundle: Bundle, program: Program, along: Coding) -> CodecModel:
     """The codec model of a program, with its fingerprint."""
     card = {**bundle.card, "of": bundle.identity}
     codec = CodecModel(
-        program, along.cells, along.default, bundle.content, along.lead, card,
-        alphabet=bundle.alphabet, schema=bundle.schema,
+        program, {} if along.planned else along.cells, along.default, bundle.content, along.lead, card,
+        alphabet=bundle.alphabet, schema=bundle.schema, planned=along.planned,
     )  # fmt: skip
     return replace(codec, golden=fingerprint(codec, Reference(program)))
 

@@ -255,7 +255,8 @@ class _Patient:
     def __init__(self, coder: PartCoder[Any], patience: Patience) -> None:
         self._coder, self._patience = coder, patience
         self._last: weakref.ref[Content] | None = None
-        self.identity, self.calls, self.planes = coder.identity, coder.calls, coder.planes
+        self.identity, self.planes = coder.identity, coder.planes
+        self.steps, self.calls = coder.steps, coder.calls
         self.encode, self.finish, self.decode = coder.encode, coder.finish, coder.decode
 
     def refuses(self, content: Content) -> str | None:

@@ -24,6 +24,7 @@ from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
 from ardm.exact.model import CodecModel
+from ardm.exact.planned import Steps
 from ardm.files.compress import compress_file
 from ardm.files.options import FileOptions
 
@@ -58,9 +59,9 @@ class _Given(Engine):
         """The coder of that model."""
         return coder(self._model, self.calls)
 
-    def models(self, identity: str, calls: int) -> PartCoder[Any]:
+    def models(self, identity: str, steps: Steps) -> PartCoder[Any]:
         """The coder of that model, which a bare file needs, or of a bundled one."""
-        return maker(names=[self._model])(identity, calls)
+        return maker(names=[self._model])(identity, steps)
 
 
 def compress(
@@ -151,13 +152,15 @@ def _image(x: Any) -> NDArray[Any]:
 
 
 def decompress(
-    data: Bytes | Path, model: str | Path | CodecModel | HasCodec | None = None, bare: bool = False
+    data: Bytes | Path, model: str | Path | CodecModel | HasCodec | None = None, bare: bool = False, digits: int = 0
 ) -> Tensor | bytes:
     """Decompress a file, given as bytes or as its `Path`.
 
     Returns an image as (C, H, W) uint8 of displayed values, int32 for 16-bit samples; sound as (C, 1, L), where 32768 is
     silence in 16 bits; an array as `numpy.load` does; a file that was kept byte for byte as bytes.
     model: a codec model to try before the bundled ones.  bare: it was compressed with bare=True, and by this model.
+    digits: a preview by the first digits of each value, of a model that codes several, with the rest in the middle of
+    what they may be; it is read from the front of the file, so its check is not verified.  0: all of them.
     Raises CodecError for a damaged or foreign file.
     """
     if isinstance(data, str):
@@ -172,7 +175,7 @@ def decompress(
             data = data.read_bytes()
     model = _codec(model)
     _refuse_options(model, None, None, 32, bare)
-    content = decode.decompress(bytes(data), maker(names=() if model is None else [model]), bare=bare)
+    content = decode.decompress(bytes(data), maker(names=() if model is None else [model]), bare=bare, digits=digits)
     if content.kind == Kind.BYTES:
         return content.samples.tobytes()
     import torch

@@ -34,7 +34,8 @@ class FileOptions:
     strip: drop metadata of images and sounds.  exact: keep files byte for byte, whatever they show.  format: of
     restored files.  chunk: most bytes in a frame of bytes.  taken: collects targets; none of them is overwritten, even
     by force.  check: bits of the check of each region, 32, 16, 8 or 0.  bare: files without what says which kind of
-    file they are and which model made them; the engine names it.
+    file they are and which model made them; the engine names it.  digits: how many of each
+    value to restore, as a preview from the front of a file; 0: all.
     """
 
     engine: Engine = field(default_factory=Engine)
@@ -50,11 +51,14 @@ class FileOptions:
     taken: set[Path] | None = None
     check: int = 32
     bare: bool = False
+    digits: int = 0
 
     def __post_init__(self) -> None:
         refuse_check(self.check)
         if self.bare and self.engine.model is None:
             raise ArdmError("a bare file does not say which model made it; name the model with -m, on both sides")
+        if self.digits and not self.keep:
+            raise ArdmError("a preview does not hold all of a file, so that it is not deleted; leave out --rm")
         if not (self.keep or self.verify):
             raise ArdmError("only a verified source can be deleted; leave out --rm or --no-verify")
 

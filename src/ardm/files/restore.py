@@ -40,13 +40,15 @@ def decompress_file(
         named = isinstance(target, Path) and not target.is_dir()
         if isinstance(source, Path) and (target is None or isinstance(target, Path)):
             target = restored_path(source, info, target, options.format)
+            target = target if named or not options.digits else target.with_stem(f"{target.stem}.preview")
         if target is None:
             raise ArdmError("standard input has no name; name the result with -o")
         at = file.tell()
 
         def contents() -> Iterator[Content]:
             file.seek(at)
-            return decode.frames(file, options.engine.models, UNLIMITED, options.phase("decoding"), options.bare)
+            progress = options.phase("decoding")
+            return decode.frames(file, options.engine.models, UNLIMITED, progress, options.bare, options.digits)
 
         if isinstance(target, Path):
             with reasons(f"cannot write {target}"):
@@ -58,7 +60,7 @@ def decompress_file(
             written = write_to_stream(contents, infos, target, options)
     converted = format not in ("", info.origin)
     removed, notes = finish(source, before, options, f"the format {format} may not hold all of it" * converted)
-    notes += tuple(_remarks(info, format, target))
+    notes += tuple(_remarks(info, format, target, options.digits))
     what, seconds = described(info, len(infos)), time.perf_counter() - began
     return FileResult(
         path_of(source), path_of(target), what, info.file_bytes, written, seconds, notes=notes, removed=removed
@@ -146,8 +148,10 @@ def rendered(content: Content, format: str = "", budget: Budget = Budget()) -> b
     return content.samples.tobytes() if content.kind == Kind.BYTES else formats.render(content, format)
 
 
-def _remarks(info: FrameInfo, format: str, target: object) -> Iterator[str]:
-    """Notes on a file that was restored in another format, or under an ending of another format."""
+def _remarks(info: FrameInfo, format: str, target: object, digits: int) -> Iterator[str]:
+    """Notes on a preview, on a file restored in another format, and on one under an ending of another format."""
+    if digits:
+        yield f"this is a preview by the first {digits} digit{'s' * (digits > 1)} of each value; its checksum was not verified"
     if format not in ("", info.origin) and info.about:
         yield f"{format} holds the samples, but perhaps not all metadata ({', '.join(info.about)})"
     meant = formats.ENDINGS.get(target.suffix.lower(), "") if isinstance(target, Path) else ""

@@ -22,7 +22,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ardm.atomic import replacing
-from ardm.bundle import arrays
 from ardm.errors import ArdmError
 from ardm.losscurve import LossCurve
 from ardm.models.build import reads
@@ -93,10 +92,10 @@ class Checkpoint:
         with replacing(folder) as new:
             for name in ("weights", "average", "moments"):
                 _save(getattr(self, name), new / FILES[name])
-            save_arrays(arrays(self.curve.state()), new / "curve.safetensors")
+            save_arrays(dict(self.curve.state()), new / "curve.safetensors")
             if self.best is not None:
                 _save(self.best.average, new / "best.safetensors")
-                save_arrays(arrays(self.best.curve), new / "best-curve.safetensors")
+                save_arrays(dict(self.best.curve), new / "best-curve.safetensors")
             (new / "state.json").write_text(json.dumps(self._state(), indent=2) + "\n")
 
     def _state(self) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""The best of several orders for a planned schedule: what a model of any order codes along (section 4 of the paper).
+
+    search(bundle, x, calls, orders)  → every candidate with its price, and what the best one gains
+
+The price of an order is exact: the code length of items along it, in the steps of the schedule that the losses plan.  One
+half of the items chooses.  The other half, which chose nothing, says what the choice gains over random orders: the least
+of many prices is low by luck too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ardm import likelihood
+from ardm.ans import Ints
+from ardm.bundle import Bundle
+from ardm.errors import ArdmError
+from ardm.export.coding import fastest_first, standard_error, starts_of
+from ardm.export.quantise import Floats
+from ardm.orders import item_ranks, names
+from ardm.plan import ranked, shuffled
+
+TOGETHER = 8
+"""Items that are priced at once."""
+
+Orders: TypeAlias = dict[str, Ints]
+"""Ranks (*shape) of candidates by name."""
+Track: TypeAlias = Callable[[Iterator[None], int], Iterator[None]]
+"""Shows the progress of some steps, whose number is given."""
+
+
+@dataclass(frozen=True, eq=False)
+class Price:
+    """Code lengths of items, in bits per dimension (n,); a difference of two prices is taken item by item."""
+
+    bits: Floats
+
+    @property
+    def mean(self) -> float:
+        """Over items."""
+        return float(self.bits.mean())
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean; NaN for a single item."""
+        return standard_error(self.bits)
+
+    def __sub__(self, other: Price) -> Price:
+        return Price(self.bits - other.bits)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    prices: of every candidate, on the items that chose.  random: the mean of the random orders, on the same items.
+    best: the name of the cheapest.  ranks: its order (*shape).
+    gain: the price of random orders less that of the best one, on the items that did not choose.
+    """
+
+    prices: dict[str, Price]
+    random: Price
+    best: str
+    ranks: Ints
+    gain: Price
+
+
+def drawn(shape: Sequence[int], count: int, seed: int) -> Orders:
+    """Random orders of items of this shape, the k-th a function of seed and k alone."""
+    plans = shuffled(1, shape, torch.Generator().manual_seed(seed), count).when[:, 0].numpy()
+    return {f"random {k}": ranks for k, ranks in enumerate(plans, 1)}
+
+
+def named(bundle: Bundle) -> Orders:
+    """All other candidates: the recipes of `ardm.ranks`, learned rates, and the order that is stored."""
+    shape, lead = tuple(bundle.model.shape), bundle.order.lead
+    found = {name: item_ranks(name, shape, lead) for name in names(shape)}
+    if len(shape) == 3 and shape[0] > 1:
+        found |= {f"{name}, by channels": item_ranks(name, shape, lead, 1.0) for name in names(shape)}
+    if bundle.model.rates is not None:
+        found["rates"] = fastest_first(bundle.model.rates)
+    if bundle.ranks is not None:
+        found["stored"] = bundle.ranks
+    return found
+
+
+def search(
+    bundle: Bundle,
+    x: Tensor,
+    calls: int,
+    orders: int,
+    seed: int = 0,
+    labels: Tensor | None = None,
+    track: Track = lambda steps, count: steps,
+) -> Found:
+    """The cheapest of `orders` random orders and all others in `calls` network calls, by items x (n, *shape).
+
+    Raises ArdmError for a model with one order, or without losses to plan with, for an impossible number of calls, and
+    for fewer than four items.
+    """
+    if bundle.order.fixed or bundle.config.causal:
+        raise ArdmError(f"{bundle.name} has an order of its own; only a model of any order has orders to choose from")
+    if bundle.curve is None:
+        raise ArdmError(f"{bundle.name} has no loss curve to plan with; likelihood.curve measures one")
+    if len(x) < 4 or orders < 1:
+        raise ArdmError(f"a search takes four items and one random order at least; got {len(x)} and {orders}")
+    chance, starts = drawn(tuple(bundle.model.shape), orders, seed), starts_of(bundle, calls)
+    every = {**named(bundle), **chance}
+    prices, again = dict[str, Price](), dict[str, Price]()
+
+    def best() -> str:
+        return min(prices, key=lambda name: prices[name].mean)
+
+    def steps() -> Iterator[None]:
+        for half, into, which in ((slice(0, None, 2), prices, every), (slice(1, None, 2), again, chance)):
+            chosen = None if labels is None else labels[half]
+            for name in which if into is prices else {best(): 0, **which}:
+                into[name] = _price(bundle, every[name], starts, x[half], chosen)
+                yield
+
+    for _ in track(steps(), len(every) + len(chance) + 1):
+        pass
+    gain = _mean(again[name] for name in chance) - again[best()]
+    return Found(prices, _mean(prices[name] for name in chance), best(), every[best()], gain)
+
+
+def _mean(prices: Iterator[Price]) -> Price:
+    """The mean of prices of the same items, item by item."""
+    return Price(np.mean([price.bits for price in prices], axis=0))
+
+
+def _price(bundle: Bundle, ranks: Ints, starts: Sequence[int], x: Tensor, labels: Tensor | None) -> Price:
+    """The code lengths of items along an order, in the steps of a schedule."""
+    stages, shape = len(bundle.model.digits), tuple(bundle.model.shape)
+    plan = ranked(torch.from_numpy(ranks).flatten(), shape, stages).coarsen(starts)
+    nats = [
+        likelihood.exact(
+            bundle.model, plan, x[k : k + TOGETHER], context=None if labels is None else labels[k : k + TOGETHER]
+        ).nats
+        for k in range(0, len(x), TOGETHER)
+    ]
+    return Price(torch.cat(nats).cpu().numpy() / np.log(2) / x[0].numel())
