@@ -131,14 +131,20 @@ def seeded(*key: int) -> torch.Generator:
 
 
 def trained(
-    setting: Setting, result: Result, recipe: str, data: str, changes: Sequence[str] = (), small: Sequence[str] = ()
+    setting: Setting,
+    result: Result,
+    recipe: str,
+    data: str,
+    changes: Sequence[str] = (),
+    small: Sequence[str] = (),
+    run: str = "",
 ) -> Bundle:
     """Return the averaged model of a result's run; train it if necessary, and set the result's budget.
 
     data: the data set's folder within `setting.data`.  changes: overrides of the recipe.  small: further ones for a
-    smoke test.  An interrupted run is resumed.  Raises ArdmError if the run folder has other settings.
+    smoke test.  run: name of the run's folder, default that of the result.  An interrupted run is resumed.  Raises ArdmError if the run folder has other settings.
     """
-    run, chosen = result.name, [*changes, *((*QUICK, *small) if setting.quick else ())]
+    run, chosen = run or result.name, [*changes, *((*QUICK, *small) if setting.quick else ())]
     settings = load_recipe(recipe, [f"data.folder={setting.data / data}", *chosen])
     folder = setting.runs / run
     done = folder / "budget.json"

@@ -1,6 +1,6 @@
 """Small images (MNIST at 14×14, 8 bits), one body and one budget: any order, one order, causal, digits, absorbing.
 
-The windows of `images` see both sides of a site, so they cannot be restricted to one order; a Transformer over pixels
+The U-Net of `images` sees both sides of a site, so it cannot be restricted to one order; a Transformer over pixels
 supports all five objectives.
 """
 
