@@ -71,7 +71,9 @@ def main():
         model = ardm.guided(bundle, scale) if scale else bundle
         drawn = ardm.sample(model, len(labels), options.calls, seed=1, context=labels)
         share, error = recognised(net, drawn, labels)
-        print(f"samples in {options.calls} calls, guidance {scale:g}: {100 * share:.1f} ± {100 * error:.1f} %", flush=True)
+        print(
+            f"samples in {options.calls} calls, guidance {scale:g}: {100 * share:.1f} ± {100 * error:.1f} %", flush=True
+        )
         if scale == options.scale[0]:
             rows = drawn.view(options.each, 10, 1, 28, 28)[:16].transpose(0, 1).flatten(0, 1)
             sheet([to_image(x, 256, 2) for x in rows], columns=16, gap=0).save(options.picture)

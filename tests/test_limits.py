@@ -709,7 +709,6 @@ SETTINGS = {
     "growth": {"growth": 10**6, "trunk": "unet"},
     "a growth that may be": {"growth": 16, "levels": 16, "trunk": "unet"},
     "labels": {"labels": 10**12},
-    "growth": {"growth": 10**5},
     "hidden": {"hidden": 10**10, "trunk": "transformer", "shape": [64], "head": "values"},
     "a table of columns": {"trunk": "mlp", "shape": [1 << 18], "head": "values"},
     "hashes": {"trunk": "window", "shape": [64], "head": "values", "reach": [20, 0], "hashes": [20] * 60, "bits": 20},

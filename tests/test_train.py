@@ -297,7 +297,8 @@ def test_a_twin_with_digits_begins_as_the_model_of_whole_values(folder, tmp_path
     other = Trainer(
         recipe(folder, model={"base": 4, "head": "digits"}, partial=True, **start), tmp_path / "other", device="cpu"
     )
-    assert other.anew and all(name.startswith("head.") for name in other.anew)
+    assert other.anew
+    assert all(name.startswith("head.") for name in other.anew)
     with pytest.raises(ArdmError, match="do not fit its configuration"):
         Trainer(recipe(folder, model={"base": 4}, **start), tmp_path / "refused", device="cpu")
     with pytest.raises(ArdmError, match="nothing in common"):
