@@ -23,6 +23,7 @@ from ardm.errors import ArdmError
 from ardm.models import hub
 from ardm.models.published import dream, evodiff
 from ardm.models.published.registry import ARCHITECTURES, PICKLED
+from ardm.symbols import of_values
 from toys import all_data, generator
 
 
@@ -390,6 +391,7 @@ def test_what_stands_around_changes_nothing(loaded, tmp_path):
 def test_letters_have_their_names(tmp_path):
     protein = ardm.load(case_of("EvoDiff").write(tmp_path / "protein"), length=5)
     assert protein.decode(protein.encode("MKVLA")) == ["MKVLA"]
+    assert of_values(protein.symbols.to_values()) == protein.symbols
     with pytest.raises(ArdmError, match=r"byte 64.*none of b'ACDEF"):
         protein.encode("MK@LA")
     text = ardm.load(case_of("nanoDD").write(tmp_path / "text"))
