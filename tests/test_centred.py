@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ardm.nets import Centred
+from ardm.nets.centred import Standardised
 from ardm.nets.channels import by_channel
 from ardm.nets.neighbours import UNIT, nearby, rounded
 from toys import generator, randomise
@@ -130,3 +131,13 @@ def test_each_row_goes_through_the_layer_of_its_channel(dtype):
     for n, c in enumerate(channel):
         wanted = h[n].to(found.dtype) @ weight[c].to(found.dtype) + bias.to(dtype)[c]
         torch.testing.assert_close(found[n], wanted)
+
+
+def test_filters_have_mean_0_and_a_learnt_norm_so_that_what_all_inputs_share_moves_nothing():
+    layer = randomise(Standardised(4, 1.0))
+    torch.testing.assert_close(layer.weight.mean((1, 2, 3)), torch.zeros(4).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(layer.weight.flatten(1).norm(dim=1), layer.gain.abs(), rtol=1e-6, atol=1e-9)
+    h = torch.rand(1, 4, 5, 5, generator=generator(0), dtype=torch.double)
+    inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))  # borders see zeros outside
+    torch.testing.assert_close(layer(h + 7)[inside], layer(h)[inside], rtol=0, atol=1e-9)
+    assert (layer(2 * h) - layer(h)).abs().max() > 1e-2
