@@ -18,6 +18,7 @@ from ardm.exact.order import Order, Reveal
 from ardm.export.parts import digits_of
 from ardm.export.quantise import Floats
 from ardm.model import Model
+from ardm.nets.channels import ChannelLinear
 
 STATES = 16
 """States for networks that see a whole item at once."""
@@ -56,14 +57,15 @@ class Ranges:
     def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
         """Record one evaluation of a module: a forward hook."""
         if given and isinstance(given[0], Tensor) and given[0].is_floating_point():
-            last = given[0].ndim - 1 if isinstance(module, nn.Linear) else None
-            _grow(self._given, module, _largest(given[0], last))
+            last, planes = given[0].ndim - 1, isinstance(module, (nn.Conv2d, ChannelLinear))
+            dim = 1 if planes else last if isinstance(module, nn.Linear) else None
+            _grow(self._given, module, _largest(given[0], dim))
         if isinstance(made, Tensor):
             rows = isinstance(module, (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding))
             _grow(self._made, module, _largest(made, made.ndim - 1 if rows or made.ndim < 2 else 1))
 
-    def columns(self, layer: nn.Linear) -> Floats:
-        """(I,): the largest number in each column of a linear layer's input."""
+    def columns(self, layer: nn.Module) -> Floats:
+        """(I,): the largest number in each column of a linear layer's input, or in each plane of a convolution's."""
         return self._given[layer]
 
     def given(self, module: nn.Module) -> float:

@@ -19,6 +19,7 @@ from ardm.errors import ArdmError
 from ardm.exact.model import NAME, CodecModel, fingerprint, load
 from ardm.exact.program import Program
 from ardm.exact.reference import Reference
+from ardm.export.centred import centred, context_obstacle
 from ardm.export.calibrate import Examples, Scales
 from ardm.export.coding import Coding, Cost, as_images, coding, cost
 from ardm.export.obstacles import unsupported as obstacles
@@ -32,6 +33,7 @@ from ardm.export.wavefront import wavefront
 from ardm.export.window import window
 from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.model import Model
+from ardm.nets.centred import Centred
 from ardm.nets.table import Table
 from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
@@ -48,6 +50,7 @@ EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
     Taps: taps,
     Table: table,
     UNet: unet,
+    Centred: centred,
 }
 """The exporter of each kind of network: it calibrates, and returns what makes the program of a precision."""
 HEADS: tuple[type[Head], ...] = (ValueHead, ColumnHead, DigitHead, MixtureHead)
@@ -163,7 +166,7 @@ def unsupported(bundle: Bundle) -> list[str]:
             "a codec of text codes bytes or 27 letters, without an end: train with data.alphabet=bytes and no data.each"
         ]
     head, trunk = _head_obstacle(bundle.model), trunk_of(bundle.model) or bundle.model.body
-    found = [head] if head else []
+    found = [obstacle for obstacle in (head, context_obstacle(trunk)) if obstacle]
     if isinstance(trunk, tuple(EXPORTERS)):
         return found
     return found + (obstacles(trunk) or [f"there is no exporter for networks of kind {type(trunk).__name__}"])
