@@ -132,11 +132,12 @@ class Layers(Builder):
         top: int | None = None,
         bits: int | None = None,
         low: int | None = None,
+        moments: Floats | None = None,
     ) -> Value:
         """A convolution that keeps the size, or a linear layer at every place, of a map.
 
         scale: (O,) or (1,), of the result.  top: the result is clamped to low..top, by default ±top; None: not at all.
-        bits: of a weight.
+        bits: of a weight.  moments (I, I): of what the cells of the kernel read in the float network, plane after plane.
         Raises ArdmError for strides, groups, or padding that is not zeros.
         """
         weight = layer.weight.detach().double()
@@ -151,7 +152,8 @@ class Layers(Builder):
             pad = _padding(layer, tall, wide, step)
         reads = np.repeat(np.broadcast_to(a.scale, planes), tall * wide)
         size = np.repeat(self.bounds[a.name].size, tall * wide)
-        made = self._matrix(weight.reshape(outputs, -1).T.numpy(), layer.bias, size, reads, scale, bits)
+        seen = None if moments is None else moments * reads[:, None] * reads
+        made = self._matrix(weight.reshape(outputs, -1).T.numpy(), layer.bias, size, reads, scale, bits, seen)
         places = {"tall": tall, "wide": wide, "step": step, "top": pad[0], "left": pad[1]}
         self.op("conv", out, [a.name], made, **places, **_limits(top, low))
         return Value(out, np.broadcast_to(scale, outputs))
@@ -184,13 +186,20 @@ class Layers(Builder):
         return Value(out, np.broadcast_to(scale, weight.shape[-2]))
 
     def _matrix(
-        self, weight: Floats, bias: Tensor | None, size: Ints, reads: Floats, scale: Floats, bits: int | None
+        self,
+        weight: Floats,
+        bias: Tensor | None,
+        size: Ints,
+        reads: Floats,
+        scale: Floats,
+        bits: int | None,
+        moments: Floats | None = None,
     ) -> dict[str, Ints]:
         """weight (I, O)."""
         plus = np.zeros(weight.shape[1]) if bias is None else bias.detach().double().numpy()
         scale = np.broadcast_to(scale, weight.shape[1])
         # at least 2^8, because there are no products of bytes here: neighbouring weights need not fit 16 bits together
-        made = matrix(weight, plus, np.maximum(size, 1 << 8), reads, scale, bits or self.bits.weights, WIDE)
+        made = matrix(weight, plus, np.maximum(size, 1 << 8), reads, scale, bits or self.bits.weights, WIDE, moments)
         return {"weight": made.weight, "bias": made.bias, "shift": made.shift}
 
     # --- elementwise --------------------------------------------------------------------------------------------------

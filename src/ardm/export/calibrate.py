@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,10 +20,15 @@ from ardm.export.quantise import Floats
 from ardm.model import Model
 from ardm.nets.channels import ChannelLinear
 
+Hook = TypeVar("Hook", bound=Callable[[nn.Module, tuple[Any, ...], Any], None])
 STATES = 16
 """States for networks that see a whole item at once."""
 EACH = 4
 """Items of each state."""
+
+
+PLACES = 64
+"""Places of a batch of maps at which moments are taken."""
 
 
 class Scales(NamedTuple):
@@ -81,6 +86,30 @@ class Ranges:
         return self._made[module]
 
 
+class Moments:
+    """Second moments of what the kernels of convolutions read, at some places of every map."""
+
+    def __init__(self) -> None:
+        self._sums: dict[nn.Module, Tensor] = {}
+        self._seen = 0
+
+    def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
+        """Record one evaluation of a convolution that keeps the size of maps: a forward hook."""
+        assert isinstance(module, nn.Conv2d)
+        self._seen += PLACES + 1  # other places each time
+        x, (tall, wide) = given[0].detach(), module.kernel_size
+        B, _, H, W = x.shape
+        place = (torch.arange(PLACES, device=x.device) * (B * H * W) // PLACES + self._seen) % (B * H * W)
+        b, y, column = place // (H * W), place // W % H, place % W
+        padded = nn.functional.pad(x, (wide // 2, wide // 2, tall // 2, tall // 2))
+        read = torch.stack([padded[b, :, y + i, column + j] for i in range(tall) for j in range(wide)], 2).flatten(1)
+        self._sums[module] = self._sums.get(module, 0) + read.T @ read
+
+    def __getitem__(self, module: nn.Module) -> Floats:
+        """(I, I): the moments of a convolution, cells of the kernel plane after plane."""
+        return self._sums[module].double().cpu().numpy()
+
+
 def _largest(x: Tensor, dim: int | None) -> Floats:
     """The largest absolute values along a dimension, or of all (1,)."""
     size = x.detach().abs()
@@ -95,10 +124,22 @@ def _grow(ranges: dict[nn.Module, Floats], module: nn.Module, found: Floats) -> 
 @contextmanager
 def watched(model: nn.Module) -> Iterator[Ranges]:
     """Record the ranges of every module of a network within the block."""
-    ranges = Ranges()
-    hooks = [module.register_forward_hook(ranges) for module in model.modules()]
-    try:
+    with _hooked(model.modules(), Ranges()) as ranges:
         yield ranges
+
+
+@contextmanager
+def moments_of(layers: Iterable[nn.Conv2d]) -> Iterator[Moments]:
+    """Record the second moments of some convolutions within the block."""
+    with _hooked(layers, Moments()) as moments:
+        yield moments
+
+
+@contextmanager
+def _hooked(modules: Iterable[nn.Module], hook: Hook) -> Iterator[Hook]:
+    hooks = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield hook
     finally:
         for hook in hooks:
             hook.remove()

@@ -10,9 +10,10 @@ Pictures may have any size.  At the sites asked, numbers have RESIDUAL bits more
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.exact.program import Program
 from ardm.export.builder import Layers, Value
-from ardm.export.calibrate import Examples, Ranges, states, watched
+from ardm.export.calibrate import Examples, Moments, Ranges, moments_of, states, watched
 from ardm.export.neighbours import Neighbours
 from ardm.export.parts import digits_of, expected, output_of, trunk_of
 from ardm.export.perceptron import PLACED, RESIDUAL, SINGLE, Make, mixture, units
@@ -55,8 +56,8 @@ def centred(model: Model, examples: Examples) -> Make:
     if obstacle := context_obstacle(trunk):
         raise ArdmError(obstacle)
     model = model.eval()
-    ranges = _seen(model, examples)
-    return lambda bits: _Export(model, trunk, ranges, bits).program()
+    seen = _seen(model, trunk, examples)
+    return lambda bits: _Export(model, trunk, seen, bits).program()
 
 
 def context_obstacle(trunk: nn.Module | None) -> str:
@@ -72,17 +73,25 @@ def context_obstacle(trunk: nn.Module | None) -> str:
 # --- calibration --------------------------------------------------------------------------------------------------------
 
 
-def _seen(model: Model, examples: Examples) -> Ranges:
-    """Ranges over states at random and along the orders, and over planes on their own in all channels."""
+class Seen(NamedTuple):
+    """What calibration saw of a network."""
+
+    ranges: Ranges
+    moments: Moments
+
+
+def _seen(model: Model, trunk: Centred, examples: Examples) -> Seen:
+    """Over states at random and along the orders, and over planes on their own in all channels."""
+    layers = [conv for m in trunk.modules() if isinstance(m, Block) for conv in (m.conv1, m.conv2)]
     orders = list(examples.orders.values())
     every = states(model, examples.items, []) + (states(model, examples.items, orders) if orders else [])
-    with torch.no_grad(), watched(model) as ranges:
+    with torch.no_grad(), watched(model) as ranges, moments_of(layers) as moments:
         for n, state in enumerate(every):
             for one in (state, _alone(state, n % state.shape[0])):
                 sites = Sites.where(one.depth < len(model.digits))
                 if len(sites):
                     model(one).log_prob(sites, torch.zeros(len(sites), dtype=torch.long, device="cpu"))
-    return ranges
+    return Seen(ranges, moments)
 
 
 def _alone(state: Partial, channel: int) -> Partial:
@@ -96,8 +105,8 @@ def _alone(state: Partial, channel: int) -> Partial:
 class _Export:
     """The layers of one network."""
 
-    def __init__(self, model: Model, trunk: Centred, seen: Ranges, bits: Precision) -> None:
-        self.model, self.trunk, self.seen, self.bits = model, trunk, seen, bits
+    def __init__(self, model: Model, trunk: Centred, seen: Seen, bits: Precision) -> None:
+        self.model, self.trunk, self.seen, self.moments, self.bits = model, trunk, *seen, bits
         self.digits = digits_of(model)
         self.build = Layers(trunk.channels, self.digits, bits)
         K = self.digits.classes
@@ -218,9 +227,17 @@ class _Export:
         """h + conv2(relu(conv1(relu(h)))): what matrices read is clamped at 0, which is the relu."""
         build, top = self.build, self.bits.top
         a = Value(build.op("shift", f"{name}.read", [h.name], by=RESIDUAL, lo=0, hi=top), h.scale / 2**RESIDUAL)
-        hidden = scales([self.seen.columns(block.conv2)], top)
-        u = build.conv(f"{name}.inner", a, block.conv1, hidden, top, low=0)
-        return self._kept(build.add(name, h, build.conv(f"{name}.outer", u, block.conv2, h.scale)))
+        hidden = self._filled(block.conv1, a.scale, scales([self.seen.columns(block.conv2)], top))
+        u = build.conv(f"{name}.inner", a, block.conv1, hidden, top, low=0, moments=self.moments[block.conv1])
+        d = build.conv(f"{name}.outer", u, block.conv2, h.scale, moments=self.moments[block.conv2])
+        return self._kept(build.add(name, h, d))
+
+    def _filled(self, conv: nn.Conv2d, given: Floats, made: Floats) -> Floats:
+        """The scale of a result, up to a bit coarser, so that the largest weight of each plane uses all of its bits."""
+        most = np.abs(_floats(conv.weight)).max((2, 3))
+        spare = np.log2(((1 << self.bits.weights - 1) - 1) / np.maximum((most / given).max(1) * made, 1e-30))
+        found: Floats = made * 2.0 ** (spare - np.ceil(spare).clip(min=0))
+        return found
 
     def _kept(self, h: Value) -> Value:
         """The stream, clamped where it could leave the exact range of float32."""

@@ -25,7 +25,7 @@ from ardm.export.coding import Coding, Cost, as_images, coding, cost
 from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of
 from ardm.export.perceptron import Make
-from ardm.export.precision import FINER, SEARCH, Precision
+from ardm.export.precision import ERRORS_SPREAD, FINER, SEARCH, Precision
 from ardm.export.table import table
 from ardm.export.taps import taps
 from ardm.export.unet import unet
@@ -53,6 +53,8 @@ EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
     Centred: centred,
 }
 """The exporter of each kind of network: it calibrates, and returns what makes the program of a precision."""
+SEARCHES: dict[type[nn.Module], tuple[Precision, ...]] = {Wavefront: FINER, Centred: ERRORS_SPREAD}
+"""The precisions to try, for kinds of networks that have their own."""
 HEADS: tuple[type[Head], ...] = (ValueHead, ColumnHead, DigitHead, MixtureHead)
 """The heads that have operations in integers; not their subclasses, which have other distributions."""
 
@@ -85,7 +87,7 @@ def export(
     along, items = coding(bundle), as_images(items)
     half = len(items) // 2
     make = exporter(bundle.model)(bundle.model, Examples(items[:half], along.cells, scales or {}))
-    search = FINER if isinstance(trunk_of(bundle.model), Wavefront) else SEARCH
+    search = next((found for kind, found in SEARCHES.items() if isinstance(trunk_of(bundle.model), kind)), SEARCH)
     for bits in [precision] if precision else search:
         made = _measured(bundle, _codec(bundle, make(bits), along), bits, items[half:])
         if tried is not None:
