@@ -102,6 +102,15 @@ def _alone(state: Partial, channel: int) -> Partial:
 # --- the program --------------------------------------------------------------------------------------------------------
 
 
+class Logs(NamedTuple):
+    """Logarithms of the weight, in parts that add up but for an offset, and of the spread."""
+
+    weight: Value
+    parts: int
+    offset: float
+    spread: Value
+
+
 class _Export:
     """The layers of one network."""
 
@@ -122,8 +131,9 @@ class _Export:
         """The whole network."""
         near = Neighbours(self.build, self.digits)
         mean = near.mean("mean", self.fraction)
+        logs = self._logs(near)
         own, level = self._own(mean)
-        h = self._through(self._stem(near, mean, self._deviations(own, level)))
+        h = self._through(self._stem(logs, mean, self._deviations(own, level)))
         self._head(self._features(h, own), mean)
         return self.build.program()
 
@@ -156,20 +166,24 @@ class _Export:
         tensors = {"weight": weight.reshape(-1, weight.shape[2]), "bias": zeros, "shift": zeros}
         self.build.op("conv", out, [a], tensors, tall=side, wide=side, step=1, top=side // 2, left=side // 2)
 
-    def _stem(self, near: Neighbours, mean: Value, deviations: Value) -> Value:
-        """The stream before the blocks."""
-        build, trunk, C, scale = self.build, self.trunk, self.trunk.channels, self._stream(0)
-        weights, parts, offset = near.log_weight("weights", LOG)
+    def _logs(self, near: Neighbours) -> Logs:
+        """The logarithms of weight and spread."""
+        weight, parts, offset = near.log_weight("weights", LOG)
         spread = near.spread("spread", near.mean("centre", near.placed))
-        logs = build.function("spreads", spread, lambda x: np.log(x + 0.5 / spread.one), LOG)  # it was rounded down
+        each = self.build.function("spreads", spread, lambda x: np.log(x + 0.5 / spread.one), LOG)  # it was rounded down
+        return Logs(weight, parts, offset, each)
+
+    def _stem(self, logs: Logs, mean: Value, deviations: Value) -> Value:
+        """The stream before the blocks."""
+        build, trunk, scale, bits = self.build, self.trunk, self._stream(0), self.bits.first
         coarse, bias = _floats(trunk.coarse.weight)[:, :, 0, 0], _floats(expected(trunk.coarse.bias, Tensor, "a bias"))
         window = _floats(trunk.window).transpose(0, 2, 3, 1).reshape(len(scale), -1)
-        level, weight, apart = np.split(coarse, 3, 1)
-        matrix = np.concatenate([window, level, np.tile(weight / 4, parts), apart], 1)
-        bias = bias + weight.sum(1) * offset / 4 + HALF / scale
-        h = build.linear("around", build.concat("read", deviations, mean, weights, logs), matrix, bias, scale,
-                         bits=self.bits.first)  # fmt: skip
-        return self._kept(build.add("stem", h, build.conv("told", self._masks(), trunk.masks, scale, bits=self.bits.first)))
+        level, weight, spread = np.split(coarse, 3, 1)
+        matrix = np.concatenate([window, level, np.tile(weight / 4, logs.parts), spread], 1)
+        bias = bias + weight.sum(1) * logs.offset / 4 + HALF / scale
+        read = build.concat("read", deviations, mean, logs.weight, logs.spread)
+        h = build.linear("around", read, matrix, bias, scale, bits=bits)
+        return self._kept(build.add("stem", h, build.conv("told", self._masks(), trunk.masks, scale, bits=bits)))
 
     def _masks(self) -> Value:
         """Planes that say which digits are known, stage after stage."""
