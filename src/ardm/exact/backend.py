@@ -27,6 +27,7 @@ from ardm.exact.operations.causal import PLACED
 from ardm.exact.operations.heads import HEADS, frequencies
 from ardm.exact.program import Op, Program
 from ardm.exact.reference import inputs
+from ardm.exact.space import last_read
 
 CHUNK = 1 << 10
 """Sites whose rows are computed at once: their values stay in the cache, and memory does not grow with an item."""
@@ -77,6 +78,8 @@ class Backend:
         self._waves = Causal(program, self.bounds, _Kernels(self, context, every)) if program.wave else None
         self._maps = [step for step in every if not self._is_rows(step.op.out)]
         self._rows = [step for step in every if self._is_rows(step.op.out)]
+        ordered = [*(one.op for one in self._maps), *(one.op for one in self._rows), program.ops[-1]]
+        self._done = last_read(ordered)[: len(self._maps)]
         self._near = [step for step in self._rows if not any(map(self._is_rows, step.op.inputs))]
         self._far = [step for step in self._rows if any(map(self._is_rows, step.op.inputs))]
         self._dtype, self._head = context.dtype(0), program.ops[-1]
@@ -172,10 +175,12 @@ class Backend:
         ]
 
     def _of_maps(self, ask: Ask, step: Step) -> dict[str, Tensor]:
-        """All maps of a program."""
+        """The maps of a program that rows read; the others are dropped after their last use."""
         maps = self.inputs(ask.value, ask.depth)
-        for one in self._maps:
+        for one, done in zip(self._maps, self._done, strict=True):
             one(step, maps)
+            for name in done:
+                del maps[name]
         return maps
 
     def inputs(self, value: Ints, depth: Ints) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ from ardm.exact.frequencies import Rows
 from ardm.exact.order import Order
 from ardm.exact.planned import Planned, Steps, calls_of
 from ardm.exact.program import Arrays, Program, digest
+from ardm.exact.space import map_bytes
 from ardm.exact.stores import claims, elements
 from ardm.schema import Schema
 
@@ -282,9 +283,9 @@ def room(model: CodecModel, bounds: Mapping[str, Bound]) -> int:
     program, places = model.program, math.prod(model.size) or REGION.get(model.kind, 1 << 16)
     if program.wave:
         return 8 * numbers_held(program, bounds, math.isqrt(places))
-    maps = places * sum(bound.planes for bound in bounds.values() if bound.kind == "map")
-    maps += sum(op.integers["heads"] * places**2 for op in program.ops if op.name == "attention")
-    return 8 * (maps + ROWS * sum(bound.planes for bound in bounds.values() if bound.kind != "map"))
+    scores = sum(op.integers["heads"] * places**2 for op in program.ops if op.name == "attention")
+    rows = ROWS * sum(bound.planes for bound in bounds.values() if bound.kind != "map")
+    return places * map_bytes(program, bounds) + 8 * (scores + rows)
 
 
 def refuse_room(model: CodecModel, bounds: Mapping[str, Bound]) -> None:

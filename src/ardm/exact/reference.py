@@ -19,6 +19,7 @@ from ardm.exact.operations import OPERATIONS
 from ardm.exact.operations.causal import deviations
 from ardm.exact.operations.heads import frequencies
 from ardm.exact.program import Op, Program
+from ardm.exact.space import last_read
 
 
 class Reference:
@@ -44,12 +45,14 @@ class Reference:
             return self._waves.answers([ask], [memory])[0]
         values, (H, W) = inputs(self.program, ask.value, ask.depth), ask.value.shape[2:]
         sites = replace(ask.sites, size=(H, W))
-        for op in self.program.ops:
+        for op, done in zip(self.program.ops, last_read(self.program.ops), strict=True):
             given, operation = [values[name] for name in op.inputs], OPERATIONS[op.name]
             if operation.resume is None:
                 values[op.out] = operation.run(self.program, op, given, sites)
             else:
                 values[op.out] = operation.resume(self.program, op, given, sites, memory.of(op.out))
+            for name in done:
+                del values[name]
         head = self.program.ops[-1]
         return frequencies(self.program, head, [values[name] for name in head.inputs], *ask.state)
 

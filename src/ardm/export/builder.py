@@ -131,10 +131,13 @@ class Layers(Builder):
         scale: Floats,
         top: int | None = None,
         bits: int | None = None,
+        low: int | None = None,
+        moments: Floats | None = None,
     ) -> Value:
         """A convolution that keeps the size, or a linear layer at every place, of a map.
 
-        scale: (O,) or (1,), of the result.  top: the result is clamped to ±top; None: not at all.  bits: of a weight.
+        scale: (O,) or (1,), of the result.  top: the result is clamped to low..top, by default ±top; None: not at all.
+        bits: of a weight.  moments (I, I): of what the cells of the kernel read in the float network, plane after plane.
         Raises ArdmError for strides, groups, or padding that is not zeros.
         """
         weight = layer.weight.detach().double()
@@ -149,9 +152,10 @@ class Layers(Builder):
             pad = _padding(layer, tall, wide, step)
         reads = np.repeat(np.broadcast_to(a.scale, planes), tall * wide)
         size = np.repeat(self.bounds[a.name].size, tall * wide)
-        made = self._matrix(weight.reshape(outputs, -1).T.numpy(), layer.bias, size, reads, scale, bits)
-        limits = {} if top is None else {"lo": -top, "hi": top}
-        self.op("conv", out, [a.name], made, tall=tall, wide=wide, step=step, top=pad[0], left=pad[1], **limits)
+        seen = None if moments is None else moments * reads[:, None] * reads
+        made = self._matrix(weight.reshape(outputs, -1).T.numpy(), layer.bias, size, reads, scale, bits, seen)
+        places = {"tall": tall, "wide": wide, "step": step, "top": pad[0], "left": pad[1]}
+        self.op("conv", out, [a.name], made, **places, **_limits(top, low))
         return Value(out, np.broadcast_to(scale, outputs))
 
     def linear(
@@ -163,22 +167,39 @@ class Layers(Builder):
         scale: Floats,
         top: int | None = None,
         bits: int | None = None,
+        low: int | None = None,
     ) -> Value:
-        """A linear layer of rows; weight (O, I), bias (O,), the rest as for conv."""
-        reads = np.broadcast_to(a.scale, weight.shape[1])
-        made = self._matrix(weight.T, torch.from_numpy(bias), self.bounds[a.name].size, reads, scale, bits)
-        limits = {} if top is None else {"lo": -top, "hi": top}
-        self.op("linear", out, [a.name], made, **limits)
-        return Value(out, np.broadcast_to(scale, len(weight)))
+        """A linear layer of rows, or at every place of a map; weight (O, I), bias (O,), the rest as for conv.
+
+        weight (C, O, I), bias (C, O): of rows, one layer for each channel.
+        """
+        reads = np.broadcast_to(a.scale, weight.shape[-1])
+        each = [
+            self._matrix(w.T, torch.from_numpy(b), self.bounds[a.name].size, reads, scale, bits)
+            for w, b in zip(*((weight, bias) if weight.ndim == 3 else (weight[None], bias[None])), strict=True)
+        ]
+        made = {role: np.stack([m[role] for m in each]) for role in each[0]} if weight.ndim == 3 else each[0]
+        if self.bounds[a.name].kind == "map":
+            self.op("conv", out, [a.name], made, tall=1, wide=1, step=1, top=0, left=0, **_limits(top, low))
+        else:
+            self.op("linear", out, [a.name], made, **_limits(top, low))
+        return Value(out, np.broadcast_to(scale, weight.shape[-2]))
 
     def _matrix(
-        self, weight: Floats, bias: Tensor | None, size: Ints, reads: Floats, scale: Floats, bits: int | None
+        self,
+        weight: Floats,
+        bias: Tensor | None,
+        size: Ints,
+        reads: Floats,
+        scale: Floats,
+        bits: int | None,
+        moments: Floats | None = None,
     ) -> dict[str, Ints]:
         """weight (I, O)."""
         plus = np.zeros(weight.shape[1]) if bias is None else bias.detach().double().numpy()
         scale = np.broadcast_to(scale, weight.shape[1])
         # at least 2^8, because there are no products of bytes here: neighbouring weights need not fit 16 bits together
-        made = matrix(weight, plus, np.maximum(size, 1 << 8), reads, scale, bits or self.bits.weights, WIDE)
+        made = matrix(weight, plus, np.maximum(size, 1 << 8), reads, scale, bits or self.bits.weights, WIDE, moments)
         return {"weight": made.weight, "bias": made.bias, "shift": made.shift}
 
     # --- elementwise --------------------------------------------------------------------------------------------------
@@ -196,8 +217,7 @@ class Layers(Builder):
         """a with `by` bits fewer, clamped to ±top; a itself where there is nothing to do."""
         if by == 0 and (top is None or self.largest(a) <= top):
             return a
-        limits = {} if top is None else {"lo": -top, "hi": top}
-        return Value(self.op("shift", out, [a.name], by=by, **limits), a.scale / 2.0**by)
+        return Value(self.op("shift", out, [a.name], by=by, **_limits(top)), a.scale / 2.0**by)
 
     def alike(self, out: str, a: Value, b: Value) -> tuple[Value, Value]:
         """a and b in the coarser of their scales, which have to be a power of two apart."""
@@ -304,6 +324,11 @@ class Layers(Builder):
     def at(self, out: str, a: Value) -> Value:
         """The planes of a map at the asked sites."""
         return Value(self.op("at", out, [a.name]), a.scale)
+
+
+def _limits(top: int | None, low: int | None = None) -> dict[str, int]:
+    """The lo and hi of an operation that clamps to low..top, by default ±top; none where it does not clamp."""
+    return {} if top is None else {"lo": -top if low is None else low, "hi": top}
 
 
 def _statistics(out: str, N: int, size: int, eps: float) -> tuple[int, int]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +18,17 @@ from ardm.exact.order import Order, Reveal
 from ardm.export.parts import digits_of
 from ardm.export.quantise import Floats
 from ardm.model import Model
+from ardm.nets.channels import ChannelLinear
 
+Hook = TypeVar("Hook", bound=Callable[[nn.Module, tuple[Any, ...], Any], None])
 STATES = 16
 """States for networks that see a whole item at once."""
 EACH = 4
 """Items of each state."""
+
+
+PLACES = 64
+"""Places of a batch of maps at which moments are taken."""
 
 
 class Scales(NamedTuple):
@@ -56,14 +62,15 @@ class Ranges:
     def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
         """Record one evaluation of a module: a forward hook."""
         if given and isinstance(given[0], Tensor) and given[0].is_floating_point():
-            last = given[0].ndim - 1 if isinstance(module, nn.Linear) else None
-            _grow(self._given, module, _largest(given[0], last))
+            last, planes = given[0].ndim - 1, isinstance(module, (nn.Conv2d, ChannelLinear))
+            dim = 1 if planes else last if isinstance(module, nn.Linear) else None
+            _grow(self._given, module, _largest(given[0], dim))
         if isinstance(made, Tensor):
             rows = isinstance(module, (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding))
             _grow(self._made, module, _largest(made, made.ndim - 1 if rows or made.ndim < 2 else 1))
 
-    def columns(self, layer: nn.Linear) -> Floats:
-        """(I,): the largest number in each column of a linear layer's input."""
+    def columns(self, layer: nn.Module) -> Floats:
+        """(I,): the largest number in each column of a linear layer's input, or in each plane of a convolution's."""
         return self._given[layer]
 
     def given(self, module: nn.Module) -> float:
@@ -77,6 +84,30 @@ class Ranges:
     def planes(self, module: nn.Module) -> Floats:
         """(P,): in each plane (of a convolution, a norm) or column (of a linear layer) of a module's output."""
         return self._made[module]
+
+
+class Moments:
+    """Second moments of what the kernels of convolutions read, at some places of every map."""
+
+    def __init__(self) -> None:
+        self._sums: dict[nn.Module, Tensor] = {}
+        self._seen = 0
+
+    def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
+        """Record one evaluation of a convolution that keeps the size of maps: a forward hook."""
+        assert isinstance(module, nn.Conv2d)
+        self._seen += PLACES + 1  # other places each time
+        x, (tall, wide) = given[0].detach(), module.kernel_size
+        B, _, H, W = x.shape
+        place = (torch.arange(PLACES, device=x.device) * (B * H * W) // PLACES + self._seen) % (B * H * W)
+        b, y, column = place // (H * W), place // W % H, place % W
+        padded = nn.functional.pad(x, (wide // 2, wide // 2, tall // 2, tall // 2))
+        read = torch.stack([padded[b, :, y + i, column + j] for i in range(tall) for j in range(wide)], 2).flatten(1)
+        self._sums[module] = self._sums.get(module, 0) + read.T @ read
+
+    def __getitem__(self, module: nn.Module) -> Floats:
+        """(I, I): the moments of a convolution, cells of the kernel plane after plane."""
+        return self._sums[module].double().cpu().numpy()
 
 
 def _largest(x: Tensor, dim: int | None) -> Floats:
@@ -93,10 +124,22 @@ def _grow(ranges: dict[nn.Module, Floats], module: nn.Module, found: Floats) -> 
 @contextmanager
 def watched(model: nn.Module) -> Iterator[Ranges]:
     """Record the ranges of every module of a network within the block."""
-    ranges = Ranges()
-    hooks = [module.register_forward_hook(ranges) for module in model.modules()]
-    try:
+    with _hooked(model.modules(), Ranges()) as ranges:
         yield ranges
+
+
+@contextmanager
+def moments_of(layers: Iterable[nn.Conv2d]) -> Iterator[Moments]:
+    """Record the second moments of some convolutions within the block."""
+    with _hooked(layers, Moments()) as moments:
+        yield moments
+
+
+@contextmanager
+def _hooked(modules: Iterable[nn.Module], hook: Hook) -> Iterator[Hook]:
+    hooks = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield hook
     finally:
         for hook in hooks:
             hook.remove()

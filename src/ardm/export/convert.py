@@ -19,12 +19,13 @@ from ardm.errors import ArdmError
 from ardm.exact.model import NAME, CodecModel, fingerprint, load
 from ardm.exact.program import Program
 from ardm.exact.reference import Reference
+from ardm.export.centred import centred, context_obstacle
 from ardm.export.calibrate import Examples, Scales
 from ardm.export.coding import Coding, Cost, as_images, coding, cost
 from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of
 from ardm.export.perceptron import Make
-from ardm.export.precision import FINER, SEARCH, Precision
+from ardm.export.precision import ERRORS_SPREAD, FINER, SEARCH, Precision
 from ardm.export.table import table
 from ardm.export.taps import taps
 from ardm.export.unet import unet
@@ -32,6 +33,7 @@ from ardm.export.wavefront import wavefront
 from ardm.export.window import window
 from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.model import Model
+from ardm.nets.centred import Centred
 from ardm.nets.table import Table
 from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
@@ -48,8 +50,11 @@ EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
     Taps: taps,
     Table: table,
     UNet: unet,
+    Centred: centred,
 }
 """The exporter of each kind of network: it calibrates, and returns what makes the program of a precision."""
+SEARCHES: dict[type[nn.Module], tuple[Precision, ...]] = {Wavefront: FINER, Centred: ERRORS_SPREAD}
+"""The precisions to try, for kinds of networks that have their own."""
 HEADS: tuple[type[Head], ...] = (ValueHead, ColumnHead, DigitHead, MixtureHead)
 """The heads that have operations in integers; not their subclasses, which have other distributions."""
 
@@ -82,7 +87,7 @@ def export(
     along, items = coding(bundle), as_images(items)
     half = len(items) // 2
     make = exporter(bundle.model)(bundle.model, Examples(items[:half], along.cells, scales or {}))
-    search = FINER if isinstance(trunk_of(bundle.model), Wavefront) else SEARCH
+    search = next((found for kind, found in SEARCHES.items() if isinstance(trunk_of(bundle.model), kind)), SEARCH)
     for bits in [precision] if precision else search:
         made = _measured(bundle, _codec(bundle, make(bits), along), bits, items[half:])
         if tried is not None:
@@ -163,7 +168,7 @@ def unsupported(bundle: Bundle) -> list[str]:
             "a codec of text codes bytes or 27 letters, without an end: train with data.alphabet=bytes and no data.each"
         ]
     head, trunk = _head_obstacle(bundle.model), trunk_of(bundle.model) or bundle.model.body
-    found = [head] if head else []
+    found = [obstacle for obstacle in (head, context_obstacle(trunk)) if obstacle]
     if isinstance(trunk, tuple(EXPORTERS)):
         return found
     return found + (obstacles(trunk) or [f"there is no exporter for networks of kind {type(trunk).__name__}"])

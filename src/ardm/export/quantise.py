@@ -41,11 +41,13 @@ def matrix(
     scale_out: Floats,
     bits: int = 8,
     peak: int = 1 << 24,
+    moments: Floats | None = None,
 ) -> Matrix:
     """The integers of y = x W + b.
 
     weight (I, O), bias (O,): in floats.  size (I,): the largest |X|.  scale_in (I,), scale_out (O,).  bits: of a
-    weight, sign included.  peak: the largest partial sum allowed.
+    weight, sign included.  peak: the largest partial sum allowed.  moments (I, I): of the integers X, sums of X_i X_j over
+    examples, with which weights make up for each other's rounding (`compensated`).
     Where inputs and weights have 8 bits, the products of two neighbouring inputs fit 16 bits together, which int8
     instructions of processors without VNNI need (`PAIR`).
     """
@@ -63,7 +65,35 @@ def matrix(
         if not over.any():
             break
         shift = shift - over
+    if moments is not None and not paired:
+        better = compensated(real * 2.0**shift, moments, np.abs(w).max(axis=0, initial=(1 << bits - 1) - 1))
+        w = np.where(size @ np.abs(better) + np.abs(np.rint(offset * 2.0**shift)) <= peak, better, w)
     return Matrix(w.astype(np.int64), np.rint(offset * 2.0**shift).astype(np.int64), shift.astype(np.int64))
+
+
+DAMPING = 0.01
+"""The share of their mean that is added to the second moments of all inputs, so that they have an inverse."""
+
+
+def compensated(real: Floats, moments: Floats, most: Floats) -> Floats:
+    """Weights (I, O) rounded one input after the other, while the inputs that follow make up for the error.
+
+    With moments (I, I) the sum of squared errors of the outputs over the examples is smaller than by rounding alone, mostly
+    by a factor of two to four.  most (O,): the largest weight of each output.  From "GPTQ" (Frantar et al., 2022), with its
+    order: the inputs with the largest second moments first.
+    """
+    mean = float(np.diag(moments).mean())
+    if mean <= 0:
+        return np.rint(real)
+    order = np.argsort(-np.diag(moments), kind="stable")
+    damped = moments[np.ix_(order, order)] / mean + DAMPING * np.eye(len(order))
+    after = np.linalg.cholesky(np.linalg.inv(damped)).T  # row i: how the inputs after i make up for an error of i
+    rest, made = real[order], np.empty_like(real)
+    for i, row in enumerate(after):
+        made[order[i]] = np.rint(rest[i]).clip(-most, most)
+        error = (rest[i] - made[order[i]]) / row[i]
+        rest[i + 1 :] -= row[i + 1 :, None] * error
+    return made
 
 
 PAIR = (1 << 15) - 1

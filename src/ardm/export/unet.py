@@ -24,6 +24,7 @@ from ardm.exact.program import Program
 from ardm.export.builder import Layers, Value
 from ardm.export.calibrate import Examples, Ranges, over_states
 from ardm.export.functions import swish
+from ardm.export.neighbours import Neighbours
 from ardm.export.parts import digits_of, expected, output_of, trunk_of
 from ardm.export.perceptron import Make
 from ardm.export.precision import Precision
@@ -32,9 +33,6 @@ from ardm.model import Model
 from ardm.nets.neighbours import SPREAD_FLOOR
 from ardm.nets.unet import Attention, Block, UNet
 
-NEAR = ((3, 1.0), (7, 1e-2), (17, 1e-4), (65, 1e-6))
-"""Sides and shares of the boxes of `nets.neighbours`, which adds NOTHING to the weight of what is known."""
-NOTHING = 1e-9
 EMBEDDED = 2047
 """The least integer for 1 in the embedding of a value."""
 
@@ -87,11 +85,6 @@ class _Export:
             if (i + 1) % (each + 1) == 0 and sizes:
                 h = Value(build.op("grow", f"grow{i}", [h.name, sizes.pop().name]), h.scale)
         return self._head(self._rows(h))
-
-    @property
-    def placed(self) -> int:
-        """Bits after the point of means, in half levels: enough for squares of means to resolve the least spread."""
-        return min(16, max(8, math.ceil(math.log2(8e4 / self.digits.classes))))
 
     # --- the input ------------------------------------------------------------------------------------------------
 
@@ -219,7 +212,9 @@ class _Export:
 
     def _mixture(self, a: Value, M: int) -> None:
         """Logistics around the neighbours' mean, in units of their spread."""
-        build, K, placed = self.build, self.digits.classes, self.placed
+        build, K = self.build, self.digits.classes
+        own, spread, near = self._near()
+        placed, unit = near.placed, near.unit
         weight, bias = _linear(output_of(self.model))
         grid, bits = np.array([float(GRID)]), max(12, build.bits.first)
         (wl, wm, ws), (bl, bm, bs) = weight.reshape(3, M, -1), bias.reshape(3, M)
@@ -227,7 +222,6 @@ class _Export:
         logits = build.linear("logits", a, wl, bl, grid, 1 << 22, bits)
         means = build.linear("means", a, wm, bm + places, np.array([2.0**placed]), 64 << placed, bits)
         scales = build.linear("scales", a, ws, bs - 0.5, grid, 7 * GRID, bits)
-        own, spread, unit = self._near()
         apart = build.op("gate", "apart", [means.name, build.op("concat", "spreads", [spread] * M)], by=unit)
         lo, hi = int(build.bounds[spread].lo[0]), int(build.bounds[spread].hi[0])
         less = -GRID * np.log(np.maximum(np.arange(lo, hi + 1), 1) / 2.0**unit)
@@ -244,35 +238,13 @@ class _Export:
             components=M, fraction=placed, bits=fine, rise=0, limit=(64 * K) << placed,
         )  # fmt: skip
 
-    def _near(self) -> tuple[str, str, int]:
-        """The neighbours' mean and spread of the site's channel, and the bits after the point of the spread."""
-        build, K, S = self.build, self.digits.classes, len(self.digits)
-        spoken = build.op("product", "spoken", ["value", "depth"])
-        fine_spread = math.ceil(math.log2(64 / (SPREAD_FLOOR * (K - 1))))  # bits that make the least spread 64
-        unit, power = max(0, fine_spread), min(16, 2 * (fine_spread - 3))  # of the spread, and of its square
-        squares = build.op("product", "squares", ["value", spoken])
-        if power < 0:
-            squares = build.op("shift", "coarse", [squares], by=-power)
-        maps = build.op("concat", "maps", ["depth", spoken, squares])
-        boxes = [build.op("box", f"box{side}", [maps], side=side) for side, _ in NEAR]
-        placed, fine = self.placed, max(0, power)
-        rise, coarse = unit - power // 2, 2 * placed - power
-        room = max((K - 1) ** 2 * S << fine >> fine - power, (K - 1) * S << placed).bit_length()
-        bits = min(38, 60 - room)  # as finely as the exact range of sums allows
-        sums: dict[str, Any] = {"weight": np.rint([share / side**2 * 2.0**bits for side, share in NEAR])}
-        prior = max(1, round(NOTHING * S * 2.0**bits))
-        limit, most = (K - 1) << placed, 2 * (K - 1) << unit
-        least = max(1, round((SPREAD_FLOOR * (K - 1) * 2.0**unit) ** 2))
-        extra = round(0.25e-9 * (K - 1) ** 2 * S * 2.0 ** (bits + power))
-        build.op("centre", "centre", boxes, sums, prior=prior, fraction=placed, lo=-limit, hi=limit)
-        build.op(
-            "spread", "spread", ["centre", *boxes], sums,
-            prior=prior, fine=fine, extra=extra, coarse=coarse, rise=rise, floor=least, lo=1, hi=most,
-        )  # fmt: skip
-        near = [
-            build.op("pick", f"own.{name}", [build.op("at", f"at.{name}", [name])]) for name in ("centre", "spread")
-        ]
-        return near[0], near[1], unit
+    def _near(self) -> tuple[str, str, Neighbours]:
+        """The neighbours' mean and spread of the site's channel."""
+        build, near = self.build, Neighbours(self.build, self.digits)
+        mean = near.mean("centre", near.placed)
+        near.spread("spread", mean)
+        own = [build.op("pick", f"own.{name}", [build.op("at", f"at.{name}", [name])]) for name in ("centre", "spread")]
+        return own[0], own[1], near
 
 
 def _linear(layer: nn.Linear) -> tuple[Any, Any]:

@@ -139,21 +139,20 @@ class Centred(nn.Module):
         return out / UNIT
 
     def through(self, h: Tensor, condition: Tensor | None) -> Tensor:
-        """The blocks on h (B, width, H, W), padded to sizes that can be halved; the same shape."""
-        H, W = h.shape[2:]
-        step = 2 ** len(self.shrink)
-        h = F.pad(h, (0, -W % step, 0, -H % step)).contiguous(memory_format=torch.channels_last)
-        skips = []
+        """The blocks on h (B, width, H, W); the same shape.  Halves of odd sizes are rounded up."""
+        h = h.contiguous(memory_format=torch.channels_last)
+        skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             if level:
                 skips.append(h)
-                h = self.shrink[level - 1](F.avg_pool2d(h, 2))
+                h = self.shrink[level - 1](F.avg_pool2d(h, 2, ceil_mode=True))
             h = _each(blocks, h, condition)
         for level in reversed(range(len(self.up))):
             if level < len(skips):
-                h = skips[level] + F.interpolate(self.grow[level](h), scale_factor=2.0, mode="nearest")
+                skip = skips[level]
+                h = skip + F.interpolate(self.grow[level](h), size=skip.shape[2:], mode="nearest")
             h = _each(self.up[level], h, condition)
-        return h[:, :, :H, :W]
+        return h
 
 
 def _each(blocks: nn.Module, h: Tensor, condition: Tensor | None) -> Tensor:

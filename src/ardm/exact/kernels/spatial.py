@@ -13,10 +13,12 @@ from torch.nn import functional as F
 
 from ardm.ans import Ints
 from ardm.exact.bounds import Bound
-from ardm.exact.kernels.kernel import EXACT, Context, Kernel, Run, Step, clamp, halve, quotient, room
+from ardm.exact.kernels.kernel import EXACT, Context, Kernel, Run, Step, clamp, halve, quotient
 from ardm.exact.operations.spatial import window_offsets
 from ardm.exact.program import Op
 
+BLOCK = {"cpu": 1 << 20, "cuda": 1 << 27}
+"""Numbers of patches that a convolution makes at once, by kind of device; on a processor they stay in its cache."""
 PARTS = 12
 """The most parts into which a sum is split for float32; float64 costs about three times as much."""
 
@@ -33,23 +35,28 @@ def _sums(a: Tensor, half: int, dim: int) -> Tensor:
 
     Every partial sum has fewer terms, and so lies within the certified bound.
     """
-    total, n = a.clone(), a.shape[dim]
+    n = a.shape[dim]
+    if half >= n - 1:
+        return a.sum(dim, keepdim=True, dtype=a.dtype).expand_as(a)
+    total = a.clone()
     for d in range(1, min(half, n - 1) + 1):
         total.narrow(dim, d, n - d).add_(a.narrow(dim, 0, n - d))
         total.narrow(dim, 0, n - d).add_(a.narrow(dim, d, n - d))
     return total
 
 
-def _patches(x: Tensor, op: Op) -> Tensor:
-    """(B, P, H, W) → (B, P · tall · wide, H · W): the cells of the kernel at each place, zeros outside the map."""
+def _padded(x: Tensor, op: Op) -> Tensor:
+    """A map with the zeros outside that a kernel reads."""
     n = op.integers
-    (B, P, H, W), step = x.shape, n["step"]
-    below, right = (n["tall"] - 1) * step, (n["wide"] - 1) * step
-    if below or right:
-        x = F.pad(x, (n["left"], right - n["left"], n["top"], below - n["top"]))
-    a, b, c, d = x.stride()
-    x = x.as_strided((B, P, n["tall"], n["wide"], H, W), (a, b, c * step, d * step, c, d))
-    return x.reshape(B, -1, H * W)
+    below, right = (n["tall"] - 1) * n["step"], (n["wide"] - 1) * n["step"]
+    return F.pad(x, (n["left"], right - n["left"], n["top"], below - n["top"])) if below or right else x
+
+
+def _patches(x: Tensor, op: Op, H: int, W: int) -> Tensor:
+    """A padded map (B, P, …) → (B, P · tall · wide, H · W): the cells of the kernel at each place."""
+    n, (a, b, c, d) = op.integers, x.stride()
+    x = x.as_strided((*x.shape[:2], n["tall"], n["wide"], H, W), (a, b, c * n["step"], d * n["step"], c, d))
+    return x.reshape(len(x), -1, H * W)
 
 
 def _parts(weight: Ints, given: Bound, cells: int) -> list[slice]:
@@ -68,29 +75,37 @@ def _parts(weight: Ints, given: Bound, cells: int) -> list[slice]:
 
 def _conv(context: Context, op: Op, dtype: torch.dtype) -> Run:
     weight, bound = context.program.tensor(op, "weight"), context.bounds[op.inputs[0]]
-    cells = op.integers["tall"] * op.integers["wide"]
+    cells, below = op.integers["tall"] * op.integers["wide"], (op.integers["tall"] - 1) * op.integers["step"]
     runs = _parts(weight, bound, cells) if dtype == torch.float64 and context.container == "float32" else []
-    held = torch.float32 if runs else dtype
-    runs = runs or [slice(0, bound.planes)]
+    held, runs = torch.float32 if runs else dtype, runs or [slice(0, bound.planes)]
+    if held != dtype and context.bounds[op.out].peak < 1 << 31:
+        dtype = torch.int32  # holds the sum of the parts in half the memory
     each = torch.from_numpy(weight.T.copy()).to(context.device, held).view(-1, bound.planes, cells)
     weights = [(run, each[:, run].flatten(1).contiguous()) for run in runs]
     bias = context.tensor(op, "bias", dtype)[:, None]
-    by = context.tensor(op, "shift", torch.int64)[:, None]
-    factor = torch.ldexp(torch.ones_like(by, dtype=torch.float64), -by).to(dtype) if dtype != torch.int64 else by
+    by = context.tensor(op, "shift", torch.int32 if dtype == torch.int32 else torch.int64)[:, None]
+    factor = by if not dtype.is_floating_point else torch.ldexp(torch.ones_like(by, dtype=torch.float64), -by).to(dtype)
 
-    def some(x: Tensor) -> Tensor:
-        """(b, P, H, W) → (b, O, H · W)."""
-        total = torch.matmul(weights[0][1], _patches(x[:, weights[0][0]].to(held), op)).to(dtype)
+    def some(x: Tensor, H: int, W: int) -> Tensor:
+        """A padded map (b, P, …) → (b, O, H, W)."""
+        total = torch.matmul(weights[0][1], _patches(x[:, weights[0][0]], op, H, W)).to(dtype)
         for run, matrix in weights[1:]:
-            total += torch.matmul(matrix, _patches(x[:, run].to(held), op))
+            total += torch.matmul(matrix, _patches(x[:, run], op, H, W)).to(dtype)
         total += bias
-        return clamp(op, total.bitwise_right_shift_(factor) if dtype == torch.int64 else total.mul_(factor).floor_())
+        total = total.mul_(factor).floor_() if dtype.is_floating_point else total.bitwise_right_shift_(factor)
+        return clamp(op, total).view(len(x), -1, H, W)
 
     def run(step: Step, given: list[Tensor]) -> Tensor:
-        x = given[0]
-        size = x.shape[1] * cells * x.shape[2] * x.shape[3]
-        made = [some(items) for items in x.split(max(1, room(x) // max(size, 1)))]
-        return torch.cat(made).view(len(x), -1, *x.shape[2:])
+        (B, P, H, W), x = given[0].shape, _padded(given[0].to(held), op)
+        tall = min(H, max(1, BLOCK.get(x.device.type, BLOCK["cpu"]) // (P * cells * W)))
+        items = max(1, BLOCK.get(x.device.type, BLOCK["cpu"]) // (P * cells * W * H))
+        made = torch.empty(B, len(each), H, W, dtype=context.stored(op.out), device=x.device)
+        for first in range(0, B, items):
+            for top in range(0, H, tall):
+                rows = min(tall, H - top)
+                band = x[first : first + items, :, top : top + rows + below]
+                made[first : first + items, :, top : top + rows] = some(band, rows, W)
+        return made
 
     return run
 
@@ -160,7 +175,7 @@ def _pick(context: Context, op: Op, dtype: torch.dtype) -> Run:
 
 SPATIAL = {
     "box": Kernel(_box),
-    "conv": Kernel(_conv),
+    "conv": Kernel(_conv, as_stored=True),
     "pool": Kernel(_pool),
     "grow": Kernel(_grow),
     "window": Kernel(_window),
