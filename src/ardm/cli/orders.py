@@ -34,13 +34,11 @@ def folder_of(model: str, into: Path | None, store: bool) -> Path | None:
 
 def search(bundle: Bundle, found: Items, calls: int, orders: int, seed: int, folder: Path | None, bar: Bar) -> None:
     """Search, print what was found, and store the winner in the folder, if there is one."""
-    from ardm.export import search as rooms
+    from ardm.export import search as finder
 
     if found.given is not None:
         raise ArdmError("an order is searched for items of which nothing is known beforehand; this data has padding")
-    result = rooms.search(
-        bundle, found.x, calls, orders, seed, found.labels, lambda steps, count: bar.track("pricing", steps, count)
-    )
+    result = finder.search(bundle, found.x, calls, orders, seed, found.labels, bar.track)
     _print(bundle, found, calls, result)
     if folder is None:
         return
