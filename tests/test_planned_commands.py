@@ -126,6 +126,8 @@ def test_plan_searches_prints_and_stores(tmp_path, model):
     assert "bits/dim" in said
     assert load(model).identity == before
     assert "give one of them" in run("plan", model, *data, "--no-store", "--into", tmp_path / "x", code=1)
+    assert "no use for -o, --show" in run("plan", model, *data, "-o", "s.json", "--show", 5, code=1)
+    assert "--into, data. needs --orders" in run("plan", model, "data.folder=x", "--into", "y", code=1)
     assert "no folder to store" in run("plan", "cifar10-any-order", *data, code=1)
     said = run("plan", model, *data, "--into", tmp_path / "better")
     best = re.search(r"stored the order '(.*?)'", said)[1]

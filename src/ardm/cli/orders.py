@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,15 @@ def folder_of(model: str, into: Path | None, store: bool) -> Path | None:
     if into is None and not Path(model).is_dir():
         raise ArdmError(f"{model} is no folder to store an order in: name one with --into, or give --no-store")
     return into or Path(model)
+
+
+def refuse_unread(given: Mapping[str, object], searching: bool) -> None:
+    """Raise ArdmError for options that a command with or without --orders would not read."""
+    wrong = ", ".join(name for name, value in given.items() if value)
+    if wrong:
+        raise ArdmError(
+            f"--orders searches orders and has no use for {wrong}" if searching else f"{wrong} needs --orders"
+        )
 
 
 def search(bundle: Bundle, found: Items, calls: int, orders: int, seed: int, folder: Path | None, bar: Bar) -> None:
