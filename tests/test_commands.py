@@ -31,7 +31,7 @@ READERS = {"cat", "eval", "list", "models", "test"}
 """Commands that write no file: everything they have to say is on standard output."""
 LOOKERS = {"list", "models"}
 """Commands that compute nothing."""
-DRAWERS = {"audit", "demo", "eval", "export", "fill", "sample", "train"}
+DRAWERS = {"audit", "demo", "eval", "export", "fill", "plan", "sample", "train"}
 """Commands that draw random numbers."""
 
 

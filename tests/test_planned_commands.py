@@ -13,6 +13,7 @@ import ardm
 from ardm import likelihood
 from ardm.bundle import load
 from ardm.cli.app import app
+from ardm.cli.orders import folder_of
 from ardm.codec import registry
 from ardm.errors import ArdmError
 from ardm.exact.model import NAME
@@ -59,13 +60,13 @@ def test_the_search_finds_the_cheapest_order():
     """Prices are exact code lengths in planned steps; the gain is that of items which did not choose."""
     bundle, x = any_order_table(), rows()
     starts = coding(bundle).planned.starts(2)
-    found = search(bundle, x, 2, 40)
+    found = search(bundle, x, 2, 24)
 
     def bits(ranks, items):
         plan = ranked(torch.from_numpy(ranks), (3,)).coarsen(starts)
         return likelihood.exact(bundle.model, plan, items).nats.numpy() / np.log(2) / 3
 
-    orders = drawn((3,), 40, 0)
+    orders = drawn((3,), 24, 0)
     assert len({tuple(ranks) for ranks in orders.values()}) == 6, "all of them"
     price = {name: bits(ranks, x[::2]).mean() for name, ranks in orders.items()}
     assert found.prices[found.best].mean == pytest.approx(min(price.values()))
@@ -118,19 +119,19 @@ def test_a_stored_order_is_kept_sampled_along_and_exported(tmp_path):
 
 def test_plan_searches_prints_and_stores(tmp_path, model):
     np.save(tmp_path / "valid.npy", np.stack([c.samples for c in pictures(4)]))
-    data = ["--data", "array", "--folder", tmp_path, "--items", 4, "--orders", 2, "--calls", 6]
-    before = load(model).identity
-    said = run("plan", model, *data, "--no-store")
+    data = ["--data", "array", "--folder", tmp_path, "--items", 4, "--orders", 1, "--calls", 2]
+    said = run("plan", model, *data, "--into", tmp_path / "better")
     assert "less than random orders" in said
     assert "mean of random orders" in said
-    assert "bits/dim" in said
-    assert load(model).identity == before
-    assert "give one of them" in run("plan", model, *data, "--no-store", "--into", tmp_path / "x", code=1)
-    assert "no folder to store" in run("plan", "cifar10-any-order", *data, code=1)
-    said = run("plan", model, *data, "--into", tmp_path / "better")
     best = re.search(r"stored the order '(.*?)'", said)[1]
     assert f"{best} *" in said
     assert load(tmp_path / "better").ranks is not None
+    assert load(model).ranks is None
+    assert folder_of("cifar10-any-order", None, store=False) is None
+    assert "give one of them" in run("plan", model, *data, "--no-store", "--into", tmp_path / "x", code=1)
+    assert "no use for -o, --show" in run("plan", model, *data, "-o", "s.json", "--show", 5, code=1)
+    assert "--into, data. needs --orders" in run("plan", model, "data.folder=x", "--into", "y", code=1)
+    assert "no folder to store" in run("plan", "cifar10-any-order", *data, code=1)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

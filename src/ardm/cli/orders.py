@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,15 +33,22 @@ def folder_of(model: str, into: Path | None, store: bool) -> Path | None:
     return into or Path(model)
 
 
+def refuse_unread(given: Mapping[str, object], searching: bool) -> None:
+    """Raise ArdmError for options that a command with or without --orders would not read."""
+    wrong = ", ".join(name for name, value in given.items() if value)
+    if wrong:
+        raise ArdmError(
+            f"--orders searches orders and has no use for {wrong}" if searching else f"{wrong} needs --orders"
+        )
+
+
 def search(bundle: Bundle, found: Items, calls: int, orders: int, seed: int, folder: Path | None, bar: Bar) -> None:
     """Search, print what was found, and store the winner in the folder, if there is one."""
-    from ardm.export import search as rooms
+    from ardm.export import search as finder
 
     if found.given is not None:
         raise ArdmError("an order is searched for items of which nothing is known beforehand; this data has padding")
-    result = rooms.search(
-        bundle, found.x, calls, orders, seed, found.labels, lambda steps, count: bar.track("pricing", steps, count)
-    )
+    result = finder.search(bundle, found.x, calls, orders, seed, found.labels, bar.track)
     _print(bundle, found, calls, result)
     if folder is None:
         return

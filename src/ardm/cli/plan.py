@@ -26,7 +26,7 @@ from ardm.cli.options import (
     refuse_early,
     use_threads,
 )
-from ardm.cli.orders import folder_of, search
+from ardm.cli.orders import folder_of, refuse_unread, search
 from ardm.cli.progress import Bar
 from ardm.errors import ArdmError
 
@@ -94,6 +94,11 @@ def plan(
         from ardm.schedule import absorbing_cost, cost
 
         use_threads(threads)
+        searching, planning = (
+            {"--into": into, "--data": name, "--folder": folder, "data.": changes},
+            {"-o": out, "-p": picture},
+        )
+        refuse_unread({**planning, "--show": show} if orders else searching, bool(orders))
         if orders:
             target, tried = folder_of(model, into, store), load(model, device)
             most, wanted = tried.longest, numbers(calls)[0] if calls else BEST

@@ -9,7 +9,7 @@ of many prices is low by luck too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -31,8 +31,8 @@ TOGETHER = 8
 
 Orders: TypeAlias = dict[str, Ints]
 """Ranks (*shape) of candidates by name."""
-Track: TypeAlias = Callable[[Iterator[None], int], Iterator[None]]
-"""Shows the progress of some steps, whose number is given."""
+Track: TypeAlias = Callable[[str, Iterable[str], int], Iterable[str]]
+"""Yields names, and shows what is done with them and how many there are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def search(
     orders: int,
     seed: int = 0,
     labels: Tensor | None = None,
-    track: Track = lambda steps, count: steps,
+    track: Track = lambda what, names, count: names,
 ) -> Found:
     """The cheapest of `orders` random orders and all others in `calls` network calls, by items x (n, *shape).
 
@@ -112,25 +112,19 @@ def search(
         raise ArdmError(f"a search takes four items and one random order at least; got {len(x)} and {orders}")
     chance, starts = drawn(tuple(bundle.model.shape), orders, seed), starts_of(bundle, calls)
     every = {**named(bundle), **chance}
-    prices, again = dict[str, Price](), dict[str, Price]()
 
-    def best() -> str:
-        return min(prices, key=lambda name: prices[name].mean)
+    def priced(what: str, names: Sequence[str], half: slice) -> dict[str, Price]:
+        context = None if labels is None else labels[half]
+        return {name: _price(bundle, every[name], starts, x[half], context) for name in track(what, names, len(names))}
 
-    def steps() -> Iterator[None]:
-        for half, into, which in ((slice(0, None, 2), prices, every), (slice(1, None, 2), again, chance)):
-            chosen = None if labels is None else labels[half]
-            for name in which if into is prices else {best(): 0, **which}:
-                into[name] = _price(bundle, every[name], starts, x[half], chosen)
-                yield
-
-    for _ in track(steps(), len(every) + len(chance) + 1):
-        pass
-    gain = _mean(again[name] for name in chance) - again[best()]
-    return Found(prices, _mean(prices[name] for name in chance), best(), every[best()], gain)
+    prices = priced("pricing orders", list(every), slice(0, None, 2))
+    best = min(prices, key=lambda name: prices[name].mean)
+    again = priced("measuring the gain", list({best: 0, **chance}), slice(1, None, 2))
+    random, other = (_mean([some[name] for name in chance]) for some in (prices, again))
+    return Found(prices, random, best, every[best], other - again[best])
 
 
-def _mean(prices: Iterator[Price]) -> Price:
+def _mean(prices: Sequence[Price]) -> Price:
     """The mean of prices of the same items, item by item."""
     return Price(np.mean([price.bits for price in prices], axis=0))
 
@@ -139,10 +133,9 @@ def _price(bundle: Bundle, ranks: Ints, starts: Sequence[int], x: Tensor, labels
     """The code lengths of items along an order, in the steps of a schedule."""
     stages, shape = len(bundle.model.digits), tuple(bundle.model.shape)
     plan = ranked(torch.from_numpy(ranks).flatten(), shape, stages).coarsen(starts)
+    parts = [slice(k, k + TOGETHER) for k in range(0, len(x), TOGETHER)]
     nats = [
-        likelihood.exact(
-            bundle.model, plan, x[k : k + TOGETHER], context=None if labels is None else labels[k : k + TOGETHER]
-        ).nats
-        for k in range(0, len(x), TOGETHER)
+        likelihood.exact(bundle.model, plan, x[part], context=None if labels is None else labels[part]).nats
+        for part in parts
     ]
     return Price(torch.cat(nats).cpu().numpy() / np.log(2) / x[0].numel())
