@@ -155,7 +155,7 @@ def density(results: Results) -> str:
     text += (
         '\nOurs is measured on a fixed Bernoulli sample of the test images, drawn by `data.mnist(binarize="stochastic")`, and '
         "trained on a new sample for every batch. The literature uses one fixed file, a different sample. The mean over random "
-        "orders covers all 10,000 test images; the gain of fixed orders over it was measured on 8 of them.\n"
+        "orders covers all 10,000 test images; the gain of fixed orders over it was measured on a few of them.\n"
     )
     return text
 
