@@ -13,9 +13,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from before import DATE, FIGURES, VERDICTS
 from claims import CLAIMS, FAILS, HOLDS, UNREACHED, Results, shown
 from common import RESULTS, read
-from before import DATE, FIGURES, VERDICTS
 from density import EARLIER, MEMBERS, OTHERS
 from published import ANY_ORDER, AUDIO, CODING, DENSITY, IMAGES, MNIST, SPLITS, TEXT, Published
 
