@@ -54,7 +54,7 @@ def codec_figures(bundle, x, items):
     """Code length of the codec model at each of its numbers of calls, if it has several, and the cost of exactness."""
     codec_model, figures = registry.model(bundle.name), {}
     usual = codec_model.default
-    for calls in codec_model.orders or [usual]:
+    for calls in codec_model.budgets or [usual]:
         part = x[: items if calls == usual else min(items, 200)]
         found, named = cost(bundle, codec_model, part, calls), f", {calls} calls" * bool(calls)
         figures[f"codec model{named}"] = Figure(found.exact, found.exact_error, len(part))

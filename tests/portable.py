@@ -60,7 +60,7 @@ def exact(model, folder, encode, backend, threads, batch):
     from ardm.codec import registry
 
     for name, parts in bundled().items():
-        coded(name, folder, encode, backend, threads, batch, parts, min(registry.model(name).orders, default=0))
+        coded(name, folder, encode, backend, threads, batch, parts, min(registry.model(name).budgets, default=0))
     coded(model, folder, encode, backend, threads, batch, pictures())
     waves = {f"wave-{name}": part for name, part in pictures().items()}
     coded(Path(model) / "wave", folder, encode, backend, threads, batch, waves)
