@@ -154,7 +154,9 @@ class _Export:
         build, C, cells = self.build, self.trunk.channels, SIDE * SIDE
         build.op("add", "filled", [own.name, level.name])
         build.op("table", "ones", ["depth"], {"table": [1] * (len(self.digits) + 1)}, low=0)
-        each = np.einsum("cd,tu->cutd", np.eye(C), np.eye(cells)).reshape(C, cells, -1)  # cell t of plane c → plane (t, c)
+        each = np.einsum("cd,tu->cutd", np.eye(C), np.eye(cells)).reshape(
+            C, cells, -1
+        )  # cell t of plane c → plane (t, c)
         self._conv("window", "filled", each)
         self._conv("inside", "ones", -each)
         build.op("product", "outside", ["inside", build.op("concat", "levels", [level.name] * cells)])
@@ -170,7 +172,9 @@ class _Export:
         """The logarithms of weight and spread."""
         weight, parts, offset = near.log_weight("weights", LOG)
         spread = near.spread("spread", near.mean("centre", near.placed))
-        each = self.build.function("spreads", spread, lambda x: np.log(x + 0.5 / spread.one), LOG)  # it was rounded down
+        each = self.build.function(
+            "spreads", spread, lambda x: np.log(x + 0.5 / spread.one), LOG
+        )  # it was rounded down
         return Logs(weight, parts, offset, each)
 
     def _stem(self, logs: Logs, mean: Value, deviations: Value) -> Value:
@@ -265,7 +269,9 @@ class _Export:
         top, spare, S = (1 << ROWS) - 1, max(0, self.bits.activations + RESIDUAL + 1 - ROWS), len(self.digits)
         row = build.channel("row", build.at("stream", h), np.repeat(((1 << spare >> 1) - HALF) / h.scale[None], C, 0))
         row = Value(build.op("shift", "positive", [row.name], by=spare, lo=0, hi=top), h.scale / 2**spare)
-        digits = build.op("table", "digits", [build.op("at", "depths", ["depth"])], {"table": np.arange(S + 1) * KNOWN}, low=0)
+        digits = build.op(
+            "table", "digits", [build.op("at", "depths", ["depth"])], {"table": np.arange(S + 1) * KNOWN}, low=0
+        )
         known = Value(digits, np.full(C, float(S * KNOWN)))
         scale = scales([self.seen.columns(output_of(self.model))], top // 2)
         weight, bias = _floats(layer.weight).transpose(0, 2, 1), _floats(layer.bias)
@@ -276,7 +282,9 @@ class _Export:
         """The last layer, and the head."""
         build, head, output = self.build, self.model.head, output_of(self.model)
         made = units(head, output.out_features, self.unit)
-        o = build.linear("output", features, _floats(output.weight), _floats(output.bias), made, 1 << 22, self.bits.first)
+        o = build.linear(
+            "output", features, _floats(output.weight), _floats(output.bias), made, 1 << 22, self.bits.first
+        )
         if isinstance(head, MixtureHead):
             centre = build.op("pick", "place", [build.at("places", mean).name])
             mixture(build, head, self.unit, o.name, centre, PLACED - self.fraction)
