@@ -141,8 +141,8 @@ def _hooked(modules: Iterable[nn.Module], hook: Hook) -> Iterator[Hook]:
     try:
         yield hook
     finally:
-        for hook in hooks:
-            hook.remove()
+        for one in hooks:
+            one.remove()
 
 
 def along_orders(model: Model, examples: Examples) -> Ranges:

@@ -96,7 +96,8 @@ def _seen(model: Model, trunk: Centred, examples: Examples) -> Seen:
 
 def _alone(state: Partial, channel: int) -> Partial:
     """A plane on its own: one channel in all channels."""
-    return Partial(*(x[:, channel : channel + 1].expand_as(x).contiguous() for x in (state.value, state.depth)))
+    value, depth = (x[:, channel : channel + 1].expand_as(x).contiguous() for x in (state.value, state.depth))
+    return Partial(value, depth)
 
 
 # --- the program --------------------------------------------------------------------------------------------------------
