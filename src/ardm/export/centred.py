@@ -155,9 +155,7 @@ class _Export:
         build, C, cells = self.build, self.trunk.channels, SIDE * SIDE
         build.op("add", "filled", [own.name, level.name])
         build.op("table", "ones", ["depth"], {"table": [1] * (len(self.digits) + 1)}, low=0)
-        each = np.einsum("cd,tu->cutd", np.eye(C), np.eye(cells)).reshape(
-            C, cells, -1
-        )  # cell t of plane c → plane (t, c)
+        each = np.einsum("cd,tu->ctud", np.eye(C), np.eye(cells)).reshape(C, cells, -1)  # cell t of plane c → (t, c)
         self._conv("window", "filled", each)
         self._conv("inside", "ones", -each)
         build.op("product", "outside", ["inside", build.op("concat", "levels", [level.name] * cells)])
