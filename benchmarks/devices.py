@@ -1,7 +1,7 @@
 """Speed of training, scoring and sampling on the devices of this machine, in float32 and in bfloat16.
 
     python benchmarks/devices.py
-    python benchmarks/devices.py --devices cpu cuda --presets tiny local --batch 16
+    python benchmarks/devices.py --devices cpu cuda --presets tiny centred --batch 16
 
 Prints a table.  Compare figures within one run: absolute ones depend on the machine.
 """
@@ -62,7 +62,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     parser.add_argument("--devices", nargs="+", default=[name for name, there in found.items() if there])
-    parser.add_argument("--presets", nargs="+", default=["local", "tiny"])
+    parser.add_argument("--presets", nargs="+", default=["centred", "tiny"])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args()

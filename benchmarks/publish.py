@@ -44,6 +44,10 @@ CARD = """# {name}
 No test image was used for training or for any choice. The model does not suit images unlike small photographs; its
 samples have local texture and little global composition.
 """
+PARTS = {
+    "train": "CIFAR-10, all 50,000 training images",
+    "fit": "CIFAR-10, the first 45,000 training images",
+}
 
 
 def codec_figures(bundle, x, items):
@@ -103,7 +107,8 @@ def main():
     parser.add_argument("--summary", default="")
     parser.add_argument("--command", default="", help="the training command, if it was not a single one")
     options = parser.parse_args()
-    bundle = load(options.run / "model" if (options.run / "model").is_dir() else options.run)
+    run = options.run / "model" if (options.run / "model").is_dir() else options.run
+    bundle = load(run).to(dtype=torch.bfloat16).to(dtype=torch.float32)  # what a folder in bfloat16 holds
     x = data.load("cifar10", options.data, "test").items.long()
     began = time.perf_counter()
     is_codec = bundle.order.fixed or bundle.config.causal == "wave"
@@ -116,13 +121,13 @@ def main():
     card = {
         **bundle.card,
         "summary": options.summary,
-        "data": "CIFAR-10, all 50,000 training images" + (" and their mirror images" if recipe["data"]["flip"] else ""),
+        "data": PARTS[recipe["data"]["train"]] + (" and their mirror images" if recipe["data"]["flip"] else ""),
         "licence": "Apache-2.0",
         "command": options.command or f"ardm train {bundle.name} data.folder=FOLDER train.steps={bundle.card['steps']}",
         "figures": {k: [round(e.bits, 4), round(e.error, 4), e.images] for k, e in figures.items()},
     }
     made = registry.model(bundle.name) if is_codec else None
-    folder = dataclasses.replace(bundle, card=card).save(options.assets / bundle.name)
+    folder = dataclasses.replace(bundle, card=card).to(dtype=torch.bfloat16).save(options.assets / bundle.name)
     if made is not None:
         dataclasses.replace(made, card=card).save(folder / NAME)
     table = "| | bits/dim | standard error | images |\n| --- | --- | --- | --- |\n" + "\n".join(

@@ -17,7 +17,7 @@ from ardm.walk import sample
 from toys import generator
 
 SMALL = {"width": 8, "blocks": 1, "components": 2}
-OWN = {"local": {"radius": 1, "rings": 1}, "wavefront": {"causal": "wave"}}
+OWN = {"wavefront": {"causal": "wave"}}
 """Settings that a trunk has for itself."""
 BAYER = OrderConfig("bayer", calls=(8,), cell=4)
 

@@ -103,7 +103,7 @@ def frequencies(folder, batch):
     from ardm.source import integer_frequencies
     from bundles import tiny
 
-    bundle = tiny("local", width=64, blocks=2, scale=2.0)
+    bundle = tiny("centred", width=64, blocks=2, scale=2.0)
     x = torch.from_numpy(np.stack([p for p in pictures().values() if p.shape == (3, 8, 8)])).long()
     x = x.repeat(-(-64 // len(x)), 1, 1, 1)
     found = []

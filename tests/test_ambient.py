@@ -92,7 +92,7 @@ def test_every_tensor_is_made_on_a_device_that_is_named():
 
 
 def test_a_new_model_lies_on_the_default_device_and_a_loaded_one_does_not():
-    for config in (preset("tiny", shape=(1, 4, 4), classes=4), preset("local-tiny", shape=(1, 4, 4), classes=4)):
+    for config in (preset("tiny", shape=(1, 4, 4), classes=4), preset("centred-tiny", shape=(1, 4, 4), classes=4)):
         with elsewhere():
             model = build(config)
         assert {p.device.type for p in [*model.parameters(), *model.buffers()]} == {"meta"}

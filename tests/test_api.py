@@ -19,7 +19,7 @@ from ardm.ranks import RANKS
 from ardm.walk import score
 
 
-def make(size="local-tiny", base=0, curve=True, order=None, **changes):
+def make(size="centred-tiny", base=0, curve=True, order=None, **changes):
     config = preset(size, shape=(3, 8, 8), classes=16, base=base, **changes)
     model = build(config).double().eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
@@ -31,7 +31,7 @@ def make(size="local-tiny", base=0, curve=True, order=None, **changes):
     return Bundle(model, config, order or OrderConfig(), LossCurve.exact(values) if curve else None, {"name": "tiny"})
 
 
-BUNDLES = {"local": make(), "unet": make("tiny", width=16, blocks=1), "stages": make(base=4)}
+BUNDLES = {"centred": make(), "unet": make("tiny", width=16, blocks=1), "stages": make(base=4)}
 ORDERS = ["random", "confident", *RANKS]
 
 
@@ -63,11 +63,11 @@ def test_filling_keeps_what_is_given(name, order):
     assert not torch.equal(done, x)
 
 
-def test_filling_any_size_with_a_local_model():
+def test_filling_any_size_with_a_convolutional_model():
     x = torch.randint(16, (1, 3, 13, 21), generator=torch.Generator().manual_seed(0))
     known = torch.zeros_like(x, dtype=torch.bool)
     known[..., :10] = True
-    done = api.fill(BUNDLES["local"], x, known, 20)
+    done = api.fill(BUNDLES["centred"], x, known, 20)
     assert torch.equal(done[known], x[known])
 
 
@@ -79,18 +79,18 @@ def test_bit_depth_expansion_keeps_the_leading_digits():
 
 def test_everything_given_is_returned():
     x = torch.randint(16, (1, 3, 8, 8), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(api.fill(BUNDLES["local"], x, torch.ones_like(x, dtype=torch.bool), 12), x)
+    assert torch.equal(api.fill(BUNDLES["centred"], x, torch.ones_like(x, dtype=torch.bool), 12), x)
 
 
 def test_temperature_zero_needs_no_luck():
     assert torch.equal(
-        api.sample(BUNDLES["local"], 1, 12, "bayer", 1, 0.0), api.sample(BUNDLES["local"], 1, 12, "bayer", 2, 0.0)
+        api.sample(BUNDLES["centred"], 1, 12, "bayer", 1, 0.0), api.sample(BUNDLES["centred"], 1, 12, "bayer", 2, 0.0)
     )
 
 
 def test_scores_name_their_estimator_and_agree_with_the_walk():
     x = torch.randint(16, (3, 3, 8, 8), generator=torch.Generator().manual_seed(0))
-    bundle = BUNDLES["local"]
+    bundle = BUNDLES["centred"]
     along = api.score(bundle, x, 12, "bayer")
     assert not along.is_bound
     plan = api.make_plan(bundle, 12, "bayer")
@@ -111,21 +111,21 @@ def test_schedules_know_their_price():
     ("ask", "words"),
     [
         (lambda: api.schedule(BUNDLES["stages"], 1), "takes 2 to 384 calls"),
-        (lambda: api.schedule(BUNDLES["local"], 5, "best"), "joint, optimal or uniform"),
+        (lambda: api.schedule(BUNDLES["centred"], 5, "best"), "joint, optimal or uniform"),
         (lambda: api.schedule(make(curve=False), 5), "no loss curve"),
-        (lambda: api.make_plan(BUNDLES["local"], 5, "own"), "any order"),
-        (lambda: api.make_plan(BUNDLES["local"], 9, "spiral"), "unknown order"),
-        (lambda: api.make_plan(BUNDLES["local"], 9, ""), "unknown order"),
-        (lambda: api.fill(BUNDLES["local"], torch.full((1, 3, 8, 8), 16), torch.ones(1, 3, 8, 8).bool()), "0..15"),
+        (lambda: api.make_plan(BUNDLES["centred"], 5, "own"), "any order"),
+        (lambda: api.make_plan(BUNDLES["centred"], 9, "spiral"), "unknown order"),
+        (lambda: api.make_plan(BUNDLES["centred"], 9, ""), "unknown order"),
+        (lambda: api.fill(BUNDLES["centred"], torch.full((1, 3, 8, 8), 16), torch.ones(1, 3, 8, 8).bool()), "0..15"),
         (
-            lambda: api.fill(BUNDLES["local"], torch.zeros(1, 3, 8, 8).long(), torch.ones(1, 3, 8, 7).bool()),
+            lambda: api.fill(BUNDLES["centred"], torch.zeros(1, 3, 8, 8).long(), torch.ones(1, 3, 8, 7).bool()),
             "the same shape",
         ),
         (
             lambda: api.fill(BUNDLES["stages"], torch.zeros(1, 3, 8, 8).long(), torch.zeros(1, 3, 8, 8).bool(), 1),
             "2 stages",
         ),
-        (lambda: api.sample(BUNDLES["local"], 1, context=torch.zeros(1).long()), "takes no context"),
+        (lambda: api.sample(BUNDLES["centred"], 1, context=torch.zeros(1).long()), "takes no context"),
     ],
 )
 def test_refusals_say_what_is_possible(ask, words):
@@ -183,14 +183,14 @@ def test_a_schedule_costs_what_was_observed(kind):
     t = np.arange(192)
     curve.update([0] * 192, t, (1 + t / 100) * (192 - t), 192 - t)
     observed = (1 + t / 100).sum()
-    bundle = replace(BUNDLES["local"], curve=curve)
+    bundle = replace(BUNDLES["centred"], curve=curve)
     assert curve.monotone().sum() < 0.9 * observed
     for calls in (191, 192):
         assert api.schedule(bundle, calls, kind).nats == pytest.approx(observed)
 
 
 def test_curves_of_another_model_are_refused():
-    bundle = BUNDLES["local"]
+    bundle = BUNDLES["centred"]
     with pytest.raises(ArdmError, match="the model has 1 stage, and its loss curve 2"):
         replace(bundle, curve=BUNDLES["stages"].curve)
     other = replace(bundle, curve=LossCurve.exact([[2.0, 1.0]]))
@@ -202,4 +202,4 @@ def test_curves_of_another_model_are_refused():
 
 def test_a_folder_is_named_by_text_or_a_path():
     with pytest.raises(ArdmError, match="a str or a Path; got int"):
-        BUNDLES["local"].save(3)
+        BUNDLES["centred"].save(3)

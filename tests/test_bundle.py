@@ -17,7 +17,7 @@ from ardm.orders import OrderConfig
 
 
 def make(seed=0):
-    config = preset("local-tiny", shape=(1, 6, 6), classes=8)
+    config = preset("centred-tiny", shape=(1, 6, 6), classes=8)
     curve = LossCurve.exact(np.linspace(2, 1, 36)[None])
     return Bundle(build(config, seed).eval(), config, OrderConfig(), curve, {"name": "made"})
 
@@ -92,7 +92,7 @@ def change(folder, **values):
         (lambda f: (f / "curve.safetensors").write_bytes(b""), "not a readable model"),
         (lambda f: change(f, ardm=99), "model format 99"),
         (lambda f: change(f, model={"depth": 3}), "unknown setting model.depth"),
-        (lambda f: change(f, model={"shape": [1, 6, 6], "trunk": "local", "width": 8}), "do not fit"),
+        (lambda f: change(f, model={"shape": [1, 6, 6], "trunk": "centred", "width": 8}), "do not fit"),
     ],
 )
 def test_a_spoilt_model_is_refused_with_a_reason(tmp_path, spoil, words):
@@ -130,13 +130,13 @@ def test_every_bundled_model_loads_and_is_what_its_folder_says(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in PRESETS if "paper" not in n and n not in ("medium", "local-large", "window")]
+    "name", [n for n in PRESETS if "paper" not in n and n not in ("medium", "window")]
 )
 def test_what_save_writes_load_reads(tmp_path, name):
     """Over every kind of network, in half precision and double too."""
     small = {"width": 16, "blocks": 1} if name not in ("taps",) else {"width": 16}
     trunk = PRESETS[name]["trunk"]
-    shape = (3, 8, 8) if trunk in ("unet", "centred", "local") else (12,)
+    shape = (3, 8, 8) if trunk in ("unet", "centred") else (12,)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         config = preset(name, shape=shape, classes=16, **small)
         made = Bundle(build(config).to(dtype).eval(), config, card={"name": name})
@@ -147,7 +147,7 @@ def test_what_save_writes_load_reads(tmp_path, name):
 
 
 def test_what_load_could_not_read_is_not_saved(tmp_path):
-    config = ModelConfig(shape=(3, 8, 8), classes=16, trunk="local", width=16, blocks=1, radius=1, rings=1)
+    config = ModelConfig(shape=(3, 8, 8), classes=16, trunk="centred", width=16, blocks=1)
     model = build(config)
     for other in (
         dataclasses.replace(config, width=32),

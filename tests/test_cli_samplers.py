@@ -27,7 +27,7 @@ def models(tmp_path_factory):
     configs = {
         "labels": ModelConfig(**LINE, labels=3),
         "causal": ModelConfig(**LINE, causal="any"),
-        "pictures": ModelConfig(trunk="local", shape=(1, 6, 6), classes=256, radius=1, rings=1, width=8, blocks=1),
+        "pictures": ModelConfig(trunk="centred", shape=(1, 6, 6), classes=256, width=8, blocks=1),
     }
     for name, config in configs.items():
         Bundle(randomise(build(config), scale=0.7), config, card={"recipe": {"data": {"name": "array"}}}).save(

@@ -189,7 +189,7 @@ def test_nothing_is_shown_without_a_terminal(monkeypatch, quiet):
 
 def test_sample_and_fill_work_where_the_model_lies(tmp_path, monkeypatch):
     """States, plans and generators too: a GPU that is only emulated refuses tensors of the host."""
-    config = ModelConfig(trunk="local", shape=(3, 8, 8), classes=4, base=2, head="mixture", width=8, blocks=1, radius=1)
+    config = ModelConfig(trunk="centred", shape=(3, 8, 8), classes=4, base=2, head="mixture", width=8, blocks=1)
     model = randomise(build(config)).float()
     made = Bundle(model, config, curve=LossCurve.exact([[1.0] * 192] * len(config.digits)))
     monkeypatch.setattr("ardm.bundle.load", lambda name, device, **_: made)

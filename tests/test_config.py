@@ -32,9 +32,9 @@ def test_every_shipped_recipe_is_valid_and_survives_json(name):
 
 def test_presets_are_settings_that_can_be_overridden():
     recipe = load_recipe(
-        recipe_file("model: {preset: local, width: 32}"), ["model.blocks=1", "train.rate=1e-3", "data.flip=true"]
+        recipe_file("model: {preset: centred, width: 32}"), ["model.blocks=1", "train.rate=1e-3", "data.flip=true"]
     )
-    assert (recipe.model.trunk, recipe.model.width, recipe.model.blocks, recipe.model.radius) == ("local", 32, 1, 3)
+    assert (recipe.model.trunk, recipe.model.width, recipe.model.blocks, recipe.model.levels) == ("centred", 32, 1, 3)
     assert recipe.train.rate == 1e-3
     assert recipe.data.flip is True
 
@@ -53,8 +53,8 @@ def test_presets_are_settings_that_can_be_overridden():
         ("train.accumulate=0", r"train\.accumulate must be at least 1"),
         ("train.label_dropout=1", r"train\.label_dropout must lie in \[0, 1\)"),
         ("modle.width=3", "unknown setting modle; did you mean 'model'"),  # codespell:ignore modle
-        ("model.preset=locla", "did you mean 'local'"),  # codespell:ignore locla
-        ("model.preset=[local]", "unknown model.preset"),
+        ("model.preset=centrd", "did you mean 'centred'"),  # codespell:ignore centrd
+        ("model.preset=[centred]", "unknown model.preset"),
         ("train.batch=many", r"train\.batch must be of type int; got 'many'"),
         ("train.batch=true", r"train\.batch must be of type int; got True"),
         ("train.batch=0", r"train\.batch must be at least 1"),
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_recipe_is_refused(text):
 def test_building_is_seeded_and_leaves_the_global_generator_alone():
 
     before = torch.random.get_rng_state()
-    config = preset("local-tiny", shape=(1, 8, 8))
+    config = preset("centred-tiny", shape=(1, 8, 8))
     one, two, other = build(config, 1), build(config, 1), build(config, 2)
     assert torch.equal(before, torch.random.get_rng_state())
     same = [torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True)]
@@ -127,7 +127,7 @@ def test_the_paper_size_is_the_papers():
         ({"width": 0}, "width"),
         ({"base": 300}, "base"),
         ({"labels": 2, "vector": 3}, "either"),
-        ({"rings": -1}, "rings"),
+        ({"cycle": -1}, "cycle"),
         ({"dropout": 1.0}, "dropout"),
     ],
 )
@@ -137,7 +137,7 @@ def test_impossible_models_are_refused(change, words):
 
 
 SOME = {
-    "levels": 2, "growth": 2, "attention": "all", "dropout": 0.1, "radius": 2, "rings": 1, "embedding": 3, "labels": 2,
+    "levels": 2, "growth": 2, "attention": "all", "dropout": 0.1, "embedding": 3, "labels": 2,
     "vector": 3, "time": True, "rounded": False, "heads": 2, "hidden": 5, "positions": "learned", "style": "classic",
     "cycle": 2, "kernel": 5, "direct": True, "columns": (4,) * 8, "causal": "single", "reach": (4, 0), "hashes": (20,),
     "bits": 6, "row": 4, "rates": True, "end": True,
@@ -216,7 +216,7 @@ def test_a_recipe_of_another_trunk_leaves_its_own_settings_behind(tmp_path):
 def test_model_settings_from_a_newer_version_are_named():
     with pytest.raises(ArdmError, match=r"unknown setting model\.depthwise"):
         from_values(ModelConfig, {"depthwise": True}, "model.")
-    assert set(PRESETS) >= {"tiny", "small", "medium", "paper", "local"}
+    assert set(PRESETS) >= {"tiny", "small", "medium", "paper", "centred"}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ from toys import randomise
 IMAGE, LINE = (2, 4, 4), (6,)
 MODELS = {
     "centred": {"trunk": "centred", "shape": IMAGE, "head": "mixture", "base": 2, "levels": 2},
-    "local": {"trunk": "local", "shape": IMAGE, "head": "mixture", "base": 2, "radius": 1, "rings": 1},
     "unet": {"trunk": "unet", "shape": IMAGE, "head": "values"},
     "transformer": {"trunk": "transformer", "shape": LINE, "head": "digits", "base": 2},
     "wavenet": {"trunk": "wavenet", "shape": LINE, "head": "mixture"},
@@ -58,7 +57,7 @@ MODELS = {
 TABLE = ModelConfig(classes=4, width=8, blocks=1, **MODELS["table"])
 
 
-QUICK = ("centred", "local", "transformer", "table", "rates")
+QUICK = ("centred", "transformer", "table", "rates")
 
 
 @pytest.fixture(params=[n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MODELS])
@@ -239,7 +238,7 @@ def test_a_bundled_model_in_half_precision_has_nearly_the_same_likelihood(dtype)
     assert found[0].nats.dtype == torch.double
     bits = [float(one.bits_per_dim) for one in found]
     assert 0 < abs(bits[0] - bits[1]) < 0.005
-    assert half.identity != full.identity
+    assert (half.identity == full.identity) == (dtype == torch.bfloat16)  # the folder holds bfloat16
     assert api.sample(half, 1, 4).max() < 256
 
 
@@ -305,7 +304,6 @@ def test_draws_without_float64_are_those_of_the_cpu():
 WALKED = {
     "unet": {"trunk": "unet", "head": "mixture"},
     "centred": {"trunk": "centred", "head": "mixture", "levels": 2},
-    "local": {"trunk": "local", "head": "mixture", "radius": 1, "rings": 1},
     "transformer": {"trunk": "transformer", "head": "values"},
     "stages": {"trunk": "transformer", "head": "digits", "base": 2},
     "values": {"trunk": "unet", "head": "values", "base": 2, "time": True},
@@ -332,7 +330,7 @@ def test_a_walk_waits_no_more_for_more_steps(name, kind, items):
     """Along a plan of 9 calls as often as along one of 3, shared or with a row for each item."""
     source = {"draw": lambda: Draw(generator_on(GPU).manual_seed(0)), "score": lambda: Score(2, GPU)}[kind]
     settings = {"classes": 4, "width": 8, "blocks": 1, **WALKED[name]}
-    shape = (1, 3, 3) if settings["trunk"] in ("unet", "centred", "local") else (9,)
+    shape = (1, 3, 3) if settings["trunk"] in ("unet", "centred") else (9,)
     model = randomise(ardm.build(ModelConfig(shape=shape, **settings))).float()
     stages = len(model.digits)
     fine = shuffled(stages, shape, torch.Generator().manual_seed(0), items)
@@ -407,14 +405,14 @@ class Alone:
 
 
 TRAINED = {
-    "steps": ({"trunk": "local", "shape": IMAGE, "head": "mixture", "base": 2, "radius": 1, "rings": 1}, "adamw"),
+    "steps": ({"trunk": "centred", "shape": IMAGE, "head": "mixture", "base": 2}, "adamw"),
     "muon": ({"trunk": "transformer", "shape": LINE, "head": "values"}, "muon"),
     "muon of kernels": ({"trunk": "centred", "shape": IMAGE, "head": "mixture", "levels": 2}, "muon"),
     "rates": ({"trunk": "transformer", "shape": LINE, "head": "values", "rates": True}, "adamw"),
     "diffusion": ({"trunk": "transformer", "shape": LINE, "head": "values"}, "adamw"),
     "causal": ({"trunk": "transformer", "shape": LINE, "head": "values", "causal": "single"}, "adamw"),
     "any": ({"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"}, "adamw"),
-    "plan": ({"trunk": "local", "shape": IMAGE, "head": "mixture", "radius": 1, "rings": 1}, "adamw"),
+    "plan": ({"trunk": "centred", "shape": IMAGE, "head": "mixture"}, "adamw"),
 }
 
 

@@ -31,7 +31,7 @@ KINDS = {
     "text, absorbing": (preset("text-tiny", **TEXT), OrderConfig(), {"objective": "absorbing", "diffusion_steps": 20}),
     "text, all": (preset("text-tiny", causal="any", **TEXT), OrderConfig(), {}),
     "pictures, steps": (preset("tiny", width=8, blocks=1, **IMAGE), OrderConfig(), {"subset": 9}),
-    "pictures, plan of two levels": (preset("local-tiny", **IMAGE), PLAN, {"first_level": 0.75}),
+    "pictures, plan of two levels": (preset("centred-tiny", **IMAGE), PLAN, {"first_level": 0.75}),
     "text, in passes": (preset("text-tiny", **TEXT), OrderConfig(), {"batch": 2, "accumulate": 2}),
     "text, by rates": (preset("text-tiny", rates=True, **TEXT), OrderConfig(), {}),
     "vector that never comes": (preset("text-tiny", vector=3, **TEXT), OrderConfig(), {}),

@@ -127,5 +127,5 @@ def test_what_is_masked_changes_nothing(name):
 
 
 def test_other_networks_are_refused():
-    with pytest.raises(ArdmError, match="Local, which cannot be exported here: a UNet is needed"):
-        unet(tiny_image("local"), Examples(torch.zeros(2, 2, 3, 3).long()))
+    with pytest.raises(ArdmError, match="Centred, which cannot be exported here: a UNet is needed"):
+        unet(tiny_image("centred"), Examples(torch.zeros(2, 2, 3, 3).long()))

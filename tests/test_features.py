@@ -90,7 +90,7 @@ def reader(tmp_path_factory):
     source = {"name": "text", "alphabet": "27", "length": 24}
     Bundle(build(text), text, card={"recipe": {"data": source}}).save(home / "TEXT")
     (home / "FILE").write_text("the cat sat on the mat " * 200)
-    pictures = preset("local-tiny", shape=(3, 8, 8), classes=256, width=8, blocks=1)
+    pictures = preset("centred-tiny", shape=(3, 8, 8), classes=256, width=8, blocks=1)
     Bundle(build(pictures), pictures).save(home / "PICTURES")
     (home / "data").mkdir()
     for split in ("train", "valid", "test"):

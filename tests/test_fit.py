@@ -266,7 +266,7 @@ def test_every_setting_of_a_recipe_can_be_given():
 @pytest.mark.parametrize(
     ("x", "codec", "kind", "preset"),
     [
-        (pictures(), False, "", "local"),
+        (pictures(), False, "", "centred"),
         (pictures(), True, "", "pictures-small"),
         (counting(), False, "", "text-small"),
         (counting(), True, "", "window"),
@@ -316,7 +316,7 @@ def test_what_has_no_codec_model_is_refused_before_training():
     with pytest.raises(ArdmError, match=r"codec=True, but .*leave out codec"):
         ardm.fit(counting(), **TEXT, codec=True)
     with pytest.raises(ArdmError, match="holds no codec model"):
-        ardm.compress(pictures()[0], model=ardm.fit(pictures(), **QUICK, preset="local-tiny"))
+        ardm.compress(pictures()[0], model=ardm.fit(pictures(), **QUICK, preset="centred-tiny"))
 
 
 # --- display --------------------------------------------------------------------------------------------------------------

@@ -155,11 +155,11 @@ def test_many_values_are_listed_for_some_sites_at_a_time(monkeypatch):
 @pytest.mark.parametrize("head", sorted(HEADS))
 def test_models_that_know_no_context_are_refused(head):
     with pytest.raises(ArdmError, match="takes no context"):
-        ardm.guided(tiny_image("local", head=head, classes=4), 1.0)
+        ardm.guided(tiny_image("centred", head=head, classes=4), 1.0)
 
 
 def test_what_was_not_learned_is_refused():
-    labelled = tiny_image("local", labels=3)
+    labelled = tiny_image("centred", labels=3)
     recipe = {"recipe": {"data": {"labels": True}, "train": {"label_dropout": 0.0}}}
     never = ardm.Bundle(labelled, labelled.body.config, card=recipe)
     with pytest.raises(ArdmError, match="label_dropout"):
@@ -169,7 +169,7 @@ def test_what_was_not_learned_is_refused():
     learned = ardm.guided(ardm.Bundle(labelled, labelled.body.config, card=recipe), 1.0)
     assert ardm.sample(learned, 1, 2, context=0).shape == (1, 2, 3, 3)
     with pytest.raises(ArdmError, match="vector"):
-        ardm.guided(tiny_image("local", vector=2), 1.0)
+        ardm.guided(tiny_image("centred", vector=2), 1.0)
     with pytest.raises(ArdmError, match="labels of this model lie in"):
         ardm.sample(ardm.guided(labelled, 1.0, negative=3), 1, 2, context=0)
 
@@ -181,7 +181,7 @@ def test_scales_that_are_none_are_refused(scale):
 
 
 def test_it_is_neither_guided_twice_nor_saved_nor_planned_on_losses_of_another(tmp_path):
-    labelled = tiny_image("local", labels=3, shape=(1, 2, 2))
+    labelled = tiny_image("centred", labels=3, shape=(1, 2, 2))
     curve = ardm.LossCurve.exact([[1.0] * 4])
     bundle = ardm.guided(ardm.Bundle(labelled, labelled.body.config, curve=curve), 1.0)
     with pytest.raises(ArdmError, match="guided already"):

@@ -709,7 +709,7 @@ SETTINGS = {
     "growth": {"growth": 10**6, "trunk": "unet"},
     "a growth that may be": {"growth": 16, "levels": 16, "trunk": "unet"},
     "labels": {"labels": 10**12},
-    "radius": {"radius": 10**5},
+    "growth": {"growth": 10**5},
     "hidden": {"hidden": 10**10, "trunk": "transformer", "shape": [64], "head": "values"},
     "a table of columns": {"trunk": "mlp", "shape": [1 << 18], "head": "values"},
     "hashes": {"trunk": "window", "shape": [64], "head": "values", "reach": [20, 0], "hashes": [20] * 60, "bits": 20},
@@ -725,12 +725,12 @@ def test_folders_of_models_that_ask_for_too_much(tmp_path):
 
     for name, settings in SETTINGS.items():
         folder = tmp_path / name
-        tiny("local").save(folder)
+        tiny("centred").save(folder)
         values = json.loads((folder / "config.json").read_text())
         values["model"] |= settings
         (folder / "config.json").write_text(json.dumps(values).replace('"@1e400"', "1e400"))
     for name, text in {"deep": "[" * 100_000, "long": " " * (1 << 25), "huge": "1" * 10_000}.items():
-        tiny("local").save(tmp_path / name)
+        tiny("centred").save(tmp_path / name)
         (tmp_path / name / "config.json").write_text(text)
     script = """
 import json, resource, sys, time

@@ -14,7 +14,7 @@ from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.models.build import build
 from ardm.models.config import PRESETS, ModelConfig, preset
-from ardm.nets import Local, UNet
+from ardm.nets import UNet
 from ardm.nets.neighbours import SPREAD_FLOOR, box_mean, neighbours
 from ardm.objective import Steps, bound_step, draw
 from ardm.walk import sample, score
@@ -33,10 +33,6 @@ VARIANTS = {
     "centred of three levels": {"trunk": "centred", "levels": 3, "growth": 2, "rounded": False},
     "centred with labels and time": {"trunk": "centred", "levels": 2, "labels": 3, "time": True},
     "centred with a vector": {"trunk": "centred", "vector": 4, "hidden": 5},
-    "local": {"trunk": "local"},
-    "local without rings": {"trunk": "local", "rings": 0, "blocks": 2},
-    "local with labels and time": {"trunk": "local", "labels": 3, "time": True},
-    "local with a vector": {"trunk": "local", "vector": 4},
 }
 HEADS = ("values", "digits", "mixture")
 PAIRS = [(name, head) for name in VARIANTS for head in HEADS if head == "values" or "style" not in VARIANTS[name]]
@@ -141,7 +137,7 @@ def test_every_parameter_is_trained(name, head):
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("trunk", "levels"), [("unet", 1), ("unet", 3), ("centred", 1), ("centred", 3), ("local", 1)])
+@pytest.mark.parametrize(("trunk", "levels"), [("unet", 1), ("unet", 3), ("centred", 1), ("centred", 3)])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (2, 2), (5, 8)])
 def test_images_of_any_size(trunk, size, levels):
     model = tiny_image(trunk, (3, *size), classes=6, base=2, head="mixture", levels=levels)
@@ -153,47 +149,17 @@ def test_images_of_any_size(trunk, size, levels):
     ).shape == (2, 3, *size)
 
 
-@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred"])
 def test_one_pixel_is_a_distribution(trunk):
     model = tiny_image(trunk, (1, 1, 1), classes=5, base=2, head="digits")
     assert float(score(model, plans.raster(3, (1, 1, 1)), all_data(5, (1, 1, 1))).neg().exp().sum()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred"])
 def test_one_model_serves_images_larger_than_it_was_made_for(trunk):
     model = tiny_image(trunk, (1, 4, 4), classes=4)
     x = some_data(model.digits, (1, 6, 5), 2)
     assert score(model, plans.raster(1, (1, 6, 5)).coarsen([0, 7]), x).isfinite().all()
-
-
-def test_a_local_model_sees_its_window_and_no_further():
-    net = randomise(Local(1, 8, 1, radius=1, rings=0))
-    value = torch.rand(1, 1, 1, 64, generator=generator(0), dtype=torch.double)
-    known = torch.ones_like(value)
-    known[..., 0] = 0
-    item = position = torch.zeros(1, dtype=torch.long)
-    far, near = value.clone(), value.clone()
-    far[..., 40] += 0.5
-    near[..., 1] += 0.5
-    base, outside, inside = (net(x, known)(item, position) for x in (value, far, near))
-    for name in ("hidden", "loc"):
-        a, b, c = (getattr(features, name) for features in (base, outside, inside))
-        assert torch.equal(a, b)
-        assert (a - c).abs().max() > 1e-2
-
-
-def test_windows_are_centred_on_their_site():
-    """Shift the image, and the answers shift with it."""
-    net = randomise(Local(2, 8, 1, radius=2, rings=1))
-    value = torch.zeros(1, 2, 48, 48, dtype=torch.double)
-    known = torch.zeros_like(value)
-    value[0, :, 20:24, 20:24] = torch.rand(2, 4, 4, generator=generator(0), dtype=torch.double)
-    known[0, :, 20:24, 20:24] = 1
-    item, position = torch.zeros(2, dtype=torch.long), torch.tensor([24 * 48 + 22, 48 * 48 + 19 * 48 + 21])
-    here = net(value, known)(item, position)
-    there = net(value.roll((2, 3), (2, 3)), known.roll((2, 3), (2, 3)))(item, position + 2 * 48 + 3)
-    for name in ("hidden", "loc", "scale"):
-        torch.testing.assert_close(getattr(here, name), getattr(there, name), rtol=1e-9, atol=1e-9)
 
 
 # --- what is known nearby ---------------------------------------------------------------------------------------------
@@ -246,7 +212,7 @@ def test_where_nothing_is_known_the_mean_is_zero_and_hidden_values_do_not_count(
 # --- conditioning -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred"])
 def test_labels_change_the_answer_and_may_be_left_out(trunk):
     model = tiny_image(trunk, (1, 2, 2), classes=3, labels=2)
     x, plan = all_data(3, (1, 2, 2)), plans.raster(1, (1, 2, 2))
@@ -259,7 +225,7 @@ def test_labels_change_the_answer_and_may_be_left_out(trunk):
     assert min((nats[i] - nats[j]).abs().max() for i, j in ((0, 1), (0, 2), (1, 2))) > 1e-3
 
 
-@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred"])
 def test_context_that_does_not_fit_is_refused(trunk):
     blank = tiny_image(trunk).digits.blank(2, (2, 3, 3))
     for changes, context, message in (
@@ -274,11 +240,11 @@ def test_context_that_does_not_fit_is_refused(trunk):
 
 
 def test_the_number_of_known_digits_can_be_fed():
-    model = tiny_image("local", (1, 1, 40), classes=4, time=True, rings=0)
-    x = torch.full((1, 1, 1, 40), 2)
+    model = tiny_image("centred", (1, 1, 128), classes=4, time=True, levels=1)
+    x = torch.full((1, 1, 1, 128), 2)
     few, more = torch.zeros_like(x), torch.zeros_like(x)
-    few[..., 20], more[..., 20:40] = 1, 1
-    site = Sites(torch.tensor([0]), 40)
+    few[..., 100], more[..., 100:120] = 1, 1  # further than convolutions and boxes reach
+    site = Sites(torch.tensor([0]), 128)
     a, b = (model(model.digits.truncate(x, d))[site] for d in (few, more))
     assert (a - b).abs().max() > 1e-3
 
@@ -288,8 +254,8 @@ def test_the_number_of_known_digits_can_be_fed():
 
 def test_the_input_shows_the_centre_of_what_a_site_may_be():
     """The paper's absorbing value K // 2 at depth 0, the value itself at full depth, all within [−1, 1]."""
-    model, seen = tiny_image("local", (1, 1, 8), classes=7, base=2), []
-    model.body.trunk.forward = lambda value, known, condition=None: seen.append((value, known))
+    model, seen = tiny_image("centred", (1, 1, 8), classes=7, base=2), []
+    model.body.trunk.forward = lambda value, known, masks, condition=None: seen.append((value, known))
     x = torch.arange(7).view(1, 1, 1, 7)
     expected = {0: [3.0] * 7, 1: [1.5] * 4 + [5.0] * 3, 2: [0.5, 0.5, 2.5, 2.5, 4.5, 4.5, 6.0], 3: list(range(7))}
     for d, centre in expected.items():
@@ -325,7 +291,7 @@ def test_a_seed_decides_the_parameters_and_nothing_else_moves():
     assert not all(other)
 
 
-@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred"])
 @pytest.mark.parametrize("head", HEADS)
 def test_a_new_model_begins_near_ignorance(trunk, head):
     """Zero-initialised heads: flat, or a broad mixture around the neighbours."""
@@ -388,7 +354,7 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(answers(model, state), answers(model, state))
 
 
-@pytest.mark.parametrize("trunk", ["unet", "centred", "local"])
+@pytest.mark.parametrize("trunk", ["unet", "centred"])
 def test_single_precision_agrees(trunk):
     model = tiny_image(trunk, (2, 4, 4), classes=256, base=16, head="mixture")
     x = some_data(model.digits, (2, 4, 4))

@@ -29,7 +29,7 @@ from ardm.walk import score as walk_score
 from bundles import smooth
 from toys import all_data, generator, randomise, read_by
 
-SMALL = {"width": 16, "blocks": 2, "heads": 2, "hidden": 24, "components": 3, "cycle": 2, "radius": 1, "rings": 1}
+SMALL = {"width": 16, "blocks": 2, "heads": 2, "hidden": 24, "components": 3, "cycle": 2}
 OWN = {
     "window": {"reach": (4, 0), "hashes": (20, 30), "bits": 6, "row": 4},
     "taps": {"reach": (4, 0), "classes": 65536},
@@ -55,7 +55,7 @@ def every():
             yield f"{trunk}-{head}-{order or 'any order'}", config_of(trunk, head, causal=order)
         if "columns" in kind.reads:
             yield f"{trunk}-columns", config_of(trunk, "values", columns=(2, 64, 3, 40, 5, 6, 7, 20))
-    for trunk in ("unet", "centred", "local", "transformer", "wavenet", "mlp"):
+    for trunk in ("unet", "centred", "transformer", "wavenet", "mlp"):
         base = {"classes": 64, "base": 4, "time": True}
         yield f"{trunk}-stages and time", config_of(trunk, "values", **base)
     for trunk, head in (("unet", "values"), ("transformer", "values"), ("wavenet", "mixture"), ("mlp", "values")):
@@ -63,7 +63,7 @@ def every():
     yield "unet-of levels", config_of("unet", "mixture", levels=2, growth=2, attention="middle", embedding=3, labels=3)
     yield "transformer-learned", config_of("transformer", "values", positions="learned", labels=3)
     yield "wavenet-labels", config_of("wavenet", "mixture", labels=3)
-    yield "local-vector", config_of("local", "mixture", vector=3)
+    yield "centred-vector", config_of("centred", "mixture", vector=3)
     yield "mlp-direct", config_of("mlp", "values", direct=True, vector=3, classes=16)
 
 

@@ -150,7 +150,7 @@ def test_orders_are_uniform():
 
 # --- batches and orders -----------------------------------------------------------------------------------------------
 
-IMAGES = tiny_image("local", shape=(1, 3, 3), classes=5, base=2)
+IMAGES = tiny_image("centred", shape=(1, 3, 3), classes=5, base=2)
 
 
 @pytest.mark.parametrize("order", ["random", "confident", "raster"])

@@ -530,7 +530,7 @@ def test_a_precision_chosen_in_this_process_before_is_an_error(folder, tmp_path)
 BODIES = {
     "unet": ModelConfig(trunk="unet", width=8, blocks=1, components=2, **IMAGE),
     "paper": preset("paper", width=8, blocks=1, attention="none", **IMAGE),
-    "local": ModelConfig(trunk="local", width=8, blocks=1, radius=1, rings=1, components=2, **IMAGE),
+    "centred": ModelConfig(trunk="centred", width=8, blocks=1, components=2, **IMAGE),
     "transformer": preset("text-tiny", width=8, heads=1, shape=(4,), classes=6),
     "wavenet": preset("audio-tiny", shape=(4,), classes=6),
     "mlp": preset("table", width=8, blocks=1, shape=(4,), classes=6),

@@ -135,7 +135,7 @@ def workshop(tmp_path_factory):
 
 
 SMALL = [
-    "data.name=array", "data.train=train", "data.valid=valid", "model.preset=local-tiny", "model.shape=[3,8,8]",
+    "data.name=array", "data.train=train", "data.valid=valid", "model.preset=centred-tiny", "model.shape=[3,8,8]",
     "model.classes=16", "train.valid_items=2", "train.batch=2", "train.steps=1", "train.log_every=1",
 ]  # fmt: skip
 

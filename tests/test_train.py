@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ardm.bundle import load
+from ardm.digits import Sites
 from ardm.errors import ArdmError
 from ardm.models.config import preset
 from ardm.orders import OrderConfig
@@ -21,6 +22,7 @@ from ardm.train.batch import seeded
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
 from ardm.train.update import rate_at
+from toys import generator
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def recipe(folder, order=None, size="local-tiny", model=None, **train):
+def recipe(folder, order=None, size="centred-tiny", model=None, **train):
     settings = {
         "steps": 12,
         "batch": 8,
@@ -72,9 +74,9 @@ ORDERS = {
 @pytest.mark.parametrize(
     ("size", "model"),
     [
-        ("local-tiny", {}),
+        ("centred-tiny", {}),
         pytest.param("tiny", {"width": 16, "blocks": 1}, marks=pytest.mark.slow),
-        pytest.param("local-tiny", {"base": 4, "head": "digits"}, marks=pytest.mark.slow),
+        pytest.param("centred-tiny", {"base": 4, "head": "digits"}, marks=pytest.mark.slow),
     ],
 )
 def test_it_learns(folder, tmp_path, order, size, model):
@@ -275,3 +277,28 @@ def test_seeds_are_platform_independent():
         == torch.randint(1 << 40, (2,), generator=seeded(1, 2, 3)).tolist()
     )
     assert seeded(0, 1).initial_seed() != seeded(1, 0).initial_seed()
+
+
+def test_a_twin_with_digits_begins_as_the_model_of_whole_values(folder, tmp_path):
+    """Where sites are known in full or not at all, its first digit has the probability of the values that begin with it."""
+    run(recipe(folder, steps=3), tmp_path / "whole")
+    whole = load(tmp_path / "whole" / "model-last")
+    start = {"init": str(tmp_path / "whole" / "model-last"), "steps": 1}
+    twin = Trainer(recipe(folder, model={"base": 4}, partial=True, **start), tmp_path / "twin", device="cpu")
+    assert twin.anew == []
+    x = torch.from_numpy(np.load(folder / "valid.npy")).long()[:2]
+    seen = torch.rand(x.shape, generator=generator(0)) < 0.5
+    logs = []
+    for model in (whole.model, twin.model.eval()):
+        state = model.digits.truncate(x, seen * len(model.digits))
+        with torch.no_grad():
+            logs.append(model(state)[Sites.where(~seen)])
+    torch.testing.assert_close(logs[0].view(-1, 4, 4).logsumexp(-1), logs[1], rtol=1e-4, atol=1e-4)
+    other = Trainer(
+        recipe(folder, model={"base": 4, "head": "digits"}, partial=True, **start), tmp_path / "other", device="cpu"
+    )
+    assert other.anew and all(name.startswith("head.") for name in other.anew)
+    with pytest.raises(ArdmError, match="do not fit its configuration"):
+        Trainer(recipe(folder, model={"base": 4}, **start), tmp_path / "refused", device="cpu")
+    with pytest.raises(ArdmError, match="nothing in common"):
+        Trainer(recipe(folder, size="pictures-small", partial=True, **start), tmp_path / "none", device="cpu")

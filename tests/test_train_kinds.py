@@ -195,7 +195,7 @@ SAMPLES = {
     "sound": (LOUD, "sounds", preset("audio-tiny", width=8, blocks=1), ".wav"),
     "table": (TABLE, "density", preset("table", width=8, blocks=1), ".csv"),
     "array": (COUNTING, "array", preset("text-tiny", width=8, heads=1), ".npy"),
-    "picture": (SQUARES, "images", preset("local-tiny", width=8, shape=(), classes=16), ".png"),
+    "picture": (SQUARES, "images", preset("centred-tiny", width=8, shape=(), classes=16), ".png"),
 }
 
 

@@ -228,7 +228,7 @@ def test_gaps_and_other_orders_are_refused():
     [
         ({"causal": ""}, "set model.causal to wave"),
         ({"causal": "single"}, "causal 'single' is for trunk"),
-        ({"trunk": "local"}, "has no setting causal"),
+        ({"trunk": "centred"}, "has no setting causal"),
         ({"labels": 3}, "has no setting labels"),
         ({"base": 4}, "base 0|base at 0"),
         ({"shape": (4, 4)}, r"take shape \(C, H, W\) or \(D,\)"),

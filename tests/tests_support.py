@@ -21,7 +21,7 @@ def make_data(folder):
 
 def make_model(folder, fixed=False, wave=False):
     """A small model with random weights, any-order, specialised on a plan, or along wavefronts."""
-    config = preset("pictures-small" if wave else "local-tiny", shape=(3, 8, 8), classes=16, width=16, blocks=1)
+    config = preset("pictures-small" if wave else "centred-tiny", shape=(3, 8, 8), classes=16, width=16, blocks=1)
     order = OrderConfig("bayer", (6,), cell=8) if fixed else OrderConfig()
     curve = None if fixed or wave else LossCurve.exact(np.linspace(2.5, 1.0, 192)[None])
     model = build(config)

@@ -80,7 +80,7 @@ def read_by(trunk, **settings):
 
 def tiny_image(trunk="unet", shape=(2, 3, 3), classes=5, base=0, head="values", seed=0, **changes):
     """A real image model, as small as may be, with random parameters."""
-    small = read_by(trunk, width=8, blocks=1, radius=1, rings=1, components=2)
+    small = read_by(trunk, width=8, blocks=1, components=2)
     return randomise(
         build(ModelConfig(shape=shape, classes=classes, base=base, head=head, trunk=trunk, **{**small, **changes})),
         seed,

@@ -77,7 +77,7 @@ def leak(setting: Setting) -> Result:
         "wavenet": preset("audio-tiny", shape=(32,), classes=65536),
         "wavenet, digits of base 16": preset("audio-tiny", shape=(32,), classes=65536, base=16, head="digits"),
         "unet": preset("tiny", shape=(3, 8, 8)),
-        "local windows, base 4": preset("local-tiny", shape=(3, 8, 8), base=4),
+        "centred unet, base 4": preset("centred-tiny", shape=(3, 8, 8), base=4),
         "perceptron": preset("table", shape=(12,), classes=2, width=32),
     }
     for name, config in kinds.items():

@@ -1,4 +1,4 @@
-"""CIFAR-10 with one body, local windows, and one budget: stages, output families and the auxiliary term."""
+"""CIFAR-10 with one body, the centred U-Net, and one budget: stages, output families and the auxiliary term."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from ardm.model import Model
 from ardm.models.causal import CausalModel, PermutedBody
 from ardm.models.config import ModelConfig
 from ardm.models.ending import EndingCausalModel, EndingModel
-from ardm.models.images import CentredBody, LocalBody, PaperUNetBody, UNetBody
+from ardm.models.images import CentredBody, PaperUNetBody, UNetBody
 from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
 from ardm.models.text import TransformerBody, WindowBody
@@ -72,7 +72,6 @@ def _transformer(config: ModelConfig) -> nn.Module:
 BODIES: dict[str, Kind] = {
     "unet": Kind(_unet, axes=3, reads=(*ANY, "dropout", "style", "embedding", "levels", "growth", "attention")),
     "centred": Kind(CentredBody, axes=3, reads=(*ANY, "levels", "growth", "hidden", "rounded")),
-    "local": Kind(LocalBody, axes=3, reads=(*ANY, "radius", "rings", "rounded")),
     "transformer": Kind(
         _transformer,
         causal=("", "single", "any"),
@@ -189,12 +188,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 MOST: dict[str, int] = {
     "classes": 1 << 24, "components": 1 << 12, "width": 1 << 16, "blocks": 1 << 12, "levels": 16, "growth": 16,
-    "radius": 64, "rings": 64, "embedding": 1 << 16, "labels": 1 << 24, "vector": 1 << 20, "heads": 1 << 12,
+    "embedding": 1 << 16, "labels": 1 << 24, "vector": 1 << 20, "heads": 1 << 12,
     "hidden": 1 << 20, "cycle": 30, "kernel": 1 << 10, "bits": 24, "row": 1 << 12,
 }  # fmt: skip
 """The largest values of settings, since configurations may come from untrusted files."""
 LEAST: dict[str, int] = {
-    "width": 4, "blocks": 0, "components": 1, "levels": 1, "growth": 1, "radius": 1, "kernel": 1, "cycle": 1, "rings": 0,
+    "width": 4, "blocks": 0, "components": 1, "levels": 1, "growth": 1, "kernel": 1, "cycle": 1,
     "labels": 0, "vector": 0, "embedding": 0, "heads": 0, "hidden": 0,
 }  # fmt: skip
 SITES = 1 << 22

@@ -24,8 +24,8 @@ class ModelConfig:
     head: a name in `build.HEADS`: "values" (softmax over K, data parametrisation), "digits" (softmax over b a stage, direct
     parametrisation), "mixture" (of `components` discretised logistics), "laplace" (the same of Laplace distributions) or
     "chain" (for whole values of very many classes: a softmax of the high half, then one of the low half given it).
-    trunk: for images "unet" (the paper's), "centred" (a plain U-Net around the known neighbours' mean; any size), "local"
-    (windows; any size) or "wavefront" (causal; any size); for text "transformer" or "window"; for sound
+    trunk: for images "unet" (the paper's), "centred" (a plain U-Net around the known neighbours' mean; any size) or
+    "wavefront" (causal; any size); for text "transformer" or "window"; for sound
     "wavenet" or "taps"; for tables "mlp" or "transformer".
     width.  blocks: the number of blocks or layers.
 
@@ -44,9 +44,9 @@ class ModelConfig:
     end: of sequences, whether the last class ends an item and fills what is behind it: see `models.ending`.
     reach: sites that windows and taps read to the left and to the right.
 
-    centred: levels, growth (how many times as wide the levels below the first are), hidden (0: 2 · width), rounded.
+    centred: levels, growth (how many times as wide the levels below the first are), hidden (0: 2 · width), rounded (round the neighbours' mean to an eighth of a
+    level, as an exported model does).
     unet: levels, growth (of the width from one level to the next), attention ("none", "middle" or "all").
-    local: radius, rings, rounded (round the neighbours' mean to an eighth of a level, as an exported model does).
     wavefront: hidden (0: width), cycle (of a sequence: block i has dilation 2^(i mod cycle)).
     transformer: heads (0: width // 64, at least 1), positions ("rotary", "learned" or "sinusoidal").
     wavenet: kernel, cycle (block i has dilation 2^(i mod cycle)).
@@ -67,8 +67,6 @@ class ModelConfig:
     growth: int = 1
     attention: str = "none"
     dropout: float = 0.0
-    radius: int = 3
-    rings: int = 2
     embedding: int = 0
     labels: int = 0
     vector: int = 0
@@ -158,9 +156,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "centred-tiny": {"trunk": "centred", "width": 16, "blocks": 1, "levels": 2, "growth": 2},
     "centred": {"trunk": "centred", "width": 64, "blocks": 2, "levels": 3, "growth": 2},
-    "local-tiny": {"trunk": "local", "width": 64, "blocks": 1, "radius": 2, "rings": 1},
-    "local": {"trunk": "local", "width": 256, "blocks": 3, "radius": 3, "rings": 2},
-    "local-large": {"trunk": "local", "width": 512, "blocks": 4, "radius": 4, "rings": 2},
     # Codecs of pictures.
     "grey": {**_WAVE, "shape": (1, 28, 28), "width": 48, "blocks": 8},
     "pictures-small": {**_WAVE, "width": 64, "blocks": 3},

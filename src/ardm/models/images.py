@@ -1,4 +1,4 @@
-"""Bodies for images: the U-Net, the paper's U-Net, the centred U-Net, and foveated windows."""
+"""Bodies for images: the U-Net, the paper's U-Net, and the centred U-Net."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ardm.errors import ArdmError
 from ardm.features import FeaturesAt
 from ardm.models.body import Body, centred
 from ardm.models.config import ModelConfig
-from ardm.nets import Centred, Local, PaperUNet, UNet
+from ardm.nets import Centred, PaperUNet, UNet
 from ardm.precision import wide
 
 
@@ -97,21 +97,3 @@ class CentredBody(ImageBody):
         condition = self.conditioned(state, context, like)
         value, known, masks = self.planes(state, like)
         return self.trunk(value, known, torch.cat(masks, 1), condition)
-
-
-class LocalBody(ImageBody):
-    """Centres and shares known → windows around each site."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        levels = config.classes - 1 if config.rounded else 0
-        self.trunk = Local(
-            config.shape[0], config.width, config.blocks, config.radius, config.rings, self.condition_width, levels
-        )
-
-    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
-        """Features at sites, with the mean of the known neighbours."""
-        like = self.trunk.first
-        condition = self.conditioned(state, context, like)
-        value, known, _ = self.planes(state, like)
-        return self.trunk(value, known, condition)

@@ -43,6 +43,30 @@ def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: st
     model.load_state_dict(dict(weights))
 
 
+def fit_some(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> list[str]:
+    """Load the weights that the model has in the same shape; returns the names of its other parameters, which begin anew.
+
+    A convolution that reads more planes than the given one gives its filters to the last of them, and reads nothing of the
+    others at first: bodies put the masks of further stages before that of the last, which says known in full.
+    Raises ArdmError where nothing fits.
+    """
+    own = model.state_dict()
+    found = {name: _widened(weights[name], tensor) for name, tensor in own.items() if name in weights}
+    taken = {name: tensor for name, tensor in found.items() if tensor.shape == own[name].shape}
+    if not taken:
+        raise ArdmError(f"the weights in {where} have nothing in common with this network")
+    model.load_state_dict({**own, **taken})
+    return [name for name in own if name not in taken]
+
+
+def _widened(given: Tensor, own: Tensor) -> Tensor:
+    """Filters (P, Q, …) as those of more planes (P, Q', …), of which the last Q are read; anything else as it is."""
+    if given.ndim != 4 or own.ndim != 4 or own.shape[:1] + own.shape[2:] != given.shape[:1] + given.shape[2:]:
+        return given
+    more = own.shape[1] - given.shape[1]
+    return torch.cat([given.new_zeros(given.shape[0], max(0, more), *given.shape[2:]), given], 1) if more > 0 else given
+
+
 def _refuse_shapes(own: Claims, found: Claims, where: str) -> None:
     wrong = [k for k in own if found.get(k) != own[k]] + [k for k in found if k not in own]
     if wrong:

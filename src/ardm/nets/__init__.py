@@ -1,7 +1,6 @@
 """Networks: planes or tokens in, features at the sites asked out.  They know nothing of diffusion."""
 
 from ardm.nets.centred import Centred
-from ardm.nets.local import Local
 from ardm.nets.table import ColumnOutput, Table
 from ardm.nets.taps import Taps
 from ardm.nets.transformer import Transformer
@@ -11,5 +10,5 @@ from ardm.nets.wavenet import WaveNet
 from ardm.nets.window import Window
 
 __all__ = [
-    "Centred", "ColumnOutput", "Local", "PaperUNet", "Table", "Taps", "Transformer", "UNet", "WaveNet", "Wavefront", "Window",
+    "Centred", "ColumnOutput", "PaperUNet", "Table", "Taps", "Transformer", "UNet", "WaveNet", "Wavefront", "Window",
 ]  # fmt: skip

@@ -30,15 +30,39 @@ REACH = 2
 """Of the first window, in pixels to each side."""
 
 
+class Standardised(nn.Module):
+    """A 3 × 3 convolution whose filters have mean 0 and a norm that is learnt: weight = gain · (kernel − mean) / norm.
+
+    What all inputs have in common, and relu makes them all positive, moves no output.  With plain filters Muon drove the first
+    convolutions of ten of twelve blocks below 0 everywhere, where relu passes no gradient back and the block is lost.
+    (Qiao et al. 2019; Brock et al. 2021, "Characterizing signal propagation": networks without normalisation.)
+    """
+
+    def __init__(self, width: int, gain: float) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(width, width, 3, 3) * (9 * width) ** -0.5)
+        self.gain = nn.Parameter(torch.full((width,), gain))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    @property
+    def weight(self) -> Tensor:
+        """(width, width, 3, 3): the filters."""
+        centred = self.kernel - self.kernel.mean((1, 2, 3), keepdim=True)
+        norm = (centred.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        return self.gain[:, None, None, None] * centred / norm
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, width, H, W), unchanged in shape."""
+        return F.conv2d(h, self.weight, self.bias, padding=1)
+
+
 class Block(nn.Module):
     """h ← h + conv(relu(conv(relu(h)) + condition)); the second convolution is 0 at the start."""
 
     def __init__(self, width: int, condition: int) -> None:
         super().__init__()
-        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.conv1, self.conv2 = Standardised(width, 2**0.5), Standardised(width, 0.0)
         self.condition = nn.Linear(condition, width) if condition else None
-        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
-        nn.init.zeros_(self.conv2.weight)
 
     def forward(self, h: Tensor, condition: Tensor | None) -> Tensor:
         """h: (B, width, H, W), unchanged in shape; condition: (B, condition)."""

@@ -14,7 +14,7 @@ FRACTION = 2
 UNIT = 0.05
 """The unit of deviations from the neighbours' mean, as inputs and predictions: 6 grey levels of 256.
 
-Dividing by the local spread instead (contrast normalisation) was 0.07 bits/dim worse at equal training.
+Dividing by the spread around a site instead (contrast normalisation) was 0.07 bits/dim worse at equal training.
 """
 SPREAD_FLOOR = 0.02
 """The smallest spread, 2.5 grey levels of 256, since flat neighbourhoods have noise too."""

@@ -1,6 +1,6 @@
 """The symbols around each asked site of a sequence, hashed contexts, and a residual perceptron: text on a laptop.
 
-As in `local`, context is local and nothing is computed at other sites.  A context of n symbols is hashed to a row of a
+The context is local and nothing is computed at other sites.  A context of n symbols is hashed to a row of a
 learnt table; a context compressor (PPM) counts symbols there, and the perceptron mixes these rows instead.  The tables
 make it learn fast: they gain 0.3 bits per character after ten minutes on one core.
 """

@@ -39,6 +39,7 @@ FREE = {
         "data.download",
         "data.verify",
         "train.init",
+        "train.partial",
         "train.steps",
         "train.minutes",
         "train.shard",

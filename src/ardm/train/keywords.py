@@ -33,7 +33,7 @@ FEW = 16
 """Pictures of at most so many classes get a softmax over them, others a mixture."""
 
 _ANY: dict[str, dict[str, Any]] = {
-    "image": {"preset": "local", "width": 128, "blocks": 2},
+    "image": {"preset": "centred", "width": 32},
     "text": {"preset": "text-small"},
     "audio": {"preset": "audio-small"},
     "table": {"preset": "table"},
@@ -47,7 +47,6 @@ _CODEC: dict[str, dict[str, Any]] = {
 _TRAIN: dict[str, dict[str, Any]] = {
     "unet": {"batch": 32},
     "centred": {"batch": 16, "optimiser": "muon", "rate": 3e-3, "muon_rate": 0.03, "subset": 512, "valid_items": 64},
-    "local": {"batch": 64, "rate": 4e-3, "subset": 64},
     "wavefront": {"batch": 16, "rate": 3e-3},
     "transformer": {"batch": 32},
     "wavenet": {"batch": 16},

@@ -33,7 +33,7 @@ from ardm.model import Model
 from ardm.models.build import build
 from ardm.models.context import NO_LABEL
 from ardm.models.ending import refuse_open
-from ardm.models.weights import fit_weights
+from ardm.models.weights import fit_some, fit_weights
 from ardm.objective import spread
 from ardm.precision import pytorch_defaults
 from ardm.train import checkpoint, sharding
@@ -113,13 +113,13 @@ class Trainer:
         if recipe.model.end:
             for part in (self.train_set, self.valid_set):
                 refuse_open(part.items, recipe.model.classes - 1, part.name)
-        self._resumed = resume
+        self._resumed, self.anew = resume, list[str]()
         self._begin()
         moments: Mapping[str, Tensor] = {}
         if resume:
             moments = self._restore()
         elif self.config.init:
-            fit_weights(self.model, self._initial(self.config.init), self.config.init)
+            self._start_from(self.config.init)
             self.average = Average(self.model.state_dict())
         for parameter in self.model.parameters() if self.config.frozen else ():
             parameter.requires_grad_(parameter is self.model.log_rates)
@@ -127,11 +127,14 @@ class Trainer:
         self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments, sites)
         self.average.place(self.model.state_dict(), self.accelerator.device)
 
-    def _initial(self, name: str) -> dict[str, Tensor]:
-        """The weights of a model to start from; rates that it does not have begin as equal ones."""
-        weights = load(name).model.state_dict()
+    def _start_from(self, name: str) -> None:
+        """Take the weights of a model; rates that it does not have begin as equal ones."""
         own = {} if self.model.log_rates is None else {"log_rates": torch.zeros_like(self.model.log_rates)}
-        return {**own, **weights}
+        weights = {**own, **load(name).model.state_dict()}
+        if self.config.partial:
+            self.anew = fit_some(self.model, weights, name)
+        else:
+            fit_weights(self.model, weights, name)
 
     @staticmethod
     def _sets(source: DataConfig) -> tuple[data.Dataset, data.Dataset]:
