@@ -65,7 +65,9 @@ def train(
             if speaks:
                 say(f"data.{part}: {of.about}")
         if speaks and trainer.anew:
-            say(f"{len(trainer.anew)} tensors do not fit {plan.train.init} and begin anew: {', '.join(trainer.anew[:5])}")
+            say(
+                f"{len(trainer.anew)} tensors do not fit {plan.train.init} and begin anew: {', '.join(trainer.anew[:5])}"
+            )
         if speaks and trainer.finished:
             more = "minutes" if plan.train.minutes else "steps"
             say(f"the run in {folder} is complete at step {trainer.step}; a larger train.{more} continues it")
