@@ -1,17 +1,22 @@
 """One operation, or a whole program, in every container: what the tests of the exact networks compare."""
 
+import math
+
 import numpy as np
 import torch
 
+from ardm.digits import Sites
 from ardm.exact.ask import Ask, AskedSites, Memory
 from ardm.exact.backend import Backend, prepare
 from ardm.exact.bounds import Bound
 from ardm.exact.certificate import operation_bound
 from ardm.exact.device import strict
+from ardm.exact.frequencies import RADIX
 from ardm.exact.kernels.kernel import Context, Step
 from ardm.exact.operations import OPERATIONS
 from ardm.exact.program import Op, Program
 from ardm.exact.reference import Reference
+from toys import generator
 
 CONTAINERS = ("float32", "float64", "int64")
 
@@ -121,3 +126,59 @@ def same(program, value, depth, sites, containers=CONTAINERS):
         assert len(found) == len(expected)
         assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)), container
     return expected
+
+
+# --- networks in integers beside those in floats ------------------------------------------------------------------------
+
+
+def items_of(model, count=24, seed=0):
+    """Random walks, a little like pictures."""
+    C, H, W = model.shape
+    K = model.digits.classes
+    steps = torch.randn(count, C, H, W, generator=generator(seed), dtype=torch.double)
+    walk = steps.cumsum(2).cumsum(3) * K / 40 + K / 2
+    return walk.clamp(0, K - 1).long()
+
+
+def states_of(model, count=7, seed=5):
+    """States of which everything between nothing and nearly all is known, and the sites that are not complete."""
+    S = len(model.digits)
+    x = items_of(model, count, seed)
+    share = torch.linspace(0, 0.95, count, dtype=torch.double)[:, None, None, None] * S
+    known = torch.rand(x.shape, generator=generator(seed), dtype=torch.double) < share % 1
+    depth = (share.floor() + known).long().clamp(max=S).expand(x.shape).contiguous()
+    return model.digits.truncate(x, depth)
+
+
+def asked_of(depth, S):
+    return AskedSites(*np.nonzero(depth < S))
+
+
+def probabilities(rows, base):
+    """(N, b) of the next digit."""
+    radices = rows.radices
+    out = None
+    for stage, radix in enumerate(radices):
+        prefixes = 1 if out is None else out.shape[1]
+        count = len(rows.weight if hasattr(rows, "weight") else rows.logits)
+        tables = [rows.table(stage, np.full(count, p)) / 2.0**24 for p in range(prefixes)]
+        if out is None:
+            out = tables[0]
+        else:
+            out = np.stack([out[:, p, None] * tables[p] for p in range(prefixes)], 1).reshape(count, prefixes * radix)
+    assert math.prod(radices) >= base or base <= RADIX
+    return out[:, :base]
+
+
+def kl(model, program, state):
+    """Mean KL, in bits per digit, of the exact network's probabilities from the float network's, at all hidden sites."""
+    value, depth = state.value.numpy(), state.depth.numpy()
+    sites = asked_of(depth, program.digits)
+    found = probabilities(ask(Backend(program, "float64"), value, depth, sites), program.base)
+    with torch.no_grad():
+        logits = model(state)[Sites.where(state.depth < program.digits)]
+    p = logits.softmax(1).numpy()
+    assert p.shape == found.shape
+    seen = p > 0
+    assert ((found > 0) == seen).all() or (p[found == 0] < 1e-6).all()
+    return float((p[seen] * np.log2(p[seen] / np.maximum(found[seen], 2.0**-26))).sum() / len(p))

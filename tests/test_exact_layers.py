@@ -239,9 +239,6 @@ def test_attention_is_done_in_pieces(monkeypatch):
     monkeypatch.setitem(ROOM, "cpu", 100)
     bench = Bench("attention", [ends(4, 99)] * 3, size=(5, 6), heads=2, by=4, bits=16, rise=2)
     bench(bench.values(np.random.default_rng(0), 3, 5, 6))
-    tensors = {"weight": np.random.default_rng(1).integers(-9, 9, (36, 5)), "bias": [0] * 5, "shift": [0] * 5}
-    conv = Bench("conv", [ends(4, 99)], tensors, tall=3, wide=3, step=1, top=1, left=1)
-    conv(conv.values(np.random.default_rng(0), 3, 5, 6))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -3,22 +3,19 @@
 import functools
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from ardm.digits import Partial, Sites
+from ardm.digits import Partial
 from ardm.errors import ArdmError
-from ardm.exact.ask import AskedSites
 from ardm.exact.backend import Backend
-from ardm.exact.frequencies import RADIX
 from ardm.exact.reference import Reference
 from ardm.export.calibrate import Examples
 from ardm.export.precision import Precision
 from ardm.export.unet import unet
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
-from exactly import CONTAINERS, ask, same, table_of
+from exactly import CONTAINERS, ask, asked_of, items_of, kl, same, states_of, table_of
 from toys import generator, tiny_image
 
 NETS = {
@@ -59,65 +56,16 @@ def net(name):
     return model.eval()
 
 
-def items_of(model, count=24, seed=0):
-    """Random walks, a little like pictures."""
-    C, H, W = model.shape
-    K = model.digits.classes
-    steps = torch.randn(count, C, H, W, generator=generator(seed), dtype=torch.double)
-    walk = steps.cumsum(2).cumsum(3) * K / 40 + K / 2
-    return walk.clamp(0, K - 1).long()
-
-
 @functools.cache
 def program_of(name, precision):
     model = net(name)
     return unet(model, Examples(items_of(model)))(precision)
 
 
-def states_of(model, count=7, seed=5):
-    """States of which everything between nothing and nearly all is known, and the sites that are not complete."""
-    S = len(model.digits)
-    x = items_of(model, count, seed)
-    share = torch.linspace(0, 0.95, count, dtype=torch.double)[:, None, None, None] * S
-    known = torch.rand(x.shape, generator=generator(seed), dtype=torch.double) < share % 1
-    depth = (share.floor() + known).long().clamp(max=S).expand(x.shape).contiguous()
-    return model.digits.truncate(x, depth)
-
-
-def asked_of(depth, S):
-    return AskedSites(*np.nonzero(depth < S))
-
-
-def probabilities(rows, base):
-    """(N, b) of the next digit."""
-    radices = rows.radices
-    out = None
-    for stage, radix in enumerate(radices):
-        prefixes = 1 if out is None else out.shape[1]
-        count = len(rows.weight if hasattr(rows, "weight") else rows.logits)
-        tables = [rows.table(stage, np.full(count, p)) / 2.0**24 for p in range(prefixes)]
-        if out is None:
-            out = tables[0]
-        else:
-            out = np.stack([out[:, p, None] * tables[p] for p in range(prefixes)], 1).reshape(count, prefixes * radix)
-    assert math.prod(radices) >= base or base <= RADIX
-    return out[:, :base]
-
-
 def divergence(name, precision):
     """Mean KL, in bits per digit, of the exact network's probabilities from the float network's."""
     model, program = net(name), program_of(name, precision)
-    state = states_of(model)
-    value, depth = state.value.numpy(), state.depth.numpy()
-    sites = asked_of(depth, program.digits)
-    found = probabilities(ask(Backend(program, "float64"), value, depth, sites), program.base)
-    with torch.no_grad():
-        logits = model(state)[Sites.where(state.depth < program.digits)]
-    p = logits.softmax(1).numpy()
-    assert p.shape == found.shape
-    seen = p > 0
-    assert ((found > 0) == seen).all() or (p[found == 0] < 1e-6).all()
-    return float((p[seen] * np.log2(p[seen] / np.maximum(found[seen], 2.0**-26))).sum() / len(p))
+    return kl(model, program, states_of(model))
 
 
 FEW = ("plain", "two levels, all", "embedding and time")

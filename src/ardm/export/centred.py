@@ -31,7 +31,7 @@ from ardm.export.precision import Precision
 from ardm.export.quantise import Floats, scales
 from ardm.heads import MixtureHead, ValueHead
 from ardm.model import Model
-from ardm.nets.centred import REACH, Block, Centred
+from ardm.nets.centred import REACH, Block, Centred, Standardised
 from ardm.nets.neighbours import FRACTION, UNIT
 
 HALF = 1 << RESIDUAL - 1
@@ -96,7 +96,8 @@ def _seen(model: Model, trunk: Centred, examples: Examples) -> Seen:
 
 def _alone(state: Partial, channel: int) -> Partial:
     """A plane on its own: one channel in all channels."""
-    return Partial(*(x[:, channel : channel + 1].expand_as(x).contiguous() for x in (state.value, state.depth)))
+    value, depth = (x[:, channel : channel + 1].expand_as(x).contiguous() for x in (state.value, state.depth))
+    return Partial(value, depth)
 
 
 # --- the program --------------------------------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ class _Export:
         build, C, cells = self.build, self.trunk.channels, SIDE * SIDE
         build.op("add", "filled", [own.name, level.name])
         build.op("table", "ones", ["depth"], {"table": [1] * (len(self.digits) + 1)}, low=0)
-        each = np.einsum("cd,tu->cutd", np.eye(C), np.eye(cells)).reshape(C, cells, -1)  # cell t of plane c → plane (t, c)
+        each = np.einsum("cd,tu->ctud", np.eye(C), np.eye(cells)).reshape(C, cells, -1)  # cell t of plane c → (t, c)
         self._conv("window", "filled", each)
         self._conv("inside", "ones", -each)
         build.op("product", "outside", ["inside", build.op("concat", "levels", [level.name] * cells)])
@@ -170,7 +171,9 @@ class _Export:
         """The logarithms of weight and spread."""
         weight, parts, offset = near.log_weight("weights", LOG)
         spread = near.spread("spread", near.mean("centre", near.placed))
-        each = self.build.function("spreads", spread, lambda x: np.log(x + 0.5 / spread.one), LOG)  # it was rounded down
+        each = self.build.function(
+            "spreads", spread, lambda x: np.log(x + 0.5 / spread.one), LOG
+        )  # it was rounded down
         return Logs(weight, parts, offset, each)
 
     def _stem(self, logs: Logs, mean: Value, deviations: Value) -> Value:
@@ -241,9 +244,10 @@ class _Export:
         """h + conv2(relu(conv1(relu(h)))): what matrices read is clamped at 0, which is the relu."""
         build, top = self.build, self.bits.top
         a = Value(build.op("shift", f"{name}.read", [h.name], by=RESIDUAL, lo=0, hi=top), h.scale / 2**RESIDUAL)
-        hidden = self._filled(block.conv1, a.scale, scales([self.seen.columns(block.conv2)], top))
-        u = build.conv(f"{name}.inner", a, block.conv1, hidden, top, low=0, moments=self.moments[block.conv1])
-        d = build.conv(f"{name}.outer", u, block.conv2, h.scale, moments=self.moments[block.conv2])
+        inner, outer = _plain(block.conv1), _plain(block.conv2)
+        hidden = self._filled(inner, a.scale, scales([self.seen.columns(block.conv2)], top))
+        u = build.conv(f"{name}.inner", a, inner, hidden, top, low=0, moments=self.moments[block.conv1])
+        d = build.conv(f"{name}.outer", u, outer, h.scale, moments=self.moments[block.conv2])
         return self._kept(build.add(name, h, d))
 
     def _filled(self, conv: nn.Conv2d, given: Floats, made: Floats) -> Floats:
@@ -265,7 +269,9 @@ class _Export:
         top, spare, S = (1 << ROWS) - 1, max(0, self.bits.activations + RESIDUAL + 1 - ROWS), len(self.digits)
         row = build.channel("row", build.at("stream", h), np.repeat(((1 << spare >> 1) - HALF) / h.scale[None], C, 0))
         row = Value(build.op("shift", "positive", [row.name], by=spare, lo=0, hi=top), h.scale / 2**spare)
-        digits = build.op("table", "digits", [build.op("at", "depths", ["depth"])], {"table": np.arange(S + 1) * KNOWN}, low=0)
+        digits = build.op(
+            "table", "digits", [build.op("at", "depths", ["depth"])], {"table": np.arange(S + 1) * KNOWN}, low=0
+        )
         known = Value(digits, np.full(C, float(S * KNOWN)))
         scale = scales([self.seen.columns(output_of(self.model))], top // 2)
         weight, bias = _floats(layer.weight).transpose(0, 2, 1), _floats(layer.bias)
@@ -276,12 +282,24 @@ class _Export:
         """The last layer, and the head."""
         build, head, output = self.build, self.model.head, output_of(self.model)
         made = units(head, output.out_features, self.unit)
-        o = build.linear("output", features, _floats(output.weight), _floats(output.bias), made, 1 << 22, self.bits.first)
+        o = build.linear(
+            "output", features, _floats(output.weight), _floats(output.bias), made, 1 << 22, self.bits.first
+        )
         if isinstance(head, MixtureHead):
             centre = build.op("pick", "place", [build.at("places", mean).name])
             mixture(build, head, self.unit, o.name, centre, PLACED - self.fraction)
         else:
             build.op("values" if isinstance(head, ValueHead) else "softmax", "head", [o.name])
+
+
+def _plain(layer: Standardised) -> nn.Conv2d:
+    """A convolution with the filters as they are."""
+    weight = layer.weight.detach()
+    made = nn.utils.skip_init(nn.Conv2d, *weight.shape[:2], 3, padding=1, dtype=torch.double)
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        expected(made.bias, Tensor, "a bias").copy_(layer.bias)
+    return made
 
 
 def _floats(x: Tensor) -> Floats:

@@ -19,8 +19,8 @@ from ardm.errors import ArdmError
 from ardm.exact.model import NAME, CodecModel, fingerprint, load
 from ardm.exact.program import Program
 from ardm.exact.reference import Reference
-from ardm.export.centred import centred, context_obstacle
 from ardm.export.calibrate import Examples, Scales
+from ardm.export.centred import centred, context_obstacle
 from ardm.export.coding import Coding, Cost, as_images, coding, cost
 from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of

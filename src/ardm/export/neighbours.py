@@ -80,9 +80,7 @@ class Neighbours:
         spare, most = max(0, self.prior.bit_length() - 1 - STEP), int(build.size(total).max())
         parts = max(1, -(-((most >> spare).bit_length() - STEP) // STEP))
         top = 1 << 2 * STEP
-        names = [
-            build.op("shift", f"{out}.part{j}", [total], by=spare + STEP * j, lo=0, hi=top) for j in range(parts)
-        ]
+        names = [build.op("shift", f"{out}.part{j}", [total], by=spare + STEP * j, lo=0, hi=top) for j in range(parts)]
         log = np.log((np.arange(top + 1) + 0.5) / 2**STEP)
         log[: 1 << STEP], log[top] = 0, math.log(2**STEP)
         table = np.rint(log * scale)
