@@ -18,7 +18,6 @@ from ardm.exact.order import Order, Reveal
 from ardm.export.parts import digits_of
 from ardm.export.quantise import Floats
 from ardm.model import Model
-from ardm.nets.channels import ChannelLinear
 
 Hook = TypeVar("Hook", bound=Callable[[nn.Module, tuple[Any, ...], Any], None])
 STATES = 16
@@ -62,9 +61,7 @@ class Ranges:
     def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
         """Record one evaluation of a module: a forward hook."""
         if given and isinstance(given[0], Tensor) and given[0].is_floating_point():
-            last, planes = given[0].ndim - 1, isinstance(module, (nn.Conv2d, ChannelLinear))
-            dim = 1 if planes else last if isinstance(module, nn.Linear) else None
-            _grow(self._given, module, _largest(given[0], dim))
+            _grow(self._given, module, _largest(given[0], _planes(module, given[0].ndim)))
         if isinstance(made, Tensor):
             rows = isinstance(module, (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding))
             _grow(self._made, module, _largest(made, made.ndim - 1 if rows or made.ndim < 2 else 1))
@@ -86,6 +83,13 @@ class Ranges:
         return self._made[module]
 
 
+def _planes(module: nn.Module, axes: int) -> int | None:
+    """The axis of the planes or columns that a module with weights reads; None for others."""
+    if not isinstance(getattr(module, "weight", None), Tensor):
+        return None
+    return axes - 1 if isinstance(module, nn.Linear) or axes == 2 else 1 if axes == 4 else None
+
+
 class Moments:
     """Second moments of what the kernels of convolutions read, at some places of every map."""
 
@@ -95,9 +99,10 @@ class Moments:
 
     def __call__(self, module: nn.Module, given: tuple[Any, ...], made: Any) -> None:
         """Record one evaluation of a convolution that keeps the size of maps: a forward hook."""
-        assert isinstance(module, nn.Conv2d)
+        weight = module.weight
+        assert isinstance(weight, Tensor)
         self._seen += PLACES + 1  # other places each time
-        x, (tall, wide) = given[0].detach(), module.kernel_size
+        x, (tall, wide) = given[0].detach(), weight.shape[2:]
         B, _, H, W = x.shape
         place = (torch.arange(PLACES, device=x.device) * (B * H * W) // PLACES + self._seen) % (B * H * W)
         b, y, column = place // (H * W), place // W % H, place % W
@@ -129,7 +134,7 @@ def watched(model: nn.Module) -> Iterator[Ranges]:
 
 
 @contextmanager
-def moments_of(layers: Iterable[nn.Conv2d]) -> Iterator[Moments]:
+def moments_of(layers: Iterable[nn.Module]) -> Iterator[Moments]:
     """Record the second moments of some convolutions within the block."""
     with _hooked(layers, Moments()) as moments:
         yield moments

@@ -31,7 +31,7 @@ from ardm.export.precision import Precision
 from ardm.export.quantise import Floats, scales
 from ardm.heads import MixtureHead, ValueHead
 from ardm.model import Model
-from ardm.nets.centred import REACH, Block, Centred
+from ardm.nets.centred import REACH, Block, Centred, Standardised
 from ardm.nets.neighbours import FRACTION, UNIT
 
 HALF = 1 << RESIDUAL - 1
@@ -244,9 +244,10 @@ class _Export:
         """h + conv2(relu(conv1(relu(h)))): what matrices read is clamped at 0, which is the relu."""
         build, top = self.build, self.bits.top
         a = Value(build.op("shift", f"{name}.read", [h.name], by=RESIDUAL, lo=0, hi=top), h.scale / 2**RESIDUAL)
-        hidden = self._filled(block.conv1, a.scale, scales([self.seen.columns(block.conv2)], top))
-        u = build.conv(f"{name}.inner", a, block.conv1, hidden, top, low=0, moments=self.moments[block.conv1])
-        d = build.conv(f"{name}.outer", u, block.conv2, h.scale, moments=self.moments[block.conv2])
+        inner, outer = _plain(block.conv1), _plain(block.conv2)
+        hidden = self._filled(inner, a.scale, scales([self.seen.columns(block.conv2)], top))
+        u = build.conv(f"{name}.inner", a, inner, hidden, top, low=0, moments=self.moments[block.conv1])
+        d = build.conv(f"{name}.outer", u, outer, h.scale, moments=self.moments[block.conv2])
         return self._kept(build.add(name, h, d))
 
     def _filled(self, conv: nn.Conv2d, given: Floats, made: Floats) -> Floats:
@@ -289,6 +290,16 @@ class _Export:
             mixture(build, head, self.unit, o.name, centre, PLACED - self.fraction)
         else:
             build.op("values" if isinstance(head, ValueHead) else "softmax", "head", [o.name])
+
+
+def _plain(layer: Standardised) -> nn.Conv2d:
+    """A convolution with the filters as they are."""
+    weight = layer.weight.detach()
+    made = nn.utils.skip_init(nn.Conv2d, *weight.shape[:2], 3, padding=1, dtype=torch.double)
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        expected(made.bias, Tensor, "a bias").copy_(layer.bias)
+    return made
 
 
 def _floats(x: Tensor) -> Floats:
