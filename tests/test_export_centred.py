@@ -54,14 +54,14 @@ def maker(name):
 
 
 @functools.cache
-def program_of(name, precision=Precision(8, 10)):
+def program_of(name, precision=Precision()):
     return maker(name)(precision)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_it_is_close_to_the_network_in_floats(name):
     rough, fine = (
-        kl(net(name), program_of(name, bits), states_of(net(name))) for bits in (Precision(8, 10), Precision(12, 12))
+        kl(net(name), program_of(name, bits), states_of(net(name))) for bits in (Precision(), Precision(12, 12))
     )
     assert -1e-6 < fine < 2e-4  # the logit grid of 1/32 nat costs most of it
     assert -1e-6 < rough < 5e-4
@@ -120,7 +120,7 @@ def test_it_becomes_a_codec():
     bundle = Bundle(randomise(build(config), 3, 0.7), config, OrderConfig(), card={"name": "tiny centred"})
     tried = []
     made = export(bundle, torch.stack([smooth(3, 8, 8, seed) for seed in range(4)]).long(), tried=tried.append)
-    assert [one.precision for one in tried] == [Precision(8, 10)]
+    assert [one.precision for one in tried] == [Precision()]
     assert abs(made.cost.bits_per_dim) < 0.003
     assert made.codec.size == (0, 0)
     coders = [
