@@ -25,7 +25,7 @@ from ardm.export.coding import Coding, Cost, as_images, coding, cost
 from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of
 from ardm.export.perceptron import Make
-from ardm.export.precision import ERRORS_SPREAD, FINER, SEARCH, Precision
+from ardm.export.precision import COMPENSATED, FINER, SEARCH, Precision
 from ardm.export.table import table
 from ardm.export.taps import taps
 from ardm.export.unet import unet
@@ -53,7 +53,7 @@ EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
     Centred: centred,
 }
 """The exporter of each kind of network: it calibrates, and returns what makes the program of a precision."""
-SEARCHES: dict[type[nn.Module], tuple[Precision, ...]] = {Wavefront: FINER, Centred: ERRORS_SPREAD}
+SEARCHES: dict[type[nn.Module], tuple[Precision, ...]] = {Wavefront: FINER, Centred: COMPENSATED}
 """The precisions to try, for kinds of networks that have their own."""
 HEADS: tuple[type[Head], ...] = (ValueHead, ColumnHead, DigitHead, MixtureHead)
 """The heads that have operations in integers; not their subclasses, which have other distributions."""

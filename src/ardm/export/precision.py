@@ -23,5 +23,5 @@ SEARCH = (Precision(8, 8), Precision(10, 10), Precision(12, 10), Precision(12, 1
 """Precisions to try, the coarsest first."""
 FINER = (Precision(8, 11), Precision(10, 11), Precision(12, 12))
 """The same where products of 16 bits are as fast as those of bytes."""
-ERRORS_SPREAD = (Precision(8, 10), Precision(10, 10), Precision(12, 12))
-"""The same where weights make up for each other's rounding, and activations are the coarser part."""
+COMPENSATED = (Precision(8, 8), Precision(8, 10), Precision(10, 10), Precision(12, 12))
+"""The same where weights make up for each other's rounding, so that activations may be the coarser part."""
