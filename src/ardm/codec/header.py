@@ -276,8 +276,7 @@ def pack_steps(steps: Steps) -> bytes:
     number, distances = _written(steps)
     if isinstance(steps, int):
         return number
-    if len(steps) > MAX_STARTS:
-        raise ArdmError(f"a file holds schedules of at most {MAX_STARTS} network calls; got {len(steps)}")
+    _refuse_calls(len(steps), MAX_STARTS, "holds schedules")
     packed = deflate(distances)
     return number + varint(len(packed)) + packed
 
@@ -285,8 +284,14 @@ def pack_steps(steps: Steps) -> bytes:
 def _written(steps: Steps) -> tuple[bytes, bytes]:
     """The number of calls as a header holds it, and the distances of a schedule, not deflated."""
     if isinstance(steps, int):
+        _refuse_calls(steps, MAX_CALLS - 1, "names numbers")
         return varint(steps), b""
     return varint(MAX_CALLS + len(steps)), b"".join(varint(b - a) for a, b in pairwise(steps))
+
+
+def _refuse_calls(calls: int, most: int, what: str) -> None:
+    if calls > most:
+        raise ArdmError(f"a file {what} of at most {most} network calls; got {calls}")
 
 
 def read_steps(file: Reader) -> Steps:

@@ -20,8 +20,8 @@ from ardm.exact.order import Order
 from ardm.exact.planned import Planned, Starts
 from ardm.export.quantise import Floats
 from ardm.model import ScoresAll
-from ardm.orders import OrderConfig, image_plan, item_ranks
-from ardm.plan import Plan
+from ardm.orders import OrderConfig, image_plan
+from ardm.plan import Plan, shuffled
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,19 @@ def _budgets(bundle: Bundle) -> tuple[int, ...]:
 
 
 def usual_ranks(bundle: Bundle) -> Ints:
-    """The ranks of an item (*shape) where no order is stored: the most likely order by rates, else Bayer's."""
+    """The ranks of an item (*shape) where no order is stored: the most likely order by rates, else a random one.
+
+    The planner prices random orders.  Regular ones cost more in few calls, which reveal neighbours together.
+    """
     if bundle.model.rates is not None:
         return fastest_first(bundle.model.rates)
-    return item_ranks("bayer", bundle.config.shape, bundle.order.lead)
+    return random_ranks(bundle.config.shape, 1)[0]
+
+
+def random_ranks(shape: Sequence[int], count: int, seed: int = 0) -> Ints:
+    """(count, *shape): random orders of items, the k-th a function of seed and k alone."""
+    found: Ints = shuffled(1, shape, torch.Generator().manual_seed(seed), count).when[:, 0].numpy()
+    return found
 
 
 def fastest_first(rates: Tensor) -> Ints:

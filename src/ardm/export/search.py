@@ -21,10 +21,10 @@ from ardm import likelihood
 from ardm.ans import Ints
 from ardm.bundle import Bundle
 from ardm.errors import ArdmError
-from ardm.export.coding import fastest_first, standard_error, starts_of
+from ardm.export.coding import fastest_first, random_ranks, standard_error, starts_of
 from ardm.export.quantise import Floats
 from ardm.orders import item_ranks, names
-from ardm.plan import ranked, shuffled
+from ardm.plan import ranked
 
 TOGETHER = 8
 """Items that are priced at once."""
@@ -72,9 +72,8 @@ class Found:
 
 
 def drawn(shape: Sequence[int], count: int, seed: int) -> Orders:
-    """Random orders of items of this shape, the k-th a function of seed and k alone."""
-    plans = shuffled(1, shape, torch.Generator().manual_seed(seed), count).when[:, 0].numpy()
-    return {f"random {k}": ranks for k, ranks in enumerate(plans, 1)}
+    """Random orders of items of this shape; the first of seed 0 is the usual one."""
+    return {f"random {k}": ranks for k, ranks in enumerate(random_ranks(shape, count, seed), 1)}
 
 
 def named(bundle: Bundle) -> Orders:
