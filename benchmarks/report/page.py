@@ -17,7 +17,7 @@ from before import DATE, FIGURES, VERDICTS
 from claims import CLAIMS, FAILS, HOLDS, UNREACHED, Results, shown
 from common import RESULTS, read
 from density import EARLIER, OTHERS, overrides
-from published import ANY_ORDER, AUDIO, CODING, DENSITY, IMAGES, MNIST, SPLITS, TEXT, Published
+from published import ANY_ORDER, AUDIO, CODING, DENSITY, IMAGES, MNIST, SPLITS, TEXT
 
 from ardm.train.recipe import load_recipe
 
@@ -145,15 +145,7 @@ def density(results: Results) -> str:
     else:
         said = [_aimed(results["binarized-mnist"]["figures"][key], key, aim) for key, aim in MNIST_AIMS.items()]
         text += f"\nThe aims: {'; '.join(said)}.\n"
-    confirmed = {
-        orders: min((m for m in MNIST.items() if m[1].orders == orders and m[1].source), key=_nats)
-        for orders in ("any", "some")
-    }
-    (free, its), (few, theirs) = confirmed["any"], confirmed["some"]
-    text += (
-        f"\nOf the published models that predict in any order, the best confirmed figure is {its.nats:.2f} ({free}); trained for a "
-        f"few orders alone, {theirs.nats:.2f} ({few}).\n"
-    )
+    text += f"\n{_rivals()}\n"
     text += (
         f"\n{_former(results, 'binarized')}"
         'Ours is measured on a fixed Bernoulli sample of the test images, drawn by `data.mnist(binarize="stochastic")`, and '
@@ -202,8 +194,16 @@ def _former(results: Results, kind: str) -> str:
     return f"**Still measured with former settings, which are in `results/`: {', '.join(names)}.** "
 
 
-def _nats(row: tuple[str, Published]) -> float:
-    return row[1].nats
+def _rivals() -> str:
+    """The best published figures of binarised MNIST that a source confirms."""
+    confirmed = [(found.nats, name, found.orders) for name, found in MNIST.items() if found.source]
+    (free, its), (few, theirs) = (
+        min((n, name) for n, name, of in confirmed if of == orders) for orders in ("any", "some")
+    )
+    return (
+        f"Of the published models that predict in any order, the best confirmed figure is {free:.2f} ({its}); trained for a few "
+        f"orders alone, {few:.2f} ({theirs})."
+    )
 
 
 def _paired(results: Results) -> str:
