@@ -182,6 +182,17 @@ def test_what_a_few_items_gain_is_taken_from_the_figure_of_all(report):
     assert found["error"] == pytest.approx((0.3**2 + (5 / 3) / 4) ** 0.5, abs=1e-3)
 
 
+def test_results_of_former_settings_are_named(report):
+    page, found = report["page"], json.loads(json.dumps(report["common"].read()))
+    budget = found["density-nips"]["budget"]
+    assert "density-nips" not in page.former(found)
+    budget["overrides"] = budget["overrides"][:1]
+    assert "density-nips" in page.former(found)
+    assert "text-causal" not in page.former(found)
+    found["text-causal"]["budget"]["steps"] += 1
+    assert "text-causal" in page.former(found)
+
+
 def test_the_page_lists_what_differs_from_the_last_report(report, results):
     page = report["page"]
     text = page.changes(results)

@@ -16,8 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from before import DATE, FIGURES, VERDICTS
 from claims import CLAIMS, FAILS, HOLDS, UNREACHED, Results, shown
 from common import RESULTS, read
-from density import EARLIER, OTHERS
-from published import ANY_ORDER, AUDIO, CODING, DENSITY, IMAGES, MNIST, SPLITS, TEXT, Published
+from density import EARLIER, OTHERS, overrides
+from published import ANY_ORDER, AUDIO, CODING, DENSITY, IMAGES, MNIST, SPLITS, TEXT
+
+from ardm.train.recipe import load_recipe
 
 DOCS = Path(__file__).parents[2] / "docs"
 SETS = ("adult", "connect4", "dna", "mushrooms", "nips", "ocr_letters")
@@ -100,7 +102,7 @@ def density(results: Results) -> str:
         "the items they were measured on. If those are all test items, the figure is theirs; otherwise it is the mean over "
         "random orders of all items minus the gain measured on a few (below), and the error does not include the choice of "
         f"orders. {_paired(results)}\n\n"
-        "**All figures of the literature in this table are unconfirmed:** they were written down from memory of Germain et al. "
+        f"{_former(results, 'density-')}**All figures of the literature in this table are unconfirmed:** they were written down from memory of Germain et al. "
         "2015 and Uria et al. 2016, and no source that prints them could be read. Two loaders of these sets confirm its "
         f"splits: {SPLITS}.\n\n"
     )
@@ -143,17 +145,10 @@ def density(results: Results) -> str:
     else:
         said = [_aimed(results["binarized-mnist"]["figures"][key], key, aim) for key, aim in MNIST_AIMS.items()]
         text += f"\nThe aims: {'; '.join(said)}.\n"
-    confirmed = {
-        orders: min((m for m in MNIST.items() if m[1].orders == orders and m[1].source), key=_nats)
-        for orders in ("any", "some")
-    }
-    (free, its), (few, theirs) = confirmed["any"], confirmed["some"]
+    text += f"\n{_rivals()}\n"
     text += (
-        f"\nOf the published models that predict in any order, the best confirmed figure is {its.nats:.2f} ({free}); trained for a "
-        f"few orders alone, {theirs.nats:.2f} ({few}).\n"
-    )
-    text += (
-        '\nOurs is measured on a fixed Bernoulli sample of the test images, drawn by `data.mnist(binarize="stochastic")`, and '
+        f"\n{_former(results, 'binarized')}"
+        'Ours is measured on a fixed Bernoulli sample of the test images, drawn by `data.mnist(binarize="stochastic")`, and '
         "trained on a new sample for every batch. The literature uses one fixed file, a different sample. The mean over random "
         "orders covers all 10,000 test images; the gain of fixed orders over it was measured on a few of them.\n"
     )
@@ -168,26 +163,47 @@ def _members(results: Results) -> str:
         return ""
     return (
         f"Several networks, trained apart, make one model where the items are few ({', '.join(many)}): each conditional is the "
-        "normalised geometric mean of theirs, so the model is exact along every order. "
+        "normalised geometric mean of theirs, so the model is exact along every order. The literature's are single networks. "
     )
 
 
 REPLACED = "2026-11-28"
-"""The day when `laptop/compare-images` got its present body, and 128 orders were first compared with 16 on the same items."""
+"""The day when 128 orders were first compared with 16 on the same items."""
 
 
-def _former(results: Results) -> str:
-    """A warning while figures of the former body are shown."""
-    old = [n for n, r in results.items() if n.startswith("images-") and r["date"] < REPLACED]
-    return (
-        "**The figures below are still those of its former body, windows around each site with a perceptron, on 40 items.** "
-        if old
-        else ""
+def former(results: Results) -> list[str]:
+    """Results of networks that had other settings than their commands give them today."""
+    found = []
+    for name, result in results.items():
+        budget = result["budget"]
+        if "recipe" not in budget:
+            continue
+        now = load_recipe(budget["recipe"], budget["overrides"]).train
+        other = (now.steps, now.batch) != (budget["steps"], budget["batch"])
+        if name.startswith("density-"):
+            other |= [*overrides(name.removeprefix("density-"))[0]] != budget["overrides"]
+        found += [name] if other else []
+    return found
+
+
+def _former(results: Results, kind: str) -> str:
+    """A warning while results of one kind are those of former settings."""
+    names = [name for name in former(results) if name.startswith(kind)]
+    if not names:
+        return ""
+    return f"**Still measured with former settings, which are in `results/`: {', '.join(names)}.** "
+
+
+def _rivals() -> str:
+    """The best published figures of binarised MNIST that a source confirms."""
+    confirmed = [(found.nats, name, found.orders) for name, found in MNIST.items() if found.source]
+    (free, its), (few, theirs) = (
+        min((n, name) for n, name, of in confirmed if of == orders) for orders in ("any", "some")
     )
-
-
-def _nats(row: tuple[str, Published]) -> float:
-    return row[1].nats
+    return (
+        f"Of the published models that predict in any order, the best confirmed figure is {free:.2f} ({its}); trained for a few "
+        f"orders alone, {few:.2f} ({theirs})."
+    )
 
 
 def _paired(results: Results) -> str:
@@ -404,7 +420,7 @@ def page(results: Results) -> str:
             "images",
             image_names,
             (20, 50, 100, 400),
-            f"`laptop/compare-images`: the same small centred U-Net. {_former(results)}`any-order` predicts a softmax over 256 values, "
+            f"`laptop/compare-images`: the same small centred U-Net. {_former(results, 'images-')}`any-order` predicts a softmax over 256 values, "
             "`upscale-N` a softmax over digits (direct), `-values` blocks of a softmax over values (data), `-mixture` a "
             "mixture of logistics; `-ce` adds the auxiliary term with weight 0.1; `absorbing` is diffusion of 1000 steps. "
             "This body sees both sides of a site, so it has no single-order network: for that, see small images below.",
