@@ -1,6 +1,8 @@
 """Turn a finished run into a model folder with a card; measures its figures on the test set, once.
 
-Export a codec model first (ardm export RUN/model --out ASSETS/NAME); its figures are those of the integer model.
+A model of one order: export its codec model first (ardm export RUN/model --out ASSETS/NAME); its figures are those of the
+integers.  A model of any order: publish it, then export what was published (ardm export ASSETS/NAME), and publish again, which
+adds the figures of the integers on the first images.
 
 python benchmarks/publish.py runs/pictures src/ardm/assets --data data --items 10000 --minutes "90 on one core"
 """
@@ -76,6 +78,16 @@ def figure(estimate):
     return Figure(estimate.bits_per_dim, estimate.bits_per_dim_error, len(estimate.nats))
 
 
+def planned_figures(bundle, codec_model, x):
+    """Code length of a codec model of any order along its planned schedules, and the cost of exactness."""
+    usual, figures = codec_model.default, {}
+    for calls in (20, usual):
+        found = cost(bundle, codec_model, x, calls)
+        figures[f"codec model, {calls} calls along one order"] = Figure(found.exact, found.exact_error, len(x))
+    figures[f"cost of exactness, {usual} calls"] = Figure(found.bits_per_dim, found.error, len(x))
+    return figures
+
+
 def any_order_figures(bundle, x, items):
     part = x[: min(items, 200)]
     figures = {
@@ -103,6 +115,9 @@ def main():
     parser.add_argument("assets", type=Path)
     parser.add_argument("--data", required=True)
     parser.add_argument("--items", type=int, default=10000)
+    parser.add_argument(
+        "--coded", type=int, default=40, help="images that the codec model of a model of any order codes"
+    )
     parser.add_argument("--minutes", default="")
     parser.add_argument("--summary", default="")
     parser.add_argument("--command", default="", help="the training command, if it was not a single one")
@@ -113,6 +128,10 @@ def main():
     began = time.perf_counter()
     is_codec = bundle.order.fixed or bundle.config.causal == "wave"
     figures = (codec_figures if is_codec else any_order_figures)(bundle, x, options.items)
+    folder = options.assets / bundle.name
+    made = registry.model(folder) if (folder / NAME).is_file() else None
+    if not is_codec and made is not None and made.card.get("of") == bundle.identity:
+        figures |= planned_figures(bundle, made, x[: options.coded])
     for name, estimate in figures.items():
         print(f"{name}: {estimate}", flush=True)
     print(f"{time.perf_counter() - began:.0f} seconds")
@@ -126,10 +145,9 @@ def main():
         "command": options.command or f"ardm train {bundle.name} data.folder=FOLDER train.steps={bundle.card['steps']}",
         "figures": {k: [round(e.bits, 4), round(e.error, 4), e.images] for k, e in figures.items()},
     }
-    made = registry.model(bundle.name) if is_codec else None
     folder = dataclasses.replace(bundle, card=card).to(dtype=torch.bfloat16).save(options.assets / bundle.name)
     if made is not None:
-        dataclasses.replace(made, card=card).save(folder / NAME)
+        dataclasses.replace(made, card={**made.card, **card}).save(folder / NAME)
     table = "| | bits/dim | standard error | images |\n| --- | --- | --- | --- |\n" + "\n".join(
         f"| {name} | {bits:.4f} | {error:.4f} | {n:,} |" for name, (bits, error, n) in card["figures"].items()
     )

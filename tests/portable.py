@@ -47,7 +47,14 @@ def lines(kind):
 def bundled():
     """Small things for every codec model of the package, three of each, two of one shape."""
     few = {key: x for key, x in pictures().items() if len(x) == 3 and key[0] in "045"}
-    made = {"pictures": few, "pictures-small": few, "grey": {}, "english": lines("text"), "text27": lines("text")}
+    made = {
+        "pictures": few,
+        "pictures-small": few,
+        "cifar10-any-order": few,
+        "grey": {},
+        "english": lines("text"),
+        "text27": lines("text"),
+    }
     for k, size in enumerate((28, 28, 9)):
         y, x = np.mgrid[:size, :size]
         made["grey"][f"grey{k}"] = (((x - 14) ** 2 + (y - 14 - k) ** 2 < 60) * 200).astype(np.uint8)[None]
