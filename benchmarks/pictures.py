@@ -34,6 +34,7 @@ from ardm.walk import walk
 ROOT = Path(__file__).parents[1]
 CAT = ROOT / "src" / "ardm" / "assets" / "demo" / "cat.png"
 CALLS, TEXT_CALLS = 24, 8
+COOL = ("--temperature", 0.8)
 
 
 def command(*words):
@@ -47,7 +48,7 @@ def filled(out):
         Image.open(CAT).convert("RGB").crop((24, 29, 88, 93)).save(photo)
         y, x = np.mgrid[:64, :64] % 16 // 4 == 1
         Image.fromarray((x | y).astype(np.uint8) * 255).save(mask)
-        command("fill", photo, "--mask", mask, "-n", 3, "--calls", 100, "-o", out / "filled.png", "-f")
+        command("fill", photo, "--mask", mask, "-n", 3, "--calls", 100, *COOL, "-o", out / "filled.png", "-f")
 
 
 def planned(out):

@@ -136,7 +136,7 @@ def main():
         print(f"{name}: {estimate}", flush=True)
     print(f"{time.perf_counter() - began:.0f} seconds")
     recipe = bundle.card["recipe"]
-    recipe["data"]["folder"] = "data"  # drop the local path
+    recipe["data"]["folder"], recipe["train"]["init"] = "data", ""  # drop local paths
     card = {
         **bundle.card,
         "summary": options.summary,

@@ -259,8 +259,8 @@ def test_refusals(folder, tmp_path):
     run(recipe(folder, steps=2), tmp_path / "run")
     with pytest.raises(ArdmError, match="already holds a run"):
         Trainer(recipe(folder), tmp_path / "run", device="cpu")
-    with pytest.raises(ArdmError, match=r"model\.width=64 \(not 16\)"):
-        Trainer(recipe(folder, model={"width": 16}), tmp_path / "run", resume=True, device="cpu")
+    with pytest.raises(ArdmError, match=r"model\.width=16 \(not 8\)"):
+        Trainer(recipe(folder, model={"width": 8}), tmp_path / "run", resume=True, device="cpu")
     with pytest.raises(ArdmError, match="no checkpoint"):
         Trainer(recipe(folder), tmp_path / "nothing", resume=True, device="cpu")
     wrong = recipe(folder)

@@ -64,7 +64,7 @@ def run(recipe, where, resume=False, until=None):
 
 
 @pytest.mark.parametrize("optimiser", ["muon", "adamw"])
-@pytest.mark.parametrize(("size", "matrix"), [("pictures", ".up"), ("centred-tiny", ".conv1.weight")])
+@pytest.mark.parametrize(("size", "matrix"), [("pictures", ".up"), ("centred-tiny", ".conv1.kernel")])
 def test_it_learns_and_resumes_exactly(folder, tmp_path, size, matrix, optimiser):
     made = recipe(folder, size, optimiser=optimiser, subset=0 if size == "pictures" else 64)
     whole, seen = run(made, tmp_path / "whole")

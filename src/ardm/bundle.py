@@ -36,11 +36,11 @@ from ardm.exact.model import load as load_codec
 from ardm.losscurve import LossCurve
 from ardm.model import Model
 from ardm.models import hub
-from ardm.models.build import build, outline, readable
+from ardm.models.build import build, readable
 from ardm.models.config import ModelConfig
 from ardm.models.context import Condition
 from ardm.models.published import registry
-from ardm.models.weights import fit_weights, refuse_size
+from ardm.models.weights import fit_weights, refuse_foreign, refuse_size
 from ardm.orders import OrderConfig
 from ardm.precision import has_bf16, pytorch_defaults
 from ardm.schema import Schema
@@ -240,7 +240,7 @@ class Bundle:
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ArdmError(f"{folder} is a file; a model is saved as a folder")
-        self._refuse_foreign()
+        refuse_foreign(self.model, self.config)
         try:
             json.dumps(dict(self.card))
         except (TypeError, ValueError) as error:
@@ -308,34 +308,6 @@ class Bundle:
             raise ArdmError("the model has an order of its own; only a model of any order takes ranks")
         if ranks.shape != shape or not np.array_equal(np.sort(ranks, axis=None), np.arange(ranks.size)):
             raise ArdmError(f"the ranks of items {shape} are each of 0..{math.prod(shape) - 1} once; got {ranks.shape}")
-
-    def _refuse_foreign(self) -> None:
-        """Raise ArdmError if the configuration builds a different model."""
-        own, config = self.model, self.config
-        fits = tuple(own.shape) == tuple(config.shape) and own.digits == config.digits
-        expected = _blueprint(config) if fits else None
-        same = expected is not None and all(
-            type(a) is type(b) for a, b in ((own, expected), (own.body, expected.body), (own.head, expected.head))
-        )
-        settings = getattr(own.body, "config", config)
-        if expected is None or not same or settings != config or _shapes(own) != _shapes(expected):
-            raise ArdmError(
-                f"this model cannot be saved: its configuration (trunk {config.trunk!r}) does not build its network, so that "
-                "ardm.load could not read it. Save the weights of your network with torch.save(network.state_dict(), path) "
-                "and wrap it again; or add a trunk for it to ardm.models.build.BODIES"
-            )
-
-
-def _blueprint(config: ModelConfig) -> Model | None:
-    """The model of a configuration, without memory for its weights if its layers allow; None if it cannot be built."""
-    for make in (outline, build):
-        with suppress(ArdmError):
-            return make(config)
-    return None
-
-
-def _shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in model.state_dict().items()}
 
 
 def bundled() -> list[str]:

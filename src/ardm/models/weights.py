@@ -1,8 +1,9 @@
-"""Whether a file or a dictionary of weights fits a configuration, before memory is spent."""
+"""Whether weights and configuration fit each other: files before memory is spent, and models before they are saved."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from ardm.errors import ArdmError
 from ardm.exact.stores import Claims, claims
-from ardm.models.build import outline
+from ardm.model import Model
+from ardm.models.build import build, outline
 from ardm.models.config import ModelConfig
 from ardm.precision import pytorch_defaults
 
@@ -31,6 +33,34 @@ def refuse_size(path: Path, config: ModelConfig) -> None:
     size = sum(t.numel() * t.element_size() for t in (*sketch.parameters(), *sketch.buffers()))
     if size > MAX_WEIGHTS:
         raise ArdmError(f"the model in {where} takes {size} bytes; the limit is {MAX_WEIGHTS}")
+
+
+def refuse_foreign(model: Model, config: ModelConfig) -> None:
+    """Raise ArdmError if the configuration builds a different model, which could not be loaded again."""
+    fits = tuple(model.shape) == tuple(config.shape) and model.digits == config.digits
+    expected = _blueprint(config) if fits else None
+    same = expected is not None and all(
+        type(a) is type(b) for a, b in ((model, expected), (model.body, expected.body), (model.head, expected.head))
+    )
+    settings = getattr(model.body, "config", config)
+    if expected is None or not same or settings != config or _shapes(model) != _shapes(expected):
+        raise ArdmError(
+            f"this model cannot be saved: its configuration (trunk {config.trunk!r}) does not build its network, so that "
+            "ardm.load could not read it. Save the weights of your network with torch.save(network.state_dict(), path) "
+            "and wrap it again; or add a trunk for it to ardm.models.build.BODIES"
+        )
+
+
+def _blueprint(config: ModelConfig) -> Model | None:
+    """The model of a configuration, without memory for its weights if its layers allow; None if it cannot be built."""
+    for make in (outline, build):
+        with suppress(ArdmError):
+            return make(config)
+    return None
+
+
+def _shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in model.state_dict().items()}
 
 
 def fit_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
