@@ -88,6 +88,14 @@ def planned_figures(bundle, codec_model, x):
     return figures
 
 
+def measured_curve(bundle, x):
+    """The loss curve on validation items: what was observed in training lags behind the network."""
+    stages, grid = len(bundle.model.digits), 64
+    return likelihood.curve(
+        bundle.model, x, 1, torch.Generator().manual_seed(0), chunk=8, grid=grid // stages, subset=256
+    )
+
+
 def any_order_figures(bundle, x, items):
     part = x[: min(items, 200)]
     figures = {
@@ -127,6 +135,9 @@ def main():
     x = data.load("cifar10", options.data, "test").items.long()
     began = time.perf_counter()
     is_codec = bundle.order.fixed or bundle.config.causal == "wave"
+    if not is_codec:
+        held_out = data.load("cifar10", options.data, "valid").items[:64].long()
+        bundle = dataclasses.replace(bundle, curve=measured_curve(bundle, held_out))
     figures = (codec_figures if is_codec else any_order_figures)(bundle, x, options.items)
     folder = options.assets / bundle.name
     made = registry.model(folder) if (folder / NAME).is_file() else None

@@ -88,7 +88,13 @@ def claims(results: Results) -> str:
     words = {HOLDS: "hold", FAILS: "do not hold here", UNREACHED: "are not reached here"}
     summary = ", ".join(f"{counts[verdict]} {said}" for verdict, said in words.items() if verdict in counts)
     head = ("", "claim", "verdict", "figures here", "paper", "command (`python benchmarks/report/…`)")
-    return f"## The claims\n\nOf {len(CLAIMS)} claims: {summary}.\n\n" + markdown(head, rows)
+    return f"## The claims\n\nOf {len(CLAIMS)} claims: {summary}. {_behind(results)}\n\n" + markdown(head, rows)
+
+
+def _behind(results: Results) -> str:
+    """Which claims are about another model than the bundled one of today."""
+    curve, orders = (results.get(f"bundled-{name}", {}) for name in ("curve", "orders"))
+    return "C19 is about the former bundled model." if orders.get("date", "") < curve.get("date", "") else ""
 
 
 def density(results: Results) -> str:
