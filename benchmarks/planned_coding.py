@@ -52,7 +52,7 @@ def pictures(options: argparse.Namespace) -> list[Content]:
 
 
 def timed(work: Callable[[], Any], share: int) -> tuple[Any, dict[str, float]]:
-    """What the work returns, and its seconds per item: by the clock and of the processor; share: how many items."""
+    """The result of the work, and the seconds of an item by the clock and of the processor.  share: the number of items."""
     wall, cpu = time.perf_counter(), time.process_time()
     made = work()
     spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}

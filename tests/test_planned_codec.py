@@ -334,7 +334,7 @@ def test_the_mean_over_all_orders_is_the_bound_of_the_policy():
 
     every = {starts: np.mean([bits(order, starts) for order in steps]) for starts in ((0, 1, 2), (0, 1), (0, 2), (0,))}
     first = every[(0,)] / D  # L_0
-    second = (every[(0, 1)] - first) / 2  # L_1, of which two symbols are told at once
+    second = (every[(0, 1)] - first) / 2  # L_1, in which one call reveals two symbols
     assert every[(0, 2)] == pytest.approx(2 * first + (every[(0, 1, 2)] - first - second), rel=1e-9)
     floats = [
         likelihood.exact(bundle.model, ranked(torch.tensor(order), (D,)).coarsen([0, 1]), torch.from_numpy(rows))

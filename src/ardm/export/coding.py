@@ -97,7 +97,7 @@ def coding(bundle: Bundle) -> Coding:
         return Coding({})
     lead = bundle.order.lead % (bundle.config.shape[0] if len(bundle.config.shape) == 3 else 1)
     if not bundle.order.fixed and (bundle.ranks is not None or bundle.content in ("image", "table")):
-        planned = planned_order(bundle)
+        planned = _planned(bundle, _budgets(bundle))
         cells = {calls: planned.when(starts) for calls, starts in planned.schedules.items()}
         return Coding(cells, next(iter(cells)), lead, planned)
     order = bundle.order if bundle.order.fixed else PIECES
@@ -116,17 +116,17 @@ def _cell(bundle: Bundle, order: OrderConfig, calls: int) -> Ints:
     return found[:, None, None] if line else found
 
 
-def planned_order(bundle: Bundle) -> Planned:
-    """The order of a model of any order with the schedules of its usual budgets, the default first."""
+def _planned(bundle: Bundle, budgets: Sequence[int]) -> Planned:
+    """The order of a model of any order with the schedules of some budgets, the default first."""
     stages, curve = len(bundle.config.digits), None if bundle.curve is None else bundle.curve.monotone()
     ranks = usual_ranks(bundle) if bundle.ranks is None else bundle.ranks
     C, H, W = (1, 1, *ranks.shape)[-3:]
-    return Planned.of(ranks.reshape(C, H, W).astype(np.int64), curve, stages, _budgets(bundle))
+    return Planned.of(ranks.reshape(C, H, W).astype(np.int64), curve, stages, budgets)
 
 
 def starts_of(bundle: Bundle, calls: int) -> Starts:
     """The schedule of a model of any order in `calls` network calls, by its losses.  Raises ArdmError for too few or many."""
-    return planned_order(bundle).starts(calls)
+    return _planned(bundle, ()).starts(calls)
 
 
 def _budgets(bundle: Bundle) -> tuple[int, ...]:

@@ -86,7 +86,7 @@ class TokenBody(nn.Module):
         return features
 
     def run(self, ids: Tensor, known: Tensor) -> Tensor:
-        """(B, L, F): the features of ids (B, L).  known: (B, D) bool, for networks that are told the time."""
+        """(B, L, F): the features of ids (B, L).  known: (B, D) bool, for networks that also read the time."""
         found: Tensor = self.trunk(ids)
         return found
 

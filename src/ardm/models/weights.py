@@ -94,7 +94,7 @@ def _widened(given: Tensor, own: Tensor) -> Tensor:
     if given.ndim != 4 or own.ndim != 4 or own.shape[:1] + own.shape[2:] != given.shape[:1] + given.shape[2:]:
         return given
     more = own.shape[1] - given.shape[1]
-    return torch.cat([given.new_zeros(given.shape[0], max(0, more), *given.shape[2:]), given], 1) if more > 0 else given
+    return torch.cat([given.new_zeros(given.shape[0], more, *given.shape[2:]), given], 1) if more > 0 else given
 
 
 def refuse_shapes(own: Claims, found: Claims, where: str) -> None:

@@ -3,7 +3,7 @@
 Alamdari et al., bioRxiv 2023.09.11.556673.  Structure and names after github.com/microsoft/protein-sequence-models,
 sequence_models/convolutional.py; how it is used, and the settings, after github.com/microsoft/evodiff,
 evodiff/pretrained.py (`load_sequence_checkpoint`), evodiff/constants.py and config/config38M.json.  Its objective is that of
-the ARDM (`OAMaskCollater`, evodiff/collaters.py), so that nothing is told of the time.
+the ARDM (`OAMaskCollater`, evodiff/collaters.py), and the network reads no time.
 
 - The alphabet has 31 tokens: 26 letters of amino acids, of which B, Z, X, J, O, U are ambiguous or rare, then gap, stop,
   mask, start and padding.  Values are the 26 letters: sequences hold nothing else.

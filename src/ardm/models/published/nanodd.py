@@ -1,4 +1,4 @@
-"""nanoDD: absorbing diffusion (D3PM) of the 27 letters of text8, by a diffusion Transformer that is told the time.
+"""nanoDD: absorbing diffusion (D3PM) of the 27 letters of text8, by a diffusion Transformer that also reads the time.
 
 Austin et al., arXiv 2107.03006.  Structure, names and settings after github.com/flukeskywalker/nanoDD, dit.py,
 d3pm_absorbing.py and configs.py; the letters after data/prepare_text8.py there: a space, then a to z.
@@ -49,7 +49,7 @@ class Settings:
 
 
 class TimedBody(TokenBody):
-    """A body whose network is told the time.  steps: T."""
+    """A body whose network also reads the time.  steps: T."""
 
     def __init__(self, trunk: nn.Module, config: ModelConfig, mask: int, steps: int) -> None:
         super().__init__(trunk, config, mask)
