@@ -203,6 +203,7 @@ def kinds(end=False):
         "27": lambda: Letters(end, LETTERS),
         "characters": lambda: Characters.of(WORDS.encode(), end),
         "tokens": lambda: Tokens(end, tokenizer=tokenizer()),
+        "learnt": lambda: Tokens.of(WORDS.encode() * 2, end),
     }
 
 
@@ -248,6 +249,16 @@ def test_a_tokenizer_that_loses_something_is_refused():
         of_values(Tokens(tokenizer=tokenizer()).to_values(), tokenizer(lossy=True))
 
 
+def test_tokens_are_the_words_of_the_training_text():
+    pytest.importorskip("tokenizers")
+    symbols = Tokens.of(b"the cat sat on the mat, the cat")
+    assert symbols == Tokens.of(b"the cat sat on the mat, the cat")
+    assert [symbols.decode([v]) for v in symbols.encode(b" the cat")[0]] == [b" the", b" cat"]
+    assert symbols.encode(b" mat")[0].size > 1, "what occurs once is no token"
+    with pytest.raises(ArdmError, match=r"the training text is not UTF-8: byte 255 at position 1; use alphabet=bytes"):
+        Tokens.of(b"a\xff")
+
+
 def test_bytes_are_counted_once_where_a_character_is_several_tokens():
     symbols = Tokens(tokenizer=tokenizer())
     values, sizes = symbols.encode("a€b".encode())
@@ -270,7 +281,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("alphabet", ["bytes", "characters", "tokenizer.json"])
+@pytest.mark.parametrize("alphabet", ["bytes", "characters", "tokens", "tokenizer.json"])
 def test_every_line_is_a_text_with_an_end(folder, alphabet):
     alphabet = str(folder / alphabet) if alphabet.endswith("json") else alphabet
     parts = [

@@ -27,6 +27,8 @@ LETTERS = b" abcdefghijklmnopqrstuvwxyz"
 """The 27 letters of text8, in the order of their values."""
 TOKENIZER = "tokenizer.json"
 """The ending of the file of a tokenizer, and its name in the folder of a model."""
+VOCABULARY = 4096
+"""Tokens that are learnt from a text, at most; `Tokens.of`."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,24 @@ class Tokens(Symbols):
 
     is_named = True
 
+    @classmethod
+    def of(cls, data: bytes, end: bool = False) -> Tokens:
+        """Byte pairs merged until `VOCABULARY` tokens are there, or no pair is left that occurs twice (Sennrich et al. 2016).
+
+        Words keep the space in front of them, and every byte has a token, so that all UTF-8 comes back.
+        Raises ArdmError for a text that is not UTF-8, or if tokenizers is not installed.
+        """
+        tokenizers, text = _tokenizers(), _decoded(data, "the training text")
+        made = tokenizers.Tokenizer(tokenizers.models.BPE())
+        made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=VOCABULARY, min_frequency=2, show_progress=False,
+            initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        )  # fmt: skip
+        made.train_from_iterator([text], trainer)
+        return cls(end, tokenizer=made.to_str())
+
     @property
     def unit(self) -> str:
         """A token."""
@@ -222,11 +242,9 @@ class Tokens(Symbols):
     @cached_property
     def _made(self) -> Any:
         try:
-            import tokenizers
-        except ImportError:
-            raise ArdmError("text by tokens needs the package tokenizers: pip install tokenizers") from None
-        try:
-            made = tokenizers.Tokenizer.from_str(self.tokenizer)
+            made = _tokenizers().Tokenizer.from_str(self.tokenizer)
+        except ArdmError:
+            raise
         except Exception as error:  # it raises Exception itself
             if out_of_memory(error):
                 raise
@@ -246,7 +264,7 @@ class Tokens(Symbols):
 
     def encode(self, data: bytes, source: str = "the text") -> tuple[Ints, Ints]:
         """Tokens without special ones; a character that several tokens share belongs to the first of them."""
-        text, made = self._of(data, source), self._made
+        text, made = _decoded(data, source), self._made
         found = made.encode(text, add_special_tokens=False)
         again = made.decode(found.ids, skip_special_tokens=False)
         if again != text:
@@ -262,20 +280,30 @@ class Tokens(Symbols):
         reach[-1] = len(text)
         return np.array(found.ids, dtype=np.int64), np.diff(ends[reach])
 
-    def _of(self, data: bytes, source: str) -> str:
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            raise ArdmError(
-                f"{source} is not UTF-8: byte {data[error.start]} at position {error.start}; use alphabet=bytes"
-            ) from None
-
     def _bytes(self, values: Ints) -> bytes:
         return str(self._made.decode(values.tolist(), skip_special_tokens=False)).encode()
 
     def to_values(self) -> dict[str, Any]:
         """The kind is "tokens"; the tokenizer itself is not among them, but its hash."""
         return {"kind": "tokens", "sha256": self.sha256, "end": self.end}
+
+
+def _tokenizers() -> Any:
+    """The package."""
+    try:
+        import tokenizers
+    except ImportError:
+        raise ArdmError("text by tokens needs the package tokenizers: pip install tokenizers") from None
+    return tokenizers
+
+
+def _decoded(data: bytes, source: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ArdmError(
+            f"{source} is not UTF-8: byte {data[error.start]} at position {error.start}; use alphabet=bytes"
+        ) from None
 
 
 def of_values(values: Mapping[str, Any], tokenizer: str = "") -> Symbols:

@@ -86,7 +86,8 @@ def text(
     bytes of each file.  None takes all.
     length, stride: as in `text8`, in symbols; an item may cross from one file into the next.
     alphabet: "bytes" (256 classes, any encoding); "27" (space 0, a..z 1..26, and nothing else); "characters" (UTF-8: those of
-    the training split, and 256 bytes, which write all others); or the path of a tokenizer.json (needs tokenizers).
+    the training split, and 256 bytes, which write all others); "tokens" (UTF-8: byte pairs learnt from the training split;
+    needs tokenizers); or the path of a tokenizer.json.
     each: "line" or "file": each of them is a text, which ends with a symbol of its own, the last class, and is filled with it;
     a longer one is cut into several items.  Files then belong to splits by a hash of their paths.  "": no ends.
     symbols: those of a model, in place of the alphabet.
@@ -187,8 +188,8 @@ def symbols_of(alphabet: str, end: bool, text: Callable[[], bytes]) -> Symbols:
         return Letters(end, ALPHABETS[alphabet])
     if alphabet.endswith(".json"):
         return Tokens(end, tokenizer=_bytes(Path(alphabet).expanduser()).decode("utf-8", "replace"))
-    known("alphabet", alphabet, (*ALPHABETS, "characters", "tokenizer.json"))
-    return Characters.of(text(), end)
+    known("alphabet", alphabet, (*ALPHABETS, "characters", "tokens", "tokenizer.json"))
+    return Tokens.of(text(), end) if alphabet == "tokens" else Characters.of(text(), end)
 
 
 def _texts(source: _Source, symbols: Symbols, name: str, split: str | None, length: int, stride: int | None) -> Dataset:

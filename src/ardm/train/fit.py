@@ -52,7 +52,7 @@ def fit(
 
     x: integers (N, *shape), 0..K−1: a tensor, an array, a map-style PyTorch data set or a list of items or (item, label), or
     an `ardm.data.Dataset`.  Pictures are (N, C, H, W); texts, sounds and tables (N, D).  A list of str is a list of texts, which
-    end within their items: by characters, or by alphabet="bytes" or a tokenizer.json.
+    end within their items: by characters, or by alphabet="bytes", "tokens" or a tokenizer.json.
     valid: items to validate with, the same or (items, labels); None holds 5 % of x out, chosen by a hash of their numbers.
     labels: (N,) class labels as context; True takes those that come with x.
     given: of x, what is known beforehand, such as a prompt: a mask (N, *shape) of bool, or the number of digits known.

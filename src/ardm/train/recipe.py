@@ -42,7 +42,8 @@ class DataConfig:
     data set.
     length: characters or samples per item.
     stride: distance between items of the training split, which overlap.
-    alphabet: of text, "bytes" (256 classes), "27" (a..z and space), "characters" (UTF-8), or the path of a tokenizer.json.
+    alphabet: of text, "bytes" (256 classes), "27" (a..z and space), "characters" (UTF-8), "tokens" (byte pairs learnt from
+    the training split), or the path of a tokenizer.json.
     each: of text, "line" or "file": what a text is, which ends with a symbol of its own; "": items are cut from all.
     set: the name of a density set ("adult"), or the part of omniglot ("all", "background", "evaluation", "small").
     rate: samples per second that all sounds must have.
