@@ -4,7 +4,8 @@ python benchmarks/labelled.py runs/mnist/model --data data --calls 50 --each 20 
 
 The classifier is a convolutional network, trained here for a few passes over the 50,000 training digits of the split
 "fit" (none of which the test set has), and tested on the 10,000 test digits.  For every scale of guidance it prints the share
-of the samples that it recognises as their label, with the standard error, and draws a row of samples for each label.
+of the samples that it recognises as their label, with the standard error, and draws a row of samples for each label,
+eight for each scale, side by side.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def main():
     net = classifier(train.items, train.labels.long(), options.passes)
     share, error = recognised(net, test.items, test.labels)
     print(f"real test digits: {100 * share:.2f} ± {100 * error:.2f} %", flush=True)
-    bundle, labels = ardm.load(options.model), torch.arange(10).repeat(options.each)
+    bundle, labels, shown = ardm.load(options.model), torch.arange(10).repeat(options.each), []
     for scale in options.scale:
         model = ardm.guided(bundle, scale) if scale else bundle
         drawn = ardm.sample(model, len(labels), options.calls, seed=1, context=labels)
@@ -74,9 +75,9 @@ def main():
         print(
             f"samples in {options.calls} calls, guidance {scale:g}: {100 * share:.1f} ± {100 * error:.1f} %", flush=True
         )
-        if scale == options.scale[0]:
-            rows = drawn.view(options.each, 10, 1, 28, 28)[:16].transpose(0, 1).flatten(0, 1)
-            sheet([to_image(x, 256, 2) for x in rows], columns=16, gap=0).save(options.picture)
+        shown.append(drawn.view(options.each, 10, 1, 28, 28)[:8])
+    rows = torch.cat(shown).transpose(0, 1)  # a row for each label
+    sheet([to_image(x, 256, 2) for x in rows.flatten(0, 1)], columns=rows.shape[1], gap=0).save(options.picture)
 
 
 if __name__ == "__main__":

@@ -97,9 +97,9 @@ def measured_curve(bundle, x):
 
 
 def any_order_figures(bundle, x, items):
-    part = x[: min(items, 200)]
+    part, calls = x[: min(items, 200)], len(bundle.model.digits) * bundle.config.sites
     figures = {
-        "any-order bound, 3072 calls": Estimate.joined(
+        f"any-order bound, {calls} calls": Estimate.joined(
             [
                 likelihood.bound(bundle.model, c, 2, torch.Generator().manual_seed(i))
                 for i, c in enumerate(part.split(100))
