@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from ardm import formats
 from ardm.ans import refuse_check
 from ardm.codec import decode, encode
+from ardm.codec.archive import compress_archive, open_archive
+from ardm.codec.header import is_archive
 from ardm.codec.regions import PartCoder
 from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
@@ -109,16 +111,33 @@ class Codec:
         return self._encoded([self._numbered(number, item) for number, item in enumerate(items)])
 
     def decode(self, data: Bytes) -> bytes | NDArray[Any]:
-        """Decode what `encode` or `ardm compress` made: bytes, a picture (C, H, W), a sound (C, L) or an array.
+        """Decode what this class or `ardm compress` made: bytes, a picture (C, H, W), a sound (C, L) or an array.
 
         Raises CodecError for damaged or foreign data.
         """
-        return value_of(decode.decompress(_refuse_other(data), self._engine.models, bare=self._bare))
+        data = _refuse_other(data)
+        if is_archive(data) and not self._bare:
+            return array_of(list(open_archive(data).items(self._engine.models)))
+        return value_of(decode.decompress(data, self._engine.models, bare=self._bare))
 
     def decode_many(self, data: Iterable[Bytes]) -> list[bytes | NDArray[Any]]:
         """Decode many results together.  Raises CodecError with the number of the first that is damaged or foreign."""
         files = [_refuse_other(one, f"item {number}: ") for number, one in enumerate(data)]
         return [value_of(content) for content in decode.decompress_many(files, self._engine.models, bare=self._bare)]
+
+    def encode_array(self, array: NDArray[Any]) -> bytes:
+        """Encode an array of integers of any shape, which `decode` gives back with its type and shape.
+
+        (H, W), (H, W, C) and (C, H, W) of 8 or 16 bits with C up to 4 and at least 8 rows and columns are one picture;
+        (N, …) of these are N pictures, coded together (an archive).  Other arrays are stored without a model.
+        Raises ArdmError for other types, and for an array of several pictures where the codec is bare.
+        """
+        whole, rows = _contents(array)
+        if not rows:
+            return self._encoded([whole])[0]
+        if self._bare:
+            raise ArdmError(f"an array {array.shape} of several pictures makes an archive, which is never bare")
+        return compress_archive(rows, None, self._engine.coder(rows[0]), check=self._check)[0]
 
     def _encoded(self, contents: Sequence[Content]) -> list[bytes]:
         """The shortest result of each content, by all models that suit it; contents of one model are coded together."""
@@ -238,9 +257,34 @@ def value_of(content: Content) -> bytes | NDArray[Any]:
     if content.kind == Kind.BYTES:
         return content.samples.tobytes()
     if content.kind == Kind.ARRAY:
-        array = np.load(BytesIO(formats.render(content)), allow_pickle=False)
-        return np.array(array, array.dtype.newbyteorder("="))
+        return array_of([content])
     if content.kind == Kind.IMAGE:
         return formats.displayed(content)
     flat = content.samples[:, 0]
     return (flat ^ np.uint16(1 << 15)).view("<i2") if content.is_16bit else flat
+
+
+# --- arrays -----------------------------------------------------------------------------------------------------------
+
+
+def _contents(array: NDArray[Any]) -> tuple[Content, list[Content]]:
+    """An array as one content, and as several pictures where it is none itself but its rows are."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biu":
+        raise ArdmError(f"an array of integers is encoded; got {getattr(array, 'dtype', type(array).__name__)}")
+    file = BytesIO()
+    np.save(file, array)
+    whole = formats.read(file.getvalue()).content
+    rows = formats.items(file.getvalue()) if _is_flat(whole) else None
+    return whole, rows if rows and not _is_flat(rows[0]) else []
+
+
+def _is_flat(content: Content) -> bool:
+    """Whether an array was taken for bytes, not for a picture."""
+    return content.shape[1] == 1
+
+
+def array_of(contents: Sequence[Content]) -> NDArray[Any]:
+    """The array that one content holds, or that several were the rows of, as in its file.  Raises ArdmError for others."""
+    data = formats.render(contents[0]) if len(contents) == 1 else formats.joined(contents)
+    array: NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
+    return array

@@ -92,5 +92,5 @@ def decompress(
     import torch
 
     if content.kind == Kind.ARRAY:
-        return torch.from_numpy(found)
+        return torch.from_numpy(np.array(found, found.dtype.newbyteorder("=")))
     return torch.from_numpy(found.astype(np.int32) if found.itemsize > 1 else found.copy())
