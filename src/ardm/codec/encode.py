@@ -287,7 +287,9 @@ def compress(
     (encoding,) = encode_contents([content], coder, [0], count_samples, check=check)
     body = _shortest(encoding, coder, original)
     data = _frame(body, coder, bare)
-    return b"".join(data), report_of([body], body.form, coder, size_of(data), len(original or b""), began, refused)
+    return b"".join(data), report_of(
+        Totals().add(body), body.form, coder, size_of(data), len(original or b""), began, refused
+    )
 
 
 def compress_many(
@@ -316,7 +318,7 @@ def plain(content: Content, check: int = 32) -> tuple[bytes, Report]:
     """A frame that holds the samples of a content as they are; no reader can mistake it for a decompression bomb."""
     began, body = time.perf_counter(), raw_body(content, 0, check=check)
     data = _frame(body, None)
-    return b"".join(data), report_of([body], body.form, None, size_of(data), 0, began, "")
+    return b"".join(data), report_of(Totals().add(body), body.form, None, size_of(data), 0, began, "")
 
 
 def _worth_naming(body: Body, content: Content, clear: float, steps: Steps) -> bool:
@@ -350,8 +352,35 @@ def size_of(data: Sequence[Bytes]) -> int:
     return sum(map(len, data))
 
 
+@dataclass
+class Totals:
+    """Sums over bodies, for a report."""
+
+    items: int = 0
+    samples: int = 0
+    raw_bytes: int = 0
+    pieces: int = 0
+    regions: int = 0
+    bits: float = 0.0
+    methods: Counter[Method] = field(default_factory=Counter)
+    model: bool = False
+
+    def add(self, body: Body) -> Totals:
+        """Add a body; returns itself."""
+        form = body.form
+        self.items += 1
+        self.samples += form.samples
+        self.raw_bytes += form.raw_bytes
+        self.pieces += body.pieces
+        self.regions += form.regions
+        self.bits += body.bits
+        self.methods += body.methods
+        self.model |= form.model
+        return self
+
+
 def report_of(
-    bodies: Sequence[Body],
+    totals: Totals,
     form: Form | None,
     coder: PartCoder[Any] | None,
     size: int,
@@ -360,22 +389,21 @@ def report_of(
     refused: str,
 ) -> Report:
     """The report of a file of `size` bytes; form: of every body, if they share one."""
-    methods = sum((body.methods for body in bodies), Counter[Method]())
-    coder = coder if any(body.form.model for body in bodies) else None
+    coder = coder if totals.model else None
     return Report(
         kind=form.kind if form else Kind.BYTES,
         shape=form.shape if form else (0, 0, 0),
-        samples=sum(body.form.samples for body in bodies),
-        raw_bytes=sum(body.form.raw_bytes for body in bodies),
+        samples=totals.samples,
+        raw_bytes=totals.raw_bytes,
         original_bytes=original,
         file_bytes=size,
-        header_bytes=size - sum(body.pieces for body in bodies),
-        bits=sum(body.bits for body in bodies),
+        header_bytes=size - totals.pieces,
+        bits=totals.bits,
         model=coder.identity if coder else "",
         calls=coder.calls if coder else 0,
-        methods=method_names(methods),
-        items=len(bodies),
-        regions=sum(body.form.regions for body in bodies),
+        methods=method_names(totals.methods),
+        items=totals.items,
+        regions=totals.regions,
         seconds=time.perf_counter() - began,
         refused=refused,
     )

@@ -135,9 +135,9 @@ class Engine:
         return {}
 
     def name_of(self, identity: str) -> str:
-        """The name of the model of this identity that has coded here; else the first digits of the identity."""
+        """The name of the model of this identity, if it has coded here or is bundled; else the first digits of the identity."""
         names = (coder.model.name for coder in self._coders.values() if coder.identity == identity)
-        return next(names, short(identity))
+        return next(names, "") or known_name(identity)
 
     def models(self, identity: str, steps: Steps) -> PartCoder[Any]:
         """The coder that a file names; raises ModelMissing.  A bare file names none ("", steps): `model` made it."""

@@ -65,12 +65,14 @@ class ArdmSerializer(ArrayBytesCodec):
 
     def _encoded(self, chunk: NDBuffer, spec: Any) -> Buffer:
         array = np.ascontiguousarray(chunk.as_numpy_array())
-        integers = array.dtype.kind in "biu"
-        data = self._codec.encode_array(array) if integers else self._codec.encode(array.tobytes())
+        if array.dtype.kind in "biu":
+            data = self._codec.encode_array(array)
+        else:
+            data = self._codec.encode(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return spec.prototype.buffer.from_bytes(data)
 
     def _decoded(self, data: Buffer, spec: Any) -> NDBuffer:
         found = self._codec.decode(data.to_bytes())
         kind = spec.dtype.to_native_dtype()
-        array = np.frombuffer(found, kind) if isinstance(found, bytes) else found.astype(kind, copy=False)
-        return spec.prototype.nd_buffer.from_numpy_array(array.reshape(spec.shape))
+        array = np.frombuffer(found, kind.newbyteorder("<")) if isinstance(found, bytes) else found
+        return spec.prototype.nd_buffer.from_numpy_array(array.astype(kind).reshape(spec.shape))
