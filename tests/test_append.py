@@ -5,6 +5,7 @@ import stat
 import tracemalloc
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
 from ardm.files.paths import walk
 from ardm.files.unpack import restore_archive
+from test_cli_codec import ardm, good  # noqa: F401 (a fixture)
 from test_files import write
 from test_frames import Small, image, models, some
 
@@ -185,3 +187,18 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
         tracemalloc.stop()
         assert out.tell() > 64 << 20
     assert peak < 32 << 20
+
+
+def test_the_command(ardm):  # noqa: F811
+    good(ardm("compress", "--archive", "x.ardm", "photo.png"))
+    refused = ardm("compress", "--append", "notes.txt")
+    assert refused.exit_code == 2
+    assert "name it with --archive" in refused.output
+    good(ardm("compress", "--archive", "x.ardm", "--append", "notes.txt"))
+    assert "2 items" in good(ardm("list", "x.ardm")).output
+    write("more.txt", b"more")
+    refused = ardm("compress", "--archive", "x.ardm", "--append", "-9", "more.txt")
+    assert refused.exit_code == 1
+    assert "an archive has one model: leave out -m, -K and the level" in refused.output
+    good(ardm("extract", "x.ardm", "*.txt", "-o", "out.txt"))
+    assert Path("out.txt").read_bytes() == Path("notes.txt").read_bytes()
