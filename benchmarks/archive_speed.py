@@ -1,6 +1,6 @@
-"""Time of archives: archive and decode a mix of small images, and archive and restore many small files.
+"""Time of archives: archive and decode a mix of small images, archive and restore many small files, and many small texts.
 
-    python benchmarks/archive_speed.py [IMAGES] [FILES]
+    python benchmarks/archive_speed.py [IMAGES] [FILES] [TEXTS]
 
 Images are 16 to 96 pixels wide and high, in PNG, WebP, JPEG and BMP; every fifth is grey.  CPU seconds count all
 threads; if other programs run at the same time, they are more reliable than wall time.
@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import ardm
+from ardm.codec.selection import Engine
 from ardm.files.extract import check_archive
 from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
@@ -25,6 +27,7 @@ from ardm.files.paths import walk
 from ardm.files.unpack import restore_archive
 
 DEMO = Path(str(resources.files("ardm") / "assets" / "demo"))
+TEXT = Path(__file__).parents[1] / "examples" / "data" / "alice.txt"
 FORMATS = ("png", "webp", "png", "jpg", "bmp")
 
 
@@ -44,15 +47,36 @@ def mix(folder: Path, count: int) -> None:
         )
 
 
-def took(what: str, work: Callable[[], object]) -> None:
-    """Run some work and print its wall and CPU time."""
+def took(what: str, work: Callable[[], object]) -> float:
+    """Run some work and print its wall and CPU time; returns the latter."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
-    print(f"{what}: {time.perf_counter() - wall:.1f} s, {time.process_time() - cpu:.1f} s of CPU time", flush=True)
+    spent = time.process_time() - cpu
+    print(f"{what}: {time.perf_counter() - wall:.1f} s, {spent:.1f} s of CPU time", flush=True)
+    return spent
 
 
-def main(pictures: int = 203, files: int = 1500) -> None:
-    """Run both measurements in a temporary folder."""
+def coded(folder: Path, count: int) -> None:
+    """Texts that a model codes: creating (which decodes, too) and extracting all, beside coding the same in memory."""
+    text, rng = TEXT.read_bytes(), np.random.default_rng(0)
+    items = [text[a : a + 200] for a in rng.integers(0, len(text) - 200, count).tolist()]
+    for k, item in enumerate(items):
+        path = folder / "texts" / str(k % 20) / f"{k}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(item)
+    codec, found = ardm.Codec("english"), list(walk([folder / "texts"]))
+    codec.decode(codec.encode(items[0]))  # loads everything
+    data = list[bytes]()
+    coding = took(f"{count} texts encoded in memory", lambda: data.extend(codec.encode_many(items)))
+    coding += took("decoded", lambda: codec.decode_many(data))
+    options = FileOptions(Engine("english"))
+    files = took(f"{count} texts archived and verified", lambda: make_archive(found, folder / "t.ardm", options))
+    files += took("restored", lambda: restore_archive(folder / "t.ardm", None, options))
+    print(f"created and restored in {files / coding:.2f} times the coding time")
+
+
+def main(pictures: int = 203, files: int = 1500, texts: int = 1000) -> None:
+    """Run all measurements in a temporary folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "in").mkdir()
@@ -68,7 +92,8 @@ def main(pictures: int = 203, files: int = 1500) -> None:
         took(f"{files} files archived", lambda: make_archive(found, folder / "m.ardm", FileOptions()))
         took("decoded", lambda: check_archive(folder / "m.ardm", FileOptions()))
         took("restored", lambda: restore_archive(folder / "m.ardm"))
+        coded(folder, texts)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
+    main(*map(int, sys.argv[1:4]))

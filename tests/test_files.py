@@ -810,7 +810,7 @@ def test_an_archive_is_whole_or_not_there(album, tmp_path, monkeypatch):
         make_archive(list(walk([album])), tmp_path / "b.ardm", FileOptions())
     monkeypatch.setattr(packing, "parse", real)
     monkeypatch.setattr(
-        archive, "compress_archive", lambda items, *_: [items[0], write(album / "empty", b"x"), items[0]]
+        archive, "write_archive", lambda out, scratch, items, *_: [items[0], write(album / "empty", b"x"), items[0]]
     )
     with pytest.raises(ArdmError, match="empty changed in the meantime"):
         make_archive(list(walk([album])), tmp_path / "c.ardm", FileOptions())

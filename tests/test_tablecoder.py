@@ -319,7 +319,7 @@ def forged(*numbers):
 def test_counts_that_cannot_be(numbers, length):
     """They are refused before anything of that size is allocated."""
     with limited(seconds=5, more=1 << 28), pytest.raises(CodecError):
-        coder("table")._decoded_text(Decoder(forged(*numbers)), length)
+        coder("table")._decoded_texts([Decoder(forged(*numbers))], [length])
 
 
 def test_a_value_that_a_column_has_not():

@@ -57,6 +57,9 @@ Exact = Annotated[bool, typer.Option("--bytes", help="Keep files byte for byte, 
 Together = Annotated[
     str | None, typer.Option("--archive", help="Put all files and folders into one archive of this name.")
 ]
+Append = Annotated[
+    bool, typer.Option("--append", help="Add to the archive of this name, whose items stay as they are.")
+]
 Memory = Annotated[
     str, typer.Option("--memory", "-M", help="Keep files that need more memory, such as 512MiB, byte for byte.")
 ]
@@ -85,6 +88,7 @@ def compress(
     keep: Keep = True,
     recursive: Recursive = False,
     archive: Together = None,
+    append: Append = False,
     model: CodecModel = None,
     calls: Calls = None,
     level: Level = None,
@@ -111,6 +115,8 @@ def compress(
     _refuse_check(check)
     if bare and archive is not None:
         raise typer.BadParameter("--bare is for single files; an archive names its model", param_hint="--bare")
+    if append and archive is None:
+        raise typer.BadParameter("--append adds to an archive; name it with --archive", param_hint="--append")
     if strip and exact:
         raise typer.BadParameter("--bytes keeps everything, and --strip does not; give one of them")
     refuse_rm(keep, stdout or output == "-" or archive is not None or "-" in files, verify)
@@ -121,7 +127,8 @@ def compress(
             engine, budget, force, keep, verify, strip, exact, progress=bar, taken=set(), check=check, bare=bare
         )
         if archive is not None:
-            _archive(files, source_of(archive, "--archive"), output is not None or stdout, options, verbose, bar)
+            elsewhere = output is not None or stdout
+            _archive(files, source_of(archive, "--archive"), elsewhere, append, options, verbose, bar)
             return
         found, left = found_in(files, recursive, packed=False)
         place = place_of(found, output, stdout, force, bar)
@@ -173,9 +180,15 @@ def budget_of(memory: str, pixels: int, force: bool, output: str) -> Budget:
 
 
 def _archive(
-    files: Sequence[str], target: Path, elsewhere: bool, options: FileOptions, verbose: bool, bar: Bar
+    files: Sequence[str],
+    target: Path,
+    elsewhere: bool,
+    append: bool,
+    options: FileOptions,
+    verbose: bool,
+    bar: Bar,
 ) -> None:
-    """Compress everything into one file."""
+    """Compress everything into one file; append: after what it holds."""
     if elsewhere:
         raise typer.BadParameter("--archive names the file; leave out -o and -c", param_hint="--archive")
     if "-" in files:
@@ -187,7 +200,8 @@ def _archive(
     found = list(walk(map(source_of, files), entries=True, left=left))
     with reporting(left, bar):
         with bar.busy("working"):
-            done = make_archive(found, standard_output(options.force, bar) if target is STREAM else target, options)
+            to = standard_output(options.force, bar) if target is STREAM else target
+            done = make_archive(found, to, options, append)
         if bar.quiet:
             return
         if target is not STREAM:

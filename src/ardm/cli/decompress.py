@@ -171,7 +171,10 @@ def check(
 def extract(
     archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="An archive made by ardm compress --archive.")],
     items: Annotated[
-        list[str], typer.Argument(metavar="ITEM...", help="Names, or numbers from 0; ardm list -v shows them.")
+        list[str],
+        typer.Argument(
+            metavar="ITEM...", help="Names, patterns such as '*.png', or numbers from 0; ardm list -v shows them."
+        ),
     ],
     output: Output = None,
     stdout: Stdout = False,
@@ -188,7 +191,7 @@ def extract(
 ) -> None:
     """Restore single items of an archive.
 
-    Reads only these items.  Reports those that are damaged or missing, and writes all others.
+    Reads only these items.  A pattern stands for all files whose names match; * also matches "/".  Reports those that are damaged or missing, and writes all others.
     """
     with guard(), Bar(quiet) as bar:
         engine = _engine(model, threads, backend, device)

@@ -144,6 +144,8 @@ def table(records: Sequence[dict[str, Any]]) -> None:
         for k, entry in enumerate(one.get("entries", [])):
             leads = f" -> {entry['target']}" if entry["kind"] == "link" else ""
             rows.append(_row(entry, f"  {each}{k} {entry['name'] or ''}{leads}"))
+    if len(records) > 1:
+        rows.append(_total(records))
     widths = [max(len(row[k]) for row in rows) for k in range(len(_HEADS) - 1)]
     for row in rows:
         say("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))
@@ -156,4 +158,14 @@ def _row(r: dict[str, Any], name: str) -> tuple[str, ...]:
         r["model_name"] or "-", str(r["calls"] or "-"), "+".join(r["methods"]), f"{r['check']} bits" if r["check"] else "none",
         "yes" if r["portable"] else "no",
         name,
+    )  # fmt: skip
+
+
+def _total(records: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """The last row: the sums over all files."""
+    bytes_, raw, samples = (sum(r[key] for r in records) for key in ("file_bytes", "raw_bytes", "samples"))
+    ratio, bits = raw / bytes_ if bytes_ else 0.0, 8 * bytes_ / samples if samples else 0.0
+    items = sum(r["items"] or 1 for r in records)
+    return (
+        "total", f"{items} items", str(bytes_), str(raw), f"{ratio:.2f}", f"{bits:.3f}", *[""] * 5, f"{len(records)} files",
     )  # fmt: skip

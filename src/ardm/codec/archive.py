@@ -1,7 +1,8 @@
 """Many items in one file, each of which is read alone.
 
-    compress_archive(items, names, coder)  → the bytes of an archive, and a Report
-    open_archive(file)                     → an Archive, whose items are decoded by their number
+    compress_archive(items, names, coder)        → the bytes of an archive, and a Report
+    write_archive(out, scratch, items, …)        → the same into a file; also after the items of another archive
+    open_archive(file)                           → an Archive, whose items are decoded by their number
 
 NumPy, no torch.
 """
@@ -11,7 +12,12 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from itertools import count
+from shutil import copyfileobj
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -22,6 +28,7 @@ from ardm.codec.encode import (
     Bytes,
     Encoding,
     StoredParts,
+    Totals,
     body_of,
     encode_contents,
     raw_body,
@@ -57,31 +64,62 @@ def compress_archive(
     dense: Callable[[int, int], bool] = lambda restored, size: False,
     check: int = 32,
 ) -> tuple[bytes, Report]:
-    """Compress contents to one archive, from which each can be read alone.
+    """Compress contents to one archive in memory, from which each can be read alone; as `write_archive`."""
+    out = BytesIO()
+    report = write_archive(out, BytesIO(), items, names, coder, originals, progress, dense, check)
+    return out.getvalue(), report
 
+
+def write_archive(
+    out: BinaryIO,
+    scratch: IO[bytes],
+    items: Sequence[Content],
+    names: Sequence[str] | None = None,
+    coder: PartCoder[Any] | None = None,
+    originals: Sequence[bytes | None] | None = None,
+    progress: Progress | None = None,
+    dense: Callable[[int, int], bool] = lambda restored, size: False,
+    check: int = 32,
+    before: Archive | None = None,
+) -> Report:
+    """Write contents to one archive, from which each can be read alone.
+
+    scratch: an empty file for compressed items, since the index comes before them; memory holds only what the index says.
     items: at least one.  They are read one after another, and a second time if the model makes none of them shorter: a
     sequence that loads its items on demand need not hold them all.
     names: one per item, different relative paths with "/".  originals: one per item, as in `compress`.
     check: bits of the check of each item, as in `compress`.
     dense(restored, size): whether `size` bytes of the file must not restore to `restored`; if so, samples are kept raw.
+    before: an archive whose items come first, byte for byte; then `check` is its own, `coder` has the model of its items,
+    and names are those of the new items.  The report is about the new items alone.
+    Raises ArdmError where these contradict each other.
     """
     began = time.perf_counter()
-    _refuse_misfit(len(items), names, originals)
-    packing = _Packing(items, originals, dense, check)
-    bodies = packing.bodies(coder, progress)
-    if coder is not None and not any(body.bits for body in bodies):
-        coder, bodies = None, packing.bodies(None, None)
-    restored = packing.restored
-    share = not dense(restored, sum(body.size for body in bodies))  # else one about block would restore to too much
-    file, form = _joined(bodies, names, coder, share)
-    size = size_of(file)
-    return b"".join(file), report_of(bodies, form, coder, size, packing.original_bytes, began, packing.refused)
+    _refuse_misfit(len(items), names, originals, before)
+    packing = _Packing(items, originals, dense, check if before is None else before.check, scratch, before)
+    packing.pack(coder, progress)
+    if coder is not None and not packing.totals.bits:
+        coder = None
+        packing.pack(None, None)
+    all_names = names if before is None or names is None else [*(before.names or ()), *names]
+    size, form = packing.write(out, all_names, coder)
+    size -= 0 if before is None else before.file_bytes
+    return report_of(packing.totals, form, coder, size, packing.original_bytes, began, packing.refused)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An item in the scratch file: its form, its about block, and the bytes of its body."""
+
+    form: Form
+    about: bytes
+    size: int
 
 
 class _Packing:
     """Items on their way into an archive; what is stored without a model is kept for a second pass without one.
 
-    restored, original_bytes: of the items, and of the files they came from.
+    totals: of the new items.  original_bytes: of the files they came from.
     refused: the reason of the first item that the model refuses; "" if it refuses none.
     """
 
@@ -91,78 +129,124 @@ class _Packing:
         originals: Sequence[bytes | None] | None,
         dense: Callable[[int, int], bool],
         check: int,
+        scratch: IO[bytes],
+        before: Archive | None,
     ) -> None:
-        self.restored, self.original_bytes, self.refused, self._check = 0, 0, "", check
-        self._items, self._originals, self._dense = items, originals, dense
-        self._stored, self._kept = StoredParts(), dict[int, Body]()
+        self.totals, self.original_bytes, self.refused, self._check = Totals(), 0, "", check
+        self._items, self._originals, self._dense, self._scratch = items, originals, dense, scratch
+        self._stored, self._kept, self._room = StoredParts(), dict[int, Body](), 0
+        self._before, self._first = before, 0 if before is None else len(before)
+        self._restored = self._written = 0
+        self._entries = list[_Entry]()
 
-    def bodies(self, coder: PartCoder[Any] | None, progress: Progress | None) -> list[Body]:
-        """The bodies of all items."""
-        self.restored = self.original_bytes = written = 0
-        bodies = list[Body]()
+    def pack(self, coder: PartCoder[Any] | None, progress: Progress | None) -> None:
+        """Write the bodies of all items to the scratch file."""
+        self._begin()
         if coder is not None:
-            self._stored = StoredParts(WAITING)
-        for done in encode_contents(self._items, coder, stored=self._stored, check=self._check):
+            self._stored, self._room = StoredParts(WAITING), WAITING
+        numbers = count(self._first)
+        for done in encode_contents(self._items, coder, numbers, stored=self._stored, check=self._check):
             content = done.content
             if coder is not None and not done.form.model:
                 self.refused = self.refused or coder.refuses(content) or ""
             body = self._shortest(done)
-            self.restored += content.raw_bytes + sum(map(len, content.about.values()))
-            if self._dense(self.restored, written + len(body.about) + body.size):
+            restored = content.raw_bytes + sum(map(len, content.about.values()))
+            if self._dense(self._restored + restored, self._written + len(body.about) + body.size):
                 body = raw_body(content, done.item, check=self._check)
-            written += len(body.about) + body.size
-            bodies.append(body)
+            self._add(body.form, body.about, body.data, restored)
+            self.totals.add(body)
             if progress is not None:
-                progress(len(bodies), len(self._items))
-        return bodies
+                progress(self.totals.items, len(self._items))
+
+    def _begin(self) -> None:
+        """Start with an empty scratch file, or with the items of the archive before."""
+        self.totals, self.original_bytes, self._restored, self._written = Totals(), 0, 0, 0
+        self._entries.clear()
+        self._scratch.seek(0)
+        self._scratch.truncate()
+        for number in range(self._first):
+            assert self._before is not None
+            form, about, data = self._before.body(number)
+            self._add(form, about, [data], form.raw_bytes + len(about))
+
+    def _add(self, form: Form, about: bytes, data: Sequence[Bytes], restored: int) -> None:
+        """Write one body; items that are alike share their form and about block in memory."""
+        if self._entries and (self._entries[-1].form, self._entries[-1].about) == (form, about):
+            form, about = self._entries[-1].form, self._entries[-1].about
+        self._entries.append(_Entry(form, about, size_of(data)))
+        self._scratch.writelines(data)
+        self._restored += restored
+        self._written += len(about) + self._entries[-1].size
 
     def _shortest(self, done: Encoding) -> Body:
         """The body of an item, or of the file it came from, byte for byte, where that may be shorter."""
-        body, original = body_of(done), self._originals[done.item] if self._originals is not None else None
+        number = done.item - self._first
+        body, original = body_of(done), self._originals[number] if self._originals is not None else None
         self.original_bytes += len(original or b"")
         if original is None or len(original) + LEAST_PIECE >= body.size + len(body.about):
             return body
-        if done.item not in self._kept:
-            kept = Content.of_bytes(original, done.content.origin)
-            self._kept[done.item] = stored_body(kept, done.item, check=self._check)
-        return self._kept[done.item]
+        kept = self._kept.get(number)
+        if kept is None:
+            content = Content.of_bytes(original, done.content.origin)
+            kept = stored_body(content, done.item, check=self._check)
+            if kept.size <= self._room:
+                self._room -= kept.size
+                self._kept[number] = kept
+        return kept
+
+    def write(
+        self, out: BinaryIO, names: Sequence[str] | None, coder: PartCoder[Any] | None
+    ) -> tuple[int, Form | None]:
+        """Write the archive; returns its size, and the form of all items if they share one."""
+        entries, first = self._entries, self._entries[0]
+        # one about block for all must not restore to too much
+        share = not self._dense(self._restored, sum(entry.size for entry in entries))
+        uniform = share and all(entry.form == first.form and entry.about == first.about for entry in entries)
+        header = self._header(first.form if uniform else None, names is not None, coder)
+        index = pack_lengths([entry.size + (0 if uniform else len(entry.about)) for entry in entries])
+        if names is not None or not uniform:
+            index += pack_directory(names, None if uniform else [entry.form for entry in entries])
+        start = header.write() + (first.about if uniform else b"") + index
+        start += check_bytes(zlib.crc32(start))
+        out.write(start)
+        self._scratch.seek(0)
+        if uniform:
+            copyfileobj(self._scratch, out)
+        else:
+            for entry in entries:
+                out.write(entry.about + self._scratch.read(entry.size))
+        return len(start) + sum(entry.size + (0 if uniform else len(entry.about)) for entry in entries), header.form
+
+    def _header(self, form: Form | None, named: bool, coder: PartCoder[Any] | None) -> Header:
+        """The header; its model is that of the archive before, if that has one."""
+        model, steps = ("", 0) if self._before is None else (self._before.model, self._before.steps)
+        if not model and coder is not None and any(entry.form.model for entry in self._entries):
+            model, steps = short(coder.identity), coder.steps
+        return Header(form, len(self._entries), named, model, steps)
 
 
-def _refuse_misfit(count: int, names: Sequence[str] | None, originals: Sequence[bytes | None] | None) -> None:
+def _refuse_misfit(
+    count: int, names: Sequence[str] | None, originals: Sequence[bytes | None] | None, before: Archive | None
+) -> None:
     if not count:
         raise ArdmError("an archive needs at least one item; got none")
     for what, given in (("name", names), ("original", originals)):
         if given is not None and len(given) != count:
             raise ArdmError(f"each item needs its {what}; got {count} items and {len(given)}")
-    if names is not None and name_fault(names):
-        raise ArdmError(name_fault(names))
-
-
-def _joined(
-    bodies: Sequence[Body], names: Sequence[str] | None, coder: PartCoder[Any] | None, share: bool
-) -> tuple[list[Bytes], Form | None]:
-    """The bytes of an archive, and the form of all its items if they share one; share: whether they may."""
-    first = bodies[0]
-    uniform = share and all(body.form == first.form and body.about == first.about for body in bodies)
-    coder = coder if any(body.form.model for body in bodies) else None
-    model = short(coder.identity) if coder is not None else ""
-    steps = coder.steps if coder is not None else 0
-    header = Header(first.form if uniform else None, len(bodies), names is not None, model, steps)
-    about = [b"" if uniform else body.about for body in bodies]
-    index = pack_lengths([len(extra) + body.size for extra, body in zip(about, bodies, strict=True)])
-    if names is not None or not uniform:
-        index += pack_directory(names, None if uniform else [body.form for body in bodies])
-    start = header.write() + (first.about if uniform else b"") + index
-    file: list[Bytes] = [start, check_bytes(zlib.crc32(start))]
-    for extra, body in zip(about, bodies, strict=True):
-        file += [extra, *body.data]
-    return file, header.form
+    if before is not None and (names is None) != (before.names is None):
+        raise ArdmError(
+            f"all items of an archive have names, or none; those before {'do' if before.names else 'do not'}"
+        )
+    fault = name_fault([*((before.names if before is not None else None) or ()), *names]) if names is not None else ""
+    if fault:
+        raise ArdmError(fault)
 
 
 class Archive:
     """The items of a file by their number; reading one reads and verifies nothing else.
 
-    names: of the items, if they have names.  uniform: whether all have one form.  model, calls: as in FrameInfo.
+    names: of the items, if they have names.  uniform: whether all have one form.  model, calls: as in FrameInfo; steps:
+    of the model.  check: bits of the check of each item.
     file_bytes: of the file; header_bytes: before its first item.  Made by `open_archive`.
     """
 
@@ -183,22 +267,35 @@ class Archive:
             raise CodecError("damaged file: the checksum of its index does not match")
         if directory:  # only now: damage may look like a later format
             self.names, self._forms = read_directory(Reader.open(directory), header)
-        self._check = self._common_check()
+        self.check = self._common_check()
         self._ends = np.cumsum(lengths)
         if self._ends[-1] != reader.left:
             what = "damaged" if self._ends[-1] < reader.left else "truncated"
             raise CodecError(f"{what} file: it promises {self._ends[-1]} bytes of items, and has {reader.left}")
         self._reader, self.header_bytes = reader, self.file_bytes - reader.left
-        self.uniform, self.model, self.calls = header.form is not None, header.model, header.calls
+        self.uniform, self.model = header.form is not None, header.model
+        self.steps, self.calls = header.steps, header.calls
 
     def __len__(self) -> int:
         return len(self._ends)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._numbers
+
     def find(self, name: str) -> int:
         """The number of the item of this name; raises ArdmError if there is none."""
-        if self.names is None or name not in self.names:
+        if name not in self:
             raise ArdmError(f"no item of the archive is named {name!r}{'; they have no names' * (self.names is None)}")
-        return self.names.index(name)
+        return self._numbers[name]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.names or ())}
+
+    def body(self, item: int) -> tuple[Form, bytes, bytes]:
+        """Form, about block and compressed bytes of an item, which are verified only when it is decoded."""
+        place = self._place(item)
+        return place.form, place.block, place.file.take(place.file.left, "item")
 
     def entry(self, item: int) -> tuple[str, bytes]:
         """What an item is: ("", b"") for a file, ("folder", b"") for an empty folder, ("link", its target)."""
@@ -228,7 +325,7 @@ class Archive:
             self._limits.refuse(form, self._header.calls)
         coder = coder_of(models, self._header) if any(form.model for form in forms) else None
         done = 0
-        for _, content in decode_places((self._place(item) for item in wanted), coder, self._check):
+        for _, content in decode_places((self._place(item) for item in wanted), coder, self.check):
             if content is not None:
                 done += 1
                 if progress is not None:

@@ -375,6 +375,11 @@ def is_ours(data: bytes) -> bool:
     return data[:1] == MAGIC and len(data) > 1 and data[1] & 0xF0 in (FRAME, ARCHIVE)
 
 
+def is_archive(data: bytes) -> bool:
+    """Whether a file begins like an archive of any version; data: its first two bytes or more."""
+    return is_ours(data) and data[1] & 0xF0 == ARCHIVE
+
+
 def read_header(file: Reader) -> Header:
     """Read the header of a frame or an archive and check every field; `Limits` are not applied.
 

@@ -82,6 +82,8 @@ class ModelCoder:
     that the model does not have, and for a schedule that is none of its order.
     """
 
+    mixed = False  # whether jobs of different shapes are encoded together
+
     def __init__(self, model: CodecModel, steps: Steps, run: Runner, threads: int = 0) -> None:
         model.order(steps, 1, 1)
         self.model, self._steps, self._run, self._threads = model, steps, run, threads
@@ -169,7 +171,8 @@ class ModelCoder:
                     rest = chain([job], rest)
                     break
                 yield [symbols for symbols in known if symbols is not None]
-        yield from self._batches(rest, lambda job: tuple(part.shape for part in job), self._encoded, _alike)
+        batches = _in_turn if self.mixed else _alike
+        yield from self._batches(rest, lambda job: tuple(part.shape for part in job), self._encoded, batches)
 
     def finish(self, coded: Sequence[Symbols], check: int, bits: int = 32) -> bytes:
         """The stream of some parts, and of a check of 32, 16, 8 or 0 bits."""

@@ -5,7 +5,7 @@ No torch until a network runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from ardm.exact.planned import Steps
 
 class TableCoder(ModelCoder):
     """A codec model of a table, over CSV text."""
+
+    mixed = True
 
     def __init__(self, model: CodecModel, steps: Steps, run: Runner, threads: int = 0) -> None:
         super().__init__(model, steps, run, threads)
@@ -43,15 +45,33 @@ class TableCoder(ModelCoder):
         return None
 
     def _encoded(self, jobs: list[Sequence[Samples]]) -> list[list[Symbols]]:
-        return [[self._encoded_text(part.tobytes()) for part in job] for job in jobs]
+        found = iter(self._encoded_texts([part.tobytes() for job in jobs for part in job]))
+        return [[next(found) for _ in job] for job in jobs]
 
-    def _encoded_text(self, data: bytes) -> Symbols:
-        pieces = list(table_layout.pieces(self._schema, data))
-        found = [Symbols(*table_layout.symbols(table_layout.layout(pieces)))]
-        rows = np.array([row for _, rows in pieces for row in rows], dtype=np.int64)
-        for first in range(0, len(rows), self.together):
-            found += self._symbols(rows[None, None, first : first + self.together])
-        return Symbols(*(np.concatenate([getattr(p, name) for p in found]) for name in ("start", "width")))
+    def _encoded_texts(self, texts: Sequence[bytes]) -> list[Symbols]:
+        """The symbols of each text: its layout, then its rows."""
+        laid = [list(table_layout.pieces(self._schema, text)) for text in texts]
+        found = [[Symbols(*table_layout.symbols(table_layout.layout(pieces)))] for pieces in laid]
+        rows = [np.array([row for _, rows in pieces for row in rows], dtype=np.int64) for pieces in laid]
+        for first, count, which in self._batches_of_rows([len(some) for some in rows]):
+            coded = self._symbols(np.stack([rows[k][None, first : first + count] for k in which]))
+            for k, symbols in zip(which, coded, strict=True):
+                found[k].append(symbols)
+        return [Symbols(*(np.concatenate([getattr(p, name) for p in f]) for name in ("start", "width"))) for f in found]
+
+    def _batches_of_rows(self, counts: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:
+        """Which rows of which texts pass through the network together: the first row, how many, and the texts.
+
+        counts: rows of each text.  At most as many rows as fit, of each text in their order.
+        """
+        for first in range(0, max(counts, default=0), self.together):
+            alike: dict[int, list[int]] = {}
+            for k, rows in enumerate(counts):
+                if rows > first:
+                    alike.setdefault(min(self.together, rows - first), []).append(k)
+            for count, which in alike.items():
+                most = max(1, self.together // count)
+                yield from ((first, count, which[a : a + most]) for a in range(0, len(which), most))
 
     @property
     def digits(self) -> int:
@@ -61,23 +81,28 @@ class TableCoder(ModelCoder):
     def _decoded(
         self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int, digits: int = 0
     ) -> list[tuple[list[Samples], int]]:
-        found = []
-        for stream, shapes in jobs:
-            decoder = Decoder(stream, bits=bits)
-            parts = [self._decoded_text(decoder, length).reshape(1, 1, -1) for _, _, length in shapes]
-            found.append((parts, decoder.close()))
-        return found
+        decoders, parts = [Decoder(stream, bits=bits) for stream, _ in jobs], [list[Samples]() for _ in jobs]
+        for k in range(max(len(shapes) for _, shapes in jobs)):
+            which = [job for job, (_, shapes) in enumerate(jobs) if len(shapes) > k]
+            texts = self._decoded_texts([decoders[job] for job in which], [jobs[job][1][k][2] for job in which])
+            for job, text in zip(which, texts, strict=True):
+                parts[job].append(np.frombuffer(text, np.uint8).reshape(1, 1, -1))
+        return [(mine, decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]
 
-    def _decoded_text(self, decoder: Decoder, length: int) -> Samples:
-        found = table_layout.read_layout(decoder, self._schema, length)
-        values = self._rows(decoder, sum(rows for _, rows in found))
-        return np.frombuffer(table_layout.written(self._schema, found, values, length), np.uint8)
+    def _decoded_texts(self, decoders: Sequence[Decoder], lengths: Sequence[int]) -> list[bytes]:
+        """Texts of these lengths, one from each decoder."""
+        found = [table_layout.read_layout(d, self._schema, length) for d, length in zip(decoders, lengths, strict=True)]
+        values = self._rows(decoders, [sum(rows for _, rows in laid) for laid in found])
+        together = zip(found, values, lengths, strict=True)
+        return [table_layout.written(self._schema, laid, rows, length) for laid, rows, length in together]
 
-    def _rows(self, decoder: Decoder, count: int) -> Ints:
-        """Decode rows (count, columns)."""
+    def _rows(self, decoders: Sequence[Decoder], counts: Sequence[int]) -> list[Ints]:
+        """Decode rows (count, columns) from each decoder."""
         columns = len(self._schema.names)
-        found = [np.zeros((0, columns), dtype=np.int64)]
-        for first in range(0, count, self.together):
-            size = (min(self.together, count - first), columns)
-            found.append(self.walker((1, *size), 1, size).decode([decoder])[0, 0])
-        return np.concatenate(found)
+        found = [[np.zeros((0, columns), dtype=np.int64)] for _ in decoders]
+        for _, count, which in self._batches_of_rows(counts):
+            size = (count, columns)
+            rows = self.walker((1, *size), 1, size).decode([decoders[k] for k in which])
+            for k, mine in zip(which, rows, strict=True):
+                found[k].append(mine[0])
+        return [np.concatenate(mine) for mine in found]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,6 +15,7 @@ from ardm.codec.archive import Archive, open_archive
 from ardm.codec.binary import Reader
 from ardm.codec.header import read_header
 from ardm.codec.report import FrameInfo
+from ardm.content import Content
 from ardm.errors import ArdmError, ModelMissing
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign
 from ardm.files.names import safe_names
@@ -22,6 +25,9 @@ from ardm.files.restore import rendered, write_contents
 from ardm.files.results import FileResult, described, failures
 from ardm.files.streams import Sink, Unwritten, put
 from ardm.files.unpack import converted_name, item_paths
+
+WILD = "*?["
+"""The characters that make a pattern of a name that no item has."""
 
 
 def is_archive(file: BinaryIO, ours: bool) -> bool:
@@ -40,9 +46,10 @@ def extract(
     target: Path | Sink | None = None,
     options: FileOptions | None = None,
 ) -> list[FileResult]:
-    """Restore items, given by name or number, each as a file; reads only header, index and their bytes.
+    """Restore items, given by name, pattern or number, each as a file; reads only header, index and their bytes.
 
-    target: a file (for one item), a folder or a stream; by default files in the current folder, without the folders in
+    wanted: names, numbers, or patterns of names as `fnmatch` has them (* also matches "/"), which stand for all files
+    that match.  target: a file (for one item), a folder or a stream; by default files in the current folder, without the folders in
     their names.  Tries all items.  Raises Failures where some are missing, damaged, or have a target that exists or
     cannot be written; CodecError, ArdmError where the archive cannot be read at all.
     """
@@ -53,20 +60,25 @@ def extract(
             raise ArdmError("this is not an archive but a single file; ardm decompress restores it")
         archive = open_archive(file, UNLIMITED)
         items = list[tuple[int, FrameInfo]]()
+        numbers = list[int]()
         for text in wanted:
             with _collected(failed):
-                number = _number(archive, text)
+                found = _numbers(archive, text)
+                numbers += [k for k in found if len(found) == 1 or k not in numbers]
+        for number in numbers:
+            with _collected(failed):
                 with _named(archive, number):
                     info = archive.info(number)
                     admit([info], options.budget, archive.file_bytes, options.format)
                 items.append((number, info))
         admit((info for _, info in items), options.budget, archive.file_bytes, options.format)
         written = set[int]()
-        for number, info in items:
+        decoded = _decoded(archive, [number for number, _ in items], options)
+        for (number, info), content in zip(items, decoded, strict=True):
             with _collected(failed), _named(archive, number):
                 if number in written and options.taken is not None and (target is None or isinstance(target, Path)):
                     raise ArdmError("this item was just written; name it once")
-                done.append(_extracted(archive, number, info, source, target, options))
+                done.append(_extracted(archive, number, info, content, source, target, options))
                 written.add(number)
     if failed:
         raise failures(done, failed)
@@ -90,28 +102,46 @@ def check_archive(source: Path | BinaryIO, options: FileOptions) -> FileResult:
                 admit([info], options.budget, archive.file_bytes)
                 infos[number] = info
         admit(infos.values(), options.budget, archive.file_bytes, names=item_paths(archive))
-        numbers, at, alone = list(infos), 0, False
-        while at < len(numbers):  # all at once, which is faster; after a failure one by one, up to the damaged item
-            which = numbers[at : at + 1] if alone else numbers[at:]
-            try:
-                for content in archive.items(options.engine.models, which, options.phase("testing")):
-                    size, at = size + content.raw_bytes, at + 1
-            except ArdmError as error:
-                if alone:
-                    with _collected(failed), _named(archive, numbers[at]):
-                        raise error
-                    at += 1
-                alone = not alone
+        for number, content in zip(infos, _decoded(archive, list(infos), options, "testing"), strict=True):
+            with _collected(failed), _named(archive, number):
+                size += _sound(content).raw_bytes
     if failed:
         raise failures([], failed)
     seconds = time.perf_counter() - began
     return FileResult(path_of(source), None, f"{len(archive)} items", archive.file_bytes, size, seconds)
 
 
+def _decoded(
+    archive: Archive, numbers: Sequence[int], options: FileOptions, phase: str = "decoding"
+) -> Iterator[Content | ArdmError]:
+    """Each item, or why it cannot be decoded: all together, which is faster; after a failure one alone, then the rest."""
+    models, at = options.engine.models, 0
+    while at < len(numbers):
+        with suppress(ArdmError):
+            for content in archive.items(models, numbers[at:], options.phase(phase)):
+                at += 1
+                yield content
+        if at < len(numbers):
+            try:
+                alone: Content | ArdmError = archive.item(numbers[at], models)
+            except ArdmError as error:
+                alone = error
+            at += 1
+            yield alone
+
+
+def _sound(content: Content | ArdmError) -> Content:
+    """The content; raises the error if there is one instead."""
+    if isinstance(content, ArdmError):
+        raise content
+    return content
+
+
 def _extracted(
     archive: Archive,
     number: int,
     info: FrameInfo,
+    content: Content | ArdmError,
     source: Path | BinaryIO,
     target: Path | Sink | None,
     options: FileOptions,
@@ -127,7 +157,7 @@ def _extracted(
         path = target if named and target is not None else (target or Path()) / name
     else:
         path = target
-    content = archive.item(number, options.engine.models)
+    content = _sound(content)
     if isinstance(path, Path):
         written = write_contents([content], path, options, options.format or format_of(path, info, named))
     else:
@@ -173,15 +203,21 @@ def _stem(source: object) -> str:
     return (source.name.removesuffix(ENDING) if isinstance(source, Path) else "") or "item"
 
 
-def _number(archive: Archive, text: str) -> int:
-    """The number of an item, from its name or number."""
+def _numbers(archive: Archive, text: str) -> list[int]:
+    """The numbers of items, from a name, a number, or a pattern of names; raises ArdmError where there is none."""
     with suppress(UnicodeEncodeError):  # names are UTF-8, whatever encoding the system has for arguments
         decoded = os.fsencode(text).decode("utf-8", "replace")
-        text = decoded if decoded in (archive.names or ()) else text
-    if archive.names is not None and text in archive.names:
-        return archive.find(text)
+        text = decoded if decoded in archive or set(decoded) & set(WILD) else text
+    if text in archive:
+        return [archive.find(text)]
     if text.isascii() and text.isdigit():
         if int(text) >= len(archive):
             raise ArdmError(f"the archive has items 0 to {len(archive) - 1}; got {text}")
-        return int(text)
-    return archive.find(text)
+        return [int(text)]
+    if archive.names is None or not set(text) & set(WILD):
+        return [archive.find(text)]
+    match = re.compile(fnmatch.translate(text)).match
+    found = [number for number, name in enumerate(archive.names) if match(name) and not archive.entry(number)[0]]
+    if not found:
+        raise ArdmError(f"no file of the archive has a name like {text!r}; ardm list -v shows all names")
+    return found

@@ -10,101 +10,220 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO
 
 from ardm import formats
 from ardm.atomic import reasons, refuse_source, refuse_target, write_whole
 from ardm.codec import archive as codec_archive
+from ardm.codec.archive import Archive, open_archive
 from ardm.codec.index import name_fault
 from ardm.codec.regions import PartCoder
 from ardm.codec.report import Report
-from ardm.codec.selection import suited
+from ardm.codec.selection import known_name, suited
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, out_of_memory
-from ardm.files.limits import FOLDER, UNLIMITED, Patience, amount, count_folders, dense, mebibytes, storing
+from ardm.files.limits import (
+    FOLDER,
+    UNLIMITED,
+    Patience,
+    amount,
+    count_folders,
+    dense,
+    mebibytes,
+    refuse_foreign,
+    storing,
+)
 from ardm.files.links import link_faults, note_renamed_targets, to_renamed
 from ardm.files.load import compare, fingerprint, parse
 from ardm.files.names import Naming, safe_names
 from ardm.files.options import FileOptions
-from ardm.files.paths import Found, item_name, listed, path_of
+from ardm.files.paths import Found, is_ours, item_name, listed, path_of
 from ardm.files.results import FileResult, described, why_stored
 from ardm.files.streams import Sink, put
 
 KEPT = 1 << 26
-"""The most bytes of items that were loaded to choose a model and are kept until they are coded."""
+"""The most bytes of items that were loaded to choose a model and are kept until they are coded; and of coded ones."""
 LOOKED = 64
 """The most items that are loaded to choose a model."""
 
 
-def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptions) -> FileResult:
+def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptions, append: bool = False) -> FileResult:
     """Compress files into one archive under their names; one `.npy` file of integers (N, ...) as N items without names.
 
+    append: add them to the archive that is there, whose items are copied byte for byte, and replace it by the result.
     Writes nothing unless all of them can be read.  Raises ArdmError.
     """
     began = time.perf_counter()
-    found = _wanted(found, target, options)
-    paths = [one.path for one in found]
-    items, names, renamed = _items(found, options)
-    coder = Patience(options.budget).coder(_coder(items, options))
-    data, report = _packed(found, items, names, coder, options)
+    found = _wanted(found, target, options, append)
+    with ExitStack() as stack:
+        before = _opened(target, stack) if append else None
+        items, names, renamed = _items(found, options, before)
+        packing = _Packing(found, items, names, target, options, before)
+        if isinstance(target, Path):
+            check, like = packing.verify if options.verify else None, target.stat() if append else None
+            write_whole(target, packing.write, options.force or append, check, like)
+            os.utime(target)  # of an older archive, its permissions are kept, and not its time
+        else:
+            whole = BytesIO()
+            with reasons("cannot write a temporary file"):
+                packing.write_to(whole, None)
+            if options.verify:
+                packing.check(whole)
+            put(target, whole.getbuffer())
+        left = [] if names is None else _left_out(found, names)
+        report, notes = packing.report, (*renamed, *left, *packing.notes)
     records = items.records if isinstance(items, _Items) else {}
-    notes = _notes(records, paths, data)
-    if names is not None:
-        notes = (*renamed, *_left_out(found, names), *notes)
-
-    def check(written: Path | BinaryIO) -> None:
-        with written.open("rb") if isinstance(written, Path) else written as file:
-            models, progress = options.engine.models, options.phase("verifying")
-            decoded = codec_archive.open_archive(file, UNLIMITED).items(models, None, progress)
-            wanted = [records[k].fingerprints if records else {fingerprint(items[k])} for k in range(len(items))]
-            compare(f"{target if isinstance(target, Path) else 'the archive'} was not written", decoded, wanted)
-
-    if isinstance(target, Path):
-        write_whole(target, lambda new: _write(new, data), options.force, check if options.verify else None)
-    else:
-        if options.verify:
-            check(BytesIO(data))
-        put(target, data)
     if records:
         size = sum(record.size for record in records.values())
     else:
-        size = sum(path.stat().st_size for path in paths)
+        size = sum(one.path.stat().st_size for one in found)
+    why = _why(found, records, packing.coder, report)
     return FileResult(
-        paths[0] if len(paths) == 1 else None, path_of(target), described(report), size, len(data),
-        time.perf_counter() - began, report, _why(found, records, coder, report), notes,
+        found[0].path if len(found) == 1 else None, path_of(target), described(report), size, report.file_bytes,
+        time.perf_counter() - began, report, why, notes,
     )  # fmt: skip
 
 
-def _items(found: Sequence[Found], options: FileOptions) -> tuple[Sequence[Content], list[str] | None, list[str]]:
-    """Items, their names (None for the rows of an array), and notes on renamed ones."""
+class _Packing:
+    """Items on their way into an archive.
+
+    before: an archive whose items come first.  coder: of all items.  Once it is written: report, and notes on items.
+    """
+
+    report: Report
+    notes: Sequence[str] = ()
+
+    def __init__(
+        self,
+        found: Sequence[Found],
+        items: Sequence[Content],
+        names: Sequence[str] | None,
+        target: Path | Sink,
+        options: FileOptions,
+        before: Archive | None,
+    ) -> None:
+        self._failure = f"{target if isinstance(target, Path) else 'the archive'} was not written"
+        self._found, self._items, self._names, self._options, self._before = found, items, names, options, before
+        self._first = 0 if before is None else len(before)
+        coder = _coder(items, options) if before is None or not before.model else _coder_of(before, options)
+        self.coder = Patience(options.budget).coder(coder)
+
+    def write(self, new: Path) -> None:
+        """Write a file; its folder has room for compressed items, too."""
+        with new.open("w+b") as out:
+            self.write_to(out, new.parent)
+
+    def write_to(self, out: BinaryIO, folder: Path | None) -> None:
+        """Write the archive; folder: for a temporary file, if memory does not hold all."""
+        options, named = self._options, zip(self._names or (), self._found, strict=False)
+        folders = FOLDER * count_folders([name + "/" * (one.entry == "folder") for name, one in named])
+
+        def too_dense(restored: int, size: int) -> bool:
+            return dense(restored + folders, size, options.budget)
+
+        originals = _Originals(self._items, options.strip) if isinstance(self._items, _Items) else None
+        with SpooledTemporaryFile(KEPT, dir=None if folder is None else str(folder)) as scratch:
+            self.report = codec_archive.write_archive(
+                out, scratch, self._items, self._names, self.coder, originals, options.phase("encoding"), too_dense,
+                options.check, self._before,
+            )  # fmt: skip
+        out.flush()
+        self.notes = self._noted(open_archive(_begun(out), UNLIMITED))
+
+    def verify(self, written: Path) -> None:
+        """Verify a file."""
+        with written.open("rb") as file:
+            self.check(file)
+
+    def check(self, file: BinaryIO) -> None:
+        """Decode the new items of an archive and compare; raises ArdmError unless they and those before are right."""
+        options, first = self._options, self._first
+        archive = open_archive(_begun(file), UNLIMITED)
+        for number in range(first):
+            if self._before is None or self._before.body(number) != archive.body(number):
+                raise ArdmError(f"{self._failure}: item {number} is not what it was; please report this")
+        records = self._items.records if isinstance(self._items, _Items) else {}
+        decoded = archive.items(options.engine.models, range(first, len(archive)), options.phase("verifying"))
+        wanted = [
+            records[k].fingerprints if records else {fingerprint(self._items[k])} for k in range(len(self._items))
+        ]
+        compare(self._failure, decoded, wanted)
+
+    def _noted(self, archive: Archive) -> list[str]:
+        """Notes on the items for the user."""
+        notes, records = list[str](), self._items.records if isinstance(self._items, _Items) else {}
+        for number, record in sorted(records.items()):
+            path = self._found[number].path
+            notes += [f"{path}: {note}" for note in record.notes]
+            if record.dropped and archive.info(self._first + number).kind == record.kind:
+                notes.append(f"{path}: restoring will not bring back its {', '.join(record.dropped)}")
+        return notes
+
+
+def _begun(file: BinaryIO) -> BinaryIO:
+    """The same file, at its beginning."""
+    file.seek(0)
+    return file
+
+
+def _opened(target: Path | Sink, stack: ExitStack) -> Archive:
+    """The archive to append to, open until the stack closes."""
+    if not isinstance(target, Path):
+        raise ArdmError("standard output holds no archive to append to; name a file")
+    if not target.exists():
+        raise ArdmError(f"there is no archive {target} to append to; leave out --append to make it")
+    refuse_source(target)
+    with reasons(f"cannot read {target}"):
+        file = stack.enter_context(target.open("rb"))
+    refuse_foreign(file, is_ours(target))
+    return open_archive(file, UNLIMITED)
+
+
+def _coder_of(before: Archive, options: FileOptions) -> PartCoder[Any]:
+    """The coder of the items of an archive; raises ArdmError where another model is named, ModelMissing without it."""
+    engine = options.engine
+    coder = engine.models(before.model, before.steps)
+    named = engine.coder(Content.of_bytes(b"")) if engine.model is not None else coder
+    other = named is not None and (named.identity, named.steps) != (coder.identity, coder.steps)
+    if other or engine.level is not None or engine.calls not in (None, before.calls):
+        raise ArdmError(
+            f"the items of this archive are coded by model {known_name(before.model)}{f' in {before.calls} calls' * bool(before.calls)}, "
+            "and an archive has one model: leave out -m, -K and the level, or make another archive"
+        )
+    return coder
+
+
+def _items(
+    found: Sequence[Found], options: FileOptions, before: Archive | None
+) -> tuple[Sequence[Content], list[str] | None, list[str]]:
+    """Items, their names (None for the rows of an array), and notes on renamed ones; before: the archive they go to."""
     rows = _rows([one.path for one in found], options) if not found[0].entry else None
-    if rows is not None:
+    if before is not None and before.names is None:
+        _refuse_rows(rows, before)
+    if rows is not None and (before is None or before.names is None):
         return rows, None, []
     names = [item_name(one) for one in found]
     renamed = _rename(found, names)
+    taken = set(names).intersection((before.names if before is not None else None) or ())
+    if taken:
+        raise ArdmError(
+            f"the archive already holds {listed(sorted(taken))}; append files of other names, or make another archive"
+        )
     return _Items(found, options), names, renamed
 
 
-def _packed(
-    found: Sequence[Found],
-    items: Sequence[Content],
-    names: Sequence[str] | None,
-    coder: PartCoder[Any] | None,
-    options: FileOptions,
-) -> tuple[bytes, Report]:
-    """The bytes of the archive, and the report."""
-    ends = [name + "/" * (one.entry == "folder") for name, one in zip(names or (), found, strict=False)]
-    folders = FOLDER * count_folders(ends)
-
-    def too_dense(restored: int, size: int) -> bool:
-        return dense(restored + folders, size, options.budget)
-
-    originals = _Originals(items, options.strip) if isinstance(items, _Items) else None
-    progress, check = options.phase("encoding"), options.check
-    return codec_archive.compress_archive(items, names, coder, originals, progress, too_dense, check)
+def _refuse_rows(rows: Sequence[Content] | None, before: Archive) -> None:
+    """Raise ArdmError unless these are rows of an array like that of an archive without names."""
+    layout = before.info(0).layout
+    if rows is None or rows[0].layout != layout:
+        raise ArdmError(
+            f"the items of this archive are rows {layout or 'without names'}; append one .npy file (N, …) of such rows"
+        )
 
 
 def _why(found: Sequence[Found], records: dict[int, Record], coder: PartCoder[Any] | None, report: Report) -> str:
@@ -113,7 +232,7 @@ def _why(found: Sequence[Found], records: dict[int, Record], coder: PartCoder[An
     return why_stored(coder, kinds.pop(), report) if len(kinds) == 1 else "no bundled model suits them" * report.stored
 
 
-def _wanted(found: Sequence[Found], target: Path | Sink, options: FileOptions) -> Sequence[Found]:
+def _wanted(found: Sequence[Found], target: Path | Sink, options: FileOptions, append: bool) -> Sequence[Found]:
     """Validate files and target; returns the files that become items, without an older archive at the target."""
     existing = target if isinstance(target, Path) and target.exists() else None
     if existing is not None:
@@ -123,16 +242,12 @@ def _wanted(found: Sequence[Found], target: Path | Sink, options: FileOptions) -
         raise ArdmError("an archive needs at least one file, and these folders hold none")
     if isinstance(target, Path):
         with reasons(f"cannot write {target}"):
-            refuse_target(target, options.force)
+            refuse_target(target, options.force or append)
     for path in (one.path for one in found if not one.entry):
         refuse_source(path)
         if existing is not None and path.samefile(existing):
             raise ArdmError(f"{path} would be overwritten by itself; give another name with -o")
     return found
-
-
-def _write(new: Path, data: bytes) -> None:
-    new.write_bytes(data)
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
@@ -295,14 +410,3 @@ def _left_out(found: Sequence[Found], names: Sequence[str]) -> list[str]:
     for name, why in link_faults(links, Naming()).items():
         kinds.setdefault(why, []).append(name)
     return [f"restoring leaves out links that {why} ({len(left)}): {listed(left)}" for why, left in kinds.items()]
-
-
-def _notes(records: dict[int, Record], paths: Sequence[Path], data: bytes) -> tuple[str, ...]:
-    """Notes on the items for the user."""
-    notes = []
-    archive = codec_archive.open_archive(data, UNLIMITED)
-    for number, record in sorted(records.items()):
-        notes += [f"{paths[number]}: {note}" for note in record.notes]
-        if record.dropped and archive.info(number).kind == record.kind:
-            notes.append(f"{paths[number]}: restoring will not bring back its {', '.join(record.dropped)}")
-    return tuple(notes)
