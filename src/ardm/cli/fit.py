@@ -1,0 +1,182 @@
+"""`ardm fit`: samples of your own to a codec model of them, and a table of what it is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ardm.atomic import refuse_target, write_whole
+from ardm.bench.codec import Absent, Codec
+from ardm.bench.compare import Row, measure, ours, plain
+from ardm.bench.payback import COUNTED, Payback, usual
+from ardm.cli.console import guard
+from ardm.cli.options import Force, Quiet, Threads, use_threads
+from ardm.cli.progress import Bar
+from ardm.content import Content
+from ardm.errors import ArdmError
+
+if TYPE_CHECKING:
+    from ardm.bundle import Bundle
+    from ardm.data.samples import Samples
+    from ardm.exact.model import CodecModel
+
+RUN = ".run"
+"""The ending of the folder of a run, beside its model."""
+TRAINING = 0.6
+"""The least share of the time in which the network trains; the rest is for exporting and measuring."""
+REST = 1.5
+"""The most minutes for exporting and measuring."""
+FEWEST, MOST = 10, 200
+"""Held-out items that are measured: as many as the time allows, within these bounds."""
+DICTIONARY = 4000
+"""The most items that zstd trains its dictionary on."""
+CHECK = 8
+"""Bits of the check of the items that are measured."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an application."""
+    app.command()(fit)
+
+
+def fit(
+    samples: Annotated[
+        list[Path],
+        typer.Argument(metavar="SAMPLES...", help="Files or folders: lines, texts, pictures, sounds, .npy."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="The codec model to write, such as my.model.")],
+    minutes: Annotated[
+        float, typer.Option(help="About how long it may take, exporting and measuring included.", min=0.05)
+    ] = 10.0,
+    each: Annotated[str, typer.Option(help="What an item of text is: line or file (default: see the manual).")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run beside the model.")] = False,
+    device: Annotated[str, typer.Option(help="Device to train on: auto, cpu, cuda, mps, ...")] = "auto",
+    threads: Threads = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a codec to many small items of your own.
+
+    Looks at what the samples are, holds a tenth of them out, trains a network for the time given, exports it as a codec
+    model for `ardm compress -m`, and prints a table of the held-out items: the model beside zstd with a trained dictionary
+    and other codecs.
+
+    Ctrl-C ends the training early: the best model so far is exported and measured.  --resume goes on; give more --minutes.
+    """
+    with guard(), Bar(quiet) as bar:
+        run = _refuse(out, force, resume)
+        use_threads(threads)
+        with bar.busy("reading"):
+            from ardm.data.samples import read
+
+            found = read(samples, each)
+            parts = found.parts()
+        _tell(bar, found, parts)
+        training = max(TRAINING * minutes, minutes - REST)
+        bundle = _trained(parts, run, out.stem, training, device, quiet)
+        codec = bundle.codec
+        assert codec is not None
+        write_whole(out, codec.save, force or resume)
+        _show(bar, _measured(codec, out, parts, 60 * (minutes - training) / 2, bar))
+        bar.say(f"wrote {out}: ardm compress -m {out} FILE, ardm decompress -m {out} FILE.ardm")
+        early = float(bundle.card.get("minutes", 0)) < 0.99 * training
+        bar.say(f"{'stopped early; ' if early else ''}--resume with more --minutes trains on from {run}")
+
+
+def _refuse(out: Path, force: bool, resume: bool) -> Path:
+    """The folder of the run.  Raises ArdmError, before any work, for a model or a run that is or is not there."""
+    run = out.with_name(out.name + RUN)
+    refuse_target(out, force or resume)
+    if resume and not run.is_dir():
+        raise ArdmError(f"there is no run {run} to resume; leave out --resume")
+    if not resume and run.exists():
+        if not force:
+            raise ArdmError(f"{run} holds an earlier run: go on with --resume, or begin anew with -f")
+        _discard(run)
+    return run
+
+
+def _discard(run: Path) -> None:
+    """Remove an earlier run, and nothing else."""
+    from shutil import rmtree
+
+    from ardm.train.recipe import is_run
+
+    if not is_run(run):
+        raise ArdmError(f"{run} is not a run of ardm, and is kept; give another name with -o")
+    rmtree(run)
+
+
+def _tell(bar: Bar, found: Samples, parts: dict[str, Samples]) -> None:
+    """Say what the samples are, and how they are split."""
+    if bar.quiet:
+        return
+    train, valid, test = (len(parts[name]) for name in ("train", "valid", "test"))
+    bar.say(f"{found.about}: {train:,} to learn from, {valid:,} to choose with, {test:,} held out to measure")
+    bar.say(f"the parts share no {found.promise}")
+
+
+def _trained(
+    parts: dict[str, Samples], run: Path, name: str, minutes: float, device: str, quiet: bool
+) -> Bundle:
+    """The best model that training finds, with its codec model."""
+    from ardm.data.cuts import training
+    from ardm.train.fit import fit as train
+
+    sets = [training(parts[part], f"{name}/{part}") for part in ("train", "valid")]
+    return train(
+        sets[0], sets[1], kind=parts["train"].kind, name=name, folder=run, codec=True, progress=not quiet,
+        device=None if device == "auto" else device, interrupt="keep", minutes=minutes,
+    )  # fmt: skip
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def _measured(codec: CodecModel, out: Path, parts: dict[str, Samples], room: float, bar: Bar) -> Payback:
+    """The model and the usual codecs on held-out items, as many as fit into `room` seconds."""
+    from ardm.codec.registry import coder
+
+    mine = ours(out.name, coder(codec), CHECK, bare=True)
+    items = _some(parts["test"].contents, mine, room)
+    codecs = usual(items, _spread(parts["train"].contents, DICTIONARY))
+    rows = [_row(each, items, bar) for each in (mine, *codecs)]
+    return Payback(items, rows[1:], rows[0], out.stat().st_size)
+
+
+def _row(codec: Codec | Absent, items: Sequence[Content], bar: Bar) -> Row:
+    with bar.busy(f"measuring {codec.name}"):
+        return measure(codec, items, done=_ticker(bar, f"measuring {codec.name}", len(items)))
+
+
+def _ticker(bar: Bar, what: str, total: int) -> Callable[[], None]:
+    done = count(1)
+    return lambda: bar(what, next(done), total)
+
+
+def _some(items: Sequence[Content], codec: Codec, room: float) -> list[Content]:
+    """Evenly spread items, as many as the codec codes in `room` seconds, within bounds."""
+    first = _spread(items, 2)
+    codec.compress(first)  # loads what it needs
+    began = time.perf_counter()
+    codec.compress(first)
+    each = (time.perf_counter() - began) / len(first)
+    return _spread(items, max(FEWEST, min(MOST, int(room / each))))
+
+
+def _spread(items: Sequence[Content], most: int) -> list[Content]:
+    """At most so many of the items, evenly spread."""
+    number = min(len(items), most)
+    return [items[n * len(items) // number] for n in range(number)]
+
+
+def _show(bar: Bar, found: Payback) -> None:
+    """Print the table, what it counts, and who wins."""
+    heads, cells = found.table()
+    bar.say(f"{len(found.items):,} held-out items, {sum(item.raw_bytes for item in found.items) / len(found.items):,.1f} bytes each:")
+    bar.say(*plain(heads, cells).split("\n"), COUNTED, found.verdict)
