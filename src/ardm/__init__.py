@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ardm.bundle import Bundle, load
     from ardm.digits import Digits, Maps, Partial
     from ardm.errors import ArdmError, CodecError
+    from ardm.files.items import Codec
     from ardm.files.memory import compress, decompress
     from ardm.losscurve import LossCurve
     from ardm.model import Model
@@ -48,6 +49,7 @@ _MODULES = {
     "samplers.remasking": "sample_remasked",
     "samplers.speculative": "sample_speculative",
     "files.memory": "compress decompress",
+    "files.items": "Codec",
     # the method
     "digits": "Digits Maps Partial",
     "plan": "Plan",
@@ -74,6 +76,7 @@ __all__ = [
     "ArdmError",
     "Bundle",
     "CausalModel",
+    "Codec",
     "CodecError",
     "Digits",
     "EntropyBudget",

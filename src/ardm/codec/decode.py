@@ -1,7 +1,8 @@
 """Frames to contents, every check verified before a content is handed out.
 
-    decompress(file, models)  → the content of a file
-    frames(file, models)      → the contents of its frames, one after another
+    decompress(file, models)        → the content of a file
+    decompress_many(files, models)  → the content of each of many small files, decoded together
+    frames(file, models)            → the contents of its frames, one after another
 
 Regions pass through the coder one after another, and lazily, as in `encode`.
 
@@ -11,6 +12,7 @@ NumPy, no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -23,6 +25,7 @@ from ardm.codec.pieces import Place, about_of, bare_place, methods_of, next_head
 from ardm.codec.regions import Models, PartCoder, Previews, Progress, content_crc, crc_of, parts, region_crc, through
 from ardm.content import Content, Kind, Samples
 from ardm.errors import ArdmError, CodecError, ModelMissing
+from ardm.exact.planned import Steps
 
 
 @dataclass
@@ -63,14 +66,20 @@ def frames(
         yield _bare(reader, models, limits, progress, digits)
         return
     while before is None or reader.left:
-        header = next_header(reader, before)
-        form = header.form
-        if form is None or header.items is not None:
-            raise ArdmError(f"this file is an archive of {header.items} items; read it with open_archive")
-        limits.refuse(form, header.calls)
-        coder = coder_of(models, header) if form.model else None
-        yield _content(Place(form, 0, reader, *about_of(form, reader), frame=True), coder, progress, digits)
-        before = form.kind
+        header, place = _placed(reader, before)
+        limits.refuse(place.form, header.calls)
+        coder = coder_of(models, header) if place.form.model else None
+        yield _content(place, coder, progress, digits)
+        before = place.form.kind
+
+
+def _placed(reader: Reader, before: Kind | None) -> tuple[Header, Place]:
+    """The header of the first frame of a file, or of one after a frame of kind `before`, and where to read its content."""
+    header = next_header(reader, before)
+    form = header.form
+    if form is None or header.items is not None:
+        raise ArdmError(f"this file is an archive of {header.items} items; read it with open_archive")
+    return header, Place(form, 0, reader, *about_of(form, reader), frame=True)
 
 
 def _bare(reader: Reader, models: Models, limits: Limits, progress: Progress | None, digits: int) -> Content:
@@ -139,6 +148,62 @@ def decompress(
     origins = {content.origin for content in contents}
     together = np.concatenate([content.samples for content in contents], axis=2)
     return Content(Kind.BYTES, together, origins.pop() if len(origins) == 1 else "")
+
+
+# --- many files -------------------------------------------------------------------------------------------------------
+
+
+def decompress_many(
+    files: Sequence[bytes], models: Models, limits: Limits = Limits(), bare: bool = False
+) -> list[Content]:
+    """Decode many small files; those of one model pass through it together, which takes far less time.
+
+    bare: they are bare frames, as in `decompress`.  Raises as `decompress` does, with the number of the first file that
+    cannot be decoded.
+    """
+    groups: dict[tuple[str, Steps, bool, int], list[tuple[int, Header, Place]]] = {}
+    for number, file in enumerate(files):
+        with _numbered(number):
+            reader = Reader.open(file)
+            header, place = bare_place(reader) if bare else _placed(reader, None)
+            limits.refuse(place.form, header.calls)
+        key = (header.model, header.steps, place.form.model, place.form.check)
+        groups.setdefault(key, []).append((number, header, place))
+    found = dict[int, Content]()
+    for group in groups.values():
+        with suppress(ArdmError):  # one of them is damaged; below, each alone says which
+            for number, content in _decoded_together(group, models, bare):
+                found[number] = content
+    for number, file in enumerate(files):
+        if number not in found:
+            with _numbered(number):
+                found[number] = decompress(file, models, limits, bare=bare)
+    return [found[number] for number in range(len(files))]
+
+
+def _decoded_together(
+    group: Sequence[tuple[int, Header, Place]], models: Models, bare: bool
+) -> Iterator[tuple[int, Content]]:
+    """Number and content of files of one model, steps and check; not of those that hold more than one frame."""
+    _, header, first = group[0]
+    coder = None
+    if first.form.model:
+        coder = models("", header.steps) if bare else coder_of(models, header)
+    contents = decode_places((place for _, _, place in group), coder, first.form.check)
+    whole = (content for _, content in contents if content is not None)
+    return ((number, content) for (number, _, place), content in zip(group, whole, strict=True) if not place.file.left)
+
+
+@contextmanager
+def _numbered(number: int) -> Iterator[None]:
+    """Name the file in error messages by its number."""
+    try:
+        yield
+    except ArdmError as error:
+        raise type(error)(f"item {number}: {error}") from None
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
 
 
 def coder_of(models: Models, header: Header) -> PartCoder[Any]:

@@ -24,6 +24,7 @@ from ardm.exact.planned import Steps
 
 if TYPE_CHECKING:
     from ardm.codec.model_coder import ModelCoder
+    from ardm.exact.model import CodecModel
 
 GREY = "grey"
 """The model of grey pictures."""
@@ -77,12 +78,12 @@ def known_name(identity: str) -> str:
 class Engine:
     """Chooses the model for a content, and how it runs; loads nothing before it is needed.
 
-    model: a bundled name or a folder; by default what suits the content.  calls: network calls, for models that have
+    model: a bundled name, a folder, or a model that is loaded; by default what suits the content.  calls: network calls, for models that have
     several numbers of them.  level: 1 to 9 instead: the size of the model of pictures, the calls of others.
     backend, device, threads: as in `registry.coder`.  folders: of further models to decode with.
     """
 
-    model: str | Path | None = None
+    model: str | Path | CodecModel | None = None
     calls: int | None = None
     level: int | None = None
     backend: str = "auto"
@@ -96,12 +97,7 @@ class Engine:
         Of several bundled models that suit the content, the one that needs the fewest bits; it keeps the symbols it has
         encoded, so that coding the content next costs nothing.
         """
-        if self.model is not None:
-            return self._coder(self.model)
-        found = []
-        for name in suited(content, self.level):
-            with suppress(ModelMissing):
-                found.append(self._coder(name))
+        found = self.coders(content)
         able = [coder for coder in found if coder.refuses(content) is None]
         if len(able) < 2:
             return next(iter(able or found), None)
@@ -111,17 +107,31 @@ class Engine:
                 other.forget()
         return best
 
-    def _coder(self, name: str | Path) -> ModelCoder:
+    def coders(self, content: Content) -> list[ModelCoder]:
+        """The coder of the model that was named, or those of the bundled models that suit the content.
+
+        Raises ArdmError where the one that was named is missing.
+        """
+        if self.model is not None:
+            return [self._coder(self.model)]
+        found = []
+        for name in suited(content, self.level):
+            with suppress(ModelMissing):
+                found.append(self._coder(name))
+        return found
+
+    def _coder(self, name: str | Path | CodecModel) -> ModelCoder:
         from ardm.codec import registry
 
-        if name not in self._coders:
+        key = name if isinstance(name, (str, Path)) else id(name)
+        if key not in self._coders:
             model = registry.model(name)
             calls = self.calls if self.level is None else registry.calls_of(model, self.level)
-            self._coders[name] = registry.coder(model, calls, self.backend, self.device, self.threads)
-        return self._coders[name]
+            self._coders[key] = registry.coder(model, calls, self.backend, self.device, self.threads)
+        return self._coders[key]
 
     @cached_property
-    def _coders(self) -> dict[str | Path, ModelCoder]:
+    def _coders(self) -> dict[str | Path | int, ModelCoder]:
         return {}
 
     def name_of(self, identity: str) -> str:
@@ -131,17 +141,11 @@ class Engine:
 
     def models(self, identity: str, steps: Steps) -> PartCoder[Any]:
         """The coder that a file names; raises ModelMissing.  A bare file names none ("", steps): `model` made it."""
-        return self._maker(identity, steps) if identity else self._bare(steps)
-
-    def _bare(self, steps: Steps) -> PartCoder[Any]:
-        from ardm.codec import registry
-
-        named = () if self.model is None else (self.model,)
-        return registry.maker(self.backend, self.device, self.threads, named)("", steps)
+        return self._maker(identity, steps)
 
     @cached_property
     def _maker(self) -> Models:
         from ardm.codec import registry
 
-        own = () if self.model is None or not Path(self.model).exists() else (Path(self.model),)
-        return registry.maker(self.backend, self.device, self.threads, (*self.folders, *own))
+        named = () if self.model is None else (self.model,)
+        return registry.maker(self.backend, self.device, self.threads, (*named, *self.folders))
