@@ -1,6 +1,7 @@
 """What a model of one's own items is worth: bytes and time of an item beside other codecs, and when its own bytes are paid back.
 
-    found = Payback(items, [measure(codec, items) for codec in usual(items, training)], ours, size of the model)
+    rows = [measure(codec, items) for codec in usual(items, training)]
+    found = Payback(items, rows, fitted(name, coder, items, few=10), size of the model)
     found.table(), found.verdict
 
 NumPy, no PyTorch.
@@ -9,11 +10,13 @@ NumPy, no PyTorch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ardm.bench.classical import classical
 from ardm.bench.codec import Absent, Codec
-from ardm.bench.compare import NOTHING, Row, seconds
+from ardm.bench.compare import NOTHING, Row, measure, ours, seconds
+from ardm.codec.encode import compress_many
+from ardm.codec.model_coder import ModelCoder
 from ardm.content import Content
 
 USUAL = (
@@ -21,15 +24,25 @@ USUAL = (
     *("brotli -11", "zstd -22", "zstd -22, trained", "xz -9e"),
 )
 """The codecs that one would use for such items."""
+CHECK = 8
+"""Bits of the check of each item of the model."""
 COUNTED = (
-    "Counted: ardm's bare items with a check of 8 bits; zstd's frames without magic number, size, dictionary number and check; "
-    "complete files of all others. Once: what both sides need beforehand, a model or a dictionary."
+    "Counted: the model's bare items with a check of 8 bits; zstd's frames without magic number, size, dictionary number and "
+    "check; complete files of the others. Once: what both sides need beforehand, a model or a dictionary."
 )
 
 
 def usual(items: Sequence[Content], training: Sequence[Content]) -> list[Codec | Absent]:
     """USUAL, as far as they suit the items; training: what zstd trains its dictionary on."""
     return classical(items, training, names=USUAL, bare=True)
+
+
+def fitted(name: str, coder: ModelCoder, items: Sequence[Content], few: int) -> Row:
+    """The row of a model: bare files of all items; the first `few` are coded one by one, decoded, compared and timed."""
+    row = measure(ours(name, coder, CHECK, bare=True), items[:few], own=True)
+    if not row.measured:
+        return row
+    return replace(row, sizes=tuple(map(len, compress_many(items, coder, CHECK, bare=True))))
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ class Payback:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and cells; a row that was not measured has two cells, its name and the reason."""
-        heads = ["codec", "bytes an item", "of the samples", "encode", "decode", "once", "model pays after"]
+        heads = ["codec", "bytes an item", "of raw", "encode", "decode", "once", "model pays after"]
         rows = sorted((row for row in self.rows if row.measured), key=lambda row: row.bytes)
         absent = [[row.name, row.why] for row in self.rows if not row.measured]
         return heads, [self._cells(row) for row in (self.ours, *rows)] + absent
@@ -86,18 +99,12 @@ class Payback:
     def _cells(self, row: Row) -> list[str]:
         if not row.measured:
             return [row.name, row.why]
-        share, once = row.bytes / max(1, sum(item.raw_bytes for item in self.items)), row.shared
-        after: int | str | None = ""
-        if row is self.ours:
-            once = self.once
-        else:
-            after = self.after(row)
-        return [
-            row.name,
-            f"{self.mean(row):,.1f}",
-            f"{share:.1%}",
-            seconds(row.encoding),
-            seconds(row.decoding),
-            f"{once:,}" if once else NOTHING,
-            "never" if after is None else f"{after:,} items" if after else NOTHING,
-        ]
+        mine, number = row is self.ours, len(self.items)
+        share, once = row.bytes / max(1, sum(item.raw_bytes for item in self.items)), self.once if mine else row.shared
+        after = NOTHING if mine else _items(self.after(row))
+        cells = [row.name, f"{self.mean(row):,.1f}", f"{share:.1%}", seconds(row.encoding), seconds(row.decoding)]
+        return [*cells, f"{once:,}" if once else NOTHING, after]
+
+
+def _items(number: int | None) -> str:
+    return "never" if number is None else f"{number:,} item{'s' * (number != 1)}"

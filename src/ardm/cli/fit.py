@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from ardm.atomic import refuse_target, write_whole
 from ardm.bench.codec import Absent, Codec
 from ardm.bench.compare import Row, measure, ours, plain
-from ardm.bench.payback import COUNTED, Payback, usual
+from ardm.bench.payback import CHECK, COUNTED, Payback, fitted, usual
 from ardm.cli.console import guard
 from ardm.cli.options import Force, Quiet, Threads, use_threads
 from ardm.cli.progress import Bar
@@ -31,12 +30,10 @@ TRAINING = 0.6
 """The least share of the time in which the network trains; the rest is for exporting and measuring."""
 REST = 1.5
 """The most minutes for exporting and measuring."""
-FEWEST, MOST = 10, 200
-"""Held-out items that are measured: as many as the time allows, within these bounds."""
+FEWEST, MOST, FEW = 10, 200, 20
+"""Held-out items that are measured, as many as the time allows within the first two bounds; at most FEW are also decoded."""
 DICTIONARY = 4000
 """The most items that zstd trains its dictionary on."""
-CHECK = 8
-"""Bits of the check of the items that are measured."""
 
 
 def register(app: typer.Typer) -> None:
@@ -142,11 +139,13 @@ def _measured(codec: CodecModel, out: Path, parts: dict[str, Samples], room: flo
     """The model and the usual codecs on held-out items, as many as fit into `room` seconds."""
     from ardm.codec.registry import coder
 
-    mine = ours(out.name, coder(codec), CHECK, bare=True)
-    items = _some(parts["test"].contents, mine, room)
+    machine, held = coder(codec), parts["test"].contents
+    with bar.busy(f"measuring {out.name}"):
+        few, many = _numbers(ours(out.name, machine, CHECK, bare=True), held, room)
+        items = _spread(held, many)
+        mine = fitted(out.name, machine, items, few)
     codecs = usual(items, _spread(parts["train"].contents, DICTIONARY))
-    rows = [_row(each, items, bar) for each in (mine, *codecs)]
-    return Payback(items, rows[1:], rows[0], out.stat().st_size)
+    return Payback(items, [_row(each, items, bar) for each in codecs], mine, out.stat().st_size)
 
 
 def _row(codec: Codec | Absent, items: Sequence[Content], bar: Bar) -> Row:
@@ -159,14 +158,12 @@ def _ticker(bar: Bar, what: str, total: int) -> Callable[[], None]:
     return lambda: bar(what, next(done), total)
 
 
-def _some(items: Sequence[Content], codec: Codec, room: float) -> list[Content]:
-    """Evenly spread items, as many as the codec codes in `room` seconds, within bounds."""
-    first = _spread(items, 2)
-    codec.compress(first)  # loads what it needs
-    began = time.perf_counter()
-    codec.compress(first)
-    each = (time.perf_counter() - began) / len(first)
-    return _spread(items, max(FEWEST, min(MOST, int(room / each))))
+def _numbers(codec: Codec, items: Sequence[Content], room: float) -> tuple[int, int]:
+    """How many items are encoded and decoded, and how many are encoded, in half of `room` each."""
+    codec.compress(items[:1])  # loads what it needs
+    once = codec.compress(items[:1])
+    few, many = int(room / 2 / (once.encoding + once.decoding)), int(room / 2 / once.encoding)
+    return max(2, min(FEW, few)), max(FEWEST, min(MOST, many))
 
 
 def _spread(items: Sequence[Content], most: int) -> list[Content]:
@@ -178,5 +175,6 @@ def _spread(items: Sequence[Content], most: int) -> list[Content]:
 def _show(bar: Bar, found: Payback) -> None:
     """Print the table, what it counts, and who wins."""
     heads, cells = found.table()
-    bar.say(f"{len(found.items):,} held-out items, {sum(item.raw_bytes for item in found.items) / len(found.items):,.1f} bytes each:")
+    raw = sum(item.raw_bytes for item in found.items) / len(found.items)
+    bar.say(f"{len(found.items):,} held-out items of {raw:,.1f} bytes on average:")
     bar.say(*plain(heads, cells).split("\n"), COUNTED, found.verdict)

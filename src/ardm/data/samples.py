@@ -6,7 +6,8 @@
 What `parts` promises: a stable hash of an item's key assigns it to a part, and items with the same key are in the same part.
 The key of a text is its form: lower case, one space for each run of white space, one zero for each number and each run of 8 or
 more hexadecimal digits; where fewer than half of the distinct texts differ in form, as in logs of few messages, digits count.
-The key of a picture, a sound or an array is which of 4 × 4 blocks (16 stretches) are lighter (louder) than the mean.
+The key of a picture or an array is which of 4 × 4 blocks are lighter than their median, and of a sound, which of 32 stretches
+are louder.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Samples:
         """What is never both in the training part and in another one."""
         if self.kind == "text":
             return f"{NOUNS[self.kind]}s that are equal up to case, white space{' and numbers' if self._vary else ''}"
-        return f"{NOUNS[self.kind]}s that are {'loud' if self.kind == 'audio' else 'light'} in the same sixteenths"
+        return "sounds that are loud in the same 32nds" if self.kind == "audio" else "pictures that are light in the same sixteenths"
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------------
@@ -116,14 +117,14 @@ def form(text: bytes) -> str:
 
 
 def shape_key(content: Content) -> str:
-    """Size apart: which of 4 × 4 blocks of a picture, or of 16 stretches of a sound, are lighter or louder than the mean."""
+    """Whatever the size: which of 4 × 4 blocks of a picture are lighter, or of 32 stretches of a sound louder, than the median."""
     x = content.samples.astype(np.float64).mean(0)
     if content.kind == Kind.AUDIO:
-        x = np.abs(x - x.mean()).reshape(1, -1)
-    down, across = (1, 16) if len(x) == 1 else (4, 4)
+        x = np.abs(x - x.mean())
+    down, across = (1, 32) if len(x) == 1 else (4, 4)
     blocks = [part for band in np.array_split(x, down) for part in np.array_split(band, across, 1)]
     means = np.array([part.mean() if part.size else 0.0 for part in blocks])
-    return "".join(map(str, (means > means.mean()).astype(int)))
+    return "".join(map(str, (means > np.median(means)).astype(int)))
 
 
 # --- reading --------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ FILES = {"name", "labels", "folder", "train", "valid", "download", *UNSET} - {"a
 SOUND = 1 << 16
 """Sequences of this many classes are taken for sound."""
 MUCH = 1 << 21
-"""Values of training data beyond which the networks of codecs have their full width."""
+"""Values of training data from which on the networks of codecs have their full width; of text, twice as many."""
 FEW = 16
 """Pictures of at most so many classes get a softmax over them, others a mixture."""
 
@@ -141,6 +141,8 @@ def defaults(given: Mapping[str, Mapping[str, Any]], train_set: Dataset, kind: s
     train = {"steps": STEPS, "ema": 0.998, "warmup": 50, "valid_every": 500, **_TRAIN.get(trunk, {})}
     if trunk == "window" and train_set.given is not None:
         train |= ALONE
+    if codec and not given["model"] and (begun := start(train_set, kind)):
+        model, train = {**begun["model"], "shape": []}, train | begun["train"]
     train["batch"] = max(1, min(train.get("batch", 64), len(train_set)))
     order = {"order": "raster", "calls": calls(train_set)} if trunk in ("window", "taps") else {}
     return {"model": model, "order": order, "train": train}
@@ -165,11 +167,17 @@ def sized(kind: str, train_set: Dataset) -> dict[str, Any]:
     """The size of a codec's network by the amount of data, so that few items pay its bytes back."""
     values = len(train_set) * train_set.predicted()
     if kind == "text":
-        bits = min(16, max(10, int(math.log2(values)) - 7))  # a row of each table for some 128 symbols
-        return {"width": 128 if values < MUCH else 192, "bits": bits}
-    if kind == "image":
-        return {} if values > MUCH else {"width": 32}
-    return {} if kind == "table" or values > MUCH else {"width": 64}
+        bits = min(16, max(10, int(math.log2(values)) - 9))  # rows of each table
+        return {"width": 64 if values < MUCH / 2 else 128 if values < 2 * MUCH else 192, "bits": bits}
+    return {"width": {"image": 32, "audio": 64}[kind]} if values < MUCH and kind != "table" else {}
+
+
+def start(train_set: Dataset, kind: str) -> dict[str, dict[str, Any]]:
+    """The network and the training of a codec of pictures of 8 bits that starts from a bundled one; {} for other items."""
+    if (kind or kind_of(train_set)) != "image" or train_set.classes != 256:
+        return {}
+    name = {3: "pictures-small", 1: "grey"}.get(train_set.shape[0], "")
+    return {"model": {"preset": name}, "train": {"init": name, "rate": 1e-3}} if name else {}
 
 
 def kind_of(train_set: Dataset) -> str:
