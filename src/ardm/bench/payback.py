@@ -99,7 +99,7 @@ class Payback:
     def _cells(self, row: Row) -> list[str]:
         if not row.measured:
             return [row.name, row.why]
-        mine, number = row is self.ours, len(self.items)
+        mine = row is self.ours
         share, once = row.bytes / max(1, sum(item.raw_bytes for item in self.items)), self.once if mine else row.shared
         after = NOTHING if mine else _items(self.after(row))
         cells = [row.name, f"{self.mean(row):,.1f}", f"{share:.1%}", seconds(row.encoding), seconds(row.decoding)]

@@ -118,9 +118,7 @@ def _tell(bar: Bar, found: Samples, parts: dict[str, Samples]) -> None:
     bar.say(f"the parts share no {found.promise}")
 
 
-def _trained(
-    parts: dict[str, Samples], run: Path, name: str, minutes: float, device: str, quiet: bool
-) -> Bundle:
+def _trained(parts: dict[str, Samples], run: Path, name: str, minutes: float, device: str, quiet: bool) -> Bundle:
     """The best model that training finds, with its codec model."""
     from ardm.data.cuts import training
     from ardm.train.fit import fit as train
@@ -160,10 +158,9 @@ def _ticker(bar: Bar, what: str, total: int) -> Callable[[], None]:
 
 def _numbers(codec: Codec, items: Sequence[Content], room: float) -> tuple[int, int]:
     """How many items are encoded and decoded, and how many are encoded, in half of `room` each."""
-    codec.compress(items[:1])  # loads what it needs
     once = codec.compress(items[:1])
     few, many = int(room / 2 / (once.encoding + once.decoding)), int(room / 2 / once.encoding)
-    return max(2, min(FEW, few)), max(FEWEST, min(MOST, many))
+    return max(1, min(FEW, few)), max(FEWEST, min(MOST, many))
 
 
 def _spread(items: Sequence[Content], most: int) -> list[Content]:

@@ -107,7 +107,9 @@ def coded_alone(x: Sequence[str], valid: Any) -> tuple[Dataset, Dataset]:
     if valid is None:
         held = _held(len(x)).tolist()
         x, valid = ([text for text, other in zip(x, held, strict=True) if other == part] for part in (False, True))
-    both = [cuts.texts([text.encode() for text in t], f"{MEMORY}/{name}") for name, t in (("train", x), ("valid", valid))]
+    both = [
+        cuts.texts([text.encode() for text in t], f"{MEMORY}/{name}") for name, t in (("train", x), ("valid", valid))
+    ]
     return _alike(both[0], both[1])
 
 

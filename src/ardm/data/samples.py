@@ -33,7 +33,9 @@ NOUNS = {"text": "text", "table": "row", "image": "picture", "audio": "sound"}
 LINES = (".jsonl", ".ndjson", ".csv", ".tsv", ".log")
 """Endings of files whose lines are the items."""
 LEAST = 50
-"""The fewest items: a tenth of them is held out, for choosing and for measuring."""
+"""The fewest items."""
+SOME, FEW = 1000, {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}
+"""Of fewer items than the first number, a larger share is held out."""
 MOST = 1 << 30
 """The most bytes that are read."""
 ENDING = ".ardm"
@@ -63,13 +65,13 @@ class Samples:
 
     def subset(self, rows: Sequence[int]) -> Samples:
         """The items at some positions."""
-        contents, origins = (tuple(part[n] for n in rows) for part in (self.contents, self.origins))
+        contents, origins = tuple(self.contents[n] for n in rows), tuple(self.origins[n] for n in rows)
         return replace(self, contents=contents, origins=origins)
 
     def parts(self) -> dict[str, Samples]:
         """The parts "train", "valid" and "test": see this module.  Raises ArdmError where one has fewer than two items."""
-        places = [fraction(key) for key in self.keys]
-        rows = {name: [n for n, at in enumerate(places) if low <= at < high] for name, (low, high) in SHARES.items()}
+        places, shares = [fraction(key) for key in self.keys], SHARES if len(self) >= SOME else FEW
+        rows = {name: [n for n, at in enumerate(places) if low <= at < high] for name, (low, high) in shares.items()}
         small = min(rows, key=lambda name: len(rows[name]))
         if len(rows[small]) < 2:
             raise ArdmError(
@@ -97,7 +99,11 @@ class Samples:
         """What is never both in the training part and in another one."""
         if self.kind == "text":
             return f"{NOUNS[self.kind]}s that are equal up to case, white space{' and numbers' if self._vary else ''}"
-        return "sounds that are loud in the same 32nds" if self.kind == "audio" else "pictures that are light in the same sixteenths"
+        return (
+            "sounds that are loud in the same 32nds"
+            if self.kind == "audio"
+            else "pictures that are light in the same sixteenths"
+        )
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------------
@@ -190,7 +196,9 @@ def _contents(path: Path, each: str, alone: bool) -> list[Content]:
     if found.content.kind != Kind.BYTES:
         return [replace(found.content, about={}, origin="")]
     if looks or found.notes:
-        raise ArdmError(f"{path} cannot be learned from: {(found.notes or (looks,))[0].removesuffix(': kept byte for byte')}")
+        raise ArdmError(
+            f"{path} cannot be learned from: {(found.notes or (looks,))[0].removesuffix(': kept byte for byte')}"
+        )
     by_line = each == "line" or (not each and (alone or path.suffix.lower() in LINES))
     texts = data.splitlines() if by_line else [data]
     return [Content.of_bytes(text) for text in texts if text]
@@ -204,7 +212,9 @@ def _refuse(samples: Samples) -> None:
         if fault := faults.get(samples.kind, lambda _: "")(content):
             raise ArdmError(f"{path} {fault}")
     if len(rates) > 1:
-        raise ArdmError(f"the sounds have {' and '.join(map(str, sorted(rates)))} samples per second: convert them to one rate")
+        raise ArdmError(
+            f"the sounds have {' and '.join(map(str, sorted(rates)))} samples per second: convert them to one rate"
+        )
 
 
 def _picture_fault(content: Content) -> str:
