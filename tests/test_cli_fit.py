@@ -212,8 +212,8 @@ def test_ctrl_c_keeps_the_best_so_far(tmp_path, monkeypatch):
         pytest.skip("whoever started this, nohup for one, has it ignored")
     original = fitting._run
 
-    def press(trainer, show, kept, interrupt):
-        original(trainer, lambda step: step.step == 3 and os.kill(os.getpid(), signal.SIGINT), kept, interrupt)
+    def press(trainer, show, kept):
+        original(trainer, lambda step: step.step == 3 and os.kill(os.getpid(), signal.SIGINT), kept)
 
     monkeypatch.setattr(fitting, "_run", press)
     sizes = {"steps": 50, "batch": 8, "width": 8, "blocks": 1, "bits": 4, "progress": False}

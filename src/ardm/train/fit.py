@@ -89,7 +89,11 @@ def fit(
         if codec:
             _refuse_codec(trainer)
         show = stack.enter_context(_display(trainer, progress))
-        _run(trainer, show, folder is not None, interrupt)
+        try:
+            _run(trainer, show, kept=folder is not None)
+        except Stopped:
+            if interrupt == "raise":
+                raise
         return _finished(trainer, codec, kept=folder is not None)
 
 
@@ -112,8 +116,12 @@ def examples(part: Dataset, count: int) -> Tensor:
     return spread(part.items[sizes >= shortest][:, :shortest], count)
 
 
-def _run(trainer: Trainer, show: Callable[[Progress], None], kept: bool, interrupt: str = "raise") -> None:
-    """Train to the end, or to Ctrl-C, which saves a checkpoint, and is raised again or, with "keep", ends the training."""
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C between two steps; the state is saved, if there is a folder for it."""
+
+
+def _run(trainer: Trainer, show: Callable[[Progress], None], kept: bool) -> None:
+    """Train to the end, or to Ctrl-C, which saves a checkpoint and is raised as Stopped."""
     with ExitStack() as stack:
         log = stack.enter_context(Log(trainer)) if kept else None
         asked = stack.enter_context(stopping(signal.SIGINT))
@@ -124,9 +132,7 @@ def _run(trainer: Trainer, show: Callable[[Progress], None], kept: bool, interru
             if asked():
                 if kept:
                     trainer.save()
-                if interrupt == "keep":
-                    return
-                raise KeyboardInterrupt(f"stopped after step {trainer.step}" + "; the same call resumes" * kept)
+                raise Stopped(f"stopped after step {trainer.step}" + "; the same call resumes" * kept)
 
 
 # --- arguments ------------------------------------------------------------------------------------------------------------
