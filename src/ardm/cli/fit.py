@@ -28,8 +28,8 @@ RUN = ".run"
 """The ending of the folder of a run, beside its model."""
 TRAINING = 0.6
 """The least share of the time in which the network trains; the rest is for exporting and measuring."""
-REST = 1.5
-"""The most minutes for exporting and measuring."""
+REST, REST_SOUND = 1.5, 4.0
+"""The most minutes for exporting and measuring; sounds take longer."""
 FEWEST, MOST, FEW = 10, 200, 20
 """Held-out items that are measured, as many as the time allows within the first two bounds; at most FEW are also decoded."""
 DICTIONARY = 4000
@@ -50,7 +50,12 @@ def fit(
     minutes: Annotated[
         float, typer.Option(help="About how long it may take, exporting and measuring included.", min=0.05)
     ] = 10.0,
-    each: Annotated[str, typer.Option(help="What an item of text is: line or file (default: see the manual).")] = "",
+    each: Annotated[
+        str,
+        typer.Option(
+            help="What an item of text is: line or file (default: a line of .jsonl, .csv, .log or a single text)."
+        ),
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run beside the model.")] = False,
     device: Annotated[str, typer.Option(help="Device to train on: auto, cpu, cuda, mps, ...")] = "auto",
     threads: Threads = 0,
@@ -74,7 +79,7 @@ def fit(
             found = read(samples, each)
             parts = found.parts()
         _tell(bar, found, parts)
-        training = max(TRAINING * minutes, minutes - REST)
+        training = max(TRAINING * minutes, minutes - (REST_SOUND if found.kind == "audio" else REST))
         bundle = _trained(parts, run, out.stem, training, device, quiet)
         codec = bundle.codec
         assert codec is not None
