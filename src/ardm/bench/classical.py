@@ -14,7 +14,7 @@ The libraries are optional (the extra "bench" names them) and imported lazily.  
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,13 +24,21 @@ from ardm.bench.samples import raw
 from ardm.content import Content, Kind
 
 
-def classical(items: Sequence[Content], training: Sequence[Content] = (), threads: int = 1) -> list[Codec | Absent]:
+def classical(
+    items: Sequence[Content],
+    training: Sequence[Content] = (),
+    threads: int = 1,
+    names: Collection[str] = (),
+    bare: bool = False,
+) -> list[Codec | Absent]:
     """The codecs that suit the items, which are all of one kind.
 
     training: items that are not measured (see `others`), for zstd's dictionaries and PPMd's prime.
+    names: those wanted; all by default.  bare: zstd's frames without their magic number.
     """
-    setting = Setting([raw(item) for item in training], threads)
-    return [_made(name, make, remedy, setting) for name, fits, make, remedy in _CODECS if all(map(fits, items))]
+    setting = Setting([raw(item) for item in training], threads, bare)
+    wanted = [codec for codec in _CODECS if not names or codec[0] in names]
+    return [_made(name, make, remedy, setting) for name, fits, make, remedy in wanted if all(map(fits, items))]
 
 
 def others(training: Sequence[Content], measured: Sequence[Content]) -> list[Content]:

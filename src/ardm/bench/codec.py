@@ -103,10 +103,14 @@ class Absent:
 
 @dataclass(frozen=True)
 class Setting:
-    """What codecs are made with.  training: the bytes of other items.  threads: how many a codec may use."""
+    """What codecs are made with.
+
+    training: the bytes of other items.  threads: how many a codec may use.  bare: leave out the number that names a format.
+    """
 
     training: Sequence[bytes] = ()
     threads: int = 1
+    bare: bool = False
 
 
 def same(name: str, given: Samples, back: Samples) -> None:

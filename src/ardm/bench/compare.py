@@ -75,8 +75,11 @@ class Row:
         return not self.why
 
 
-def ours(name: str, coder: PartCoder[Any] | None) -> Codec:
-    """Our codec with a model at a number of calls; None: without a model, by classical methods alone."""
+def ours(name: str, coder: PartCoder[Any] | None, check: int = 32, bare: bool = False) -> Codec:
+    """Our codec with a model at a number of calls; None: without a model, by classical methods alone.
+
+    check, bare: as for `compress`; of single items.
+    """
 
     def models(identity: str, steps: object) -> PartCoder[Any]:
         if coder is None or not coder.identity.startswith(identity) or coder.steps != steps:
@@ -84,13 +87,13 @@ def ours(name: str, coder: PartCoder[Any] | None) -> Codec:
         return coder
 
     def encode(content: Content) -> bytes:
-        return compress(content, coder)[0]
+        return compress(content, coder, check=check, bare=bare)[0]
 
     def decode(data: bytes, form: Form) -> Samples:
-        return decompress(data, models).samples
+        return decompress(data, models, bare=bare).samples
 
     def framing(data: bytes) -> int:
-        return sum(frame.header_bytes for frame in describe(data))
+        return sum(frame.header_bytes for frame in describe(data, bare))
 
     def together(items: Sequence[Content]) -> Coding:
         began = time.perf_counter()

@@ -49,7 +49,7 @@ def _bytes(
 
 def zstd(name: str, setting: Setting) -> Codec:
     """zstd at its highest level."""
-    return _zstd_with(name, None)
+    return _zstd_with(name, None, setting.bare)
 
 
 def zstd_trained(name: str, setting: Setting) -> Codec | Absent:
@@ -63,7 +63,7 @@ def zstd_trained(name: str, setting: Setting) -> Codec | Absent:
         trained = zstandard.train_dictionary(DICTIONARY, samples[:: 1 + sum(map(len, samples)) // TRAINING], level=22)
     except zstandard.ZstdError as error:
         return Absent(name, f"too little to train on ({error})")
-    return _zstd_with(name, trained)
+    return _zstd_with(name, trained, setting.bare)
 
 
 def zstd_prefixed(name: str, setting: Setting) -> Codec | Absent:
@@ -73,22 +73,32 @@ def zstd_prefixed(name: str, setting: Setting) -> Codec | Absent:
     prefix = b"".join(setting.training)[-PREFIX:]
     if not prefix:
         return Absent(name, UNTRAINED)
-    return _zstd_with(name, zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT))
+    prefixed = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    return _zstd_with(name, prefixed, setting.bare)
 
 
-def _zstd_with(name: str, dictionary: Any) -> Codec:
+def _zstd_with(name: str, dictionary: Any, bare: bool) -> Codec:
+    """zstd with a dictionary or none; bare: without the magic number, as in zstd's format for programs that need none."""
     import zstandard
 
     plain: dict[str, Any] = {"level": 22, "write_content_size": False, "write_dict_id": False}
     packer = zstandard.ZstdCompressor(dict_data=dictionary, **plain)
     unpacker = zstandard.ZstdDecompressor(dict_data=dictionary)
 
+    magic = zstandard.FRAME_HEADER if bare else b""
+
+    def squeeze(data: bytes) -> bytes:
+        return bytes(packer.compress(data)[len(magic) :])
+
     def expand(data: bytes, length: int) -> bytes:
-        return unpacker.decompressobj().decompress(data)
+        return unpacker.decompressobj().decompress(magic + data)
+
+    def framing(data: bytes) -> int:
+        return zstandard.frame_header_size(magic + data) - len(magic)
 
     about = f"zstandard {version('zstandard')}, zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
     shared = len(dictionary.as_bytes()) if dictionary else 0
-    return _bytes(name, about, packer.compress, expand, zstandard.frame_header_size, shared=shared)
+    return _bytes(name, about, squeeze, expand, framing, shared=shared)
 
 
 def brotli(name: str, setting: Setting) -> Codec:

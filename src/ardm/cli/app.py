@@ -19,6 +19,7 @@ from ardm.cli import (
     demo,
     evaluate,
     export,
+    fit,
     generate,
     listing,
     models,
@@ -37,7 +38,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=ABOUT,
 )
-for command in (compress, decompress, listing, train, evaluate, audit, generate, plan, export, bench, models, demo):
+for command in (
+    compress,
+    decompress,
+    listing,
+    fit,
+    train,
+    evaluate,
+    audit,
+    generate,
+    plan,
+    export,
+    bench,
+    models,
+    demo,
+):
     command.register(app)
 for info in app.registered_commands:  # paragraphs, however the source breaks their lines
     info.help = "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(info.callback) or "").split("\n\n"))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ardm import inputs
+from ardm.data import cuts
 from ardm.data.dataset import ALL, Dataset, smallest
 from ardm.data.folders import fraction, in_split
 from ardm.data.texts import symbols_of
@@ -35,6 +36,7 @@ def pair(
     given: Any = None,
     padding: Any = None,
     alphabet: str = "",
+    codec: bool = False,
 ) -> tuple[Dataset, Dataset]:
     """The training and the validation items of a fit, as data sets of the same classes.
 
@@ -47,10 +49,11 @@ def pair(
     given, padding: of x: what is known beforehand, a mask or digits known, and what is padding, a mask or lengths (N,), as for
     `ardm.score`; those of `valid` come with a `Dataset`, or with sequences of different lengths.
     Lists of str, in x and valid, are texts, each with an end behind it; alphabet: see `data.text`, default the characters of x.
+    codec: of texts: in bytes and without an end, as a codec codes them (`cuts.texts`).
     Raises ArdmError, naming the argument, for what is not integers of one shape in 0..K−1, and for too few items.
     """
     if is_texts(x):
-        return _written(x, valid, alphabet or "characters")
+        return coded_alone(x, valid) if codec else _written(x, valid, alphabet or "characters")
     train, other = _marked(_read(x, "x", labels), given, padding), None
     if valid is not None:
         part, marks = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
@@ -95,6 +98,19 @@ def _written(x: Sequence[str], valid: Any, alphabet: str) -> tuple[Dataset, Data
         made = Dataset(items, symbols.classes, f"{MEMORY}/{name}", symbols=symbols, bytes=torch.from_numpy(sizes))
         found.append(made)
     return (found[0], found[1]) if valid is not None else _divided(found[0])
+
+
+def coded_alone(x: Sequence[str], valid: Any) -> tuple[Dataset, Dataset]:
+    """Texts that a codec codes, each alone."""
+    if valid is not None and not is_texts(valid):
+        raise ArdmError(f"x is a list of texts; valid must be one too, and is a {type(valid).__name__}")
+    if valid is None:
+        held = _held(len(x)).tolist()
+        x, valid = ([text for text, other in zip(x, held, strict=True) if other == part] for part in (False, True))
+    both = [
+        cuts.texts([text.encode() for text in t], f"{MEMORY}/{name}") for name, t in (("train", x), ("valid", valid))
+    ]
+    return _alike(both[0], both[1])
 
 
 def padded(sequences: Sequence[Tensor], length: int = 0) -> tuple[Tensor, Tensor]:
@@ -312,12 +328,18 @@ def _largest(parts: list[Dataset]) -> Tensor:
 
 def _divided(whole: Dataset) -> tuple[Dataset, Dataset]:
     """Training and validation items; at least one of each."""
-    if len(whole) < 2:
-        raise ArdmError(f"a fit needs at least 2 items, one of them to validate with; got {len(whole)}: give valid=")
-    keys = [f"row {n}" for n in range(len(whole))]
-    held = torch.tensor([in_split(key, "valid") for key in keys], device="cpu")
-    if not held.any():
-        held[min(range(len(keys)), key=lambda n: fraction(keys[n]))] = True
+    held = _held(len(whole))
     name = whole.name.partition("/")[0]
     parts = [whole.subset(~held), whole.subset(held)]
     return replace(parts[0], name=f"{name}/train"), replace(parts[1], name=f"{name}/valid")
+
+
+def _held(count: int) -> Tensor:
+    """(count,) bool: the items to validate with, by a hash of their numbers; at least one."""
+    if count < 2:
+        raise ArdmError(f"a fit needs at least 2 items, one of them to validate with; got {count}: give valid=")
+    keys = [f"row {n}" for n in range(count)]
+    held = torch.tensor([in_split(key, "valid") for key in keys], device="cpu")
+    if not held.any():
+        held[min(range(count), key=lambda n: fraction(keys[n]))] = True
+    return held

@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from ardm.atomic import scratch_folder
 from ardm.bundle import Bundle
-from ardm.data import memory
+from ardm.data import Dataset, memory
 from ardm.errors import ArdmError
 from ardm.export.convert import CALIBRATION, spread, unsupported, with_codec
+from ardm.inputs import PADDING
 from ardm.settings import nearest
 from ardm.train import keywords
 from ardm.train.bar import RunBar
@@ -46,13 +48,15 @@ def fit(
     codec: bool = False,
     progress: bool = True,
     device: str | torch.device | None = None,
+    interrupt: str = "raise",
     **settings: Any,
 ) -> Bundle:
     """Train a model on data in memory; returns the one that validated best.
 
     x: integers (N, *shape), 0..K−1: a tensor, an array, a map-style PyTorch data set or a list of items or (item, label), or
     an `ardm.data.Dataset`.  Pictures are (N, C, H, W); texts, sounds and tables (N, D).  A list of str is a list of texts, which
-    end within their items: by characters, or by alphabet="bytes", "tokens" or a tokenizer.json.
+    end within their items: by characters, or by alphabet="bytes", "tokens" or a tokenizer.json; with codec, by bytes and
+    without ends.
     valid: items to validate with, the same or (items, labels); None holds 5 % of x out, chosen by a hash of their numbers.
     labels: (N,) class labels as context; True takes those that come with x.
     given: of x, what is known beforehand, such as a prompt: a mask (N, *shape) of bool, or the number of digits known.
@@ -69,14 +73,15 @@ def fit(
     device: such as "cpu" or "cuda"; None for an accelerator if there is one.
     settings: of recipes, by the same names: steps, minutes, batch, rate, objective, seed, preset, width, order, flip, …; by
     full names, **{"train.rate": 1e-3}; or as sections, train={"rate": 1e-3}.
-    Ctrl-C stops after the present step, and saves it in the folder.
+    interrupt: Ctrl-C stops after the present step, and saves it in the folder.  "raise" then raises KeyboardInterrupt; "keep"
+    returns the best model so far.
     Raises ArdmError for data that are not such integers, for unknown settings with the nearest name, and for a folder that
     holds another run.
     """
-    _refuse(kind, folder, settings)
+    _refuse(kind, folder, settings, interrupt)
     table = keywords.is_table(settings, kind)
     alphabet = str(keywords.sections(settings)["data"].get("alphabet", ""))
-    sets = memory.pair(x, valid, labels, classes, table, _rate(settings), given, padding, alphabet)
+    sets = memory.pair(x, valid, labels, classes, table, _rate(settings), given, padding, alphabet, codec)
     made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder))
     with ExitStack() as stack:
         home = stack.enter_context(scratch_folder()) if folder is None else Path(folder).expanduser()
@@ -85,7 +90,11 @@ def fit(
         if codec:
             _refuse_codec(trainer)
         show = stack.enter_context(_display(trainer, progress))
-        _run(trainer, show, kept=folder is not None)
+        try:
+            _run(trainer, show, kept=folder is not None)
+        except Stopped:
+            if interrupt == "raise":
+                raise
         return _finished(trainer, codec, kept=folder is not None)
 
 
@@ -94,13 +103,26 @@ def _finished(trainer: Trainer, codec: bool, kept: bool) -> Bundle:
     bundle = trainer.best_bundle()
     if codec:
         model = trainer.folder / "model"
-        bundle = with_codec(bundle, spread(trainer.train_set.items, CALIBRATION), model if kept else None)
+        bundle = with_codec(bundle, examples(trainer.train_set, CALIBRATION), model if kept else None)
     bundle.model.to(trainer.accelerator.device)
     return bundle
 
 
+def examples(part: Dataset, count: int) -> Tensor:
+    """At most `count` items, evenly spread; of padded ones the longest, cut where the first of them ends."""
+    if part.given is None:
+        return spread(part.items, count)
+    sizes = (part.given != PADDING).flatten(1).sum(1)
+    shortest = int(sizes.sort(descending=True).values[:count][-1])
+    return spread(part.items[sizes >= shortest][:, :shortest], count)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C between two steps; the state is saved, if there is a folder for it."""
+
+
 def _run(trainer: Trainer, show: Callable[[Progress], None], kept: bool) -> None:
-    """Train to the end, or to Ctrl-C, which saves a checkpoint and is raised again."""
+    """Train to the end, or to Ctrl-C, which saves a checkpoint and is raised as Stopped."""
     with ExitStack() as stack:
         log = stack.enter_context(Log(trainer)) if kept else None
         asked = stack.enter_context(stopping(signal.SIGINT))
@@ -111,14 +133,16 @@ def _run(trainer: Trainer, show: Callable[[Progress], None], kept: bool) -> None
             if asked():
                 if kept:
                     trainer.save()
-                raise KeyboardInterrupt(f"stopped after step {trainer.step}" + "; the same call resumes" * kept)
+                raise Stopped(f"stopped after step {trainer.step}" + "; the same call resumes" * kept)
 
 
 # --- arguments ------------------------------------------------------------------------------------------------------------
 
 
-def _refuse(kind: str, folder: str | Path | None, settings: dict[str, Any]) -> None:
+def _refuse(kind: str, folder: str | Path | None, settings: dict[str, Any], interrupt: str) -> None:
     """Raise ArdmError for arguments that can be refused before the data are read."""
+    if interrupt not in ("raise", "keep"):
+        raise ArdmError(f'interrupt is "raise" or "keep"; got {interrupt!r}')
     if kind and kind not in keywords.KINDS:
         raise ArdmError(f"unknown kind {kind!r}{nearest(str(kind), keywords.KINDS)}")
     if folder is not None and not isinstance(folder, (str, os.PathLike)):

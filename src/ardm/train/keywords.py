@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -29,6 +30,8 @@ FILES = {"name", "labels", "folder", "train", "valid", "download", *UNSET} - {"a
 """Settings of the section "data" that are about files."""
 SOUND = 1 << 16
 """Sequences of this many classes are taken for sound."""
+MUCH = 1 << 21
+"""Values of training data from which on the networks of codecs have their full width; of text, twice as many."""
 FEW = 16
 """Pictures of at most so many classes get a softmax over them, others a mixture."""
 
@@ -40,7 +43,7 @@ _ANY: dict[str, dict[str, Any]] = {
 }
 _CODEC: dict[str, dict[str, Any]] = {
     "image": {"preset": "pictures-small"},
-    "text": {"preset": "window", "width": 192, "bits": 15, "dropout": 0.2},
+    "text": {"preset": "window", "dropout": 0.2},
     "audio": {"preset": "taps"},
     "table": {"preset": "table"},
 }
@@ -55,7 +58,11 @@ _TRAIN: dict[str, dict[str, Any]] = {
     "mlp": {"batch": 256, "weight_decay": 1e-2, "valid_items": 512},
 }
 """Defaults by trunk; those of the shipped recipes."""
+ALONE: dict[str, Any] = {"batch": 512, "rate": 1e-2, "valid_every": 250, "valid_items": 512}
+"""The same for a window on texts that are coded alone, whose pieces are many and small."""
 STEPS = 3000
+WHOLE = 4096
+"""Network calls of texts that are coded alone: one for each symbol of a shorter one."""
 
 
 def recipe_of(
@@ -132,8 +139,12 @@ def defaults(given: Mapping[str, Mapping[str, Any]], train_set: Dataset, kind: s
     merged = {**model, **given["model"]}
     trunk = merged.get("trunk") or PRESETS.get(str(merged.get("preset")), {}).get("trunk", "unet")
     train = {"steps": STEPS, "ema": 0.998, "warmup": 50, "valid_every": 500, **_TRAIN.get(trunk, {})}
+    if trunk == "window" and train_set.given is not None:
+        train |= ALONE
+    if codec and not given["model"] and (begun := start(train_set, kind)):
+        model, train = {**begun["model"], "shape": []}, train | begun["train"]
     train["batch"] = max(1, min(train.get("batch", 64), len(train_set)))
-    order = {"order": "raster", "calls": _levels(train_set)} if trunk in ("window", "taps") else {}
+    order = {"order": "raster", "calls": calls(train_set)} if trunk in ("window", "taps") else {}
     return {"model": model, "order": order, "train": train}
 
 
@@ -144,12 +155,29 @@ def network(train_set: Dataset, kind: str, codec: bool) -> dict[str, Any]:
     axes = 3 if kind == "image" else 1
     if len(shape) != axes:
         raise ArdmError(f"an item of kind {kind} has {axes} ax{'e' if axes > 1 else 'i'}s; these have shape {shape}")
-    found = dict((_CODEC if codec else _ANY)[kind])
+    found = {**_CODEC[kind], **sized(kind, train_set)} if codec else dict(_ANY[kind])
     if kind == "image" and not codec and train_set.classes <= FEW:
         found["head"] = "values"
     if kind == "audio" and train_set.classes <= FEW:
         raise ArdmError(f"sound has more than {FEW} classes; these items have {train_set.classes}: use kind='text'")
     return found
+
+
+def sized(kind: str, train_set: Dataset) -> dict[str, Any]:
+    """The size of a codec's network by the amount of data, so that few items pay its bytes back."""
+    values = len(train_set) * train_set.predicted()
+    if kind == "text":
+        bits = min(16, max(10, int(math.log2(values)) - 9))  # rows of each table
+        return {"width": 64 if values < MUCH / 2 else 128 if values < 2 * MUCH else 192, "bits": bits}
+    return {"width": {"image": 32, "audio": 64}[kind]} if values < MUCH and kind != "table" else {}
+
+
+def start(train_set: Dataset, kind: str) -> dict[str, dict[str, Any]]:
+    """The network and the training of a codec of pictures of 8 bits that starts from a bundled one; {} for other items."""
+    if (kind or kind_of(train_set)) != "image" or train_set.classes != 256:
+        return {}
+    name = {3: "pictures-small", 1: "grey"}.get(train_set.shape[0], "")
+    return {"model": {"preset": name}, "train": {"init": name, "rate": 1e-3}} if name else {}
 
 
 def kind_of(train_set: Dataset) -> str:
@@ -181,7 +209,12 @@ def is_table(settings: Mapping[str, Any], kind: str) -> bool:
     return kind == "table" or (not kind and trunk == "mlp")
 
 
-def _levels(train_set: Dataset) -> list[int]:
-    """Numbers of network calls of a sequence: one for each site, and fewer by halves."""
+def calls(train_set: Dataset) -> list[int]:
+    """Numbers of network calls of a sequence: those of the recipes for sounds; WHOLE for texts that are coded alone, so that
+    none of at most so many symbols is cut; otherwise one for each site, and fewer by halves."""
+    if train_set.rate:
+        return [2048, 512, 128]
+    if train_set.given is not None:
+        return [WHOLE]
     sites = len(train_set.items[0].flatten())
     return list(dict.fromkeys(-(-sites // n) for n in (1, 2, 4, 8)))

@@ -1,0 +1,182 @@
+"""`ardm fit`: samples of your own to a codec model of them, and a table of what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ardm.atomic import refuse_target, write_whole
+from ardm.bench.codec import Absent, Codec
+from ardm.bench.compare import Row, measure, ours, plain
+from ardm.bench.payback import CHECK, COUNTED, Payback, fitted, usual
+from ardm.cli.console import guard
+from ardm.cli.options import Force, Quiet, Threads, use_threads
+from ardm.cli.progress import Bar
+from ardm.content import Content
+from ardm.errors import ArdmError
+
+if TYPE_CHECKING:
+    from ardm.bundle import Bundle
+    from ardm.data.samples import Samples
+    from ardm.exact.model import CodecModel
+
+RUN = ".run"
+"""The ending of the folder of a run, beside its model."""
+TRAINING = 0.6
+"""The least share of the time in which the network trains; the rest is for exporting and measuring."""
+REST, REST_SOUND = 1.5, 4.0
+"""The most minutes for exporting and measuring; sounds take longer."""
+FEWEST, MOST, FEW = 10, 200, 20
+"""Held-out items that are measured, as many as the time allows within the first two bounds; at most FEW are also decoded."""
+DICTIONARY = 4000
+"""The most items that zstd trains its dictionary on."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an application."""
+    app.command()(fit)
+
+
+def fit(
+    samples: Annotated[
+        list[Path],
+        typer.Argument(metavar="SAMPLES...", help="Files or folders: lines, texts, pictures, sounds, .npy."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "--output", "-o", help="The codec model to write, such as my.model.")],
+    minutes: Annotated[
+        float, typer.Option(help="About how long it may take, exporting and measuring included.", min=0.05)
+    ] = 10.0,
+    each: Annotated[
+        str,
+        typer.Option(
+            help="What an item of text is: line or file (default: a line of .jsonl, .csv, .log or a single text)."
+        ),
+    ] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run beside the model.")] = False,
+    device: Annotated[str, typer.Option(help="Device to train on: auto, cpu, cuda, mps, ...")] = "auto",
+    threads: Threads = 0,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a codec to many small items of your own.
+
+    Looks at what the samples are, holds a tenth of them out, trains a network for the time given, exports it as a codec
+    model for `ardm compress -m`, and prints a table of the held-out items: the model beside zstd with a trained dictionary
+    and other codecs.
+
+    Ctrl-C ends the training early: the best model so far is exported and measured.  --resume goes on; give more --minutes.
+    """
+    with guard(), Bar(quiet) as bar:
+        run = _refuse(out, force, resume)
+        use_threads(threads)
+        with bar.busy("reading"):
+            from ardm.data.samples import read
+
+            found = read(samples, each)
+            parts = found.parts()
+        _tell(bar, found, parts)
+        training = max(TRAINING * minutes, minutes - (REST_SOUND if found.kind == "audio" else REST))
+        bundle = _trained(parts, run, out.stem, training, device, quiet)
+        codec = bundle.codec
+        assert codec is not None
+        write_whole(out, codec.save, force or resume)
+        _show(bar, _measured(codec, out, parts, 60 * (minutes - training) / 2, bar))
+        bar.say(f"wrote {out}: ardm compress -m {out} FILE, ardm decompress -m {out} FILE.ardm")
+        early = float(bundle.card.get("minutes", 0)) < 0.99 * training
+        bar.say(f"{'stopped early; ' if early else ''}--resume with more --minutes trains on from {run}")
+
+
+def _refuse(out: Path, force: bool, resume: bool) -> Path:
+    """The folder of the run.  Raises ArdmError, before any work, for a model or a run that is or is not there."""
+    run = out.with_name(out.name + RUN)
+    refuse_target(out, force or resume)
+    if resume and not run.is_dir():
+        raise ArdmError(f"there is no run {run} to resume; leave out --resume")
+    if not resume and run.exists():
+        if not force:
+            raise ArdmError(f"{run} holds an earlier run: go on with --resume, or begin anew with -f")
+        _discard(run)
+    return run
+
+
+def _discard(run: Path) -> None:
+    """Remove an earlier run, and nothing else."""
+    from shutil import rmtree
+
+    from ardm.train.recipe import is_run
+
+    if not is_run(run):
+        raise ArdmError(f"{run} is not a run of ardm, and is kept; give another name with -o")
+    rmtree(run)
+
+
+def _tell(bar: Bar, found: Samples, parts: dict[str, Samples]) -> None:
+    """Say what the samples are, and how they are split."""
+    if bar.quiet:
+        return
+    train, valid, test = (len(parts[name]) for name in ("train", "valid", "test"))
+    bar.say(f"{found.about}: {train:,} to learn from, {valid:,} to choose with, {test:,} held out to measure")
+    bar.say(f"the parts share no {found.promise}")
+
+
+def _trained(parts: dict[str, Samples], run: Path, name: str, minutes: float, device: str, quiet: bool) -> Bundle:
+    """The best model that training finds, with its codec model."""
+    from ardm.data.cuts import training
+    from ardm.train.fit import fit as train
+
+    sets = [training(parts[part], f"{name}/{part}") for part in ("train", "valid")]
+    return train(
+        sets[0], sets[1], kind=parts["train"].kind, name=name, folder=run, codec=True, progress=not quiet,
+        device=None if device == "auto" else device, interrupt="keep", minutes=minutes,
+    )  # fmt: skip
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def _measured(codec: CodecModel, out: Path, parts: dict[str, Samples], room: float, bar: Bar) -> Payback:
+    """The model and the usual codecs on held-out items, as many as fit into `room` seconds."""
+    from ardm.codec.registry import coder
+
+    machine, held = coder(codec), parts["test"].contents
+    with bar.busy(f"measuring {out.name}"):
+        few, many = _numbers(ours(out.name, machine, CHECK, bare=True), held, room)
+        items = _spread(held, many)
+        mine = fitted(out.name, machine, items, few)
+    codecs = usual(items, _spread(parts["train"].contents, DICTIONARY))
+    return Payback(items, [_row(each, items, bar) for each in codecs], mine, out.stat().st_size)
+
+
+def _row(codec: Codec | Absent, items: Sequence[Content], bar: Bar) -> Row:
+    with bar.busy(f"measuring {codec.name}"):
+        return measure(codec, items, done=_ticker(bar, f"measuring {codec.name}", len(items)))
+
+
+def _ticker(bar: Bar, what: str, total: int) -> Callable[[], None]:
+    done = count(1)
+    return lambda: bar(what, next(done), total)
+
+
+def _numbers(codec: Codec, items: Sequence[Content], room: float) -> tuple[int, int]:
+    """How many items are encoded and decoded, and how many are encoded, in half of `room` each."""
+    once = codec.compress(items[:1])
+    few, many = int(room / 2 / (once.encoding + once.decoding)), int(room / 2 / once.encoding)
+    return max(1, min(FEW, few)), max(FEWEST, min(MOST, many))
+
+
+def _spread(items: Sequence[Content], most: int) -> list[Content]:
+    """At most so many of the items, evenly spread."""
+    number = min(len(items), most)
+    return [items[n * len(items) // number] for n in range(number)]
+
+
+def _show(bar: Bar, found: Payback) -> None:
+    """Print the table, what it counts, and who wins."""
+    heads, cells = found.table()
+    raw = sum(item.raw_bytes for item in found.items) / len(found.items)
+    bar.say(f"{len(found.items):,} held-out items of {raw:,.1f} bytes on average:")
+    bar.say(*plain(heads, cells).split("\n"), COUNTED, found.verdict)
