@@ -541,7 +541,7 @@ def test_a_model_that_is_missing_is_told_once(forty, run, monkeypatch):
     def missing(*_):
         raise ModelMissing("no such model")
 
-    monkeypatch.setattr(Archive, "item", missing)
+    monkeypatch.setattr(Archive, "items", missing)
     shown = run("extract", "all.ardm", "0", "1", "2")
     assert (shown.code, clean(shown.err)) == (4, ["ardm: all.ardm: no such model"])
 
