@@ -6,6 +6,7 @@ python benchmarks/pictures.py --out elsewhere      # default: docs/pictures
 
 filled, plan       what `ardm fill` and `ardm plan` draw with the bundled any-order model
 samples            24 items of the bundled model `pictures`
+previews           a photograph from the front of its file, with 1, 2, 3 and 4 digits of the upscaling twin in checkpoints/
 plans              when each value of a picture is revealed, along every plan (plans-fixed.png, plans-adaptive.png)
 text               masked-lm.png, by running the page docs/masked-lm.md, and plans-text.png with the model trained there
 """
@@ -33,7 +34,7 @@ from ardm.walk import walk
 
 ROOT = Path(__file__).parents[1]
 CAT = ROOT / "src" / "ardm" / "assets" / "demo" / "cat.png"
-CALLS, TEXT_CALLS = 24, 8
+CALLS, TEXT_CALLS, CALLS_CODED = 24, 8, 50
 COOL = ("--temperature", 0.8)
 
 
@@ -49,6 +50,34 @@ def filled(out):
         y, x = np.mgrid[:64, :64] % 16 // 4 == 1
         Image.fromarray((x | y).astype(np.uint8) * 255).save(mask)
         command("fill", photo, "--mask", mask, "-n", 3, "--calls", 100, *COOL, "-o", out / "filled.png", "-f")
+
+
+def previews(out):
+    """A photograph of 32×32 from ever longer fronts of one file: 1, 2, 3 and all 4 digits of every value."""
+    model = ROOT / "checkpoints" / "cifar10-any-order-upscale4"
+    x = np.asarray(Image.open(CAT).convert("RGB").crop((28, 33, 92, 97)).resize((32, 32), Image.Resampling.BOX))
+    file = ardm.compress(x.transpose(2, 0, 1).copy(), model, calls=CALLS_CODED)
+    shown = []
+    for digits in (1, 2, 3):
+        shown.append(ardm.decompress(file, model, digits=digits))
+        print(
+            f"{digits} of 4 digits: the first {front(file, model, digits, shown[-1])} of {len(file)} bytes", flush=True
+        )
+    shown.append(ardm.decompress(file, model))
+    sheet([to_image(y.long(), 256, 6) for y in shown], columns=4, gap=2).save(out / "previews.png")
+
+
+def front(file, model, digits, preview):
+    """The fewest bytes of a file, cut at a multiple of 4 from its end, whose preview is that of the whole."""
+    low, high = 0, len(file) // 4  # words that can be cut off
+    while low < high:
+        cut = (low + high + 1) // 2
+        try:
+            same = torch.equal(ardm.decompress(file[: len(file) - 4 * cut], model, digits=digits), preview)
+        except ardm.CodecError:
+            same = False
+        low, high = (cut, high) if same else (low, cut - 1)
+    return len(file) - 4 * low
 
 
 def planned(out):
@@ -168,7 +197,7 @@ def lines(bundle, test, letters, path, shown=3):
     figure.savefig(path, dpi=110)
 
 
-PICTURES = {"filled": filled, "plan": planned, "samples": samples, "plans": plans, "text": text}
+PICTURES = {"filled": filled, "previews": previews, "plan": planned, "samples": samples, "plans": plans, "text": text}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -439,6 +439,13 @@ TABLE = {
     "Schedule": [(lambda: ardm.Schedule(((1,),), 3), r"got \[1\]")],
     "Threshold": [(lambda: ardm.Threshold(math.nan), "got nan")],
     "build": [(lambda: ardm.build(ardm.ModelConfig(shape=(0,), trunk="transformer", head="values")), "positive")],
+    "Codec": [
+        (lambda: ardm.Codec("nowhere"), "nowhere"),
+        (lambda: ardm.Codec(check=7), "check"),
+        (lambda: ardm.Codec(rate=-1), "rate"),
+        (lambda: ardm.Codec().encode("x"), "encode"),
+        (lambda: ardm.Codec().decode_many([b"x"]), "item 0"),
+    ],
     "compress": [(lambda: ardm.compress("x"), "encode")],
     "decompress": [(lambda: ardm.decompress("x"), "Path")],
     "fill": [

@@ -80,7 +80,7 @@ class Payback:
         if not self.ours.measured:
             return f"The model could not be measured: {self.ours.why}."
         if best is None:
-            return "No other codec is installed to compare with (pip install 'ardm[bench]')."
+            return "No other codec is installed to compare with (pip install zstandard brotli)."
         theirs = self.mean(best)
         if self.ours.bytes >= best.bytes:
             return f"{best.name} wins: {theirs:.1f} bytes an item, the model {mine:.1f}. Use it, or train longer (--resume)."

@@ -1,4 +1,4 @@
-"""The numcodecs codec "ardm", by which Zarr and others store chunks of arrays; needs numcodecs (`pip install ardm[zarr]`).
+"""The numcodecs codec "ardm", by which Zarr and others store chunks of arrays; needs the package numcodecs.
 
 numcodecs.get_codec({"id": "ardm", "model": "pictures"})    # numcodecs finds it by its entry point
 """

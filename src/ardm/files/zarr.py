@@ -1,4 +1,4 @@
-"""The codec "ardm" of Zarr 3, which turns a chunk into bytes; needs zarr (`pip install ardm[zarr]`).
+"""The codec "ardm" of Zarr 3, which turns a chunk into bytes; needs the package zarr.
 
 zarr.create_array(store, data=pictures, chunks=(64, 3, 32, 32), serializer=ArdmSerializer(model="pictures"), compressors=None)
 """
