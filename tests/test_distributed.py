@@ -139,7 +139,11 @@ def same_files(one, two):
         for key in a:
             # of the whole tensor: Adam makes steps of the same size out of the smallest gradients, noise included
             assert float((b[key] - a[key]).norm()) <= 2e-3 * float(a[key].norm()) + 1e-6, (name, key)
-    assert load(one / "model").config == load(two / "model").config
+    first, second = (load(where / "model") for where in (one, two))
+    assert first.config == second.config
+    if first.curve is not None:
+        for name, values in first.curve.state().items():
+            np.testing.assert_allclose(second.curve.state()[name], values, rtol=1e-3, err_msg=name)
 
 
 @pytest.mark.slow

@@ -186,41 +186,6 @@ def test_kill_9_at_any_moment_loses_at_most_the_steps_since_the_checkpoint(folde
     assert {int(k): v for k, v in seen.items()} == {k: expected[k] for k in map(int, seen)}
 
 
-@pytest.mark.slow
-def test_two_processes_have_the_loss_of_one(folder, tmp_path):
-    """Scored at some sites each; `test_distributed` has all sites."""
-    made = recipe(folder, steps=6, valid_every=6, save_every=6, subset=7)
-    (tmp_path / "recipe.json").write_text(json.dumps(made.to_dict()))
-    _, steps = run(made, tmp_path / "one")
-    script = tmp_path / "two.py"
-    script.write_text(KILLED)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--master_port=0",
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=localhost:0",
-        str(script),
-        str(tmp_path / "recipe.json"),
-        str(tmp_path / "two"),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=180)
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert len(lines) == 12, "both processes report every step"
-    for step, loss in lines:
-        assert float(loss) == pytest.approx(steps[int(step) - 1].loss, rel=2e-5)
-    one, two = (load(tmp_path / name / "model").model.state_dict() for name in ("one", "two"))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=2e-5)
-    curves = [load(tmp_path / name / "model").curve.state() for name in ("one", "two")]
-    for name in curves[0]:
-        np.testing.assert_allclose(curves[0][name], curves[1][name], rtol=1e-3)
-
-
 def test_levels_share_the_items_as_the_recipe_says(folder, tmp_path):
     trainer = Trainer(recipe(folder, ORDERS["levels"], batch=200, first_level=0.8), tmp_path / "run", device="cpu")
     drawn = trainer.draw(3)
