@@ -47,7 +47,10 @@ def main():
         data.load("text", options.data, part, length=length, symbols=symbols, stride=length)
         for part in ("train", "test")
     )
-    decode = lambda rows: [symbols.text(row.tolist()) for row in rows]  # noqa: E731
+
+    def decode(rows):
+        return [symbols.text(row.tolist()) for row in rows]
+
     vocabulary = set(words("".join(decode(train.items))))
     generator = np.random.default_rng(options.seed)
     pick = generator.choice(len(test), min(options.items, len(test)), replace=False)

@@ -241,10 +241,9 @@ class Tokens(Symbols):
 
     @cached_property
     def _made(self) -> Any:
+        package = _tokenizers()
         try:
-            made = _tokenizers().Tokenizer.from_str(self.tokenizer)
-        except ArdmError:
-            raise
+            made = package.Tokenizer.from_str(self.tokenizer)
         except Exception as error:  # it raises Exception itself
             if out_of_memory(error):
                 raise

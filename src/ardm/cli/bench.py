@@ -6,8 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from itertools import count
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -225,15 +224,9 @@ def _measured(
 ) -> list[Row]:
     rows = []
     for codec in codecs:
-        rows.append(measure(codec, items, own, together, _ticker(bar, codec.name, len(items))))
+        rows.append(measure(codec, items, own, together, bar.ticker(codec.name, len(items))))
         bar.stop()
     return rows
-
-
-def _ticker(bar: Bar, name: str, total: int) -> Callable[[], None]:
-    """A callback that shows one more item of a codec at each call."""
-    done = count(1)
-    return lambda: bar(name, next(done), total)
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

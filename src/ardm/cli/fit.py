@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -153,16 +152,11 @@ def _measured(codec: CodecModel, out: Path, parts: dict[str, Samples], room: flo
 
 def _row(codec: Codec | Absent, items: Sequence[Content], bar: Bar) -> Row:
     with bar.busy(f"measuring {codec.name}"):
-        return measure(codec, items, done=_ticker(bar, f"measuring {codec.name}", len(items)))
-
-
-def _ticker(bar: Bar, what: str, total: int) -> Callable[[], None]:
-    done = count(1)
-    return lambda: bar(what, next(done), total)
+        return measure(codec, items, done=bar.ticker(f"measuring {codec.name}", len(items)))
 
 
 def _numbers(codec: Codec, items: Sequence[Content], room: float) -> tuple[int, int]:
-    """How many items are encoded and decoded, and how many are encoded, in half of `room` each."""
+    """(few, many): how many items half of `room` seconds is enough to encode and decode, and the other half to encode alone."""
     once = codec.compress(items[:1])
     few, many = int(room / 2 / (once.encoding + once.decoding)), int(room / 2 / once.encoding)
     return max(1, min(FEW, few)), max(FEWEST, min(MOST, many))

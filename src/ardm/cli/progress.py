@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import TypeVar
 
 from rich.markup import escape
@@ -75,6 +76,11 @@ class Bar:
                 self._state = None
                 timer.cancel()
                 self.stop()
+
+    def ticker(self, what: str, total: int) -> Callable[[], None]:
+        """A callback that shows one more of `total` done at each call."""
+        done = count(1)
+        return lambda: self(what, next(done), total)
 
     def track(self, what: str, steps: Iterable[T], total: int | None) -> Iterator[T]:
         """Yield the steps, and show how many of `total` (None: unknown) are done."""

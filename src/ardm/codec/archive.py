@@ -61,12 +61,11 @@ def compress_archive(
     coder: PartCoder[Any] | None = None,
     originals: Sequence[bytes | None] | None = None,
     progress: Progress | None = None,
-    dense: Callable[[int, int], bool] = lambda restored, size: False,
     check: int = 32,
 ) -> tuple[bytes, Report]:
     """Compress contents to one archive in memory, from which each can be read alone; as `write_archive`."""
     out = BytesIO()
-    report = write_archive(out, BytesIO(), items, names, coder, originals, progress, dense, check)
+    report = write_archive(out, BytesIO(), items, names, coder, originals, progress, check=check)
     return out.getvalue(), report
 
 

@@ -163,7 +163,7 @@ def decompress_many(
     """
     groups: dict[tuple[str, Steps, bool, int], list[tuple[int, Header, Place]]] = {}
     for number, file in enumerate(files):
-        with _numbered(number):
+        with numbered(number):
             reader = Reader.open(file)
             header, place = bare_place(reader) if bare else _placed(reader, None)
             limits.refuse(place.form, header.calls)
@@ -176,7 +176,7 @@ def decompress_many(
                 found[number] = content
     for number, file in enumerate(files):
         if number not in found:
-            with _numbered(number):
+            with numbered(number):
                 found[number] = decompress(file, models, limits, bare=bare)
     return [found[number] for number in range(len(files))]
 
@@ -195,8 +195,8 @@ def _decoded_together(
 
 
 @contextmanager
-def _numbered(number: int) -> Iterator[None]:
-    """Name the file in error messages by its number."""
+def numbered(number: int) -> Iterator[None]:
+    """Name one of many items in error messages by its number."""
     try:
         yield
     except ArdmError as error:

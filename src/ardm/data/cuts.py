@@ -11,6 +11,7 @@ from torch import Tensor
 from ardm.content import Content
 from ardm.data.audio import Clips, cut
 from ardm.data.dataset import ALL, Dataset
+from ardm.data.image_folder import tiled
 from ardm.data.samples import Samples
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
@@ -67,7 +68,7 @@ def _pictures(contents: Sequence[Content], name: str) -> Dataset:
     alike = len(sizes) == 1 and max(planes[0].shape[1:]) <= 2 * TILE
     high, wide = planes[0].shape[1:] if alike else (min(TILE, *(x.shape[a] for x in planes)) for a in (1, 2))
     every = max(1, sum(x[0].size // (high * wide) for x in planes) // TILES)
-    tiles = np.concatenate([_tiles(x, high, wide) for x in planes])[::every]
+    tiles = np.concatenate([tiled(x, high, wide) for x in planes])[::every]
     return Dataset(torch.from_numpy(np.ascontiguousarray(tiles)), 256, name)
 
 
@@ -75,14 +76,6 @@ def _planes(x: np.ndarray, channels: int) -> np.ndarray:
     """(channels, H, W): without alpha; grey in every channel."""
     colours = x[:3] if len(x) > 2 else x[:1]
     return np.broadcast_to(colours, (channels, *x.shape[1:]))
-
-
-def _tiles(x: np.ndarray, high: int, wide: int) -> np.ndarray:
-    """(n, C, high, wide): all tiles that fit into x (C, H, W), from the upper left."""
-    C, H, W = x.shape
-    down, across = H // high, W // wide
-    cut = x[:, : down * high, : across * wide].reshape(C, down, high, across, wide)
-    return cut.transpose(1, 3, 0, 2, 4).reshape(-1, C, high, wide)
 
 
 def _sounds(contents: Sequence[Content], name: str) -> Dataset:

@@ -63,7 +63,7 @@ def survey(root: Path, used: Sequence[Path], kind: Callable[[Path], bool], noun:
     if not root.is_dir():
         return Files(str(root.parent), noun, (root.name,), 1, {})
     belong, unused = 0, Counter[str]()
-    for name in _visible(root):
+    for name in visible(root):
         if kind(root / name):
             belong += 1
         else:
@@ -83,7 +83,7 @@ def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = 
     if not root.is_dir():
         what = f"{root} is a file" if root.is_file() else f"no folder {root}"
         raise ArdmError(f"{what}: expected a folder of {noun} ({suffixes})")
-    keys = sorted(name.as_posix() for name in _visible(root) if name.suffix.lower() in endings)
+    keys = sorted(name.as_posix() for name in visible(root) if name.suffix.lower() in endings)
     if not keys:
         raise ArdmError(f"no {noun} in {root}: expected files ending in {suffixes}")
     chosen = [root / key for key in keys if split is None or in_split(key, split)]
@@ -95,7 +95,7 @@ def files_in(root: Path, endings: Iterable[str], noun: str, split: str | None = 
     return chosen
 
 
-def _visible(root: Path) -> Iterator[Path]:
+def visible(root: Path) -> Iterator[Path]:
     """The files of a folder and its subfolders that are not hidden, relative to it."""
     for path in root.rglob("*"):
         name = path.relative_to(root)

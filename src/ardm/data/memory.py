@@ -53,7 +53,9 @@ def pair(
     Raises ArdmError, naming the argument, for what is not integers of one shape in 0..K−1, and for too few items.
     """
     if is_texts(x):
-        return coded_alone(x, valid) if codec else _written(x, valid, alphabet or "characters")
+        if valid is not None and not is_texts(valid):
+            raise ArdmError(f"x is a list of texts; valid must be one too, and is a {type(valid).__name__}")
+        return _coded_alone(x, valid) if codec else _written(x, valid, alphabet or "characters")
     train, other = _marked(_read(x, "x", labels), given, padding), None
     if valid is not None:
         part, marks = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
@@ -83,8 +85,6 @@ def is_texts(x: Any) -> bool:
 
 def _written(x: Sequence[str], valid: Any, alphabet: str) -> tuple[Dataset, Dataset]:
     """Texts as items of the same length, that of the longest and its end."""
-    if valid is not None and not is_texts(valid):
-        raise ArdmError(f"x is a list of texts; valid must be one too, and is a {type(valid).__name__}")
     symbols = symbols_of(alphabet, True, lambda: "".join(x).encode())
     sets = [("train", x)] if valid is None else [("train", x), ("valid", valid)]
     encoded = {
@@ -100,10 +100,8 @@ def _written(x: Sequence[str], valid: Any, alphabet: str) -> tuple[Dataset, Data
     return (found[0], found[1]) if valid is not None else _divided(found[0])
 
 
-def coded_alone(x: Sequence[str], valid: Any) -> tuple[Dataset, Dataset]:
+def _coded_alone(x: Sequence[str], valid: Any) -> tuple[Dataset, Dataset]:
     """Texts that a codec codes, each alone."""
-    if valid is not None and not is_texts(valid):
-        raise ArdmError(f"x is a list of texts; valid must be one too, and is a {type(valid).__name__}")
     if valid is None:
         held = _held(len(x)).tolist()
         x, valid = ([text for text, other in zip(x, held, strict=True) if other == part] for part in (False, True))

@@ -24,12 +24,12 @@ import numpy as np
 from ardm import formats
 from ardm.content import Content, Kind
 from ardm.data.checks import known
-from ardm.data.folders import SHARES, fraction
+from ardm.data.folders import SHARES, fraction, visible
 from ardm.errors import ArdmError
 
 KINDS = {Kind.BYTES: "text", Kind.IMAGE: "image", Kind.ARRAY: "image", Kind.AUDIO: "audio"}
 """The kind of network for each kind of content."""
-NOUNS = {"text": "text", "table": "row", "image": "picture", "audio": "sound"}
+NOUNS = {"text": "text", "image": "picture", "audio": "sound"}
 LINES = (".jsonl", ".ndjson", ".csv", ".tsv", ".log")
 """Endings of files whose lines are the items."""
 LEAST = 50
@@ -166,7 +166,9 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     total = 0
     for path in paths:
         try:
-            inside = [p for p in path.rglob("*") if p.is_file() and _shown(p, path)] if path.is_dir() else [path]
+            inside = (
+                [path / name for name in visible(path) if name.suffix.lower() != ENDING] if path.is_dir() else [path]
+            )
             total += sum(p.stat().st_size for p in inside)
         except OSError as error:
             raise ArdmError(f"cannot read {path}: {error.strerror}") from None
@@ -175,11 +177,6 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
         if total > MOST:
             raise ArdmError(f"these files have more than {MOST >> 20:,} MiB; a sample of them is enough to learn from")
         yield from sorted(inside)
-
-
-def _shown(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return not hidden and path.suffix.lower() != ENDING
 
 
 def _contents(path: Path, each: str, alone: bool) -> list[Content]:

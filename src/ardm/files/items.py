@@ -108,7 +108,11 @@ class Codec:
 
         Raises ArdmError with the number of the first that is none.
         """
-        return self._encoded([self._numbered(number, item) for number, item in enumerate(items)])
+        contents = list[Content]()
+        for number, item in enumerate(items):
+            with decode.numbered(number):
+                contents.append(self._content(item))
+        return self._encoded(contents)
 
     def decode(self, data: Bytes) -> bytes | NDArray[Any]:
         """Decode what this class or `ardm compress` made: bytes, a picture (C, H, W), a sound (C, L) or an array.
@@ -122,7 +126,10 @@ class Codec:
 
     def decode_many(self, data: Iterable[Bytes]) -> list[bytes | NDArray[Any]]:
         """Decode many results together.  Raises CodecError with the number of the first that is damaged or foreign."""
-        files = [_refuse_other(one, f"item {number}: ") for number, one in enumerate(data)]
+        files = list[bytes]()
+        for number, one in enumerate(data):
+            with decode.numbered(number):
+                files.append(_refuse_other(one))
         return [value_of(content) for content in decode.decompress_many(files, self._engine.models, bare=self._bare)]
 
     def encode_array(self, array: NDArray[Any]) -> bytes:
@@ -153,12 +160,6 @@ class Codec:
                     found[number] = min(found.get(number, data), data, key=len)
         return [found[number] for number in range(len(contents))]
 
-    def _numbered(self, number: int, item: Any) -> Content:
-        try:
-            return self._content(item)
-        except ArdmError as error:
-            raise type(error)(f"item {number}: {error}") from None
-
     def _content(self, item: Any) -> Content:
         """What an item holds."""
         if isinstance(item, BYTES):
@@ -172,10 +173,10 @@ class Codec:
         return Content(Kind.IMAGE, _picture(item), "png")
 
 
-def _refuse_other(data: Any, where: str = "") -> bytes:
+def _refuse_other(data: Any) -> bytes:
     """The bytes to decode; raises ArdmError for anything else."""
     if not isinstance(data, BYTES):
-        raise ArdmError(f"{where}what a codec decodes is bytes; got {type(data).__name__}")
+        raise ArdmError(f"what a codec decodes is bytes; got {type(data).__name__}")
     return bytes(data)
 
 

@@ -55,7 +55,7 @@ LOOKED = 64
 def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptions, append: bool = False) -> FileResult:
     """Compress files into one archive under their names; one `.npy` file of integers (N, ...) as N items without names.
 
-    append: add them to the archive that is there, whose items are copied byte for byte, and replace it by the result.
+    append: the archive is there already.  The result holds its items, byte for byte, and then the new ones, and replaces it.
     Writes nothing unless all of them can be read.  Raises ArdmError.
     """
     began = time.perf_counter()

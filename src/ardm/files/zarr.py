@@ -46,7 +46,7 @@ class ArdmSerializer(ArrayBytesCodec):
         return {"name": "ardm", "configuration": options}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
-        """No size is known before a chunk is encoded."""
+        """No size is known before a chunk is encoded, which a codec of Zarr says by NotImplementedError."""
         raise NotImplementedError
 
     async def encode(self, chunks_and_specs: Iterable[tuple[NDBuffer | None, Any]]) -> list[Buffer | None]:
