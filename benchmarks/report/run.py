@@ -2,7 +2,7 @@
 
 Trains the models that a result needs with shipped recipes, unless the runs folder has them (an interrupted run is
 resumed), and writes results/NAME.json.  Existing results are skipped without --again.  NAME may be a group: exact,
-bundled, density, density-others, text, speech, images, pictures, mnist, all.  The folder --data has one subfolder per
+bundled, planned, density, density-others, text, speech, images, pictures, mnist, all.  The folder --data has one subfolder per
 data set, named as in `FOLDERS` below.
 """
 
@@ -23,6 +23,7 @@ import exact
 import images
 import mnist
 import pictures
+import planned
 import speech
 import text
 from common import RESULTS, Result, Setting
@@ -53,6 +54,7 @@ GROUPS: dict[str, dict[str, Measure]] = {
         "bundled-coding": bundled.coding,
         "coding": bundled.rates,
     },
+    "planned": {f"planned-{name}": partial(planned.measure, name=name) for name in planned.MODELS},
     "density": {f"density-{name}": partial(density.measure, name=name) for name in density.CHOSEN},
     "density-others": {f"density-{name}": partial(density.measure, name=name) for name in density.OTHERS},
     "text": {f"text-{name}": partial(text.measure, name=name) for name in text.MODELS},
