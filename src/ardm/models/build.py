@@ -22,7 +22,7 @@ from ardm.models.images import CentredBody, PaperUNetBody, UNetBody
 from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
 from ardm.models.text import TransformerBody, WindowBody
-from ardm.models.wavefront import WavefrontBody
+from ardm.models.wavefront import RecurrentBody, WavefrontBody
 
 HEADS: dict[str, Callable[[ModelConfig], Head]] = {
     "values": lambda config: ValueHead(config.digits, config.features),
@@ -85,6 +85,13 @@ BODIES: dict[str, Kind] = {
     ),
     "wavefront": Kind(
         WavefrontBody, heads=("mixture", "laplace"), causal=("wave",), reads=("hidden", "causal", "cycle")
+    ),
+    "recurrent": Kind(
+        RecurrentBody,
+        axes=1,
+        heads=("values",),
+        causal=("wave",),
+        reads=("hidden", "causal", "dropout", "embedding", "reach", "hashes", "bits", "row"),
     ),
     "window": Kind(
         WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row", "end")

@@ -188,6 +188,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "reach": (20, 0),
         "hashes": (20, 30, 40, 50, 60, 80),
     },
+    "recurrent": {
+        **_TEXT,
+        "trunk": "recurrent",
+        "causal": "wave",
+        "width": 256,
+        "hidden": 256,
+        "blocks": 3,
+        "embedding": 32,
+        "hashes": (2, 3, 4, 5, 6),
+        "bits": 17,
+        "row": 8,
+    },
     "taps": {**_SOUND, "trunk": "taps", "width": 128, "blocks": 2, "reach": (32, 0)},
     # Tables; "density" is for data sets of binary columns.
     "table": {**_TABLE, "width": 256, "blocks": 3},

@@ -4,6 +4,7 @@ from ardm.nets.bytenet import ByteNet
 from ardm.nets.centred import Centred
 from ardm.nets.decoder import Decoder
 from ardm.nets.dit import DiT
+from ardm.nets.recurrent import Recurrent
 from ardm.nets.table import ColumnOutput, Table
 from ardm.nets.taps import Taps
 from ardm.nets.transformer import Transformer
@@ -13,6 +14,6 @@ from ardm.nets.wavenet import WaveNet
 from ardm.nets.window import Window
 
 __all__ = [
-    "ByteNet", "Centred", "ColumnOutput", "Decoder", "DiT", "PaperUNet", "Table", "Taps", "Transformer", "UNet",
+    "ByteNet", "Centred", "ColumnOutput", "Decoder", "DiT", "PaperUNet", "Recurrent", "Table", "Taps", "Transformer", "UNet",
     "WaveNet", "Wavefront", "Window",
 ]  # fmt: skip

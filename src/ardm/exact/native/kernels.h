@@ -32,6 +32,22 @@ TARGET static void NAME(shift)(const int32_t *a, int32_t *out, int64_t n, int by
     }
 }
 
+TARGET static void NAME(gate)(const int32_t *a, const int32_t *b, int32_t *out, int64_t n, int by, int32_t lo, int32_t hi)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int32_t x = (int32_t)((uint32_t)a[i] * (uint32_t)b[i]) >> by;
+        out[i] = x < lo ? lo : x > hi ? hi : x;
+    }
+}
+
+TARGET static void NAME(carry)(const int32_t *z, const int32_t *n, const int32_t *h, int32_t *out, int64_t count, int by)
+{
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t moved = (uint32_t)z[i] * ((uint32_t)n[i] - (uint32_t)h[i]) + ((uint32_t)1 << (by - 1));
+        out[i] = (int32_t)((uint32_t)h[i] + (uint32_t)((int32_t)moved >> by));
+    }
+}
+
 /* --- matrix products ---------------------------------------------------------------------------------------------- */
 
 #if VECTOR
@@ -124,4 +140,4 @@ TARGET static void NAME(product)(const Matrix *w, const int16_t *const *in, void
 
 #endif
 
-static const Kernels NAME(kernels) = {VECTOR, NAME(widen), NAME(narrow), NAME(add), NAME(shift), NAME(product)};
+static const Kernels NAME(kernels) = {VECTOR, NAME(widen), NAME(narrow), NAME(add), NAME(shift), NAME(gate), NAME(carry), NAME(product)};
