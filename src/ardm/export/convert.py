@@ -31,7 +31,6 @@ from ardm.export.table import table
 from ardm.export.taps import taps
 from ardm.export.unet import unet
 from ardm.export.wavefront import wavefront
-from ardm.export.window import window
 from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.centred import Centred
@@ -40,7 +39,6 @@ from ardm.nets.table import Table
 from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
 from ardm.nets.wavefront import Wavefront
-from ardm.nets.window import Window
 
 CALIBRATION = 128
 """Items to calibrate and to measure the cost with, by default."""
@@ -49,7 +47,6 @@ AIM = 0.003
 EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
     Wavefront: wavefront,
     Recurrent: recurrent,
-    Window: window,
     Taps: taps,
     Table: table,
     UNet: unet,

@@ -135,7 +135,9 @@ class RecurrentExport:
     def _stem(self, build: Builder, reads: Floats, bits: Precision) -> str:
         """The stream before the blocks: the symbols before the place, and rows chosen by their hashes."""
         trunk, maps = self.trunk, build.op("concat", "maps", ["value", "depth"])
-        parts = [_rows(build, "embedding", trunk.embedding.weight[None], self._symbols(build, "last", maps, trunk.reach))]
+        parts = [
+            _rows(build, "embedding", trunk.embedding.weight[None], self._symbols(build, "last", maps, trunk.reach))
+        ]
         if trunk.table is not None:
             longest = max(trunk.hashes)
             near = self._symbols(build, "near", maps, longest)
@@ -144,7 +146,9 @@ class RecurrentExport:
             parts.append(_rows(build, "rows", trunk.table.weight.view(len(trunk.hashes), 1 << trunk.bits, -1), buckets))
         given = np.concatenate([scale for _, scale in parts])
         read = build.op("concat", "inputs", [name for name, _ in parts])
-        bias = trunk.first.bias + torch.from_numpy(0.5 / reads).to(trunk.first.bias)  # so that the floor of the stream rounds
+        bias = trunk.first.bias + torch.from_numpy(0.5 / reads).to(
+            trunk.first.bias
+        )  # so that the floor of the stream rounds
         return _linear(build, "stream", read, trunk.first.weight, bias, given, reads * 2**RESIDUAL, bits.first)
 
     def _symbols(self, build: Builder, out: str, maps: str, count: int) -> str:
@@ -163,7 +167,9 @@ class RecurrentExport:
 
         def part(out: str, k: int, made: Floats, lo: int, hi: int) -> str:
             mine = slice(k * V, (k + 1) * V)
-            return _linear(build, f"{out}{i}", a, block.up[mine], block.ub[mine], reads, made, bits.weights, lo=lo, hi=hi)
+            return _linear(
+                build, f"{out}{i}", a, block.up[mine], block.ub[mine], reads, made, bits.weights, lo=lo, hi=hi
+            )
 
         z = part("z", 0, np.full(V, INDEX / REACH), -INDEX, INDEX)
         n = part("n", 1, np.full(V, 2 * INDEX / REACH), -INDEX, INDEX)
@@ -175,7 +181,8 @@ class RecurrentExport:
         stream = reads * 2**RESIDUAL
         d = _linear(build, f"down{i}", read, block.down, block.db, gates * 2**FINER, stream, bits.weights)
         h = build.op("add", f"sum{i}", [h, d])
-        return build.op("shift", f"stream{i + 1}", [h], by=0, lo=-SUM, hi=SUM) if build.size(h).max() > SUM else h
+        most = SUM // 2  # so that the next sum fits 32 bits
+        return build.op("shift", f"stream{i + 1}", [h], by=0, lo=-most, hi=most) if build.size(h).max() > most else h
 
 
 def _table(build: Builder, out: str, a: str, f: Callable[[Floats], Floats], scale: float) -> str:
@@ -196,7 +203,15 @@ def _rows(build: Builder, out: str, tables: Tensor, index: str) -> tuple[str, Fl
 
 
 def _linear(
-    build: Builder, out: str, a: str, weight: Tensor, bias: Tensor, reads: Floats, makes: Floats, bits: int, **limits: int
+    build: Builder,
+    out: str,
+    a: str,
+    weight: Tensor,
+    bias: Tensor,
+    reads: Floats,
+    makes: Floats,
+    bits: int,
+    **limits: int,
 ) -> str:
     """A layer, weight (O, I) and bias (O,); reads (I,), makes (O,): the scales of what it reads and makes."""
     w, b = (x.detach().double().cpu().numpy() for x in (weight, bias))

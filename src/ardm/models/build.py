@@ -21,7 +21,7 @@ from ardm.models.ending import EndingCausalModel, EndingModel
 from ardm.models.images import CentredBody, PaperUNetBody, UNetBody
 from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
-from ardm.models.text import TransformerBody, WindowBody
+from ardm.models.text import TransformerBody
 from ardm.models.wavefront import RecurrentBody, WavefrontBody
 
 HEADS: dict[str, Callable[[ModelConfig], Head]] = {
@@ -92,9 +92,6 @@ BODIES: dict[str, Kind] = {
         heads=("values",),
         causal=("wave",),
         reads=("hidden", "causal", "dropout", "embedding", "reach", "hashes", "bits", "row"),
-    ),
-    "window": Kind(
-        WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row", "end")
     ),
     "taps": Kind(TapsBody, heads=("mixture",), reads=("reach",)),
     "mlp": Kind(

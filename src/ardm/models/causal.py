@@ -26,7 +26,7 @@ from ardm.model import AnyModel, Model, Prediction
 from ardm.models.body import RowBody
 from ardm.models.config import ModelConfig
 from ardm.models.text import refuse_length, transformer
-from ardm.models.wavefront import Walking, WalkedBody
+from ardm.models.wavefront import WalkedBody, Walking
 from ardm.precision import finely, mixed
 from ardm.ranks import wavefront_steps
 

@@ -11,9 +11,8 @@ from ardm.nets.transformer import Transformer
 from ardm.nets.unet import PaperUNet, UNet
 from ardm.nets.wavefront import Wavefront
 from ardm.nets.wavenet import WaveNet
-from ardm.nets.window import Window
 
 __all__ = [
     "ByteNet", "Centred", "ColumnOutput", "Decoder", "DiT", "PaperUNet", "Recurrent", "Table", "Taps", "Transformer", "UNet",
-    "WaveNet", "Wavefront", "Window",
+    "WaveNet", "Wavefront",
 ]  # fmt: skip

@@ -24,11 +24,11 @@ from ardm.precision import wide, widened
 
 STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
 """The hash: h ← (h · STEP + symbol + 1) mod 2^31 along a context, then the top bits of h · SPREAD mod 2^31."""
-SLOW = 4.0
-"""Gates begin with σ of −SLOW to 1: memories of two to fifty places."""
+SLOW = -1.5, 1.5
+"""Mean and spread of the logits of gates at the start: memories of one to a hundred places."""
 
 
-class Carry(torch.autograd.Function):
+class _Carry(torch.autograd.Function):
     """h_t = h_(t−1) + f_t (n_t − h_(t−1)) along the first axis of f, n (T, …), from h_0 = first (…).
 
     The backward pass carries the gradient back: g_t ← g_t + (1 − f_(t+1)) g_(t+1).
@@ -60,14 +60,16 @@ class Block(nn.Module):
         super().__init__()
         self.inner = inner
         self.up = nn.Parameter(torch.randn(3 * inner, width) * width**-0.5)
-        self.ub = nn.Parameter(torch.cat([1 - torch.linspace(0, SLOW + 1, inner), torch.zeros(2 * inner)]))
+        bias = torch.zeros(3 * inner)
+        nn.init.normal_(bias[:inner], *SLOW)
+        self.ub = nn.Parameter(bias)
         self.down = nn.Parameter(torch.zeros(width, inner))
         self.db = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         """x (T, B, W), and the state before it (B, V) → x after the block, and the states (T, B, V)."""
         z, n, g = linear(x.to(self.up.dtype), self.up, self.ub).split(self.inner, -1)
-        h: Tensor = Carry.apply(widened(z).sigmoid(), widened(n).tanh(), first)
+        h: Tensor = _Carry.apply(widened(z).sigmoid(), widened(n).tanh(), first)
         read = h.to(g.dtype) * F.relu(g)
         return x + linear(read, self.down, self.db).to(x.dtype), h
 

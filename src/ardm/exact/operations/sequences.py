@@ -16,7 +16,17 @@ import numpy as np
 
 from ardm.ans import Ints
 from ardm.exact.ask import AskedSites
-from ardm.exact.bounds import Bound, count_planes, expect, expect_map, expect_row_wise, expect_rows, integer, largest, with_zero
+from ardm.exact.bounds import (
+    Bound,
+    count_planes,
+    expect,
+    expect_map,
+    expect_row_wise,
+    expect_rows,
+    integer,
+    largest,
+    with_zero,
+)
 from ardm.exact.frequencies import IMPOSSIBLE
 from ardm.exact.operations.operation import Operation
 from ardm.exact.program import Op, Program
