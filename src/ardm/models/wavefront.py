@@ -28,10 +28,10 @@ class Remembering(Protocol):
 
     last: int
 
-    def reach(self, front: int, planes: Tensor) -> None:
+    def reach(self, front: int, planes: Tensor, /) -> None:
         """Go on to a wavefront, no earlier than the last one; all before it is known."""
 
-    def __call__(self, planes: Tensor, batch_index: Tensor, position: Tensor) -> Features:
+    def __call__(self, planes: Tensor, batch_index: Tensor, position: Tensor, /) -> Features:
         """Features of sites in the last wavefront."""
 
 
@@ -80,6 +80,8 @@ class WalkedBody(nn.Module):
 
 class WavefrontBody(WalkedBody):
     """Pictures (C, H, W) of any height and width, or sequences (D,) of any length → wavefronts."""
+
+    trunk: Wavefront
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
