@@ -149,7 +149,8 @@ class RecurrentExport:
         bias = trunk.first.bias + torch.from_numpy(0.5 / reads).to(
             trunk.first.bias
         )  # so that the floor of the stream rounds
-        return _linear(build, "stream", read, trunk.first.weight, bias, given, reads * 2**RESIDUAL, bits.first)
+        first = _linear(build, "first", read, trunk.first.weight, bias, given, reads * 2**RESIDUAL, bits.first)
+        return _kept(build, "stream", first)
 
     def _symbols(self, build: Builder, out: str, maps: str, count: int) -> str:
         """The symbols before the place: 1 + the value, 0 where there is none.  `value` is 2 v − (K − 1) there, and `depth` 1."""
@@ -162,7 +163,7 @@ class RecurrentExport:
     def _block(
         self, build: Builder, i: int, h: str, block: Block, reads: Floats, gates: Floats, bits: Precision
     ) -> str:
-        """The stream after block i.  It is clamped where it could leave 32 bits."""
+        """The stream after block i."""
         V, a = block.inner, build.op("shift", f"read{i}", [h], by=RESIDUAL, lo=-bits.top, hi=bits.top)
 
         def part(out: str, k: int, made: Floats, lo: int, hi: int) -> str:
@@ -181,8 +182,13 @@ class RecurrentExport:
         stream = reads * 2**RESIDUAL
         d = _linear(build, f"down{i}", read, block.down, block.db, gates * 2**FINER, stream, bits.weights)
         h = build.op("add", f"sum{i}", [h, d])
-        most = SUM // 2  # so that the next sum fits 32 bits
-        return build.op("shift", f"stream{i + 1}", [h], by=0, lo=-most, hi=most) if build.size(h).max() > most else h
+        return _kept(build, f"stream{i + 1}", h)
+
+
+def _kept(build: Builder, out: str, h: str) -> str:
+    """The stream, clamped where another sum could leave 32 bits."""
+    most = SUM // 2
+    return build.op("shift", out, [h], by=0, lo=-most, hi=most) if build.size(h).max() > most else h
 
 
 def _table(build: Builder, out: str, a: str, f: Callable[[Floats], Floats], scale: float) -> str:

@@ -24,7 +24,8 @@ enum { WINDOW = 1, NEARBY, CONTRAST, LINEAR, SHIFT, ADD, LESS, CONCAT, TAPS, AT,
        VALUES, CARRY, GATE, TABLE, HASH, EMBED, LAST = EMBED };
 enum { PLACES = 1, ROWS = 2 };               /* kinds of values */
 enum { POOL, KEPT, RING };                   /* where a value lies: until its last use, for a front, for later fronts */
-enum { MAX_INPUTS = 16, MAX_PLANES = 1 << 14, MAX_VALUES = 1 << 12, MAX_COMPONENTS = 64, MAX_CLASSES = 256, CHUNK = 96 };
+enum { MAX_INPUTS = 16, MAX_PLANES = 1 << 14, MAX_VALUES = 1 << 12, MAX_COMPONENTS = 64, MAX_CLASSES = 256, CHUNK = 96,
+       MANY = 1 << 16 };
 enum { PRECISION = 24, GRID_END = 767, REACH = 24, FINE = 12, REST = 6, UNITY = 30, WEIGHT = 14, RADIX = 16 };
 
 /* Which source this is, so that a library left over from another one is not used. */
@@ -35,6 +36,7 @@ int64_t ardm_source(void) { return ARDM_SOURCE; }
 typedef struct {
     int64_t outputs, panels, pairs;          /* 16 outputs a panel, two inputs a pair */
     int16_t *weight;                         /* (panels, pairs, 16, 2), or (16 panels, 2 pairs) */
+    int8_t *byte;                            /* the same instead, of a large matrix of small weights: memory is what waits */
     int32_t *bias, *shift, lo, hi;           /* padded to whole panels */
 } Matrix;
 
@@ -139,14 +141,17 @@ static int pack(Matrix *m, const Op *op, int64_t which, int panels)
     const int64_t *w = op->t[0].data + which * I * O;
     m->outputs = O, m->panels = (O + 15) / 16, m->pairs = (I + 1) / 2;
     m->lo = (int32_t)op->n[3], m->hi = (int32_t)op->n[4];
-    m->weight = calloc((size_t)(m->panels * m->pairs * 32), sizeof *m->weight);
+    int bytes = panels && I * O >= MANY && within((Tensor){I * O, w}, INT8_MIN, INT8_MAX);
+    m->weight = calloc(bytes ? 1 : (size_t)(m->panels * m->pairs * 32), sizeof *m->weight);
+    m->byte = bytes ? calloc((size_t)(m->panels * m->pairs * 32), 1) : NULL;
     m->bias = calloc((size_t)(m->panels * 16), sizeof *m->bias);
     m->shift = calloc((size_t)(m->panels * 16), sizeof *m->shift);
-    if (!m->weight || !m->bias || !m->shift) return 0;
+    if (!m->weight || !m->bias || !m->shift || (bytes && !m->byte)) return 0;
     for (int64_t i = 0; i < I; i++)
         for (int64_t o = 0; o < O; o++) {
             int64_t at = panels ? ((o / 16 * m->pairs + i / 2) * 16 + o % 16) * 2 + i % 2 : o * m->pairs * 2 + i;
-            m->weight[at] = (int16_t)w[i * O + o];
+            if (bytes) m->byte[at] = (int8_t)w[i * O + o];
+            else m->weight[at] = (int16_t)w[i * O + o];
         }
     for (int64_t o = 0; o < O; o++) {
         int64_t by = op->t[2].data[which * O + o];
@@ -295,7 +300,7 @@ void ardm_free(Net *net)
     if (!net) return;
     for (int64_t i = 0; net->op && i < net->ops; i++) {
         Matrix *m = net->op[i].matrix;
-        for (int64_t c = 0; m && c < net->op[i].n[0]; c++) free(m[c].weight), free(m[c].bias), free(m[c].shift);
+        for (int64_t c = 0; m && c < net->op[i].n[0]; c++) free(m[c].weight), free(m[c].byte), free(m[c].bias), free(m[c].shift);
         free(m);
     }
     free(net->value), free(net->op), free(net->set), free(net->sigmoid), free(net->text), free(net);
