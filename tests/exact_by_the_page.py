@@ -274,6 +274,14 @@ class Model:
             for y, x in np.ndindex(self.size)
         ])  # fmt: skip
 
+    def carry(self, op, a, sites):
+        by, W = op["integers"]["by"], self.size[1]
+        z, n, h = a[0], a[1], np.zeros_like(a[1])
+        for i in range(len(n)):
+            before = h[i - 1] if i % W else 0 * n[i]
+            h[i] = before + (z[i] * (n[i] - before) + 2 ** (by - 1)) // 2**by
+        return h
+
     def at_site(self, op, a, sites):
         return np.stack([a[0][y * self.size[1] + x] for _, y, x in sites])
 

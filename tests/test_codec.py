@@ -380,9 +380,8 @@ def text(*parts):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("calls", [8, 3])
-def test_text_of_an_alphabet(calls, backend):
-    one, two = line_coder("text", calls), line_coder("text", calls, backend)
+def test_text_of_an_alphabet(backend):
+    one, two = line_coder("text"), line_coder("text", None, backend)
     parts = text(b"the cat sat on the mat", b"z", b" ", b"a" * 300)
     assert both_ways(one, two, *parts) == both_ways(two, one, *parts)
 
@@ -544,7 +543,7 @@ def test_samples_have_the_size_of_their_kind(monkeypatch):
     assert sampling.sample(line_model("text"), 1).shape == (1, 1, 1, 256)
     assert sampling.sample(exact(**MODELS["grey"]), 3).shape == (3, 1, 32, 32)
     with pytest.raises(ArdmError, match="not in 5"):
-        sampling.sample(line_model("text"), 1, calls=5)
+        sampling.sample(line_model("sound"), 1, calls=5)
 
 
 def test_sampling_is_decoding():

@@ -469,3 +469,8 @@ def test_forms_are_read_as_they_were_written():
     assert coded.describe(300) == coded.full() + varint(300)
     assert (len(coded.write()), len(coded.full())) == (3, 4)
     assert coded.describe(0) == coded.full() + b"\0"
+    for check, first in ((32, 0x98), (16, 0xB8), (8, 0xD8), (0, 0xF8)):
+        text = Form(Kind.BYTES, (1, 1, 200), model=True, check=check)
+        assert text.write() == bytes([first, 0xC8, 1])
+        assert text.full()[0] & 0x9F != text.write()[0] & 0x9F
+        assert read_form(Reader.open(text.write())) == text

@@ -269,7 +269,7 @@ def test_every_setting_of_a_recipe_can_be_given():
         (pictures(), False, "", "centred"),
         (pictures(), True, "", "pictures-small"),
         (counting(), False, "", "text-small"),
-        (counting(), True, "", "window"),
+        (counting(), True, "", "recurrent"),
         (counting() + 65530, False, "", "audio-small"),
         (counting() + 65530, True, "", "taps"),
         (counting() + 250, False, "audio", "audio-small"),

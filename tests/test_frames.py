@@ -676,6 +676,8 @@ def test_a_bare_frame_of_another_model_or_of_none():
         "12 20 81DB",  # 32×32
         "12 A0 00 81DB",  # a long integer
         "C1 04 13 01 02",  # 32 bits, as without the flag
+        "88 01 04 81DB 00",  # a text of no calls in full
+        "98 84 00 81DB",  # a long length
     ],
 )
 def test_forms_are_written_in_the_shortest_way(header):

@@ -718,7 +718,14 @@ SETTINGS = {
     "labels": {"labels": 10**12},
     "hidden": {"hidden": 10**10, "trunk": "transformer", "shape": [64], "head": "values"},
     "a table of columns": {"trunk": "mlp", "shape": [1 << 18], "head": "values"},
-    "hashes": {"trunk": "window", "shape": [64], "head": "values", "reach": [20, 0], "hashes": [20] * 60, "bits": 20},
+    "hashes": {
+        "trunk": "recurrent",
+        "causal": "wave",
+        "shape": [64],
+        "head": "values",
+        "hashes": [20] * 60,
+        "bits": 20,
+    },
     "a cycle": {"trunk": "wavenet", "shape": [64], "cycle": 10**6},
     "a number that is none": {"width": "@1e400"},
 }

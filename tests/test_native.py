@@ -135,6 +135,13 @@ def test_whole_walks_are_those_of_the_walker(program, plain):
             assert all(decoder.close() == 77 for decoder in decoders)
 
 
+def test_large_matrices_of_small_weights_are_held_in_bytes(plain):
+    program = wave_program(C=1, K=2, width=257, inner=256, blocks=1, near=[[(0, 0)]])
+    items = pictures(program, 1, 2, 5)
+    ((expected, _),) = walker(program, Reference(program), 2, 5).encode(items)
+    assert np.array_equal(NativeRunner(program, plain).encode(items)[0][0], expected)
+
+
 def test_a_walk_step_by_step_and_a_sweep(program, plain):
     run = NativeRunner(program, plain)
     for n, H, W in SHAPES:

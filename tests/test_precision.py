@@ -31,7 +31,7 @@ from toys import all_data, generator, randomise, read_by
 
 SMALL = {"width": 16, "blocks": 2, "heads": 2, "hidden": 24, "components": 3, "cycle": 2}
 OWN = {
-    "window": {"reach": (4, 0), "hashes": (20, 30), "bits": 6, "row": 4},
+    "recurrent": {"reach": (2,), "hashes": (2, 3), "bits": 6, "row": 4},
     "taps": {"reach": (4, 0), "classes": 65536},
     "wavenet": {"classes": 65536},
 }
@@ -217,7 +217,7 @@ def test_what_bf16_loses_is_measured_at_the_same_steps():
 
 def test_integers_are_made_of_the_model_in_float32(monkeypatch):
     """Exporting calibrates in float32, whatever the precision of the bundle."""
-    config = preset("window", shape=(8,), classes=5, width=8, blocks=1, bits=6, row=4, embedding=4, hashes=(20, 30))
+    config = preset("recurrent", shape=(8,), classes=5, width=8, hidden=8, blocks=1, bits=6, row=4)
     bundle = Bundle(randomise(build(config)).float().eval(), config, OrderConfig("raster", calls=(8,)))
     x = torch.randint(5, (16, 8), generator=generator(0))
     made = [export(b, x, Precision()).codec.identity for b in (bundle, bundle.with_precision("bf16"))]
@@ -328,7 +328,6 @@ def test_every_preset_trains_in_bf16(folder, tmp_path, size):
     config = replace(
         preset(size),
         **read_by(preset(size).trunk, **own),
-        **({"shape": (), "reach": (4, 0), "hashes": (20, 30)} if size == "window" else {}),
     )
     split = "lines" if config.shape == () else "pictures"
     config = config if split == "lines" else replace(config, shape=(1, 8, 8), classes=6)

@@ -52,6 +52,7 @@ MODEL_SITES = 1 << 22
 MAX_STARTS = 1 << 16
 """The most calls of a schedule that a file holds itself."""
 _ABOUT, _MODEL, _WIDE, _SPLIT, _CHECK, _FULL = 4, 8, 16, 32, 64, 128  # flags of a form in full
+_TEXT = _FULL | _MODEL | _WIDE  # a text in short: no form in full of bytes has two bytes a sample
 _UNIFORM, _NAMES, _CODED = 1, 2, 4  # flags of an archive
 _SIDES = (32, 28)  # of the square pictures that a form in short need not measure
 FOREIGN = (
@@ -174,9 +175,11 @@ class Form:
 
     @property
     def is_short(self) -> bool:
-        """Whether it can be written in short: a small picture, as most are."""
-        plain = self.kind == Kind.IMAGE and self.model and not (self.is_16bit or self.about or self.span)
-        return plain and self.shape[0] in (1, 3) and ORIGINS.index(self.origin) < 4
+        """Whether it can be written in short: a picture, as most are, or a text."""
+        plain = self.model and not (self.is_16bit or self.about or self.span)
+        if self.kind == Kind.BYTES:
+            return plain and not self.origin
+        return plain and self.kind == Kind.IMAGE and self.shape[0] in (1, 3) and ORIGINS.index(self.origin) < 4
 
     def write(self) -> bytes:
         """The bytes of the form, in short if possible."""
@@ -184,6 +187,8 @@ class Form:
 
     def _short(self) -> bytes:
         C, H, W = self.shape
+        if self.kind == Kind.BYTES:
+            return bytes([_TEXT | CHECKS.index(self.check) << 5]) + varint(W)
         size = 3 if H != W else _SIDES.index(H) if H in _SIDES else 2
         number = (C == 3) | ORIGINS.index(self.origin) << 1 | size << 3 | CHECKS.index(self.check) << 5
         return bytes([number]) + b"".join(map(varint, (b"", b"", (W,), (H, W))[size]))
@@ -217,13 +222,22 @@ def read_form(file: Reader, calls: bool = False) -> Form:
     calls: whether it may stand in full although it could be short, because calls follow.
     """
     start, flags = file.at, file.byte("header")
-    form = _sound(_read_full(file, flags), bool(flags & _SPLIT)) if flags & _FULL else _read_short(file, flags)
-    if file.since(start) != (form.full() if calls and flags & _FULL else form.write()):
+    brief = _is_brief(flags)
+    form = _read_short(file, flags) if brief else _sound(_read_full(file, flags), bool(flags & _SPLIT))
+    if file.since(start) != (form.full() if calls and not brief else form.write()):
         raise CodecError("damaged header: its form is not written in the shortest way")
     return form
 
 
+def _is_brief(flags: int) -> bool:
+    """Whether a form that begins with these flags stands in short."""
+    return not flags & _FULL or flags & ~(_SPLIT | _CHECK) == _TEXT
+
+
 def _read_short(file: Reader, flags: int) -> Form:
+    if flags & _FULL:
+        shape = 1, 1, file.varint("length")
+        return _sound(Form(Kind.BYTES, shape, model=True, check=CHECKS[flags >> 5 & 3]), False)
     size = flags >> 3 & 3
     sizes = [file.varint("height") for _ in range(size - 1)]
     H, W = (_SIDES[size], _SIDES[size]) if not sizes else (sizes[0], sizes[-1])
@@ -416,7 +430,7 @@ def _read_archive(file: Reader) -> Header:
 def _read_frame(file: Reader, bare: bool = False) -> Header:
     start = file.at
     form = read_form(file, calls=True)
-    full = file.since(start)[0] & _FULL
+    full = not _is_brief(file.since(start)[0])
     model = file.take(MODEL, "header").hex() if form.model and not bare else ""
     steps = read_steps(file) if form.model and full else 0
     if full and form.is_short and not steps:

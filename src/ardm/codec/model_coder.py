@@ -24,6 +24,7 @@ from typing import TypeVar
 import numpy as np
 
 from ardm.ans import PRECISION, Decoder, Encoder, Ints
+from ardm.codec.batches import BATCH, Job, ahead, alike, in_turn, is_line
 from ardm.codec.header import Shape
 from ardm.codec.regions import parts_of
 from ardm.codec.walk import Walker, side_by_side
@@ -37,18 +38,13 @@ from ardm.exact.order import Order
 from ardm.exact.planned import Steps, calls_of
 from ardm.exact.reference import Reference
 
-BATCH = 64
-"""The most items that are decoded together."""
 WAVE = 4
 """Batches per core between two reports of progress."""
 FEW = 1 << 11
 """Sites of a network call per thread below which another thread does not pay."""
-SIDE_BY_SIDE = 1 << 15
-"""The most pixels of items that are decoded side by side, unless a single one has more."""
 KEPT = 1 << 21
 """The most pixels of all orders that are kept."""
 
-Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
@@ -171,7 +167,7 @@ class ModelCoder:
                     rest = chain([job], rest)
                     break
                 yield [symbols for symbols in known if symbols is not None]
-        batches = _in_turn if self.mixed else _alike
+        batches = in_turn if self.mixed else alike
         yield from self._batches(rest, lambda job: tuple(part.shape for part in job), self._encoded, batches)
 
     def finish(self, coded: Sequence[Symbols], check: int, bits: int = 32) -> bytes:
@@ -185,7 +181,7 @@ class ModelCoder:
         self, jobs: Iterable[tuple[bytes, Sequence[Shape]]], bits: int = 32
     ) -> Iterator[tuple[list[Samples], int]]:
         """The parts of each job, and the check at the end of its stream.  Raises CodecError where a stream is damaged."""
-        return self._batches(jobs, lambda job: tuple(job[1]), partial(self._decoded, bits=bits), _in_turn)
+        return self._batches(jobs, lambda job: tuple(job[1]), partial(self._decoded, bits=bits), in_turn)
 
     @property
     def digits(self) -> int:
@@ -201,7 +197,7 @@ class ModelCoder:
         before the last of a stream have to be read whole.
         """
         read = partial(self._decoded, bits=0, digits=digits)
-        return self._batches(jobs, lambda job: tuple(job[1]), read, _in_turn)
+        return self._batches(jobs, lambda job: tuple(job[1]), read, in_turn)
 
     def walker(self, shape: Shape, planes: int, inside: tuple[int, int]) -> Walker:
         """The walker of items of this shape, of which the network sees all.
@@ -253,29 +249,44 @@ class ModelCoder:
         self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int, digits: int = 0
     ) -> list[tuple[list[Samples], int]]:
         """Decode jobs of any shapes, side by side; digits: as `preview`, 0 for all."""
-        alike: dict[tuple[Shape, ...], list[int]] = {}
+        if self._whole is not None and self.planes == 1 and all(is_line(shapes) for _, shapes in jobs):
+            return self._decoded_lines(jobs, bits)
+        groups: dict[tuple[Shape, ...], list[int]] = {}
         for k, (_, shapes) in enumerate(jobs):
-            alike.setdefault(tuple(shapes), []).append(k)
+            groups.setdefault(tuple(shapes), []).append(k)
         walks = side_by_side(
-            [self._decoding([jobs[k] for k in same], bits, digits) for same in alike.values()], self._ask_all
+            [self._decoding([jobs[k] for k in same], bits, digits) for same in groups.values()], self._ask_all
         )
         order = {
             k: done
-            for same, walk in zip(alike.values(), walks, strict=True)
+            for same, walk in zip(groups.values(), walks, strict=True)
             for k, done in zip(same, walk, strict=True)
         }
         return [order[k] for k in range(len(jobs))]
+
+    def _decoded_lines(self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int) -> list[tuple[list[Samples], int]]:
+        """Decode jobs of one row each, of any lengths, in one walk."""
+        assert self._whole is not None
+        decoders = [Decoder(stream, bits=bits) for stream, _ in jobs]
+        lengths = np.array([w for _, ((_, _, w),) in jobs])
+        items = self._whole.decode(decoders, (1, int(lengths.max())), None, self._refuse_stopped, lengths)
+        lines = [self._samples(x[:, :, :w]) for x, w in zip(items, lengths.tolist(), strict=True)]
+        return [([line], decoder.close()) for line, decoder in zip(lines, decoders, strict=True)]
+
+    def _samples(self, items: Ints) -> Samples:
+        """Values as samples."""
+        kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
+        return self._letters[items] if self.model.alphabet else items.astype(kind)
 
     def _decoding(
         self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int, digits: int
     ) -> Generator[Ask, Rows, list[tuple[list[Samples], int]]]:
         """Decode jobs of the same shapes; digits: as `preview`, 0 for all."""
         decoders = [Decoder(stream, bits=bits) for stream, _ in jobs]
-        kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
         parts: list[list[Samples]] = [[] for _ in jobs]
         left = sum(1 for _, h, w in jobs[0][1] for _ in self._tiles(h, w))
         for c, h, w in jobs[0][1]:
-            part = np.empty((len(jobs), c, h, w), dtype=kind)
+            part = self._samples(np.zeros((len(jobs), c, h, w), dtype=np.int64))
             for y, x, (tall, wide), size in self._tiles(h, w):
                 if self._whole is not None:
                     items = self._whole.decode(decoders, size, self._plane(c), self._refuse_stopped)
@@ -284,7 +295,7 @@ class ModelCoder:
                     items = yield from walker.decoding(decoders, None if left else digits or None)
                     items = self._middle(walker.order, items, digits) if digits else items
                 items = items[:, :c, :tall, :wide]  # all channels of a plane on its own are equal
-                part[:, :, y : y + tall, x : x + wide] = self._letters[items] if self.model.alphabet else items
+                part[:, :, y : y + tall, x : x + wide] = self._samples(items)
             for mine, samples in zip(parts, part, strict=True):
                 mine.append(samples)
         return [(mine, 0 if digits else decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]
@@ -315,13 +326,13 @@ class ModelCoder:
     ) -> Iterator[Result]:
         """Work on batches of jobs, one on each core at a time; yield results in order."""
         cores = self._cores()
-        for ahead in _ahead(jobs, lambda job: sum(h * w for _, h, w in shapes(job)), cores):
-            runs = batches([shapes(job) for job in ahead], cores, self._batch)
-            sites = max(sum(self._sites(shapes(ahead[k])) for k in run) for run in runs)
+        for taken in ahead(jobs, lambda job: sum(h * w for _, h, w in shapes(job)), cores):
+            runs = batches([shapes(job) for job in taken], cores, self._batch)
+            sites = max(sum(self._sites(shapes(taken[k])) for k in run) for run in runs)
             done, first = dict[int, Result](), 0
             for a in range(0, len(runs), WAVE * cores):
                 wave = runs[a : a + WAVE * cores]
-                results = self._each(work, [[ahead[k] for k in run] for run in wave], cores, sites)
+                results = self._each(work, [[taken[k] for k in run] for run in wave], cores, sites)
                 for run, found in zip(wave, results, strict=True):
                     done.update(zip(run, found, strict=True))
                 while first in done:
@@ -407,44 +418,3 @@ def _key(part: Samples) -> tuple[Shape, bytes]:
     """The shape and bytes that identify a part."""
     c, h, w = part.shape
     return (c, h, w), part.tobytes()
-
-
-def _alike(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[list[int]]:
-    """Batches of jobs of the same shapes, at most `batch` jobs each."""
-    alike: dict[tuple[Shape, ...], list[int]] = {}
-    for k, shape in enumerate(shapes):
-        alike.setdefault(shape, []).append(k)
-    runs: list[list[int]] = []
-    for same in alike.values():
-        each = min(batch, -(-len(same) // cores))
-        runs += [same[a : a + each] for a in range(0, len(same), each)]
-    return runs
-
-
-def _in_turn(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[list[int]]:
-    """Batches of jobs in their order, of any shapes, at most `batch` jobs each."""
-    areas = [sum(h * w for _, h, w in parts) for parts in shapes]
-    most = min(SIDE_BY_SIDE, -(-sum(areas) // cores))
-    runs: list[list[int]] = [[]]
-    total = 0
-    for k, area in enumerate(areas):
-        if runs[-1] and (total + area > most or len(runs[-1]) == batch):
-            runs.append([])
-            total = 0
-        runs[-1].append(k)
-        total += area
-    return runs
-
-
-def _ahead(jobs: Iterable[Job], area: Callable[[Job], int], cores: int) -> Iterator[list[Job]]:
-    """Lists of jobs that are taken from `jobs` at once."""
-    ahead: list[Job] = []
-    total = 0
-    for job in jobs:
-        ahead.append(job)
-        total += area(job)
-        if len(ahead) == cores * BATCH or total >= cores << 20:
-            yield ahead
-            ahead, total = [], 0
-    if ahead:
-        yield ahead

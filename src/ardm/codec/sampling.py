@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ardm.ans import PRECISION, Ints
-from ardm.codec.model_coder import BATCH, limits_of
+from ardm.codec.batches import BATCH
+from ardm.codec.model_coder import limits_of
 from ardm.codec.registry import coder
 from ardm.exact.model import CodecModel
 

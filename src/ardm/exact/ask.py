@@ -142,6 +142,14 @@ class WholeWalks(Protocol):
         """The intervals of the symbols of items (n, C, H, W): start and width of each item, as `Walker.encode`."""
 
     def decode(
-        self, decoders: Sequence[Decoder], size: tuple[int, int], plane: int | None, pause: Callable[[], None]
+        self,
+        decoders: Sequence[Decoder],
+        size: tuple[int, int],
+        plane: int | None,
+        pause: Callable[[], None],
+        lengths: Ints | None = None,
     ) -> Ints:
-        """Items (n, C, H, W) of H, W = size, one from each decoder, as `Walker.decode`."""
+        """Items (n, C, H, W) of H, W = size, one from each decoder, as `Walker.decode`.
+
+        lengths: (n,), of items of one row that end before the longest; what is behind them means nothing.
+        """

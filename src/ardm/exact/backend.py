@@ -22,6 +22,7 @@ from ardm.exact.certificate import certify
 from ardm.exact.device import strict
 from ardm.exact.frequencies import Rows
 from ardm.exact.kernels import KERNELS
+from ardm.exact.kernels.causal import carried
 from ardm.exact.kernels.kernel import Context, Run, Step
 from ardm.exact.operations.causal import PLACED
 from ardm.exact.operations.heads import HEADS, frequencies
@@ -229,6 +230,12 @@ class _Kernels:
 
     def run(self, op: Op, values: Values, where: Step) -> None:
         self._prepared[op.out](where, values)
+
+    def carry(self, op: Op, z: Tensor, n: Tensor, before: Tensor | None) -> Tensor:
+        dtype = self._context.dtype(self._context.bounds[op.out].peak)
+        z, n = z.to(dtype), n.to(dtype)
+        first = torch.zeros_like(n[:, 0]) if before is None else before.to(dtype)
+        return carried(op, z, n, first).to(self._context.stored(op.out))
 
     def plain(self, a: Tensor) -> Ints:
         return a.to("cpu", torch.int64).numpy()

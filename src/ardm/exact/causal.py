@@ -59,6 +59,9 @@ class Engine(Protocol):
     def run(self, op: Op, values: Values, where: Any) -> None:
         """Add the result of an operation to the values; `earlier` finds rows under the names of its inputs."""
 
+    def carry(self, op: Op, z: Array, n: Array, before: Array | None) -> Array:
+        """The operation `carry` over the second axis of z, n (N, T, P), from the states before (N, P), by default 0."""
+
     def plain(self, a: Array) -> Ints:
         """In NumPy."""
 
@@ -103,6 +106,12 @@ class Walking:
             found = found.reshape(self.count, -1, found.shape[1]).swapaxes(1, 2)
         return found.reshape(self.count, -1)
 
+    def carry(self, op: Op, z: Array, n: Array) -> Array:
+        """The operation `carry` at the current places."""
+        found = self.engine.carry(op, z[:, None], n[:, None], self.cells(op.out, across=False))[:, 0]
+        self.put(op.out, found)
+        return found
+
     def index(self, sites: AskedSites) -> Ints:
         """The rows of the places of sites."""
         first, last = self.places.front(self.key)
@@ -113,11 +122,14 @@ class Walking:
 class Sweeping:
     """Some rows of items, and those before them that are still needed.
 
-    held: by operation.  count: the current places.  kept: their values.
+    held: by operation.  lines: how many there are at once of those along which states are carried; states: after the last
+    place, where an item of one row goes on in the next stretch.  count: the current places.  kept: their values.
     """
 
     engine: Engine
     held: dict[str, Strip]
+    lines: int = 0
+    states: Values | None = None
     count: int = 0
     kept: Values | None = None
 
@@ -129,6 +141,14 @@ class Sweeping:
         """The cells of the current places, cell after cell; across: plane after plane."""
         cells = self.held[out].cells()
         found = self.engine.stack(cells) if across else self.engine.join(cells, -1)
+        return found.reshape(self.count, -1)
+
+    def carry(self, op: Op, z: Array, n: Array) -> Array:
+        """The operation `carry` at the current places."""
+        z, n = (a.reshape(self.lines, -1, a.shape[1]) for a in (z, n))
+        found = self.engine.carry(op, z, n, None if self.states is None else self.states.get(op.out))
+        if self.states is not None:
+            self.states[op.out] = found[:, -1]
         return found.reshape(self.count, -1)
 
 
@@ -164,8 +184,8 @@ class Causal:
         for op in program.ops[:-1]:
             kinds[bounds[op.out].kind].append(op)
         self._maps, self._places, self._rows = kinds.values()
-        near = [op for op in self._places if op.name in ("causal_window", "causal_taps")]
-        self._near = {op.out: (op.inputs[0], cells_of(program, op), bounds[op.inputs[0]].planes) for op in near}
+        near = [op for op in self._places if op.name in ("causal_window", "causal_taps", "carry")]
+        self._near = {op.out: (op.inputs[-1], cells_of(program, op), bounds[op.inputs[-1]].planes) for op in near}
         self._windows = [op for op in near if op.name == "causal_window"]
         given = [name for op in (*self._rows, program.ops[-1]) for name in op.inputs]
         self._kept = {name for name in given if bounds[name].kind == "places"}
@@ -270,11 +290,13 @@ class Causal:
             value, depth = value.reshape(B, C, W, 1), depth.reshape(B, C, W, 1)
         tall, wide = value.shape[2:]
         rows = min(tall, max(1, PLACES // (B * wide)))
-        strips = {out: Strip(self._zeros(out), places, *near[1:], rows) for out, near in self._near.items()}
-        sweeping = Sweeping(self.engine, strips)
+        near = {op.out: self._near[op.out] for op in self._places if op.name in ("causal_window", "causal_taps")}
+        strips = {out: Strip(self._zeros(out), places, *one[1:], rows) for out, one in near.items()}
+        sweeping = Sweeping(self.engine, strips, states={} if H == 1 else None)
         for y in range(0, tall, rows):
             part = slice(y, y + rows)
-            sweeping.count = B * wide * min(rows, tall - y)
+            here = min(rows, tall - y)
+            sweeping.count, sweeping.lines = B * wide * here, B if H == 1 else B * here
             self._look(sweeping, value[:, :, part], depth[:, :, part])
             self._compute([sweeping])
             yield sweeping.count, sweeping.kept or {}
@@ -319,9 +341,12 @@ class Causal:
             stretch.kept = {name: a[part] for name, a in values.items()}
 
     def _beside(self, op: Op, stretches: Sequence[Walking | Sweeping], parts: Sequence[slice], values: Values) -> Array:
-        """causal_window or causal_taps of some stretches."""
+        """causal_window, causal_taps or carry of some stretches."""
         found = []
         for stretch, part in zip(stretches, parts, strict=True):
+            if op.name == "carry":
+                found.append(stretch.carry(op, *(values[name][part] for name in op.inputs)))
+                continue
             if op.name == "causal_taps":
                 stretch.put(op.out, values[op.inputs[0]][part])
             found.append(stretch.cells(op.out, across=op.name == "causal_window"))
@@ -385,10 +410,10 @@ def numbers_held(program: Program, bounds: Mapping[str, Bound], side: int) -> in
     """The most numbers that a walk or a sweep over a square item holds at once."""
     total = (PLACES + side) * sum(bound.planes for bound in bounds.values())
     for op in program.ops:
-        if op.name in ("causal_window", "causal_taps"):
+        if op.name in ("causal_window", "causal_taps", "carry"):
             cells = [(dy, dx) for dy, dx in cells_of(program, op) if max(-dy, abs(dx)) < side]
             lookup = Lookup(Field(1, side, side, program.wave), cells_of(program, op))
             top = max((-dy for dy, _ in cells), default=0)
             strip = (top + PLACES // side + 1) * 3 * side
-            total += max(lookup.rows, strip) * bounds[op.inputs[0]].planes
+            total += max(lookup.rows, strip) * bounds[op.inputs[-1]].planes
     return total

@@ -16,7 +16,7 @@ from ardm.exact.causal import Causal, Values, causal
 from ardm.exact.certificate import certify
 from ardm.exact.frequencies import Rows
 from ardm.exact.operations import OPERATIONS
-from ardm.exact.operations.causal import deviations
+from ardm.exact.operations.causal import carried, deviations
 from ardm.exact.operations.heads import frequencies
 from ardm.exact.program import Op, Program
 from ardm.exact.space import last_read
@@ -99,6 +99,9 @@ class _Definitions:
             values[op.out] = deviations(op, given[0], given[1], where.channel)
         else:
             values[op.out] = OPERATIONS[op.name].run(self.program, op, given, where)
+
+    def carry(self, op: Op, z: Ints, n: Ints, before: Ints | None) -> Ints:
+        return carried(op, z, n, np.zeros_like(n[:, 0]) if before is None else before)
 
     def plain(self, a: Ints) -> Ints:
         return a

@@ -26,19 +26,19 @@ from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of
 from ardm.export.perceptron import Make
 from ardm.export.precision import COMPENSATED, FINER, SEARCH, Precision
+from ardm.export.recurrent import recurrent
 from ardm.export.table import table
 from ardm.export.taps import taps
 from ardm.export.unet import unet
 from ardm.export.wavefront import wavefront
-from ardm.export.window import window
 from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.centred import Centred
+from ardm.nets.recurrent import Recurrent
 from ardm.nets.table import Table
 from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
 from ardm.nets.wavefront import Wavefront
-from ardm.nets.window import Window
 
 CALIBRATION = 128
 """Items to calibrate and to measure the cost with, by default."""
@@ -46,14 +46,14 @@ AIM = 0.003
 """Bits per dimension that exactness may cost."""
 EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
     Wavefront: wavefront,
-    Window: window,
+    Recurrent: recurrent,
     Taps: taps,
     Table: table,
     UNet: unet,
     Centred: centred,
 }
 """The exporter of each kind of network: it calibrates, and returns what makes the program of a precision."""
-SEARCHES: dict[type[nn.Module], tuple[Precision, ...]] = {Wavefront: FINER, Centred: COMPENSATED}
+SEARCHES: dict[type[nn.Module], tuple[Precision, ...]] = {Wavefront: FINER, Recurrent: FINER, Centred: COMPENSATED}
 """The precisions to try, for kinds of networks that have their own."""
 HEADS: tuple[type[Head], ...] = (ValueHead, ColumnHead, DigitHead, MixtureHead)
 """The heads that have operations in integers; not their subclasses, which have other distributions."""

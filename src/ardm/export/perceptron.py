@@ -1,4 +1,4 @@
-"""Residual perceptrons in integers: the part that networks with windows, contexts and taps share.
+"""Residual perceptrons in integers: the part that works on rows.
 
     stream ← stream + down(relu(up(relu(stream))))
 
@@ -100,7 +100,7 @@ class PerceptronExport:
         o = _linear(build, "output", a, output_of(self.model), by, bits.first, 1 << 53, lo=-(1 << 22), hi=1 << 22)
         if isinstance(self.model.head, MixtureHead):
             if stem.place is None:
-                raise ArdmError("a mixture needs a network that places its means: windows or taps")
+                raise ArdmError("a mixture needs a network that places its means")
             mixture(build, self.model.head, self.unit, *stem.place(o), stem.rise)
         else:
             build.op("values" if isinstance(self.model.head, ValueHead) else "softmax", "head", [o])

@@ -21,8 +21,8 @@ from ardm.models.ending import EndingCausalModel, EndingModel
 from ardm.models.images import CentredBody, PaperUNetBody, UNetBody
 from ardm.models.sound import TapsBody, WaveBody
 from ardm.models.tables import TableBody
-from ardm.models.text import TransformerBody, WindowBody
-from ardm.models.wavefront import WavefrontBody
+from ardm.models.text import TransformerBody
+from ardm.models.wavefront import RecurrentBody, WavefrontBody
 
 HEADS: dict[str, Callable[[ModelConfig], Head]] = {
     "values": lambda config: ValueHead(config.digits, config.features),
@@ -86,8 +86,12 @@ BODIES: dict[str, Kind] = {
     "wavefront": Kind(
         WavefrontBody, heads=("mixture", "laplace"), causal=("wave",), reads=("hidden", "causal", "cycle")
     ),
-    "window": Kind(
-        WindowBody, heads=("values", "digits"), reads=("dropout", "embedding", "reach", "hashes", "bits", "row", "end")
+    "recurrent": Kind(
+        RecurrentBody,
+        axes=1,
+        heads=("values",),
+        causal=("wave",),
+        reads=("hidden", "causal", "dropout", "embedding", "reach", "hashes", "bits", "row"),
     ),
     "taps": Kind(TapsBody, heads=("mixture",), reads=("reach",)),
     "mlp": Kind(

@@ -1,7 +1,7 @@
 """Autoregressive baselines: one order, or any order by permuting the inputs (as XLNet).
 
     single   inputs shifted by one place, attention or convolutions to the left: p(x_i | x_<i), raster order only
-    wave     convolutions over what lies before a site along wavefronts, that order only (`models.wavefront`)
+    wave     convolutions or a recurrence over what lies before a site along wavefronts, that order only (`models.wavefront`)
     any      inputs in the order of their ranks, every token with its own place and that of the next, which it predicts
 
 One pass scores all positions of an item: `CausalModel.nats`.  Both fit the model contract as well, so that `walk` samples
@@ -26,7 +26,7 @@ from ardm.model import AnyModel, Model, Prediction
 from ardm.models.body import RowBody
 from ardm.models.config import ModelConfig
 from ardm.models.text import refuse_length, transformer
-from ardm.models.wavefront import Walking, WavefrontBody
+from ardm.models.wavefront import WalkedBody, Walking
 from ardm.precision import finely, mixed
 from ardm.ranks import wavefront_steps
 
@@ -113,7 +113,7 @@ class CausalModel(Model):
         """Features of all sites, asked in the order of their positions."""
         if isinstance(self.body, PermutedBody):
             return self.body.along(x, rank, context)
-        if isinstance(self.body, WavefrontBody):
+        if isinstance(self.body, WalkedBody):
             features = self.body.everywhere(x, context)
             return lambda batch_index, position: features
         return self.body(Partial(x, torch.ones_like(x)), context)
@@ -125,12 +125,12 @@ class CausalModel(Model):
 
     def steps(self, shape: Sequence[int]) -> Tensor:
         """(D,): the step of each site of items of this shape, in the order that is used unless another is given."""
-        along = wavefront_steps(shape) if isinstance(self.body, WavefrontBody) else np.arange(prod(shape))
+        along = wavefront_steps(shape) if isinstance(self.body, WalkedBody) else np.arange(prod(shape))
         return torch.from_numpy(along).flatten()
 
     def walking(self) -> AnyModel:
         """The model along one walk; along wavefronts it remembers the features of the last ones."""
-        return Walking(self.body, self.head, self.bf16) if isinstance(self.body, WavefrontBody) else self
+        return Walking(self.body, self.head, self.bf16) if isinstance(self.body, WalkedBody) else self
 
     def ranks(self, x: Tensor, rank: Tensor | None = None) -> Tensor:
         """(B, D): the step of each site of x along an order, see `nats`."""
@@ -145,6 +145,6 @@ class CausalModel(Model):
         if not torch.equal(rank.sort(1).values, torch.arange(D, device=x.device).expand(B, D)):
             raise ArdmError(f"ranks must hold each of 0..{D - 1} once per item; ranks are steps of sites")
         if self.single:
-            order = "the wavefronts of plan.wavefront" if isinstance(self.body, WavefrontBody) else "raster order"
+            order = "the wavefronts of plan.wavefront" if isinstance(self.body, WalkedBody) else "raster order"
             raise ArdmError(f"a model of a single order scores along {order} only")
         return rank

@@ -25,7 +25,7 @@ class ModelConfig:
     parametrisation), "mixture" (of `components` discretised logistics), "laplace" (the same of Laplace distributions) or
     "chain" (for whole values of very many classes: a softmax of the high half, then one of the low half given it).
     trunk: for images "unet" (the paper's), "centred" (a plain U-Net around the known neighbours' mean; any size) or
-    "wavefront" (causal; any size); for text "transformer" or "window"; for sound
+    "wavefront" (causal; any size); for text "transformer" or "recurrent"; for sound
     "wavenet" or "taps"; for tables "mlp" or "transformer".
     width.  blocks: the number of blocks or layers.
 
@@ -36,13 +36,13 @@ class ModelConfig:
     style: "modern" (RMSNorm, gated swish perceptron, no biases; a WaveNet also gets the mean of the known neighbours) or
     "classic" (as in the paper: LayerNorm, GELU; plain values for a WaveNet; the paper's inputs and C·K outputs for a U-Net).
     embedding: width of a learnt embedding of values, where unknown values have their own row.  0: none; width // 4 in a
-    WaveNet (of base at most 256, or classic) and in a classic U-Net; 16 in a table or a window.
+    WaveNet (of base at most 256, or classic) and in a classic U-Net; 16 in a table or a recurrent network.
     hidden: width inside a perceptron (0: 4 · width; modern 8/3 · width, rounded up to a multiple of 8).
     columns: the number of classes of each column of a table (none: K for all); impossible values get probability 0.
     causal: "" (any order, both sides), "single" (raster order only), "any" (causal over permuted items, as XLNet) or "wave"
-    (along wavefronts only).
+    (along wavefronts only; of a sequence, from left to right).
     end: of sequences, whether the last class ends an item and fills what is behind it: see `models.ending`.
-    reach: sites that windows and taps read to the left and to the right.
+    reach: sites that taps read to the left and to the right; symbols before a place that a recurrent network embeds (1).
 
     centred: levels, growth (how many times as wide the levels below the first are), hidden (0: 2 · width), rounded (round the neighbours' mean to an eighth of a
     level, as an exported model does).
@@ -50,8 +50,8 @@ class ModelConfig:
     wavefront: hidden (0: width), cycle (of a sequence: block i has dilation 2^(i mod cycle)).
     transformer: heads (0: width // 64, at least 1), positions ("rotary", "learned" or "sinusoidal").
     wavenet: kernel, cycle (block i has dilation 2^(i mod cycle)).
-    window: hashes (52: a context of five symbols to the left and two to the right), each into a table of 2^bits rows of
-    width row.
+    recurrent: hidden (of the states; 0: width), hashes (numbers of symbols of contexts, each hashed to a row of a table of
+    its own), bits (log2 of the rows of each table), row (width of a row).
     mlp: direct (sparse connections from every value to every output, beside the perceptron).
     """
 
@@ -179,14 +179,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "audio": {**_SOUND, "width": 64, "blocks": 20},
     "audio-small": {**_SOUND, "width": 32, "blocks": 10},
     "audio-tiny": {**_SOUND, "width": 16, "blocks": 4, "cycle": 4, "components": 3},
-    # Codecs of text and of sound: local context, one order.
-    "window": {
+    # Codecs of text and of sound: one order.
+    "recurrent": {
         **_TEXT,
-        "trunk": "window",
+        "trunk": "recurrent",
+        "causal": "wave",
         "width": 256,
-        "blocks": 2,
-        "reach": (20, 0),
-        "hashes": (20, 30, 40, 50, 60, 80),
+        "hidden": 256,
+        "blocks": 3,
+        "embedding": 32,
+        "hashes": (2, 3, 4, 5, 6),
+        "bits": 17,
+        "row": 8,
     },
     "taps": {**_SOUND, "trunk": "taps", "width": 128, "blocks": 2, "reach": (32, 0)},
     # Tables; "density" is for data sets of binary columns.

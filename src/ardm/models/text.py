@@ -1,15 +1,15 @@
-"""Bodies for text and other sequences of symbols: the Transformer, and windows with hashed contexts."""
+"""The body of Transformers for text and other sequences of symbols, and what bodies refuse."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ardm.digits import Partial
 from ardm.errors import ArdmError
 from ardm.features import Features, FeaturesAt
 from ardm.models.body import Prefix, RowBody, shifted
 from ardm.models.config import ModelConfig
-from ardm.nets import ColumnOutput, Transformer, Window
+from ardm.nets import ColumnOutput, Transformer
 
 
 class TransformerBody(RowBody):
@@ -64,38 +64,11 @@ def refuse_length(config: ModelConfig, length: int) -> None:
 
 
 def reach_of(config: ModelConfig, default: tuple[int, int]) -> tuple[int, int]:
-    """How many sites a window or taps read to the left and to the right."""
+    """How many sites taps read to the left and to the right."""
     left, right = config.reach if len(config.reach) == 2 else default
     if len(config.reach) not in (0, 2) or right < 0 or left < 2:
         raise ArdmError(f"model.reach is (sites to the left, at least 2; sites to the right); got {config.reach}")
     return left, right
-
-
-class WindowBody(nn.Module):
-    """Symbols → window.  Items may have any length, and any shape whose last axis is the sequence."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        refuse_digits(config)
-        left, right = reach_of(config, (20, 0))
-        for code in config.hashes:
-            if code < 1 or code // 10 > left or code % 10 > right:
-                raise ArdmError(
-                    f"model.hashes holds {code}: its tens count symbols to the left and its ones to the right, and reach is "
-                    f"{(left, right)}"
-                )
-        if not 1 <= config.bits <= 20 or config.row < 1:
-            raise ArdmError(f"model.bits lies in 1..20, and model.row is positive; got {config.bits} and {config.row}")
-        self.trunk = Window(
-            config.classes, config.width, config.blocks, (left, right), config.embedding or 16, config.hashes, config.bits,
-            config.row, config.dropout,
-        )  # fmt: skip
-
-    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
-        """Features at sites."""
-        refuse_context(context)
-        symbols: Tensor = (state.value + 1) * (state.depth > 0)
-        return self.trunk(symbols.flatten(1))
 
 
 def refuse_digits(config: ModelConfig) -> None:
@@ -105,6 +78,6 @@ def refuse_digits(config: ModelConfig) -> None:
 
 
 def refuse_context(context: Tensor | None) -> None:
-    """Raise ArdmError for context, which windows, taps and wavefronts do not take."""
+    """Raise ArdmError for context, which networks of one order with local inputs do not take."""
     if context is not None:
-        raise ArdmError("models of trunk window, taps or wavefront take no context")
+        raise ArdmError("models of trunk recurrent, taps or wavefront take no context")

@@ -1,8 +1,9 @@
-"""The body of causal convolutional networks along wavefronts, and the model along one walk."""
+"""The bodies of causal networks along wavefronts, convolutional and recurrent, and the model along one walk."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,28 +16,37 @@ from ardm.model import Prediction
 from ardm.models.body import Prefix, centred
 from ardm.models.config import ModelConfig
 from ardm.models.text import refuse_context, refuse_digits
-from ardm.nets import Wavefront
+from ardm.nets import Recurrent, Wavefront
+from ardm.nets.recurrent import States
 from ardm.nets.wavefront import Memory, key
 from ardm.precision import wide
 from ardm.ranks import wavefront_steps
 
 
-class WavefrontBody(nn.Module):
-    """Pictures (C, H, W) of any height and width, or sequences (D,) of any length → wavefronts."""
+class Remembering(Protocol):
+    """What a network along one walk keeps of the places behind it.  last: the last wavefront, −1 before the first."""
+
+    last: int
+
+    def reach(self, front: int, planes: Tensor, /) -> None:
+        """Go on to a wavefront, no earlier than the last one; all before it is known."""
+
+    def __call__(self, planes: Tensor, batch_index: Tensor, position: Tensor, /) -> Features:
+        """Features of sites in the last wavefront."""
+
+
+class WalkedBody(nn.Module):
+    """A body along wavefronts, around a network `trunk` of which the features of a site never change once it is reached."""
+
+    trunk: Wavefront | Recurrent
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         refuse_digits(config)
-        if len(config.shape) not in (1, 3):
-            raise ArdmError(f"models of trunk wavefront take shape (C, H, W) or (D,); got {config.shape}")
-        self.config, self.digits, line = config, config.digits, len(config.shape) == 1
-        self.trunk = Wavefront(
-            1 if line else config.shape[0], config.width, config.hidden or config.width, config.blocks, config.classes - 1,
-            config.cycle if line else 0,
-        )  # fmt: skip
+        self.config, self.digits = config, config.digits
 
     def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
-        """Features at sites of which all that comes before them is known, from one pass over all pixels."""
+        """Features at sites of which all that comes before them is known, from one pass over all places."""
         refuse_context(context)
         return self.guarded(state, self.trunk(self.planes(state)))
 
@@ -46,9 +56,12 @@ class WavefrontBody(nn.Module):
         return self.trunk.everywhere(self.planes(Partial(x, torch.ones_like(x))))
 
     def planes(self, state: Partial) -> Tensor:
-        """(B, C, H, W) in [−1, 1]: the known values, 0 elsewhere; a sequence is a picture of one row."""
-        value = centred(state, self.digits, wide(self.trunk.first.dtype))
-        return value if value.ndim == 4 else value[:, None, None]
+        """(B, C, H, W): what the network reads of a state; a sequence is a picture of one row."""
+        raise NotImplementedError
+
+    def memory(self, planes: Tensor) -> Remembering:
+        """An empty memory of a walk."""
+        raise NotImplementedError
 
     def prefix(self, state: Partial) -> Prefix:
         """What is known along the wavefronts."""
@@ -65,12 +78,72 @@ class WavefrontBody(nn.Module):
         return checked
 
 
+class WavefrontBody(WalkedBody):
+    """Pictures (C, H, W) of any height and width, or sequences (D,) of any length → wavefronts."""
+
+    trunk: Wavefront
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        if len(config.shape) not in (1, 3):
+            raise ArdmError(f"models of trunk wavefront take shape (C, H, W) or (D,); got {config.shape}")
+        line = len(config.shape) == 1
+        self.trunk = Wavefront(
+            1 if line else config.shape[0], config.width, config.hidden or config.width, config.blocks, config.classes - 1,
+            config.cycle if line else 0,
+        )  # fmt: skip
+
+    def planes(self, state: Partial) -> Tensor:
+        """The known values in [−1, 1], 0 elsewhere."""
+        value = centred(state, self.digits, wide(self.trunk.lift.dtype))
+        return value if value.ndim == 4 else value[:, None, None]
+
+    def memory(self, planes: Tensor) -> Memory:
+        """The features of the last wavefronts."""
+        return Memory(self.trunk, planes)
+
+
+class RecurrentBody(WalkedBody):
+    """Sequences (D,) of any length → a recurrent network."""
+
+    trunk: Recurrent
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        reach = config.reach or (1,)
+        if len(reach) != 1 or reach[0] < 1:
+            raise ArdmError(f"model.reach of trunk recurrent is one number of symbols, at least 1; got {config.reach}")
+        if any(not 1 <= n <= MOST_SYMBOLS for n in (*reach, *config.hashes)):
+            raise ArdmError(
+                f"model.reach and model.hashes hold numbers of symbols, 1..{MOST_SYMBOLS}; got {config.reach} and {config.hashes}"
+            )
+        if not 1 <= config.bits <= 20 or config.row < 1:
+            raise ArdmError(f"model.bits lies in 1..20, and model.row is positive; got {config.bits} and {config.row}")
+        self.trunk = Recurrent(
+            config.classes, config.width, config.hidden or config.width, config.blocks, config.embedding or 16, reach[0],
+            config.hashes, config.bits, config.row, config.dropout,
+        )  # fmt: skip
+
+    def planes(self, state: Partial) -> Tensor:
+        """The symbols: 1 + the value, 0 where nothing is known."""
+        symbols: Tensor = (state.value + 1) * (state.depth > 0)
+        return symbols.flatten(1)[:, None, None]
+
+    def memory(self, planes: Tensor) -> States:
+        """The states after the last place."""
+        return States(self.trunk, planes)
+
+
+MOST_SYMBOLS = 64
+"""The longest context of a recurrent network, in symbols."""
+
+
 class Walking:
     """A model along one walk: it computes the features of each pixel once, and keeps those of the last wavefronts."""
 
-    def __init__(self, body: WavefrontBody, head: Head, bf16: bool = False) -> None:
+    def __init__(self, body: WalkedBody, head: Head, bf16: bool = False) -> None:
         self.body, self.head, self.digits, self.bf16 = body, head, body.digits, bf16
-        self._memory: Memory | None = None
+        self._memory: Remembering | None = None
 
     def __call__(self, state: Partial, context: Tensor | None = None) -> Prediction:
         """The prediction for the next state of the walk."""
@@ -91,9 +164,9 @@ class Walking:
 
         return features
 
-    def _remembering(self, value: Tensor, front: int) -> Memory:
+    def _remembering(self, value: Tensor, front: int) -> Remembering:
         """The memory, gone on to a wavefront."""
         if self._memory is None or self._memory.last > front:
-            self._memory = Memory(self.body.trunk, value)
+            self._memory = self.body.memory(value)
         self._memory.reach(front, value)
         return self._memory

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
 from ardm.nets.residual import ResidualPerceptron
-from ardm.nets.window import offsets
 from ardm.precision import full
 
 SHIFTS, CLIP = (0, 2, 4, 7), 127
@@ -23,6 +22,12 @@ SLOW = 0.25
 """The learning speed of the predictors beside the rest: their inputs are in the thousands."""
 UNIT = 64.0
 """The unit of corrections to means, and of scales: half samples."""
+
+
+def offsets(reach: tuple[int, ...]) -> list[int]:
+    """The offsets of the samples within reach (left, right): nearest first, the left side before the right."""
+    left, right = reach
+    return [-i for i in range(1, left + 1)] + list(range(1, right + 1))
 
 
 class Taps(nn.Module):

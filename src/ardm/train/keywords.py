@@ -43,7 +43,7 @@ _ANY: dict[str, dict[str, Any]] = {
 }
 _CODEC: dict[str, dict[str, Any]] = {
     "image": {"preset": "pictures-small"},
-    "text": {"preset": "window", "dropout": 0.2},
+    "text": {"preset": "recurrent", "dropout": 0.1},
     "audio": {"preset": "taps"},
     "table": {"preset": "table"},
 }
@@ -53,13 +53,13 @@ _TRAIN: dict[str, dict[str, Any]] = {
     "wavefront": {"batch": 16, "rate": 3e-3},
     "transformer": {"batch": 32},
     "wavenet": {"batch": 16},
-    "window": {"batch": 2048, "rate": 3e-3, "first_level": 0.8, "valid_items": 32},
+    "recurrent": {"batch": 16, "optimiser": "muon", "rate": 3e-3, "decay": "linear", "valid_items": 64},
     "taps": {"batch": 2048, "first_level": 0.9, "valid_items": 64},
     "mlp": {"batch": 256, "weight_decay": 1e-2, "valid_items": 512},
 }
 """Defaults by trunk; those of the shipped recipes."""
-ALONE: dict[str, Any] = {"batch": 512, "rate": 1e-2, "valid_every": 250, "valid_items": 512}
-"""The same for a window on texts that are coded alone, whose pieces are many and small."""
+ALONE: dict[str, Any] = {"batch": 32, "rate": 6e-3, "valid_every": 250, "valid_items": 256}
+"""The same for a recurrent network on texts that are coded alone, which are many and short."""
 STEPS = 3000
 WHOLE = 4096
 """Network calls of texts that are coded alone: one for each symbol of a shorter one."""
@@ -139,12 +139,12 @@ def defaults(given: Mapping[str, Mapping[str, Any]], train_set: Dataset, kind: s
     merged = {**model, **given["model"]}
     trunk = merged.get("trunk") or PRESETS.get(str(merged.get("preset")), {}).get("trunk", "unet")
     train = {"steps": STEPS, "ema": 0.998, "warmup": 50, "valid_every": 500, **_TRAIN.get(trunk, {})}
-    if trunk == "window" and train_set.given is not None:
+    if trunk == "recurrent" and train_set.given is not None:
         train |= ALONE
     if codec and not given["model"] and (begun := start(train_set, kind)):
         model, train = {**begun["model"], "shape": []}, train | begun["train"]
     train["batch"] = max(1, min(train.get("batch", 64), len(train_set)))
-    order = {"order": "raster", "calls": calls(train_set)} if trunk in ("window", "taps") else {}
+    order = {"order": "raster", "calls": calls(train_set)} if trunk == "taps" else {}
     return {"model": model, "order": order, "train": train}
 
 
@@ -167,8 +167,9 @@ def sized(kind: str, train_set: Dataset) -> dict[str, Any]:
     """The size of a codec's network by the amount of data, so that few items pay its bytes back."""
     values = len(train_set) * train_set.predicted()
     if kind == "text":
-        bits = min(16, max(10, int(math.log2(values)) - 9))  # rows of each table
-        return {"width": 64 if values < MUCH / 2 else 128 if values < 2 * MUCH else 192, "bits": bits}
+        bits = min(16, max(10, int(math.log2(values)) - 8))  # rows of each table
+        width = 96 if values < MUCH / 2 else 128 if values < 2 * MUCH else 192
+        return {"width": width, "hidden": width, "bits": bits}
     return {"width": {"image": 32, "audio": 64}[kind]} if values < MUCH and kind != "table" else {}
 
 

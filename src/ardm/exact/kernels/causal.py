@@ -25,4 +25,13 @@ def _earlier(context: Context, op: Op, dtype: torch.dtype) -> Run:
     return run
 
 
+def carried(op: Op, z: Tensor, n: Tensor, before: Tensor) -> Tensor:
+    """`carry` over the second axis of z, n (N, T, P), from the states before them (N, P), all in its container."""
+    by, found = op.integers["by"], torch.empty_like(n)
+    for t in range(n.shape[1]):
+        moved = (n[:, t] - before).mul_(z[:, t]).add_(1 << by - 1)
+        before = found[:, t] = halve(moved, by).add_(before)
+    return found
+
+
 CAUSAL = {"earlier": Kernel(_earlier)}

@@ -12,8 +12,10 @@ rows.  Programs with other operations, or with numbers beyond 32 bits, are refus
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ardm.ans import EXP, Ints
 from ardm.errors import ArdmError
@@ -24,6 +26,7 @@ from ardm.exact.sigmoid import SIGMOID
 CODES = {
     "causal_window": 1, "nearby": 2, "contrast": 3, "linear": 4, "shift": 5, "add": 6, "less": 7, "concat": 8,
     "causal_taps": 9, "at_site": 10, "earlier": 11, "pick": 12, "mixture": 13,
+    "values": 14, "carry": 15, "gate": 16, "table": 17, "hash": 18, "embed": 19,
 }  # fmt: skip
 """The operations of `wave.c`."""
 KINDS = {"places": 1, "rows": 2}
@@ -85,6 +88,8 @@ class _Description:
         bound = self.bounds[op.out]
         _refuse(op, op.name in CODES)
         _refuse(op, _within(bound, WHOLE), "needs more than 32 bits, which the native kernels lack")
+        if op.name in ("carry", "gate", "table"):
+            _refuse(op, bound.peak <= WHOLE.max, "needs more than 32 bits, which the native kernels lack")
         _refuse(op, bound.planes <= MOST_PLANES and len(op.inputs) <= MOST_INPUTS)
         return [KINDS[bound.kind], bound.planes, int(not _within(bound, SMALL))]
 
@@ -101,11 +106,18 @@ class _Description:
             return [n["limit"], n["fraction"], *(n[f"rise{i}"] for i in range(len(op.inputs)))]
         if op.name == "linear":
             return self._linear(op)
-        if op.name == "shift":
+        if op.name in ("shift", "gate"):
             return [min(n["by"], 31), *_limits(op)]
+        if op.name == "hash":
+            return [n["bits"], self.program.tensor(op, "contexts").shape[1]]
+        if op.name == "embed":
+            table = self._table(op)
+            return [*table.shape, table.itemsize]
         order = {
             "contrast": ("limit", "fraction", "by", "known"),
             "earlier": ("fraction", "by", "limit"),
+            "carry": ("by",),
+            "table": ("low",),
             "mixture": ("components", "fraction", "bits", "rise", "limit"),
         }
         return [n[name] for name in order.get(op.name, ())]
@@ -118,13 +130,25 @@ class _Description:
         count = len(weight) if weight.ndim == 3 else 1
         return [count, *weight.shape[-2:], *_limits(op), int(held)]
 
+    def _table(self, op: Op) -> NDArray[Any]:
+        """The table of `embed` in as few bytes as it is stored in."""
+        table = self.program.tensors[op.tensors["table"]]
+        signed = np.promote_types(table.dtype, np.int8)
+        return np.ascontiguousarray(table, dtype=signed if signed.itemsize < 8 else np.int32)
+
     def _tensors(self, op: Op) -> list[Ints]:
         if op.name in ("causal_window", "causal_taps"):
             planes = [np.array(self.maps[op.inputs[0]])] if op.name == "causal_window" else []
             return [*planes, self.program.tensor(op, "cells")]
         if op.name == "earlier":
             _refuse(op, self.maps.get(op.inputs[0]) == list(range(self.program.channels)))
-        roles = {"linear": ["weight", "bias", "shift"], "mixture": ["inverse", "places"]}.get(op.name, [])
+        if op.name == "embed":
+            held = np.zeros(-(-self._table(op).nbytes // 8), dtype=np.int64)
+            held.view(np.uint8)[: self._table(op).nbytes] = self._table(op).reshape(-1).view(np.uint8)
+            return [held]
+        roles = {
+            "linear": ["weight", "bias", "shift"], "mixture": ["inverse", "places"], "table": ["table"], "hash": ["contexts"],
+        }.get(op.name, [])  # fmt: skip
         roles = [f"weight{i}" for i in range(len(op.inputs))] if op.name == "nearby" else roles
         return [self.program.tensor(op, role) for role in roles]
 

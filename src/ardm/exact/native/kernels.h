@@ -32,15 +32,33 @@ TARGET static void NAME(shift)(const int32_t *a, int32_t *out, int64_t n, int by
     }
 }
 
+TARGET static void NAME(gate)(const int32_t *a, const int32_t *b, int32_t *out, int64_t n, int by, int32_t lo, int32_t hi)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int32_t x = (int32_t)((uint32_t)a[i] * (uint32_t)b[i]) >> by;
+        out[i] = x < lo ? lo : x > hi ? hi : x;
+    }
+}
+
+TARGET static void NAME(carry)(const int32_t *z, const int32_t *n, const int32_t *h, int32_t *out, int64_t count, int by)
+{
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t moved = (uint32_t)z[i] * ((uint32_t)n[i] - (uint32_t)h[i]) + ((uint32_t)1 << (by - 1));
+        out[i] = (int32_t)((uint32_t)h[i] + (uint32_t)((int32_t)moved >> by));
+    }
+}
+
 /* --- matrix products ---------------------------------------------------------------------------------------------- */
 
 #if VECTOR
 
 /* Rows in[0..m) times one panel of 16 outputs: m is a constant where this is called, so all sums stay in registers. */
 TARGET static inline __attribute__((always_inline)) void NAME(panel)(
-    const Matrix *w, int64_t panel, const int16_t *const *in, void *const *out, int wide, const int m)
+    const Matrix *w, int64_t panel, const int16_t *const *in, void *const *out, int wide, const int m, const int bytes)
 {
-    const int16_t *weight = w->weight + panel * w->pairs * 32;
+    const int64_t begin = panel * w->pairs * 32;
+    const int16_t *weight = bytes ? NULL : w->weight + begin;
+    const int8_t *byte = bytes ? w->byte + begin : NULL;
     const int32_t *bias = w->bias + panel * 16, *shift = w->shift + panel * 16;
     __m256i sum[12];
 #pragma GCC unroll 6
@@ -49,8 +67,14 @@ TARGET static inline __attribute__((always_inline)) void NAME(panel)(
         sum[2 * p + 1] = _mm256_loadu_si256((const __m256i *)(bias + 8));
     }
     for (int64_t k = 0; k < w->pairs; k++) {
-        __m256i w0 = _mm256_loadu_si256((const __m256i *)(weight + k * 32));
-        __m256i w1 = _mm256_loadu_si256((const __m256i *)(weight + k * 32 + 16));
+        __m256i w0, w1;
+        if (bytes) {
+            w0 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(byte + k * 32)));
+            w1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(byte + k * 32 + 16)));
+        } else {
+            w0 = _mm256_loadu_si256((const __m256i *)(weight + k * 32));
+            w1 = _mm256_loadu_si256((const __m256i *)(weight + k * 32 + 16));
+        }
 #pragma GCC unroll 6
         for (int p = 0; p < m; p++) {
             int32_t pair;
@@ -82,20 +106,28 @@ TARGET static inline __attribute__((always_inline)) void NAME(panel)(
     }
 }
 
+/* Some rows, as many as a panel takes at once. */
+TARGET static inline __attribute__((always_inline)) void NAME(rows)(
+    const Matrix *w, int64_t panel, const int16_t *const *in, void *const *out, int wide, int m, const int bytes)
+{
+    switch (m) {
+    case 1: NAME(panel)(w, panel, in, out, wide, 1, bytes); break;
+    case 2: NAME(panel)(w, panel, in, out, wide, 2, bytes); break;
+    case 3: NAME(panel)(w, panel, in, out, wide, 3, bytes); break;
+    case 4: NAME(panel)(w, panel, in, out, wide, 4, bytes); break;
+    case 5: NAME(panel)(w, panel, in, out, wide, 5, bytes); break;
+    default: NAME(panel)(w, panel, in, out, wide, 6, bytes); break;
+    }
+}
+
 TARGET static void NAME(product)(const Matrix *w, const int16_t *const *in, void *const *out, int wide, int64_t n)
 {
     for (int64_t panel = 0; panel < w->panels; panel++) {
         for (int64_t a = 0; a < n;) {
             int64_t left = n - a; /* 7 rows are 4 + 3, not 6 + 1: few rows wait for their weights */
             int m = left == 7 ? 4 : left == 8 ? 4 : left < 6 ? (int)left : 6;
-            switch (m) {
-            case 1: NAME(panel)(w, panel, in + a, out + a, wide, 1); break;
-            case 2: NAME(panel)(w, panel, in + a, out + a, wide, 2); break;
-            case 3: NAME(panel)(w, panel, in + a, out + a, wide, 3); break;
-            case 4: NAME(panel)(w, panel, in + a, out + a, wide, 4); break;
-            case 5: NAME(panel)(w, panel, in + a, out + a, wide, 5); break;
-            default: NAME(panel)(w, panel, in + a, out + a, wide, 6); break;
-            }
+            if (w->byte) NAME(rows)(w, panel, in + a, out + a, wide, m, 1);
+            else NAME(rows)(w, panel, in + a, out + a, wide, m, 0);
             a += m;
         }
     }
@@ -124,4 +156,4 @@ TARGET static void NAME(product)(const Matrix *w, const int16_t *const *in, void
 
 #endif
 
-static const Kernels NAME(kernels) = {VECTOR, NAME(widen), NAME(narrow), NAME(add), NAME(shift), NAME(product)};
+static const Kernels NAME(kernels) = {VECTOR, NAME(widen), NAME(narrow), NAME(add), NAME(shift), NAME(gate), NAME(carry), NAME(product)};

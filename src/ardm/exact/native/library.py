@@ -20,7 +20,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ardm_source": (_size, []),
     "ardm_build": (_pointer, [_pointer, _size, _size]),
     "ardm_free": (None, [_pointer]),
-    "ardm_walk": (_pointer, [_pointer, *[_size] * 5]),
+    "ardm_walk": (_pointer, [_pointer, *[_size] * 5, _pointer]),
     "ardm_walk_free": (None, [_pointer]),
     "ardm_capacity": (_size, [_pointer]),
     "ardm_load": (_size, [_pointer] * 3),
@@ -84,13 +84,16 @@ class Walk:
     """A walk over items (n, C, H, W) in C, used by one thread at a time.
 
     plane: the only channel that is coded, or None.  raster: for walks that know all values.
+    lengths: (n,), how much of each item of one row exists, for decoders; None: all.
     """
 
-    def __init__(self, net: Net, shape: tuple[int, ...], plane: int | None, raster: bool) -> None:
+    def __init__(
+        self, net: Net, shape: tuple[int, ...], plane: int | None, raster: bool, lengths: Ints | None = None
+    ) -> None:
         self.net, self.shape = net, shape
         n, _, H, W = shape
-        code = net.library.ardm_walk
-        self.handle = code(net.handle, n, H, W, -1 if plane is None else plane, int(raster))
+        code, lengths = net.library.ardm_walk, _int64(lengths)
+        self.handle = code(net.handle, n, H, W, -1 if plane is None else plane, int(raster), _address(lengths))
         if not self.handle:
             raise MemoryError
 

@@ -46,7 +46,8 @@ class NativeRunner:
         self.program, self.bounds = program, certify(program)
         self._net = Net(describe(program, self.bounds), plain)
         self._head = program.ops[-1]
-        self._columns = 3 * self._head.integers["components"]
+        self._columns = self.bounds[self._head.inputs[0]].planes
+        self._stages = len(radices(program.base)) if self._head.name == "mixture" else 1
 
     # --- whole walks --------------------------------------------------------------------------------------------------
 
@@ -60,7 +61,7 @@ class NativeRunner:
         n, C, H, W = items.shape
         walk = Walk(self._net, items.shape, plane, raster=True)
         walk.load(items)
-        symbols = (C if plane is None else 1) * H * W * len(radices(self.program.base))
+        symbols = (C if plane is None else 1) * H * W * self._stages
         start, width = (np.empty((n, symbols), dtype=np.int32) for _ in range(2))
         while walk.encode(SLICE, start, width):
             pause()
@@ -72,12 +73,14 @@ class NativeRunner:
         size: tuple[int, int],
         plane: int | None = None,
         pause: Callable[[], None] = _go_on,
+        lengths: Ints | None = None,
     ) -> Ints:
         """Items (n, C, H, W), one from each decoder, as `Walker.decode`; plane, pause: as for encode.
 
+        lengths: (n,), of items of one row that end before the longest; what is behind them means nothing.
         Raises CodecError where a stream ends early.
         """
-        walk = Walk(self._net, (len(decoders), self.program.channels, *size), plane, raster=False)
+        walk = Walk(self._net, (len(decoders), self.program.channels, *size), plane, raster=False, lengths=lengths)
         words = [np.frombuffer(decoder.words, dtype=np.uint8) for decoder in decoders]
         streams = np.zeros(len(decoders), dtype=STREAM)
         for stream, decoder, held in zip(streams, decoders, words, strict=True):

@@ -20,10 +20,12 @@
 #include <immintrin.h>
 #endif
 
-enum { WINDOW = 1, NEARBY, CONTRAST, LINEAR, SHIFT, ADD, LESS, CONCAT, TAPS, AT, EARLIER, PICK, MIXTURE };
+enum { WINDOW = 1, NEARBY, CONTRAST, LINEAR, SHIFT, ADD, LESS, CONCAT, TAPS, AT, EARLIER, PICK, MIXTURE,
+       VALUES, CARRY, GATE, TABLE, HASH, EMBED, LAST = EMBED };
 enum { PLACES = 1, ROWS = 2 };               /* kinds of values */
 enum { POOL, KEPT, RING };                   /* where a value lies: until its last use, for a front, for later fronts */
-enum { MAX_INPUTS = 16, MAX_PLANES = 1 << 14, MAX_VALUES = 1 << 12, MAX_COMPONENTS = 64, CHUNK = 96 };
+enum { MAX_INPUTS = 16, MAX_PLANES = 1 << 14, MAX_VALUES = 1 << 12, MAX_COMPONENTS = 64, MAX_CLASSES = 256, CHUNK = 96,
+       MANY = 1 << 16 };
 enum { PRECISION = 24, GRID_END = 767, REACH = 24, FINE = 12, REST = 6, UNITY = 30, WEIGHT = 14, RADIX = 16 };
 
 /* Which source this is, so that a library left over from another one is not used. */
@@ -34,6 +36,7 @@ int64_t ardm_source(void) { return ARDM_SOURCE; }
 typedef struct {
     int64_t outputs, panels, pairs;          /* 16 outputs a panel, two inputs a pair */
     int16_t *weight;                         /* (panels, pairs, 16, 2), or (16 panels, 2 pairs) */
+    int8_t *byte;                            /* the same instead, of a large matrix of small weights: memory is what waits */
     int32_t *bias, *shift, lo, hi;           /* padded to whole panels */
 } Matrix;
 
@@ -43,6 +46,8 @@ typedef struct {
     void (*narrow)(const int32_t *, int16_t *, int64_t);
     void (*add)(const int32_t *, const int32_t *, int32_t *, int64_t);
     void (*shift)(const int32_t *, int32_t *, int64_t, int, int32_t, int32_t);
+    void (*gate)(const int32_t *, const int32_t *, int32_t *, int64_t, int, int32_t, int32_t);
+    void (*carry)(const int32_t *, const int32_t *, const int32_t *, int32_t *, int64_t, int);
     void (*product)(const Matrix *, const int16_t *const *, void *const *, int, int64_t);
 } Kernels;
 
@@ -76,7 +81,7 @@ typedef struct {
     int64_t code, out, inputs, integers, tensors;
     const int64_t *in, *n;
     Tensor t[MAX_INPUTS];
-    int64_t set;                             /* TAPS: which set of cells */
+    int64_t set;                             /* TAPS, CARRY: which set of cells */
     Matrix *matrix;                          /* LINEAR in 16 bits: one, or one for each channel */
 } Op;
 
@@ -86,7 +91,8 @@ typedef struct {
     Op *op;
     Tensor *set;                             /* different sets of cells of TAPS */
     int64_t pool, kept, ring, widest;        /* bytes of a row of each store; the most planes of a value */
-    int64_t head[5], stages, radix[8];       /* components, fraction, bits, rise, limit; of a symbol */
+    int64_t columns;                         /* of the first input of the head */
+    int64_t head[5], stages, radix[8];       /* of a mixture: components, fraction, bits, rise, limit; of a symbol */
     Tensor inverse, places, exponential;
     int32_t *sigmoid;
     int64_t knots;
@@ -135,14 +141,17 @@ static int pack(Matrix *m, const Op *op, int64_t which, int panels)
     const int64_t *w = op->t[0].data + which * I * O;
     m->outputs = O, m->panels = (O + 15) / 16, m->pairs = (I + 1) / 2;
     m->lo = (int32_t)op->n[3], m->hi = (int32_t)op->n[4];
-    m->weight = calloc((size_t)(m->panels * m->pairs * 32), sizeof *m->weight);
+    int bytes = panels && I * O >= MANY && within((Tensor){I * O, w}, INT8_MIN, INT8_MAX);
+    m->weight = calloc(bytes ? 1 : (size_t)(m->panels * m->pairs * 32), sizeof *m->weight);
+    m->byte = bytes ? calloc((size_t)(m->panels * m->pairs * 32), 1) : NULL;
     m->bias = calloc((size_t)(m->panels * 16), sizeof *m->bias);
     m->shift = calloc((size_t)(m->panels * 16), sizeof *m->shift);
-    if (!m->weight || !m->bias || !m->shift) return 0;
+    if (!m->weight || !m->bias || !m->shift || (bytes && !m->byte)) return 0;
     for (int64_t i = 0; i < I; i++)
         for (int64_t o = 0; o < O; o++) {
             int64_t at = panels ? ((o / 16 * m->pairs + i / 2) * 16 + o % 16) * 2 + i % 2 : o * m->pairs * 2 + i;
-            m->weight[at] = (int16_t)w[i * O + o];
+            if (bytes) m->byte[at] = (int8_t)w[i * O + o];
+            else m->weight[at] = (int16_t)w[i * O + o];
         }
     for (int64_t o = 0; o < O; o++) {
         int64_t by = op->t[2].data[which * O + o];
@@ -207,8 +216,34 @@ static int fits(const Net *net, const Op *op)
                n[0] <= MAX_COMPONENTS && a->planes == 3 * n[0] && b->planes == 1 && op->t[1].length == n[0] &&
                op->t[0].length % 2 == 1 && n[1] >= 0 && n[1] <= 16 && n[2] >= 0 && n[2] <= 48 && n[1] + n[2] >= FINE &&
                n[3] >= 0 && n[3] <= 16 && n[4] >= 1 && n[4] <= 1 << 30;
+    case VALUES:
+        return same && rows && op->inputs == 1 && a->planes == net->classes && net->classes <= MAX_CLASSES;
+    case CARRY:
+        return same && !rows && op->inputs == 2 && op->integers == 1 && a->planes == b->planes &&
+               a->planes == out->planes && n[0] >= 1 && n[0] <= 30;
+    case GATE:
+        return same && op->inputs == 2 && op->integers == 3 && a->planes == b->planes && a->planes == out->planes &&
+               n[0] >= 0 && n[0] <= 31 && within((Tensor){2, n + 1}, INT32_MIN, INT32_MAX);
+    case TABLE:
+        return same && op->inputs == 1 && op->integers == 1 && op->tensors == 1 && op->t[0].length > 0 &&
+               a->planes == out->planes && within(op->t[0], INT32_MIN, INT32_MAX) && n[0] >= INT32_MIN && n[0] <= INT32_MAX;
+    case HASH:
+        return same && op->inputs == 1 && op->integers == 2 && op->tensors == 1 && n[0] >= 1 && n[0] <= 20 &&
+               n[1] >= 1 && n[1] <= reach && op->t[0].length == out->planes * n[1] && within(op->t[0], -1, a->planes - 1);
+    case EMBED:
+        return same && op->inputs == 1 && op->integers == 3 && op->tensors == 1 && n[0] >= 1 && n[0] <= 1 << 24 &&
+               n[1] >= 1 && n[1] <= MAX_PLANES && (n[2] == 1 || n[2] == 2 || n[2] == 4) &&
+               out->planes == a->planes * n[1] && op->t[0].length == (n[0] * n[1] * n[2] + 7) / 8;
     }
     return 0;
+}
+
+static const int64_t BEFORE[2] = {0, -1};    /* the cell that CARRY reads */
+
+/* The cells of other places that an operation reads; none for most. */
+static Tensor cells_of(const Op *op)
+{
+    return op->code == WINDOW ? op->t[1] : op->code == TAPS ? op->t[0] : (Tensor){op->code == CARRY ? 2 : 0, BEFORE};
 }
 
 static int same_cells(Tensor a, Tensor b)
@@ -227,6 +262,7 @@ static int arrange(Net *net)
         for (int64_t k = 0; k < op->inputs; k++) {
             Value *v = net->value + op->in[k];
             last[op->in[k]] = i;
+            if (op->code == CARRY) net->value[op->out].place = RING;
             if (op->code == TAPS) v->place = RING;
             else if (v->place == POOL && v->kind == PLACES && net->value[op->out].kind == ROWS) v->place = KEPT;
         }
@@ -264,7 +300,7 @@ void ardm_free(Net *net)
     if (!net) return;
     for (int64_t i = 0; net->op && i < net->ops; i++) {
         Matrix *m = net->op[i].matrix;
-        for (int64_t c = 0; m && c < net->op[i].n[0]; c++) free(m[c].weight), free(m[c].bias), free(m[c].shift);
+        for (int64_t c = 0; m && c < net->op[i].n[0]; c++) free(m[c].weight), free(m[c].byte), free(m[c].bias), free(m[c].shift);
         free(m);
     }
     free(net->value), free(net->op), free(net->set), free(net->sigmoid), free(net->text), free(net);
@@ -274,7 +310,7 @@ void ardm_free(Net *net)
 static int read_op(Net *net, Reader *r, int64_t i, char *made)
 {
     Op *op = net->op + i;
-    op->code = next(r, WINDOW, MIXTURE);
+    op->code = next(r, WINDOW, LAST);
     op->out = next(r, 0, net->values - 1);
     op->inputs = next(r, 0, MAX_INPUTS);
     op->in = block(r, op->inputs);
@@ -286,7 +322,9 @@ static int read_op(Net *net, Reader *r, int64_t i, char *made)
     for (int64_t k = 0; k < op->tensors; k++) op->t[k] = tensor(r);
     if (!r->good || made[op->out] || !fits(net, op)) return 0;
     made[op->out] = 1;
-    if (op->code == MIXTURE) {
+    if (op->code == MIXTURE || op->code == VALUES) {
+        net->columns = net->value[op->in[0]].planes;
+        if (op->code == VALUES) return i == net->ops - 1;
         memcpy(net->head, op->n, sizeof net->head);
         net->inverse = op->t[0], net->places = op->t[1];
         return i == net->ops - 1;
@@ -294,16 +332,16 @@ static int read_op(Net *net, Reader *r, int64_t i, char *made)
     int rows = net->value[op->out].kind == ROWS;
     if (rows && net->first_rows > i) net->first_rows = i;
     if (!rows && net->first_rows < i) return 0; /* places come first */
+    const Tensor cells = cells_of(op);
     if (op->code == WINDOW || op->code == TAPS) { /* what a front reads is known before it; itself only by TAPS */
-        const Tensor cells = op->t[op->code == WINDOW];
         for (int64_t k = 0; k < cells.length; k += 2) {
             int64_t dy = cells.data[k], dx = cells.data[k + 1], key = dx + net->slope * dy;
             if (dy > 0 || key > 0 || (key == 0 && (op->code == WINDOW || dx || dy))) return 0;
         }
     }
-    if (op->code == TAPS) {
-        while (op->set < net->sets && !same_cells(net->set[op->set], op->t[0])) op->set++;
-        if (op->set == net->sets) net->set[net->sets++] = op->t[0];
+    if (op->code == TAPS || op->code == CARRY) {
+        while (op->set < net->sets && !same_cells(net->set[op->set], cells)) op->set++;
+        if (op->set == net->sets) net->set[net->sets++] = cells;
     }
     if (op->code == LINEAR && op->n[5]) {
         op->matrix = calloc((size_t)op->n[0], sizeof *op->matrix);
@@ -347,8 +385,9 @@ Net *ardm_build(const int64_t *text, int64_t length, int plain)
         if (v->planes > net->widest) net->widest = v->planes;
     }
     for (int64_t i = 0; r.good && i < net->ops; i++) r.good = read_op(net, &r, i, made);
-    r.good = r.good && r.at == r.end && net->op[net->ops - 1].code == MIXTURE && arrange(net);
-    for (int64_t left = net->classes; left > 1; left = (left + RADIX - 1) / RADIX) /* the first stage has the fewest */
+    r.good = r.good && r.at == r.end && net->columns && arrange(net);
+    if (net->columns && !net->head[0]) net->radix[0] = net->classes, net->stages = 1; /* a softmax has one stage */
+    else for (int64_t left = net->classes; left > 1; left = (left + RADIX - 1) / RADIX) /* the first stage has the fewest */
         memmove(net->radix + 1, net->radix, 7 * sizeof *net->radix), net->radix[0] = left < RADIX ? left : RADIX, net->stages++;
     free(made);
     if (r.good) return net;
@@ -356,11 +395,14 @@ Net *ardm_build(const int64_t *text, int64_t length, int plain)
     return NULL;
 }
 
+static int64_t clip(int64_t x, int64_t lo, int64_t hi) { return x < lo ? lo : x > hi ? hi : x; }
+
 /* --- the walk ----------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     const Net *net;
     int64_t items, height, width, first, last, raster; /* channels first .. last are coded; first = last: one plane */
+    int64_t *length;                                   /* of each item of one row, at most the width */
     int64_t keys, chunk, capacity, slots, behind;      /* fronts; their largest size; places remembered */
     int32_t *state;                                    /* (items, H, W, 2 C): values 2 v − (K − 1), and what is known */
     char *pool, *kept, *ring, *zero;
@@ -385,7 +427,7 @@ void ardm_walk_free(Walk *w)
     free(w->state), free(w->pool), free(w->kept), free(w->ring), free(w->zero), free(w->base);
     free(w->item), free(w->y), free(w->x), free(w->slot), free(w->near), free(w->start), free(w->made);
     free((void *)w->in), free(w->out), free(w->weight), free(w->mean), free(w->inverse), free(w->low), free(w->high);
-    free(w->prefix), free(w);
+    free(w->prefix), free(w->length), free(w);
 }
 
 static int64_t key_top(const Walk *w, int64_t key)
@@ -414,16 +456,21 @@ static int64_t reach_behind(const Walk *w)
     return most;
 }
 
-/* A walk over items of one shape, all unknown; NULL if there is no memory.  plane: the only channel coded, or −1. */
-Walk *ardm_walk(const Net *net, int64_t items, int64_t height, int64_t width, int64_t plane, int64_t raster)
+/* A walk over items of one shape, all unknown; NULL if there is no memory.  plane: the only channel coded, or −1.
+   lengths: how much of each item of one row exists, for decoders; NULL: all of every item. */
+Walk *ardm_walk(const Net *net, int64_t items, int64_t height, int64_t width, int64_t plane, int64_t raster,
+                const int64_t *lengths)
 {
     Walk *w = items > 0 && height > 0 && width > 0 ? calloc(1, sizeof *w) : NULL;
     if (!w) return NULL;
-    int64_t C = net->channels, M = net->head[0];
+    int64_t C = net->channels, M = net->head[0] + 1;
     w->net = net, w->sets = net->sets, w->items = items, w->height = height, w->width = width, w->raster = raster;
     w->first = plane < 0 ? 0 : plane, w->last = plane < 0 ? C - 1 : plane, w->now = -1;
     w->keys = width + net->slope * (height - 1);
     w->start = calloc((size_t)(w->keys + 1), sizeof *w->start);
+    w->length = calloc((size_t)items, sizeof *w->length);
+    for (int64_t b = 0; w->length && b < items; b++)
+        w->length[b] = lengths && height == 1 ? clip(lengths[b], 0, width) : width;
     int64_t longest = 0;
     for (int64_t k = 0; w->start && k < w->keys; k++) {
         int64_t n = key_count(w, k);
@@ -447,7 +494,7 @@ Walk *ardm_walk(const Net *net, int64_t items, int64_t height, int64_t width, in
     w->weight = calloc(n, sizeof *w->weight * (size_t)M), w->mean = calloc(n, sizeof *w->mean * (size_t)M);
     w->in = calloc((size_t)w->chunk, sizeof *w->in), w->out = calloc((size_t)w->chunk, sizeof *w->out);
     w->made = calloc(1, wide);
-    int good = w->start && w->state && w->pool && w->kept && w->ring && w->zero && w->base && w->near && w->item && w->y &&
+    int good = w->start && w->length && w->state && w->pool && w->kept && w->ring && w->zero && w->base && w->near && w->item && w->y &&
                w->x && w->slot && w->low && w->high && w->prefix && w->inverse && w->weight && w->mean && w->in && w->out &&
                w->made;
     for (int k = 0; k < MAX_INPUTS; k++) good = (w->read[k] = calloc(1, wide)) && good;
@@ -513,7 +560,7 @@ static int64_t advance(Walk *w)
     } else if (w->now < w->keys) {
         int64_t top = key_top(w, w->now), count = key_count(w, w->now);
         for (int64_t b = 0; b < w->items; b++)
-            for (int64_t k = 0; k < count; k++, n++)
+            for (int64_t k = 0; k < count && (w->height > 1 || w->now < w->length[b]); k++, n++)
                 w->item[n] = b, w->y[n] = top + k, w->x[n] = w->now - w->net->slope * (top + k);
     }
     for (int64_t i = 0; i < n; i++) w->slot[i] = slot_of(w, w->item[i], w->y[i], w->x[i]);
@@ -537,8 +584,6 @@ static char *row(const Walk *w, int64_t value, int64_t i, int64_t first)
     const Value *v = w->net->value + value;
     return w->base[value] + (v->place == RING ? w->slot[i] : v->place == KEPT ? i : i - first) * v->bytes;
 }
-
-static int64_t clip(int64_t x, int64_t lo, int64_t hi) { return x < lo ? lo : x > hi ? hi : x; }
 
 static int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); } /* b > 0 */
 
@@ -591,6 +636,33 @@ static void earlier_row(const Walk *w, const Op *op, int64_t i, int64_t channel,
     }
 }
 
+static void table_row(const Op *op, const int32_t *in, int64_t planes, int32_t *out)
+{
+    for (int64_t p = 0; p < planes; p++) out[p] = (int32_t)op->t[0].data[clip(in[p] - op->n[0], 0, op->t[0].length - 1)];
+}
+
+static void hash_row(const Op *op, const int32_t *in, int64_t planes, int32_t *out)
+{
+    const uint64_t step = 0x2F0B4C47, spread = 0x5DEECE6D, most = ((uint64_t)1 << 31) - 1;
+    for (int64_t k = 0; k < planes; k++) {
+        const int64_t *context = op->t[0].data + k * op->n[1];
+        uint64_t h = 0;
+        for (int64_t j = 0; j < op->n[1] && context[j] >= 0; j++) h = (h * step + (uint64_t)(int64_t)in[context[j]] + 1) & most;
+        out[k] = (int32_t)((k << op->n[0]) + (int64_t)((h * spread & most) >> (31 - op->n[0])));
+    }
+}
+
+/* Rows of a table of numbers of 1, 2 or 4 bytes. */
+static void embed_row(const Op *op, const int32_t *in, int64_t planes, int32_t *out)
+{
+    int64_t E = op->n[1], bytes = op->n[2];
+    for (int64_t p = 0; p < planes / E; p++, out += E) {
+        const char *at = (const char *)op->t[0].data + clip(in[p], 0, op->n[0] - 1) * E * bytes;
+        for (int64_t e = 0; e < E; e++)
+            out[e] = bytes == 1 ? ((const int8_t *)at)[e] : bytes == 2 ? ((const int16_t *)at)[e] : ((const int32_t *)at)[e];
+    }
+}
+
 /* A matrix product in 64 bits. */
 static void wide_product_row(const Op *op, int64_t which, const int32_t *in, int32_t *out)
 {
@@ -625,6 +697,11 @@ static void compute_row(Walk *w, const Op *op, int64_t i, int64_t channel, int32
         }
         break;
     case EARLIER: earlier_row(w, op, i, channel, in[0], out); break;
+    case GATE: net->kernels->gate(in[0], in[1], out, planes, (int)op->n[0], (int32_t)op->n[1], (int32_t)op->n[2]); break;
+    case CARRY: net->kernels->carry(in[0], in[1], in[2], out, planes, (int)op->n[0]); break;
+    case TABLE: table_row(op, in[0], planes, out); break;
+    case HASH: hash_row(op, in[0], planes, out); break;
+    case EMBED: embed_row(op, in[0], planes, out); break;
     case PICK: out[0] = in[0][channel]; break;
     }
 }
@@ -636,6 +713,22 @@ static void taps_row(const Walk *w, const Op *op, int64_t i, char *out)
     const int64_t *near = w->near[op->set] + i * cells;
     for (int64_t k = 0; k < cells; k++, out += bytes)
         memcpy(out, near[k] < 0 ? w->zero : w->base[op->in[0]] + near[k] * a->bytes, (size_t)bytes);
+}
+
+/* A row in 32 bits: the row itself, or a copy. */
+static int32_t *widened(Walk *w, int64_t value, char *from, int32_t *copy)
+{
+    const Value *v = w->net->value + value;
+    if (v->wide) return (int32_t *)from;
+    w->net->kernels->widen((const int16_t *)from, copy, v->planes);
+    return copy;
+}
+
+/* What CARRY made at the place before place i. */
+static char *before(const Walk *w, const Op *op, int64_t i)
+{
+    int64_t near = w->near[op->set][i];
+    return near < 0 ? w->zero : w->base[op->out] + near * w->net->value[op->out].bytes;
 }
 
 /* One operation for places first .. last − 1 of the front; rows are of one channel. */
@@ -662,12 +755,8 @@ static void run(Walk *w, const Op *op, int64_t first, int64_t last, int64_t chan
             continue;
         }
         int32_t *in[MAX_INPUTS];
-        for (int64_t k = 0; k < op->inputs; k++) {
-            const Value *v = net->value + op->in[k];
-            char *from = row(w, op->in[k], i, first);
-            if (!v->wide) net->kernels->widen((const int16_t *)from, w->read[k], v->planes);
-            in[k] = v->wide ? (int32_t *)from : w->read[k];
-        }
+        for (int64_t k = 0; k < op->inputs; k++) in[k] = widened(w, op->in[k], row(w, op->in[k], i, first), w->read[k]);
+        if (op->code == CARRY) in[2] = widened(w, op->out, before(w, op, i), w->read[2]);
         compute_row(w, op, i, channel, in, made->wide ? (int32_t *)out : w->made);
         if (!made->wide) net->kernels->narrow(w->made, (int16_t *)out, made->planes);
     }
@@ -695,10 +784,7 @@ static void run_front(Walk *w)
 static const int32_t *head_row(Walk *w, int which, int64_t i, int64_t first)
 {
     int64_t value = w->net->op[w->net->ops - 1].in[which];
-    char *from = row(w, value, i, first);
-    if (w->net->value[value].wide) return (const int32_t *)from;
-    w->net->kernels->widen((const int16_t *)from, w->read[which], w->net->value[value].planes);
-    return w->read[which];
+    return widened(w, value, row(w, value, i, first), w->read[which]);
 }
 
 /* The mixture of place i: weights that sum to 2^14, means, inverse scales. */
@@ -790,10 +876,34 @@ static void descend(Walk *w, int64_t i, int64_t stage, int64_t e, int64_t from, 
 
 static void begin(Walk *w, int64_t i) { w->prefix[i] = 0, w->low[i] = 0, w->high[i] = (int64_t)1 << (UNITY + WEIGHT); }
 
+/* --- softmaxes of values ------------------------------------------------------------------------------------------ */
+
+/* The widths of the values at place i: in proportion to their masses, at least 1, with the rest for the first of the widest. */
+static void value_widths(Walk *w, int64_t i, int64_t first, int64_t *width)
+{
+    const int64_t K = w->net->classes, impossible = -((int64_t)1 << 22) - 1;
+    const int32_t *o = head_row(w, 0, i, first);
+    int64_t most = INT64_MIN, possible = 0, total = 0, rest = (int64_t)1 << PRECISION, widest = 0;
+    for (int64_t j = 0; j < K; j++) {
+        possible += o[j] > impossible;
+        if (o[j] > most) most = o[j];
+    }
+    int all = possible == 0;
+    if (all) possible = K;
+    for (int64_t j = 0; j < K; j++)
+        total += width[j] = all || o[j] > impossible ? w->net->exponential.data[most - o[j] < GRID_END ? most - o[j] : GRID_END] : 0;
+    for (int64_t j = 0; j < K; j++) {
+        width[j] = width[j] * (((int64_t)1 << PRECISION) - possible) / total + (all || o[j] > impossible);
+        rest -= width[j];
+        if (width[j] > width[widest]) widest = j;
+    }
+    width[widest] += rest;
+}
+
 /* --- encoding ----------------------------------------------------------------------------------------------------- */
 
-/* The intervals of the symbols of one place and channel, written where a decoder wants them: steps, stages, places. */
-static void intervals(Walk *w, int64_t i, int64_t channel, int32_t *start, int32_t *width)
+/* The intervals of the symbols of one place and channel, of a chunk that begins at place a, written where a decoder wants them: steps, stages, places. */
+static void intervals(Walk *w, int64_t i, int64_t a, int64_t channel, int32_t *start, int32_t *width)
 {
     const Net *net = w->net;
     int64_t key = w->x[i] + net->slope * w->y[i], count = w->start[key + 1] - w->start[key];
@@ -801,6 +911,14 @@ static void intervals(Walk *w, int64_t i, int64_t channel, int32_t *start, int32
     int64_t at = (w->item[i] * area + w->start[key]) * coded * net->stages;
     at += (channel - w->first) * count * net->stages + w->y[i] - key_top(w, key);
     int64_t symbol = (state_at(w, w->item[i], w->y[i], w->x[i])[channel] + net->classes - 1) / 2;
+    if (!net->head[0]) {
+        int64_t each[MAX_CLASSES];
+        value_widths(w, i, a, each);
+        start[at] = 0, width[at] = (int32_t)each[symbol];
+        for (int64_t j = 0; j < symbol; j++) start[at] += (int32_t)each[j];
+        return;
+    }
+    mixture(w, i, a);
     for (int64_t s = 1; s < net->stages; s++) finer *= RADIX;
     begin(w, i);
     for (int64_t s = 0; s < net->stages; s++, at += count, finer /= RADIX) {
@@ -823,7 +941,7 @@ int64_t ardm_encode(Walk *w, int64_t budget, int32_t *start, int32_t *width)
             run_places(w, a, b);
             for (int64_t c = w->first; c <= w->last; c++) {
                 run_rows(w, a, b, c);
-                for (int64_t i = a; i < b; i++) mixture(w, i, a), intervals(w, i, c, start, width);
+                for (int64_t i = a; i < b; i++) intervals(w, i, a, c, start, width);
             }
         }
     }
@@ -839,6 +957,28 @@ typedef struct {
     int64_t left;
 } Stream;
 
+/* Take the symbol of an interval off a stream. */
+static void take(Stream *stream, int64_t start, int64_t width)
+{
+    int64_t slot = (int64_t)(stream->state & ((1 << PRECISION) - 1));
+    stream->state = (uint64_t)width * (stream->state >> PRECISION) + (uint64_t)(slot - start);
+    if (stream->state >> 32 == 0 && stream->left > 0) {
+        const uint8_t *b = stream->words;
+        uint64_t word = (uint64_t)b[0] << 24 | (uint64_t)b[1] << 16 | (uint64_t)b[2] << 8 | b[3];
+        stream->state = stream->state << 32 | word, stream->words += 4, stream->left--;
+    }
+}
+
+/* The value of place i, of a chunk that begins at place a, that the next number of a stream belongs to. */
+static void pop_value(Walk *w, int64_t i, int64_t a, Stream *stream)
+{
+    int64_t width[MAX_CLASSES], slot = (int64_t)(stream->state & ((1 << PRECISION) - 1)), j = 0, start = 0;
+    value_widths(w, i, a, width);
+    for (; start + width[j] <= slot; j++) start += width[j];
+    take(stream, start, width[j]);
+    w->prefix[i] = j;
+}
+
 /* The child of place i at stage s that the next number of a stream belongs to. */
 static int64_t pop(Walk *w, int64_t i, int64_t s, Stream *stream)
 {
@@ -852,12 +992,7 @@ static int64_t pop(Walk *w, int64_t i, int64_t s, Stream *stream)
     }
     int64_t start = border(&stage, low, from), width = border(&stage, high, to) - start;
     descend(w, i, s, low, from, to);
-    stream->state = (uint64_t)width * (stream->state >> PRECISION) + (uint64_t)(slot - start);
-    if (stream->state >> 32 == 0 && stream->left > 0) {
-        const uint8_t *b = stream->words;
-        uint64_t word = (uint64_t)b[0] << 24 | (uint64_t)b[1] << 16 | (uint64_t)b[2] << 8 | b[3];
-        stream->state = stream->state << 32 | word, stream->words += 4, stream->left--;
-    }
+    take(stream, start, width);
     return low;
 }
 
@@ -879,9 +1014,11 @@ int64_t ardm_decode(Walk *w, int64_t budget, Stream *streams)
             for (int64_t a = 0, b; a < w->count; a = b) {
                 b = a + w->chunk < w->count ? a + w->chunk : w->count;
                 run_rows(w, a, b, c);
-                for (int64_t i = a; i < b; i++) mixture(w, i, a), begin(w, i);
+                for (int64_t i = a; i < b; i++)
+                    if (w->net->head[0]) mixture(w, i, a), begin(w, i);
+                    else pop_value(w, i, a, streams + w->item[i]);
             }
-            for (int64_t s = 0; s < w->net->stages; s++)
+            for (int64_t s = 0; w->net->head[0] && s < w->net->stages; s++)
                 for (int64_t i = 0; i < w->count; i++) pop(w, i, s, streams + w->item[i]);
             for (int64_t i = 0; i < w->count; i++) write_symbol(w, i, c);
         }
@@ -902,29 +1039,29 @@ void ardm_values(const Walk *w, int64_t *out)
 
 static void copy_heads(Walk *w, int64_t first, int64_t last, int64_t channel, int64_t *o, int64_t *centre)
 {
-    int64_t columns = 3 * w->net->head[0];
+    int64_t columns = w->net->columns;
     run_rows(w, first, last, channel);
     for (int64_t i = first; i < last; i++) {
         const int32_t *from = head_row(w, 0, i, first);
         for (int64_t k = 0; k < columns; k++) o[i * columns + k] = from[k];
-        centre[i] = head_row(w, 1, i, first)[0];
+        centre[i] = w->net->head[0] ? head_row(w, 1, i, first)[0] : 0;
     }
 }
 
 /* The next front of a raster walk: the coordinates of its places, and for each channel coded the inputs of the head,
-   o (channels, capacity, 3 M) and centre (channels, capacity).  Returns its size, 0 at the end. */
+   o (channels, capacity, columns) and centre (channels, capacity).  Returns its size, 0 at the end. */
 int64_t ardm_heads(Walk *w, int64_t *item, int64_t *y, int64_t *x, int64_t *o, int64_t *centre)
 {
     int64_t n = advance(w);
     memcpy(item, w->item, (size_t)n * sizeof *item), memcpy(y, w->y, (size_t)n * sizeof *y);
     memcpy(x, w->x, (size_t)n * sizeof *x);
     run_front(w);
-    for (int64_t c = w->first; c <= w->last; c++, o += w->capacity * 3 * w->net->head[0], centre += w->capacity)
+    for (int64_t c = w->first; c <= w->last; c++, o += w->capacity * w->net->columns, centre += w->capacity)
         for (int64_t a = 0; a < n; a += w->chunk) copy_heads(w, a, a + w->chunk < n ? a + w->chunk : n, c, o, centre);
     return n;
 }
 
-/* The inputs of the head at every place of wavefront `key`, for a channel: o (places, 3 M), centre (places,).
+/* The inputs of the head at every place of wavefront `key`, for a channel: o (places, columns), centre (places,).
    value, depth (items, C, H, W): the state; what a walk revealed is read from it.  Returns the number of places; −1 where
    the walk is past this front, or where earlier places are not known. */
 int64_t ardm_step(Walk *w, const int64_t *value, const int64_t *depth, int64_t key, int64_t channel, int64_t *o, int64_t *centre)

@@ -5,6 +5,8 @@ rows, one for each pixel of each item: row (b · H + y) · W + x.  With `cells` 
 
     causal_window(a)    a at (y + dy, x + dx) for every cell, plane after plane               map → places
     causal_taps(a)      the rows of the places (y + dy, x + dx), cell after cell              places → places
+    carry(z, n)         h(x) = h(x − 1) + ⌊(z(x) (n(x) − h(x − 1)) + ⌊2^by / 2⌋) / 2^by⌋, along each row from h = 0
+                        before its first place; 0 ≤ z ≤ 2^by                                  places → places
     at_site(a)          the row of the place of a site                                        places → rows
     earlier(v, m)       for j < channel of the site: clamp ⌊(2^fraction v_j − m_j + ⌊2^by / 2⌋) / 2^by⌋ to ±limit;
                         0 for other j                                   map, places → rows of C columns
@@ -21,7 +23,17 @@ import numpy as np
 
 from ardm.ans import Ints
 from ardm.exact.ask import AskedSites
-from ardm.exact.bounds import Bound, count_planes, expect, expect_map, expect_places, integer, unlimited, with_zero
+from ardm.exact.bounds import (
+    Bound,
+    count_planes,
+    expect,
+    expect_map,
+    expect_places,
+    expect_same,
+    integer,
+    unlimited,
+    with_zero,
+)
 from ardm.exact.operations.operation import Operation, shifted
 from ardm.exact.program import Op, Program
 
@@ -35,7 +47,9 @@ Cells = list[tuple[int, int]]
 
 
 def cells_of(program: Program, op: Op) -> Cells:
-    """The cells of an operation."""
+    """The cells of an operation; of `carry`, the place before."""
+    if op.name == "carry":
+        return [(0, -1)]
     return [(dy, dx) for dy, dx in program.tensor(op, "cells").tolist()]
 
 
@@ -84,6 +98,31 @@ def _taps(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Int
     return np.moveaxis(cells, 1, 3).reshape(len(given[0]), -1)
 
 
+def _carry_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
+    """h lies between 0 and the values of n, because each step ends between h and n: with z = 0 at h, with z = 2^by at n."""
+    z, n = given
+    expect(op, program.wave > 0, "needs a program along wavefronts")
+    expect_places(op, z)
+    expect_same(op, z, n)
+    one = 1 << integer(op, "by", 1, 30)
+    expect(op, int(z.lo.min()) >= 0 and int(z.hi.max()) <= one, f"takes gates of 0 to {one}")
+    lo, hi = with_zero(n)
+    return Bound.of(lo, hi, "places", int((unlimited(hi) - lo).max()) * one + one // 2)
+
+
+def carried(op: Op, z: Ints, n: Ints, before: Ints) -> Ints:
+    """`carry` over places along the second axis of z, n (N, T, P), from the states before them (N, P): (N, T, P)."""
+    by, found = op.integers["by"], np.empty_like(n)
+    for t in range(n.shape[1]):
+        before = found[:, t] = before + (z[:, t] * (n[:, t] - before) + (1 << by - 1) >> by)
+    return found
+
+
+def _carry(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
+    z, n = (a.reshape(-1, sites.size[1], a.shape[1]) for a in given)
+    return carried(op, z, n, np.zeros_like(n[:, 0])).reshape(given[1].shape)
+
+
 def _at_site_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_places(op, given[0])
     return Bound.of(given[0].lo, given[0].hi, "rows")
@@ -120,10 +159,11 @@ def _earlier(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> 
 CAUSAL = {
     "causal_window": Operation(_window_bound, _window),
     "causal_taps": Operation(_taps_bound, _taps),
+    "carry": Operation(_carry_bound, _carry),
     "at_site": Operation(_at_site_bound, _at_site),
     "earlier": Operation(_earlier_bound, _earlier),
 }
-PLACED = ("causal_window", "causal_taps", "at_site")
+PLACED = ("causal_window", "causal_taps", "carry", "at_site")
 """The operations that read places."""
 POINTWISE = ("concat", "product", "add", "gate", "shift", "table", "known", "embed")
 """The operations that make a map of a causal program: each place of the result depends on that place alone."""

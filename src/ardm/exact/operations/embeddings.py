@@ -1,7 +1,7 @@
 """Operations that read rows of tables.
 
 known(value, depth) the value that the known digits stand for, K where none is known          maps
-embed(a)            plane c · E + e is T[a_c, e]                                              maps or rows
+embed(a)            plane c · E + e is T[a_c, e]                                      maps, rows or places
 count(a)            T[Σ a over an item], a map of one place, by rows of a table (R, P)
 channel(a)          a + T[channel of the site], a table (C, P)                                rows
 """

@@ -2,7 +2,7 @@
 
     taps(a)     a at x − 1 … x − left, then at x + 1 … x + right, plane after plane; 0 outside            map → rows
     line(a)     a at x = 0 … wide − 1 of the row of the site, plane after plane; 0 outside                 map → rows
-    hash(a)     column k:  k · 2^bits + ⌊(h_k · SPREAD mod 2^31) / 2^(31 − bits)⌋                           rows
+    hash(a)     column k:  k · 2^bits + ⌊(h_k · SPREAD mod 2^31) / 2^(31 − bits)⌋                 rows or places
                 h_k over the columns j of context k, which ends at the first −1:  h ← (h · STEP + a_j + 1) mod 2^31
     segment(a)  columns first_c … first_c + size_c − 1 of a, c = min(x of the site, columns − 1), padded to `wide`
                 columns with −2^22 − 1, the logit of an impossible value                                    rows
@@ -16,7 +16,17 @@ import numpy as np
 
 from ardm.ans import Ints
 from ardm.exact.ask import AskedSites
-from ardm.exact.bounds import Bound, count_planes, expect, expect_map, expect_rows, integer, largest, with_zero
+from ardm.exact.bounds import (
+    Bound,
+    count_planes,
+    expect,
+    expect_map,
+    expect_row_wise,
+    expect_rows,
+    integer,
+    largest,
+    with_zero,
+)
 from ardm.exact.frequencies import IMPOSSIBLE
 from ardm.exact.operations.operation import Operation
 from ardm.exact.program import Op, Program
@@ -76,13 +86,13 @@ def contexts(program: Program, op: Op) -> list[list[int]]:
 
 
 def _hash_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
-    expect_rows(op, given[0])
+    kind = expect_row_wise(op, given[0])
     bits, table = integer(op, "bits", 1, 20), program.tensor(op, "contexts")
     expect(op, table.ndim == 2 and 0 < table.size <= 1 << 12 and len(table) << bits <= 1 << 24, "has no contexts")
     expect(op, bool((table < given[0].planes).all()), "reads columns that do not exist")
     expect(op, bool((given[0].lo >= 0).all()) and largest(given[0]) < 1 << 17, "must read symbols of 0 to 2^17")
     first = np.arange(len(table)) << bits
-    return Bound.of(first, first + (1 << bits) - 1, "rows", MODULUS)
+    return Bound.of(first, first + (1 << bits) - 1, kind, MODULUS)
 
 
 def _hash(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:

@@ -1,0 +1,230 @@
+"""Recurrent networks of text in integers.
+
+    state ← state + (σ(z) (tanh(n) − state)) >> GATE,     stream ← stream + down((state · relu(g)) >> …)
+
+σ and tanh are tables.  All blocks read the stream in one scale for each plane, and weights absorb the scales.  What a
+matrix reads stays below 2^15 and its sums below 2^30, so that products of 16 bits compute it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ardm.ans import GRID
+from ardm.digits import Digits
+from ardm.exact.program import Program
+from ardm.export.builder import Builder
+from ardm.export.calibrate import Examples
+from ardm.export.functions import logistic
+from ardm.export.parts import digits_of, expected, output_of, trunk_of
+from ardm.export.perceptron import RESIDUAL, Make, affine
+from ardm.export.precision import Precision
+from ardm.export.quantise import Floats, matrix, scales
+from ardm.heads import ValueHead
+from ardm.model import Model
+from ardm.nets.recurrent import Block, Recurrent
+
+SYMBOL = 127
+"""The largest integer of a row of a table."""
+GATE = 14
+"""Bits after the point of gates and states."""
+INDEX = 1 << 11
+"""The tables of σ and tanh have so many entries on each side of 0."""
+REACH = 8.0
+"""σ(±REACH) ends the table of σ, and tanh(±REACH / 2) that of tanh."""
+FINER = 2
+"""Bits that the product of a state and its gate has beyond an activation."""
+ROOM = 2
+"""How much further than on the items that calibrate activations may go."""
+SUM = 1 << 30
+"""The largest sum of a matrix product."""
+ITEMS = 8
+"""Items that run through the network together."""
+
+
+def recurrent(model: Model, examples: Examples) -> Make:
+    """The exporter of recurrent networks of text."""
+    export = RecurrentExport(model)
+    seen = export.seen(examples.items.flatten(1))
+    return lambda bits: export.program(seen, bits)
+
+
+@dataclass
+class Seen:
+    """The largest values of each plane: of the stream (W,), of the gates of each block (V,), and of the features (W,)."""
+
+    stream: Floats
+    gates: list[Floats]
+    lifted: Floats
+
+
+@dataclass(frozen=True)
+class RecurrentExport:
+    """The exporter of one model.  Raises ArdmError for other trunks and heads."""
+
+    model: Model
+
+    @cached_property
+    def trunk(self) -> Recurrent:
+        """The network."""
+        return expected(trunk_of(self.model), Recurrent, "the network")
+
+    @cached_property
+    def output(self) -> nn.Linear:
+        """The last layer."""
+        expected(self.model.head, ValueHead, "the head")
+        return output_of(self.model)
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The blocks of the network."""
+        return [expected(block, Block, "a block of the network") for block in self.trunk.blocks]
+
+    @property
+    def digits(self) -> Digits:
+        """The alphabet."""
+        return digits_of(self.model)
+
+    # --- scales ---------------------------------------------------------------------------------------------------------
+
+    def seen(self, items: Tensor) -> Seen:
+        """The ranges on items (N, T)."""
+        with torch.no_grad():
+            parts = [self._seen(part.long() + 1) for part in items.split(ITEMS)]
+        return Seen(
+            np.max([part.stream for part in parts], axis=0),
+            [np.max(block, axis=0) for block in zip(*(part.gates for part in parts), strict=True)],
+            np.max([part.lifted for part in parts], axis=0),
+        )
+
+    def _seen(self, symbols: Tensor) -> Seen:
+        near = self.trunk.near(symbols)
+        x, stream, gates = self.trunk.stream(near), list[Floats](), list[Floats]()
+        for block, first in zip(self.blocks, self.trunk.start(near), strict=True):
+            stream.append(_largest(x))
+            gates.append(_largest(F.relu(F.linear(x, block.up, block.ub)[..., 2 * block.inner :])))
+            x = block(x, first)[0]
+        return Seen(np.max([*stream, _largest(x)], axis=0), gates, _largest(self.trunk.read(x)))
+
+    # --- the program ----------------------------------------------------------------------------------------------------
+
+    def program(self, seen: Seen, bits: Precision) -> Program:
+        """The whole network."""
+        build, top = Builder(1, self.digits, wave=1), bits.top // ROOM
+        reads = scales([seen.stream], top)
+        h = self._stem(build, reads, bits)
+        for i, (block, gates) in enumerate(zip(self.blocks, seen.gates, strict=True)):
+            h = self._block(build, i, h, block, reads, scales([gates], top), bits)
+        features = build.op("shift", "features", [h], by=RESIDUAL, lo=0, hi=bits.top)
+        lifted = scales([seen.lifted], top)
+        z = _linear(build, "lifted", features, self.trunk.lift.weight, self.trunk.lift.bias, reads, lifted, bits.first,
+                    lo=0, hi=bits.top)  # fmt: skip
+        here, logits = build.op("at_site", "here", [z]), np.full(self.output.out_features, float(GRID))
+        o = _linear(build, "output", here, self.output.weight, self.output.bias, lifted, logits, bits.first,
+                    lo=-(1 << 22), hi=1 << 22)  # fmt: skip
+        build.op("values", "head", [o])
+        return build.program()
+
+    def _stem(self, build: Builder, reads: Floats, bits: Precision) -> str:
+        """The stream before the blocks: the symbols before the place, and rows chosen by their hashes."""
+        trunk, maps = self.trunk, build.op("concat", "maps", ["value", "depth"])
+        parts = [
+            _rows(build, "embedding", trunk.embedding.weight[None], self._symbols(build, "last", maps, trunk.reach))
+        ]
+        if trunk.table is not None:
+            longest = max(trunk.hashes)
+            near = self._symbols(build, "near", maps, longest)
+            contexts = [[*range(n), *[-1] * (longest - n)] for n in trunk.hashes]
+            buckets = build.op("hash", "buckets", [near], {"contexts": contexts}, bits=trunk.bits)
+            parts.append(_rows(build, "rows", trunk.table.weight.view(len(trunk.hashes), 1 << trunk.bits, -1), buckets))
+        given = np.concatenate([scale for _, scale in parts])
+        read = build.op("concat", "inputs", [name for name, _ in parts])
+        bias = trunk.first.bias + torch.from_numpy(0.5 / reads).to(
+            trunk.first.bias
+        )  # so that the floor of the stream rounds
+        first = _linear(build, "first", read, trunk.first.weight, bias, given, reads * 2**RESIDUAL, bits.first)
+        return _kept(build, "stream", first)
+
+    def _symbols(self, build: Builder, out: str, maps: str, count: int) -> str:
+        """The symbols before the place: 1 + the value, 0 where there is none.  `value` is 2 v − (K − 1) there, and `depth` 1."""
+        K = self.digits.classes
+        cells = [(0, -1 - k) for k in range(count)]
+        near = build.op("causal_window", f"{out}.window", [maps], {"cells": cells})
+        weight, none = np.concatenate([np.eye(count), (K + 1) * np.eye(count)]), np.zeros(count)
+        return build.op("linear", out, [near], {"weight": weight, "bias": none, "shift": none + 1}, lo=0, hi=K)
+
+    def _block(
+        self, build: Builder, i: int, h: str, block: Block, reads: Floats, gates: Floats, bits: Precision
+    ) -> str:
+        """The stream after block i."""
+        V, a = block.inner, build.op("shift", f"read{i}", [h], by=RESIDUAL, lo=-bits.top, hi=bits.top)
+
+        def part(out: str, k: int, made: Floats, lo: int, hi: int) -> str:
+            mine = slice(k * V, (k + 1) * V)
+            return _linear(
+                build, f"{out}{i}", a, block.up[mine], block.ub[mine], reads, made, bits.weights, lo=lo, hi=hi
+            )
+
+        z = part("z", 0, np.full(V, INDEX / REACH), -INDEX, INDEX)
+        n = part("n", 1, np.full(V, 2 * INDEX / REACH), -INDEX, INDEX)
+        z = _table(build, f"keep{i}", z, logistic, INDEX / REACH)
+        n = _table(build, f"new{i}", n, np.tanh, 2 * INDEX / REACH)
+        state = build.op("carry", f"state{i}", [z, n], by=GATE)
+        g = part("g", 2, gates, 0, bits.top)
+        read = build.op("gate", f"shown{i}", [state, g], by=GATE - FINER)
+        stream = reads * 2**RESIDUAL
+        d = _linear(build, f"down{i}", read, block.down, block.db, gates * 2**FINER, stream, bits.weights)
+        h = build.op("add", f"sum{i}", [h, d])
+        return _kept(build, f"stream{i + 1}", h)
+
+
+def _kept(build: Builder, out: str, h: str) -> str:
+    """The stream, clamped where another sum could leave 32 bits."""
+    most = SUM // 2
+    return build.op("shift", out, [h], by=0, lo=-most, hi=most) if build.size(h).max() > most else h
+
+
+def _table(build: Builder, out: str, a: str, f: Callable[[Floats], Floats], scale: float) -> str:
+    """A function of a / scale, −INDEX ≤ a ≤ INDEX, with GATE bits after the point."""
+    table = np.rint(f(np.arange(-INDEX, INDEX + 1) / scale) * 2.0**GATE)
+    return build.op("table", out, [a], {"table": table}, low=-INDEX)
+
+
+def _rows(build: Builder, out: str, tables: Tensor, index: str) -> tuple[str, Floats]:
+    """Rows of tables (n, R, E), one for each run of columns of the index, and their scale."""
+    weight = tables.detach().double().cpu().numpy()
+    most = np.abs(weight).max(axis=1)
+    unit = np.where(most > 0, SYMBOL / np.maximum(most, 1e-30), 1.0)
+    made = np.rint(weight * unit[:, None]).reshape(-1, weight.shape[2])
+    name = build.op("embed", out, [index], {"table": made})
+    scale = np.tile(unit.reshape(-1), len(build.size(name)) // unit.size)
+    return name, scale
+
+
+def _linear(
+    build: Builder,
+    out: str,
+    a: str,
+    weight: Tensor,
+    bias: Tensor,
+    reads: Floats,
+    makes: Floats,
+    bits: int,
+    **limits: int,
+) -> str:
+    """A layer, weight (O, I) and bias (O,); reads (I,), makes (O,): the scales of what it reads and makes."""
+    w, b = (x.detach().double().cpu().numpy() for x in (weight, bias))
+    return affine(build, out, a, matrix(w.T, b, build.size(a), reads, makes, bits, SUM), **limits)
+
+
+def _largest(rows: Tensor) -> Floats:
+    """(P,): the largest absolute values of rows (…, P)."""
+    found: Floats = rows.abs().flatten(0, -2).amax(0).double().cpu().numpy()
+    return found
