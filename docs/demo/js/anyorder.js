@@ -140,11 +140,13 @@ ARDM.define(function (ardm) {
     }
   }
 
-  /* A walk in steps.  when: the step of each site (C · height · width), −1 where it is not coded. */
+  /* A walk in steps.  steps: of a file; without them `open` says which site is revealed when (C · height · width), −1
+     where it is known. */
   class OrderWalk {
     constructor(model, height, width, steps, native) {
-      Object.assign(this, { model, height, width });
+      Object.assign(this, { model, height, width, temperature: 1 });
       model.network ||= new Network(model, native);
+      if (!steps) return;
       const starts = steps.starts || model.starts(steps.calls);
       if (!model.tensors.ranks || !starts) throw damaged(`its model has no schedule of ${steps.calls} network calls`);
       this.open(stepsOf(model, height, width, starts));
@@ -192,10 +194,13 @@ ARDM.define(function (ardm) {
       for (const { channel, found } of sites)
         for (let at = 0; at < found.length; at += SITES) parts.push({ channel, found: found.slice(at, at + SITES) });
       const states = parts.map(({ channel, found }) => (network.ask(channel, found), mixtures.save(found.length)));
-      for (let s = 0; s < mixtures.stages.length; s++)
+      const stages = this.temperature === 1 ? mixtures.stages.length : 1;
+      for (let s = 0; s < stages; s++)
         parts.forEach(({ found }, k) => {
           mixtures.restore(states[k]);
-          for (let r = 0; r < found.length; r++) mixtures.decode(r, s, source);
+          for (let r = 0; r < found.length; r++)
+            if (this.temperature === 1) mixtures.decode(r, s, source);
+            else mixtures.draw(r, this.temperature, source);
           states[k] = mixtures.save(found.length);
         });
       parts.forEach(({ channel, found }, k) =>

@@ -109,6 +109,17 @@ ARDM.define(function (ardm) {
       this.descend(r, s, low, from, to);
     }
 
+    /* Draw the whole value of site r with its probabilities to the power 1 / temperature.  For looking at only: powers of
+       floats differ from machine to machine. */
+    draw(r, temperature, source) {
+      const edges = Float64Array.from({ length: this.classes + 1 }, (_, g) => this.edge(r, g)), mass = new Float64Array(this.classes);
+      let total = 0;
+      for (let g = 0; g < this.classes; g++) total += mass[g] = ((edges[g + 1] - edges[g]) / ALL) ** (1 / temperature);
+      let left = (source.slot() / TOTAL) * total, value = 0;
+      while (value < this.classes - 1 && left >= mass[value]) left -= mass[value++];
+      this.prefix[r] = value;
+    }
+
     /* Encode that of `value`. */
     encode(r, s, value, encoder) {
       const split = this.split(r, s), j = Math.floor(value / split.size) % this.stages[s];
