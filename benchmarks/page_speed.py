@@ -118,4 +118,8 @@ if __name__ == "__main__":
         ways = {"Python": python} | {how: in_page(Path(folder), how, runs) for how in ("wasm", "plain")}
     print("| | " + " | ".join(ways) + " |")
     for job in python:
-        print(f"| {job} | " + " | ".join(f"{1000 * way[job]:.1f} ms" if job in way else "–" for way in ways.values()) + " |")
+        print(
+            f"| {job} | "
+            + " | ".join(f"{1000 * way[job]:.1f} ms" if job in way else "–" for way in ways.values())
+            + " |"
+        )

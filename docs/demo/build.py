@@ -23,7 +23,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ASSETS = ROOT / "src" / "ardm" / "assets"
-MODELS = {name: ASSETS / name / "codec.safetensors" for name in ("pictures-small", "pictures", "grey", "cifar10-any-order")}
+MODELS = {
+    name: ASSETS / name / "codec.safetensors" for name in ("pictures-small", "pictures", "grey", "cifar10-any-order")
+}
 """The models that the page has."""
 PICTURES = ("cat", "astronaut", "coffee", "tiles")
 """Sample pictures, from the demo of the package."""

@@ -7,9 +7,13 @@ ARDM.define(function (ardm) {
 
   /* The step of each site of an item (C, height, width): the call of a schedule that its rank falls into. */
   function stepsOf(model, height, width, starts) {
-    const { ranks } = model.tensors, [C, h, w] = ranks.shape, D = ranks.data.length;
-    if (starts[0] !== 0 || starts.some((t, k) => (k ? t <= starts[k - 1] : false) || t >= D)) throw damaged("its schedule is none of its model");
-    const step = new Int32Array(D), found = new Int32Array(C * height * width);
+    const { ranks } = model.tensors,
+      [C, h, w] = ranks.shape,
+      D = ranks.data.length;
+    if (starts[0] !== 0 || starts.some((t, k) => (k ? t <= starts[k - 1] : false) || t >= D))
+      throw damaged("its schedule is none of its model");
+    const step = new Int32Array(D),
+      found = new Int32Array(C * height * width);
     for (let t = 0, k = 0; t < D; t++) {
       while (k + 1 < starts.length && starts[k + 1] <= t) k++;
       step[t] = k;
@@ -48,7 +52,9 @@ ARDM.define(function (ardm) {
       this.mixtures = new Mixtures(model, SITES);
       this.last = new Map();
       const read = new Set(this.steps.rows.flatMap(({ op }) => op.inputs));
-      this.steps.map.forEach(({ op }, k) => [op.out, ...op.inputs].forEach((name) => this.last.set(name, read.has(name) ? Infinity : k)));
+      this.steps.map.forEach(({ op }, k) =>
+        [op.out, ...op.inputs].forEach((name) => this.last.set(name, read.has(name) ? Infinity : k)),
+      );
       read.forEach((name) => this.last.set(name, Infinity));
       this.bare = this.products.top;
     }
@@ -73,15 +79,20 @@ ARDM.define(function (ardm) {
     /* Memory for the sums of a product. */
     sums(count, matrix) {
       const bytes = (count + 3) * 32 * matrix.panels;
-      if (!(this.room >= bytes)) (this.room = bytes), (this.summed = this.products.take(bytes));
+      if (!(this.room >= bytes)) ((this.room = bytes), (this.summed = this.products.take(bytes)));
       return this.summed;
     }
 
     /* Compute all maps that rows read, from `values` where `known`. */
     look() {
-      const { channels: C, height, width, model } = this, area = height * width, size = { height, width };
+      const { channels: C, height, width, model } = this,
+        area = height * width,
+        size = { height, width };
       for (const { data } of Object.values(this.maps)) this.arrays.give(data);
-      this.maps = { value: { size, data: this.arrays.take(C * area) }, depth: { size, data: this.arrays.take(C * area) } };
+      this.maps = {
+        value: { size, data: this.arrays.take(C * area) },
+        depth: { size, data: this.arrays.take(C * area) },
+      };
       for (let c = 0, at = 0; c < C; c++)
         for (let i = 0; i < area; i++, at++) {
           this.maps.value.data[i * C + c] = this.known[at] ? 2 * this.values[at] - (model.classes - 1) : 0;
@@ -98,11 +109,16 @@ ARDM.define(function (ardm) {
     }
 
     compute({ op, conv }) {
-      const inputs = op.inputs.map((name) => this.maps[name]), { planes } = this.shapes[op.out], rule = MAPS[op.name];
-      const sizes = inputs.map((input) => input.size), size = rule && rule.size ? rule.size(sizes) : sizes[0];
-      const data = this.arrays.take(size.height * size.width * planes), given = inputs.map((input) => input.data);
+      const inputs = op.inputs.map((name) => this.maps[name]),
+        { planes } = this.shapes[op.out],
+        rule = MAPS[op.name];
+      const sizes = inputs.map((input) => input.size),
+        size = rule && rule.size ? rule.size(sizes) : sizes[0];
+      const data = this.arrays.take(size.height * size.width * planes),
+        given = inputs.map((input) => input.data);
       if (conv) conv.run(given[0], data, size);
-      else if (op.name === "known") given[0].forEach((v, i) => (data[i] = given[1][i] ? (v + this.model.classes - 1) / 2 : this.model.classes));
+      else if (op.name === "known")
+        given[0].forEach((v, i) => (data[i] = given[1][i] ? (v + this.model.classes - 1) / 2 : this.model.classes));
       else if (rule) rule.run(op, given, data, sizes[0], planes, size);
       else ELEMENTWISE[op.name].run(op, given, data, size.height * size.width);
       this.maps[op.out] = { size, data };
@@ -110,16 +126,27 @@ ARDM.define(function (ardm) {
 
     /* The distributions at sites of one channel, flat positions in a plane, at most SITES. */
     ask(channel, sites) {
-      const rows = {}, count = sites.length;
+      const rows = {},
+        count = sites.length;
       for (const { op, linear } of this.steps.rows) {
-        const { planes } = this.shapes[op.out], out = new Float64Array(count * planes), C = this.channels;
+        const { planes } = this.shapes[op.out],
+          out = new Float64Array(count * planes),
+          C = this.channels;
         const [a] = op.inputs.map((name) => rows[name] || this.maps[name].data);
-        if (op.name === "at") sites.forEach((site, r) => out.set(a.subarray(site * planes, (site + 1) * planes), r * planes));
+        if (op.name === "at")
+          sites.forEach((site, r) => out.set(a.subarray(site * planes, (site + 1) * planes), r * planes));
         else if (op.name === "window") this.window(op, a, sites, out);
         else if (op.name === "pick") for (let r = 0; r < count; r++) out[r] = a[r * C + channel];
-        else if (op.name === "channel") for (let i = 0; i < out.length; i++) out[i] = a[i] + op.t.table.data[channel * planes + (i % planes)];
+        else if (op.name === "channel")
+          for (let i = 0; i < out.length; i++) out[i] = a[i] + op.t.table.data[channel * planes + (i % planes)];
         else if (linear) linear.run(a, count, channel, out);
-        else ELEMENTWISE[op.name].run(op, op.inputs.map((name) => rows[name]), out, count);
+        else
+          ELEMENTWISE[op.name].run(
+            op,
+            op.inputs.map((name) => rows[name]),
+            out,
+            count,
+          );
         rows[op.out] = out;
       }
       const [columns, centre] = this.model.head.inputs;
@@ -127,13 +154,18 @@ ARDM.define(function (ardm) {
     }
 
     window(op, a, sites, out) {
-      const { radius, step } = op.n, { height, width } = this, planes = a.length / height / width, side = 2 * radius + 1;
+      const { radius, step } = op.n,
+        { height, width } = this,
+        planes = a.length / height / width,
+        side = 2 * radius + 1;
       sites.forEach((site, r) => {
-        const y = Math.floor(site / width), x = site % width;
+        const y = Math.floor(site / width),
+          x = site % width;
         for (let p = 0, at = r * planes * side * side; p < planes; p++)
           for (let i = -radius; i <= radius; i++)
             for (let j = -radius; j <= radius; j++, at++) {
-              const [v, u] = [y + i * step, x + j * step], inside = v >= 0 && v < height && u >= 0 && u < width;
+              const [v, u] = [y + i * step, x + j * step],
+                inside = v >= 0 && v < height && u >= 0 && u < width;
               out[at] = inside ? a[(v * width + u) * planes + p] : 0;
             }
       });
@@ -160,7 +192,8 @@ ARDM.define(function (ardm) {
     }
 
     knows(i) {
-      const area = this.height * this.width, { known } = this.network;
+      const area = this.height * this.width,
+        { known } = this.network;
       for (let c = 0; c < this.model.channels; c++) if (!known[c * area + i]) return false;
       return true;
     }
@@ -177,7 +210,7 @@ ARDM.define(function (ardm) {
 
     /* Decode steps from a source until `enough()`, which is asked after each; false at the end. */
     decode(source, channels, enough) {
-      for (; this.step < this.steps; ) {
+      for (; this.step < this.steps;) {
         const sites = this.sites(channels);
         this.reveal(sites, source, channels.length === 1);
         this.step++;
@@ -188,7 +221,10 @@ ARDM.define(function (ardm) {
 
     /* Decode the sites of a step: stage after stage, all sites of all channels in each. */
     reveal(sites, source, alone) {
-      const parts = [], { network } = this, { mixtures } = network, area = this.height * this.width;
+      const parts = [],
+        { network } = this,
+        { mixtures } = network,
+        area = this.height * this.width;
       if (!sites.some(({ found }) => found.length)) return;
       network.look();
       for (const { channel, found } of sites)

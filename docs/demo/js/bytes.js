@@ -118,10 +118,11 @@ ARDM.define(function (ardm) {
     }
 
     add(data) {
-      for (let at = 0; at < data.length; ) {
-        const filled = this.length % 64, count = Math.min(64 - filled, data.length - at);
+      for (let at = 0; at < data.length;) {
+        const filled = this.length % 64,
+          count = Math.min(64 - filled, data.length - at);
         for (let i = 0; i < count; i++) this.block[filled + i] = data[at + i];
-        (at += count), (this.length += count);
+        ((at += count), (this.length += count));
         if (filled + count === 64) this.mix();
       }
       return this;
@@ -140,21 +141,29 @@ ARDM.define(function (ardm) {
       for (let i = 0; i < 16; i++)
         w[i] = (block[4 * i] << 24) | (block[4 * i + 1] << 16) | (block[4 * i + 2] << 8) | block[4 * i + 3];
       for (let i = 16; i < 64; i++) {
-        const x = w[i - 15], y = w[i - 2];
+        const x = w[i - 15],
+          y = w[i - 2];
         const s = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
         const t = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
         w[i] = (w[i - 16] + s + w[i - 7] + t) | 0;
       }
-      let a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
+      let a = state[0],
+        b = state[1],
+        c = state[2],
+        d = state[3],
+        e = state[4],
+        f = state[5],
+        g = state[6],
+        h = state[7];
       for (let i = 0; i < 64; i++) {
         const s = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
         const t = (h + s + ((e & f) ^ (~e & g)) + ROUNDS[i] + w[i]) | 0;
         const u = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
         const v = (u + ((a & b) ^ (a & c) ^ (b & c))) | 0;
-        (h = g), (g = f), (f = e), (e = (d + t) | 0), (d = c), (c = b), (b = a), (a = (t + v) | 0);
+        ((h = g), (g = f), (f = e), (e = (d + t) | 0), (d = c), (c = b), (b = a), (a = (t + v) | 0));
       }
-      (state[0] += a), (state[1] += b), (state[2] += c), (state[3] += d);
-      (state[4] += e), (state[5] += f), (state[6] += g), (state[7] += h);
+      ((state[0] += a), (state[1] += b), (state[2] += c), (state[3] += d));
+      ((state[4] += e), (state[5] += f), (state[6] += g), (state[7] += h));
     }
   }
 

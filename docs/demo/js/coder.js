@@ -9,8 +9,9 @@ ARDM.define(function (ardm) {
   /* ⌊2^120 exp(−i / n)⌋, i = 0 … count, in integers of any length. */
   function powers(n, count) {
     const one = 1n << 120n;
-    let ratio = 0n, term = one;
-    for (let k = 1n; term; k++) (ratio += k % 2n ? term : -term), (term /= BigInt(n) * k);
+    let ratio = 0n,
+      term = one;
+    for (let k = 1n; term; k++) ((ratio += k % 2n ? term : -term), (term /= BigInt(n) * k));
     const found = [one];
     while (found.length <= count) found.push((found[found.length - 1] * ratio) >> 120n);
     return found;
@@ -18,7 +19,9 @@ ARDM.define(function (ardm) {
 
   const EXP = Float64Array.from(powers(32, 767), (e) => Number(e >> 90n));
   const SIGMOID = (() => {
-    const one = 1n << 120n, falling = powers(64, 1536), table = new Float64Array(3073);
+    const one = 1n << 120n,
+      falling = powers(64, 1536),
+      table = new Float64Array(3073);
     falling.forEach((e, i) => {
       table[1536 + i] = Number((one << 30n) / (one + e));
       if (i) table[1536 - i] = Number((e << 30n) / (one + e));
@@ -42,15 +45,18 @@ ARDM.define(function (ardm) {
     }
 
     pop(start, width) {
-      const upper = Math.floor(this.high / 65536), middle = (this.high % 65536) * 256 + (this.low >>> 24);
+      const upper = Math.floor(this.high / 65536),
+        middle = (this.high % 65536) * 256 + (this.low >>> 24);
       const carried = width * upper;
       const lower = (carried % 256) * TOTAL + width * middle + (this.low & 0xffffff) - start;
       this.high = Math.floor(carried / 256) + Math.floor(lower / WORD);
-      this.low = lower % WORD >>> 0;
+      this.low = (lower % WORD) >>> 0;
       if (this.high || this.at === this.stream.length) return;
       const at = this.at;
       this.high = this.low;
-      this.low = ((this.stream[at] << 24) | (this.stream[at + 1] << 16) | (this.stream[at + 2] << 8) | this.stream[at + 3]) >>> 0;
+      this.low =
+        ((this.stream[at] << 24) | (this.stream[at + 1] << 16) | (this.stream[at + 2] << 8) | this.stream[at + 3]) >>>
+        0;
       this.at += 4;
     }
 
@@ -86,13 +92,15 @@ ARDM.define(function (ardm) {
 
     /* The stream of everything pushed, and of a check of some bits. */
     finish(check, bits) {
-      let high = bits === 32 ? 1 : 0, low = bits === 32 ? check : 2 ** bits + check;
+      let high = bits === 32 ? 1 : 0,
+        low = bits === 32 ? check : 2 ** bits + check;
       const words = [];
       for (let k = this.count - 1; k >= 0; k--) {
         const width = this.width[k];
         if (width === TOTAL) continue;
-        if (Math.floor(high / 256) >= width) words.push(low), (low = high), (high = 0);
-        const first = Math.floor(high / width), second = (high % width) * 65536 + (low >>> 16);
+        if (Math.floor(high / 256) >= width) (words.push(low), (low = high), (high = 0));
+        const first = Math.floor(high / width),
+          second = (high % width) * 65536 + (low >>> 16);
         const third = (second % width) * 65536 + (low & 65535);
         const quotient = first * WORD + Math.floor(second / width) * 65536 + Math.floor(third / width);
         high = Math.floor(quotient / 256);

@@ -8,7 +8,8 @@ const Decode = (() => {
   let done = null;
 
   function describe({ width, height, planes, size, name, calls, check, about, regions }, length) {
-    const kinds = ["", "grey", "grey, alpha", "colour", "colour, alpha"], pixels = width * height;
+    const kinds = ["", "grey", "grey, alpha", "colour", "colour, alpha"],
+      pixels = width * height;
     const rows = [
       ["Picture", `${width} × ${height}, ${kinds[planes] || `${planes} planes`}, ${8 * size} bits`],
       ["File", `${bytes(length)}: ${((8 * length) / (pixels * planes)).toFixed(2)} bits a sample`],
@@ -17,12 +18,16 @@ const Decode = (() => {
     if (name) rows.push(["Order", calls ? `${calls} network calls, any order` : "along wavefronts"]);
     rows.push(["Check", check ? `${check} bits${regions > 1 ? `, in ${regions} regions` : ""}` : "none"]);
     if (about.length) rows.push(["Also holds", about.join(", ")]);
-    $("decode-facts").tBodies[0].replaceChildren(...rows.map(([name, value]) => {
-      const row = document.createElement("tr"), head = document.createElement("th"), cell = document.createElement("td");
-      head.scope = "row";
-      head.append(name), cell.append(value), row.append(head, cell);
-      return row;
-    }));
+    $("decode-facts").tBodies[0].replaceChildren(
+      ...rows.map(([name, value]) => {
+        const row = document.createElement("tr"),
+          head = document.createElement("th"),
+          cell = document.createElement("td");
+        head.scope = "row";
+        (head.append(name), cell.append(value), row.append(head, cell));
+        return row;
+      }),
+    );
     $("decode-facts").hidden = false;
   }
 
@@ -39,7 +44,8 @@ const Decode = (() => {
     $("decode-facts").hidden = true;
     $("decode-progress").value = 0;
     try {
-      const { form, model } = ARDM.readFrame(data), known = index.models.find(({ short }) => short === model);
+      const { form, model } = ARDM.readFrame(data),
+        known = index.models.find(({ short }) => short === model);
       paint(canvas, new Uint8ClampedArray(4 * form.width * form.height), form.width, form.height);
       if (known) {
         say("decode", `Loading the model ${known.name} …`);
@@ -82,7 +88,8 @@ const Decode = (() => {
   const quietly = (promise) => promise.catch(() => {});
 
   accept($("decode-file"), $("decode-drop"), async (file) => {
-    if (file.size > 2 ** 26) return say("decode", "This file is larger than 64 MiB; ardm decompress restores it.", true);
+    if (file.size > 2 ** 26)
+      return say("decode", "This file is larger than 64 MiB; ardm decompress restores it.", true);
     return quietly(decode(new Uint8Array(await file.arrayBuffer()), file.name));
   });
   function offer(title, take) {
@@ -102,7 +109,9 @@ const Decode = (() => {
   offer("a cat, along wavefronts", () => encoded("cat"));
   for (const [name, packed] of Object.entries(index.files)) offer(name, () => decode(ARDM.fromBase64(packed), name));
   $("decode-stop").addEventListener("click", () => (stop(), busy(false), say("decode", "Stopped.")));
-  $("decode-save").addEventListener("click", async () => save(`${done.stem}.png`, await ARDM.writePng(done), "image/png"));
+  $("decode-save").addEventListener("click", async () =>
+    save(`${done.stem}.png`, await ARDM.writePng(done), "image/png"),
+  );
 
   return { decode };
 })();

@@ -2,10 +2,27 @@
 "use strict";
 
 const Encode = (() => {
-  const { $, index, need, start, stop, say, paint, save, accept, bytes, number, seconds, readPicture, rgbaOf, thumbnails } = Page;
+  const {
+    $,
+    index,
+    need,
+    start,
+    stop,
+    say,
+    paint,
+    save,
+    accept,
+    bytes,
+    number,
+    seconds,
+    readPicture,
+    rgbaOf,
+    thumbnails,
+  } = Page;
   const MODEL = "pictures-small";
   const canvas = $("encode-canvas");
-  let file = null, stem = "picture";
+  let file = null,
+    stem = "picture";
 
   function busy(is) {
     $("encode-stop").disabled = !is;
@@ -15,15 +32,20 @@ const Encode = (() => {
   /* Bars of sizes, in bytes: [name, size, ours]. */
   function compare(sizes) {
     const most = Math.max(...sizes.map(([, size]) => size));
-    $("encode-bars").replaceChildren(...sizes.map(([name, size, ours]) => {
-      const bar = document.createElement("div"), label = document.createElement("span"), track = document.createElement("span");
-      const line = document.createElement("i"), value = document.createElement("b");
-      bar.className = ours ? "bar ours" : "bar";
-      bar.setAttribute("role", "listitem");
-      line.style.width = `${(100 * size) / most}%`;
-      label.append(name), value.append(number(size)), track.append(line), bar.append(label, track, value);
-      return bar;
-    }));
+    $("encode-bars").replaceChildren(
+      ...sizes.map(([name, size, ours]) => {
+        const bar = document.createElement("div"),
+          label = document.createElement("span"),
+          track = document.createElement("span");
+        const line = document.createElement("i"),
+          value = document.createElement("b");
+        bar.className = ours ? "bar ours" : "bar";
+        bar.setAttribute("role", "listitem");
+        line.style.width = `${(100 * size) / most}%`;
+        (label.append(name), value.append(number(size)), track.append(line), bar.append(label, track, value));
+        return bar;
+      }),
+    );
     $("encode-bars").hidden = false;
   }
 
@@ -61,9 +83,14 @@ const Encode = (() => {
         finished: (found) => {
           file = found.file;
           $("encode-progress").value = 1;
-          const bits = (8 * file.length) / (planes * height * width), read = picture.exact ? "" : " The browser read its pixels.";
-          say("encode", `${bytes(file.length)}, ${bits.toFixed(2)} bits a sample, in ${seconds(found.seconds)}.${read}`);
-          const isPng = given && ARDM.isPng(given), sizes = [["ardm", file.length, true], ...Object.entries(index.sizes[sample] || {})];
+          const bits = (8 * file.length) / (planes * height * width),
+            read = picture.exact ? "" : " The browser read its pixels.";
+          say(
+            "encode",
+            `${bytes(file.length)}, ${bits.toFixed(2)} bits a sample, in ${seconds(found.seconds)}.${read}`,
+          );
+          const isPng = given && ARDM.isPng(given),
+            sizes = [["ardm", file.length, true], ...Object.entries(index.sizes[sample] || {})];
           if (given) sizes.push([isPng ? "PNG, as given" : "File, as given", given.length]);
           sizes.push(["Samples", planes * height * width]);
           compare(sizes.filter(([, size]) => size));
@@ -83,7 +110,9 @@ const Encode = (() => {
   }
 
   accept($("encode-file"), $("encode-drop"), (chosen) => quietly(take(chosen)));
-  thumbnails($("encode-samples"), (sample, picture, given) => quietly(encode(picture, { given, sample, name: sample })));
+  thumbnails($("encode-samples"), (sample, picture, given) =>
+    quietly(encode(picture, { given, sample, name: sample })),
+  );
   $("encode-stop").addEventListener("click", () => (stop(), busy(false), say("encode", "Stopped.")));
   $("encode-save").addEventListener("click", () => save(`${stem}.ardm`, file, "application/octet-stream"));
   $("encode-check").addEventListener("click", () => {

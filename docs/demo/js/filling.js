@@ -13,8 +13,11 @@ ARDM.define(function (ardm) {
      losses: of each value, in order, not increasing.  A slope too small to matter spreads calls over equal losses.  Starts
      grow with what is to be revealed, so each row of the table is found by halving. */
   function cheapest(fitted, calls) {
-    const n = fitted.length, back = [], losses = fitted.map((loss, k) => loss + (n - k) * SLOPE);
-    let before = new Float64Array(n + 1).fill(Infinity), now = new Float64Array(n + 1);
+    const n = fitted.length,
+      back = [],
+      losses = fitted.map((loss, k) => loss + (n - k) * SLOPE);
+    let before = new Float64Array(n + 1).fill(Infinity),
+      now = new Float64Array(n + 1);
     before[0] = 0;
     for (let k = 0; k < calls; k++) {
       const from = new Int32Array(n + 1);
@@ -32,12 +35,13 @@ ARDM.define(function (ardm) {
     function solve(low, high, first, last, from) {
       if (low > high) return;
       const t = (low + high) >> 1;
-      let best = Infinity, where = first;
+      let best = Infinity,
+        where = first;
       for (let s = first; s <= Math.min(last, t - 1); s++) {
         const cost = before[s] + (t - s) * losses[s];
-        if (cost < best) (best = cost), (where = s);
+        if (cost < best) ((best = cost), (where = s));
       }
-      (now[t] = best), (from[t] = where);
+      ((now[t] = best), (from[t] = where));
       solve(low, t - 1, first, where, from);
       solve(t + 1, high, where, last, from);
     }
@@ -45,17 +49,25 @@ ARDM.define(function (ardm) {
 
   /* The sites of an item that are hidden (C · height · width), in the order of the model: where it repeats, row by row. */
   function inOrder(model, height, width, hidden) {
-    const { ranks } = model.tensors, [, h, w] = ranks.shape, area = height * width;
-    const rank = (i) => ranks.data[(Math.floor(i / area) * h + (Math.floor((i % area) / width) % h)) * w + ((i % width) % w)];
-    const sites = [...hidden.keys()].filter((i) => hidden[i]), key = Float64Array.from(sites, (i) => rank(i) * hidden.length + i);
+    const { ranks } = model.tensors,
+      [, h, w] = ranks.shape,
+      area = height * width;
+    const rank = (i) =>
+      ranks.data[(Math.floor(i / area) * h + (Math.floor((i % area) / width) % h)) * w + ((i % width) % w)];
+    const sites = [...hidden.keys()].filter((i) => hidden[i]),
+      key = Float64Array.from(sites, (i) => rank(i) * hidden.length + i);
     return key.sort().map((k) => k % hidden.length);
   }
 
   /* The step of each site, −1 where it is known, and what the schedule costs: in nats, beside one value a call. */
   function planFilling(model, height, width, hidden, calls) {
-    const sites = inOrder(model, height, width, hidden), all = hidden.length, known = all - sites.length;
-    const curve = model.tensors.curve.data, losses = Float64Array.from(sites, (_, k) => curve[Math.floor(((known + k) * curve.length) / all)] / 65536);
-    const { starts, cost } = cheapest(losses, Math.min(calls, sites.length)), when = new Int32Array(all).fill(-1);
+    const sites = inOrder(model, height, width, hidden),
+      all = hidden.length,
+      known = all - sites.length;
+    const curve = model.tensors.curve.data,
+      losses = Float64Array.from(sites, (_, k) => curve[Math.floor(((known + k) * curve.length) / all)] / 65536);
+    const { starts, cost } = cheapest(losses, Math.min(calls, sites.length)),
+      when = new Int32Array(all).fill(-1);
     for (let k = 0, step = 0; k < sites.length; k++) {
       while (step + 1 < starts.length && starts[step + 1] <= k) step++;
       when[sites[k]] = step;
@@ -72,7 +84,9 @@ ARDM.define(function (ardm) {
       this.plan = planFilling(model, height, width, hidden, calls);
       this.walk.open(this.plan.when);
       const { network } = this.walk;
-      hidden.forEach((is, i) => { if (!is) (network.values[i] = values[i]), (network.known[i] = 1); });
+      hidden.forEach((is, i) => {
+        if (!is) ((network.values[i] = values[i]), (network.known[i] = 1));
+      });
       this.source = new Chance(seed);
       this.channels = Array.from({ length: model.channels }, (_, c) => c);
     }
@@ -87,10 +101,18 @@ ARDM.define(function (ardm) {
 
     /* RGBA for the screen: where some channels are known, the others show their mean, and the ground shines through. */
     pixels() {
-      const { values, network: { known }, height, width } = this.walk, area = height * width, out = new Uint8ClampedArray(4 * area);
+      const {
+          values,
+          network: { known },
+          height,
+          width,
+        } = this.walk,
+        area = height * width,
+        out = new Uint8ClampedArray(4 * area);
       const places = [0, 1, 2].map((c) => (this.channels.length > 1 ? c : 0) * area);
       for (let i = 0; i < area; i++) {
-        const seen = places.filter((place) => known[place + i]), mean = seen.reduce((sum, place) => sum + values[place + i], 0) / (seen.length || 1);
+        const seen = places.filter((place) => known[place + i]),
+          mean = seen.reduce((sum, place) => sum + values[place + i], 0) / (seen.length || 1);
         places.forEach((place, c) => (out[4 * i + c] = known[place + i] ? values[place + i] : mean));
         out[4 * i + 3] = 85 * seen.length;
       }

@@ -10,16 +10,19 @@ ARDM.define(function (ardm) {
     return { extra, base: extra.map((bits) => (base += 2 ** bits) - 2 ** bits) };
   };
   const LENGTHS = steps(28, 4, 3);
-  LENGTHS.base.push(258), LENGTHS.extra.push(0);
+  (LENGTHS.base.push(258), LENGTHS.extra.push(0));
   const DISTANCES = steps(30, 2, 1);
 
   /* A canonical Huffman code as counts of each length, and symbols in order. */
   function huffman(lengths) {
-    const count = new Uint16Array(16), symbol = new Uint16Array(lengths.length), offset = new Uint16Array(16);
+    const count = new Uint16Array(16),
+      symbol = new Uint16Array(lengths.length),
+      offset = new Uint16Array(16);
     lengths.forEach((length) => count[length]++);
     count[0] = 0;
     let left = 1;
-    for (let bits = 1; bits < 16; bits++) if ((left = 2 * left - count[bits]) < 0) throw damaged("it holds no deflated bytes");
+    for (let bits = 1; bits < 16; bits++)
+      if ((left = 2 * left - count[bits]) < 0) throw damaged("it holds no deflated bytes");
     for (let bits = 1; bits < 15; bits++) offset[bits + 1] = offset[bits] + count[bits];
     lengths.forEach((length, k) => length && (symbol[offset[length]++] = k));
     return { count, symbol };
@@ -69,19 +72,23 @@ ARDM.define(function (ardm) {
 
     stored() {
       this.held = this.bits = 0;
-      const [a, b, c, d] = this.data.subarray(this.at, this.at + 4), size = a | (b << 8);
+      const [a, b, c, d] = this.data.subarray(this.at, this.at + 4),
+        size = a | (b << 8);
       if (!((size ^ (c | (d << 8))) === 0xffff && this.at + 4 + size <= this.data.length))
         throw damaged("it holds no deflated bytes");
       this.grow(size);
       this.out.set(this.data.subarray(this.at + 4, this.at + 4 + size), this.size);
-      (this.at += 4 + size), (this.size += size);
+      ((this.at += 4 + size), (this.size += size));
     }
 
     codes() {
-      const literals = this.read(5) + 257, distances = this.read(5) + 1, count = this.read(4) + 4;
+      const literals = this.read(5) + 257,
+        distances = this.read(5) + 1,
+        count = this.read(4) + 4;
       const lengths = new Array(19).fill(0);
       for (let k = 0; k < count; k++) lengths[ORDER[k]] = this.read(3);
-      const code = huffman(lengths), all = [];
+      const code = huffman(lengths),
+        all = [];
       while (all.length < literals + distances) {
         const symbol = this.symbol(code);
         if (symbol < 16) all.push(symbol);
@@ -97,7 +104,7 @@ ARDM.define(function (ardm) {
     }
 
     packed([literal, distance]) {
-      for (let symbol; (symbol = this.symbol(literal)) !== 256; ) {
+      for (let symbol; (symbol = this.symbol(literal)) !== 256;) {
         if (symbol < 256) {
           this.grow(1);
           this.out[this.size++] = symbol;
@@ -114,7 +121,7 @@ ARDM.define(function (ardm) {
     }
 
     run() {
-      for (let last = 0; !last; ) {
+      for (let last = 0; !last;) {
         last = this.read(1);
         const kind = this.read(2);
         if (kind === 0) this.stored();
@@ -127,7 +134,8 @@ ARDM.define(function (ardm) {
 
   /* The bytes of a raw deflate stream.  The whole input has to be one; `most`: the most bytes it may unpack to. */
   function inflate(data, most) {
-    const inflater = new Inflater(data, most), out = inflater.run();
+    const inflater = new Inflater(data, most),
+      out = inflater.run();
     if (inflater.at !== data.length) throw damaged("bytes follow its deflated bytes");
     return out;
   }

@@ -23,16 +23,22 @@ ARDM.define(function (ardm) {
   const vector = (items) => [...unsigned(items.length), ...items.flat()];
   const section = (id, ...body) => [id, ...vector(body.flat())];
 
-  const I32 = 0x7f, V128 = 0x7b;
-  const get = (n) => [0x20, n], set = (n) => [0x21, n];
+  const I32 = 0x7f,
+    V128 = 0x7b;
+  const get = (n) => [0x20, n],
+    set = (n) => [0x21, n];
   const number = (n) => [0x41, ...leb(n)];
-  const ADD = [0x6a], MULTIPLY = [0x6c], LESS = [0x48];
+  const ADD = [0x6a],
+    MULTIPLY = [0x6c],
+    LESS = [0x48];
   const simd = (code) => [0xfd, ...unsigned(code)];
   const LOAD = (offset) => [0x28, 2, ...unsigned(offset)];
   const SPREAD = (offset) => [...simd(9), 2, ...unsigned(offset)];
   const LOAD_VECTOR = (offset) => [...simd(0), 4, ...unsigned(offset)];
   const STORE_VECTOR = (offset) => [...simd(11), 4, ...unsigned(offset)];
-  const DOT = simd(0xba), ADD_VECTOR = simd(0xae), ZERO = [...simd(12), ...new Array(16).fill(0)];
+  const DOT = simd(0xba),
+    ADD_VECTOR = simd(0xae),
+    ZERO = [...simd(12), ...new Array(16).fill(0)];
   const step = (local, by) => [get(local), by, ADD, set(local)].flat();
   const until = (local, end, body) => [0x03, 0x40, ...body, ...get(local), ...get(end), ...LESS, 0x0d, 0, 0x0b];
 
@@ -43,39 +49,95 @@ ARDM.define(function (ardm) {
   function assembled() {
     const [CELLS, ROWS, PER_ROW, BYTES, WEIGHTS, OUT, STRIDE] = [0, 1, 2, 3, 4, 5, 6];
     const [ROW, CELL, AT, WEIGHT, LINE] = [7, 8, 9, 10, 11];
-    const POINTER = [12, 13, 14, 15], SUM = [16, 17, 18, 19, 20, 21, 22, 23], LEFT = 24, RIGHT = 25, PAIR = 26;
+    const POINTER = [12, 13, 14, 15],
+      SUM = [16, 17, 18, 19, 20, 21, 22, 23],
+      LEFT = 24,
+      RIGHT = 25,
+      PAIR = 26;
     const pair = [
-      get(WEIGHT), LOAD_VECTOR(0), set(LEFT), get(WEIGHT), LOAD_VECTOR(16), set(RIGHT),
+      get(WEIGHT),
+      LOAD_VECTOR(0),
+      set(LEFT),
+      get(WEIGHT),
+      LOAD_VECTOR(16),
+      set(RIGHT),
       ...POINTER.flatMap((pointer, r) => [
-        get(pointer), get(AT), ADD, SPREAD(0), set(PAIR),
-        get(PAIR), get(LEFT), DOT, get(SUM[2 * r]), ADD_VECTOR, set(SUM[2 * r]),
-        get(PAIR), get(RIGHT), DOT, get(SUM[2 * r + 1]), ADD_VECTOR, set(SUM[2 * r + 1]),
+        get(pointer),
+        get(AT),
+        ADD,
+        SPREAD(0),
+        set(PAIR),
+        get(PAIR),
+        get(LEFT),
+        DOT,
+        get(SUM[2 * r]),
+        ADD_VECTOR,
+        set(SUM[2 * r]),
+        get(PAIR),
+        get(RIGHT),
+        DOT,
+        get(SUM[2 * r + 1]),
+        ADD_VECTOR,
+        set(SUM[2 * r + 1]),
       ]),
-      step(WEIGHT, number(32)), step(AT, number(4)),
+      step(WEIGHT, number(32)),
+      step(AT, number(4)),
     ].flat();
     const cell = [
-      POINTER.flatMap((pointer, r) => [
-        get(LINE), number(4 * r), get(PER_ROW), MULTIPLY, ADD, LOAD(0), set(pointer),
-      ].flat()),
-      number(0), set(AT), until(AT, BYTES, pair), step(LINE, number(4)), step(CELL, number(1)),
+      POINTER.flatMap((pointer, r) =>
+        [get(LINE), number(4 * r), get(PER_ROW), MULTIPLY, ADD, LOAD(0), set(pointer)].flat(),
+      ),
+      number(0),
+      set(AT),
+      until(AT, BYTES, pair),
+      step(LINE, number(4)),
+      step(CELL, number(1)),
     ].flat();
     const row = [
       SUM.flatMap((sum) => [ZERO, set(sum)].flat()),
-      get(WEIGHTS), set(WEIGHT), get(CELLS), set(LINE), number(0), set(CELL), until(CELL, PER_ROW, cell),
-      ...[0, 1, 2, 3].map((r) => [
-        get(OUT), get(SUM[2 * r]), STORE_VECTOR(0), get(OUT), get(SUM[2 * r + 1]), STORE_VECTOR(16), step(OUT, get(STRIDE)),
-      ].flat()),
-      get(CELLS), number(16), get(PER_ROW), MULTIPLY, ADD, set(CELLS), step(ROW, number(4)),
+      get(WEIGHTS),
+      set(WEIGHT),
+      get(CELLS),
+      set(LINE),
+      number(0),
+      set(CELL),
+      until(CELL, PER_ROW, cell),
+      ...[0, 1, 2, 3].map((r) =>
+        [
+          get(OUT),
+          get(SUM[2 * r]),
+          STORE_VECTOR(0),
+          get(OUT),
+          get(SUM[2 * r + 1]),
+          STORE_VECTOR(16),
+          step(OUT, get(STRIDE)),
+        ].flat(),
+      ),
+      get(CELLS),
+      number(16),
+      get(PER_ROW),
+      MULTIPLY,
+      ADD,
+      set(CELLS),
+      step(ROW, number(4)),
     ].flat();
     const body = [
-      ...vector([[9, I32], [11, V128]]), ...number(0), ...set(ROW), ...until(ROW, ROWS, row), 0x0b,
+      ...vector([
+        [9, I32],
+        [11, V128],
+      ]),
+      ...number(0),
+      ...set(ROW),
+      ...until(ROW, ROWS, row),
+      0x0b,
     ];
+    // prettier-ignore
     return Uint8Array.from([
       0, 0x61, 0x73, 0x6d, 1, 0, 0, 0,
-      ...section(1, vector([[0x60, ...vector(new Array(7).fill([I32])), 0]])),
-      ...section(2, vector([[...vector([..."env"].map((c) => [c.charCodeAt(0)])), 1, 0x6d, 2, 0, 1]])),
+      ...section(1, vector([[0x60, ...vector(new Array(7).fill([I32])), 0]])), // the type of the function
+      ...section(2, vector([[...vector([..."env"].map((c) => [c.charCodeAt(0)])), 1, 0x6d, 2, 0, 1]])), // memory env.m
       ...section(3, vector([[0]])),
-      ...section(7, vector([[1, 0x70, 0, 0]])),
+      ...section(7, vector([[1, 0x70, 0, 0]])), // exported as p
       ...section(10, vector([vector(body)])),
     ]);
   }
@@ -83,13 +145,16 @@ ARDM.define(function (ardm) {
   /* The same in JavaScript. */
   function plain(memory) {
     return function (cells, rows, perRow, bytes, weights, out, stride) {
-      const words = new Int32Array(memory.buffer), halves = new Int16Array(memory.buffer), sum = new Int32Array(8);
+      const words = new Int32Array(memory.buffer),
+        halves = new Int16Array(memory.buffer),
+        sum = new Int32Array(8);
       for (let row = 0; row < rows; row++) {
         sum.fill(0);
         for (let cell = 0, w = weights >> 1; cell < perRow; cell++) {
           const from = words[(cells >> 2) + row * perRow + cell] >> 1;
           for (let i = 0; i < bytes >> 1; i += 2, w += 16) {
-            const a = halves[from + i], b = halves[from + i + 1];
+            const a = halves[from + i],
+              b = halves[from + i + 1];
             if (a === 0 && b === 0) continue;
             for (let o = 0; o < 8; o++) sum[o] += Math.imul(a, halves[w + 2 * o]) + Math.imul(b, halves[w + 2 * o + 1]);
           }
@@ -134,7 +199,7 @@ ARDM.define(function (ardm) {
       const at = this.top;
       this.top += Math.ceil(bytes / 16) * 16;
       const more = Math.ceil((this.top - this.memory.buffer.byteLength) / PAGE);
-      if (more > 0) this.grow(Math.max(more, this.memory.buffer.byteLength / PAGE / 4 | 0));
+      if (more > 0) this.grow(Math.max(more, (this.memory.buffer.byteLength / PAGE / 4) | 0));
       return at;
     }
 
@@ -185,10 +250,17 @@ ARDM.define(function (ardm) {
 
     /* The addresses of the sums of rows whose cells are at `cells` (a multiple of 4 rows). */
     product(cells, rows, sums) {
-      const stride = this.panels * 32, padded = Math.ceil(rows / 4) * 4;
+      const stride = this.panels * 32,
+        padded = Math.ceil(rows / 4) * 4;
       for (let panel = 0; panel < this.panels; panel++)
         this.products.product(
-          cells, padded, this.cells, 4 * this.pairs, this.weights + panel * this.panel, sums + 32 * panel, stride,
+          cells,
+          padded,
+          this.cells,
+          4 * this.pairs,
+          this.weights + panel * this.panel,
+          sums + 32 * panel,
+          stride,
         );
     }
 
@@ -200,7 +272,8 @@ ARDM.define(function (ardm) {
 
     /* Sums of the last limb, and those of the limbs before it, to results. */
     finish(rows, sums, before, out) {
-      const { words } = this.products, { outputs, bias, unit, lo, hi, panels } = this;
+      const { words } = this.products,
+        { outputs, bias, unit, lo, hi, panels } = this;
       const place = 2 ** (this.bits * (this.limbs - 1));
       for (let row = 0, at = 0; row < rows; row++) {
         const from = (sums >> 2) + row * panels * 8;
@@ -215,15 +288,17 @@ ARDM.define(function (ardm) {
     /* The same for rows of a that are not in memory yet: limb after limb, the lowest first. */
     apply(store, a, rows, sums, out) {
       const { outputs, panels, bits, limbs } = this;
-      if (limbs === 1) return store.put(a, rows), this.multiply(store.cells, rows, sums, out);
+      if (limbs === 1) return (store.put(a, rows), this.multiply(store.cells, rows, sums, out));
       const before = out.fill(0, 0, rows * outputs);
       for (let limb = 0; limb < limbs; limb++) {
         store.putLimb(a, rows, limb, bits, limb === limbs - 1);
         this.product(store.cells, rows, sums);
         if (limb === limbs - 1) break;
-        const { words } = this.products, place = 2 ** (bits * limb);
+        const { words } = this.products,
+          place = 2 ** (bits * limb);
         for (let row = 0, at = 0; row < rows; row++)
-          for (let o = 0, from = (sums >> 2) + row * panels * 8; o < outputs; o++) before[at++] += place * words[from++];
+          for (let o = 0, from = (sums >> 2) + row * panels * 8; o < outputs; o++)
+            before[at++] += place * words[from++];
       }
       return this.finish(rows, sums, before, out);
     }

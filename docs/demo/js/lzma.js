@@ -23,7 +23,8 @@ ARDM.define(function (ardm) {
 
     bit(table, index) {
       this.normalise();
-      const p = table[index], bound = Math.floor(this.range / 2048) * p;
+      const p = table[index],
+        bound = Math.floor(this.range / 2048) * p;
       if (this.code < bound) {
         this.range = bound;
         table[index] = p + ((2048 - p) >> 5);
@@ -56,7 +57,8 @@ ARDM.define(function (ardm) {
 
     /* The same with the lowest bit first. */
     reverse(table, offset, bits) {
-      let node = 1, value = 0;
+      let node = 1,
+        value = 0;
       for (let k = 0; k < bits; k++) {
         const bit = this.bit(table, offset + node);
         node = 2 * node + bit;
@@ -67,7 +69,10 @@ ARDM.define(function (ardm) {
   }
 
   const lengths = () => ({
-    choice: probabilities(2), low: probabilities(16 << 3), middle: probabilities(16 << 3), high: probabilities(256),
+    choice: probabilities(2),
+    low: probabilities(16 << 3),
+    middle: probabilities(16 << 3),
+    high: probabilities(256),
   });
 
   class Lzma2 {
@@ -101,7 +106,7 @@ ARDM.define(function (ardm) {
 
     run() {
       const { data } = this;
-      for (let at = 0; ; ) {
+      for (let at = 0; ;) {
         const control = data[at++];
         if (control === 0) {
           if (at !== data.length || this.size !== this.most) throw broken();
@@ -124,21 +129,24 @@ ARDM.define(function (ardm) {
     }
 
     packed(at, size, control) {
-      const packed = (this.data[at] << 8) + this.data[at + 1] + 1, reset = (control >> 5) & 3;
+      const packed = (this.data[at] << 8) + this.data[at + 1] + 1,
+        reset = (control >> 5) & 3;
       at += 2;
       if (reset === 3) this.begins = this.size;
       if (reset >= 2) this.properties(this.data[at++]);
       if (reset >= 1) this.reset();
       if (!this.literal || at + packed > this.data.length) throw broken();
       this.coder.start(this.data, at, at + packed);
-      for (const end = this.size + size; this.size < end; ) this.step(end);
+      for (const end = this.size + size; this.size < end;) this.step(end);
       this.coder.normalise();
       return at + packed;
     }
 
     /* One literal or match. */
     step(end) {
-      const { coder } = this, position = this.size - this.begins, low = position & ((1 << this.pb) - 1);
+      const { coder } = this,
+        position = this.size - this.begins,
+        low = position & ((1 << this.pb) - 1);
       if (!coder.bit(this.match, (this.state << 4) + low)) return this.putLiteral(position);
       let length = 1;
       if (!coder.bit(this.again[0], this.state)) {
@@ -163,7 +171,8 @@ ARDM.define(function (ardm) {
       let node = 1;
       if (this.state >= 7) {
         for (let match = this.out[this.size - this.back[0] - 1]; node < 256; match <<= 1) {
-          const expected = (match >> 7) & 1, bit = this.coder.bit(this.literal, offset + ((1 + expected) << 8) + node);
+          const expected = (match >> 7) & 1,
+            bit = this.coder.bit(this.literal, offset + ((1 + expected) << 8) + node);
           node = 2 * node + bit;
           if (bit !== expected) break;
         }
@@ -190,9 +199,11 @@ ARDM.define(function (ardm) {
     }
 
     distance(length) {
-      const { coder } = this, slot = coder.tree(this.slots, Math.min(length - 2, 3) << 6, 6);
+      const { coder } = this,
+        slot = coder.tree(this.slots, Math.min(length - 2, 3) << 6, 6);
       if (slot < 4) return slot;
-      const bits = (slot >> 1) - 1, base = (2 | (slot & 1)) * 2 ** bits;
+      const bits = (slot >> 1) - 1,
+        base = (2 | (slot & 1)) * 2 ** bits;
       if (slot < 14) return base + coder.reverse(this.special, base - slot, bits);
       return base + coder.direct(bits - 4) * 16 + coder.reverse(this.aligned, 0, 4);
     }

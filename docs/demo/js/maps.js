@@ -9,28 +9,35 @@ ARDM.define(function (ardm) {
      `size`.  Where these leave float64 it counts in integers of any length. */
   function quotient(terms, total, size, scale, extra, divisor) {
     if (size < 2 ** 52 && divisor * scale + Math.abs(extra) < 2 ** 52) {
-      const whole = Math.floor(total / divisor), rest = total - whole * divisor;
+      const whole = Math.floor(total / divisor),
+        rest = total - whole * divisor;
       return whole * scale + Math.floor((rest * scale + extra) / divisor);
     }
     const sum = terms().reduce((all, [weight, value]) => all + BigInt(weight) * BigInt(value), 0n);
-    const above = BigInt(scale) * sum + BigInt(extra), below = BigInt(divisor), found = above / below;
+    const above = BigInt(scale) * sum + BigInt(extra),
+      below = BigInt(divisor),
+      found = above / below;
     return Number(above % below < 0n ? found - 1n : found);
   }
 
   /* G and the total of plane p of some maps (3C planes each, k, v, w) at a place. */
   function near(op, maps, place, C, c, kind) {
     const weights = op.t.weight.data;
-    let known = op.n.prior, total = 0, size = 0;
+    let known = op.n.prior,
+      total = 0,
+      size = 0;
     for (let m = 0; m < maps.length; m++) {
-      const at = place * 3 * C + c, term = weights[m] * maps[m][at + kind * C];
-      (known += weights[m] * maps[m][at]), (total += term), (size += Math.abs(term));
+      const at = place * 3 * C + c,
+        term = weights[m] * maps[m][at + kind * C];
+      ((known += weights[m] * maps[m][at]), (total += term), (size += Math.abs(term)));
     }
     const terms = () => maps.map((map, m) => [weights[m], map[place * 3 * C + c + kind * C]]);
     return { known, total, size, terms };
   }
 
   function centre(op, maps, out, count) {
-    const C = out.length / count, { fraction, lo, hi } = op.n;
+    const C = out.length / count,
+      { fraction, lo, hi } = op.n;
     for (let i = 0; i < out.length; i++) {
       const { known, total, size, terms } = near(op, maps, Math.floor(i / C), C, i % C, 1);
       out[i] = within(quotient(terms, total, size, 2 ** fraction, Math.floor(known / 2), known), lo, hi);
@@ -38,7 +45,8 @@ ARDM.define(function (ardm) {
   }
 
   function spread(op, [c, ...maps], out, count) {
-    const C = out.length / count, { fine, extra, coarse, rise, floor, lo, hi } = op.n;
+    const C = out.length / count,
+      { fine, extra, coarse, rise, floor, lo, hi } = op.n;
     for (let i = 0; i < out.length; i++) {
       const { known, total, size, terms } = near(op, maps, Math.floor(i / C), C, i % C, 2);
       const square = quotient(terms, total, size, 2 ** fine, extra, known) - Math.floor((c[i] * c[i]) / 2 ** coarse);
@@ -48,7 +56,9 @@ ARDM.define(function (ardm) {
 
   /* Sums over squares of odd side, by running sums along rows and then columns. */
   function box(op, [a], out, { height, width }) {
-    const half = (op.n.side - 1) / 2, planes = a.length / height / width, across = new Float64Array(a.length);
+    const half = (op.n.side - 1) / 2,
+      planes = a.length / height / width,
+      across = new Float64Array(a.length);
     const slide = (from, to, start, step, count) => {
       let sum = 0;
       for (let k = 0; k < Math.min(half, count); k++) sum += from[start + k * step];
@@ -58,16 +68,19 @@ ARDM.define(function (ardm) {
         to[start + k * step] = sum;
       }
     };
-    for (let y = 0; y < height; y++) for (let p = 0; p < planes; p++) slide(a, across, y * width * planes + p, planes, width);
+    for (let y = 0; y < height; y++)
+      for (let p = 0; p < planes; p++) slide(a, across, y * width * planes + p, planes, width);
     for (let x = 0; x < width * planes; x++) slide(across, out, x, width * planes, height);
   }
 
   function pool(op, [a], out, { height, width }, planes) {
-    const tall = Math.ceil(height / 2), wide = Math.ceil(width / 2);
+    const tall = Math.ceil(height / 2),
+      wide = Math.ceil(width / 2);
     for (let y = 0, at = 0; y < tall; y++)
       for (let x = 0; x < wide; x++)
         for (let p = 0; p < planes; p++, at++) {
-          const rows = 2 * y + 1 < height ? 2 : 1, columns = 2 * x + 1 < width ? 2 : 1;
+          const rows = 2 * y + 1 < height ? 2 : 1,
+            columns = 2 * x + 1 < width ? 2 : 1;
           let sum = 0;
           for (let i = 0; i < rows; i++)
             for (let j = 0; j < columns; j++) sum += a[((2 * y + i) * width + 2 * x + j) * planes + p];
@@ -87,23 +100,33 @@ ARDM.define(function (ardm) {
   class Conv {
     constructor(walk, op, a) {
       Object.assign(this, { walk, n: op.n, planes: a.planes });
-      const { tall, wide } = op.n, cells = tall * wide;
-      [this.matrix] = matrices(walk.products, op, a, cells, (cell, p) => (p * tall + Math.floor(cell / wide)) * wide + (cell % wide));
+      const { tall, wide } = op.n,
+        cells = tall * wide;
+      [this.matrix] = matrices(
+        walk.products,
+        op,
+        a,
+        cells,
+        (cell, p) => (p * tall + Math.floor(cell / wide)) * wide + (cell % wide),
+      );
     }
 
     /* The place that a cell of a place lies at, −1 outside. */
     place(i, cell, { height, width }) {
       const { step, top, left, wide } = this.n;
-      const y = Math.floor(i / width) + Math.floor(cell / wide) * step - top, x = (i % width) + (cell % wide) * step - left;
+      const y = Math.floor(i / width) + Math.floor(cell / wide) * step - top,
+        x = (i % width) + (cell % wide) * step - left;
       return y < 0 || y >= height || x < 0 || x >= width ? -1 : y * width + x;
     }
 
     /* Memory for maps of a size, which convolutions of one geometry share. */
     rows(size) {
-      const { walk, n, planes, matrix } = this, count = size.height * size.width;
+      const { walk, n, planes, matrix } = this,
+        count = size.height * size.width;
       const key = [size.height, size.width, planes, n.tall, n.wide, n.step, n.top, n.left].join();
       if (walk.shared.has(key)) return walk.shared.get(key);
-      const rows = new Rows(walk.products, planes, count, count, matrix.cells), { words } = walk.products;
+      const rows = new Rows(walk.products, planes, count, count, matrix.cells),
+        { words } = walk.products;
       for (let i = 0, at = rows.cells / 4; i < count + 3; i++)
         for (let k = 0; k < matrix.cells; k++, at++) {
           const place = i < count ? this.place(i, k, size) : -1;
@@ -114,9 +137,18 @@ ARDM.define(function (ardm) {
     }
 
     run(a, out, size) {
-      const { matrix, planes, walk } = this, count = size.height * size.width;
+      const { matrix, planes, walk } = this,
+        count = size.height * size.width;
       if (matrix instanceof Wide) {
-        matrix.apply(a, (i, cell) => { const place = this.place(i, cell, size); return place < 0 ? -1 : place * planes; }, count, out);
+        matrix.apply(
+          a,
+          (i, cell) => {
+            const place = this.place(i, cell, size);
+            return place < 0 ? -1 : place * planes;
+          },
+          count,
+          out,
+        );
         return;
       }
       matrix.apply(this.rows(size), a, count, walk.sums(count, matrix), out);
@@ -129,14 +161,20 @@ ARDM.define(function (ardm) {
   const MAPS = {
     box: { most: (op, [a]) => a.most * op.n.side ** 2, run: box },
     pool: {
-      most: (op, [a]) => a.most + 1, run: pool,
+      most: (op, [a]) => a.most + 1,
+      run: pool,
       size: ([{ height, width }]) => ({ height: Math.ceil(height / 2), width: Math.ceil(width / 2) }),
     },
     grow: { most: kept, run: grow, size: ([, size]) => size },
-    centre: { most: (op) => Math.max(Math.abs(op.n.lo), Math.abs(op.n.hi)), planes: (op, [a]) => a.planes / 3,
-      run: (op, maps, out, size) => centre(op, maps, out, size.height * size.width) },
-    spread: { most: (op) => Math.max(Math.abs(op.n.lo), Math.abs(op.n.hi)),
-      run: (op, maps, out, size) => spread(op, maps, out, size.height * size.width) },
+    centre: {
+      most: (op) => Math.max(Math.abs(op.n.lo), Math.abs(op.n.hi)),
+      planes: (op, [a]) => a.planes / 3,
+      run: (op, maps, out, size) => centre(op, maps, out, size.height * size.width),
+    },
+    spread: {
+      most: (op) => Math.max(Math.abs(op.n.lo), Math.abs(op.n.hi)),
+      run: (op, maps, out, size) => spread(op, maps, out, size.height * size.width),
+    },
     known: { most: (op, [a]) => a.most + 1 },
     conv: { planes: outputs, most: (op, [a]) => mostOf(op, a) },
     at: { kind: "rows", most: kept },

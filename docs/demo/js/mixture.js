@@ -13,7 +13,10 @@ ARDM.define(function (ardm) {
 
   /* ⌊a m / b⌋ for 0 ≤ a ≤ b < 2^38 and 0 ≤ m ≤ 2^24, where the product may leave float64. */
   function scaled(a, m, b) {
-    const upper = Math.floor(m / 4096), lower = m % 4096, first = a * upper, quotient = Math.floor(first / b);
+    const upper = Math.floor(m / 4096),
+      lower = m % 4096,
+      first = a * upper,
+      quotient = Math.floor(first / b);
     return quotient * 4096 + Math.floor(((first - quotient * b) * 4096 + a * lower) / b);
   }
 
@@ -22,7 +25,8 @@ ARDM.define(function (ardm) {
   class Mixtures {
     constructor(model, sites) {
       const { head } = model;
-      if (head.name !== "mixture") throw new Refusal(`Model ${model.name} has the head ${head.name}, which this page does not have.`);
+      if (head.name !== "mixture")
+        throw new Refusal(`Model ${model.name} has the head ${head.name}, which this page does not have.`);
       this.classes = model.classes;
       this.stages = stagesOf(model.base);
       this.M = head.n.components;
@@ -33,9 +37,15 @@ ARDM.define(function (ardm) {
 
     /* Read what the network gives for the first `count` sites, and begin with their first stage. */
     load(columns, centre, count) {
-      const { M, n, inverses, places } = this, half = (inverses.length - 1) / 2, rise = 2 ** n.rise, mass = new Float64Array(M);
+      const { M, n, inverses, places } = this,
+        half = (inverses.length - 1) / 2,
+        rise = 2 ** n.rise,
+        mass = new Float64Array(M);
       for (let r = 0, from = 0, at = 0; r < count; r++, from += 3 * M, at += M) {
-        let most = columns[from], total = 0, rest = 16384, largest = 0;
+        let most = columns[from],
+          total = 0,
+          rest = 16384,
+          largest = 0;
         for (let m = 1; m < M; m++) most = Math.max(most, columns[from + m]);
         for (let m = 0; m < M; m++) {
           total += mass[m] = EXP[Math.min(most - columns[from + m], 767)];
@@ -48,12 +58,13 @@ ARDM.define(function (ardm) {
         }
         this.weight[at + largest] += rest;
       }
-      this.prefix.fill(0, 0, count), this.low.fill(0, 0, count), this.high.fill(ALL, 0, count);
+      (this.prefix.fill(0, 0, count), this.low.fill(0, 0, count), this.high.fill(ALL, 0, count));
     }
 
     /* The distributions and prefixes of the first `count` sites, to go on with after others. */
     save(count) {
-      const { weight, mean, inverse, prefix, low, high, M } = this, all = { weight, mean, inverse };
+      const { weight, mean, inverse, prefix, low, high, M } = this,
+        all = { weight, mean, inverse };
       const parts = Object.entries({ ...all, prefix, low, high });
       return Object.fromEntries(parts.map(([name, a]) => [name, a.slice(0, name in all ? count * M : count)]));
     }
@@ -66,11 +77,14 @@ ARDM.define(function (ardm) {
     edge(r, g) {
       if (g <= 0) return 0;
       if (g >= this.classes) return ALL;
-      const { M, n, mean, inverse, weight } = this, unit = 2 ** (12 - n.fraction - n.bits);
+      const { M, n, mean, inverse, weight } = this,
+        unit = 2 ** (12 - n.fraction - n.bits);
       const place = 2 ** n.fraction * (2 * g - this.classes);
       let sum = 0;
       for (let m = r * M; m < r * M + M; m++) {
-        const z = within(Math.floor((place - mean[m]) * inverse[m] * unit) + 98304, 0, 196607), t = z >> 6, lower = SIGMOID[t];
+        const z = within(Math.floor((place - mean[m]) * inverse[m] * unit) + 98304, 0, 196607),
+          t = z >> 6,
+          lower = SIGMOID[t];
         sum += weight[m] * (lower + Math.floor(((SIGMOID[t + 1] - lower) * (z & 63)) / 64));
       }
       return sum;
@@ -78,9 +92,13 @@ ARDM.define(function (ardm) {
 
     /* How stage s of site r splits what is left. */
     split(r, s) {
-      const size = 16 ** (this.stages.length - 1 - s), low = this.prefix[r] * this.stages[s] * size;
-      const end = Math.min(low + this.stages[s] * size, this.classes), count = Math.ceil((end - low) / size);
-      const from = this.low[r], to = this.high[r], unit = to - from >= 2 ** 38 ? 64 : 1;
+      const size = 16 ** (this.stages.length - 1 - s),
+        low = this.prefix[r] * this.stages[s] * size;
+      const end = Math.min(low + this.stages[s] * size, this.classes),
+        count = Math.ceil((end - low) / size);
+      const from = this.low[r],
+        to = this.high[r],
+        unit = to - from >= 2 ** 38 ? 64 : 1;
       return { r, size, low, count, from, to, unit, all: Math.floor((to - from) / unit) };
     }
 
@@ -98,12 +116,20 @@ ARDM.define(function (ardm) {
 
     /* Decode the symbol of stage s of site r. */
     decode(r, s, source) {
-      const split = this.split(r, s), slot = source.slot();
-      let low = 0, high = split.count, from = split.from, to = split.to, start = 0, end = TOTAL;
+      const split = this.split(r, s),
+        slot = source.slot();
+      let low = 0,
+        high = split.count,
+        from = split.from,
+        to = split.to,
+        start = 0,
+        end = TOTAL;
       while (high - low > 1) {
-        const middle = (low + high) >> 1, f = this.edgeOf(split, middle), border = this.border(split, middle, f);
-        if (border <= slot) (low = middle), (from = f), (start = border);
-        else (high = middle), (to = f), (end = border);
+        const middle = (low + high) >> 1,
+          f = this.edgeOf(split, middle),
+          border = this.border(split, middle, f);
+        if (border <= slot) ((low = middle), (from = f), (start = border));
+        else ((high = middle), (to = f), (end = border));
       }
       source.pop(start, end - start);
       this.descend(r, s, low, from, to);
@@ -112,41 +138,49 @@ ARDM.define(function (ardm) {
     /* Draw the whole value of site r with its probabilities to the power 1 / temperature.  For looking at only: powers of
        floats differ from machine to machine. */
     draw(r, temperature, source) {
-      const edges = Float64Array.from({ length: this.classes + 1 }, (_, g) => this.edge(r, g)), mass = new Float64Array(this.classes);
+      const edges = Float64Array.from({ length: this.classes + 1 }, (_, g) => this.edge(r, g)),
+        mass = new Float64Array(this.classes);
       let total = 0;
       for (let g = 0; g < this.classes; g++) total += mass[g] = ((edges[g + 1] - edges[g]) / ALL) ** (1 / temperature);
-      let left = (source.slot() / TOTAL) * total, value = 0;
+      let left = (source.slot() / TOTAL) * total,
+        value = 0;
       while (value < this.classes - 1 && left >= mass[value]) left -= mass[value++];
       this.prefix[r] = value;
     }
 
     /* Encode that of `value`. */
     encode(r, s, value, encoder) {
-      const split = this.split(r, s), j = Math.floor(value / split.size) % this.stages[s];
-      const from = this.edgeOf(split, j), to = this.edgeOf(split, j + 1), start = this.border(split, j, from);
+      const split = this.split(r, s),
+        j = Math.floor(value / split.size) % this.stages[s];
+      const from = this.edgeOf(split, j),
+        to = this.edgeOf(split, j + 1),
+        start = this.border(split, j, from);
       encoder.push(start, this.border(split, j + 1, to) - start);
       this.descend(r, s, j, from, to);
     }
 
     descend(r, s, j, from, to) {
       this.prefix[r] = this.prefix[r] * this.stages[s] + j;
-      (this.low[r] = from), (this.high[r] = to);
+      ((this.low[r] = from), (this.high[r] = to));
     }
 
     /* The widths of all alternatives of stage s of site r, given its prefix. */
     widths(r, s) {
-      const split = this.split(r, s), out = new Float64Array(this.stages[s]);
+      const split = this.split(r, s),
+        out = new Float64Array(this.stages[s]);
       let before = 0;
       for (let j = 0; j < split.count; j++) {
         const border = this.border(split, j + 1, this.edgeOf(split, j + 1));
-        (out[j] = border - before), (before = border);
+        ((out[j] = border - before), (before = border));
       }
       return out;
     }
 
     /* Go on with the first of the widest alternatives of stage s; its widths are returned. */
     likeliest(r, s) {
-      const widths = this.widths(r, s), split = this.split(r, s), j = widths.indexOf(Math.max(...widths));
+      const widths = this.widths(r, s),
+        split = this.split(r, s),
+        j = widths.indexOf(Math.max(...widths));
       this.descend(r, s, j, this.edgeOf(split, j), this.edgeOf(split, j + 1));
       return widths;
     }

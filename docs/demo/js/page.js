@@ -6,11 +6,13 @@ const Page = (() => {
   const index = {};
   const models = new Map(); // name → promise, settled once the worker has proved the model
   const tasks = new Map(); // id → what hears of it
-  let worker = null, last = 0;
+  let worker = null,
+    last = 0;
 
   /* What the scripts of the data call. */
   ARDM.receiveIndex = (found) => Object.assign(index, found);
-  ARDM.receiveModel = (name, packed) => send({ model: name, packed, short: describe(name).short, limit: describe(name).bytes });
+  ARDM.receiveModel = (name, packed) =>
+    send({ model: name, packed, short: describe(name).short, limit: describe(name).bytes });
 
   const describe = (name) => index.models.find((model) => model.name === name);
 
@@ -57,7 +59,8 @@ const Page = (() => {
 
   function prove() {
     const names = [...models.keys()].map((name) => `<code>${name}</code>`).join(", ");
-    $("proof").innerHTML = `${names}: integer networks that reproduce their <a href="../exact/index.html#the-file-of-a-model">golden fingerprint</a> in this browser.`;
+    $("proof").innerHTML =
+      `Proved in this browser: ${names}. Each reproduced its <a href="../exact/index.html#the-file-of-a-model">golden fingerprint</a>.`;
   }
 
   /* Start a task of the worker, which ends the one before it.  task: {opened, shown, finished, failed}. */
@@ -91,7 +94,7 @@ const Page = (() => {
   }
 
   function paint(canvas, pixels, width, height) {
-    if (canvas.width !== width || canvas.height !== height) (canvas.width = width), (canvas.height = height);
+    if (canvas.width !== width || canvas.height !== height) ((canvas.width = width), (canvas.height = height));
     canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
   }
 
@@ -106,7 +109,8 @@ const Page = (() => {
   /* Call `take(file)` for a file chosen or dropped. */
   function accept(input, area, take) {
     input.addEventListener("change", () => input.files[0] && (take(input.files[0]), (input.value = "")));
-    for (const kind of ["dragenter", "dragover"]) area.addEventListener(kind, (event) => (event.preventDefault(), area.classList.add("over")));
+    for (const kind of ["dragenter", "dragover"])
+      area.addEventListener(kind, (event) => (event.preventDefault(), area.classList.add("over")));
     for (const kind of ["dragleave", "drop"]) area.addEventListener(kind, () => area.classList.remove("over"));
     area.addEventListener("drop", (event) => {
       event.preventDefault();
@@ -127,8 +131,10 @@ const Page = (() => {
       throw new ARDM.Refusal("This browser reads no picture in this file.");
     }
     const { width, height } = bitmap;
-    if (width * height > 2 ** 22) throw new ARDM.Refusal(`This picture has ${width} × ${height} pixels; this page takes at most 4 million.`);
-    const canvas = Object.assign(document.createElement("canvas"), { width, height }), context = canvas.getContext("2d");
+    if (width * height > 2 ** 22)
+      throw new ARDM.Refusal(`This picture has ${width} × ${height} pixels; this page takes at most 4 million.`);
+    const canvas = Object.assign(document.createElement("canvas"), { width, height }),
+      context = canvas.getContext("2d");
     context.drawImage(bitmap, 0, 0);
     return { ...planesOf(context.getImageData(0, 0, width, height).data, width, height), exact: false };
   }
@@ -136,18 +142,21 @@ const Page = (() => {
   /* RGBA to one plane where it is grey, three where it is opaque, else four. */
   function planesOf(rgba, width, height) {
     const area = width * height;
-    let grey = true, opaque = true;
+    let grey = true,
+      opaque = true;
     for (let i = 0; i < rgba.length; i += 4) {
       if (rgba[i] !== rgba[i + 1] || rgba[i] !== rgba[i + 2]) grey = false;
       if (rgba[i + 3] !== 255) opaque = false;
     }
-    const planes = opaque ? (grey ? 1 : 3) : 4, samples = new Uint8Array(planes * area);
+    const planes = opaque ? (grey ? 1 : 3) : 4,
+      samples = new Uint8Array(planes * area);
     for (let c = 0; c < planes; c++) for (let i = 0; i < area; i++) samples[c * area + i] = rgba[4 * i + c];
     return { planes, height, width, samples };
   }
 
   function rgbaOf({ planes, height, width, samples }) {
-    const area = width * height, out = new Uint8ClampedArray(4 * area);
+    const area = width * height,
+      out = new Uint8ClampedArray(4 * area);
     for (let i = 0; i < area; i++) {
       for (let c = 0; c < 3; c++) out[4 * i + c] = samples[(planes >= 3 ? c : 0) * area + i];
       out[4 * i + 3] = planes % 2 ? 255 : samples[(planes - 1) * area + i];
@@ -158,7 +167,8 @@ const Page = (() => {
   /* Buttons with the sample pictures; take(name, picture). */
   function thumbnails(place, take) {
     for (const [name, packed] of Object.entries(index.pictures)) {
-      const picture = ARDM.readPng(ARDM.fromBase64(packed)), button = document.createElement("button");
+      const picture = ARDM.readPng(ARDM.fromBase64(packed)),
+        button = document.createElement("button");
       const canvas = document.createElement("canvas");
       paint(canvas, rgbaOf(picture), picture.width, picture.height);
       button.append(canvas);
@@ -200,5 +210,23 @@ const Page = (() => {
     open(tabs.some((tab) => tab.getAttribute("aria-controls") === name) ? name : "decode");
   });
 
-  return { $, index, need, start, stop, proceed, number, bytes, seconds, say, paint, save, accept, readPicture, rgbaOf, thumbnails, open };
+  return {
+    $,
+    index,
+    need,
+    start,
+    stop,
+    proceed,
+    number,
+    bytes,
+    seconds,
+    say,
+    paint,
+    save,
+    accept,
+    readPicture,
+    rgbaOf,
+    thumbnails,
+    open,
+  };
 })();

@@ -8,13 +8,27 @@ ARDM.define(function (ardm) {
   /* What is worth saying about a file before it is decoded. */
   function factsOf({ frame: { form, steps, entries, pieces }, model }) {
     const { width, height, planes, size, check, origin } = form;
-    const name = model && model.name, identity = model && hex(model.identity);
-    return { width, height, planes, size, check, origin, calls: steps.calls, name, identity, regions: pieces.length, about: Object.keys(entries) };
+    const name = model && model.name,
+      identity = model && hex(model.identity);
+    return {
+      width,
+      height,
+      planes,
+      size,
+      check,
+      origin,
+      calls: steps.calls,
+      name,
+      identity,
+      regions: pieces.length,
+      about: Object.keys(entries),
+    };
   }
 
   const TASKS = {
     decode: {
-      open: (given, models) => new Decoding(given.bytes, (short) => [...models.values()].find((model) => model.short === short)),
+      open: (given, models) =>
+        new Decoding(given.bytes, (short) => [...models.values()].find((model) => model.short === short)),
       facts: factsOf,
       shown: (job) => ({ pixels: job.pixels() }),
       result: (job) => ({ samples: job.samples }),
@@ -47,30 +61,46 @@ ARDM.define(function (ardm) {
 
     function add({ model, short, packed, limit }) {
       const loaded = new Model(inflate(fromBase64(packed), limit));
-      if (fingerprint(loaded) !== loaded.golden) throw new Refusal(`This browser computes other numbers than the model ${model}, so it decodes nothing.`);
+      if (fingerprint(loaded) !== loaded.golden)
+        throw new Refusal(`This browser computes other numbers than the model ${model}, so it decodes nothing.`);
       Object.assign(loaded, { name: model, short });
       models.set(model, loaded);
     }
 
     function begin({ id, task, pace = 0, steps = Infinity, ...given }) {
-      const rules = TASKS[task], job = rules.open(given, models);
+      const rules = TASKS[task],
+        job = rules.open(given, models);
       current = { id, job, rules, pace, steps, spent: 0, waiting: false };
       scope.postMessage({ id, facts: rules.facts(job) });
       slice(current);
     }
 
     function slice(run) {
-      const { id, job, rules, pace } = run, started = performance.now();
+      const { id, job, rules, pace } = run,
+        started = performance.now();
       if (run !== current || run.waiting) return;
       try {
         if (run.steps < 1) return pause(run);
         run.steps--;
-        const left = job.run(() => pace > 0 || performance.now() >= started + SLICE), { done, total } = job;
+        const left = job.run(() => pace > 0 || performance.now() >= started + SLICE),
+          { done, total } = job;
         run.spent += performance.now() - started;
-        if (!left) return scope.postMessage({ id, done, total, seconds: run.spent / 1000, ...rules.shown(job), ...rules.result(job), finished: true });
+        if (!left)
+          return scope.postMessage({
+            id,
+            done,
+            total,
+            seconds: run.spent / 1000,
+            ...rules.shown(job),
+            ...rules.result(job),
+            finished: true,
+          });
         scope.postMessage({ id, done, total, seconds: run.spent / 1000, ...rules.shown(job) });
         run.waiting = true;
-        setTimeout(() => ((run.waiting = false), slice(run)), Math.max(0, pace / total - (performance.now() - started)));
+        setTimeout(
+          () => ((run.waiting = false), slice(run)),
+          Math.max(0, pace / total - (performance.now() - started)),
+        );
       } catch (error) {
         scope.postMessage({ id, error: told(error) });
       }
@@ -82,7 +112,7 @@ ARDM.define(function (ardm) {
 
     scope.onmessage = ({ data }) => {
       try {
-        if (data.packed) add(data), scope.postMessage({ model: data.model });
+        if (data.packed) (add(data), scope.postMessage({ model: data.model }));
         else if (data.stop) current = null;
         else if ("steps" in data && !data.task) current && ((current.steps = data.steps), slice(current));
         else begin(data);

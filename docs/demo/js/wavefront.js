@@ -6,7 +6,8 @@
 
 ARDM.define(function (ardm) {
   const { ELEMENTWISE, Linear, Matrix, Refusal, Rows, Mixtures, matrices, mostOf, describe, within } = ardm;
-  const cellsOf = (op) => Array.from({ length: op.t.cells.shape[0] }, (_, k) => [op.t.cells.data[2 * k], op.t.cells.data[2 * k + 1]]);
+  const cellsOf = (op) =>
+    Array.from({ length: op.t.cells.shape[0] }, (_, k) => [op.t.cells.data[2 * k], op.t.cells.data[2 * k + 1]]);
   const same = (op, [a]) => a.most;
 
   const SPECIAL = {
@@ -22,7 +23,9 @@ ARDM.define(function (ardm) {
   /* Numbers of the last fronts, in rows of places.  cells: [dy, dx] of those that a place reads. */
   class Ring {
     constructor(walk, cells) {
-      Object.assign(this, { walk, cells });
+      Object.assign(this, { walk, count: cells.length });
+      this.dy = Int32Array.from(cells, ([dy]) => dy);
+      this.dx = Int32Array.from(cells, ([, dx]) => dx);
       this.fronts = 1 + Math.max(...cells.map(([dy, dx]) => -(dx + walk.slope * dy)));
       this.rows = this.fronts * walk.height;
     }
@@ -31,11 +34,13 @@ ARDM.define(function (ardm) {
       return (key % this.fronts) * this.walk.height + y;
     }
 
-    /* The rows of the cells of a place, −1 outside. */
+    /* The row of cell k of a place, −1 outside. */
     cell(y, key, k) {
-      const { walk } = this, [dy, dx] = this.cells[k], x = key - walk.slope * y + dx;
-      if (y + dy < 0 || x < 0 || x >= walk.width) return -1;
-      return this.row(y + dy, key + dx + walk.slope * dy);
+      const dy = this.dy[k],
+        dx = this.dx[k],
+        { slope, width } = this.walk,
+        x = key - slope * y + dx;
+      return y + dy < 0 || x < 0 || x >= width ? -1 : this.row(y + dy, key + dx + slope * dy);
     }
   }
 
@@ -48,13 +53,13 @@ ARDM.define(function (ardm) {
     }
 
     put(a) {
-      const { walk, planes } = this;
-      for (let i = 0; i < walk.count; i++)
-        this.data.set(a.subarray(i * planes, (i + 1) * planes), this.row(walk.first + i, walk.key) * planes);
+      const { walk, planes, data } = this;
+      for (let i = 0, from = 0; i < walk.count; i++)
+        for (let p = 0, to = this.row(walk.first + i, walk.key) * planes; p < planes; p++) data[to++] = a[from++];
     }
 
     run(out) {
-      const { walk, planes, data, cells } = this, n = cells.length;
+      const { walk, planes, data, count: n } = this;
       for (let i = 0, at = 0; i < walk.count; i++, at += planes * n)
         for (let k = 0; k < n; k++) {
           const row = this.cell(walk.first + i, walk.key, k);
@@ -67,24 +72,25 @@ ARDM.define(function (ardm) {
   class TapsRing extends Ring {
     constructor(walk, op, linear, a) {
       super(walk, cellsOf(op));
-      [this.matrix] = matrices(walk.products, linear, a, this.cells.length, (cell, i) => cell * a.planes + i);
-      if (!(this.matrix instanceof Matrix) || this.matrix.limbs > 1) throw new Refusal(`Model ${walk.model.name} needs taps beyond 16 bits.`);
-      this.store = new Rows(walk.products, a.planes, this.rows, walk.most, this.cells.length);
+      [this.matrix] = matrices(walk.products, linear, a, this.count, (cell, i) => cell * a.planes + i);
+      if (!(this.matrix instanceof Matrix) || this.matrix.limbs > 1)
+        throw new Refusal(`Model ${walk.model.name} needs taps beyond 16 bits.`);
+      this.store = new Rows(walk.products, a.planes, this.rows, walk.most, this.count);
       this.sums = walk.products.take((walk.most + 3) * this.matrix.panels * 32);
-      this.one = new Float64Array(a.planes);
     }
 
     run(a, out) {
-      const { walk, store, cells, matrix } = this, { planes, stride } = store, { words } = walk.products;
-      for (let i = 0; i < walk.count; i++)
-        store.put(a.subarray(i * planes, (i + 1) * planes), 1, this.row(walk.first + i, walk.key));
+      const { walk, store, count, matrix } = this,
+        { stride, nothing, data } = store,
+        { words } = walk.products;
+      for (let i = 0; i < walk.count; i++) store.put(a, 1, this.row(walk.first + i, walk.key), i);
       let at = store.cells / 4;
       for (let i = 0; i < walk.count; i++)
-        for (let k = 0; k < cells.length; k++) {
+        for (let k = 0; k < count; k++) {
           const row = this.cell(walk.first + i, walk.key, k);
-          words[at++] = row < 0 ? store.nothing : store.data + row * stride;
+          words[at++] = row < 0 ? nothing : data + row * stride;
         }
-      for (let i = walk.count; i % 4; i++) for (let k = 0; k < cells.length; k++) words[at++] = store.nothing;
+      for (let i = walk.count; i % 4; i++) for (let k = 0; k < count; k++) words[at++] = nothing;
       matrix.multiply(store.cells, walk.count, this.sums, out);
     }
   }
@@ -97,15 +103,22 @@ ARDM.define(function (ardm) {
       this.most = Math.min(height, Math.ceil(width / this.slope)); // places of a front
       this.values = new Uint16Array(model.channels * height * width);
       this.shapes = describe(model, SPECIAL);
-      this.held = {};
-      for (const [name, { planes }] of Object.entries(this.shapes)) this.held[name] = new Float64Array(planes * this.most);
+      Object.assign(this, { held: {}, views: {}, seen: -1 });
+      for (const [name, { planes }] of Object.entries(this.shapes))
+        this.held[name] = new Float64Array(planes * this.most);
       this.mixtures = new Mixtures(model, this.most);
       this.sort();
       this.rewind();
     }
 
     rewind() {
-      Object.assign(this, { key: -1, keys: this.width + this.slope * (this.height - 1), first: 0, count: 0, passed: 0 });
+      Object.assign(this, {
+        key: -1,
+        keys: this.width + this.slope * (this.height - 1),
+        first: 0,
+        count: 0,
+        passed: 0,
+      });
     }
 
     /* Which operations run when: on maps, on places, on rows.  A `linear` of `causal_taps` is one step with it. */
@@ -117,11 +130,13 @@ ARDM.define(function (ardm) {
     }
 
     step(op) {
-      const { shapes, model } = this, a = shapes[op.inputs[0]];
+      const { shapes, model } = this,
+        a = shapes[op.inputs[0]];
       if (op.name === "causal_window") return { op, ring: new WindowRing(this, op, a.planes) };
       if (op.name === "causal_taps") {
         const readers = model.ops.filter((other) => other.inputs.includes(op.out));
-        if (readers.some((other) => other.name !== "linear")) throw new Refusal(`Model ${model.name} reads taps in another way.`);
+        if (readers.some((other) => other.name !== "linear"))
+          throw new Refusal(`Model ${model.name} reads taps in another way.`);
         return { op, skip: true };
       }
       if (op.name !== "linear") return { op };
@@ -132,7 +147,12 @@ ARDM.define(function (ardm) {
 
     /* The numbers of the current places for a value. */
     of(name) {
-      return this.held[name].subarray(0, this.shapes[name].planes * this.count);
+      if (this.seen !== this.count) {
+        this.seen = this.count;
+        for (const [value, { planes }] of Object.entries(this.shapes))
+          this.views[value] = this.held[value].subarray(0, planes * this.count);
+      }
+      return this.views[name];
     }
 
     /* Go to the next front; false after the last. */
@@ -156,7 +176,9 @@ ARDM.define(function (ardm) {
 
     /* The maps where the first `known` channels of the current places are known, the others not. */
     maps(known) {
-      const { channels: C, values, model, height, width } = this, value = this.of("value"), depth = this.of("depth");
+      const { channels: C, values, model, height, width } = this,
+        value = this.of("value"),
+        depth = this.of("depth");
       for (let i = 0; i < this.count; i++)
         for (let c = 0, place = this.place(i); c < C; c++) {
           value[i * C + c] = c < known ? 2 * values[c * height * width + place] - (model.classes - 1) : 0;
@@ -173,13 +195,16 @@ ARDM.define(function (ardm) {
 
     run({ op, ring, linear, taps, skip }, channel = 0) {
       if (skip) return;
-      const out = this.of(op.out), inputs = op.inputs.map((name) => this.of(name)), C = this.channels;
+      const out = this.of(op.out),
+        inputs = op.inputs.map((name) => this.of(name)),
+        C = this.channels;
       if (taps) ring.run(this.of(taps.inputs[0]), out);
       else if (ring) ring.run(out);
       else if (linear) linear.run(inputs[0], this.count, channel, out);
       else if (op.name === "at_site") out.set(inputs[0]);
       else if (op.name === "pick") for (let i = 0; i < this.count; i++) out[i] = inputs[0][i * C + channel];
-      else if (op.name === "known") inputs[0].forEach((v, i) => (out[i] = inputs[1][i] ? (v + this.model.classes - 1) / 2 : this.model.classes));
+      else if (op.name === "known")
+        inputs[0].forEach((v, i) => (out[i] = inputs[1][i] ? (v + this.model.classes - 1) / 2 : this.model.classes));
       else if (op.name === "earlier") earlier(op, inputs, out, C, channel);
       else ELEMENTWISE[op.name].run(op, inputs, out, this.count);
     }
@@ -200,7 +225,8 @@ ARDM.define(function (ardm) {
         for (const step of this.steps.places) this.run(step);
         for (const channel of channels) {
           this.ask(channel);
-          for (let s = 0; s < this.mixtures.stages.length; s++) for (let i = 0; i < this.count; i++) code(channel, s, i);
+          for (let s = 0; s < this.mixtures.stages.length; s++)
+            for (let i = 0; i < this.count; i++) code(channel, s, i);
           settled(channel);
         }
         this.settle();
@@ -212,7 +238,8 @@ ARDM.define(function (ardm) {
 
     /* Decode fronts from a source, until `enough()`; false at the end. */
     decode(source, channels, enough) {
-      const { mixtures, values } = this, area = this.height * this.width;
+      const { mixtures, values } = this,
+        area = this.height * this.width;
       const settled = (channel) => {
         const all = channels.length > 1 ? [channel] : Array.from({ length: this.channels }, (_, c) => c);
         for (let i = 0; i < this.count; i++) for (const c of all) values[c * area + this.place(i)] = mixtures.prefix[i];
@@ -222,14 +249,16 @@ ARDM.define(function (ardm) {
 
     /* Encode `values` to an encoder, likewise. */
     encode(encoder, channels, enough) {
-      const { mixtures, values } = this, area = this.height * this.width;
+      const { mixtures, values } = this,
+        area = this.height * this.width;
       const code = (channel, s, i) => mixtures.encode(i, s, values[channel * area + this.place(i)], encoder);
       return this.go(channels, code, () => {}, enough);
     }
   }
 
   function earlier(op, [v, m], out, C, channel) {
-    const { fraction, by, limit } = op.n, half = Math.floor(2 ** by / 2);
+    const { fraction, by, limit } = op.n,
+      half = Math.floor(2 ** by / 2);
     out.fill(0);
     for (let i = 0; i < out.length; i += C)
       for (let j = 0; j < channel; j++)
