@@ -2,6 +2,7 @@
 
 import os
 import signal
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import ardm
+from ardm.bench import payback
 from ardm.bench.classical import classical
+from ardm.bench.codec import Codec
 from ardm.bench.compare import Row
 from ardm.bench.payback import Payback
 from ardm.cli.app import app
@@ -157,6 +160,29 @@ def test_bare_frames_of_zstd_lack_four_bytes():
         assert [a - b for a, b in zip(*sizes, strict=True)] == [4] * 3
 
 
+@pytest.mark.parametrize(("room", "few", "many"), [(0, 1, 10), (8, 3, 10), (80, 20, 60)])
+def test_measuring_keeps_to_its_time(monkeypatch, room, few, many):
+    """An item takes a second to encode, and a second to decode."""
+    clock, items, decoded = [0.0], [Content.of_bytes(b"%d" % n) for n in range(100)], []
+
+    def encode(content):
+        clock[0] += 1
+        return content.samples.tobytes()
+
+    def decode(data, form):
+        clock[0] += 1
+        decoded.append(data)
+        return np.frombuffer(data, np.uint8).reshape(form.shape)
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(payback, "ours", lambda *a, **k: Codec("ours", "", encode, decode))
+    monkeypatch.setattr(payback, "compress_many", lambda items, *a, **k: map(encode, items))
+    row = payback.fitted("ours", None, items, room)
+    assert (len(decoded) - 1, len(row.sizes)) == (few, many)
+    assert (row.encoding, row.decoding) == (1, 1)
+    assert clock[0] <= max(room, 11) + 5
+
+
 # --- the command ----------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +228,15 @@ def test_what_is_refused_in_one_line_and_leaves_nothing(run, tmp_path):
         assert words in done.output
         assert done.output.count("\n") == 1
     assert "no run" in run("fit", "few.txt", "-o", "my.model", "--resume").output
+    (tmp_path / "my.model.run").mkdir()
+    (tmp_path / "my.model.run" / "recipe.yaml").touch()
+    for source, device in (("none", "cpu"), ("same.txt", "cpu"), ("mixed/a.log", "abacus")):
+        done = run("fit", source, "-o", "my.model", "-f", "--device", device)
+        assert done.exit_code == 1
+        assert (tmp_path / "my.model.run" / "recipe.yaml").is_file(), (
+            "an earlier run outlives wrong samples and options"
+        )
+    rmtree(tmp_path / "my.model.run")
     with pytest.raises(ArdmError, match="unknown kind of item"):
         read([tmp_path / "few.txt"], "word")
     assert sorted(tmp_path.rglob("*")) == before

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ardm import formats
-from ardm.content import Content, Kind
+from ardm.content import ENDING, Content, Kind
 from ardm.data.checks import known
 from ardm.data.folders import SHARES, fraction, visible
 from ardm.errors import ArdmError
@@ -38,8 +38,6 @@ SOME, FEW = 1000, {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}
 """Of fewer items than the first number, a larger share is held out."""
 MOST = 1 << 30
 """The most bytes that are read."""
-ENDING = ".ardm"
-"""Of compressed files, which are left out."""
 
 
 @dataclass(frozen=True)

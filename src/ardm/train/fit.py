@@ -6,6 +6,7 @@ bundle = ardm.fit(x, preset="text-small", steps=2000, batch=64, folder="runs/min
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -31,6 +32,11 @@ from ardm.train.log import Log
 from ardm.train.recipe import STATE, Recipe
 from ardm.train.stopping import stopping
 from ardm.train.trainer import Progress, Trainer
+
+FEWEST = 32
+"""The fewest items that calibrate integers; so many for each minute of training, up to CALIBRATION."""
+EXPORTING = 0.2
+"""The share of the minutes of a run after which its export tries no further precision."""
 
 
 def fit(
@@ -103,9 +109,17 @@ def _finished(trainer: Trainer, codec: bool, kept: bool) -> Bundle:
     bundle = trainer.best_bundle()
     if codec:
         model = trainer.folder / "model"
-        bundle = with_codec(bundle, examples(trainer.train_set, CALIBRATION), model if kept else None)
+        count, seconds = _exporting(trainer.config.minutes)
+        bundle = with_codec(bundle, examples(trainer.train_set, count), model if kept else None, seconds)
     bundle.model.to(trainer.accelerator.device)
     return bundle
+
+
+def _exporting(minutes: float) -> tuple[int, float]:
+    """Items to calibrate integers with, and seconds for precisions: less in a run of few minutes, which exporting must not outlast."""
+    if not minutes:
+        return CALIBRATION, math.inf
+    return min(CALIBRATION, max(FEWEST, int(FEWEST * minutes))), 60 * EXPORTING * minutes
 
 
 def examples(part: Dataset, count: int) -> Tensor:
