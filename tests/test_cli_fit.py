@@ -3,6 +3,7 @@
 import os
 import signal
 from shutil import rmtree
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from ardm.codec import registry
 from ardm.content import Content, Kind
 from ardm.data import cuts
 from ardm.data.dataset import ALL
+from ardm.data.records import learned
 from ardm.data.samples import Samples, folded, form, read, shape_key
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
@@ -177,17 +179,44 @@ def test_measuring_keeps_to_its_time(monkeypatch, room, few, many):
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(payback, "ours", lambda *a, **k: Codec("ours", "", encode, decode))
     monkeypatch.setattr(payback, "compress_many", lambda items, *a, **k: map(encode, items))
-    row = payback.fitted("ours", None, items, room)
+    row = payback.fitted("ours", SimpleNamespace(refuses=lambda content: None), items, room)
     assert (len(decoded) - 1, len(row.sizes)) == (few, many)
     assert (row.encoding, row.decoding) == (1, 1)
     assert clock[0] <= max(room, 11) + 5
+
+
+# --- records --------------------------------------------------------------------------------------------------------------
+
+
+def records(n=400, seed=0):
+    """JSON lines of few values, which depend on one another."""
+    draw = np.random.default_rng(seed)
+    picked = draw.integers(0, 10, (n, 2))
+    return [f'{{"a":"{WORDS[a]}", "b" :{a + b},"c":{{"d":true,"e":[{b}, "x"]}}}}' for a, b in picked.tolist()]
+
+
+def contents(lines):
+    return [Content.of_bytes(line.encode()) for line in lines]
+
+
+def test_the_columns_of_records_are_what_varies_in_them():
+    schema = learned(contents(records()), contents(records(seed=1)))
+    assert schema.frame == ('{"a":', ', "b" :', ',"c":{"d":true,"e":[', ', "x"]}}')
+    assert schema.categories[0] == tuple(sorted(f'"{word}"' for word in WORDS))
+    for line in records(seed=2):
+        assert schema.decode([schema.row(line)]) == line + "\n"
+    other = records(40)[:36] + ["?"] * 4
+    assert learned(contents(records()), contents(other)) is None, "a tenth of them would be text"
+    assert learned(contents(lines(400)), contents(lines(90, 5))) is None, "numbers of lines never repeat"
+    rows = [f"{a},{b};{a}" for a, b in np.random.default_rng(0).integers(0, 9, (300, 2)).tolist()]
+    assert learned(contents(rows), contents(rows)).frame == ("", ",", ";", "")
 
 
 # --- the command ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, at_once):
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "300"})
 
@@ -210,6 +239,26 @@ def test_from_lines_to_a_codec_and_on(run, tmp_path):
     assert registry.model("my.model").identity == model, "the run was complete"
 
 
+def test_records_and_rows_go_through_the_model_of_tables(run, tmp_path):
+    (tmp_path / "some.jsonl").write_text("\n".join(records()) + "\n")
+    np.save(tmp_path / "rows.npy", np.array([[a, b, a + b] for a in range(12) for b in range(12)], np.uint8))
+    for source, words in (("some.jsonl", "400 texts"), ("rows.npy", "144 rows")):
+        done = run("fit", source, "-o", "my.model", "-f", "--minutes", 0.05, "--device", "cpu")
+        assert done.exit_code == 0, done.output
+        assert words in done.output
+        made = registry.model("my.model")
+        assert (made.kind, made.schema is None) == ("table", source == "rows.npy")
+        codec = ardm.Codec(made, bare=True, check=8)
+        if made.schema:
+            items = [line.encode() for line in [*records(20, seed=3), "no record", ""]]
+            coded = codec.encode_many(items)
+            assert codec.decode_many(coded) == items
+            assert max(map(len, coded[:20])) < 12
+        else:
+            row = np.array([3, 4, 7], np.uint8)
+            assert np.array_equal(codec.decode(codec.encode_array(row)), row)
+
+
 def test_what_is_refused_in_one_line_and_leaves_nothing(run, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "few.txt").write_text("\n".join(lines(9)))
@@ -218,10 +267,11 @@ def test_what_is_refused_in_one_line_and_leaves_nothing(run, tmp_path):
     (tmp_path / "mixed" / "a.log").write_text("\n".join(lines(60)))
     Image.new("RGB", (8, 8)).save(tmp_path / "mixed" / "b.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    np.save(tmp_path / "wide.npy", np.zeros((60, 3), np.int64))
     before = sorted(tmp_path.rglob("*"))
     for source, words in {
         "empty": "no files", "none": "cannot read none", "few.txt": "9 items are too few", "same.txt": "nothing can be measured",
-        "mixed": "items of one kind; there are 60 texts, 1 pictures", "a.jpg": "already compressed",
+        "mixed": "items of one kind; there are 60 texts, 1 pictures", "a.jpg": "already compressed", "wide.npy": "save it as uint8",
     }.items():  # fmt: skip
         done = run("fit", source, "-o", "my.model")
         assert done.exit_code == 1

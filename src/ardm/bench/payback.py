@@ -49,7 +49,8 @@ def fitted(name: str, coder: ModelCoder, items: Sequence[Content], room: float) 
     codec = ours(name, coder, CHECK, bare=True)
     row = Row(name, codec.version, True, codec.calls, shared=codec.shared)
     try:
-        codec.compress([replace(items[0], samples=items[0].samples[:, :WARM, :WARM])])  # loading does not count
+        corner = replace(items[0], samples=items[0].samples[:, :WARM, :WARM])
+        codec.compress([items[0] if coder.refuses(corner) else corner])  # loading does not count
         timed = _timed(codec, items[:FEW], room / 2)
         encoding, decoding = (sum(x) / len(timed) for x in zip(*((c.encoding, c.decoding) for c in timed), strict=True))
         more = max(FEWEST - len(timed), int((room - len(timed) * (encoding + decoding)) / encoding), 0)

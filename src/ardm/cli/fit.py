@@ -130,15 +130,18 @@ def _trained(
 ) -> Bundle:
     """The best model that training finds, with its codec model; without `resume` an earlier run is given up."""
     from ardm.data.cuts import training
+    from ardm.data.records import learned
     from ardm.train.devices import accelerator
     from ardm.train.fit import fit as train
 
-    sets = [training(parts[part], f"{name}/{part}") for part in ("train", "valid")]
+    kind, both = parts["train"].kind, [parts[part] for part in ("train", "valid")]
+    schema = learned(*(part.contents for part in both)) if kind == "text" else None
+    sets = [training(part, f"{name}/{which}", schema) for which, part in zip(("train", "valid"), both, strict=True)]
     accelerator(device)  # refuses what is no device
     if run.exists() and not resume:
         rmtree(run)  # only now, when nothing is wrong with samples and options
     return train(
-        sets[0], sets[1], kind=parts["train"].kind, name=name, folder=run, codec=True, progress=not quiet,
+        sets[0], sets[1], kind="table" if schema else kind, name=name, folder=run, codec=True, progress=not quiet,
         device=None if device == "auto" else device, interrupt="keep", minutes=minutes,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@
     bare      form | [calls] | [about] | body
     calls     calls v, or 2^20 + calls v | schedule v, …
     form      in short: 1 byte below 128 | [dims]
+              of a run: 1 byte | length v     (in bare frames alone)
               in full:  flags 1 | [check 1] | planes and origin 1 | dims | [span 1]
     body      piece, or lengths of pieces | CRC-32 4 | pieces | check
 
@@ -22,17 +23,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ardm.ans import CHECKS
-from ardm.codec.binary import Reader, crc8, deflate, inflate, varint
+from ardm.codec.binary import Reader, crc8, varint
+from ardm.codec.steps import pack_steps, read_steps, written
 from ardm.content import MAX_LAYOUT, ORIGINS, Content, Kind, misfit
-from ardm.errors import ArdmError, CodecError, Unsupported
-from ardm.exact.model import MAX_CALLS
+from ardm.errors import CodecError, Unsupported
 from ardm.exact.planned import Steps, calls_of
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -49,10 +49,12 @@ SPANS = range(5, 41)
 """Spans that a file may name: a region is a square of side 2^span, or a run of 2^span samples."""
 MODEL_SITES = 1 << 22
 """The most sites per plane of a region that a model codes; a coder must be able to hold them at once."""
-MAX_STARTS = 1 << 16
-"""The most calls of a schedule that a file holds itself."""
 _ABOUT, _MODEL, _WIDE, _SPLIT, _CHECK, _FULL = 4, 8, 16, 32, 64, 128  # flags of a form in full
 _UNIFORM, _NAMES, _CODED = 1, 2, 4  # flags of an archive
+_RUN, _ROW = (
+    _FULL | _WIDE | _MODEL,
+    4,
+)  # the first byte of a run, which is no form in full: bytes have one byte a sample
 _SIDES = (32, 28)  # of the square pictures that a form in short need not measure
 FOREIGN = (
     (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"RIFF", "a WebP image or a WAV file"),
@@ -178,6 +180,16 @@ class Form:
         plain = self.kind == Kind.IMAGE and self.model and not (self.is_16bit or self.about or self.span)
         return plain and self.shape[0] in (1, 3) and ORIGINS.index(self.origin) < 4
 
+    @property
+    def is_run(self) -> bool:
+        """Whether it can be written as a run: bytes, or a row of numbers of 8 bits, as a .npy file has them."""
+        plain = self.model and not (self.about or self.span)
+        return plain and self.shape[:2] == (1, 1) and (self.kind, self.origin, self.layout) in _runs(self.shape[2])
+
+    def run(self) -> bytes:
+        """The bytes of a run."""
+        return bytes([_RUN | _ROW * (self.kind == Kind.ARRAY) | CHECKS.index(self.check) << 5]) + varint(self.shape[2])
+
     def write(self) -> bytes:
         """The bytes of the form, in short if possible."""
         return self._short() if self.is_short else self.full()
@@ -204,7 +216,7 @@ class Form:
 
     def describe(self, steps: Steps) -> bytes:
         """The bytes that every check of this content covers: the form in full and the steps, wherever they are stored."""
-        return self.full() + (b"".join(_written(steps)) if self.model else b"")
+        return self.full() + (b"".join(written(steps)) if self.model else b"")
 
     def checked(self, crc: int) -> bytes:
         """The check of a CRC-32 as a file holds it: its low bits."""
@@ -221,6 +233,23 @@ def read_form(file: Reader, calls: bool = False) -> Form:
     if file.since(start) != (form.full() if calls and flags & _FULL else form.write()):
         raise CodecError("damaged header: its form is not written in the shortest way")
     return form
+
+
+def _runs(length: int) -> tuple[tuple[Kind, str, str], ...]:
+    """Kind, origin and layout of the runs of a length: bytes, and a row."""
+    return (Kind.BYTES, "", ""), (Kind.ARRAY, "npy", f"|u1 {length} C")
+
+
+def _read_run(file: Reader) -> Form | None:
+    """The form of a run; None where another form stands."""
+    start, flags = file.at, file.byte("header")
+    if flags & (_RUN | 3) != _RUN:
+        file.at = start
+        return None
+    length = file.varint("length")
+    kind, origin, layout = _runs(length)[bool(flags & _ROW)]
+    check = CHECKS[flags >> 5 & 3]
+    return _sound(Form(kind, (1, 1, length), origin=origin, layout=layout, model=True, check=check), False)
 
 
 def _read_short(file: Reader, flags: int) -> Form:
@@ -268,49 +297,6 @@ def _sound(form: Form, split: bool) -> Form:
     return form
 
 
-# --- steps ------------------------------------------------------------------------------------------------------------
-
-
-def pack_steps(steps: Steps) -> bytes:
-    """The calls of a header: a number, or a schedule as the deflated distances between its starts."""
-    number, distances = _written(steps)
-    if isinstance(steps, int):
-        return number
-    _refuse_calls(len(steps), MAX_STARTS, "holds schedules")
-    packed = deflate(distances)
-    return number + varint(len(packed)) + packed
-
-
-def _written(steps: Steps) -> tuple[bytes, bytes]:
-    """The number of calls as a header holds it, and the distances of a schedule, not deflated."""
-    if isinstance(steps, int):
-        _refuse_calls(steps, MAX_CALLS - 1, "names numbers")
-        return varint(steps), b""
-    return varint(MAX_CALLS + len(steps)), b"".join(varint(b - a) for a, b in pairwise(steps))
-
-
-def _refuse_calls(calls: int, most: int, what: str) -> None:
-    if calls > most:
-        raise ArdmError(f"a file {what} of at most {most} network calls; got {calls}")
-
-
-def read_steps(file: Reader) -> Steps:
-    """The inverse of `pack_steps`.  A schedule increases from 0; only its model knows whether it fits."""
-    calls = file.varint("number of calls")
-    if calls < MAX_CALLS:
-        return calls
-    calls -= MAX_CALLS
-    if not 1 <= calls <= MAX_STARTS:
-        raise CodecError(f"damaged header: its schedule has {calls} network calls")
-    packed = file.take(file.varint("schedule"), "schedule")
-    inner = Reader.open(inflate(packed, 9 * calls, "schedule"))
-    starts = tuple(accumulate((inner.varint("schedule") for _ in range(calls - 1)), initial=0))
-    inner.close("schedule")
-    if any(a == b for a, b in pairwise(starts)):
-        raise CodecError("damaged header: its schedule has a call that reveals nothing")
-    return starts
-
-
 # --- headers ----------------------------------------------------------------------------------------------------------
 
 
@@ -353,8 +339,14 @@ class Header:
             out += form + model + calls
         return out + bytes([crc8(out)])
 
-    def bare(self) -> bytes:
-        """The bytes of the header of a bare frame: the form, and the calls."""
+    def bare(self, usual: bool = False) -> bytes:
+        """The bytes of the header of a bare frame: the form, and the calls.
+
+        usual: whether these are those that the model makes if none are named; then a form in short and a run have none.
+        """
+        assert self.form is not None
+        if usual and (self.form.is_run or self.form.is_short):
+            return self.form.run() if self.form.is_run else self.form.write()
         return b"".join(self._form())
 
     def _form(self) -> tuple[bytes, bytes]:
@@ -414,7 +406,9 @@ def _read_archive(file: Reader) -> Header:
 
 
 def _read_frame(file: Reader, bare: bool = False) -> Header:
-    start = file.at
+    start, run = file.at, _read_run(file) if bare else None
+    if run is not None:
+        return Header(run)
     form = read_form(file, calls=True)
     full = file.since(start)[0] & _FULL
     model = file.take(MODEL, "header").hex() if form.model and not bare else ""
@@ -425,7 +419,10 @@ def _read_frame(file: Reader, bare: bool = False) -> Header:
 
 
 def read_bare(file: Reader) -> Header:
-    """Read the header of a bare frame, which names no model and has no checksum of its own.  Raises as `read_header`."""
+    """Read the header of a bare frame, which names no model and has no checksum of its own.  Raises as `read_header`.
+
+    Steps of 0 are those that the model makes if none are named.
+    """
     start = file.at
     if is_ours(file.take(min(2, file.left), "header")):  # no form in full begins so
         raise CodecError("this file is not bare: it says what it is and which model made it; read it without --bare")

@@ -114,18 +114,19 @@ class ModelCoder:
         return calls_of(self._steps)
 
     @property
+    def usual(self) -> bool:
+        """Whether these are the steps that the model takes if none are named."""
+        return not self._steps or self._steps == self.model.steps(self.model.default)
+
+    @property
     def planes(self) -> int:
         """M."""
         return self.model.program.channels
 
     def refuses(self, content: Content) -> str | None:
         """The reason this content cannot be coded; None if it can."""
-        kinds = {
-            "image": (Kind.IMAGE, Kind.ARRAY),
-            "text": (Kind.BYTES,),
-            "audio": (Kind.AUDIO,),
-            "table": (Kind.ARRAY,),
-        }
+        pictures = Kind.IMAGE, Kind.ARRAY
+        kinds = {"image": pictures, "text": (Kind.BYTES,), "audio": (Kind.AUDIO,), "table": (Kind.ARRAY,)}
         flat = content.kind == Kind.ARRAY and content.shape[:2] == (1, 1)
         if content.kind not in kinds[self.model.kind] or (self.model.kind == "image" and flat):
             return f"model {self.model.name} codes content of kind {self.model.kind}"
@@ -438,8 +439,7 @@ def _in_turn(shapes: list[tuple[Shape, ...]], cores: int, batch: int) -> list[li
 
 def _ahead(jobs: Iterable[Job], area: Callable[[Job], int], cores: int) -> Iterator[list[Job]]:
     """Lists of jobs that are taken from `jobs` at once."""
-    ahead: list[Job] = []
-    total = 0
+    ahead, total = list[Job](), 0
     for job in jobs:
         ahead.append(job)
         total += area(job)
