@@ -20,7 +20,7 @@ from ardm.bench.payback import Payback
 from ardm.cli.app import app
 from ardm.codec import registry
 from ardm.content import Content, Kind
-from ardm.data import cuts
+from ardm.data import cuts, memory
 from ardm.data.dataset import ALL
 from ardm.data.records import learned
 from ardm.data.samples import Samples, folded, form, read, shape_key
@@ -210,6 +210,12 @@ def test_the_columns_of_records_are_what_varies_in_them():
     assert learned(contents(lines(400)), contents(lines(90, 5))) is None, "numbers of lines never repeat"
     rows = [f"{a},{b};{a}" for a, b in np.random.default_rng(0).integers(0, 9, (300, 2)).tolist()]
     assert learned(contents(rows), contents(rows)).frame == ("", ",", ";", "")
+
+
+def test_lists_of_records_are_tables_unless_another_network_is_named():
+    assert memory.pair(records(), codec=True, records=True)[0].columns == (10, 19, 10)
+    assert not memory.pair(records(), codec=True)[0].columns
+    assert not memory.pair(lines(400), codec=True, records=True)[0].columns
 
 
 # --- the command ----------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def fit(
     x: integers (N, *shape), 0..K−1: a tensor, an array, a map-style PyTorch data set or a list of items or (item, label), or
     an `ardm.data.Dataset`.  Pictures are (N, C, H, W); texts, sounds and tables (N, D).  A list of str is a list of texts, which
     end within their items: by characters, or by alphabet="bytes", "tokens" or a tokenizer.json; with codec, by bytes and
-    without ends.
+    without ends, or as rows of a table where they are records whose values repeat.
     valid: items to validate with, the same or (items, labels); None holds 5 % of x out, chosen by a hash of their numbers.
     labels: (N,) class labels as context; True takes those that come with x.
     given: of x, what is known beforehand, such as a prompt: a mask (N, *shape) of bool, or the number of digits known.
@@ -87,7 +87,8 @@ def fit(
     _refuse(kind, folder, settings, interrupt)
     table = keywords.is_table(settings, kind)
     alphabet = str(keywords.sections(settings)["data"].get("alphabet", ""))
-    sets = memory.pair(x, valid, labels, classes, table, _rate(settings), given, padding, alphabet, codec)
+    records = not (kind or recipe or {"preset", "trunk"} & keywords.sections(settings)["model"].keys())
+    sets = memory.pair(x, valid, labels, classes, table, _rate(settings), given, padding, alphabet, codec, records)
     made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder))
     with ExitStack() as stack:
         home = stack.enter_context(scratch_folder()) if folder is None else Path(folder).expanduser()
