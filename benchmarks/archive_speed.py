@@ -1,6 +1,7 @@
 """Time of archives: archive and decode a mix of small images, archive and restore many small files, and many small texts.
 
     python benchmarks/archive_speed.py [IMAGES] [FILES] [TEXTS]
+    python benchmarks/archive_speed.py 0 0 10000 MODEL LINES    # lines of a file by a model of them, instead of texts by english
 
 Images are 16 to 96 pixels wide and high, in PNG, WebP, JPEG and BMP; every fifth is grey.  CPU seconds count all
 threads; if other programs run at the same time, they are more reliable than wall time.
@@ -56,44 +57,65 @@ def took(what: str, work: Callable[[], object]) -> float:
     return spent
 
 
-def coded(folder: Path, count: int) -> None:
-    """Texts that a model codes: creating (which decodes, too) and extracting all, beside coding the same in memory."""
+def texts_of(count: int) -> list[bytes]:
+    """Pieces of a book."""
     text, rng = TEXT.read_bytes(), np.random.default_rng(0)
-    items = [text[a : a + 200] for a in rng.integers(0, len(text) - 200, count).tolist()]
+    return [text[a : a + 200] for a in rng.integers(0, len(text) - 200, count).tolist()]
+
+
+def coded(folder: Path, items: list[bytes], model: str) -> None:
+    """Texts that a model codes: creating (which decodes, too) and extracting all, beside coding the same in memory."""
+    count = len(items)
     for k, item in enumerate(items):
         path = folder / "texts" / str(k % 20) / f"{k}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(item)
-    codec, found = ardm.Codec("english"), list(walk([folder / "texts"]))
+    codec, found = ardm.Codec(model), list(walk([folder / "texts"]))
     codec.decode(codec.encode(items[0]))  # loads everything
     data = list[bytes]()
     coding = took(f"{count} texts encoded in memory", lambda: data.extend(codec.encode_many(items)))
     coding += took("decoded", lambda: codec.decode_many(data))
-    options = FileOptions(Engine("english"))
+    options = FileOptions(Engine(model))
     files = took(f"{count} texts archived and verified", lambda: make_archive(found, folder / "t.ardm", options))
     files += took("restored", lambda: restore_archive(folder / "t.ardm", None, options))
     print(f"created and restored in {files / coding:.2f} times the coding time")
 
 
-def main(pictures: int = 203, files: int = 1500, texts: int = 1000) -> None:
-    """Run all measurements in a temporary folder."""
+def main(
+    pictures: str = "203", files: str = "1500", texts: str = "1000", model: str = "english", lines: str = ""
+) -> None:
+    """Run all measurements in a temporary folder; those of no items are left out."""
+    items = Path(lines).read_bytes().splitlines()[: int(texts)] if lines else texts_of(int(texts))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "in").mkdir()
-        mix(folder / "in", pictures)
-        found = list(walk([folder / "in"], entries=True))
-        took(f"{pictures} images archived", lambda: make_archive(found, folder / "p.ardm", FileOptions(verify=False)))
-        took("decoded", lambda: check_archive(folder / "p.ardm", FileOptions()))
-        for k in range(files):
-            path = folder / "many" / str(k % 20) / f"{k}.bin"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(np.random.default_rng(k).bytes(400))
-        found = list(walk([folder / "many"]))
-        took(f"{files} files archived", lambda: make_archive(found, folder / "m.ardm", FileOptions()))
-        took("decoded", lambda: check_archive(folder / "m.ardm", FileOptions()))
-        took("restored", lambda: restore_archive(folder / "m.ardm"))
-        coded(folder, texts)
+        if int(pictures):
+            of_pictures(folder, int(pictures))
+        if int(files):
+            of_files(folder, int(files))
+        if items:
+            coded(folder, items, model)
+
+
+def of_pictures(folder: Path, pictures: int) -> None:
+    """Pictures of several sizes and formats."""
+    (folder / "in").mkdir()
+    mix(folder / "in", pictures)
+    found = list(walk([folder / "in"], entries=True))
+    took(f"{pictures} images archived", lambda: make_archive(found, folder / "p.ardm", FileOptions(verify=False)))
+    took("decoded", lambda: check_archive(folder / "p.ardm", FileOptions()))
+
+
+def of_files(folder: Path, files: int) -> None:
+    """Files of noise, which are stored."""
+    for k in range(files):
+        path = folder / "many" / str(k % 20) / f"{k}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(np.random.default_rng(k).bytes(400))
+    found = list(walk([folder / "many"]))
+    took(f"{files} files archived", lambda: make_archive(found, folder / "m.ardm", FileOptions()))
+    took("decoded", lambda: check_archive(folder / "m.ardm", FileOptions()))
+    took("restored", lambda: restore_archive(folder / "m.ardm"))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:4]))
+    main(*sys.argv[1:6])

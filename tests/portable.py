@@ -1,6 +1,6 @@
 """Run in a process of its own: encode fixed pictures with a codec model under this process's settings, and decode files.
 
-    python tests/portable.py MODEL BACKEND THREADS BATCH [encode|decode|float FOLDER]...
+    python tests/portable.py MODEL [BACKEND THREADS BATCH encode|decode|float FOLDER]...
 
 BACKEND is one of `registry.BACKENDS`, or "native plain": the native kernels without special instructions.  These run
 models along wavefronts only; others run in float32.
@@ -13,6 +13,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
+FEW = 3
+"""Network calls of a model of any order, each of which sees the whole picture."""
 
 
 def pictures():
@@ -68,7 +71,10 @@ def exact(model, folder, encode, backend, threads, batch):
     from ardm.codec import registry
 
     for name, parts in bundled().items():
-        coded(name, folder, encode, backend, threads, batch, parts, min(registry.model(name).budgets, default=0))
+        calls = None if registry.model(name).planned is None else FEW
+        coded(
+            name, folder, encode, backend, threads, batch, parts, calls or min(registry.model(name).budgets, default=0)
+        )
     coded(model, folder, encode, backend, threads, batch, pictures())
     waves = {f"wave-{name}": part for name, part in pictures().items()}
     coded(Path(model) / "wave", folder, encode, backend, threads, batch, waves)
@@ -122,14 +128,14 @@ def frequencies(folder, batch):
 
 
 if __name__ == "__main__":
-    model, backend, threads, batch, *jobs = sys.argv[1:]
-    if backend != "numpy":
-        import torch
+    model, *jobs = sys.argv[1:]
+    for backend, threads, batch, what, folder in zip(*(jobs[k::5] for k in range(5)), strict=True):
+        if backend != "numpy":
+            import torch
 
-        torch.set_num_threads(int(threads))
-        if "ARDM_NO_ONEDNN" in os.environ:
-            torch.backends.mkldnn.set_flags(False)
-    for what, folder in zip(jobs[::2], jobs[1::2], strict=True):
+            torch.set_num_threads(int(threads))
+            if "ARDM_NO_ONEDNN" in os.environ:
+                torch.backends.mkldnn.set_flags(False)
         if what == "float":
             frequencies(Path(folder), int(batch))
         else:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from shutil import rmtree
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,14 +12,17 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import ardm
+from ardm.bench import payback
 from ardm.bench.classical import classical
+from ardm.bench.codec import Codec
 from ardm.bench.compare import Row
 from ardm.bench.payback import Payback
 from ardm.cli.app import app
 from ardm.codec import registry
 from ardm.content import Content, Kind
-from ardm.data import cuts
+from ardm.data import cuts, memory
 from ardm.data.dataset import ALL
+from ardm.data.records import learned
 from ardm.data.samples import Samples, folded, form, read, shape_key
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
@@ -157,11 +162,67 @@ def test_bare_frames_of_zstd_lack_four_bytes():
         assert [a - b for a, b in zip(*sizes, strict=True)] == [4] * 3
 
 
+@pytest.mark.parametrize(("room", "few", "many"), [(0, 1, 10), (8, 3, 10), (80, 20, 60)])
+def test_measuring_keeps_to_its_time(monkeypatch, room, few, many):
+    """An item takes a second to encode, and a second to decode."""
+    clock, items, decoded = [0.0], [Content.of_bytes(b"%d" % n) for n in range(100)], []
+
+    def encode(content):
+        clock[0] += 1
+        return content.samples.tobytes()
+
+    def decode(data, form):
+        clock[0] += 1
+        decoded.append(data)
+        return np.frombuffer(data, np.uint8).reshape(form.shape)
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(payback, "ours", lambda *a, **k: Codec("ours", "", encode, decode))
+    monkeypatch.setattr(payback, "compress_many", lambda items, *a, **k: map(encode, items))
+    row = payback.fitted("ours", SimpleNamespace(refuses=lambda content: None), items, room)
+    assert (len(decoded) - 1, len(row.sizes)) == (few, many)
+    assert (row.encoding, row.decoding) == (1, 1)
+    assert clock[0] <= max(room, 11) + 5
+
+
+# --- records --------------------------------------------------------------------------------------------------------------
+
+
+def records(n=400, seed=0):
+    """JSON lines of few values, which depend on one another."""
+    draw = np.random.default_rng(seed)
+    picked = draw.integers(0, 10, (n, 2))
+    return [f'{{"a":"{WORDS[a]}", "b" :{a + b},"c":{{"d":true,"e":[{b}, "x"]}}}}' for a, b in picked.tolist()]
+
+
+def contents(lines):
+    return [Content.of_bytes(line.encode()) for line in lines]
+
+
+def test_the_columns_of_records_are_what_varies_in_them():
+    schema = learned(contents(records()), contents(records(seed=1)))
+    assert schema.frame == ('{"a":', ', "b" :', ',"c":{"d":true,"e":[', ', "x"]}}')
+    assert schema.categories[0] == tuple(sorted(f'"{word}"' for word in WORDS))
+    for line in records(seed=2):
+        assert schema.decode([schema.row(line)]) == line + "\n"
+    other = records(40)[:36] + ["?"] * 4
+    assert learned(contents(records()), contents(other)) is None, "a tenth of them would be text"
+    assert learned(contents(lines(400)), contents(lines(90, 5))) is None, "numbers of lines never repeat"
+    rows = [f"{a},{b};{a}" for a, b in np.random.default_rng(0).integers(0, 9, (300, 2)).tolist()]
+    assert learned(contents(rows), contents(rows)).frame == ("", ",", ";", "")
+
+
+def test_lists_of_records_are_tables_unless_another_network_is_named():
+    assert memory.pair(records(), codec=True, records=True)[0].columns == (10, 19, 10)
+    assert not memory.pair(records(), codec=True)[0].columns
+    assert not memory.pair(lines(400), codec=True, records=True)[0].columns
+
+
 # --- the command ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, at_once):
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "300"})
 
@@ -184,6 +245,26 @@ def test_from_lines_to_a_codec_and_on(run, tmp_path):
     assert registry.model("my.model").identity == model, "the run was complete"
 
 
+def test_records_and_rows_go_through_the_model_of_tables(run, tmp_path):
+    (tmp_path / "some.jsonl").write_text("\n".join(records()) + "\n")
+    np.save(tmp_path / "rows.npy", np.array([[a, b, a + b] for a in range(12) for b in range(12)], np.uint8))
+    for source, words in (("some.jsonl", "400 texts"), ("rows.npy", "144 rows")):
+        done = run("fit", source, "-o", "my.model", "-f", "--minutes", 0.05, "--device", "cpu")
+        assert done.exit_code == 0, done.output
+        assert words in done.output
+        made = registry.model("my.model")
+        assert (made.kind, made.schema is None) == ("table", source == "rows.npy")
+        codec = ardm.Codec(made, bare=True, check=8)
+        if made.schema:
+            items = [line.encode() for line in [*records(20, seed=3), "no record", ""]]
+            coded = codec.encode_many(items)
+            assert codec.decode_many(coded) == items
+            assert max(map(len, coded[:20])) < 12
+        else:
+            row = np.array([3, 4, 7], np.uint8)
+            assert np.array_equal(codec.decode(codec.encode_array(row)), row)
+
+
 def test_what_is_refused_in_one_line_and_leaves_nothing(run, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "few.txt").write_text("\n".join(lines(9)))
@@ -192,16 +273,26 @@ def test_what_is_refused_in_one_line_and_leaves_nothing(run, tmp_path):
     (tmp_path / "mixed" / "a.log").write_text("\n".join(lines(60)))
     Image.new("RGB", (8, 8)).save(tmp_path / "mixed" / "b.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    np.save(tmp_path / "wide.npy", np.zeros((60, 3), np.int64))
     before = sorted(tmp_path.rglob("*"))
     for source, words in {
         "empty": "no files", "none": "cannot read none", "few.txt": "9 items are too few", "same.txt": "nothing can be measured",
-        "mixed": "items of one kind; there are 60 texts, 1 pictures", "a.jpg": "already compressed",
+        "mixed": "items of one kind; there are 60 texts, 1 pictures", "a.jpg": "already compressed", "wide.npy": "save it as uint8",
     }.items():  # fmt: skip
         done = run("fit", source, "-o", "my.model")
         assert done.exit_code == 1
         assert words in done.output
         assert done.output.count("\n") == 1
     assert "no run" in run("fit", "few.txt", "-o", "my.model", "--resume").output
+    (tmp_path / "my.model.run").mkdir()
+    (tmp_path / "my.model.run" / "recipe.yaml").touch()
+    for source, device in (("none", "cpu"), ("same.txt", "cpu"), ("mixed/a.log", "abacus")):
+        done = run("fit", source, "-o", "my.model", "-f", "--device", device)
+        assert done.exit_code == 1
+        assert (tmp_path / "my.model.run" / "recipe.yaml").is_file(), (
+            "an earlier run outlives wrong samples and options"
+        )
+    rmtree(tmp_path / "my.model.run")
     with pytest.raises(ArdmError, match="unknown kind of item"):
         read([tmp_path / "few.txt"], "word")
     assert sorted(tmp_path.rglob("*")) == before

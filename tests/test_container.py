@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ardm.ans import CHECKS
 from ardm.codec import index
 from ardm.codec.binary import Reader, crc8, deflate, inflate, varint
-from ardm.codec.header import MAX_CALLS, MODEL_SITES, SPANS, Form, Header, foreign, read_bare, read_form, read_header
+from ardm.codec.header import MODEL_SITES, SPANS, Form, Header, foreign, read_bare, read_form, read_header
 from ardm.codec.index import (
     LEAST_PIECE,
     name_fault,
@@ -23,6 +23,7 @@ from ardm.codec.index import (
     read_directory,
     read_lengths,
 )
+from ardm.codec.steps import MAX_CALLS
 from ardm.content import ORIGINS, Content, Kind, misfit
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
 

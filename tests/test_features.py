@@ -167,7 +167,7 @@ def call(code, space):
 
 
 @pytest.mark.parametrize(("feature", "code"), ROWS)
-def test_every_feature_works(reader, feature, code, monkeypatch, tmp_path):
+def test_every_feature_works(reader, feature, code, monkeypatch, tmp_path, at_once):
     monkeypatch.chdir(reader)
     model = ardm.load("MODEL")
     x = torch.randint(5, (24, 64), generator=generator(1))

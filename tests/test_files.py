@@ -26,7 +26,7 @@ from ardm.codec.header import Form, Header
 from ardm.codec.index import name_fault
 from ardm.codec.report import FrameInfo
 from ardm.codec.selection import Engine
-from ardm.content import Content, Kind
+from ardm.content import ENDING, Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.files import extract as extracting
 from ardm.files import limits as admission
@@ -38,7 +38,7 @@ from ardm.files.limits import Budget
 from ardm.files.names import WINDOWS, Naming, safe_names
 from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
-from ardm.files.paths import ENDING, Found, item_name, restored_path, walk
+from ardm.files.paths import Found, item_name, restored_path, walk
 from ardm.files.restore import check_file, decompress_file
 from ardm.files.unpack import restore_archive
 from ardm.media.pictures import read_image

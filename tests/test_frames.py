@@ -21,11 +21,12 @@ from ardm.codec import decode, encode, index, regions
 from ardm.codec import fallback as stored
 from ardm.codec.archive import compress_archive, open_archive
 from ardm.codec.binary import Reader, check_bytes, crc8, varint
-from ardm.codec.decode import decompress
+from ardm.codec.decode import decompress, decompress_many
 from ardm.codec.describe import describe
 from ardm.codec.encode import compress
-from ardm.codec.header import MAX_CALLS, MAX_STARTS, MODEL_SITES, SPANS, Form, Header, Limits, Method, read_header
+from ardm.codec.header import MODEL_SITES, SPANS, Form, Header, Limits, Method, read_header
 from ardm.codec.pieces import Place, pieces_of
+from ardm.codec.steps import MAX_CALLS, MAX_STARTS
 from ardm.content import ORIGINS, Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
 from ardm.exact.planned import calls_of
@@ -51,7 +52,7 @@ class Small:
 
     def __init__(self, planes=3, name="small", calls=7, batch=3, refuse=None, wide=False):
         self.identity, self.planes = sha256(name.encode()).hexdigest(), planes
-        self.steps, self.calls = calls, calls_of(calls)
+        self.steps, self.calls, self.usual = calls, calls_of(calls), False
         self.batch, self.refuse, self.dtype, self.jobs = batch, refuse, np.dtype("<u2" if wide else "u1"), 0
         self.row = ans.frequencies((np.arange(256) * -32 * np.log(2) / 8).astype(int)[None])
         self.first = ans.cumulative(self.row)[0]
@@ -653,6 +654,49 @@ def test_smaller_checks_find_nearly_all_damage():
                             decompress(bad, models(Small(calls=0)), Limits(1 << 16, 1 << 16), bare=bare) != content
                         )
         assert unseen <= share * tried
+
+
+LOW = np.minimum(-8 * np.log2(np.random.default_rng(0).random((1, 1, 300))), 255).astype(np.uint8)
+RUNS = {
+    "bytes": Content.of_bytes(LOW.tobytes()),
+    "row": Content(Kind.ARRAY, LOW[:, :, :100], "npy", layout="|u1 100 C"),
+}
+
+
+@pytest.mark.parametrize("check", ans.CHECKS)
+@pytest.mark.parametrize("name", RUNS)
+def test_a_bare_run_leaves_out_what_its_model_knows(name, check):
+    content, made, before = RUNS[name], Small(planes=1), Small(planes=1)
+    made.usual = True
+    short, full = (compress(content, coder, check=check, bare=True)[0] for coder in (made, before))
+    length = varint(content.samples.size)
+    start = bytes([0x98 | 4 * (name == "row") | ans.CHECKS.index(check) << 5]) + length
+    assert short.startswith(start)
+    assert full[-len(short) + len(start) :] == short[len(start) :], "the same body"
+    assert len(full) - len(short) >= 2 + (check < 32)
+    for data in (short, full):
+        assert decompress(data, lambda identity, steps: made, bare=True) == content
+    assert decompress_many([short, full], lambda identity, steps: made, bare=True) == [content, content]
+    with pytest.raises(CodecError, match="max_work"):
+        decompress(short, lambda identity, steps: made, Limits(max_work=6 * content.samples.size), bare=True)
+
+
+@pytest.mark.parametrize("changed", [{"about": {"x": b"y"}}, {"origin": "wav"}])
+def test_what_is_no_run_has_its_form_in_full(changed):
+    made = Small(planes=1)
+    made.usual = True
+    content = replace(RUNS["bytes"], **changed)
+    data, _ = compress(content, made, bare=True)
+    assert data[0] & 0x90 == 0x80
+    assert decompress(data, lambda identity, steps: made, bare=True) == content
+
+
+def test_a_bare_picture_in_the_usual_calls_has_its_form_in_short():
+    made = Small()
+    made.usual = True
+    data, _ = compress(image(), made, bare=True)
+    assert data[0] < 0x80
+    assert decompress(data, lambda identity, steps: made, bare=True) == image()
 
 
 def test_a_bare_frame_of_another_model_or_of_none():

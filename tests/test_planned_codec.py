@@ -20,8 +20,8 @@ from ardm.codec.binary import Reader, crc8, deflate, varint
 from ardm.codec.decode import decompress
 from ardm.codec.describe import describe
 from ardm.codec.encode import compress
-from ardm.codec.header import MAX_CALLS, MAX_STARTS, pack_steps, read_steps
 from ardm.codec.sampling import sample
+from ardm.codec.steps import MAX_CALLS, MAX_STARTS, pack_steps, read_steps
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.model import NAME, fingerprint, load
@@ -130,6 +130,7 @@ def test_a_file_of_any_number_of_calls_comes_back(calls):
     held = made.calls in upscaling()[1].budgets
     assert isinstance(made.steps, int) == held, "a file names a budget whose schedule the model holds"
     assert info.header_bytes == 9 + len(pack_steps(made.steps))
+    assert info.schedule == (() if held else made.steps)
 
 
 def test_a_schedule_costs_about_a_byte_a_call():

@@ -69,12 +69,15 @@ def test_the_search_finds_the_cheapest_order():
     orders = drawn((3,), 24, 0)
     assert len({tuple(ranks) for ranks in orders.values()}) == 6, "all of them"
     price = {name: bits(ranks, x[::2]).mean() for name, ranks in orders.items()}
-    assert found.prices[found.best].mean == pytest.approx(min(price.values()))
-    assert np.allclose(found.prices["random 3"].bits, bits(orders["random 3"], x[::2]))
-    assert np.allclose(found.random.bits, np.mean([bits(r, x[::2]) for r in orders.values()], axis=0))
+    prices = {name: estimate.nats.numpy() / np.log(2) / 3 for name, estimate in found.prices.items()}
+    assert found.prices[found.best].bits_per_dim == pytest.approx(min(price.values()))
+    assert np.allclose(prices["random 3"], bits(orders["random 3"], x[::2]))
+    assert np.allclose(
+        found.random.nats.numpy() / np.log(2) / 3, np.mean([bits(r, x[::2]) for r in orders.values()], axis=0)
+    )
     rest = np.mean([bits(r, x[1::2]) for r in orders.values()], axis=0) - bits(found.ranks, x[1::2])
-    assert np.allclose(found.gain.bits, rest)
-    assert found.gain.error == pytest.approx(rest.std(ddof=1) / 8**0.5)
+    assert np.allclose(found.gain.nats.numpy() / np.log(2) / 3, rest)
+    assert found.gain.bits_per_dim_error == pytest.approx(rest.std(ddof=1) / 8**0.5)
 
 
 def test_candidates_are_orders_and_the_stored_one_is_among_them():

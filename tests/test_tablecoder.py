@@ -337,3 +337,51 @@ def test_another_model_is_not_taken_for_this_one():
     made = with_schema(schema)
     with pytest.raises(ArdmError):
         decode.decompress(file, lambda identity, calls: made)
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+FRAME = ('{"sex": "', '", "n":', ', "k": "', '", "of": ', "}")
+RECORDS = dataclasses.replace(SCHEMA, header=False, frame=FRAME)
+
+
+@pytest.mark.parametrize("backend", ["float32", "numpy"])
+def test_a_record_takes_its_row_and_three_bytes(backend):
+    made = with_schema(RECORDS)
+    for row in ROWS[:20]:
+        data = RECORDS.decode([row]).removesuffix("\n").encode()
+        assert RECORDS.row(data.decode()) == row
+        _, coded = part(data, made)
+        bits = part(BODY.decode([row]).encode())[1].bits - 8 * 9
+        assert coded.bits == pytest.approx(bits, abs=0.01), "no layout beside the row"
+        (bare,) = encode.compress_many([Content.of_bytes(data)], made, 8, bare=True)
+        assert decode.decompress(bare, lambda identity, steps: made, bare=True).samples.tobytes() == data
+        assert len(bare) <= 2 + (bits + 8 + 33) / 8
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", text(3, RECORDS), text(1, RECORDS), b"? \n" + text(2, RECORDS)[:-1], b'{"sex": "', b'{"sex": "f", "n":1, "k": ""}'])  # fmt: skip
+def test_what_is_no_record_comes_back_from_a_model_of_records(data):
+    made = with_schema(RECORDS)
+    content = Content.of_bytes(data)
+    for bare in (False, True):
+        file, _ = encode.compress(content, made, bare=bare)
+        assert decode.decompress(file, lambda identity, calls: made, bare=bare) == content
+    if data:
+        part(data, made)
+
+
+@given(st.lists(st.sampled_from(['"', ', "', "a", "f", "{", "}", ":", " ", "1", "é"]), max_size=12), st.integers(0, 39))
+def test_a_line_is_a_row_only_if_the_schema_writes_it(pieces, n):
+    """Brute force over lines: changed records, too."""
+    whole = RECORDS.decode([ROWS[n]]).removesuffix("\n")
+    for line in ("".join(pieces), whole + "".join(pieces), whole[: len(pieces)] + whole[len(pieces) + 1 :]):
+        row = RECORDS.row(line)
+        assert row is None or RECORDS.decode([row]) == line + "\n"
+        assert row is not None or all(RECORDS.decode([every]) != line + "\n" for every in ROWS)
+
+
+def test_schemas_with_frames_are_values_and_those_that_cannot_be_are_refused():
+    assert Schema.from_values(RECORDS.to_values()) == RECORDS
+    for frame, header in ((FRAME[:3], False), (("", "", "", "", ""), False), (RECORDS.frame, True)):
+        with pytest.raises(ArdmError, match="a frame has a text around each of 4 columns"):
+            dataclasses.replace(SCHEMA, header=header, frame=frame)

@@ -29,6 +29,8 @@ Samples: TypeAlias = NDArray[Any]
 
 ORIGINS = ("", "png", "webp", "bmp", "tiff", "ppm", "wav", "flac", "npy", "aiff")
 """Formats that a content can come from and go back to, by their code in a file (below 15); "": plain bytes.  Never renumber."""
+ENDING = ".ardm"
+"""Of the names of compressed files."""
 MAX_CHANNELS = 15
 """The most planes of a content."""
 MAX_LAYOUT = 255

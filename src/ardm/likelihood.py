@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
-from ardm.estimate import Estimate
+from ardm.estimate import Estimate as Estimate
 from ardm.faults import Faults
 from ardm.inputs import PADDING, columns, depths, integers, items, number
 from ardm.inputs import context as context_of

@@ -38,6 +38,8 @@ class Schema:
     edges: for each column the ascending edges of its bins, none for a column without bins; () if no column has any.  Bin i
     holds the numbers from edge i − 1 to below edge i, and its category is the median of the numbers that made it: bins lose
     what distinguishes the numbers inside them.
+    frame: of records, such as JSON lines, the D + 1 texts before, between and behind the values of a line, instead of a
+    delimiter and quotes; each record is a text of its own, most often, and then without the end of its line.
     Raises ArdmError where these contradict each other.
     """
 
@@ -48,6 +50,7 @@ class Schema:
     line_ending: str = "\n"
     trailing: bool = True
     edges: tuple[tuple[float, ...], ...] = ()
+    frame: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names or len(self.names) != len(self.categories):
@@ -59,6 +62,10 @@ class Schema:
             if not 1 <= len(kinds) <= MAX_CATEGORIES or len(set(kinds)) != len(kinds):
                 raise ArdmError(f"column {name!r} needs 1 to {MAX_CATEGORIES} distinct categories; got {len(kinds)}")
         self._check_edges()
+        if self.frame and (len(self.frame) != len(self.names) + 1 or not all(self.frame[1:-1]) or self.header):
+            raise ArdmError(
+                f"a frame has a text around each of {len(self.names)} columns, and no header; got {self.frame}"
+            )
         if len(self.delimiter) != 1 or self.delimiter in '\r\n"' or self.line_ending not in ("\n", "\r\n"):
             raise ArdmError(
                 f"a delimiter is one character, a line ending \\n or \\r\\n; got {self.delimiter!r}, {self.line_ending!r}"
@@ -126,6 +133,28 @@ class Schema:
             return bisect_right(cuts, float(value))
         return self.codes[column].get(value, -1)
 
+    def row(self, line: str) -> list[int] | None:
+        """The classes of a line without its end; None unless this schema would write exactly this line."""
+        cells = self._cut(line) if self.frame else _cells(line, self.delimiter)
+        if len(cells) != len(self.names):
+            return None
+        classes = [code.get(cell, -1) for code, cell in zip(self.codes, cells, strict=True)]
+        return classes if -1 not in classes and self._line(cells) == line else None
+
+    def _cut(self, line: str) -> list[str]:
+        """The values between the texts of the frame, each of which is looked for from left to right; [] where one is missing."""
+        first, *marks, last = self.frame
+        if not line.startswith(first) or not line.endswith(last):
+            return []
+        at, stop, cells = len(first), len(line) - len(last), list[str]()
+        for mark in marks:
+            end = line.find(mark, at, stop)
+            if end < 0:
+                return []
+            cells.append(line[at:end])
+            at = end + len(mark)
+        return [*cells, line[at:stop]] if at <= stop else []
+
     def decode(self, rows: Iterable[Sequence[int]]) -> str:
         """Write rows of classes as canonical text.  Raises ArdmError for a class that a column does not have."""
         lines = [self._line(self.names)] if self.header else []
@@ -141,6 +170,8 @@ class Schema:
 
     def _line(self, values: Sequence[str]) -> str:
         """A line of text.  csv.writer is not used: what it quotes differs between versions of Python."""
+        if self.frame:
+            return self.frame[0] + "".join(part for pair in zip(values, self.frame[1:], strict=True) for part in pair)
         if tuple(values) == ("",):
             return '""'  # an empty line would not be a row
         return self.delimiter.join(map(self._cell, values))
@@ -152,14 +183,19 @@ class Schema:
     def to_values(self) -> dict[str, Any]:
         """The schema as JSON values, which `from_values` reads."""
         bins = {"edges": [list(cuts) for cuts in self.edges]} if self.edges else {}
-        return bins | {
-            "names": list(self.names),
-            "categories": [list(kinds) for kinds in self.categories],
-            "header": self.header,
-            "delimiter": self.delimiter,
-            "line_ending": self.line_ending,
-            "trailing": self.trailing,
-        }
+        frame = {"frame": list(self.frame)} if self.frame else {}
+        return (
+            bins
+            | frame
+            | {
+                "names": list(self.names),
+                "categories": [list(kinds) for kinds in self.categories],
+                "header": self.header,
+                "delimiter": self.delimiter,
+                "line_ending": self.line_ending,
+                "trailing": self.trailing,
+            }
+        )
 
     @staticmethod
     def from_values(values: Mapping[str, Any]) -> Schema:
@@ -167,18 +203,20 @@ class Schema:
         names, categories = values.get("names"), values.get("categories")
         flags = {key: values[key] for key in ("header", "trailing") if key in values}
         signs = {key: values[key] for key in ("delimiter", "line_ending") if key in values}
-        edges = values.get("edges", [])
-        unknown = set(values) - {"names", "categories", "edges", *flags, *signs}
+        edges, frame = values.get("edges", []), values.get("frame", [])
+        unknown = set(values) - {"names", "categories", "edges", "frame", *flags, *signs}
         good = _texts(names) and isinstance(categories, list) and all(_texts(kinds) for kinds in categories)
         good = good and all(isinstance(flag, bool) for flag in flags.values()) and _texts(list(signs.values()))
-        good = good and isinstance(edges, list) and all(_numbers(cuts) for cuts in edges)
+        good = good and _texts(frame) and isinstance(edges, list) and all(_numbers(cuts) for cuts in edges)
         if not good or unknown:
             raise ArdmError(
-                "a schema has names, categories, header, delimiter, line_ending, trailing and edges; these values are not a schema"
+                "a schema has names, categories, header, delimiter, line_ending, trailing, edges and frame; these values are not a schema"
             )
         assert isinstance(names, list) and isinstance(categories, list)  # noqa: PT018
         bins = tuple(tuple(map(float, cuts)) for cuts in edges)
-        return Schema(tuple(names), tuple(tuple(kinds) for kinds in categories), **flags, **signs, edges=bins)
+        return Schema(
+            tuple(names), tuple(tuple(kinds) for kinds in categories), **flags, **signs, edges=bins, frame=tuple(frame)
+        )
 
 
 def learn(
@@ -301,6 +339,15 @@ def _parse(text: str, delimiter: str, source: str) -> list[list[str]]:
         return list(reader)
     except csv.Error as error:
         raise ArdmError(f"{source} is not CSV: line {reader.line_num}: {error}") from None
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The cells of a line of CSV without its end; [] for what is none.  An empty line is no row: it would be two quotes."""
+    try:
+        (cells,) = csv.reader(io.StringIO(line, newline=""), delimiter=delimiter, strict=True)
+    except (csv.Error, ValueError):
+        return []
+    return cells or [""]
 
 
 def _check_length(row: list[str], width: int, where: str) -> None:

@@ -82,7 +82,7 @@ def ours(name: str, coder: PartCoder[Any] | None, check: int = 32, bare: bool = 
     """
 
     def models(identity: str, steps: object) -> PartCoder[Any]:
-        if coder is None or not coder.identity.startswith(identity) or coder.steps != steps:
+        if coder is None or not coder.identity.startswith(identity) or (steps and coder.steps != steps):
             raise ModelMissing(f"{name} wrote a file for another model, {identity}, or in other calls")
         return coder
 

@@ -1,7 +1,7 @@
 """What a model of one's own items is worth: bytes and time of an item beside other codecs, and when its own bytes are paid back.
 
     rows = [measure(codec, items) for codec in usual(items, training)]
-    found = Payback(items, rows, fitted(name, coder, items, few=10), size of the model)
+    found = Payback(items, rows, fitted(name, coder, items, seconds), size of the model)
     found.table(), found.verdict
 
 NumPy, no PyTorch.
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ardm.bench.classical import classical
-from ardm.bench.codec import Absent, Codec
-from ardm.bench.compare import NOTHING, Row, measure, ours, seconds
+from ardm.bench.codec import Absent, Codec, Coding
+from ardm.bench.compare import NOTHING, Row, ours, seconds
 from ardm.codec.encode import compress_many
 from ardm.codec.model_coder import ModelCoder
 from ardm.content import Content
@@ -26,6 +26,10 @@ USUAL = (
 """The codecs that one would use for such items."""
 CHECK = 8
 """Bits of the check of each item of the model."""
+FEWEST, FEW = 10, 20
+"""The fewest items of the model that are encoded, and the most that are also decoded."""
+WARM = 16
+"""The side of the piece of an item with which a codec is warmed up."""
 COUNTED = (
     "Counted: the model's bare items with a check of 8 bits; zstd's frames without magic number, size, dictionary number and "
     "check; complete files of the others. Once: what both sides need beforehand, a model or a dictionary."
@@ -37,12 +41,35 @@ def usual(items: Sequence[Content], training: Sequence[Content]) -> list[Codec |
     return classical(items, training, names=USUAL, bare=True)
 
 
-def fitted(name: str, coder: ModelCoder, items: Sequence[Content], few: int) -> Row:
-    """The row of a model: bare files of all items; the first `few` are coded one by one, decoded, compared and timed."""
-    row = measure(ours(name, coder, CHECK, bare=True), items[:few], own=True)
-    if not row.measured:
-        return row
-    return replace(row, sizes=tuple(map(len, compress_many(items, coder, CHECK, bare=True))))
+def fitted(name: str, coder: ModelCoder, items: Sequence[Content], room: float) -> Row:
+    """The row of a model: bare files of the first items, as many as about `room` seconds allow; at least FEWEST.
+
+    In half of the time, items are coded one by one, decoded, compared and timed, at most FEW; in the other, more are encoded.
+    """
+    codec = ours(name, coder, CHECK, bare=True)
+    row = Row(name, codec.version, True, codec.calls, shared=codec.shared)
+    try:
+        corner = replace(items[0], samples=items[0].samples[:, :WARM, :WARM])
+        codec.compress([items[0] if coder.refuses(corner) else corner])  # loading does not count
+        timed = _timed(codec, items[:FEW], room / 2)
+        encoding, decoding = (sum(x) / len(timed) for x in zip(*((c.encoding, c.decoding) for c in timed), strict=True))
+        more = max(FEWEST - len(timed), int((room - len(timed) * (encoding + decoding)) / encoding), 0)
+        rest = compress_many(items[len(timed) :][:more], coder, CHECK, bare=True)
+        sizes = (*(size for coding in timed for size in coding.sizes), *map(len, rest))
+    except Exception as error:  # the other codecs are measured nevertheless
+        return replace(row, why=f"failed: {str(error) or type(error).__name__}", failed=True)
+    return replace(row, sizes=sizes, encoding=encoding, decoding=decoding)
+
+
+def _timed(codec: Codec, items: Sequence[Content], room: float) -> list[Coding]:
+    """The coding of each of the first items, decoded and compared: one at least, and no further one after `room` seconds."""
+    found, left = list[Coding](), room
+    for item in items:
+        if found and left < 0:
+            break
+        found.append(codec.compress([item]))
+        left -= found[-1].encoding + found[-1].decoding
+    return found
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ from ardm.cli.console import (
     say,
 )
 from ardm.cli.progress import Bar
+from ardm.content import ENDING
 from ardm.errors import ArdmError
 from ardm.files.limits import amount
-from ardm.files.paths import ENDING, STREAM, Found, LeftOut, summary, walk
+from ardm.files.paths import STREAM, Found, LeftOut, summary, walk
 from ardm.files.results import Failures, FileResult
 from ardm.files.streams import Sink, Unwritten, read_up_to, write_all
 

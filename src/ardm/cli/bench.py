@@ -26,10 +26,9 @@ from ardm.cli.options import CodecModel, bytes_of
 from ardm.cli.progress import Bar
 from ardm.codec.registry import model as known_model
 from ardm.codec.selection import Engine
-from ardm.content import Content, Kind
+from ardm.content import ENDING, Content, Kind
 from ardm.errors import ArdmError
 from ardm.files.limits import PIXELS, Budget, amount, mebibytes, storing
-from ardm.files.paths import ENDING
 
 LEVELS = range(1, 10)
 SHARED = "Shared data: bytes that both sides need once for all files: a dictionary, other files, a model."

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import rmtree
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from ardm.atomic import refuse_target, write_whole
 from ardm.bench.codec import Absent, Codec
-from ardm.bench.compare import Row, measure, ours, plain
-from ardm.bench.payback import CHECK, COUNTED, Payback, fitted, usual
+from ardm.bench.compare import Row, measure, plain
+from ardm.bench.payback import COUNTED, Payback, fitted, usual
 from ardm.cli.console import guard
 from ardm.cli.options import Force, Quiet, Threads, use_threads
 from ardm.cli.progress import Bar
@@ -29,8 +32,10 @@ TRAINING = 0.6
 """The least share of the time in which the network trains; the rest is for exporting and measuring."""
 REST, REST_SOUND = 1.5, 4.0
 """The most minutes for exporting and measuring; sounds take longer."""
-FEWEST, MOST, FEW = 10, 200, 20
-"""Held-out items that are measured, as many as the time allows within the first two bounds; at most FEW are also decoded."""
+LEAST = 0.1
+"""The least share of the time for measuring, however long everything before it took."""
+MOST = 200
+"""The most held-out items that are measured, if the time allows."""
 DICTIONARY = 4000
 """The most items that zstd trains its dictionary on."""
 
@@ -70,6 +75,7 @@ def fit(
     Ctrl-C ends the training early: the best model so far is exported and measured.  --resume goes on; give more --minutes.
     """
     with guard(), Bar(quiet) as bar:
+        end = monotonic() + 60 * minutes
         run = _refuse(out, force, resume)
         use_threads(threads)
         with bar.busy("reading"):
@@ -79,11 +85,11 @@ def fit(
             parts = found.parts()
         _tell(bar, found, parts)
         training = max(TRAINING * minutes, minutes - (REST_SOUND if found.kind == "audio" else REST))
-        bundle = _trained(parts, run, out.stem, training, device, quiet)
+        bundle = _trained(parts, run, out.stem, training, device, quiet, resume)
         codec = bundle.codec
         assert codec is not None
         write_whole(out, codec.save, force or resume)
-        _show(bar, _measured(codec, out, parts, 60 * (minutes - training) / 2, bar))
+        _show(bar, _measured(codec, out, parts, max(end - monotonic(), 60 * LEAST * minutes), bar))
         bar.say(f"wrote {out}: ardm compress -m {out} FILE, ardm decompress -m {out} FILE.ardm")
         early = float(bundle.card.get("minutes", 0)) < 0.99 * training
         bar.say(f"{'stopped early; ' if early else ''}--resume with more --minutes trains on from {run}")
@@ -96,21 +102,18 @@ def _refuse(out: Path, force: bool, resume: bool) -> Path:
     if resume and not run.is_dir():
         raise ArdmError(f"there is no run {run} to resume; leave out --resume")
     if not resume and run.exists():
-        if not force:
-            raise ArdmError(f"{run} holds an earlier run: go on with --resume, or begin anew with -f")
-        _discard(run)
+        _refuse_run(run, force)
     return run
 
 
-def _discard(run: Path) -> None:
-    """Remove an earlier run, and nothing else."""
-    from shutil import rmtree
-
+def _refuse_run(run: Path, force: bool) -> None:
+    """Raise ArdmError for an earlier run that is not to be given up, and for any other folder or file."""
     from ardm.train.recipe import is_run
 
+    if not force:
+        raise ArdmError(f"{run} holds an earlier run: go on with --resume, or begin anew with -f")
     if not is_run(run):
         raise ArdmError(f"{run} is not a run of ardm, and is kept; give another name with -o")
-    rmtree(run)
 
 
 def _tell(bar: Bar, found: Samples, parts: dict[str, Samples]) -> None:
@@ -122,14 +125,23 @@ def _tell(bar: Bar, found: Samples, parts: dict[str, Samples]) -> None:
     bar.say(f"the parts share no {found.promise}")
 
 
-def _trained(parts: dict[str, Samples], run: Path, name: str, minutes: float, device: str, quiet: bool) -> Bundle:
-    """The best model that training finds, with its codec model."""
+def _trained(
+    parts: dict[str, Samples], run: Path, name: str, minutes: float, device: str, quiet: bool, resume: bool
+) -> Bundle:
+    """The best model that training finds, with its codec model; without `resume` an earlier run is given up."""
     from ardm.data.cuts import training
+    from ardm.data.records import learned
+    from ardm.train.devices import accelerator
     from ardm.train.fit import fit as train
 
-    sets = [training(parts[part], f"{name}/{part}") for part in ("train", "valid")]
+    kind, both = parts["train"].kind, [parts[part] for part in ("train", "valid")]
+    schema = learned(*(part.contents for part in both)) if kind == "text" else None
+    sets = [training(part, f"{name}/{which}", schema) for which, part in zip(("train", "valid"), both, strict=True)]
+    accelerator(device)  # refuses what is no device
+    if run.exists() and not resume:
+        rmtree(run)  # only now, when nothing is wrong with samples and options
     return train(
-        sets[0], sets[1], kind=parts["train"].kind, name=name, folder=run, codec=True, progress=not quiet,
+        sets[0], sets[1], kind="table" if schema else kind, name=name, folder=run, codec=True, progress=not quiet,
         device=None if device == "auto" else device, interrupt="keep", minutes=minutes,
     )  # fmt: skip
 
@@ -138,14 +150,14 @@ def _trained(parts: dict[str, Samples], run: Path, name: str, minutes: float, de
 
 
 def _measured(codec: CodecModel, out: Path, parts: dict[str, Samples], room: float, bar: Bar) -> Payback:
-    """The model and the usual codecs on held-out items, as many as fit into `room` seconds."""
+    """The model and the usual codecs on held-out items, as many as fit into about `room` seconds."""
     from ardm.codec.registry import coder
 
-    machine, held = coder(codec), parts["test"].contents
+    held = parts["test"].contents
+    drawn = [held[n] for n in np.random.default_rng(0).permutation(len(held))[:MOST]]
     with bar.busy(f"measuring {out.name}"):
-        few, many = _numbers(ours(out.name, machine, CHECK, bare=True), held, room)
-        items = _spread(held, many)
-        mine = fitted(out.name, machine, items, few)
+        mine = fitted(out.name, coder(codec), drawn, room / 2)
+    items = drawn[: len(mine.sizes) or len(drawn)]
     codecs = usual(items, _spread(parts["train"].contents, DICTIONARY))
     return Payback(items, [_row(each, items, bar) for each in codecs], mine, out.stat().st_size)
 
@@ -153,13 +165,6 @@ def _measured(codec: CodecModel, out: Path, parts: dict[str, Samples], room: flo
 def _row(codec: Codec | Absent, items: Sequence[Content], bar: Bar) -> Row:
     with bar.busy(f"measuring {codec.name}"):
         return measure(codec, items, done=bar.ticker(f"measuring {codec.name}", len(items)))
-
-
-def _numbers(codec: Codec, items: Sequence[Content], room: float) -> tuple[int, int]:
-    """(few, many): how many items half of `room` seconds is enough to encode and decode, and the other half to encode alone."""
-    once = codec.compress(items[:1])
-    few, many = int(room / 2 / (once.encoding + once.decoding)), int(room / 2 / once.encoding)
-    return max(1, min(FEW, few)), max(FEWEST, min(MOST, many))
 
 
 def _spread(items: Sequence[Content], most: int) -> list[Content]:

@@ -111,6 +111,7 @@ def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
         "model": info.model,
         "model_name": "+".join(map(known_name, info.model.split("+"))),
         "calls": info.calls,
+        "schedule": list(info.schedule),
         "regions": info.regions,
         "methods": dict(info.methods),
         "check": info.check,
@@ -155,7 +156,7 @@ def _row(r: dict[str, Any], name: str) -> tuple[str, ...]:
     kind = f"{r['kind']} ({r['origin']})" if r["origin"] else r["kind"]
     return (
         kind, r["size"], str(r["file_bytes"]), str(r["raw_bytes"]), f"{r['ratio']:.2f}", f"{r['bits_per_sample']:.3f}",
-        r["model_name"] or "-", str(r["calls"] or "-"), "+".join(r["methods"]), f"{r['check']} bits" if r["check"] else "none",
+        r["model_name"] or "-", f"{r['calls'] or '-'}{' planned' * bool(r['schedule'])}", "+".join(r["methods"]), f"{r['check']} bits" if r["check"] else "none",
         "yes" if r["portable"] else "no",
         name,
     )  # fmt: skip

@@ -17,7 +17,8 @@ from ardm.errors import ArdmError
 
 if TYPE_CHECKING:
     from ardm.bundle import Bundle
-    from ardm.export.search import Found, Price
+    from ardm.estimate import Estimate
+    from ardm.export.search import Found
 
 
 def folder_of(model: str, into: Path | None, store: bool) -> Path | None:
@@ -57,15 +58,15 @@ def search(bundle: Bundle, found: Items, calls: int, orders: int, seed: int, fol
 
 
 def _print(bundle: Bundle, found: Items, calls: int, result: Found) -> None:
-    half = len(result.random.bits)
+    half = len(result.random.nats)
     say(f"{bundle.name} in {calls} calls: exact code lengths in bits per dimension of {half} items of {found.where}")
     table = Table("order", "bits/dim", "less than random orders", box=None)
-    for name, price in sorted(result.prices.items(), key=lambda item: item[1].mean):
-        table.add_row(name + " *" * (name == result.best), _of(price), _of(result.random - price, "+"))
+    for name, price in sorted(result.prices.items(), key=lambda item: item[1].bits_per_dim):
+        table.add_row(name + " *" * (name == result.best), _of(price), _of(result.random.less(price), "+"))
     table.add_row("mean of random orders", _of(result.random), "")
     console.show(table)
-    say(f"* on {len(result.gain.bits)} other items, {result.best!r} saves {_of(result.gain, '+')} bits/dim")
+    say(f"* on {len(result.gain.nats)} other items, {result.best!r} saves {_of(result.gain, '+')} bits/dim")
 
 
-def _of(found: Price, sign: str = "") -> str:
-    return f"{found.mean:{sign}.4f} ± {found.error:.4f}"
+def _of(found: Estimate, sign: str = "") -> str:
+    return f"{found.bits_per_dim:{sign}.4f} ± {found.bits_per_dim_error:.4f}"

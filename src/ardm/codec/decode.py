@@ -86,11 +86,18 @@ def _bare(reader: Reader, models: Models, limits: Limits, progress: Progress | N
     """The content of a bare frame, whose model has no name."""
     header, place = bare_place(reader)
     limits.refuse(place.form, header.calls)
-    coder = models("", header.steps) if place.form.model else None
+    coder = _bare_coder(models, header, place.form, limits) if place.form.model else None
     try:
         return _content(place, coder, progress, digits)
     except CodecError as error:
         raise type(error)(f"{error}; or another model made it, or this file is not bare") from None
+
+
+def _bare_coder(models: Models, header: Header, form: Form, limits: Limits) -> PartCoder[Any]:
+    """The coder of a bare frame; the limits apply to the calls that it makes, which the frame may leave out."""
+    coder = models("", header.steps)
+    limits.refuse(form, coder.calls)
+    return coder
 
 
 def _content(place: Place, coder: PartCoder[Any] | None, progress: Progress | None, digits: int) -> Content:
@@ -172,7 +179,7 @@ def decompress_many(
     found = dict[int, Content]()
     for group in groups.values():
         with suppress(ArdmError):  # one of them is damaged; below, each alone says which
-            for number, content in _decoded_together(group, models, bare):
+            for number, content in _decoded_together(group, models, limits, bare):
                 found[number] = content
     for number, file in enumerate(files):
         if number not in found:
@@ -182,13 +189,14 @@ def decompress_many(
 
 
 def _decoded_together(
-    group: Sequence[tuple[int, Header, Place]], models: Models, bare: bool
+    group: Sequence[tuple[int, Header, Place]], models: Models, limits: Limits, bare: bool
 ) -> Iterator[tuple[int, Content]]:
     """Number and content of files of one model, steps and check; not of those that hold more than one frame."""
     _, header, first = group[0]
     coder = None
     if first.form.model:
-        coder = models("", header.steps) if bare else coder_of(models, header)
+        largest = max((place.form for _, _, place in group), key=lambda form: form.samples)
+        coder = _bare_coder(models, header, largest, limits) if bare else coder_of(models, header)
     contents = decode_places((place for _, _, place in group), coder, first.form.check)
     whole = (content for _, content in contents if content is not None)
     return ((number, content) for (number, _, place), content in zip(group, whole, strict=True) if not place.file.left)

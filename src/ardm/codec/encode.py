@@ -24,7 +24,7 @@ import numpy as np
 
 from ardm.codec.binary import check_bytes, varint
 from ardm.codec.fallback import Fallback
-from ardm.codec.header import Box, Form, Header, Method, pack_steps
+from ardm.codec.header import Box, Form, Header, Method
 from ardm.codec.index import LEAST_PIECE, pack_about, pack_lengths
 from ardm.codec.regions import (
     WAITING,
@@ -38,6 +38,7 @@ from ardm.codec.regions import (
     through,
 )
 from ardm.codec.report import Report, method_names
+from ardm.codec.steps import pack_steps
 from ardm.content import Content, Kind, Samples
 from ardm.exact.planned import Steps
 
@@ -285,7 +286,7 @@ def compress(
             progress(done, content.samples.size)
 
     (encoding,) = encode_contents([content], coder, [0], count_samples, check=check)
-    body = _shortest(encoding, coder, original)
+    body = _shortest(encoding, coder, bare, original)
     data = _frame(body, coder, bare)
     return b"".join(data), report_of(
         Totals().add(body), body.form, coder, size_of(data), len(original or b""), began, refused
@@ -300,17 +301,17 @@ def compress_many(
     The coder gets the parts of many contents at once, which takes far less time than one content after another.
     """
     for done in encode_contents(contents, coder, repeat(0), check=check):
-        yield b"".join(_frame(_shortest(done, coder), coder, bare))
+        yield b"".join(_frame(_shortest(done, coder, bare), coder, bare))
 
 
-def _shortest(done: Encoding, coder: PartCoder[Any] | None, original: bytes | None = None) -> Body:
+def _shortest(done: Encoding, coder: PartCoder[Any] | None, bare: bool, original: bytes | None = None) -> Body:
     """The body that makes the shortest frame: as encoded, stored, or the bytes of the file that it came from."""
     content, check, body = done.content, done.form.check, body_of(done)
     clear = done.pieces[0].clear if len(done.pieces) == 1 else 0.0
     if coder is not None and body.form.model and not _worth_naming(body, content, clear, coder.steps):
-        body = _shorter(stored_body(content, 0, done.stored, check), body, coder)
+        body = _shorter(stored_body(content, 0, done.stored, check), body, coder, bare)
     if original is not None and len(original) + LEAST_PIECE < body.size + len(body.about):
-        body = _shorter(stored_body(Content.of_bytes(original, content.origin), check=check), body, coder)
+        body = _shorter(stored_body(Content.of_bytes(original, content.origin), check=check), body, coder, bare)
     return body
 
 
@@ -331,16 +332,16 @@ def _worth_naming(body: Body, content: Content, clear: float, steps: Steps) -> b
     return body.bits > 0 and (large or named < (clear or Fallback(content.samples, content.kind).clear()))
 
 
-def _shorter(one: Body, other: Body, coder: PartCoder[Any] | None) -> Body:
+def _shorter(one: Body, other: Body, coder: PartCoder[Any] | None, bare: bool) -> Body:
     """The body that makes the shorter frame; the first if both are equal."""
-    return min(one, other, key=lambda body: size_of(_frame(body, coder)))
+    return min(one, other, key=lambda body: size_of(_frame(body, coder, bare)))
 
 
 def _frame(body: Body, coder: PartCoder[Any] | None, bare: bool = False) -> list[Bytes]:
     """The bytes of a frame."""
     header = Header(body.form) if coder is None else Header.of(body.form, coder.identity, coder.steps)
     if bare:
-        return [header.bare() + body.about, *body.data]
+        return [header.bare(coder is not None and coder.usual) + body.about, *body.data]
     start = header.write() + body.about
     if body.form.kind == Kind.BYTES and not body.form.span:
         start += varint(body.pieces)

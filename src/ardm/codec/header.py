@@ -5,6 +5,7 @@
     bare      form | [calls] | [about] | body
     calls     calls v, or 2^20 + calls v | schedule v, …
     form      in short: 1 byte below 128 | [dims]
+              of a run: 1 byte | length v     (in bare frames alone)
               in full:  flags 1 | [check 1] | planes and origin 1 | dims | [span 1]
     body      piece, or lengths of pieces | CRC-32 4 | pieces | check
 
@@ -22,17 +23,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ardm.ans import CHECKS
-from ardm.codec.binary import Reader, crc8, deflate, inflate, varint
+from ardm.codec.binary import Reader, crc8, varint
+from ardm.codec.steps import pack_steps, read_steps, written
 from ardm.content import MAX_LAYOUT, ORIGINS, Content, Kind, misfit
-from ardm.errors import ArdmError, CodecError, Unsupported
-from ardm.exact.model import MAX_CALLS
+from ardm.errors import CodecError, Unsupported
 from ardm.exact.planned import Steps, calls_of
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -49,10 +49,8 @@ SPANS = range(5, 41)
 """Spans that a file may name: a region is a square of side 2^span, or a run of 2^span samples."""
 MODEL_SITES = 1 << 22
 """The most sites per plane of a region that a model codes; a coder must be able to hold them at once."""
-MAX_STARTS = 1 << 16
-"""The most calls of a schedule that a file holds itself."""
 _ABOUT, _MODEL, _WIDE, _SPLIT, _CHECK, _FULL = 4, 8, 16, 32, 64, 128  # flags of a form in full
-_TEXT = _FULL | _MODEL | _WIDE  # a text in short: no form in full of bytes has two bytes a sample
+_RUN, _ROW = _FULL | _MODEL | _WIDE, _ABOUT  # of a run, which is no form in full: bytes have one byte a sample
 _UNIFORM, _NAMES, _CODED = 1, 2, 4  # flags of an archive
 _SIDES = (32, 28)  # of the square pictures that a form in short need not measure
 FOREIGN = (
@@ -175,11 +173,11 @@ class Form:
 
     @property
     def is_short(self) -> bool:
-        """Whether it can be written in short: a picture, as most are, or a text."""
+        """Whether it can be written in short: a picture, as most are, or a run."""
         plain = self.model and not (self.is_16bit or self.about or self.span)
-        if self.kind == Kind.BYTES:
-            return plain and not self.origin
-        return plain and self.kind == Kind.IMAGE and self.shape[0] in (1, 3) and ORIGINS.index(self.origin) < 4
+        if self.kind == Kind.IMAGE:
+            return plain and self.shape[0] in (1, 3) and ORIGINS.index(self.origin) < 4
+        return plain and self.shape[:2] == (1, 1) and (self.kind, self.origin, self.layout) in _runs(self.shape[2])
 
     def write(self) -> bytes:
         """The bytes of the form, in short if possible."""
@@ -187,8 +185,8 @@ class Form:
 
     def _short(self) -> bytes:
         C, H, W = self.shape
-        if self.kind == Kind.BYTES:
-            return bytes([_TEXT | CHECKS.index(self.check) << 5]) + varint(W)
+        if self.kind != Kind.IMAGE:
+            return bytes([_RUN | _ROW * (self.kind == Kind.ARRAY) | CHECKS.index(self.check) << 5]) + varint(W)
         size = 3 if H != W else _SIDES.index(H) if H in _SIDES else 2
         number = (C == 3) | ORIGINS.index(self.origin) << 1 | size << 3 | CHECKS.index(self.check) << 5
         return bytes([number]) + b"".join(map(varint, (b"", b"", (W,), (H, W))[size]))
@@ -209,7 +207,7 @@ class Form:
 
     def describe(self, steps: Steps) -> bytes:
         """The bytes that every check of this content covers: the form in full and the steps, wherever they are stored."""
-        return self.full() + (b"".join(_written(steps)) if self.model else b"")
+        return self.full() + (b"".join(written(steps)) if self.model else b"")
 
     def checked(self, crc: int) -> bytes:
         """The check of a CRC-32 as a file holds it: its low bits."""
@@ -229,15 +227,22 @@ def read_form(file: Reader, calls: bool = False) -> Form:
     return form
 
 
+def _runs(length: int) -> tuple[tuple[Kind, str, str], ...]:
+    """Kind, origin and layout of the runs of a length: bytes, and a row of numbers of 8 bits, as a .npy file has them."""
+    return (Kind.BYTES, "", ""), (Kind.ARRAY, "npy", f"|u1 {length} C")
+
+
 def _is_brief(flags: int) -> bool:
     """Whether a form that begins with these flags stands in short."""
-    return not flags & _FULL or flags & ~(_SPLIT | _CHECK) == _TEXT
+    return not flags & _FULL or flags & ~(_SPLIT | _CHECK | _ROW) == _RUN
 
 
 def _read_short(file: Reader, flags: int) -> Form:
     if flags & _FULL:
-        shape = 1, 1, file.varint("length")
-        return _sound(Form(Kind.BYTES, shape, model=True, check=CHECKS[flags >> 5 & 3]), False)
+        length = file.varint("length")
+        kind, origin, layout = _runs(length)[bool(flags & _ROW)]
+        check = CHECKS[flags >> 5 & 3]
+        return _sound(Form(kind, (1, 1, length), origin=origin, layout=layout, model=True, check=check), False)
     size = flags >> 3 & 3
     sizes = [file.varint("height") for _ in range(size - 1)]
     H, W = (_SIDES[size], _SIDES[size]) if not sizes else (sizes[0], sizes[-1])
@@ -282,49 +287,6 @@ def _sound(form: Form, split: bool) -> Form:
     return form
 
 
-# --- steps ------------------------------------------------------------------------------------------------------------
-
-
-def pack_steps(steps: Steps) -> bytes:
-    """The calls of a header: a number, or a schedule as the deflated distances between its starts."""
-    number, distances = _written(steps)
-    if isinstance(steps, int):
-        return number
-    _refuse_calls(len(steps), MAX_STARTS, "holds schedules")
-    packed = deflate(distances)
-    return number + varint(len(packed)) + packed
-
-
-def _written(steps: Steps) -> tuple[bytes, bytes]:
-    """The number of calls as a header holds it, and the distances of a schedule, not deflated."""
-    if isinstance(steps, int):
-        _refuse_calls(steps, MAX_CALLS - 1, "names numbers")
-        return varint(steps), b""
-    return varint(MAX_CALLS + len(steps)), b"".join(varint(b - a) for a, b in pairwise(steps))
-
-
-def _refuse_calls(calls: int, most: int, what: str) -> None:
-    if calls > most:
-        raise ArdmError(f"a file {what} of at most {most} network calls; got {calls}")
-
-
-def read_steps(file: Reader) -> Steps:
-    """The inverse of `pack_steps`.  A schedule increases from 0; only its model knows whether it fits."""
-    calls = file.varint("number of calls")
-    if calls < MAX_CALLS:
-        return calls
-    calls -= MAX_CALLS
-    if not 1 <= calls <= MAX_STARTS:
-        raise CodecError(f"damaged header: its schedule has {calls} network calls")
-    packed = file.take(file.varint("schedule"), "schedule")
-    inner = Reader.open(inflate(packed, 9 * calls, "schedule"))
-    starts = tuple(accumulate((inner.varint("schedule") for _ in range(calls - 1)), initial=0))
-    inner.close("schedule")
-    if any(a == b for a, b in pairwise(starts)):
-        raise CodecError("damaged header: its schedule has a call that reveals nothing")
-    return starts
-
-
 # --- headers ----------------------------------------------------------------------------------------------------------
 
 
@@ -367,9 +329,13 @@ class Header:
             out += form + model + calls
         return out + bytes([crc8(out)])
 
-    def bare(self) -> bytes:
-        """The bytes of the header of a bare frame: the form, and the calls."""
-        return b"".join(self._form())
+    def bare(self, usual: bool = False) -> bytes:
+        """The bytes of the header of a bare frame: the form, and the calls.
+
+        usual: whether these are those that the model makes if none are named; then a form in short has none.
+        """
+        assert self.form is not None
+        return self.form.write() if usual and self.form.is_short else b"".join(self._form())
 
     def _form(self) -> tuple[bytes, bytes]:
         """The bytes of the form of a frame, and the calls: with a form in short there are none."""
@@ -439,7 +405,10 @@ def _read_frame(file: Reader, bare: bool = False) -> Header:
 
 
 def read_bare(file: Reader) -> Header:
-    """Read the header of a bare frame, which names no model and has no checksum of its own.  Raises as `read_header`."""
+    """Read the header of a bare frame, which names no model and has no checksum of its own.  Raises as `read_header`.
+
+    Steps of 0 are those that the model makes if none are named.
+    """
     start = file.at
     if is_ours(file.take(min(2, file.left), "header")):  # no form in full begins so
         raise CodecError("this file is not bare: it says what it is and which model made it; read it without --bare")

@@ -110,6 +110,11 @@ class ModelCoder:
         return calls_of(self._steps)
 
     @property
+    def usual(self) -> bool:
+        """Whether these are the steps that the model takes if none are named."""
+        return not self._steps or self._steps == self.model.steps(self.model.default)
+
+    @property
     def planes(self) -> int:
         """M."""
         return self.model.program.channels

@@ -117,5 +117,5 @@ def info_of(place: Place, header: Header, start: int) -> FrameInfo:
         model=header.model if form.model else "", calls=header.calls if form.model else 0,
         regions=form.regions, items=None, names=None, samples=form.samples, raw_bytes=form.raw_bytes,
         file_bytes=size, header_bytes=size - size_of_pieces, methods=method_names(seen), content_check=check,
-        check=form.check, coded=form.model,
+        check=form.check, coded=form.model, schedule=() if isinstance(header.steps, int) or not form.model else header.steps,
     )  # fmt: skip

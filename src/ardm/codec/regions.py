@@ -52,7 +52,8 @@ class PartCoder(Protocol[C]):
     """A model with a number of network calls, which codes parts (c, h, w) alike on every machine.
 
     identity: SHA-256 of the model, 64 hex digits.  steps: the network calls, or their schedule where the model holds none
-    of that many; 0 if its order follows from the size.  calls: how many these are.  planes: M, the planes of a full part; the planes left over when a content's planes are grouped by M come as parts of one plane.
+    of that many; 0 if its order follows from the size.  calls: how many these are.  usual: whether these are the model's own
+    choice.  planes: M, the planes of a full part; the planes left over when a content's planes are grouped by M come as parts of one plane.
     The first byte of a stream, of which there is one at least, is never 0; streams of `ardm.ans` satisfy this.
     """
 
@@ -62,6 +63,8 @@ class PartCoder(Protocol[C]):
     def steps(self) -> Steps: ...  # noqa: D102
     @property
     def calls(self) -> int: ...  # noqa: D102
+    @property
+    def usual(self) -> bool: ...  # noqa: D102
     @property
     def planes(self) -> int: ...  # noqa: D102
 
@@ -109,7 +112,7 @@ class Previews(Protocol):
 
 
 Models: TypeAlias = Callable[[str, Steps], PartCoder[Any]]
-"""Finds a coder by the first 4 hex digits of its identity ("" for a bare frame) and its steps; raises ModelMissing."""
+"""Finds a coder by the first 4 hex digits of its identity ("" for a bare frame) and its steps (0: its own choice); raises ModelMissing."""
 
 
 def parts(channels: int, planes: int) -> list[slice]:

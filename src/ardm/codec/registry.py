@@ -190,7 +190,7 @@ def maker(
 ) -> Callable[[str, Steps], ModelCoder]:
     """A function that finds the coder of a file by the first digits of its model's identity: in `names`, then bundled.
 
-    A bare file has no identity (""): the first of `names` made it.
+    A bare file has no identity (""): the first of `names` made it.  Steps of 0 are the model's own choice.
     """
 
     @lru_cache(maxsize=8)
@@ -202,7 +202,8 @@ def maker(
             found = model(name)
             if found.identity.startswith(identity):
                 try:
-                    return _coder_of(found, steps, machine(found, backend, device), threads)
+                    wanted = steps if steps or identity else found.steps(found.default)
+                    return _coder_of(found, wanted, machine(found, backend, device), threads)
                 except ModelMissing:
                     raise
                 except ArdmError as error:

@@ -70,6 +70,7 @@ class FrameInfo:
     methods: the number of regions in which each method appears, in lower case.  (Which parts of a mixed region are
     coded cannot always be seen without the model.)
     content_check: check of all samples; only frames with several regions have one.
+    schedule: the first rank of each call, where the file holds a schedule of its own; else none.
     portable: of the format: every machine decodes alike.  check: bits of the check of each region, 0 for none.
     """
 
@@ -94,6 +95,7 @@ class FrameInfo:
     portable: bool = True
     check: int = 32
     coded: bool = False
+    schedule: Sequence[int] = ()
 
     @property
     def bits_per_sample(self) -> float:

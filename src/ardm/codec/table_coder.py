@@ -41,6 +41,8 @@ class TableCoder(ModelCoder):
             return (
                 f"no line is a row of the columns of model {self.model.name}: {len(self._schema.names)} values, separated "
                 f"by {self._schema.delimiter!r}, in lines that end in {ends}"
+                if not self._schema.frame
+                else f"this is no record of the form that model {self.model.name} knows"
             )
         return None
 
@@ -50,9 +52,14 @@ class TableCoder(ModelCoder):
 
     def _encoded_texts(self, texts: Sequence[bytes]) -> list[Symbols]:
         """The symbols of each text: its layout, then its rows."""
-        laid = [list(table_layout.pieces(self._schema, text)) for text in texts]
-        found = [[Symbols(*table_layout.symbols(table_layout.layout(pieces)))] for pieces in laid]
-        rows = [np.array([row for _, rows in pieces for row in rows], dtype=np.int64) for pieces in laid]
+        found, rows = list[list[Symbols]](), list[Ints]()
+        for text in texts:
+            one = table_layout.record(self._schema, text)
+            announced = Symbols(*(np.array(x, np.int64) for x in table_layout.announced(self._schema, one is not None)))
+            laid = list(table_layout.pieces(self._schema, text)) if one is None else [(b"", [one])]
+            layout = table_layout.layout(laid) if one is None else b""
+            found.append([announced, Symbols(*table_layout.symbols(layout))])
+            rows.append(np.array([row for _, some in laid for row in some], dtype=np.int64))
         for first, count, which in self._batches_of_rows([len(some) for some in rows]):
             coded = self._symbols(np.stack([rows[k][None, first : first + count] for k in which]))
             for k, symbols in zip(which, coded, strict=True):
@@ -91,10 +98,12 @@ class TableCoder(ModelCoder):
 
     def _decoded_texts(self, decoders: Sequence[Decoder], lengths: Sequence[int]) -> list[bytes]:
         """Texts of these lengths, one from each decoder."""
-        found = [table_layout.read_layout(d, self._schema, length) for d, length in zip(decoders, lengths, strict=True)]
+        ones = [table_layout.read_announced(decoder, self._schema) for decoder in decoders]
+        together = zip(decoders, lengths, ones, strict=True)
+        found = [[(b"", 1)] if one else table_layout.read_layout(d, self._schema, n) for d, n, one in together]
         values = self._rows(decoders, [sum(rows for _, rows in laid) for laid in found])
-        together = zip(found, values, lengths, strict=True)
-        return [table_layout.written(self._schema, laid, rows, length) for laid, rows, length in together]
+        every = zip(found, values, lengths, ones, strict=True)
+        return [table_layout.written(self._schema, laid, rows, length, one) for laid, rows, length, one in every]
 
     def _rows(self, decoders: Sequence[Decoder], counts: Sequence[int]) -> list[Ints]:
         """Decode rows (count, columns) from each decoder."""

@@ -12,9 +12,11 @@ from ardm.content import Content
 from ardm.data.audio import Clips, cut
 from ardm.data.dataset import ALL, Dataset
 from ardm.data.image_folder import tiled
+from ardm.data.records import rows
 from ardm.data.samples import Samples
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
+from ardm.schema import Schema
 from ardm.symbols import Letters
 
 PIECE, LEAD = 64, 20
@@ -27,12 +29,14 @@ TILES = 1 << 15
 """About the most tiles."""
 
 
-def training(samples: Samples, name: str) -> Dataset:
-    """The training items of samples of one kind.
+def training(samples: Samples, name: str, schema: Schema | None = None) -> Dataset:
+    """The training items of samples of one kind; schema: of texts that are records, the columns that were found.
 
     Raises ArdmError for sounds that are all too short.
     """
-    makers = {"text": _texts, "image": _pictures, "audio": _sounds}
+    if schema is not None:
+        return rows(samples.contents, schema, name)
+    makers = {"text": _texts, "image": _pictures, "audio": _sounds, "table": _rows}
     return makers[samples.kind](samples.contents, name)
 
 
@@ -58,6 +62,12 @@ def texts(items: Sequence[bytes], name: str) -> Dataset:
 
 def _texts(contents: Sequence[Content], name: str) -> Dataset:
     return texts([content.samples.tobytes() for content in contents], name)
+
+
+def _rows(contents: Sequence[Content], name: str) -> Dataset:
+    """Rows (N, K) of numbers; the values of a column end with the largest that a model learns from or chooses with."""
+    values = np.concatenate([content.samples[:, 0] for content in contents])
+    return Dataset(torch.from_numpy(values), 256, name)
 
 
 def _pictures(contents: Sequence[Content], name: str) -> Dataset:

@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ardm import inputs
+from ardm.content import Content
 from ardm.data import cuts
 from ardm.data.dataset import ALL, Dataset, smallest
 from ardm.data.folders import fraction, in_split
+from ardm.data.records import learned, rows
 from ardm.data.texts import symbols_of
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
@@ -37,6 +39,7 @@ def pair(
     padding: Any = None,
     alphabet: str = "",
     codec: bool = False,
+    records: bool = False,
 ) -> tuple[Dataset, Dataset]:
     """The training and the validation items of a fit, as data sets of the same classes.
 
@@ -49,13 +52,14 @@ def pair(
     given, padding: of x: what is known beforehand, a mask or digits known, and what is padding, a mask or lengths (N,), as for
     `ardm.score`; those of `valid` come with a `Dataset`, or with sequences of different lengths.
     Lists of str, in x and valid, are texts, each with an end behind it; alphabet: see `data.text`, default the characters of x.
-    codec: of texts: in bytes and without an end, as a codec codes them (`cuts.texts`).
+    codec: of texts: in bytes and without an end, as a codec codes them (`cuts.texts`).  records: or as
+    rows of a table, where what varies in them repeats its values (`ardm.data.records`).
     Raises ArdmError, naming the argument, for what is not integers of one shape in 0..K−1, and for too few items.
     """
     if is_texts(x):
         if valid is not None and not is_texts(valid):
             raise ArdmError(f"x is a list of texts; valid must be one too, and is a {type(valid).__name__}")
-        return _coded_alone(x, valid) if codec else _written(x, valid, alphabet or "characters")
+        return _coded_alone(x, valid, records) if codec else _written(x, valid, alphabet or "characters")
     train, other = _marked(_read(x, "x", labels), given, padding), None
     if valid is not None:
         part, marks = valid if isinstance(valid, tuple) and len(valid) == 2 else (valid, None)
@@ -100,13 +104,17 @@ def _written(x: Sequence[str], valid: Any, alphabet: str) -> tuple[Dataset, Data
     return (found[0], found[1]) if valid is not None else _divided(found[0])
 
 
-def _coded_alone(x: Sequence[str], valid: Any) -> tuple[Dataset, Dataset]:
+def _coded_alone(x: Sequence[str], valid: Any, records: bool) -> tuple[Dataset, Dataset]:
     """Texts that a codec codes, each alone."""
     if valid is None:
         held = _held(len(x)).tolist()
         x, valid = ([text for text, other in zip(x, held, strict=True) if other == part] for part in (False, True))
+    train, other = ([Content.of_bytes(text.encode()) for text in part] for part in (x, valid))
+    if records and (schema := learned(train, other)):
+        return rows(train, schema, f"{MEMORY}/train"), rows(other, schema, f"{MEMORY}/valid")
     both = [
-        cuts.texts([text.encode() for text in t], f"{MEMORY}/{name}") for name, t in (("train", x), ("valid", valid))
+        cuts.texts([content.samples.tobytes() for content in part], f"{MEMORY}/{name}")
+        for name, part in (("train", train), ("valid", other))
     ]
     return _alike(both[0], both[1])
 

@@ -22,14 +22,14 @@ from pathlib import Path
 import numpy as np
 
 from ardm import formats
-from ardm.content import Content, Kind
+from ardm.content import ENDING, Content, Kind
 from ardm.data.checks import known
 from ardm.data.folders import SHARES, fraction, visible
 from ardm.errors import ArdmError
 
 KINDS = {Kind.BYTES: "text", Kind.IMAGE: "image", Kind.ARRAY: "image", Kind.AUDIO: "audio"}
-"""The kind of network for each kind of content."""
-NOUNS = {"text": "text", "image": "picture", "audio": "sound"}
+"""The kind of network for each kind of content; arrays of one row are rows of a table."""
+NOUNS = {"text": "text", "image": "picture", "audio": "sound", "table": "row"}
 LINES = (".jsonl", ".ndjson", ".csv", ".tsv", ".log")
 """Endings of files whose lines are the items."""
 LEAST = 50
@@ -38,15 +38,13 @@ SOME, FEW = 1000, {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}
 """Of fewer items than the first number, a larger share is held out."""
 MOST = 1 << 30
 """The most bytes that are read."""
-ENDING = ".ardm"
-"""Of compressed files, which are left out."""
 
 
 @dataclass(frozen=True)
 class Samples:
     """Items of one kind.
 
-    kind: "text", "image" or "audio".  contents: without metadata.  origins: the file of each.
+    kind: "text", "image", "audio" or "table".  contents: without metadata.  origins: the file of each.
     """
 
     kind: str
@@ -83,6 +81,8 @@ class Samples:
     @property
     def keys(self) -> list[str]:
         """The key of each item: near-duplicates have the same."""
+        if self.kind == "table":
+            return [content.samples.tobytes().decode("latin-1") for content in self.contents]
         if self.kind != "text":
             return [shape_key(content) for content in self.contents]
         texts = [content.samples.tobytes() for content in self.contents]
@@ -99,6 +99,8 @@ class Samples:
         """What is never both in the training part and in another one."""
         if self.kind == "text":
             return f"{NOUNS[self.kind]}s that are equal up to case, white space{' and numbers' if self._vary else ''}"
+        if self.kind == "table":
+            return "rows that are equal"
         return (
             "sounds that are loud in the same 32nds"
             if self.kind == "audio"
@@ -140,14 +142,15 @@ def read(paths: Sequence[Path], each: str = "") -> Samples:
     """Read the items of some files and folders.
 
     each: what an item of text is: "line" or "file"; "": a line in files of LINES and where there is one file, else a file.
-    Pictures and sounds are an item each; a .npy file of several pictures (N, …) has N.  Hidden and compressed files in folders
+    Pictures and sounds are an item each; a .npy file of several pictures (N, …), or of rows (N, K) if it is the only file, has
+    N.  Hidden and compressed files in folders
     are left out.
     Raises ArdmError, with one reason: nothing to read, several kinds, what no model codes, and fewer than LEAST items.
     """
     known("kind of item (--each)", each, ("", "line", "file"))
     files = list(_files(paths))
     found = [(path, content) for path in files for content in _contents(path, each, len(files) == 1)]
-    kinds = Counter(KINDS[content.kind] for _, content in found)
+    kinds = Counter(_kind(content) for _, content in found)
     if len(kinds) > 1:
         counts = ", ".join(f"{count:,} {NOUNS[kind]}s" for kind, count in kinds.items())
         raise ArdmError(f"a codec is fitted to items of one kind; there are {counts}: give one kind at a time")
@@ -187,7 +190,7 @@ def _contents(path: Path, each: str, alone: bool) -> list[Content]:
         raise ArdmError(f"cannot read {path}: {error.strerror}") from None
     looks = formats.sniff(data[:64])
     several = formats.items(data) if looks == "npy" else None
-    if several and several[0].shape[1] > 1:
+    if several and (several[0].shape[1] > 1 or (alone and several[0].layout.count(",") == 0)):
         return several
     found = formats.read(data, path.name, strip=True)
     if found.content.kind != Kind.BYTES:
@@ -201,9 +204,14 @@ def _contents(path: Path, each: str, alone: bool) -> list[Content]:
     return [Content.of_bytes(text) for text in texts if text]
 
 
+def _kind(content: Content) -> str:
+    """The kind of network for a content."""
+    return "table" if content.kind == Kind.ARRAY and content.shape[1] == 1 else KINDS[content.kind]
+
+
 def _refuse(samples: Samples) -> None:
     """Raise ArdmError, naming the file, for items that no model codes."""
-    faults: dict[str, Callable[[Content], str]] = {"image": _picture_fault, "audio": _sound_fault}
+    faults: dict[str, Callable[[Content], str]] = {"image": _picture_fault, "audio": _sound_fault, "table": _row_fault}
     rates = {content.rate for content in samples.contents}
     for path, content in zip(samples.origins, samples.contents, strict=True):
         if fault := faults.get(samples.kind, lambda _: "")(content):
@@ -224,3 +232,12 @@ def _picture_fault(content: Content) -> str:
 
 def _sound_fault(content: Content) -> str:
     return "" if content.is_16bit else "has 8 bits per sample, and models of sounds have 16: convert it first"
+
+
+def _row_fault(content: Content) -> str:
+    kind, columns, _ = content.layout.split()
+    return (
+        ""
+        if kind == "|u1" and columns != "."
+        else f"holds rows of {kind}; rows of a table are numbers 0 to 255: save it as uint8"
+    )

@@ -6,9 +6,11 @@ inside the network, more where the certificate leaves room for them and they hel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +76,7 @@ def export(
     precision: Precision | None = None,
     scales: Mapping[str, Scales] | None = None,
     tried: Callable[[Exported], None] | None = None,
+    seconds: float = math.inf,
 ) -> Exported:
     """The codec model of a trained one.
 
@@ -81,8 +84,9 @@ def export(
     measures the cost, which the card holds.
     precision: bits; by default the fewest (`precision.SEARCH`) that cost at most AIM bits per dimension.
     scales: of the inputs and outputs of layers, by name, where fine-tuning has fixed them.
-    tried: called with every attempt.  Raises ArdmError where the network cannot be exported.
+    tried: called with every attempt.  seconds: after so many no further precision is tried.  Raises ArdmError where the network cannot be exported.
     """
+    end = monotonic() + seconds
     bundle = bundle.with_precision("float32")
     along, items = coding(bundle), as_images(items)
     half = len(items) // 2
@@ -92,21 +96,21 @@ def export(
         made = _measured(bundle, _codec(bundle, make(bits), along), bits, items[half:])
         if tried is not None:
             tried(made)
-        if made.cost.bits_per_dim <= AIM:
+        if made.cost.bits_per_dim <= AIM or monotonic() > end:
             break
     return made
 
 
-def with_codec(bundle: Bundle, items: Tensor, folder: Path | None = None) -> Bundle:
+def with_codec(bundle: Bundle, items: Tensor, folder: Path | None = None, seconds: float = math.inf) -> Bundle:
     """The bundle with its codec model; folder: where it is kept, or read if it was exported from the same weights.
 
-    Raises ArdmError as `export`.
+    seconds: as in `export`.  Raises ArdmError as `export`.
     """
     if folder is not None and (folder / NAME).is_file():
         kept = load(folder / NAME)
         if kept.card.get("of") == bundle.identity:
             return replace(bundle, codec=kept)
-    made = replace(bundle, codec=export(bundle, items).codec)
+    made = replace(bundle, codec=export(bundle, items, seconds=seconds).codec)
     if folder is not None:
         made.save(folder)
     return made

@@ -10,10 +10,9 @@ of many prices is low by luck too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +20,8 @@ from ardm import likelihood
 from ardm.ans import Ints
 from ardm.bundle import Bundle
 from ardm.errors import ArdmError
-from ardm.export.coding import fastest_first, random_ranks, standard_error, starts_of
-from ardm.export.quantise import Floats
+from ardm.export.coding import fastest_first, random_ranks, starts_of
+from ardm.likelihood import Estimate
 from ardm.orders import item_ranks, names
 from ardm.plan import ranked
 
@@ -35,26 +34,6 @@ Track: TypeAlias = Callable[[str, Iterable[str], int], Iterable[str]]
 """Yields names, and shows what is done with them and how many there are."""
 
 
-@dataclass(frozen=True, eq=False)
-class Price:
-    """Code lengths of items, in bits per dimension (n,); a difference of two prices is taken item by item."""
-
-    bits: Floats
-
-    @property
-    def mean(self) -> float:
-        """Over items."""
-        return float(self.bits.mean())
-
-    @property
-    def error(self) -> float:
-        """The standard error of the mean; NaN for a single item."""
-        return standard_error(self.bits)
-
-    def __sub__(self, other: Price) -> Price:
-        return Price(self.bits - other.bits)
-
-
 @dataclass(frozen=True)
 class Found:
     """What a search found.
@@ -64,11 +43,11 @@ class Found:
     gain: the price of random orders less that of the best one, on the items that did not choose.
     """
 
-    prices: dict[str, Price]
-    random: Price
+    prices: dict[str, Estimate]
+    random: Estimate
     best: str
     ranks: Ints
-    gain: Price
+    gain: Estimate
 
 
 def drawn(shape: Sequence[int], count: int, seed: int) -> Orders:
@@ -112,29 +91,30 @@ def search(
     chance, starts = drawn(tuple(bundle.model.shape), orders, seed), starts_of(bundle, calls)
     every = {**named(bundle), **chance}
 
-    def priced(what: str, names: Sequence[str], half: slice) -> dict[str, Price]:
+    def priced(what: str, names: Sequence[str], half: slice) -> dict[str, Estimate]:
         context = None if labels is None else labels[half]
         return {name: _price(bundle, every[name], starts, x[half], context) for name in track(what, names, len(names))}
 
     prices = priced("pricing orders", list(every), slice(0, None, 2))
-    best = min(prices, key=lambda name: prices[name].mean)
+    best = min(prices, key=lambda name: prices[name].bits_per_dim)
     again = priced("measuring the gain", list({best: 0, **chance}), slice(1, None, 2))
     random, other = (_mean([some[name] for name in chance]) for some in (prices, again))
-    return Found(prices, random, best, every[best], other - again[best])
+    return Found(prices, random, best, every[best], other.less(again[best]))
 
 
-def _mean(prices: Sequence[Price]) -> Price:
+def _mean(prices: Sequence[Estimate]) -> Estimate:
     """The mean of prices of the same items, item by item."""
-    return Price(np.mean([price.bits for price in prices], axis=0))
+    return replace(prices[0], nats=torch.stack([price.nats for price in prices]).mean(0))
 
 
-def _price(bundle: Bundle, ranks: Ints, starts: Sequence[int], x: Tensor, labels: Tensor | None) -> Price:
+def _price(bundle: Bundle, ranks: Ints, starts: Sequence[int], x: Tensor, labels: Tensor | None) -> Estimate:
     """The code lengths of items along an order, in the steps of a schedule."""
     stages, shape = len(bundle.model.digits), tuple(bundle.model.shape)
     plan = ranked(torch.from_numpy(ranks).flatten(), shape, stages).coarsen(starts)
     parts = [slice(k, k + TOGETHER) for k in range(0, len(x), TOGETHER)]
-    nats = [
-        likelihood.exact(bundle.model, plan, x[part], context=None if labels is None else labels[part]).nats
-        for part in parts
-    ]
-    return Price(torch.cat(nats).cpu().numpy() / np.log(2) / x[0].numel())
+    return Estimate.joined(
+        [
+            likelihood.exact(bundle.model, plan, x[part], context=None if labels is None else labels[part])
+            for part in parts
+        ]
+    )

@@ -15,12 +15,12 @@ from ardm.codec.archive import Archive, open_archive
 from ardm.codec.binary import Reader
 from ardm.codec.header import read_header
 from ardm.codec.report import FrameInfo
-from ardm.content import Content
+from ardm.content import ENDING, Content
 from ardm.errors import ArdmError, ModelMissing
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign
 from ardm.files.names import safe_names
 from ardm.files.options import FileOptions, opened
-from ardm.files.paths import ENDING, format_of, is_ours, path_of
+from ardm.files.paths import format_of, is_ours, path_of
 from ardm.files.restore import rendered, write_contents
 from ardm.files.results import FileResult, described, failures
 from ardm.files.streams import Sink, Unwritten, put

@@ -256,7 +256,7 @@ class _Patient:
         self._coder, self._patience = coder, patience
         self._last: weakref.ref[Content] | None = None
         self.identity, self.planes = coder.identity, coder.planes
-        self.steps, self.calls = coder.steps, coder.calls
+        self.steps, self.calls, self.usual = coder.steps, coder.calls, coder.usual
         self.encode, self.finish, self.decode = coder.encode, coder.finish, coder.decode
 
     def refuses(self, content: Content) -> str | None:

@@ -16,10 +16,9 @@ from typing import Any
 from ardm import formats
 from ardm.atomic import is_temporary, reason
 from ardm.codec.report import FrameInfo
-from ardm.content import Kind
+from ardm.content import ENDING, Kind
 from ardm.errors import ArdmError
 
-ENDING = ".ardm"
 STREAM = Path("-")
 """Standard input or output.  Compare with `is`, because a file may also be called "-"."""
 

@@ -6,6 +6,7 @@ bundle = ardm.fit(x, preset="text-small", steps=2000, batch=64, folder="runs/min
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -32,6 +33,11 @@ from ardm.train.recipe import STATE, Recipe
 from ardm.train.stopping import stopping
 from ardm.train.trainer import Progress, Trainer
 
+FEWEST = 32
+"""The fewest items that calibrate integers; so many for each minute of training, up to CALIBRATION."""
+EXPORTING = 0.2
+"""The share of the minutes of a run after which its export tries no further precision."""
+
 
 def fit(
     x: Any,
@@ -56,7 +62,7 @@ def fit(
     x: integers (N, *shape), 0..K−1: a tensor, an array, a map-style PyTorch data set or a list of items or (item, label), or
     an `ardm.data.Dataset`.  Pictures are (N, C, H, W); texts, sounds and tables (N, D).  A list of str is a list of texts, which
     end within their items: by characters, or by alphabet="bytes", "tokens" or a tokenizer.json; with codec, by bytes and
-    without ends.
+    without ends, or as rows of a table where they are records whose values repeat.
     valid: items to validate with, the same or (items, labels); None holds 5 % of x out, chosen by a hash of their numbers.
     labels: (N,) class labels as context; True takes those that come with x.
     given: of x, what is known beforehand, such as a prompt: a mask (N, *shape) of bool, or the number of digits known.
@@ -81,7 +87,8 @@ def fit(
     _refuse(kind, folder, settings, interrupt)
     table = keywords.is_table(settings, kind)
     alphabet = str(keywords.sections(settings)["data"].get("alphabet", ""))
-    sets = memory.pair(x, valid, labels, classes, table, _rate(settings), given, padding, alphabet, codec)
+    records = not (kind or recipe or {"preset", "trunk"} & keywords.sections(settings)["model"].keys())
+    sets = memory.pair(x, valid, labels, classes, table, _rate(settings), given, padding, alphabet, codec, records)
     made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder))
     with ExitStack() as stack:
         home = stack.enter_context(scratch_folder()) if folder is None else Path(folder).expanduser()
@@ -103,9 +110,17 @@ def _finished(trainer: Trainer, codec: bool, kept: bool) -> Bundle:
     bundle = trainer.best_bundle()
     if codec:
         model = trainer.folder / "model"
-        bundle = with_codec(bundle, examples(trainer.train_set, CALIBRATION), model if kept else None)
+        count, seconds = _exporting(trainer.config.minutes)
+        bundle = with_codec(bundle, examples(trainer.train_set, count), model if kept else None, seconds)
     bundle.model.to(trainer.accelerator.device)
     return bundle
+
+
+def _exporting(minutes: float) -> tuple[int, float]:
+    """Items to calibrate integers with, and seconds for precisions: less in a run of few minutes, which exporting must not outlast."""
+    if not minutes:
+        return CALIBRATION, math.inf
+    return min(CALIBRATION, max(FEWEST, int(FEWEST * minutes))), 60 * EXPORTING * minutes
 
 
 def examples(part: Dataset, count: int) -> Tensor:

@@ -170,7 +170,7 @@ def sized(kind: str, train_set: Dataset) -> dict[str, Any]:
         bits = min(16, max(10, int(math.log2(values)) - 8))  # rows of each table
         width = 96 if values < MUCH / 2 else 128 if values < 2 * MUCH else 192
         return {"width": width, "hidden": width, "bits": bits}
-    return {"width": {"image": 32, "audio": 64}[kind]} if values < MUCH and kind != "table" else {}
+    return {"width": {"image": 32, "audio": 64, "table": 128}[kind]} if values < MUCH else {}
 
 
 def start(train_set: Dataset, kind: str) -> dict[str, dict[str, Any]]:
