@@ -232,3 +232,6 @@ class _Kernels:
 
     def plain(self, a: Tensor) -> Ints:
         return a.to("cpu", torch.int64).numpy()
+
+    def array(self, name: str, a: Ints) -> Tensor:
+        return torch.from_numpy(a).to(self._context.device, self._context.stored(name))

@@ -23,6 +23,7 @@ from ardm.exact.bounds import Bound
 from ardm.exact.frequencies import Rows
 from ardm.exact.operations.causal import cells_of
 from ardm.exact.operations.heads import frequencies
+from ardm.exact.operations.lattice import Filters, Lattice
 from ardm.exact.program import Op, Program
 from ardm.exact.wavefronts import Array, Field, Lookup, Strip
 
@@ -62,6 +63,9 @@ class Engine(Protocol):
     def plain(self, a: Array) -> Ints:
         """In NumPy."""
 
+    def array(self, name: str, a: Ints) -> Array:
+        """Numbers of the value of this name, from NumPy."""
+
 
 @dataclass
 class Walking:
@@ -69,13 +73,14 @@ class Walking:
 
     held: values of the last wavefronts by operation, in the rows of its lookup.  key: of the current wavefront, −1 before
     the first.  rows: its own, and those of the cells of its places, by lookup.
-    kept: values of the current places; None: still to be computed.
+    kept: values of the current places; None: still to be computed.  filters: the lattices of all items, by operation.
     """
 
     engine: Engine
     places: Field
     lookups: Mapping[str, Lookup]
     held: Mapping[str, Array]
+    filters: Mapping[str, Filters]
     key: int = -1
     kept: Values | None = field(default_factory=dict)
     rows: dict[Lookup, tuple[Array, Array]] = field(default_factory=dict)
@@ -103,6 +108,14 @@ class Walking:
             found = found.reshape(self.count, -1, found.shape[1]).swapaxes(1, 2)
         return found.reshape(self.count, -1)
 
+    def learn(self, out: str, value: Ints) -> None:
+        """Let filters learn from the samples of the current places (items, 1)."""
+        self.filters[out].absorb(value[:, 0])
+
+    def columns(self, out: str) -> Ints:
+        """What filters say about the current places."""
+        return self.filters[out].columns()
+
     def index(self, sites: AskedSites) -> Ints:
         """The rows of the places of sites."""
         first, last = self.places.front(self.key)
@@ -113,11 +126,14 @@ class Walking:
 class Sweeping:
     """Some rows of items, and those before them that are still needed.
 
-    held: by operation.  count: the current places.  kept: their values.
+    held: by operation.  filters: likewise, and `said` what they say about the current places.  count: the current places.
+    kept: their values.
     """
 
     engine: Engine
     held: dict[str, Strip]
+    filters: Mapping[str, Filters]
+    said: dict[str, Ints] = field(default_factory=dict)
     count: int = 0
     kept: Values | None = None
 
@@ -130,6 +146,14 @@ class Sweeping:
         cells = self.held[out].cells()
         found = self.engine.stack(cells) if across else self.engine.join(cells, -1)
         return found.reshape(self.count, -1)
+
+    def learn(self, out: str, value: Ints) -> None:
+        """Let filters learn from the samples of the current places (items, n), one after the other."""
+        self.said[out] = self.filters[out].run(value)
+
+    def columns(self, out: str) -> Ints:
+        """What filters said about the current places."""
+        return self.said[out].reshape(self.count, -1)
 
 
 @dataclass(frozen=True)
@@ -167,6 +191,7 @@ class Causal:
         near = [op for op in self._places if op.name in ("causal_window", "causal_taps")]
         self._near = {op.out: (op.inputs[0], cells_of(program, op), bounds[op.inputs[0]].planes) for op in near}
         self._windows = [op for op in near if op.name == "causal_window"]
+        self._lattices = {op.out: Lattice.of(program, op) for op in self._places if op.name == "lattice"}
         given = [name for op in (*self._rows, program.ops[-1]) for name in op.inputs]
         self._kept = {name for name in given if bounds[name].kind == "places"}
         self._last = {name: op.out for op in self._places for name in (*op.inputs, op.out)}
@@ -218,7 +243,13 @@ class Causal:
         every = {tuple(cells): Lookup(places, cells) for _, cells, _ in self._near.values()}
         lookups = {out: every[tuple(cells)] for out, (_, cells, _) in self._near.items()}
         held = {out: self._zeros(out)((lookups[out].rows, planes)) for out, (_, _, planes) in self._near.items()}
-        return Walking(self.engine, places, lookups, held)
+        return Walking(self.engine, places, lookups, held, self._filters(shape[0], shape[2]))
+
+    def _filters(self, items: int, H: int) -> dict[str, Filters]:
+        """Lattices that have learnt nothing.  Raises ArdmError where items have several rows."""
+        if self._lattices and H != 1:
+            raise ArdmError(f"the adaptive filters of this codec model take items of one row; these have {H}")
+        return {out: Filters(lattice, items) for out, lattice in self._lattices.items()}
 
     def _zeros(self, out: str) -> Any:
         """Makes what holds the input of an operation."""
@@ -242,6 +273,8 @@ class Causal:
         for op in self._windows:
             a = maps[op.inputs[0]]
             stretch.put(op.out, a.reshape(*a.shape[:2], -1).swapaxes(1, 2).reshape(stretch.count, -1))
+        for out in self._lattices:
+            stretch.learn(out, self.engine.plain(maps["value"]).reshape(len(value), -1))
 
     def _maps_of(self, value: Ints, depth: Ints) -> Values:
         """The maps of a state."""
@@ -271,7 +304,7 @@ class Causal:
         tall, wide = value.shape[2:]
         rows = min(tall, max(1, PLACES // (B * wide)))
         strips = {out: Strip(self._zeros(out), places, *near[1:], rows) for out, near in self._near.items()}
-        sweeping = Sweeping(self.engine, strips)
+        sweeping = Sweeping(self.engine, strips, self._filters(B, H))
         for y in range(0, tall, rows):
             part = slice(y, y + rows)
             sweeping.count = B * wide * min(rows, tall - y)
@@ -310,6 +343,9 @@ class Causal:
         for op in self._places:
             if op.out in self._near:
                 values[op.out] = self._beside(op, stretches, parts, values)
+            elif op.out in self._lattices:
+                said = np.concatenate([stretch.columns(op.out) for stretch in stretches])
+                values[op.out] = self.engine.array(op.out, said)
             else:
                 self.engine.run(op, values, self._nowhere)
             for name in {*op.inputs, op.out} - self._kept:

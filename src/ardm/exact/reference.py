@@ -103,6 +103,9 @@ class _Definitions:
     def plain(self, a: Ints) -> Ints:
         return a
 
+    def array(self, name: str, a: Ints) -> Ints:
+        return a
+
 
 def inputs(program: Program, value: Ints, depth: Ints) -> dict[str, Ints]:
     """The two maps that a program begins with, from a state (B, C, H, W)."""

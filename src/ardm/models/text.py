@@ -64,7 +64,7 @@ def refuse_length(config: ModelConfig, length: int) -> None:
 
 
 def reach_of(config: ModelConfig, default: tuple[int, int]) -> tuple[int, int]:
-    """How many sites a window or taps read to the left and to the right."""
+    """How many sites a window reads to the left and to the right."""
     left, right = config.reach if len(config.reach) == 2 else default
     if len(config.reach) not in (0, 2) or right < 0 or left < 2:
         raise ArdmError(f"model.reach is (sites to the left, at least 2; sites to the right); got {config.reach}")
@@ -105,6 +105,6 @@ def refuse_digits(config: ModelConfig) -> None:
 
 
 def refuse_context(context: Tensor | None) -> None:
-    """Raise ArdmError for context, which windows, taps and wavefronts do not take."""
+    """Raise ArdmError for context, which windows, lattices and wavefronts do not take."""
     if context is not None:
-        raise ArdmError("models of trunk window, taps or wavefront take no context")
+        raise ArdmError("models of trunk window, lattice or wavefront take no context")

@@ -22,7 +22,12 @@ from ardm.ranks import wavefront_steps
 
 
 class WavefrontBody(nn.Module):
-    """Pictures (C, H, W) of any height and width, or sequences (D,) of any length → wavefronts."""
+    """Pictures (C, H, W) of any height and width, or sequences (D,) of any length → wavefronts.
+
+    remembers: whether a walk may keep the features of the last wavefronts (`Walking`).
+    """
+
+    remembers = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -4,8 +4,8 @@ from ardm.nets.bytenet import ByteNet
 from ardm.nets.centred import Centred
 from ardm.nets.decoder import Decoder
 from ardm.nets.dit import DiT
+from ardm.nets.lattice import LatticePerceptron
 from ardm.nets.table import ColumnOutput, Table
-from ardm.nets.taps import Taps
 from ardm.nets.transformer import Transformer
 from ardm.nets.unet import PaperUNet, UNet
 from ardm.nets.wavefront import Wavefront
@@ -13,6 +13,6 @@ from ardm.nets.wavenet import WaveNet
 from ardm.nets.window import Window
 
 __all__ = [
-    "ByteNet", "Centred", "ColumnOutput", "Decoder", "DiT", "PaperUNet", "Table", "Taps", "Transformer", "UNet",
-    "WaveNet", "Wavefront", "Window",
+    "ByteNet", "Centred", "ColumnOutput", "Decoder", "DiT", "LatticePerceptron", "PaperUNet", "Table", "Transformer",
+    "UNet", "WaveNet", "Wavefront", "Window",
 ]  # fmt: skip

@@ -44,7 +44,7 @@ _ANY: dict[str, dict[str, Any]] = {
 _CODEC: dict[str, dict[str, Any]] = {
     "image": {"preset": "pictures-small"},
     "text": {"preset": "window", "dropout": 0.2},
-    "audio": {"preset": "taps"},
+    "audio": {"preset": "lattice"},
     "table": {"preset": "table"},
 }
 _TRAIN: dict[str, dict[str, Any]] = {
@@ -54,7 +54,7 @@ _TRAIN: dict[str, dict[str, Any]] = {
     "transformer": {"batch": 32},
     "wavenet": {"batch": 16},
     "window": {"batch": 2048, "rate": 3e-3, "first_level": 0.8, "valid_items": 32},
-    "taps": {"batch": 2048, "first_level": 0.9, "valid_items": 64},
+    "lattice": {"batch": 8, "rate": 3e-3, "valid_items": 32},
     "mlp": {"batch": 256, "weight_decay": 1e-2, "valid_items": 512},
 }
 """Defaults by trunk; those of the shipped recipes."""
@@ -144,7 +144,7 @@ def defaults(given: Mapping[str, Mapping[str, Any]], train_set: Dataset, kind: s
     if codec and not given["model"] and (begun := start(train_set, kind)):
         model, train = {**begun["model"], "shape": []}, train | begun["train"]
     train["batch"] = max(1, min(train.get("batch", 64), len(train_set)))
-    order = {"order": "raster", "calls": calls(train_set)} if trunk in ("window", "taps") else {}
+    order = {"order": "raster", "calls": calls(train_set)} if trunk == "window" else {}
     return {"model": model, "order": order, "train": train}
 
 

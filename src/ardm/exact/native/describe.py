@@ -23,9 +23,17 @@ from ardm.exact.sigmoid import SIGMOID
 
 CODES = {
     "causal_window": 1, "nearby": 2, "contrast": 3, "linear": 4, "shift": 5, "add": 6, "less": 7, "concat": 8,
-    "causal_taps": 9, "at_site": 10, "earlier": 11, "pick": 12, "mixture": 13,
+    "causal_taps": 9, "at_site": 10, "earlier": 11, "pick": 12,
+    "ratio": 13, "log": 14, "gate": 15, "lattice": 16, "mixture": 17,
 }  # fmt: skip
 """The operations of `wave.c`."""
+TENSORS = {
+    "linear": ["weight", "bias", "shift"],
+    "log": ["table"],
+    "lattice": ["rates", "orders", "paces"],
+    "mixture": ["inverse", "places"],
+}
+"""Their tensors, in the order of wave.c."""
 KINDS = {"places": 1, "rows": 2}
 MOST_INPUTS = 16
 MOST_PLANES = 1 << 14
@@ -101,11 +109,13 @@ class _Description:
             return [n["limit"], n["fraction"], *(n[f"rise{i}"] for i in range(len(op.inputs)))]
         if op.name == "linear":
             return self._linear(op)
-        if op.name == "shift":
-            return [min(n["by"], 31), *_limits(op)]
+        if op.name in ("shift", "ratio", "gate"):
+            return [min(n["by"], 31) if op.name == "shift" else n["by"], *_limits(op)]
         order = {
             "contrast": ("limit", "fraction", "by", "known"),
             "earlier": ("fraction", "by", "limit"),
+            "log": ("octave", "by"),
+            "lattice": ("order", "fraction", "energy"),
             "mixture": ("components", "fraction", "bits", "rise", "limit"),
         }
         return [n[name] for name in order.get(op.name, ())]
@@ -124,7 +134,7 @@ class _Description:
             return [*planes, self.program.tensor(op, "cells")]
         if op.name == "earlier":
             _refuse(op, self.maps.get(op.inputs[0]) == list(range(self.program.channels)))
-        roles = {"linear": ["weight", "bias", "shift"], "mixture": ["inverse", "places"]}.get(op.name, [])
+        roles = TENSORS.get(op.name, [])
         roles = [f"weight{i}" for i in range(len(op.inputs))] if op.name == "nearby" else roles
         return [self.program.tensor(op, role) for role in roles]
 

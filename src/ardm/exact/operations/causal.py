@@ -22,6 +22,7 @@ import numpy as np
 from ardm.ans import Ints
 from ardm.exact.ask import AskedSites
 from ardm.exact.bounds import Bound, count_planes, expect, expect_map, expect_places, integer, unlimited, with_zero
+from ardm.exact.operations.lattice import LATTICE
 from ardm.exact.operations.operation import Operation, shifted
 from ardm.exact.program import Op, Program
 
@@ -122,8 +123,9 @@ CAUSAL = {
     "causal_taps": Operation(_taps_bound, _taps),
     "at_site": Operation(_at_site_bound, _at_site),
     "earlier": Operation(_earlier_bound, _earlier),
+    **LATTICE,
 }
-PLACED = ("causal_window", "causal_taps", "at_site")
+PLACED = ("causal_window", "causal_taps", "at_site", "lattice")
 """The operations that read places."""
 POINTWISE = ("concat", "product", "add", "gate", "shift", "table", "known", "embed")
 """The operations that make a map of a causal program: each place of the result depends on that place alone."""
