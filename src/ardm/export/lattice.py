@@ -17,8 +17,7 @@ from ardm.export.perceptron import PLACED, Make, PerceptronExport, Stem, affine,
 from ardm.export.precision import Precision
 from ardm.export.quantise import Floats
 from ardm.heads import MixtureHead
-from ardm.model import Model
-from ardm.models.causal import CausalModel
+from ardm.model import Model, ScoresAll
 from ardm.nets import lattice as nets
 from ardm.nets.lattice import LatticePerceptron
 from ardm.nets.wavefront import SLOPE
@@ -43,10 +42,10 @@ def lattice(model: Model, examples: Examples) -> Make:
 
 def _ranges(model: Model, items: torch.Tensor) -> Ranges:
     """Ranges over all samples of items (N, D)."""
-    network = expected(model, CausalModel, "the model")
+    assert isinstance(model, ScoresAll)
     with torch.no_grad(), watched(model) as ranges:
         for part in items.split(max(1, TOGETHER // items.shape[1])):
-            network.nats(part.long())
+            model.nats(part.long())
     return ranges
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ardm.ans import Ints
 from ardm.digits import Partial, powers
 from ardm.errors import ArdmError
-from ardm.exact.native import library
-from ardm.exact.operations.lattice import ERROR, Filters, Lattice
+from ardm.exact.native.library import filtered
+from ardm.exact.operations.lattice import ERROR, Lattice
 from ardm.features import Features, FeaturesAt
 from ardm.models.body import Body, Prefix, centred, shifted
 from ardm.models.config import ModelConfig
@@ -101,11 +100,3 @@ class LatticeBody(WavefrontBody):
         value = ((2 * state.value - (self.digits.classes - 1)) * (state.depth > 0)).flatten(1)
         said = torch.from_numpy(filtered(self.bank, value.cpu().numpy())).to(value.device, torch.int64)
         return torch.cat([value[..., None], said], -1)
-
-
-def filtered(bank: Lattice, values: Ints) -> Ints:
-    """What a bank of lattices says before each sample of sequences (R, T): in C where the library is compiled."""
-    try:
-        return library.filtered(bank, values)
-    except ArdmError:
-        return Filters(bank, len(values)).run(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,10 @@ from ardm.ranks import wavefront_steps
 class WavefrontBody(nn.Module):
     """Pictures (C, H, W) of any height and width, or sequences (D,) of any length → wavefronts.
 
-    remembers: whether a walk may keep the features of the last wavefronts (`Walking`).
+    trunk: the network.  remembers: whether a walk may keep the features of the last wavefronts (`Walking`).
     """
 
+    trunk: Any
     remembers = True
 
     def __init__(self, config: ModelConfig) -> None:

@@ -69,11 +69,15 @@ def _path() -> Path:
 
 
 def filtered(lattice: Lattice, values: Ints) -> Ints:
-    """(R, T, columns): what lattices say before each sample of sequences (R, T), which begin here; `Filters.run` in C.
+    """(R, T, columns): what lattices say before each sample of sequences (R, T), which begin here.
 
-    Raises ArdmError where there is no library, and for samples out of range.
+    In C where the library is compiled, else by definition.  Raises ArdmError for samples out of range.
     """
-    code, state = library(_path()).ardm_lattice, Filters(lattice, len(values)).state
+    filters = Filters(lattice, len(values))
+    try:
+        code, state = library(_path()).ardm_lattice, filters.state
+    except ArdmError:
+        return filters.run(values)
     lists = (lattice.rates, lattice.orders, lattice.paces)
     numbers = [lattice.order, lattice.fraction, lattice.energy, lattice.limit, *map(len, lists)]
     settings = np.array([*numbers, *(n for some in lists for n in some)], dtype=np.int64)
