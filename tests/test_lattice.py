@@ -12,6 +12,7 @@ from ardm.bundle import Bundle
 from ardm.codec import decode, encode
 from ardm.codec.sound_coder import SoundCoder
 from ardm.content import Content, Kind, raised, spare_bits
+from ardm.data.audio import Clips, cut
 from ardm.digits import Sites
 from ardm.errors import ArdmError
 from ardm.exact.ask import Ask
@@ -332,6 +333,12 @@ def test_sounds_return(name):
         ((found, check),) = mine.decode([(stream, [part.shape for part in parts])])
         assert check == 77
         assert np.array_equal(np.concatenate(found), content.samples)
+
+
+def test_training_items_have_no_spare_bits():
+    clip = torch.from_numpy(raised(np.array([[40, -3, 7, 0, 12]]) + (1 << 15), 8)[0].astype(np.int32))
+    found = cut(Clips([clip], 8000, []), "clips", 5, 5, True, drop_spare=True)
+    assert (found.items - (1 << 15)).tolist() == [[40, -3, 7, 0, 12]]
 
 
 def test_spare_bits_cost_half_a_byte_and_save_the_rest():

@@ -21,7 +21,7 @@ PIECE, LEAD = 64, 20
 """The most bytes of a training item of text, and how many of those before it, which are given, it begins with."""
 TILE = 32
 """The side of a training item of pictures that are larger, or not all of one size."""
-WINDOW = 4096
+WINDOW = 2048
 """The samples of a training item of sound: filters learn from the beginning of an item."""
 TILES = 1 << 15
 """About the most tiles."""

@@ -54,7 +54,7 @@ _TRAIN: dict[str, dict[str, Any]] = {
     "transformer": {"batch": 32},
     "wavenet": {"batch": 16},
     "window": {"batch": 2048, "rate": 3e-3, "first_level": 0.8, "valid_items": 32},
-    "lattice": {"batch": 8, "rate": 3e-3, "valid_items": 32},
+    "lattice": {"batch": 4, "rate": 3e-3, "valid_items": 32, "valid_every": 250},
     "mlp": {"batch": 256, "weight_decay": 1e-2, "valid_items": 512},
 }
 """Defaults by trunk; those of the shipped recipes."""
