@@ -64,6 +64,7 @@ class Model:
         self.identity = sha.hexdigest()
         self.tensors = {name: t.astype(object) for name, t in tensors.items()}
         self.p = self.content["program"]
+        self.heard = {}  # what lattices say about a line, since it takes long
         self.C, self.K, self.b = self.p["channels"], self.p["classes"], self.p["base"]
         self.S = next(s for s in range(1, 99) if self.b**s >= self.K)
 
@@ -293,6 +294,56 @@ class Model:
                 out[r, j] = within((apart + 2 ** n["by"] // 2) // 2 ** n["by"], -n["limit"], n["limit"])
         return out
 
+    def ratio(self, op, a, sites):
+        return clamp(op, 2 ** op["integers"]["by"] * a[0] // each(lambda v: max(v, 1), 1, 1)(a[1]))
+
+    def log(self, op, a, sites):
+        t, k = self.T(op, "table"), op["integers"]
+
+        def one(v):
+            n = (x := max(v, 1)).bit_length() - 1
+            return (n * k["octave"] + t[2**8 * x // 2**n - 2**8]) // 2 ** k["by"]
+
+        return each(one, 1, 1)(a[0])
+
+    def lattice(self, op, a, sites):
+        line = tuple(a[0][0, 0, 0])
+        if line not in self.heard:
+            self.heard[line] = self._line(op, line)
+        return self.heard[line]
+
+    def _line(self, op, u):
+        k, (rates, orders, paces) = op["integers"], (self.T(op, role) for role in ("rates", "orders", "paces"))
+        M, f, limit, E = k["order"], k["fraction"], (self.K - 1) * 2 ** k["fraction"], 2**24
+        banks = [[[k["energy"]] * M, [k["energy"]] * M, [0] * M, [0] * M, [0] * M, [2**16] * M] for _ in rates]
+        off, out = {}, []
+        for v in u:
+            y, said = v * 2**f, []
+            for r, (rate, (F, B, q, s, b, g)) in enumerate(zip(rates, banks, strict=True)):
+                p = [0]
+                for m in range(M):
+                    p.append(p[m] - (q[m] * b[m] + 2**19) // 2**20)
+                said += [(r, j, within(p[j], -limit, limit)) for j in orders]
+                e = [within(y - x, -E, E) for x in p]
+                behind, factor = [y], 2**16
+                for m in range(M):
+                    front, back = g[m] * e[m] // 2**16, g[m] * b[m] // 2**16
+                    F[m] += front * e[m] - F[m] // 2**rate + k["energy"] // 2**rate
+                    behind.append(within(b[m] + (s[m] * e[m] + 2**19) // 2**20, -E, E))
+                    by, to = B[m] // 2**14 + 1, F[m] // 2**14 + 1
+                    q[m] = within(q[m] - (64 * back * e[m + 1] + by // 2) // by, -E, E)
+                    s[m] = within(s[m] - (64 * front * behind[m + 1] + to // 2) // to, -E, E)
+                    b[m], g[m] = behind[m], factor
+                    part = factor * b[m] // 2**16
+                    B[m] += part * b[m] - B[m] // 2**rate + k["energy"] // 2**rate
+                    factor = max(64, factor - part * part // (B[m] // 2**16 + 1))
+            rows = [off.setdefault((pace, r, j), 2 ** (f + 14)) // 2**8 for pace in paces for r, j, _ in said]
+            out.append([p for _, _, p in said] + rows)
+            for pace in paces:
+                for r, j, p in said:
+                    off[pace, r, j] += (2**8 * abs(y - p) - off[pace, r, j]) // 2**pace
+        return np.array(out, dtype=object)
+
     # --- heads ---
 
     def widths(self, head, given, r, value, depth, prefix, stage):
@@ -383,7 +434,8 @@ class Model:
     def golden_of_waves(self):
         """Nothing depends on later digits, so the network runs once, on the whole item."""
         sha = hashlib.sha256()
-        for H, W, together in ((12, 20, True), (6, 9, False)):
+        heard = self.content["kind"] == "audio"
+        for H, W, together in ((1, 240, True), (1, 54, False)) if heard else ((12, 20, True), (6, 9, False)):
             value, depth = self.pattern(H, W), np.ones((self.C, H, W), dtype=int)
             when, steps = self.order(0, H, W)
             runs = [list(np.ndindex(value.shape))] if together else [
@@ -396,6 +448,8 @@ class Model:
 
     def pattern(self, H, W):
         c, y, x = np.mgrid[: self.C, :H, :W].astype(object)
+        if self.content["kind"] == "audio":
+            return (self.K // 2 + x * x % 89 * (x % 32)) % self.K
         return (7 * y + 5 * x + 31 * c + 4 * (y * x * (3 + c) % 23) + (x > W // 2) * 40 * (y % 3)) % self.K
 
     def add_golden(self, sha, ran, sites, value, depth):
@@ -418,7 +472,11 @@ class Model:
         if "schema" in self.content:
             out = self.csv(calls, shape[2])
         else:
+            heard = self.content["kind"] == "audio" and self.p.get("wave", 0) and self.K == 2**16
+            spare = self.pop([2**20] * 16) if heard else 0
             out = self.walk(calls, shape)
+            if heard:
+                out = (out - 2**15) * 2**spare + 2**15
             if "alphabet" in self.content:
                 out = each(lambda v: self.content["alphabet"][v], 1, 1)(out)
         assert not self.words

@@ -27,9 +27,8 @@ SIZES = {
     "text": {"classes": 27, **LINE, "hashes": (1, 3), "bits": 5, "row": 4},
     "bytes": {"classes": 256, **LINE, "reach": (3,), "hashes": (2, 4), "bits": 4, "row": 3},
     "plain": {"classes": 5, **LINE},
-    "sound": {"classes": 65536, "trunk": "taps", "head": "mixture", "components": 3, "reach": (6, 0)},
-    "both sides": {"classes": 4096, "trunk": "taps", "head": "mixture", "components": 2, "reach": (3, 2)},
-    "8 bits": {"classes": 256, "trunk": "taps", "head": "mixture", "components": 2, "reach": (4, 1)},
+    "sound": {"classes": 65536, "trunk": "lattice", "head": "mixture", "components": 3, "causal": "wave"},
+    "8 bits": {"classes": 256, "trunk": "lattice", "head": "mixture", "components": 2, "causal": "wave"},
     "table": {"classes": 5, "trunk": "mlp", "head": "values", "columns": SCHEMA.columns},
     "classic": {"classes": 5, "trunk": "mlp", "head": "values", "columns": (3, 1, 5), "style": "classic"},
     "direct": {"classes": 5, "trunk": "mlp", "head": "values", "columns": (3, 1, 5), "direct": True},
@@ -42,8 +41,8 @@ CARDS = {
     "table": {"schema": SCHEMA.to_values()},
 }
 ORDERS = {
-    "sound": OrderConfig("raster", (4,)),
-    "both sides": OrderConfig("bayer", (6, 8), cell=8),
+    "sound": OrderConfig(),
+    "8 bits": OrderConfig(),
     "bytes": OrderConfig("bayer", (8, 4), cell=8),
     "table": OrderConfig(),
     "binary": OrderConfig(),
@@ -59,9 +58,6 @@ def bundle(name, scale=1.0, **changes):
     settings = {**small, **SIZES[name], **changes}
     shape = (len(settings["columns"]),) if "columns" in settings else (24,)
     model = by_formula(build(ModelConfig(shape=shape, **settings)), scale)
-    if settings["trunk"] == "taps":  # near the sample before, as sounds are
-        with torch.no_grad():
-            model.body.trunk.slow.mul_(0.1)[:, 0] += 1 / 0.25
     if settings.get("direct"):  # a weight is a hundred times the product of two parameters
         with torch.no_grad():
             model.body.trunk.direct.u.mul_(0.1), model.body.trunk.direct.v.mul_(0.1)
@@ -76,7 +72,7 @@ def items(name, count=16, sites=24, seed=0):
     if "columns" in config:
         limits = torch.tensor(config["columns"])
         return torch.randint(1 << 20, (count, len(limits)), generator=g) % limits
-    if config["trunk"] == "taps":
+    if config["trunk"] == "lattice":
         K = config["classes"]
         loud = max(2.0, K * 0.001) * torch.rand(count, 1, generator=g)
         walk = torch.randn(count, sites, generator=g).cumsum(1) * loud

@@ -132,7 +132,7 @@ def test_every_bundled_model_loads_and_is_what_its_folder_says(name):
 @pytest.mark.parametrize("name", [n for n in PRESETS if "paper" not in n and n not in ("medium", "recurrent")])
 def test_what_save_writes_load_reads(tmp_path, name):
     """Over every kind of network, in half precision and double too."""
-    small = {"width": 16, "blocks": 1} if name not in ("taps",) else {"width": 16}
+    small = {"width": 16, "blocks": 1}
     trunk = PRESETS[name]["trunk"]
     shape = (3, 8, 8) if trunk in ("unet", "centred") else (12,)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):

@@ -323,7 +323,7 @@ def test_usage_and_version():
 def lines(tmp_path_factory):
     """A folder of tiny models of text, sounds and rows, and the codecs made of them."""
     path = tmp_path_factory.mktemp("lines")
-    for name in ("text", "bytes", "both sides", "table", "classic"):
+    for name in ("text", "bytes", "sound", "table", "classic"):
         bundle(name).save(path / name)
         (path / "codecs" / name).mkdir(parents=True)
         line_model(name).save(path / "codecs" / name / NAME)
@@ -354,7 +354,7 @@ def test_samples_of_every_kind(lines, tmp_path, made, monkeypatch):
 
 
 def test_samples_of_sounds(lines, tmp_path):
-    said = run("sample", lines / "both sides", "-n", 2, "-o", tmp_path / "a.wav")
+    said = run("sample", lines / "sound", "-n", 2, "-o", tmp_path / "a.wav")
     content = formats.read((tmp_path / "a.wav").read_bytes()).content
     assert (content.kind, content.rate, content.shape) == (Kind.AUDIO, 8000, (1, 1, 2 * (24 + 1600)))
     assert "2 sounds" in said
@@ -368,7 +368,7 @@ def test_a_codec_model_samples_what_it_decodes(lines, tmp_path):
 
 
 def test_samples_that_cannot_be_written(lines, tmp_path):
-    for name, ending in (("text", ".txt"), ("table", ".csv"), ("both sides", ".wav")):
+    for name, ending in (("text", ".txt"), ("table", ".csv"), ("sound", ".wav")):
         for models in (lines, lines / "codecs"):
             said = refused("sample", models / name, "-o", tmp_path / "a.png")
             assert f"ends in {ending}" in said
@@ -422,7 +422,7 @@ def test_eval_of_sounds(lines, tmp_path):
     name = next(f"{n}.wav" for n in range(999) if fraction(f"{n}.wav") >= 0.95)  # of the test split
     (tmp_path / name).write_bytes(formats.render(heard))
     settings = ["data.name=sounds", f"data.folder={tmp_path}", "data.length=24"]
-    assert "bits/dim" in run("eval", lines / "both sides", *settings, "--items", 2)
+    assert "bits/dim" in run("eval", lines / "sound", *settings, "--items", 2)
 
 
 def test_eval_of_a_table_goes_by_the_texts_of_its_values(lines, tmp_path):

@@ -450,7 +450,7 @@ def test_what_models_of_texts_and_sounds_refuse():
 
 @pytest.mark.parametrize("kind", ["text", "sound"])
 def test_every_damaged_byte_of_a_text_and_a_sound_is_found(kind):
-    made = line_coder("text" if kind == "text" else "both sides")
+    made = line_coder(kind)
     x = sampling.sample(made.model, 1, (1, 60 if kind == "text" else 16))[0]
     letters = np.frombuffer(line_model("text").alphabet, np.uint8)
     text = kind == "text" and Content.of_bytes(letters[x].tobytes())

@@ -1,4 +1,4 @@
-"""Recurrent networks of text, taps of sounds, perceptrons of tables in integers: close to floats, the same everywhere, no leaks."""
+"""Recurrent networks of text, lattices of sounds, perceptrons of tables in integers: close to floats, the same everywhere, no leaks."""
 
 import dataclasses
 
@@ -26,7 +26,8 @@ from exactly import ask, same
 from linemodels import SCHEMA, SIZES, bundle, codec, coder, exported, items
 from toys import generator, toy
 
-FAST = [name for name in SIZES if SIZES[name]["classes"] <= 256]
+FAST = [name for name in SIZES if SIZES[name]["classes"] <= 256 and SIZES[name]["trunk"] != "lattice"]
+"""`test_lattice` has more about the others."""
 ANY = [name for name in FAST if "causal" not in SIZES[name]]
 """What can be asked about any site."""
 
@@ -76,9 +77,6 @@ def test_distributions_are_those_of_the_floats(name):
         q = distribution(ask(Reference(program), x * depth, depth, AskedSites(*asked)), K)
         assert (q[p == 0] == 0).all()
         kl[bits] = (np.where(p > 0, p * np.log2(np.maximum(p, 1e-300) / np.where(p > 0, q, 1)), 0)).sum(1).mean()
-    if name == "8 bits":  # its order is left to right: calibration has not seen some of these states
-        assert 0 <= kl[12] < 0.003, kl
-        return
     assert 0 <= kl[12] < 0.0006, kl
     assert kl[12] < kl[6] + 1e-4 < 0.1, kl
 
@@ -143,7 +141,7 @@ def test_the_alphabet_and_the_schema_belong_to_the_identity():
         ("text", {"schema": SCHEMA}, "schema"),
         ("binary", {"schema": SCHEMA}, "columns of 5 values"),
         ("classic", {"schema": SCHEMA}, "other columns"),
-        ("sound", {"kind": "poem"}, "invalid orders"),
+        ("table", {"kind": "poem"}, "invalid orders"),
     ],
 )
 def test_alphabets_and_schemas_that_do_not_fit(name, changes, message):
@@ -174,7 +172,7 @@ def test_a_file_with_a_schema_that_is_none(schema, tmp_path, monkeypatch):
 # --- leaks ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in SIZES if n != "sound" and "causal" not in SIZES[n]])
+@pytest.mark.parametrize("name", [n for n in SIZES if "causal" not in SIZES[n]])
 def test_what_is_hidden_changes_nothing_and_what_is_known_does(name):
     """As long as the revealed digits of two items are equal, so are their symbols."""
     made, x, y = coder(name), items(name, 1, 16, 5).numpy(), items(name, 1, 16, 6).numpy()
@@ -213,7 +211,6 @@ def test_impossible_values_of_a_column_have_no_frequency():
 
 
 def test_orders_that_are_coded_along():
-    assert list(coding(bundle("sound")).cells) == list(bundle("sound").order.calls)
     assert not coding(bundle("text")).cells, "from left to right, a step for each letter"
     made = codec("table")
     assert (made.budgets, made.default) == ((1, 2, 4), 4)
@@ -241,7 +238,7 @@ def test_other_networks_are_no_tables():
     assert unsupported(bundle("text")) == unsupported(bundle("sound")) == unsupported(bundle("table")) == []
 
 
-@pytest.mark.parametrize("name", ["text", "both sides"])
+@pytest.mark.parametrize("name", ["text", "sound"])
 def test_items_of_any_length(name):
     """Of one site, and longer than any that was trained on."""
     made = coder(name)

@@ -271,7 +271,7 @@ def test_every_setting_of_a_recipe_can_be_given():
         (counting(), False, "", "text-small"),
         (counting(), True, "", "recurrent"),
         (counting() + 65530, False, "", "audio-small"),
-        (counting() + 65530, True, "", "taps"),
+        (counting() + 65530, True, "", "lattice"),
         (counting() + 250, False, "audio", "audio-small"),
         (counting(), True, "table", "table"),
     ],

@@ -18,7 +18,7 @@ from linemodels import codec as line_model
 from test_codec import MODELS
 
 IMAGES = {name: coder(**MODELS[name]).model for name in MODELS}
-LINES = {f"line of {name}": line_model(name) for name in ("text", "bytes", "sound", "table", "both sides")}
+LINES = {f"line of {name}": line_model(name) for name in ("text", "bytes", "sound", "table")}
 EVERY = {**IMAGES, **LINES}
 
 

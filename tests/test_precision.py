@@ -32,7 +32,7 @@ from toys import all_data, generator, randomise, read_by
 SMALL = {"width": 16, "blocks": 2, "heads": 2, "hidden": 24, "components": 3, "cycle": 2}
 OWN = {
     "recurrent": {"reach": (2,), "hashes": (2, 3), "bits": 6, "row": 4},
-    "taps": {"reach": (4, 0), "classes": 65536},
+    "lattice": {"classes": 65536},
     "wavenet": {"classes": 65536},
 }
 """What a trunk cannot do without, or is for."""

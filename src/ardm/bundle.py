@@ -162,7 +162,7 @@ class Bundle:
             return "image"
         if self.config.columns or self.config.trunk == "mlp":
             return "table"
-        return "audio" if self.config.trunk in ("wavenet", "taps") else "text"
+        return "audio" if self.config.trunk in ("wavenet", "lattice") else "text"
 
     @property
     def written(self) -> str:

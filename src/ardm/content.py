@@ -135,3 +135,21 @@ def misfit(kind: Kind, shape: tuple[int, ...], is_16bit: bool, rate: int, layout
     if layout if kind != Kind.ARRAY else not (_LAYOUT.fullmatch(layout) and len(layout) <= MAX_LAYOUT):
         return f"a layout is for arrays, 1 to {MAX_LAYOUT} printable characters; got {layout!r} for {kind.name.lower()}"
     return ""
+
+
+MIDDLE = 1 << 15
+"""A sample of 16 bits of a sound that is silence."""
+MOST_SPARE = 15
+"""The most low bits that a sound can do without."""
+
+
+def spare_bits(sound: Samples) -> int:
+    """How many of the low bits are 0 in every sample of 16 bits; MOST_SPARE for silence."""
+    union = int(np.bitwise_or.reduce(sound, axis=None)) | 1 << MOST_SPARE
+    return (union & -union).bit_length() - 1
+
+
+def raised(sound: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Samples of 16 bits times 2^bits, counted from the middle, in int64; bits below 0 divide by spare bits."""
+    signed = sound.astype(np.int64) - MIDDLE
+    return (signed << bits if bits > 0 else signed >> -bits) + MIDDLE

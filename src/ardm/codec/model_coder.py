@@ -273,12 +273,16 @@ class ModelCoder:
         """Decode jobs of one row each, of any lengths, in one walk."""
         assert self._whole is not None
         decoders = [Decoder(stream, bits=bits) for stream, _ in jobs]
-        lengths = np.array([w for _, ((_, _, w),) in jobs])
+        told, lengths = [self._told(decoder) for decoder in decoders], np.array([w for _, ((_, _, w),) in jobs])
         items = self._whole.decode(decoders, (1, int(lengths.max())), None, self._refuse_stopped, lengths)
-        lines = [self._samples(x[:, :, :w]) for x, w in zip(items, lengths.tolist(), strict=True)]
+        lines = [self._samples(x[:, :, :w], one) for x, w, one in zip(items, lengths.tolist(), told, strict=True)]
         return [([line], decoder.close()) for line, decoder in zip(lines, decoders, strict=True)]
 
-    def _samples(self, items: Ints) -> Samples:
+    def _told(self, decoder: Decoder) -> int:
+        """What a part says of its values before them, for `_samples`."""
+        return 0
+
+    def _samples(self, items: Ints, told: int = 0) -> Samples:
         """Values as samples."""
         kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
         return self._letters[items] if self.model.alphabet else items.astype(kind)

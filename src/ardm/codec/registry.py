@@ -18,7 +18,9 @@ from types import MappingProxyType
 
 from ardm.codec.header import short
 from ardm.codec.model_coder import ModelCoder
+from ardm.codec.sound_coder import SoundCoder
 from ardm.codec.table_coder import TableCoder
+from ardm.content import MIDDLE
 from ardm.errors import ArdmError, CodecError, ModelMissing
 from ardm.exact import model as exact
 from ardm.exact.ask import Runner
@@ -220,5 +222,7 @@ def maker(
 
 
 def _coder_of(model: CodecModel, steps: Steps, run: Runner, threads: int) -> ModelCoder:
-    kind = ModelCoder if model.schema is None else TableCoder
-    return kind(model, steps, run, threads)
+    if model.schema is not None:
+        return TableCoder(model, steps, run, threads)
+    heard = model.kind == "audio" and model.wave and model.program.classes == 2 * MIDDLE
+    return (SoundCoder if heard else ModelCoder)(model, steps, run, threads)

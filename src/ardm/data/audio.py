@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ardm.content import Kind
+from ardm.content import Kind, raised, spare_bits
 from ardm.data.checks import positive
 from ardm.data.dataset import Dataset
 from ardm.data.folders import Files, Folder, files_in, survey
@@ -95,8 +95,23 @@ def filled(clip: Tensor, length: int, stride: int) -> tuple[Tensor, Tensor]:
     return sound.unfold(0, length, stride), behind.unfold(0, length, stride)
 
 
-def cut(whole: Clips, name: str, length: int, stride: int | None, training: bool, pad: bool = False) -> Dataset:
+def without_spare(clip: Tensor) -> Tensor:
+    """A clip (L,) without the low bits that are 0 in every sample, as the codec of sounds codes it."""
+    samples = clip.numpy()
+    return torch.from_numpy(raised(samples, -spare_bits(samples)).astype("int32"))
+
+
+def cut(
+    whole: Clips,
+    name: str,
+    length: int,
+    stride: int | None,
+    training: bool,
+    pad: bool = False,
+    drop_spare: bool = False,
+) -> Dataset:
     """Cut clips into items.  Windows overlap for training; otherwise only the last two of a clip may, unless they are padded."""
+    whole = replace(whole, clips=[without_spare(clip) for clip in whole.clips]) if drop_spare else whole
     positive(length=length, stride=stride)
     step = (stride or max(1, length // 4)) if training else length
     both = [filled(clip, length, step) for clip in whole.clips] if pad else []
@@ -119,6 +134,7 @@ def sounds(
     stride: int | None = None,
     rate: int | None = None,
     pad: bool = False,
+    drop_spare: bool = False,
 ) -> Dataset:
     """A folder of sound files of 16 bits: items (N, length) int32 in 0..65535, silence 32768, no labels.
 
@@ -130,12 +146,13 @@ def sounds(
     stride: distance between items of the training split, by default a quarter of length, so that training holds every
     sample four times.  Items of the other splits are consecutive, the last one of a clip shifted back to its end.
     rate: samples per second that all files must have; None takes that of the first.  Nothing is resampled.
+    drop_spare: leave out the low bits that are 0 in every sample of a clip, as the codec of sounds does.
     Raises ArdmError for a missing folder, an empty split, clips that are all too short, and, naming the first such file,
     one that is damaged or has another rate or other bits.
     """
     root = Path(folder).expanduser()
     name = f"{root.resolve().name}/{split or 'all'}"
-    return cut(sound_clips(folder, split, rate), name, length, stride, split in ("train", "fit"), pad)
+    return cut(sound_clips(folder, split, rate), name, length, stride, split in ("train", "fit"), pad, drop_spare)
 
 
 def sound_clips(folder: Folder, split: str | None = None, rate: int | None = None) -> Clips:

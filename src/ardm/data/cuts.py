@@ -23,8 +23,8 @@ PIECE, LEAD = 64, 20
 """The most bytes of a training item of text, and how many of those before it, which are given, it begins with."""
 TILE = 32
 """The side of a training item of pictures that are larger, or not all of one size."""
-WINDOW = 256
-"""The samples of a training item of sound."""
+WINDOW = 2048
+"""The samples of a training item of sound: filters learn from the beginning of an item."""
 TILES = 1 << 15
 """About the most tiles."""
 
@@ -96,4 +96,4 @@ def _sounds(contents: Sequence[Content], name: str) -> Dataset:
     if not any(map(len, clips)):
         raise ArdmError("the sounds have no samples")
     rate = contents[0].rate
-    return cut(Clips([clip for clip in clips if len(clip)], rate, []), name, WINDOW, None, True, pad=True)
+    return cut(Clips([clip for clip in clips if len(clip)], rate, []), name, WINDOW, WINDOW, True, True, True)

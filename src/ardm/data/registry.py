@@ -52,7 +52,7 @@ UNSET: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("size", "channels", "classes"), (None, 0, "")),
     **dict.fromkeys(("drop", "suffixes"), (None, ())),
     "each": (None, ""),
-    "pad": (None, False),
+    **dict.fromkeys(("pad", "drop_spare"), (None, False)),
     "bins": (None, 0),
     "fit": (None, ""),
     "header": (None,),

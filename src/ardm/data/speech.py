@@ -29,17 +29,19 @@ def fsdd(
     stride: int | None = None,
     verify: bool = True,
     pad: bool = False,
+    drop_spare: bool = False,
 ) -> Dataset:
     """The Free Spoken Digit Dataset, 8 kHz: items (N, length) int32 in 0..65535, silence 32768; labels: the digits.
 
     folder: `recordings` with files `{digit}_{speaker}_{take}.wav`, or a folder that holds it or the repository.
     split: "test" (takes 0-4, the official 300 clips), "train" (takes 5-49, 2,700), or the parts of train: "fit" (takes
     10-49) and "valid" (takes 5-9).
-    length, stride, pad: as in `sounds`; clips have 1,148 to 18,262 samples, and `dropped` counts those shorter than length.
+    length, stride, pad, drop_spare: as in `sounds`; clips have 1,148 to 18,262 samples, and `dropped` counts those shorter than length.
     verify: demand all 50 takes of ten digits by six speakers; False accepts any.
     Raises ArdmError for an unknown split, missing or damaged files, and clips that are all too short.
     """
-    return cut(fsdd_clips(folder, split, verify), f"fsdd/{split}", length, stride, split in ("train", "fit"), pad)
+    training = split in ("train", "fit")
+    return cut(fsdd_clips(folder, split, verify), f"fsdd/{split}", length, stride, training, pad, drop_spare)
 
 
 def fsdd_clips(folder: Folder, split: str | None, verify: bool = True) -> Clips:

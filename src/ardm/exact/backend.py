@@ -17,7 +17,7 @@ from torch import Tensor
 from ardm.ans import Ints
 from ardm.errors import ArdmError
 from ardm.exact.ask import Ask, AskedSites, Memory
-from ardm.exact.causal import Causal, Values, causal
+from ardm.exact.causal import Causal, causal
 from ardm.exact.certificate import certify
 from ardm.exact.device import strict
 from ardm.exact.frequencies import Rows
@@ -29,6 +29,7 @@ from ardm.exact.operations.heads import HEADS, frequencies
 from ardm.exact.program import Op, Program
 from ardm.exact.reference import inputs
 from ardm.exact.space import last_read
+from ardm.exact.stretches import Values
 
 CHUNK = 1 << 10
 """Sites whose rows are computed at once: their values stay in the cache, and memory does not grow with an item."""
@@ -239,3 +240,6 @@ class _Kernels:
 
     def plain(self, a: Tensor) -> Ints:
         return a.to("cpu", torch.int64).numpy()
+
+    def array(self, name: str, a: Ints) -> Tensor:
+        return torch.from_numpy(a).to(self._context.device, self._context.stored(name))

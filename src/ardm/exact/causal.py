@@ -11,8 +11,8 @@ time.  An `Engine` does the arithmetic, in NumPy or in PyTorch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,133 +23,13 @@ from ardm.exact.bounds import Bound
 from ardm.exact.frequencies import Rows
 from ardm.exact.operations.causal import cells_of
 from ardm.exact.operations.heads import frequencies
+from ardm.exact.operations.lattice import Filters, Lattice
 from ardm.exact.program import Op, Program
+from ardm.exact.stretches import Engine, Sweeping, Values, Walking
 from ardm.exact.wavefronts import Array, Field, Lookup, Strip
 
 PLACES = 1 << 11
 """Places that a sweep computes at once, unless a row has more: enough for fast products, few enough for the cache."""
-Values: TypeAlias = dict[str, Array]
-"""Values by name."""
-
-
-class Engine(Protocol):
-    """The arithmetic of a program."""
-
-    def zeros(self, name: str, shape: tuple[int, ...]) -> Array:
-        """An array for numbers of the value of this name."""
-
-    def inputs(self, value: Ints, depth: Ints) -> Values:
-        """The two maps that a program begins with, from a state."""
-
-    def join(self, parts: Sequence[Array], axis: int) -> Array:
-        """Arrays one after the other along an axis."""
-
-    def stack(self, parts: Sequence[Array]) -> Array:
-        """Arrays along a new last axis."""
-
-    def index(self, rows: Ints) -> Array:
-        """Numbers of rows, as `take` takes them."""
-
-    def take(self, a: Array, rows: Array) -> Array:
-        """Some rows."""
-
-    def where(self, sites: AskedSites | None) -> Any:
-        """Sites, as `run` takes them."""
-
-    def run(self, op: Op, values: Values, where: Any) -> None:
-        """Add the result of an operation to the values; `earlier` finds rows under the names of its inputs."""
-
-    def carry(self, op: Op, z: Array, n: Array, before: Array | None) -> Array:
-        """The operation `carry` over the second axis of z, n (N, T, P), from the states before (N, P), by default 0."""
-
-    def plain(self, a: Array) -> Ints:
-        """In NumPy."""
-
-
-@dataclass
-class Walking:
-    """What a walk keeps: the last wavefronts, and the values of the current one.
-
-    held: values of the last wavefronts by operation, in the rows of its lookup.  key: of the current wavefront, −1 before
-    the first.  rows: its own, and those of the cells of its places, by lookup.
-    kept: values of the current places; None: still to be computed.
-    """
-
-    engine: Engine
-    places: Field
-    lookups: Mapping[str, Lookup]
-    held: Mapping[str, Array]
-    key: int = -1
-    kept: Values | None = field(default_factory=dict)
-    rows: dict[Lookup, tuple[Array, Array]] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        """The current places."""
-        first, last = self.places.front(self.key)
-        return self.places.items * max(0, last - first)
-
-    def enter(self) -> None:
-        """Go to the next wavefront."""
-        self.key, self.kept = self.key + 1, None
-        index = self.engine.index
-        self.rows = {one: (index(one.own(self.key)), index(one.near(self.key))) for one in {*self.lookups.values()}}
-
-    def put(self, out: str, a: Array) -> None:
-        """Add the values of the current places (count, P) for an operation."""
-        self.held[out][self.rows[self.lookups[out]][0]] = a
-
-    def cells(self, out: str, across: bool) -> Array:
-        """The cells of the current places, cell after cell; across: plane after plane."""
-        found = self.engine.take(self.held[out], self.rows[self.lookups[out]][1])
-        if across:
-            found = found.reshape(self.count, -1, found.shape[1]).swapaxes(1, 2)
-        return found.reshape(self.count, -1)
-
-    def carry(self, op: Op, z: Array, n: Array) -> Array:
-        """The operation `carry` at the current places."""
-        found = self.engine.carry(op, z[:, None], n[:, None], self.cells(op.out, across=False))[:, 0]
-        self.put(op.out, found)
-        return found
-
-    def index(self, sites: AskedSites) -> Ints:
-        """The rows of the places of sites."""
-        first, last = self.places.front(self.key)
-        return sites.batch_index * (last - first) + sites.y - first
-
-
-@dataclass
-class Sweeping:
-    """Some rows of items, and those before them that are still needed.
-
-    held: by operation.  lines: how many there are at once of those along which states are carried; states: after the last
-    place, where an item of one row goes on in the next stretch.  count: the current places.  kept: their values.
-    """
-
-    engine: Engine
-    held: dict[str, Strip]
-    lines: int = 0
-    states: Values | None = None
-    count: int = 0
-    kept: Values | None = None
-
-    def put(self, out: str, a: Array) -> None:
-        """Add the values of the current places for an operation."""
-        self.held[out].put(a)
-
-    def cells(self, out: str, across: bool) -> Array:
-        """The cells of the current places, cell after cell; across: plane after plane."""
-        cells = self.held[out].cells()
-        found = self.engine.stack(cells) if across else self.engine.join(cells, -1)
-        return found.reshape(self.count, -1)
-
-    def carry(self, op: Op, z: Array, n: Array) -> Array:
-        """The operation `carry` at the current places."""
-        z, n = (a.reshape(self.lines, -1, a.shape[1]) for a in (z, n))
-        found = self.engine.carry(op, z, n, None if self.states is None else self.states.get(op.out))
-        if self.states is not None:
-            self.states[op.out] = found[:, -1]
-        return found.reshape(self.count, -1)
 
 
 @dataclass(frozen=True)
@@ -187,6 +67,7 @@ class Causal:
         near = [op for op in self._places if op.name in ("causal_window", "causal_taps", "carry")]
         self._near = {op.out: (op.inputs[-1], cells_of(program, op), bounds[op.inputs[-1]].planes) for op in near}
         self._windows = [op for op in near if op.name == "causal_window"]
+        self._lattices = {op.out: Lattice.of(program, op) for op in self._places if op.name == "lattice"}
         given = [name for op in (*self._rows, program.ops[-1]) for name in op.inputs]
         self._kept = {name for name in given if bounds[name].kind == "places"}
         self._last = {name: op.out for op in self._places for name in (*op.inputs, op.out)}
@@ -238,7 +119,13 @@ class Causal:
         every = {tuple(cells): Lookup(places, cells) for _, cells, _ in self._near.values()}
         lookups = {out: every[tuple(cells)] for out, (_, cells, _) in self._near.items()}
         held = {out: self._zeros(out)((lookups[out].rows, planes)) for out, (_, _, planes) in self._near.items()}
-        return Walking(self.engine, places, lookups, held)
+        return Walking(self.engine, places, lookups, held, self._filters(shape[0], shape[2]))
+
+    def _filters(self, items: int, H: int) -> dict[str, Filters]:
+        """Lattices that have learnt nothing.  Raises ArdmError where items have several rows."""
+        if self._lattices and H != 1:
+            raise ArdmError(f"the adaptive filters of this codec model take items of one row; these have {H}")
+        return {out: Filters(lattice, items) for out, lattice in self._lattices.items()}
 
     def _zeros(self, out: str) -> Any:
         """Makes what holds the input of an operation."""
@@ -262,6 +149,8 @@ class Causal:
         for op in self._windows:
             a = maps[op.inputs[0]]
             stretch.put(op.out, a.reshape(*a.shape[:2], -1).swapaxes(1, 2).reshape(stretch.count, -1))
+        for out in self._lattices:
+            stretch.learn(out, self.engine.plain(maps["value"]).reshape(len(value), -1))
 
     def _maps_of(self, value: Ints, depth: Ints) -> Values:
         """The maps of a state."""
@@ -292,7 +181,7 @@ class Causal:
         rows = min(tall, max(1, PLACES // (B * wide)))
         near = {op.out: self._near[op.out] for op in self._places if op.name in ("causal_window", "causal_taps")}
         strips = {out: Strip(self._zeros(out), places, *one[1:], rows) for out, one in near.items()}
-        sweeping = Sweeping(self.engine, strips, states={} if H == 1 else None)
+        sweeping = Sweeping(self.engine, strips, self._filters(B, H), states={} if H == 1 else None)
         for y in range(0, tall, rows):
             part = slice(y, y + rows)
             here = min(rows, tall - y)
@@ -332,6 +221,9 @@ class Causal:
         for op in self._places:
             if op.out in self._near:
                 values[op.out] = self._beside(op, stretches, parts, values)
+            elif op.out in self._lattices:
+                said = np.concatenate([stretch.columns(op.out) for stretch in stretches])
+                values[op.out] = self.engine.array(op.out, said)
             else:
                 self.engine.run(op, values, self._nowhere)
             for name in {*op.inputs, op.out} - self._kept:

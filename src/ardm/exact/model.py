@@ -305,8 +305,9 @@ def fingerprint(model: CodecModel, run: Runner) -> str:
     H, W = model.size if max(model.size) else (24, 40) if model.kind == "image" else (1, 240)
     hashed = hashlib.sha256()
     if model.wave:
-        _hash_sweep(hashed, model, run, _pattern(model, 12, 20))
-        _hash_walk(hashed, model, run, _pattern(model, 6, 9), keep=True)
+        large, small = ((1, 240), (1, 54)) if model.kind == "audio" else ((12, 20), (6, 9))
+        _hash_sweep(hashed, model, run, _pattern(model, *large))
+        _hash_walk(hashed, model, run, _pattern(model, *small), keep=True)
     else:
         _hash_walk(hashed, model, run, _pattern(model, H, W), keep=False)
     return hashed.hexdigest()
@@ -316,6 +317,8 @@ def _pattern(model: CodecModel, H: int, W: int) -> Ints:
     """A fixed item (1, C, H, W)."""
     c, y, x = np.mgrid[: model.program.channels, :H, :W]
     pattern = y * 7 + x * 5 + c * 31 + (y * x * (3 + c)) % 23 * 4 + (x > W // 2) * (y % 3) * 40
+    if model.kind == "audio":  # around the middle, so that filters have something to follow
+        pattern = model.program.classes // 2 + x * x % 89 * (x % 32)
     return (pattern % model.program.classes)[None]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ardm.ans import Ints
 from ardm.exact.ask import Ask, AskedSites, Memory
-from ardm.exact.causal import Causal, Values, causal
+from ardm.exact.causal import Causal, causal
 from ardm.exact.certificate import certify
 from ardm.exact.frequencies import Rows
 from ardm.exact.operations import OPERATIONS
@@ -20,6 +20,7 @@ from ardm.exact.operations.causal import carried, deviations
 from ardm.exact.operations.heads import frequencies
 from ardm.exact.program import Op, Program
 from ardm.exact.space import last_read
+from ardm.exact.stretches import Values
 
 
 class Reference:
@@ -104,6 +105,9 @@ class _Definitions:
         return carried(op, z, n, np.zeros_like(n[:, 0]) if before is None else before)
 
     def plain(self, a: Ints) -> Ints:
+        return a
+
+    def array(self, name: str, a: Ints) -> Ints:
         return a
 
 

@@ -24,21 +24,21 @@ from ardm.exact.reference import Reference
 from ardm.export.calibrate import Examples, Scales
 from ardm.export.centred import centred, context_obstacle
 from ardm.export.coding import Coding, Cost, as_images, coding, cost
+from ardm.export.lattice import lattice
 from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of
 from ardm.export.perceptron import Make
 from ardm.export.precision import COMPENSATED, FINER, SEARCH, Precision
 from ardm.export.recurrent import recurrent
 from ardm.export.table import table
-from ardm.export.taps import taps
 from ardm.export.unet import unet
 from ardm.export.wavefront import wavefront
 from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
 from ardm.model import Model
 from ardm.nets.centred import Centred
+from ardm.nets.lattice import LatticePerceptron
 from ardm.nets.recurrent import Recurrent
 from ardm.nets.table import Table
-from ardm.nets.taps import Taps
 from ardm.nets.unet import UNet
 from ardm.nets.wavefront import Wavefront
 
@@ -49,7 +49,7 @@ AIM = 0.003
 EXPORTERS: dict[type[nn.Module], Callable[[Model, Examples], Make]] = {
     Wavefront: wavefront,
     Recurrent: recurrent,
-    Taps: taps,
+    LatticePerceptron: lattice,
     Table: table,
     UNet: unet,
     Centred: centred,

@@ -2,8 +2,8 @@
 
     stream ← stream + down(relu(up(relu(stream))))
 
-The stream has RESIDUAL bits more than an activation.  Networks differ in the stem before the blocks, and in the value
-around which a mixture is placed.
+The stream has RESIDUAL bits more than an activation.  Networks differ in the stem before the blocks, and in how a mixture
+is made of the outputs.
 """
 
 from __future__ import annotations
@@ -43,15 +43,13 @@ Make = Callable[[Precision], Program]
 class Stem:
     """A program up to its residual blocks.
 
-    stream: the value that the blocks add to.  peak: the largest sum inside the blocks.
-    place: of mixtures, outputs → outputs, and the column that their means are relative to, with PLACED − rise bits after
-    the point.
+    stream: the value that the blocks add to.  end: appends the mixture, from the outputs; None for other heads.
+    peak: the largest sum inside the blocks.
     """
 
     build: Builder
     stream: str
-    place: Callable[[str], tuple[str, str]] | None = None
-    rise: int = 0
+    end: Callable[[str], None] | None = None
     peak: int = SINGLE
 
 
@@ -68,10 +66,14 @@ class PerceptronExport:
     stem: Callable[[Floats, Precision], Stem]
 
     def maker(self, examples: Examples) -> Make:
-        """Calibrate; the result makes the program of a precision."""
-        ranges, layers = along_orders(self.model, examples), dict(self.model.named_modules())
-        fixed = {layers[name]: scales for name, scales in examples.scales.items()}
+        """Calibrate along the orders; the result makes the program of a precision."""
+        ranges, fixed = along_orders(self.model, examples), self.fixed(examples)
         return lambda bits: self.program(fixed or self.scales(ranges, bits), bits)
+
+    def fixed(self, examples: Examples) -> dict[nn.Module, Scales]:
+        """The scales that fine-tuning has fixed."""
+        layers = dict(self.model.named_modules())
+        return {layers[name]: scales for name, scales in examples.scales.items()}
 
     def scales(self, ranges: Ranges, bits: Precision) -> dict[nn.Module, Scales]:
         """The scales of the inputs and outputs of each layer; the head's outputs have those of its units."""
@@ -99,9 +101,9 @@ class PerceptronExport:
         a = build.op("shift", "features", [h], by=RESIDUAL, lo=0, hi=bits.top)
         o = _linear(build, "output", a, output_of(self.model), by, bits.first, 1 << 53, lo=-(1 << 22), hi=1 << 22)
         if isinstance(self.model.head, MixtureHead):
-            if stem.place is None:
-                raise ArdmError("a mixture needs a network that places its means")
-            mixture(build, self.model.head, self.unit, *stem.place(o), stem.rise)
+            if stem.end is None:
+                raise ArdmError("a mixture needs a network that places its means: trunk lattice or wavefront")
+            stem.end(o)
         else:
             build.op("values" if isinstance(self.model.head, ValueHead) else "softmax", "head", [o])
         return build.program()
@@ -114,10 +116,15 @@ def units(head: Head, outputs: int, unit: float) -> Floats:
     return np.repeat([float(GRID), unit * 2**PLACED, float(GRID)], head.components)
 
 
-def mixture(build: Builder, head: MixtureHead, unit: float, o: str, centre: str, rise: int) -> None:
-    """Append the head of a mixture: o in `units`, and the column that its means are relative to, with PLACED − rise bits."""
+def mixture(
+    build: Builder, head: MixtureHead, unit: float, o: str, centre: str, rise: int, placed: bool = False
+) -> None:
+    """Append the head of a mixture: o in `units`, and the column that its means are relative to, with PLACED − rise bits.
+
+    placed: whether the means of components are apart already.
+    """
     M, K = head.components, head.digits.classes
-    places = np.rint(head.places.double().numpy() * unit * 2**PLACED)
+    places = np.zeros(M) if placed else np.rint(head.places.double().numpy() * unit * 2**PLACED)
     fine = max(0, min(48, 30 - math.ceil(math.log2(math.exp(7.0) / unit))))
     clipped = np.clip(np.arange(-8 * GRID, 8 * GRID + 1) / GRID - 0.5, -7.0, 7.0)
     tensors = {"inverse": np.rint(np.exp(-clipped) / unit * 2.0**fine), "places": places}

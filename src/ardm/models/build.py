@@ -19,7 +19,7 @@ from ardm.models.causal import CausalModel, PermutedBody
 from ardm.models.config import ModelConfig
 from ardm.models.ending import EndingCausalModel, EndingModel
 from ardm.models.images import CentredBody, PaperUNetBody, UNetBody
-from ardm.models.sound import TapsBody, WaveBody
+from ardm.models.sound import LatticeBody, WaveBody
 from ardm.models.tables import TableBody
 from ardm.models.text import TransformerBody
 from ardm.models.wavefront import RecurrentBody, WavefrontBody
@@ -93,7 +93,7 @@ BODIES: dict[str, Kind] = {
         causal=("wave",),
         reads=("hidden", "causal", "dropout", "embedding", "reach", "hashes", "bits", "row"),
     ),
-    "taps": Kind(TapsBody, heads=("mixture",), reads=("reach",)),
+    "lattice": Kind(LatticeBody, axes=1, heads=("mixture",), causal=("wave",), reads=("causal",)),
     "mlp": Kind(
         TableBody,
         heads=("values",),

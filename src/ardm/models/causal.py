@@ -130,7 +130,9 @@ class CausalModel(Model):
 
     def walking(self) -> AnyModel:
         """The model along one walk; along wavefronts it remembers the features of the last ones."""
-        return Walking(self.body, self.head, self.bf16) if isinstance(self.body, WalkedBody) else self
+        if isinstance(self.body, WalkedBody) and self.body.remembers:
+            return Walking(self.body, self.head, self.bf16)
+        return self
 
     def ranks(self, x: Tensor, rank: Tensor | None = None) -> Tensor:
         """(B, D): the step of each site of x along an order, see `nats`."""

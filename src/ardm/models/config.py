@@ -26,7 +26,7 @@ class ModelConfig:
     "chain" (for whole values of very many classes: a softmax of the high half, then one of the low half given it).
     trunk: for images "unet" (the paper's), "centred" (a plain U-Net around the known neighbours' mean; any size) or
     "wavefront" (causal; any size); for text "transformer" or "recurrent"; for sound
-    "wavenet" or "taps"; for tables "mlp" or "transformer".
+    "wavenet" or "lattice"; for tables "mlp" or "transformer".
     width.  blocks: the number of blocks or layers.
 
     Several trunks:
@@ -42,7 +42,7 @@ class ModelConfig:
     causal: "" (any order, both sides), "single" (raster order only), "any" (causal over permuted items, as XLNet) or "wave"
     (along wavefronts only; of a sequence, from left to right).
     end: of sequences, whether the last class ends an item and fills what is behind it: see `models.ending`.
-    reach: sites that taps read to the left and to the right; symbols before a place that a recurrent network embeds (1).
+    reach: symbols before a place that a recurrent network embeds (1).
 
     centred: levels, growth (how many times as wide the levels below the first are), hidden (0: 2 · width), rounded (round the neighbours' mean to an eighth of a
     level, as an exported model does).
@@ -192,7 +192,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "bits": 17,
         "row": 8,
     },
-    "taps": {**_SOUND, "trunk": "taps", "width": 128, "blocks": 2, "reach": (32, 0)},
+    "lattice": {**_SOUND, "trunk": "lattice", "causal": "wave", "width": 96, "blocks": 2, "components": 8},
     # Tables; "density" is for data sets of binary columns.
     "table": {**_TABLE, "width": 256, "blocks": 3},
     "density": {**_TABLE, "width": 512, "blocks": 3, "dropout": 0.1},

@@ -1,4 +1,4 @@
-"""Bodies for sound: the WaveNet, and linear predictors (taps)."""
+"""Bodies for sound: the WaveNet, and a perceptron that is told the predictions of adaptive lattices."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from torch import Tensor, nn
 
 from ardm.digits import Partial, powers
 from ardm.errors import ArdmError
+from ardm.exact.native.library import filtered
+from ardm.exact.operations.lattice import ERROR, Lattice
 from ardm.features import Features, FeaturesAt
 from ardm.models.body import Body, Prefix, centred, shifted
 from ardm.models.config import ModelConfig
-from ardm.models.text import reach_of, refuse_context, refuse_digits
-from ardm.nets import Taps, WaveNet
+from ardm.models.wavefront import WalkedBody
+from ardm.nets import LatticePerceptron, WaveNet
+from ardm.nets.lattice import ENERGY, FRACTION, ORDER, ORDERS, PACES, RATES
 from ardm.nets.wavenet import nearby
 from ardm.precision import home, wide
 
@@ -76,19 +79,22 @@ class WaveBody(Body):
         return self.embedding(rows).sum(-2).transpose(1, 2)
 
 
-class TapsBody(nn.Module):
-    """Samples → taps.  Items may have any length, and any shape whose last axis is the sequence."""
+class LatticeBody(WalkedBody):
+    """Samples → a bank of adaptive lattices → a perceptron.  Items (D,) of any length."""
+
+    trunk: LatticePerceptron
+    remembers = False
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        refuse_digits(config)
-        self.classes = config.classes
-        self.trunk = Taps(config.classes, config.width, config.blocks, reach_of(config, (32, 0)), config.components)
+        super().__init__(config)
+        limit = (config.classes - 1) << FRACTION
+        if limit >= 1 << ERROR - 1:
+            raise ArdmError(f"trunk lattice takes at most 2^{ERROR - 1 - FRACTION} classes; got {config.classes}")
+        self.bank = Lattice(ORDER, FRACTION, ENERGY, limit, RATES, ORDERS, PACES)
+        self.trunk = LatticePerceptron(config.classes, config.width, config.blocks)
 
-    def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:
-        """Features at sites, with the prediction of every component."""
-        refuse_context(context)
-        dtype = wide(self.trunk.slow.dtype)
-        known = (state.depth > 0).flatten(1).to(dtype)
-        value = (2 * state.value - (self.classes - 1)).flatten(1).to(dtype)
-        return self.trunk(value * known, known)
+    def planes(self, state: Partial) -> Tensor:
+        """(B, D, 1 + n) int64: the known samples in half steps, 0 elsewhere, and what the bank says before each of them."""
+        value = ((2 * state.value - (self.digits.classes - 1)) * (state.depth > 0)).flatten(1)
+        said = torch.from_numpy(filtered(self.bank, value.cpu().numpy())).to(value.device, torch.int64)
+        return torch.cat([value[..., None], said], -1)

@@ -63,14 +63,6 @@ def refuse_length(config: ModelConfig, length: int) -> None:
         raise ArdmError(f"learned positions serve items of {config.sites} sites; got {length}: use rotary positions")
 
 
-def reach_of(config: ModelConfig, default: tuple[int, int]) -> tuple[int, int]:
-    """How many sites taps read to the left and to the right."""
-    left, right = config.reach if len(config.reach) == 2 else default
-    if len(config.reach) not in (0, 2) or right < 0 or left < 2:
-        raise ArdmError(f"model.reach is (sites to the left, at least 2; sites to the right); got {config.reach}")
-    return left, right
-
-
 def refuse_digits(config: ModelConfig) -> None:
     """Raise ArdmError for values of several digits."""
     if len(config.digits) > 1:
@@ -78,6 +70,6 @@ def refuse_digits(config: ModelConfig) -> None:
 
 
 def refuse_context(context: Tensor | None) -> None:
-    """Raise ArdmError for context, which networks of one order with local inputs do not take."""
+    """Raise ArdmError for context, which networks along wavefronts do not take."""
     if context is not None:
-        raise ArdmError("models of trunk recurrent, taps or wavefront take no context")
+        raise ArdmError("models of trunk recurrent, lattice or wavefront take no context")

@@ -16,7 +16,7 @@ from ardm.model import Prediction
 from ardm.models.body import Prefix, centred
 from ardm.models.config import ModelConfig
 from ardm.models.text import refuse_context, refuse_digits
-from ardm.nets import Recurrent, Wavefront
+from ardm.nets import LatticePerceptron, Recurrent, Wavefront
 from ardm.nets.recurrent import States
 from ardm.nets.wavefront import Memory, key
 from ardm.precision import wide
@@ -36,9 +36,13 @@ class Remembering(Protocol):
 
 
 class WalkedBody(nn.Module):
-    """A body along wavefronts, around a network `trunk` of which the features of a site never change once it is reached."""
+    """A body along wavefronts, around a network `trunk` of which the features of a site never change once it is reached.
 
-    trunk: Wavefront | Recurrent
+    remembers: whether a walk may keep the features of the last wavefronts (`Walking`).
+    """
+
+    trunk: Wavefront | Recurrent | LatticePerceptron
+    remembers = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ _ANY: dict[str, dict[str, Any]] = {
 _CODEC: dict[str, dict[str, Any]] = {
     "image": {"preset": "pictures-small"},
     "text": {"preset": "recurrent", "dropout": 0.1},
-    "audio": {"preset": "taps"},
+    "audio": {"preset": "lattice"},
     "table": {"preset": "table"},
 }
 _TRAIN: dict[str, dict[str, Any]] = {
@@ -54,15 +54,13 @@ _TRAIN: dict[str, dict[str, Any]] = {
     "transformer": {"batch": 32},
     "wavenet": {"batch": 16},
     "recurrent": {"batch": 16, "optimiser": "muon", "rate": 3e-3, "decay": "linear", "valid_items": 64},
-    "taps": {"batch": 2048, "first_level": 0.9, "valid_items": 64},
+    "lattice": {"batch": 4, "rate": 3e-3, "valid_items": 32, "valid_every": 250},
     "mlp": {"batch": 256, "weight_decay": 1e-2, "valid_items": 512},
 }
 """Defaults by trunk; those of the shipped recipes."""
 ALONE: dict[str, Any] = {"batch": 32, "rate": 6e-3, "valid_every": 250, "valid_items": 256}
 """The same for a recurrent network on texts that are coded alone, which are many and short."""
 STEPS = 3000
-WHOLE = 4096
-"""Network calls of texts that are coded alone: one for each symbol of a shorter one."""
 
 
 def recipe_of(
@@ -144,8 +142,7 @@ def defaults(given: Mapping[str, Mapping[str, Any]], train_set: Dataset, kind: s
     if codec and not given["model"] and (begun := start(train_set, kind)):
         model, train = {**begun["model"], "shape": []}, train | begun["train"]
     train["batch"] = max(1, min(train.get("batch", 64), len(train_set)))
-    order = {"order": "raster", "calls": calls(train_set)} if trunk == "taps" else {}
-    return {"model": model, "order": order, "train": train}
+    return {"model": model, "order": {}, "train": train}
 
 
 def network(train_set: Dataset, kind: str, codec: bool) -> dict[str, Any]:
@@ -208,14 +205,3 @@ def is_table(settings: Mapping[str, Any], kind: str) -> bool:
     model = sections(settings)["model"]
     trunk = model.get("trunk") or PRESETS.get(str(model.get("preset")), {}).get("trunk")
     return kind == "table" or (not kind and trunk == "mlp")
-
-
-def calls(train_set: Dataset) -> list[int]:
-    """Numbers of network calls of a sequence: those of the recipes for sounds; WHOLE for texts that are coded alone, so that
-    none of at most so many symbols is cut; otherwise one for each site, and fewer by halves."""
-    if train_set.rate:
-        return [2048, 512, 128]
-    if train_set.given is not None:
-        return [WHOLE]
-    sites = len(train_set.items[0].flatten())
-    return list(dict.fromkeys(-(-sites // n) for n in (1, 2, 4, 8)))

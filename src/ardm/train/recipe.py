@@ -48,6 +48,7 @@ class DataConfig:
     set: the name of a density set ("adult"), or the part of omniglot ("all", "background", "evaluation", "small").
     rate: samples per second that all sounds must have.
     pad: of sounds and fsdd, pad clips that are shorter than an item, and what is left of others, instead of leaving them out.
+    drop_spare: of sounds and fsdd, leave out the low bits that are 0 in every sample of a clip, as the codec of sounds does.
     binarize: for MNIST and Fashion-MNIST, "threshold", "stochastic" (one fixed sample) or "dynamic" (a new sample for
     each batch).
     size: side of the images in a folder, of pictures, of omniglot (28 or 105) and of the MNISTs (28, 14 or 7).
@@ -94,6 +95,7 @@ class DataConfig:
     suffixes: tuple[str, ...] = ()
     each: str = ""
     pad: bool = False
+    drop_spare: bool = False
 
 
 @dataclass(frozen=True)

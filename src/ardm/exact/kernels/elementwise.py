@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from ardm.exact.kernels.kernel import Context, Kernel, Run, clamp, halve
+from ardm.exact.kernels.kernel import Context, Kernel, Run, Step, clamp, halve, quotient, scaled
+from ardm.exact.operations.elementwise import STEPS
 from ardm.exact.program import Op
 
 
@@ -22,6 +24,26 @@ def _less(context: Context, op: Op, dtype: torch.dtype) -> Run:
 
 def _gate(context: Context, op: Op, dtype: torch.dtype) -> Run:
     return lambda step, given: clamp(op, halve(given[0] * given[1], op.integers["by"]))
+
+
+def _ratio(context: Context, op: Op, dtype: torch.dtype) -> Run:
+    wider = dtype if dtype == torch.int64 else torch.float64  # a quotient of float32 may be rounded up to an integer
+    by = op.integers["by"]
+    return lambda step, given: clamp(
+        op, quotient(scaled(given[0].to(wider), by), given[1].to(wider).clamp(min=1)).to(dtype)
+    )
+
+
+def _log(context: Context, op: Op, dtype: torch.dtype) -> Run:
+    table, octave, by = context.tensor(op, "table", torch.int64), op.integers["octave"], op.integers["by"]
+
+    def run(step: Step, given: list[Tensor]) -> Tensor:
+        x = given[0].long().clamp(min=1)
+        n = torch.frexp(x.double())[1].long() - 1
+        rest = torch.where(n > 8, x >> (n - 8).clamp(min=0), x << (8 - n).clamp(min=0)) - STEPS
+        return (n * octave + table[rest] >> by).to(dtype)
+
+    return run
 
 
 def _concat(context: Context, op: Op, dtype: torch.dtype) -> Run:
@@ -47,6 +69,8 @@ ELEMENTWISE = {
     "add": Kernel(_add, row_by_row=True),
     "less": Kernel(_less, row_by_row=True),
     "gate": Kernel(_gate, row_by_row=True),
+    "ratio": Kernel(_ratio, row_by_row=True),
+    "log": Kernel(_log, row_by_row=True),
     "concat": Kernel(_concat, row_by_row=True),
     "shift": Kernel(_shift, row_by_row=True),
     "table": Kernel(_table, row_by_row=True),

@@ -19,6 +19,7 @@ import zlib
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("wave.c")
+INCLUDED = ("kernels.h", "lattice.h")
 LIBRARY = SOURCE.with_suffix({"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
 FLAGS = ("-std=c11", "-O3", "-shared", "-fPIC")
 """No -march: a wheel serves every processor.  Nothing about floats: there are none."""
@@ -26,7 +27,8 @@ FLAGS = ("-std=c11", "-O3", "-shared", "-fPIC")
 
 def source_crc() -> int:
     """The CRC-32 of the sources, which a library compiled from them knows."""
-    return zlib.crc32(SOURCE.with_name("kernels.h").read_bytes(), zlib.crc32(SOURCE.read_bytes()))
+    every = b"".join(SOURCE.with_name(name).read_bytes() for name in (SOURCE.name, *INCLUDED))
+    return zlib.crc32(every)
 
 
 def compiler() -> list[str] | None:

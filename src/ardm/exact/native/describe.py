@@ -27,8 +27,18 @@ CODES = {
     "causal_window": 1, "nearby": 2, "contrast": 3, "linear": 4, "shift": 5, "add": 6, "less": 7, "concat": 8,
     "causal_taps": 9, "at_site": 10, "earlier": 11, "pick": 12, "mixture": 13,
     "values": 14, "carry": 15, "gate": 16, "table": 17, "hash": 18, "embed": 19,
+    "ratio": 20, "log": 21, "lattice": 22,
 }  # fmt: skip
 """The operations of `wave.c`."""
+TENSORS = {
+    "linear": ["weight", "bias", "shift"],
+    "table": ["table"],
+    "hash": ["contexts"],
+    "log": ["table"],
+    "lattice": ["rates", "orders", "paces"],
+    "mixture": ["inverse", "places"],
+}
+"""Their tensors, in the order of wave.c."""
 KINDS = {"places": 1, "rows": 2}
 MOST_INPUTS = 16
 MOST_PLANES = 1 << 14
@@ -88,7 +98,7 @@ class _Description:
         bound = self.bounds[op.out]
         _refuse(op, op.name in CODES)
         _refuse(op, _within(bound, WHOLE), "needs more than 32 bits, which the native kernels lack")
-        if op.name in ("carry", "gate", "table"):
+        if op.name in ("carry", "table"):
             _refuse(op, bound.peak <= WHOLE.max, "needs more than 32 bits, which the native kernels lack")
         _refuse(op, bound.planes <= MOST_PLANES and len(op.inputs) <= MOST_INPUTS)
         return [KINDS[bound.kind], bound.planes, int(not _within(bound, SMALL))]
@@ -106,8 +116,8 @@ class _Description:
             return [n["limit"], n["fraction"], *(n[f"rise{i}"] for i in range(len(op.inputs)))]
         if op.name == "linear":
             return self._linear(op)
-        if op.name in ("shift", "gate"):
-            return [min(n["by"], 31), *_limits(op)]
+        if op.name in ("shift", "ratio", "gate"):
+            return [min(n["by"], 31) if op.name == "shift" else n["by"], *_limits(op)]
         if op.name == "hash":
             return [n["bits"], self.program.tensor(op, "contexts").shape[1]]
         if op.name == "embed":
@@ -118,6 +128,8 @@ class _Description:
             "earlier": ("fraction", "by", "limit"),
             "carry": ("by",),
             "table": ("low",),
+            "log": ("octave", "by"),
+            "lattice": ("order", "fraction", "energy"),
             "mixture": ("components", "fraction", "bits", "rise", "limit"),
         }
         return [n[name] for name in order.get(op.name, ())]
@@ -146,9 +158,7 @@ class _Description:
             held = np.zeros(-(-self._table(op).nbytes // 8), dtype=np.int64)
             held.view(np.uint8)[: self._table(op).nbytes] = self._table(op).reshape(-1).view(np.uint8)
             return [held]
-        roles = {
-            "linear": ["weight", "bias", "shift"], "mixture": ["inverse", "places"], "table": ["table"], "hash": ["contexts"],
-        }.get(op.name, [])  # fmt: skip
+        roles = TENSORS.get(op.name, [])
         roles = [f"weight{i}" for i in range(len(op.inputs))] if op.name == "nearby" else roles
         return [self.program.tensor(op, role) for role in roles]
 

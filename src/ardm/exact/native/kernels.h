@@ -35,8 +35,8 @@ TARGET static void NAME(shift)(const int32_t *a, int32_t *out, int64_t n, int by
 TARGET static void NAME(gate)(const int32_t *a, const int32_t *b, int32_t *out, int64_t n, int by, int32_t lo, int32_t hi)
 {
     for (int64_t i = 0; i < n; i++) {
-        int32_t x = (int32_t)((uint32_t)a[i] * (uint32_t)b[i]) >> by;
-        out[i] = x < lo ? lo : x > hi ? hi : x;
+        int64_t x = (int64_t)a[i] * b[i] >> by;
+        out[i] = (int32_t)(x < lo ? lo : x > hi ? hi : x);
     }
 }
 

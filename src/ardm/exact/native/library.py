@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ardm.ans import Ints
 from ardm.errors import ArdmError
 from ardm.exact.native.compile import LIBRARY, source_crc
+from ardm.exact.operations.lattice import Filters, Lattice
 
 _pointer, _size = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -29,6 +30,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ardm_values": (None, [_pointer] * 2),
     "ardm_heads": (_size, [_pointer] * 6),
     "ardm_step": (_size, [_pointer] * 3 + [_size] * 2 + [_pointer] * 2),
+    "ardm_lattice": (_size, [_pointer] * 3 + [_size] * 2 + [_pointer]),
 }
 """Result and arguments of each function."""
 STREAM = np.dtype([("state", "u8"), ("words", "u8"), ("left", "i8")])
@@ -64,6 +66,28 @@ def _int64(array: Ints | None) -> Ints | None:
 def _path() -> Path:
     """The library, or another that $ARDM_NATIVE names, such as one with a sanitiser."""
     return Path(os.environ.get("ARDM_NATIVE", LIBRARY))
+
+
+def filtered(lattice: Lattice, values: Ints) -> Ints:
+    """(R, T, columns): what lattices say before each sample of sequences (R, T), which begin here.
+
+    In C where the library is compiled, else by definition.  Raises ArdmError for samples out of range.
+    """
+    filters = Filters(lattice, len(values))
+    try:
+        code, state = library(_path()).ardm_lattice, filters.state
+    except ArdmError:
+        return filters.run(values)
+    lists = (lattice.rates, lattice.orders, lattice.paces)
+    numbers = [lattice.order, lattice.fraction, lattice.energy, lattice.limit, *map(len, lists)]
+    settings = np.array([*numbers, *(n for some in lists for n in some)], dtype=np.int64)
+    given, out = (
+        np.ascontiguousarray(values, dtype=np.int64),
+        np.empty((*values.shape, lattice.columns), dtype=np.int32),
+    )
+    if not code(_address(settings), _address(state), _address(given), *values.shape, _address(out)):
+        raise ArdmError(f"adaptive filters take samples of at most {lattice.limit >> lattice.fraction} half steps")
+    return out
 
 
 class Net:

@@ -21,7 +21,7 @@
 #endif
 
 enum { WINDOW = 1, NEARBY, CONTRAST, LINEAR, SHIFT, ADD, LESS, CONCAT, TAPS, AT, EARLIER, PICK, MIXTURE,
-       VALUES, CARRY, GATE, TABLE, HASH, EMBED, LAST = EMBED };
+       VALUES, CARRY, GATE, TABLE, HASH, EMBED, RATIO, LOG, LATTICE, LAST = LATTICE };
 enum { PLACES = 1, ROWS = 2 };               /* kinds of values */
 enum { POOL, KEPT, RING };                   /* where a value lies: until its last use, for a front, for later fronts */
 enum { MAX_INPUTS = 16, MAX_PLANES = 1 << 14, MAX_VALUES = 1 << 12, MAX_COMPONENTS = 64, MAX_CLASSES = 256, CHUNK = 96,
@@ -30,6 +30,8 @@ enum { PRECISION = 24, GRID_END = 767, REACH = 24, FINE = 12, REST = 6, UNITY = 
 
 /* Which source this is, so that a library left over from another one is not used. */
 int64_t ardm_source(void) { return ARDM_SOURCE; }
+
+#include "lattice.h"
 
 /* --- the net ------------------------------------------------------------------------------------------------------ */
 
@@ -82,6 +84,8 @@ typedef struct {
     const int64_t *in, *n;
     Tensor t[MAX_INPUTS];
     int64_t set;                             /* TAPS, CARRY: which set of cells */
+    Lattice lattice;                         /* LATTICE: its settings */
+    int64_t first_state;                     /* and where its state lies in that of a row of an item */
     Matrix *matrix;                          /* LINEAR in 16 bits: one, or one for each channel */
 } Op;
 
@@ -92,6 +96,7 @@ typedef struct {
     Tensor *set;                             /* different sets of cells of TAPS */
     int64_t pool, kept, ring, widest;        /* bytes of a row of each store; the most planes of a value */
     int64_t columns;                         /* of the first input of the head */
+    int64_t remembered;                      /* numbers that the lattices of a row of an item remember */
     int64_t head[5], stages, radix[8];       /* of a mixture: components, fraction, bits, rise, limit; of a symbol */
     Tensor inverse, places, exponential;
     int32_t *sigmoid;
@@ -161,6 +166,13 @@ static int pack(Matrix *m, const Op *op, int64_t which, int panels)
     return 1;
 }
 
+static Lattice lattice_of(const Net *net, const Op *op)
+{
+    const int64_t *n = op->n, limit = n[1] < 0 || n[1] > 16 ? 0 : (net->classes - 1) * ((int64_t)1 << n[1]);
+    return (Lattice){n[0], n[1], n[2], limit, op->t[0].length, op->t[1].length, op->t[2].length,
+                     op->t[0].data, op->t[1].data, op->t[2].data};
+}
+
 /* Whether an operation fits its values: every index that it will use lies in bounds. */
 static int fits(const Net *net, const Op *op)
 {
@@ -211,6 +223,21 @@ static int fits(const Net *net, const Op *op)
                n[0] >= 0 && n[0] <= 16 && n[1] >= 0 && n[1] <= 40;
     case PICK:
         return same && rows && op->inputs == 1 && a->planes == C && out->planes == 1;
+    case RATIO:
+        return same && op->inputs == 2 && op->integers == 3 && b->planes == 1 && a->planes == out->planes && n[0] >= 0 &&
+               n[0] <= 16 && within((Tensor){2, n + 1}, INT32_MIN, INT32_MAX);
+    case LOG:
+        return same && op->inputs == 1 && op->integers == 2 && op->tensors == 1 && a->planes == out->planes &&
+               op->t[0].length == 256 && within(op->t[0], 0, INT32_MAX) && within((Tensor){1, n}, 0, INT32_MAX) &&
+               within((Tensor){1, n + 1}, 0, 40);
+    case GATE:
+        return same && op->inputs == 2 && op->integers == 3 && a->planes == b->planes && a->planes == out->planes &&
+               n[0] >= 0 && n[0] <= 52 && within((Tensor){2, n + 1}, INT32_MIN, INT32_MAX);
+    case LATTICE: {
+        if (rows || C != 1 || op->inputs || op->integers != 3 || op->tensors != 3) return 0;
+        Lattice l = lattice_of(net, op);
+        return lattice_fits(&l) && lattice_columns(&l) == out->planes;
+    }
     case MIXTURE:
         return same && rows && op->inputs == 2 && op->integers == 5 && op->tensors == 2 && n[0] >= 1 &&
                n[0] <= MAX_COMPONENTS && a->planes == 3 * n[0] && b->planes == 1 && op->t[1].length == n[0] &&
@@ -221,9 +248,6 @@ static int fits(const Net *net, const Op *op)
     case CARRY:
         return same && !rows && op->inputs == 2 && op->integers == 1 && a->planes == b->planes &&
                a->planes == out->planes && n[0] >= 1 && n[0] <= 30;
-    case GATE:
-        return same && op->inputs == 2 && op->integers == 3 && a->planes == b->planes && a->planes == out->planes &&
-               n[0] >= 0 && n[0] <= 31 && within((Tensor){2, n + 1}, INT32_MIN, INT32_MAX);
     case TABLE:
         return same && op->inputs == 1 && op->integers == 1 && op->tensors == 1 && op->t[0].length > 0 &&
                a->planes == out->planes && within(op->t[0], INT32_MIN, INT32_MAX) && n[0] >= INT32_MIN && n[0] <= INT32_MAX;
@@ -343,6 +367,10 @@ static int read_op(Net *net, Reader *r, int64_t i, char *made)
         while (op->set < net->sets && !same_cells(net->set[op->set], cells)) op->set++;
         if (op->set == net->sets) net->set[net->sets++] = cells;
     }
+    if (op->code == LATTICE) {
+        op->lattice = lattice_of(net, op), op->first_state = net->remembered;
+        net->remembered += lattice_state(&op->lattice);
+    }
     if (op->code == LINEAR && op->n[5]) {
         op->matrix = calloc((size_t)op->n[0], sizeof *op->matrix);
         for (int64_t c = 0; c < op->n[0]; c++)
@@ -406,6 +434,7 @@ typedef struct {
     int64_t keys, chunk, capacity, slots, behind;      /* fronts; their largest size; places remembered */
     int32_t *state;                                    /* (items, H, W, 2 C): values 2 v − (K − 1), and what is known */
     char *pool, *kept, *ring, *zero;
+    int64_t *memory, *absorbed;                        /* of the lattices of each row of each item; samples learnt from */
     char **base;                                       /* of each value */
     int64_t *item, *y, *x, *slot;                      /* the places of the front */
     int64_t sets, **near;                              /* of each set of cells: where a neighbour lies, or −1 */
@@ -426,8 +455,8 @@ void ardm_walk_free(Walk *w)
     for (int k = 0; k < MAX_INPUTS; k++) free(w->read[k]);
     free(w->state), free(w->pool), free(w->kept), free(w->ring), free(w->zero), free(w->base);
     free(w->item), free(w->y), free(w->x), free(w->slot), free(w->near), free(w->start), free(w->made);
-    free((void *)w->in), free(w->out), free(w->weight), free(w->mean), free(w->inverse), free(w->low), free(w->high);
-    free(w->prefix), free(w->length), free(w);
+    free(w->memory), free(w->absorbed), free((void *)w->in), free(w->out), free(w->weight), free(w->mean), free(w->inverse);
+    free(w->low), free(w->high), free(w->prefix), free(w->length), free(w);
 }
 
 static int64_t key_top(const Walk *w, int64_t key)
@@ -494,9 +523,11 @@ Walk *ardm_walk(const Net *net, int64_t items, int64_t height, int64_t width, in
     w->weight = calloc(n, sizeof *w->weight * (size_t)M), w->mean = calloc(n, sizeof *w->mean * (size_t)M);
     w->in = calloc((size_t)w->chunk, sizeof *w->in), w->out = calloc((size_t)w->chunk, sizeof *w->out);
     w->made = calloc(1, wide);
+    w->memory = calloc((size_t)(items * height), (size_t)net->remembered * sizeof *w->memory + 1);
+    w->absorbed = calloc((size_t)(items * height), sizeof *w->absorbed * (size_t)net->ops);
     int good = w->start && w->length && w->state && w->pool && w->kept && w->ring && w->zero && w->base && w->near && w->item && w->y &&
                w->x && w->slot && w->low && w->high && w->prefix && w->inverse && w->weight && w->mean && w->in && w->out &&
-               w->made;
+               w->made && w->memory && w->absorbed;
     for (int k = 0; k < MAX_INPUTS; k++) good = (w->read[k] = calloc(1, wide)) && good;
     for (int64_t s = 0; good && s < net->sets; s++)
         good = (w->near[s] = calloc(n, one * (size_t)(net->set[s].length / 2 + 1))) != NULL;
@@ -663,6 +694,37 @@ static void embed_row(const Op *op, const int32_t *in, int64_t planes, int32_t *
     }
 }
 
+static void ratio_row(const Op *op, const int32_t *a, int32_t by, int64_t planes, int32_t *out)
+{
+    for (int64_t p = 0; p < planes; p++)
+        out[p] = (int32_t)clip(floor_divide(a[p] * ((int64_t)1 << op->n[0]), by > 1 ? by : 1), op->n[1], op->n[2]);
+}
+
+static void log_row(const Op *op, const int32_t *a, int64_t planes, int32_t *out)
+{
+    for (int64_t p = 0; p < planes; p++) {
+        int64_t x = a[p] > 1 ? a[p] : 1, n = 0;
+        while (x >> n > 1) n++;
+        int64_t rest = (n > 8 ? x >> (n - 8) : x << (8 - n)) - 256;
+        out[p] = (int32_t)((n * op->n[0] + op->t[0].data[rest]) >> op->n[1]);
+    }
+}
+
+/* What the lattices of the row of place i say, after they have learnt from the samples before it. */
+static void lattice_row(Walk *w, const Op *op, int64_t i, int32_t *out)
+{
+    const Lattice *a = &op->lattice;
+    int64_t line = w->item[i] * w->height + w->y[i], *state = w->memory + line * w->net->remembered + op->first_state;
+    int64_t *x = w->absorbed + line * w->net->ops + (op - w->net->op);
+    if (*x == 0 || *x > w->x[i]) lattice_begin(a, state), *x = 0;
+    for (; *x < w->x[i]; (*x)++) {
+        const int32_t *at = state_at(w, w->item[i], w->y[i], *x);
+        w->unsettled |= !at[1];
+        lattice_absorb(a, state, at[0]);
+    }
+    lattice_read(a, state, out);
+}
+
 /* A matrix product in 64 bits. */
 static void wide_product_row(const Op *op, int64_t which, const int32_t *in, int32_t *out)
 {
@@ -703,6 +765,9 @@ static void compute_row(Walk *w, const Op *op, int64_t i, int64_t channel, int32
     case HASH: hash_row(op, in[0], planes, out); break;
     case EMBED: embed_row(op, in[0], planes, out); break;
     case PICK: out[0] = in[0][channel]; break;
+    case RATIO: ratio_row(op, in[0], in[1][0], planes, out); break;
+    case LOG: log_row(op, in[0], planes, out); break;
+    case LATTICE: lattice_row(w, op, i, out); break;
     }
 }
 

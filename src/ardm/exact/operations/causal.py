@@ -34,6 +34,7 @@ from ardm.exact.bounds import (
     unlimited,
     with_zero,
 )
+from ardm.exact.operations.lattice import LATTICE
 from ardm.exact.operations.operation import Operation, shifted
 from ardm.exact.program import Op, Program
 
@@ -162,8 +163,9 @@ CAUSAL = {
     "carry": Operation(_carry_bound, _carry),
     "at_site": Operation(_at_site_bound, _at_site),
     "earlier": Operation(_earlier_bound, _earlier),
+    **LATTICE,
 }
-PLACED = ("causal_window", "causal_taps", "carry", "at_site")
+PLACED = ("causal_window", "causal_taps", "carry", "at_site", "lattice")
 """The operations that read places."""
 POINTWISE = ("concat", "product", "add", "gate", "shift", "table", "known", "embed")
 """The operations that make a map of a causal program: each place of the result depends on that place alone."""

@@ -4,6 +4,8 @@ product(a, b)       a · b
 add(a, b)           a + b
 less(a, b)          a − b                       rows or places; b has one column
 gate(a, b)          clamp ⌊a · b / 2^by⌋
+ratio(a, b)         clamp ⌊2^by a / max(b, 1)⌋  rows or places; b has one column
+log(a)              ⌊(n · octave + T[⌊2^8 x / 2^n⌋ − 2^8]) / 2^by⌋, x = max(a, 1), n = ⌊log2 x⌋    rows or places
 concat(a, …)        planes one after the other
 shift(a)            clamp ⌊a / 2^by⌋
 table(a)            T[clamp(a − low, 0, last)]
@@ -25,9 +27,13 @@ from ardm.exact.bounds import (
     integer,
     largest,
     product_ends,
+    unlimited,
 )
 from ardm.exact.operations.operation import Operation, clamp
 from ardm.exact.program import Op, Program
+
+STEPS = 1 << 8
+"""Entries of the table of a logarithm: steps of an octave."""
 
 
 def _product_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
@@ -73,6 +79,38 @@ def _gate(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Int
     return clamp(op, given[0] * given[1] >> op.integers["by"])
 
 
+def _ratio_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
+    a, b = given
+    kind = expect_row_wise(op, a, b)
+    expect(op, b.planes == 1, "divides by one column")
+    by = integer(op, "by", 0, 16)
+    lo, hi = (unlimited(end) << by for end in (a.lo, a.hi))
+    peak = Bound.of(lo, hi, kind).peak
+    return clamped(op, np.minimum(lo, 0).astype(np.int64), np.maximum(hi, 0).astype(np.int64), kind, peak)
+
+
+def _ratio(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
+    return clamp(op, (given[0] << op.integers["by"]) // np.maximum(given[1], 1))
+
+
+def _log_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
+    kind, table = expect_row_wise(op, given[0]), program.tensor(op, "table")
+    octave, by = integer(op, "octave", 0, (1 << 31) - 1), integer(op, "by", 0, 40)
+    good = table.shape == (STEPS,) and table.min() >= 0 and table.max() < 1 << 31
+    expect(op, bool(good), f"has no table of {STEPS} entries below 2^31")
+    most = 53 * octave + int(table.max())
+    every = np.ones(given[0].planes, dtype=np.int64)
+    return Bound.of(0 * every, (most >> by) * every, kind, max(most, largest(given[0])))
+
+
+def _log(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
+    x = np.maximum(given[0], 1)
+    n = np.frexp(x.astype(np.float64))[1].astype(np.int64) - 1  # below 2^53, so float64 holds x
+    rest = np.where(n > 8, x >> np.maximum(n - 8, 0), x << np.maximum(8 - n, 0)) - STEPS
+    found: Ints = n * op.integers["octave"] + program.tensor(op, "table")[rest] >> op.integers["by"]
+    return found
+
+
 def _concat_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect(op, bool(given) and len({a.kind for a in given}) == 1, "is given values of different kinds")
     count_planes(sum(a.planes for a in given))
@@ -111,6 +149,8 @@ ELEMENTWISE = {
     "add": Operation(_add_bound, _add),
     "less": Operation(_less_bound, _less),
     "gate": Operation(_gate_bound, _gate),
+    "ratio": Operation(_ratio_bound, _ratio),
+    "log": Operation(_log_bound, _log),
     "concat": Operation(_concat_bound, _concat),
     "shift": Operation(_shift_bound, _shift),
     "table": Operation(_table_bound, _table),
