@@ -126,7 +126,7 @@ CODED = [
     *[(registry.pictures(1), 0, shape) for shape in SHAPES],
     *[(registry.pictures(9), 0, shape) for shape in SHAPES[:4]],
     *[("grey", 0, shape) for shape in ((1, 32, 32), (1, 17, 40), (3, 16, 16))],
-    *[(ANY, calls, shape) for calls, shape in ((20, (3, 16, 16)), (20, (1, 32, 24)), (7, (3, 9, 33)), (50, (3, 8, 8)))],
+    *[(ANY, calls, shape) for calls, shape in ((20, (3, 16, 16)), (20, (1, 16, 24)), (7, (3, 9, 33)), (50, (3, 8, 8)))],
     (SMALL, 0, (3, 128, 20)),
 ]
 
