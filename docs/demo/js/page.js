@@ -174,6 +174,9 @@ const Page = (() => {
       button.append(canvas);
       button.title = `${name}, ${picture.width} × ${picture.height}`;
       button.setAttribute("aria-label", `Sample picture: ${name}`);
+      button.addEventListener("click", () =>
+        place.querySelectorAll("button").forEach((one) => one.setAttribute("aria-pressed", one === button)),
+      );
       button.addEventListener("click", () => take(name, { ...picture, exact: true }, ARDM.fromBase64(packed)));
       place.append(button);
     }

@@ -6,6 +6,8 @@ ARDM.define(function (ardm) {
   const { inflate, unlzma, crc32, context, lowBits, join, littleEndian, writeFrame, varint } = ardm;
   const METHODS = ["coded", "raw", "deflate", "constant", "lzma", "filtered", "flac"];
 
+  const WHOLE = 2 ** 17; // pixels that an any-order model takes at once: its maps have a gigabyte then
+
   /* The planes of the parts of a region: with a model of M planes, groups of M, then one by one. */
   function partsOf(planes, M) {
     const parts = [];
@@ -96,7 +98,12 @@ ARDM.define(function (ardm) {
   /* A walk over a part by the model of a file. */
   function walkOf(model, steps, height, width) {
     if (model.wave && steps.calls) throw damaged(`its model codes along wavefronts, and not in ${steps.calls} calls`);
-    return model.wave ? new WaveWalk(model, height, width) : new OrderWalk(model, height, width, steps);
+    if (model.wave) return new WaveWalk(model, height, width);
+    if (height * width > WHOLE)
+      throw new Refusal(
+        `This picture of ${width} × ${height} pixels is too large for an any-order model in a browser.`,
+      );
+    return new OrderWalk(model, height, width, steps);
   }
 
   const channelsOf = (model, count) =>

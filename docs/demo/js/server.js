@@ -3,7 +3,8 @@
 
 ARDM.define(function (ardm) {
   const { Refusal, Model, Decoding, Encoding, Filling, fingerprint, inflate, fromBase64, hex } = ardm;
-  const SLICE = 40; // milliseconds between two pictures of progress
+  const SLICE = 40; // milliseconds between two pictures of progress, and more for large ones
+  const SHOWN = 5000; // pixels that progress may copy in a millisecond of work
 
   /* What is worth saying about a file before it is decoded. */
   function factsOf({ frame: { form, steps, entries, pieces }, model }) {
@@ -77,12 +78,13 @@ ARDM.define(function (ardm) {
 
     function slice(run) {
       const { id, job, rules, pace } = run,
-        started = performance.now();
+        started = performance.now(),
+        until = started + Math.max(SLICE, job.total / SHOWN);
       if (run !== current || run.waiting) return;
       try {
         if (run.steps < 1) return pause(run);
         run.steps--;
-        const left = job.run(() => pace > 0 || performance.now() >= started + SLICE),
+        const left = job.run(() => pace > 0 || performance.now() >= until),
           { done, total } = job;
         run.spent += performance.now() - started;
         if (!left)

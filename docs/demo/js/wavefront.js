@@ -27,11 +27,12 @@ ARDM.define(function (ardm) {
       this.dy = Int32Array.from(cells, ([dy]) => dy);
       this.dx = Int32Array.from(cells, ([, dx]) => dx);
       this.fronts = 1 + Math.max(...cells.map(([dy, dx]) => -(dx + walk.slope * dy)));
-      this.rows = this.fronts * walk.height;
+      this.rows = this.fronts * walk.most;
     }
 
+    /* The row of a place: the places of a front lie in at most `most` rows of the item, one below the other. */
     row(y, key) {
-      return (key % this.fronts) * this.walk.height + y;
+      return (key % this.fronts) * this.walk.most + (y % this.walk.most);
     }
 
     /* The row of cell k of a place, −1 outside. */
