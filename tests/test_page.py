@@ -16,7 +16,8 @@ from PIL import Image
 
 from ardm.cheapest import cheapest
 from ardm.codec import decode, encode, registry
-from ardm.codec.binary import crc8, varint
+from ardm.codec.binary import Reader, crc8, varint
+from ardm.codec.header import read_header
 from ardm.content import Content, Kind
 from ardm.exact.ask import Ask
 from ardm.exact.order import NEVER, Order
@@ -373,4 +374,6 @@ def test_what_is_built(folder):
     assert {path.name for path in (folder / "js").iterdir()} == set(re.findall(r'"js/([^"]+)"', page))
     for name in BUILD.MODELS:
         assert BUILD.identity(BUILD.MODELS[name].read_bytes()) == registry.model(name).identity
+    for path in BUILD.FILES.values():  # else: python benchmarks/demo_samples.py
+        assert read_header(Reader.open(path.read_bytes())).model == registry.model(ANY).identity[:4]
     assert not re.search(r"https?://", page)
