@@ -143,6 +143,8 @@ SOME = {
     "bits": 6, "row": 4, "rates": True, "end": True,
 }  # fmt: skip
 """A value of each setting that is not its default."""
+ONE_SIDE = {"recurrent": {"reach": (4,)}}
+"""The same of a trunk that reads to the left only."""
 BASE = {"width": 8, "blocks": 1, "classes": 4, "head": "values"}
 
 
@@ -158,7 +160,7 @@ def test_a_trunk_refuses_the_settings_of_others(trunk):
     shape = (1, 2, 4) if kind.axes == 3 else (8,)
     base = ModelConfig(shape=shape, trunk=trunk, causal=kind.causal[0], **{**BASE, "head": kind.heads[0]})
     build(base)
-    for name, value in {**SOME, "causal": kind.causal[-1] or "single"}.items():
+    for name, value in {**SOME, **ONE_SIDE.get(trunk, {}), "causal": kind.causal[-1] or "single"}.items():
         changed = dataclasses.replace(base, **{name: value})
         if name in kind.reads:
             build(changed)
@@ -181,7 +183,7 @@ def test_a_trunk_declares_all_that_it_reads(trunk):
             return super().__getattribute__(name)
 
     shape = (1, 2, 4) if kind.axes == 3 else (8,)
-    own = {name: SOME[name] for name in kind.reads if name in ("labels", "reach", "hashes")}
+    own = {name: SOME[name] for name in kind.reads if name in ("labels", "reach", "hashes")} | ONE_SIDE.get(trunk, {})
     for order in kind.causal:
         body = kind.body(Spied(shape=shape, trunk=trunk, **BASE, causal=order, **own))
         state = body.digits.blank(2, shape) if hasattr(body, "digits") else Digits(4, 4).blank(2, shape)
@@ -198,10 +200,10 @@ def test_settings_that_a_trunk_does_not_read_may_have_their_defaults():
 
 
 def test_a_recipe_of_another_trunk_leaves_its_own_settings_behind(tmp_path):
-    """`model.preset=text-small` on a recipe of windows with bits: 15; what the override itself names stays, and is refused."""
+    """`model.preset=text-small` on a recipe with bits: 15; what the override itself names stays, and is refused."""
     other = ["model.preset=text-small", "model.width=64"]
     model = load_recipe("laptop/text", other).model
-    assert (model.trunk, model.width, model.dropout, model.bits) == ("transformer", 64, 0.2, ModelConfig().bits)
+    assert (model.trunk, model.width, model.dropout, model.bits) == ("transformer", 64, 0.1, ModelConfig().bits)
     assert load_recipe("laptop/text", ["model.trunk=transformer"]).model.hashes == ()
     assert load_recipe("laptop/text", ["model.width=64"]).model.bits == 15
     with pytest.raises(ArdmError, match=r"trunk transformer has no setting bits \(got 9\)"):

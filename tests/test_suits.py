@@ -225,10 +225,12 @@ def test_a_model_is_loaded_once(tiny):
 
 
 def test_levels_stand_for_calls_of_other_models(tiny):
-    for level, calls in ((1, 4), (7, 8), (9, 8)):
+    heard = Content(Kind.AUDIO, sound(1, 9), "wav", rate=8000)
+    for level in (1, 7, 9):
         engine = Engine(level=level, backend="float32", device="cpu", threads=1)
-        assert engine.coder(Content.of_bytes(b"Hello")).calls == calls
-    assert Engine(calls=4, backend="float32", device="cpu").coder(Content.of_bytes(b"Hello")).calls == 4
+        assert engine.coder(heard).calls == 4
+        assert engine.coder(Content.of_bytes(b"Hello")).calls == 0, "from left to right at every level"
+    assert Engine(calls=4, backend="float32", device="cpu").coder(heard).calls == 4
 
 
 def test_an_archive_takes_the_model_that_suits_most_bytes(tiny):

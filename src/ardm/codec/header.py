@@ -30,6 +30,7 @@ import numpy as np
 
 from ardm.ans import CHECKS
 from ardm.codec.binary import Reader, crc8, varint
+from ardm.codec.foreign import looks_like
 from ardm.codec.steps import pack_steps, read_steps, written
 from ardm.content import MAX_LAYOUT, ORIGINS, Content, Kind, misfit
 from ardm.errors import CodecError, Unsupported
@@ -53,18 +54,6 @@ _ABOUT, _MODEL, _WIDE, _SPLIT, _CHECK, _FULL = 4, 8, 16, 32, 64, 128  # flags of
 _RUN, _ROW = _FULL | _MODEL | _WIDE, _ABOUT  # of a run, which is no form in full: bytes have one byte a sample
 _UNIFORM, _NAMES, _CODED = 1, 2, 4  # flags of an archive
 _SIDES = (32, 28)  # of the square pictures that a form in short need not measure
-FOREIGN = (
-    (b"\x89PNG", "a PNG image"), (b"\xff\xd8\xff", "a JPEG image"), (b"RIFF", "a WebP image or a WAV file"),
-    (b"\xff\x0a", "a JPEG XL image"), (b"\0\0\0\x0cJXL ", "a JPEG XL image"), (b"GIF8", "a GIF image"),
-    (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"), (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"PK\x03\x04", "a zip archive"), (b"%PDF", "a PDF"),
-    (b"fLaC", "a FLAC file"), (b"OggS", "an Ogg file"), (b"ID3", "an MP3 file"), (b"\x93NUMPY", "a NumPy array"),
-    (b"\xc2\xad\xc3\x91", "an ardm file that was copied as text"),
-    (b"\xc2\xad\xc2\xa1", "an ardm archive that was copied as text"),
-    (b"\xef\xbf\xbd", "a binary file that was copied as text"), (b"BM", "a BMP image"), (b"P5", "a PGM image"),
-    (b"P6", "a PPM image"),
-)  # fmt: skip
-"""The first bytes of other kinds of files."""
 
 
 class Method(IntEnum):
@@ -425,7 +414,6 @@ def foreign(data: bytes) -> str:
         return "not an ardm file: it is empty"
     if is_ours(data) or data == MAGIC:
         return f"truncated file: it ends in its header, after {len(data)} bytes"
-    for start, name in FOREIGN:
-        if data.startswith(start):
-            return f"not an ardm file: it looks like {name}"
+    if name := looks_like(data):
+        return f"not an ardm file: it looks like {name}"
     return "not an ardm file: it does not begin with AD D1 or AD A1, and a bare one is read with --bare"
