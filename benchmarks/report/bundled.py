@@ -21,8 +21,8 @@ from ardm.codec.describe import describe
 from ardm.export.coding import cost
 from ardm.export.quantise import Floats
 from ardm.model import AnyModel
-from ardm.plan import Plan, image, shuffled
-from ardm.ranks import RANKS
+from ardm.orders import item_ranks
+from ardm.plan import Plan, ranked, shuffled
 
 RATES = Path(__file__).parents[2] / "docs" / "pictures" / "rate.json"
 """Results of benchmarks/codec_pictures.py: every size of model and the classical codecs."""
@@ -68,7 +68,8 @@ def orders(setting: Setting) -> Result:
     result.add("random orders, standard deviation", float(bits.mean(1).std(ddof=1)), unit="bits/dim")
     result.add("random orders, standard deviation without chance", between(bits), unit="bits/dim")
     for name in ("bayer", "halton", "checkerboard", "raster"):
-        found = _along(bundle.model, image(1, form, RANKS[name](*form[1:]), offset=0.0).coarsen(starts), x)
+        ranks = torch.from_numpy(item_ranks(name, form, bundle.order.lead)).flatten()
+        found = _along(bundle.model, ranked(ranks, form).coarsen(starts), x)
         result.add(name, float(found.mean()), unit="bits/dim")
         setting.log(f"{name}: {found.mean():.4f}")
     result.notes.append(f"{len(x)} test pictures, the same for every order, in {calls} planned calls")

@@ -411,7 +411,7 @@ def _c19(r: Results) -> Verdict:
     own = RANGE_OF_TEN * value(r, name, "random orders, standard deviation without chance")
     return holds_if(own < 0.02), (
         f"{r[name]['notes'][0]}: ten random orders span {spread:.3f} around {mean:.3f} bits/dim, {own:.3f} without what few "
-        f"images add by chance; regular orders, whose parallel sites are neighbours: {named}"
+        f"images add by chance; regular orders: {named}"
     )
 
 
