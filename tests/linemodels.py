@@ -40,14 +40,8 @@ CARDS = {
     "sound": {"rate": 8000},
     "table": {"schema": SCHEMA.to_values()},
 }
-ORDERS = {
-    "sound": OrderConfig(),
-    "8 bits": OrderConfig(),
-    "bytes": OrderConfig("bayer", (8, 4), cell=8),
-    "table": OrderConfig(),
-    "binary": OrderConfig(),
-}
-"""Other than raster."""
+ORDERS = {"table": OrderConfig(), "binary": OrderConfig()}
+"""Other than raster, and than the one order of networks along wavefronts."""
 FOUND = {"text": LETTERS, "bytes": bytes(range(256))}
 
 
@@ -61,7 +55,7 @@ def bundle(name, scale=1.0, **changes):
     if settings.get("direct"):  # a weight is a hundred times the product of two parameters
         with torch.no_grad():
             model.body.trunk.direct.u.mul_(0.1), model.body.trunk.direct.v.mul_(0.1)
-    order = ORDERS.get(name, RASTER)
+    order = OrderConfig() if settings.get("causal") == "wave" else ORDERS.get(name, RASTER)
     return Bundle(model, model.body.config if hasattr(model.body, "config") else ModelConfig(shape=shape, **settings),
                   order, card={"name": f"tiny {name}", **CARDS.get(name, {})})  # fmt: skip
 

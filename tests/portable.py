@@ -84,12 +84,13 @@ def exact(model, folder, encode, backend, threads, batch):
 
 def coder(model, calls, backend, threads):
     """A coder of this row."""
-    from ardm.codec import model_coder, registry
+    from ardm.codec import registry
     from ardm.exact.native.runner import NativeRunner
 
     native = backend.startswith("native")
     if native and model.wave:
-        return model_coder.ModelCoder(model, 0, NativeRunner(model.program, backend == "native plain"), threads)
+        kind = type(registry.coder(model, calls, "float32", "cpu", threads))
+        return kind(model, 0, NativeRunner(model.program, backend == "native plain"), threads)
     return registry.coder(model, calls, "float32" if native else backend, "cpu", threads)
 
 

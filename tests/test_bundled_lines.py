@@ -72,20 +72,6 @@ def test_a_line_of_text_is_half_of_what_deflate_makes_of_it(name):
     assert len(data) < 0.6 * min(len(zlib.compress(raw, 9)), len(lzma.compress(raw, lzma.FORMAT_ALONE)))
 
 
-def test_fewer_calls_take_more_bits():
-    job = [[CONTENTS["speech8k"].samples[..., :200]]]
-    bits = [
-        sum(
-            part.bits
-            for part in next(
-                iter(registry.coder("speech8k", registry.calls_of(registry.model("speech8k"), level)).encode(job))
-            )
-        )
-        for level in (1, 7)
-    ]
-    assert bits[0] > bits[1]
-
-
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n[:6] == "speech")) for n in CONTENTS])
 def test_files_decode_for_ever(name):
     """Whatever models later versions bring: those in the package at a release stay."""

@@ -361,9 +361,9 @@ def test_samples_of_sounds(lines, tmp_path):
 
 
 def test_a_codec_model_samples_what_it_decodes(lines, tmp_path):
-    run("sample", lines / "codecs" / "text", "-n", 1, "-o", tmp_path / "a.txt", "--seed", 4, "--calls", 3)
+    run("sample", lines / "codecs" / "text", "-n", 1, "-o", tmp_path / "a.txt", "--seed", 4)
     letters = np.frombuffer(line_model("text").alphabet, np.uint8)
-    drawn = letters[sampling.sample(line_model("text"), 1, calls=3, seed=4)].tobytes()
+    drawn = letters[sampling.sample(line_model("text"), 1, seed=4)].tobytes()
     assert (tmp_path / "a.txt").read_bytes() == drawn + b"\n"
 
 
@@ -387,8 +387,9 @@ def test_samples_that_cannot_be_written(lines, tmp_path):
         ["--label", 1],
     ):
         assert "its own way" in refused("sample", lines / "codecs" / "text", "-o", out, *option)
-    assert "codes in 3, 8 network calls, not in 5" in refused(
-        "sample", lines / "codecs" / "text", "-o", out, "--calls", 5
+    assert "no number of calls; got 5" in refused("sample", lines / "codecs" / "text", "-o", out, "--calls", 5)
+    assert "an item takes 1 to 4 network calls; got 5" in refused(
+        "sample", lines / "codecs" / "table", "-o", tmp_path / "a.csv", "--calls", 5
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["old.csv", "old.txt", "old.wav"]
 

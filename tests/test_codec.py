@@ -482,12 +482,13 @@ def test_texts_in_batches_and_regions(monkeypatch):
 
 def levels(has, default):
     return [
-        registry.calls_of(replace(line_model("text"), orders=_orders(has), default=default), n) for n in range(1, 10)
+        registry.calls_of(replace(exact(**MODELS["values"]), orders=_orders(has), default=default), n)
+        for n in range(1, 10)
     ]
 
 
 def _orders(calls):
-    return {n: np.arange(n).reshape(1, 1, 1, n) for n in calls}
+    return {n: np.broadcast_to(np.arange(n), (1, 3, 1, n)) for n in calls}
 
 
 def test_levels_of_a_model_with_nine_numbers_of_calls():
@@ -543,6 +544,8 @@ def test_samples_have_the_size_of_their_kind(monkeypatch):
     assert sampling.sample(line_model("text"), 1).shape == (1, 1, 1, 256)
     assert sampling.sample(exact(**MODELS["grey"]), 3).shape == (3, 1, 32, 32)
     with pytest.raises(ArdmError, match="not in 5"):
+        sampling.sample(exact(**MODELS["values"]), 1, calls=5)
+    with pytest.raises(ArdmError, match="no number of calls"):
         sampling.sample(line_model("sound"), 1, calls=5)
 
 

@@ -38,22 +38,18 @@ MODELS = {
     "unet": {"trunk": "unet", "shape": IMAGE, "head": "values"},
     "transformer": {"trunk": "transformer", "shape": LINE, "head": "digits", "base": 2},
     "wavenet": {"trunk": "wavenet", "shape": LINE, "head": "mixture"},
-    "recurrent": {
-        "trunk": "recurrent",
-        "causal": "wave",
-        "shape": LINE,
-        "head": "values",
-        "hashes": (2,),
-        "bits": 5,
-        "row": 3,
-    },
-    "lattice": {"trunk": "lattice", "shape": LINE, "head": "mixture", "causal": "wave"},
     "table": {"trunk": "mlp", "shape": LINE, "head": "values"},
     "columns": {"trunk": "transformer", "shape": LINE, "head": "values", "columns": (4, 4, 4, 4, 4, 4)},
     "ending": {"trunk": "transformer", "shape": LINE, "head": "values", "end": True},
     "any": {"trunk": "transformer", "shape": LINE, "head": "values", "causal": "any"},
     "rates": {"trunk": "mlp", "shape": LINE, "head": "values", "rates": True},
 }
+WAVES = {
+    "wavefront": {"shape": IMAGE, "head": "mixture"},
+    "recurrent": {"shape": LINE, "head": "values", "hashes": (2,), "bits": 5, "row": 3},
+    "lattice": {"shape": LINE, "head": "mixture"},
+}
+"""Of one order, along wavefronts."""
 TABLE = ModelConfig(classes=4, width=8, blocks=1, **MODELS["table"])
 
 
@@ -125,6 +121,20 @@ def test_what_is_given_may_lie_anywhere_and_comes_back_there(there, start):
             assert padded.device == start
         assert torch.equal(done[known], x[known])
         assert torch.equal(padded, x)
+
+
+@pytest.mark.parametrize("trunk", WAVES)
+def test_models_along_wavefronts_stay_where_they_lie(trunk, monkeypatch):
+    config = ModelConfig(classes=4, width=8, blocks=1, trunk=trunk, causal="wave", **WAVES[trunk])
+    bundle = Bundle(randomise(ardm.build(config)).float(), config)
+    monkeypatch.setattr(inputs, "seeded", lambda seed, device="cpu": generator(seed, device))
+    x = pair(bundle)
+    with Emulated(bundle.model) as mode:
+        mode.where[x] = HOST
+        assert api.sample(bundle, 2).device == GPU
+        nats = api.score(bundle, x).nats
+        assert nats.device == GPU
+    assert nats.isfinite().all()
 
 
 def test_likelihoods_are_computed_where_the_model_lies(there):

@@ -33,11 +33,10 @@ from ardm.losscurve import LossCurve
 from ardm.orders import OrderConfig
 from ardm.plan import Plan, ranked
 from ardm.schedule import Schedule, cost
-from bundles import smooth, tiny
+from bundles import exact, smooth, tiny
 from by_the_page import Bytes
 from exact_by_the_page import Model as Page
 from linemodels import bundle as table
-from linemodels import codec as line_model
 from waves import wave_model
 
 QUICK = settings(deadline=None, max_examples=40)
@@ -239,7 +238,10 @@ def test_another_schedule_or_model_is_damage():
         damaged[at] ^= 1 << at % 8
         with pytest.raises(CodecError):
             decompress(bytes(damaged), models())
-    for another, said in ((wave_model(), "along wavefronts"), (line_model("text"), "in steps of its own")):
+    for another, said in (
+        (wave_model(), "along wavefronts"),
+        (exact(trunk="unet", head="values"), "in steps of its own"),
+    ):
         with pytest.raises(ArdmError, match=said):
             another.order(made.steps, 8, 8)
     with pytest.raises(ArdmError, match="takes 2 to 384 network calls; got 385"):

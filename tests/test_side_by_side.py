@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ardm.codec import model_coder, walk
+from ardm.codec import batches, model_coder, walk
 from ardm.exact.ask import Ask, AskedSites
 from bundles import coder
 from test_codec import MODELS, both_ways, jobs, pictures
@@ -62,7 +62,7 @@ def test_nothing_or_much_can_be_asked():
 def test_bytes_do_not_depend_on_what_stands_beside(threads, pixels, monkeypatch):
     parts = mixed()
     alone = [both_ways(coder(), coder(), part)[0] for part in parts]
-    monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", pixels)
+    monkeypatch.setattr(batches, "SIDE_BY_SIDE", pixels)
     assert both_ways(coder(threads=threads), coder(threads=threads), *parts) == alone
 
 
@@ -103,7 +103,7 @@ def test_progress_is_reported_before_everything_is_done(monkeypatch):
     """Progress is reported after a few batches, not after a hundred."""
     made, parts = coder(), pictures(40)
     streams = [(made.finish(job, 1), [part.shape]) for job, part in zip(made.encode(jobs(*parts)), parts, strict=True)]
-    monkeypatch.setattr(model_coder, "SIDE_BY_SIDE", 64)
+    monkeypatch.setattr(batches, "SIDE_BY_SIDE", 64)
     works = []
     real = type(made)._decoded
     monkeypatch.setattr(

@@ -224,13 +224,12 @@ def test_a_model_is_loaded_once(tiny):
     assert tiny == [TEXT]
 
 
-def test_levels_stand_for_calls_of_other_models(tiny):
+def test_models_of_text_and_sound_have_one_order_at_every_level(tiny):
     heard = Content(Kind.AUDIO, sound(1, 9), "wav", rate=8000)
     for level in (1, 7, 9):
         engine = Engine(level=level, backend="float32", device="cpu", threads=1)
-        assert engine.coder(heard).calls == 4
+        assert engine.coder(heard).calls == 0
         assert engine.coder(Content.of_bytes(b"Hello")).calls == 0, "from left to right at every level"
-    assert Engine(calls=4, backend="float32", device="cpu").coder(heard).calls == 4
 
 
 def test_an_archive_takes_the_model_that_suits_most_bytes(tiny):

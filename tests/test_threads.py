@@ -53,7 +53,7 @@ STARTS = {
 @pytest.mark.parametrize("start", STARTS)
 def test_threads_sleep_where_they_wait(tmp_path, start):
     """Set before PyTorch is imported, which reads it once; what a person has set wins."""
-    coded = Path(__file__).parent / "golden" / "lines-english.ardm"  # its model runs in PyTorch
+    coded = Path(__file__).parents[1] / "docs" / "demo" / "samples" / "cat-any-order.ardm"  # its model runs in PyTorch
     command = [text.replace("{}", str(coded)) for text in STARTS[start]]
     assert told(tmp_path, *command) == {**WAITING, "GOMP_SPINCOUNT": ""}
     for name, value in {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "200", "GOMP_SPINCOUNT": "7"}.items():
