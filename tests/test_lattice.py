@@ -19,7 +19,7 @@ from ardm.exact.ask import Ask
 from ardm.exact.backend import Backend
 from ardm.exact.certificate import certify
 from ardm.exact.native import library
-from ardm.exact.native.compile import compile_library, compiler
+from ardm.exact.native.compile import compiler
 from ardm.exact.native.runner import NativeRunner
 from ardm.exact.operations.lattice import Filters, Lattice
 from ardm.exact.program import Op
@@ -30,18 +30,13 @@ from ardm.models.build import build
 from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from exactly import Bench, table_of
+from waves import renew_library
 
 K, LENGTH = 1 << 16, 120
 BANK = Lattice(6, 6, 1 << 24, (K - 1) << 6, (2, 5, 10), (1, 4, 6), (0, 3))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled():
-    try:
-        library.library(library._path())
-    except ArdmError:
-        assert compiler() is None or compile_library() is None
-        library.library.cache_clear()
+compiled = pytest.fixture(autouse=True, scope="module")(renew_library)
 
 
 def native(bank, values):

@@ -13,23 +13,14 @@ from ardm.codec.walk import Walker
 from ardm.errors import ArdmError, CodecError
 from ardm.exact.ask import Ask, AskedSites
 from ardm.exact.native import library as native
-from ardm.exact.native.compile import LIBRARY, compile_library, compiler
+from ardm.exact.native.compile import LIBRARY, compile_library
 from ardm.exact.native.describe import describe
 from ardm.exact.native.runner import NativeRunner
 from ardm.exact.order import Order
 from ardm.exact.reference import Reference
-from waves import FINE, Weave, picture, values_program, wave_model, wave_program, window_cells
+from waves import FINE, Weave, need_library, picture, values_program, wave_model, wave_program, window_cells
 
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled():
-    if compiler() is None:
-        pytest.skip("there is no C compiler")
-    try:
-        native.library(native._path())
-    except ArdmError:
-        assert compile_library() is None
-        native.library.cache_clear()
+compiled = pytest.fixture(autouse=True, scope="module")(need_library)
 
 
 def odd_program(seed=0, C=3, K=256, slope=2, M=3):

@@ -19,7 +19,6 @@ from ardm.exact.backend import Backend
 from ardm.exact.bounds import Bound
 from ardm.exact.certificate import certify
 from ardm.exact.native import library as native
-from ardm.exact.native.compile import compile_library, compiler
 from ardm.exact.native.describe import describe
 from ardm.exact.native.runner import NativeRunner
 from ardm.exact.operations import OPERATIONS
@@ -34,6 +33,7 @@ from ardm.nets.recurrent import _Carry
 from ardm.orders import OrderConfig
 from bundles import by_formula
 from exactly import table_of
+from waves import need_library
 
 TINY = {"trunk": "recurrent", "head": "values", "causal": "wave", "width": 10, "hidden": 7, "blocks": 2, "embedding": 3,
         "reach": (2,), "hashes": (1, 3), "bits": 4, "row": 2}  # fmt: skip
@@ -59,15 +59,7 @@ def exported(classes=27):
     )
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    if compiler() is None:
-        pytest.skip("there is no C compiler")
-    try:
-        native.library(native._path())
-    except ArdmError:
-        assert compile_library() is None
-        native.library.cache_clear()
+compiled = pytest.fixture(scope="module")(need_library)
 
 
 # --- in floats ------------------------------------------------------------------------------------------------------------

@@ -1,14 +1,34 @@
 """Small causal programs along wavefronts with random weights, like those that the export makes, and models of them."""
 
 import numpy as np
+import pytest
 
+from ardm.errors import ArdmError
 from ardm.exact.model import CodecModel
+from ardm.exact.native import library as native
+from ardm.exact.native.compile import compile_library, compiler
 from ardm.exact.program import Op, Program
 
 NEAR = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0)]
 """NW, N, NE, W and the place itself: the cells of a block."""
 FINE = 2
 """Bits after the point of the neighbours' mean."""
+
+
+def renew_library():
+    """Compile the native library where it is missing or of another source, if there is a compiler."""
+    try:
+        native.library(native._path())
+    except ArdmError:
+        assert compiler() is None or compile_library() is None
+        native.library.cache_clear()
+
+
+def need_library():
+    """The same, or skip the tests."""
+    if compiler() is None:
+        pytest.skip("there is no C compiler")
+    renew_library()
 
 
 def window_cells(slope=2, tall=3, wide=3):

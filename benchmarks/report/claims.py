@@ -6,7 +6,7 @@ the reason.  A claim without results is not reached, and names the command that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,15 +96,20 @@ def plateau(results: Results, *names: str) -> str:
     return ""
 
 
+def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """The mean of a − b over the items that both have, and its standard error."""
+    apart = [x - y for x, y in zip(a, b, strict=False)]
+    mean = sum(apart) / len(apart)
+    return mean, (sum((d - mean) ** 2 for d in apart) / max(len(apart) - 1, 1) / len(apart)) ** 0.5
+
+
 def difference(results: Results, a: str, b: str) -> tuple[float, float]:
     """Bits per dimension by which result a exceeds b at full calls, with its standard error over common items."""
     above = value(results, a, "full calls") - value(results, b, "full calls")
     one, other = (results[n]["tables"].get("items", ()) for n in (a, b))
     if not one or len(one) != len(other):
         return above, (error(results, a, "full calls") ** 2 + error(results, b, "full calls") ** 2) ** 0.5
-    apart = [x - y for x, y in zip(one, other, strict=True)]
-    mean = sum(apart) / len(apart)
-    return above, (sum((d - mean) ** 2 for d in apart) / (len(apart) - 1) / len(apart)) ** 0.5
+    return above, paired(one, other)[1]
 
 
 def by(results: Results, a: str, b: str) -> str:
@@ -356,13 +361,6 @@ TOGETHER = 50
 def coded(results: Results, name: str, kind: str, calls: int) -> list[float]:
     """Bits per dimension of every item of a planned codec: its code, its file, or the bound of its policy."""
     return list(results[name]["tables"]["bits"][kind][str(calls)])
-
-
-def paired(a: list[float], b: list[float]) -> tuple[float, float]:
-    """The mean of a − b over the items that both have, and its standard error."""
-    apart = [x - y for x, y in zip(a, b, strict=False)]
-    mean = sum(apart) / len(apart)
-    return mean, (sum((d - mean) ** 2 for d in apart) / max(len(apart) - 1, 1) / len(apart)) ** 0.5
 
 
 def _c17(r: Results) -> Verdict:

@@ -295,6 +295,7 @@ class ModelCoder:
         parts: list[list[Samples]] = [[] for _ in jobs]
         left = sum(1 for _, h, w in jobs[0][1] for _ in self._tiles(h, w))
         for c, h, w in jobs[0][1]:
+            told = [self._told(decoder) for decoder in decoders]
             part = self._samples(np.zeros((len(jobs), c, h, w), dtype=np.int64))
             for y, x, (tall, wide), size in self._tiles(h, w):
                 if self._whole is not None:
@@ -304,10 +305,11 @@ class ModelCoder:
                     items = yield from walker.decoding(decoders, None if left else digits or None)
                     items = self._middle(walker.order, items, digits) if digits else items
                 items = items[:, :c, :tall, :wide]  # all channels of a plane on its own are equal
-                part[:, :, y : y + tall, x : x + wide] = self._samples(items)
-            for mine, samples in zip(parts, part, strict=True):
-                mine.append(samples)
-        return [(mine, 0 if digits else decoder.close()) for mine, decoder in zip(parts, decoders, strict=True)]
+                for mine, item, one in zip(part, items, told, strict=True):
+                    mine[:, y : y + tall, x : x + wide] = self._samples(item, one)
+            for own, samples in zip(parts, part, strict=True):
+                own.append(samples)
+        return [(own, 0 if digits else decoder.close()) for own, decoder in zip(parts, decoders, strict=True)]
 
     def _middle(self, order: Order, items: Ints, digits: int) -> Ints:
         """Items with the middle of the values that begin with their first digits."""

@@ -1,4 +1,4 @@
-"""A perceptron that is told the predictions of adaptive lattices, in integers.
+"""A perceptron that reads the predictions of adaptive lattices, in integers.
 
 Everything before its first layer is whole numbers in the float network too.  Means and widths of the mixture are outputs of
 the perceptron in units of the running deviation: means are multiplied by it, and its logarithm is added to widths.

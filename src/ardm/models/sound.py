@@ -1,4 +1,4 @@
-"""Bodies for sound: the WaveNet, and a perceptron that is told the predictions of adaptive lattices."""
+"""Bodies for sound: the WaveNet, and a perceptron that reads the predictions of adaptive lattices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A residual perceptron that is told the predictions of adaptive filters: sound on a laptop.
+"""A residual perceptron that reads the predictions of adaptive filters: sound on a laptop.
 
 A bank of least-squares lattices learns from the item itself (`exact.operations.lattice`), at several rates and of several
 orders; nothing of it is trained.  The perceptron reads, at each sample, how these predictions differ, how far each was off

@@ -131,7 +131,7 @@ def refuse_files(given: Mapping[str, Any]) -> None:
 
 
 def defaults(given: Mapping[str, Mapping[str, Any]], train_set: Dataset, kind: str, codec: bool) -> dict[str, Any]:
-    """Model, order and training by kind of data, where the caller names no preset and no trunk; training by trunk."""
+    """Model and training by kind of data, where the caller names no preset and no trunk; training by trunk."""
     chosen = {"preset", "trunk"} & given["model"].keys()
     model = {"shape": []} if chosen else {**network(train_set, kind, codec), "shape": []}
     merged = {**model, **given["model"]}
@@ -142,7 +142,7 @@ def defaults(given: Mapping[str, Mapping[str, Any]], train_set: Dataset, kind: s
     if codec and not given["model"] and (begun := start(train_set, kind)):
         model, train = {**begun["model"], "shape": []}, train | begun["train"]
     train["batch"] = max(1, min(train.get("batch", 64), len(train_set)))
-    return {"model": model, "order": {}, "train": train}
+    return {"model": model, "train": train}
 
 
 def network(train_set: Dataset, kind: str, codec: bool) -> dict[str, Any]:
