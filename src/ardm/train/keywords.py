@@ -49,7 +49,10 @@ _CODEC: dict[str, dict[str, Any]] = {
 }
 _TRAIN: dict[str, dict[str, Any]] = {
     "unet": {"batch": 32},
-    "centred": {"batch": 16, "optimiser": "muon", "rate": 3e-3, "muon_rate": 0.03, "subset": 512, "valid_items": 64},
+    "centred": {
+        **{"batch": 16, "optimiser": "muon", "rate": 3e-3, "muon_rate": 0.03},
+        **{"precision": "auto", "subset": 512, "valid_items": 64},
+    },
     "wavefront": {"batch": 16, "rate": 3e-3},
     "transformer": {"batch": 32},
     "wavenet": {"batch": 16},
