@@ -17,9 +17,9 @@ from ardm.exact.reference import inputs
 from ardm.export import convert
 from ardm.export import wavefront as module
 from ardm.export.convert import export, unsupported
-from ardm.export.perceptron import SINGLE
 from ardm.export.precision import Precision
 from ardm.export.rounding import faked, read_scales, write_scales
+from ardm.export.stream import SINGLE
 from ardm.export.wavefront import OPERAND, WavefrontExport, measured
 from ardm.models.build import build
 from ardm.models.config import ModelConfig

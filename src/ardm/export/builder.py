@@ -26,7 +26,7 @@ from ardm.exact.certificate import input_bounds, operation_bound
 from ardm.exact.program import Op, Program
 from ardm.export.obstacles import conv_obstacle
 from ardm.export.precision import Precision
-from ardm.export.quantise import Floats, matrix, narrow
+from ardm.export.quantise import Floats, floats, matrix, narrow
 
 HEADROOM = 5
 """Bits that sums of many layers, and the inputs of norms, have beyond an activation."""
@@ -196,7 +196,7 @@ class Layers(Builder):
         moments: Floats | None = None,
     ) -> dict[str, Ints]:
         """weight (I, O)."""
-        plus = np.zeros(weight.shape[1]) if bias is None else bias.detach().double().numpy()
+        plus = np.zeros(weight.shape[1]) if bias is None else floats(bias)
         scale = np.broadcast_to(scale, weight.shape[1])
         # at least 2^8, because there are no products of bytes here: neighbouring weights need not fit 16 bits together
         made = matrix(weight, plus, np.maximum(size, 1 << 8), reads, scale, bits or self.bits.weights, WIDE, moments)
@@ -347,7 +347,7 @@ def _statistics(out: str, N: int, size: int, eps: float) -> tuple[int, int]:
 
 
 def _vector(x: Tensor | None, planes: int, default: float) -> Floats:
-    return np.full(planes, default) if x is None else x.detach().double().numpy()
+    return np.full(planes, default) if x is None else floats(x)
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d, tall: int, wide: int, step: int) -> tuple[int, int]:

@@ -27,8 +27,7 @@ from ardm.export.coding import Coding, Cost, as_images, coding, cost
 from ardm.export.lattice import lattice
 from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of
-from ardm.export.perceptron import Make
-from ardm.export.precision import COMPENSATED, FINER, SEARCH, Precision
+from ardm.export.precision import COMPENSATED, FINER, SEARCH, Make, Precision
 from ardm.export.recurrent import recurrent
 from ardm.export.table import table
 from ardm.export.unet import unet
