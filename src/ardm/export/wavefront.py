@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ardm.errors import ArdmError
 from ardm.exact.program import Program
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples, Scales
@@ -46,10 +47,23 @@ PIXELS = 1 << 13
 
 def wavefront(model: Model, examples: Examples) -> Make:
     """The exporter of causal networks along wavefronts."""
-    export, layers = WavefrontExport(model), dict(model.named_modules())
-    fixed = {layers[name]: scales for name, scales in examples.scales.items()}
-    seen = None if fixed else export.seen(examples.items)
-    return lambda bits: export.program(export.scales(seen, bits) if seen else fixed, bits)
+    export = WavefrontExport(model)
+    if examples.scales:
+        fixed = _fixed(export, model, examples.scales)
+        return lambda bits: export.program(fixed, bits)
+    seen = export.seen(examples.items)
+    return lambda bits: export.program(export.scales(seen, bits), bits)
+
+
+def _fixed(export: WavefrontExport, model: Model, scales: Mapping[str, Scales]) -> dict[nn.Module, Scales]:
+    """The scales of layers by name, by layer.  Raises ArdmError where they belong to another network."""
+    layers = dict(model.named_modules())
+    found = {layers[name]: each for name, each in scales.items() if name in layers}
+    if len(found) < len(scales) or {layer: (len(s.given), len(s.made)) for layer, s in found.items()} != export.sizes:
+        raise ArdmError(
+            "these scales belong to another network: layers or widths differ; use those of this one's own run"
+        )
+    return found
 
 
 def measured(model: Model, items: Tensor, precision: Precision) -> dict[str, Scales]:
@@ -69,6 +83,12 @@ class WavefrontExport:
         self.output, self.digits = output_of(model), digits_of(model)
         self.unit = UNIT * (self.digits.classes - 1)
         """The unit of deviations, in V."""
+
+    @property
+    def sizes(self) -> dict[nn.Module, tuple[int, int]]:
+        """How many inputs and outputs have a scale, by layer."""
+        W, output = self.trunk.width, self.output
+        return {self.trunk: (W, W), output: (W, output.out_features)} | {b: (W, len(b.up)) for b in self.blocks}
 
     # --- scales ---------------------------------------------------------------------------------------------------------
 
