@@ -26,7 +26,7 @@ from ardm.exact.certificate import input_bounds, operation_bound
 from ardm.exact.program import Op, Program
 from ardm.export.obstacles import conv_obstacle
 from ardm.export.precision import Precision
-from ardm.export.quantise import Floats, matrix, narrow
+from ardm.export.quantise import Floats, floats, matrix, narrow
 
 HEADROOM = 5
 """Bits that sums of many layers, and the inputs of norms, have beyond an activation."""
@@ -34,8 +34,12 @@ LOOK = (1 << 13) - 1
 """The largest index of a table, by the scales chosen here."""
 GAIN = 15
 """Bits of the gain of a norm."""
+EPSILON = 2.0**-23
+"""RMSNorm's epsilon where it names none: that of float32."""
 TABLE = 1 << 17
 """The most entries of the table of a function."""
+RISE = 4
+"""Bits that the result of attention has beyond its values."""
 WIDE = 1 << 45
 """The largest sum of a convolution; beyond 2^24 it is split, or held in float64."""
 
@@ -196,7 +200,7 @@ class Layers(Builder):
         moments: Floats | None = None,
     ) -> dict[str, Ints]:
         """weight (I, O)."""
-        plus = np.zeros(weight.shape[1]) if bias is None else bias.detach().double().numpy()
+        plus = np.zeros(weight.shape[1]) if bias is None else floats(bias)
         scale = np.broadcast_to(scale, weight.shape[1])
         # at least 2^8, because there are no products of bytes here: neighbouring weights need not fit 16 bits together
         made = matrix(weight, plus, np.maximum(size, 1 << 8), reads, scale, bits or self.bits.weights, WIDE, moments)
@@ -237,10 +241,10 @@ class Layers(Builder):
         total = Value(self.op("add", out, [a.name, b.name]), a.scale)
         return self.coarser(f"{out}.kept", total, 0, top)
 
-    def gate(self, out: str, a: Value, b: Value, top: int | None = None) -> Value:
-        """a · b, with just enough bits dropped to bring it within ±top."""
+    def gate(self, out: str, a: Value, b: Value) -> Value:
+        """a · b, with just enough bits dropped to bring it within ±high."""
         most = int((self.bounds[a.name].size.astype(object) * self.bounds[b.name].size).max())
-        by = max(0, (most // (self.high if top is None else top)).bit_length())
+        by = max(0, (most // self.high).bit_length())
         return Value(self.op("gate", out, [a.name, b.name], by=by), a.scale * b.scale / 2.0**by)
 
     def concat(self, out: str, *every: Value) -> Value:
@@ -263,21 +267,16 @@ class Layers(Builder):
         scale: (P,) or (1,), of the result.  top: the result is clamped to ±top; by default `table_top`.
         Raises ArdmError where its statistics cannot be exact.
         """
-        if not isinstance(layer, (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
-            raise ArdmError(
-                f"{out} cannot be exported: {type(layer).__name__} is not a norm that has an operation in integers"
-            )
-        planes, group = len(a.scale), isinstance(layer, nn.GroupNorm)
-        groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
-        H, W = self._program.size
-        N = planes // groups * (H * W if group and self.bounds[a.name].kind == "map" else 1)
-        eps = layer.eps if layer.eps is not None else 2.0**-23  # RMSNorm's default is that of float32
+        integers, eps = _norm_kind(out, layer)
+        planes, (H, W) = len(a.scale), self._program.size
+        N = planes // integers["groups"] * (1 if integers["each"] or self.bounds[a.name].kind != "map" else H * W)
         rise, epsilon = _statistics(out, N, self.largest(a), eps * a.one * a.one)
-        gain = _vector(layer.weight, planes, 1.0) * scale
-        bias = _vector(getattr(layer, "bias", None), planes, 0.0) * scale
+        gain, bias = (
+            _vector(getattr(layer, name, None), planes, default) * scale
+            for name, default in (("weight", 1.0), ("bias", 0.0))
+        )
         lift = GAIN - math.ceil(math.log2(max(np.abs(gain).max(), 2.0**-20)))
         most = self.table_top if top is None else top
-        integers = {"groups": groups, "each": int(not group), "centre": int(not isinstance(layer, nn.RMSNorm))}
         for up in range(44, max(-1, rise - lift - 1), -1):  # as many bits as the containers hold
             by = up - rise + lift
             tensors = {"gain": np.rint(gain * 2.0**lift), "bias": np.rint((bias + 0.5) * 2.0**by)}
@@ -304,11 +303,11 @@ class Layers(Builder):
         other = GRID * 2.0**by / math.sqrt(width) / s
         return np.array([s]), np.array([other]), by
 
-    def attention(self, out: str, q: Value, k: Value, v: Value, heads: int, by: int, rise: int = 4) -> Value:
+    def attention(self, out: str, q: Value, k: Value, v: Value, heads: int, by: int) -> Value:
         """Attention over all places.  The scales of q and k, and by, are those of `scores`."""
         bits = min(22, 2 * self.bits.activations)
-        self.op("attention", out, [q.name, k.name, v.name], heads=heads, by=by, bits=bits, rise=rise)
-        return Value(out, v.scale * 2.0**rise)
+        self.op("attention", out, [q.name, k.name, v.name], heads=heads, by=by, bits=bits, rise=RISE)
+        return Value(out, v.scale * 2.0**RISE)
 
     # --- tables -------------------------------------------------------------------------------------------------------
 
@@ -331,6 +330,16 @@ def _limits(top: int | None, low: int | None = None) -> dict[str, int]:
     return {} if top is None else {"lo": -top if low is None else low, "hi": top}
 
 
+def _norm_kind(out: str, layer: nn.Module) -> tuple[dict[str, int], float]:
+    """What a norm divides by, as integers of the operation, and its epsilon.  Raises ArdmError for other layers."""
+    if not isinstance(layer, (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
+        kind = type(layer).__name__
+        raise ArdmError(f"{out} cannot be exported: {kind} is not a norm that has an operation in integers")
+    group, eps = isinstance(layer, nn.GroupNorm), layer.eps if layer.eps is not None else EPSILON
+    groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
+    return {"groups": groups, "each": int(not group), "centre": int(not isinstance(layer, nn.RMSNorm))}, eps
+
+
 def _statistics(out: str, N: int, size: int, eps: float) -> tuple[int, int]:
     """rise and epsilon of a norm over N numbers up to `size`: as fine as the exact range allows; eps: in their unit."""
     rise, epsilon = -1, 1
@@ -347,7 +356,7 @@ def _statistics(out: str, N: int, size: int, eps: float) -> tuple[int, int]:
 
 
 def _vector(x: Tensor | None, planes: int, default: float) -> Floats:
-    return np.full(planes, default) if x is None else x.detach().double().numpy()
+    return np.full(planes, default) if x is None else floats(x)
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d, tall: int, wide: int, step: int) -> tuple[int, int]:
