@@ -26,7 +26,6 @@ from ardm.cli.options import (
     Threads,
     Verify,
     bytes_of,
-    named_or_piped,
 )
 from ardm.cli.progress import Bar
 from ardm.codec.report import Report
@@ -82,7 +81,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compress(
-    files: Files = None,
+    files: Files,
     output: Output = None,
     stdout: Stdout = False,
     force: Force = False,
@@ -112,7 +111,6 @@ def compress(
     Images and sounds come back sample for sample, with profiles and EXIF; everything else byte for byte.  Each result
     is decoded again and compared before it gets its name.
     """
-    files = named_or_piped(files)
     refuse_model(model, calls, level, bare)
     _refuse_check(check)
     if bare and archive is not None:

@@ -30,7 +30,6 @@ from ardm.cli.options import (
     Threads,
     Verify,
     bytes_of,
-    named_or_piped,
 )
 from ardm.cli.progress import Bar
 from ardm.codec.selection import Engine
@@ -61,7 +60,7 @@ def register(app: typer.Typer) -> None:
 
 
 def decompress(
-    files: Packed = None,
+    files: Packed,
     output: Output = None,
     stdout: Stdout = False,
     force: Force = False,
@@ -86,7 +85,6 @@ def decompress(
     An archive becomes a folder.  --format, or the ending of --out, converts to another format.  Of a damaged file
     nothing is written.
     """
-    files = named_or_piped(files)
     if format and format not in formats.ENDINGS.values():
         known = ", ".join(dict.fromkeys(formats.ENDINGS.values()))
         raise typer.BadParameter(f"a format is one of {known}; got {format!r}", param_hint="--format")
@@ -112,7 +110,7 @@ def decompress(
 
 
 def cat(
-    files: Packed = None,
+    files: Packed,
     force: Force = False,
     format: Format = "",
     memory: Memory = "2GiB",
@@ -136,7 +134,7 @@ def cat(
 
 
 def check(
-    files: Packed = None,
+    files: Packed,
     recursive: Recursive = False,
     force: Force = False,
     memory: Memory = "2GiB",
@@ -165,7 +163,7 @@ def check(
         def line(done: FileResult) -> list[str]:
             return [f"{name_of(done.source)}: good, {done.what}, {done.seconds:.1f} s"]
 
-        found, left = found_in(named_or_piped(files), recursive, packed=True)
+        found, left = found_in(files, recursive, packed=True)
         with reporting(left, bar):
             for_each(found, Place(writes=False), one, line, bar, seekable=bytes_of(memory))
 

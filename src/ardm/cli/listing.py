@@ -12,7 +12,7 @@ import typer
 from ardm.atomic import reasons, refuse_source
 from ardm.cli.batch import Place, for_each, found_in, reporting
 from ardm.cli.console import EXITS, dump, guard, say
-from ardm.cli.options import Packed, Recursive, bytes_of, named_or_piped
+from ardm.cli.options import Packed, Recursive, bytes_of
 from ardm.cli.progress import Bar
 from ardm.codec.archive import Archive, open_archive
 from ardm.codec.describe import describe
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_files(
-    files: Packed = None,
+    files: Packed,
     recursive: Recursive = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also list items of archives, and frames.")] = False,
@@ -46,7 +46,7 @@ def list_files(
         def one(source: Path | BinaryIO, target: object) -> None:
             records.append(record(source, verbose, bare))
 
-        found, left = found_in(named_or_piped(files), recursive, packed=True)
+        found, left = found_in(files, recursive, packed=True)
         try:
             with reporting(left, bar):
                 for_each(found, Place(writes=False), one, None, bar, seekable=bytes_of(memory))

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,18 +69,19 @@ def complete_recipe(incomplete: str) -> list[str]:
 # --- options of commands on files -------------------------------------------------------------------------------------
 
 
-def named_or_piped(files: list[str] | None) -> list[str]:
-    """The files that are named; standard input where none is, and something is piped in."""
-    if files:
-        return files
+def _piped() -> list[str]:
+    """Standard input where no file is named and something is piped in."""
     if sys.stdin is None or sys.stdin.isatty():
         raise typer.BadParameter("name a file, or pipe data into standard input", param_hint="FILE...")
     return ["-"]
 
 
-# str, not Path: - is standard input, and ./- a file.  No default_factory: click before 8.3 refuses one for several values
-Files = Annotated[list[str] | None, typer.Argument(metavar="FILE", help="Files, or - for standard input.")]
-Packed = Annotated[list[str] | None, typer.Argument(metavar="FILE", help="Compressed files, or - for standard input.")]
+# str, not Path: - is standard input, and ./- a file
+_ARGUMENT: dict[str, Any] = {"default_factory": _piped, "show_default": False}
+Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Files, or - for standard input.", **_ARGUMENT)]
+Packed = Annotated[
+    list[str], typer.Argument(metavar="FILE", help="Compressed files, or - for standard input.", **_ARGUMENT)
+]
 CodecModel = Annotated[
     str | None,
     typer.Option(
