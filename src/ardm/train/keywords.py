@@ -56,7 +56,10 @@ _TRAIN: dict[str, dict[str, Any]] = {
     "wavefront": {"batch": 16, "rate": 3e-3},
     "transformer": {"batch": 32},
     "wavenet": {"batch": 16},
-    "recurrent": {"batch": 16, "optimiser": "muon", "rate": 3e-3, "decay": "linear", "valid_items": 64},
+    "recurrent": {
+        **{"batch": 16, "optimiser": "muon", "rate": 3e-3, "decay": "linear"},
+        **{"precision": "auto", "valid_items": 64},
+    },
     "lattice": {"batch": 4, "rate": 3e-3, "valid_items": 32, "valid_every": 250},
     "mlp": {"batch": 256, "weight_decay": 1e-2, "valid_items": 512},
 }
