@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -85,14 +85,12 @@ class Samples:
             return [content.samples.tobytes().decode("latin-1") for content in self.contents]
         if self.kind != "text":
             return [shape_key(content) for content in self.contents]
-        texts = [content.samples.tobytes() for content in self.contents]
-        return list(map(form if self._vary else folded, texts))
+        return text_keys([content.samples.tobytes() for content in self.contents])
 
     @cached_property
     def _vary(self) -> bool:
         """Whether texts differ by more than their numbers."""
-        texts = {content.samples.tobytes() for content in self.contents}
-        return 2 * len(set(map(form, texts))) >= len(set(map(folded, texts)))
+        return vary({content.samples.tobytes() for content in self.contents})
 
     @property
     def promise(self) -> str:
@@ -122,6 +120,16 @@ def folded(text: bytes) -> str:
 def form(text: bytes) -> str:
     """The same, with one zero for each number and each run of 8 or more hexadecimal digits."""
     return _NUMBER.sub(b"0", folded(text).encode("latin-1")).decode("latin-1")
+
+
+def vary(texts: Collection[bytes]) -> bool:
+    """Whether texts differ by more than their numbers: at least half of those that differ at all."""
+    return 2 * len(set(map(form, texts))) >= len(set(map(folded, texts)))
+
+
+def text_keys(texts: Sequence[bytes]) -> list[str]:
+    """The key of each text."""
+    return list(map(form if vary(set(texts)) else folded, texts))
 
 
 def shape_key(content: Content) -> str:
