@@ -20,21 +20,22 @@ import argparse
 import json
 import shlex
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent / "report"))
+
+from coded import alone, mean, together
+
 from ardm import data
 from ardm.bench.compare import markdown
 from ardm.bench.machine import facts
 from ardm.codec import registry
-from ardm.codec.archive import compress_archive, open_archive
-from ardm.codec.decode import decompress
 from ardm.codec.encode import compress
-from ardm.codec.model_coder import ModelCoder
 from ardm.content import Content, Kind
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
@@ -51,53 +52,6 @@ def pictures(options: argparse.Namespace) -> list[Content]:
     return [Content(Kind.IMAGE, np.ascontiguousarray(x, dtype=np.uint8)) for x in items]
 
 
-def timed(work: Callable[[], Any], share: int) -> tuple[Any, dict[str, float]]:
-    """The result of the work, and the seconds of an item by the clock and of the processor.  share: the number of items."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    made = work()
-    spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    return made, {clock: seconds / share for clock, seconds in spent.items()}
-
-
-def alone(coder: ModelCoder, items: Sequence[Content]) -> dict[str, Any]:
-    """Each item as a file of its own."""
-    made, encode = timed(lambda: [compress(item, coder) for item in items], len(items))
-    found, decode = timed(lambda: [decompress(file, lambda *_: coder) for file, _ in made], len(items))
-    _refuse_loss(items, found)
-    return {
-        "file": _mean([8 * len(file) / item.samples.size for (file, _), item in zip(made, items, strict=True)]),
-        "code": _mean([_code(coder, item) / item.samples.size for item in items]),
-        "encode": encode,
-        "decode": decode,
-    }
-
-
-def _code(coder: ModelCoder, item: Content) -> float:
-    """The bits of an item by the model, whether or not that is the shortest way to store it."""
-    bits = coder.measure(item)
-    coder.forget()
-    return bits
-
-
-def together(coder: ModelCoder, items: Sequence[Content]) -> dict[str, Any]:
-    """All items in one archive."""
-    (file, _), encode = timed(lambda: compress_archive(items, coder=coder), len(items))
-    found, decode = timed(lambda: list(open_archive(file).items(lambda *_: coder)), len(items))
-    _refuse_loss(items, found)
-    return {"file": 8 * len(file) / sum(item.samples.size for item in items), "encode": encode, "decode": decode}
-
-
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and its standard error; NaN for one value."""
-    error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
-    return float(np.mean(values)), error
-
-
-def _refuse_loss(items: Sequence[Content], found: Sequence[Content]) -> None:
-    if not all(np.array_equal(a.samples, b.samples) for a, b in zip(items, found, strict=True)):
-        raise SystemExit("an item did not come back")
-
-
 def rows(options: argparse.Namespace, items: list[Content]) -> list[dict[str, Any]]:
     """One row for each number of calls, and one for the codec along wavefronts."""
     chosen: list[tuple[str, int | None]] = [(options.model, int(calls)) for calls in options.calls.split(",")]
@@ -106,14 +60,20 @@ def rows(options: argparse.Namespace, items: list[Content]) -> list[dict[str, An
         device = options.device if calls else "cpu"
         coder = registry.coder(model, calls, "auto", device, options.threads)
         compress(items[0], coder)  # warm up
-        few = alone(coder, items[: options.alone])
+        few, all_ = alone(coder, items[: options.alone]), together(coder, items)
+        if few.lost or all_.lost:
+            raise SystemExit("an item did not come back")
         made.append(
             {
-                "name": f"{calls} calls" if calls else f"{BESIDE}, along wavefronts", "calls": calls or 0,
-                "identity": coder.identity[:8], "device": device, "alone": few, "together": together(coder, items),
+                "name": f"{calls} calls" if calls else f"{BESIDE}, along wavefronts",
+                "calls": calls or 0,
+                "identity": coder.identity[:8],
+                "device": device,
+                "alone": {**asdict(few), "code": mean(few.code), "file": mean(few.file)},
+                "together": asdict(all_),
             }
-        )  # fmt: skip
-        print(f"{made[-1]['name']}: {few['code'][0]:.3f} bits per value", file=sys.stderr, flush=True)
+        )
+        print(f"{made[-1]['name']}: {mean(few.code)[0]:.3f} bits per value", file=sys.stderr, flush=True)
     return made
 
 
@@ -125,8 +85,12 @@ def cells(row: dict[str, Any]) -> list[str]:
         for part in (one, all_)
         for way in (part["encode"], part["decode"])
     ]
-    rates = ["{:.3f} ± {:.3f}".format(*one[what]) for what in ("code", "file")]
+    rates = [_rate(*one[what]) for what in ("code", "file")]
     return [row["name"], *rates, f"{all_['file']:.3f}", *times]
+
+
+def _rate(value: float, error: float | None) -> str:
+    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
 
 
 def _time(seconds: float) -> str:
@@ -144,10 +108,13 @@ def draw(made: Sequence[dict[str, Any]], path: Path, title: str) -> None:
             for planned, colour in ((True, "C0"), (False, "C1")):
                 some = [row for row in made if bool(row["calls"]) == planned]
                 x, y = [row[part][way]["wall"] for row in some], [row["alone"]["code"][0] for row in some]
-                name = "any order, planned calls" if planned else some[0]["name"]
+                name = "any order, by network calls" if planned else some[0]["name"]
                 axes.plot(x, y, marker, color=colour, ms=5, label=f"{name}, {label}")
-                for at, row in enumerate(some if planned else []):
-                    axes.annotate(str(row["calls"]), (x[at], y[at]), (4, 4), textcoords="offset points", fontsize=8)
+        for row in made:
+            slower = max(row[part][way]["wall"] for part in ("alone", "together"))
+            said = str(row["calls"] or "")  # one label for both ways, right of the slower one
+            axes.annotate(said, (slower, row["alone"]["code"][0]), (5, 4), textcoords="offset points", fontsize=8)
+        axes.margins(0.12)
         axes.set(xscale="log", xlabel=f"seconds per item to {way}", ylabel="bits per value (−log2 p)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     figure.suptitle(title)

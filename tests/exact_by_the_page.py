@@ -208,19 +208,9 @@ class Model:
             return np.concatenate(out, 1)
         return np.concatenate([np.moveaxis(x, 3, 1) for x in out], 1)
 
-    def _seen(self, a, sites, places):
-        """a at the places of the rows of sites, planes one after the other."""
-        return np.stack([
-            np.stack([cell(a, 0, y, z) for z in places(x)], 1).ravel() for _, y, x in sites
-        ])  # fmt: skip
-
-    def taps(self, op, a, sites):
-        n = op["integers"]
-        offsets = [-i for i in range(1, n["left"] + 1)] + list(range(1, n["right"] + 1))
-        return self._seen(a[0], sites, lambda x: [x + i for i in offsets])
-
     def line(self, op, a, sites):
-        return self._seen(a[0], sites, lambda x: range(op["integers"]["wide"]))
+        columns = range(op["integers"]["wide"])
+        return np.stack([np.stack([cell(a[0], 0, y, x) for x in columns], 1).ravel() for _, y, _ in sites])
 
     def hash(self, op, a, sites):
         bits = op["integers"]["bits"]

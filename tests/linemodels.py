@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import torch
 
-from ardm.bundle import LETTERS, Bundle
+from ardm.bundle import Bundle
 from ardm.codec.registry import coder as coder_of
 from ardm.export.convert import export
 from ardm.export.precision import Precision
@@ -42,7 +42,6 @@ CARDS = {
 }
 ORDERS = {"table": OrderConfig(), "binary": OrderConfig()}
 """Other than raster, and than the one order of networks along wavefronts."""
-FOUND = {"text": LETTERS, "bytes": bytes(range(256))}
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from ardm.codec import decode, encode, registry
 from ardm.content import Content, Kind
 from ardm.exact.certificate import certify
 from ardm.exact.model import fingerprint
-from ardm.export.perceptron import SINGLE
+from ardm.export.stream import SINGLE
 from ardm.formats import read
 from ardm.media.pictures import read_image
 

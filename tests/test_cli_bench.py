@@ -40,7 +40,7 @@ app = typer.Typer(add_completion=False)
 cli_bench.register(app)
 app.command()(lambda: None)  # with a second command the first has to be named, as in the whole program
 
-XZ, RAW, PNG = "xz -9e", "raw LZMA", "PNG"
+RAW, PNG = "raw LZMA", "PNG"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What stands to the left and right, contexts, rows of tables: by definition against every container and slow formulas."""
+"""Lines, contexts, rows of tables: by definition against every container and slow formulas."""
 
 import itertools
 
@@ -25,24 +25,7 @@ def everywhere(B, C, H, W):
     return AskedSites(*(a.ravel() for a in np.meshgrid(*map(np.arange, (B, C, H, W)), indexing="ij")))
 
 
-# --- taps and lines ---------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    SEEDS, st.integers(0, 9), st.integers(0, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 7),
-    st.sampled_from([1, 23, 24, 25, 50]),
-)  # fmt: skip
-def test_taps_by_the_page(seed, left, right, P, H, W, bits):
-    rng, right = np.random.default_rng(seed), right or int(left == 0)
-    bench = Bench("taps", [(np.full(P, -3), np.full(P, 1 << bits))], left=left, right=right)
-    (x,) = bench.values(rng, 2, H, W)
-    sites = everywhere(2, 2, H, W)
-    found = bench([x], sites).reshape(len(sites), P, -1)
-    places = [-i for i in range(1, left + 1)] + list(range(1, right + 1))
-    for n, (b, y, z) in enumerate(zip(sites.batch_index, sites.y, sites.x, strict=True)):
-        for p, (k, at) in itertools.product(range(P), enumerate(places)):
-            assert found[n, p, k] == (x[b, p, y, z + at] if 0 <= z + at < W else 0)
+# --- lines ------------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=30, deadline=None)
@@ -59,27 +42,22 @@ def test_line_by_the_page(seed, wide, P, H, W, bits):
 
 def test_the_bounds_of_what_may_lie_outside():
     """Zeros belong to them, whatever the map."""
-    for name, integers in (("taps", {"left": 2, "right": 1}), ("line", {"wide": 3})):
-        made = Bench(name, [(np.array([5, -9]), np.array([7, -8]))], **integers).made
-        assert made.kind == "rows"
-        assert made.lo.tolist() == [0] * 3 + [-9] * 3
-        assert made.hi.tolist() == [7] * 3 + [0] * 3
+    made = Bench("line", [(np.array([5, -9]), np.array([7, -8]))], wide=3).made
+    assert made.kind == "rows"
+    assert made.lo.tolist() == [0] * 3 + [-9] * 3
+    assert made.hi.tolist() == [7] * 3 + [0] * 3
 
 
-@pytest.mark.parametrize(
-    ("name", "integers"), [("taps", {"left": 1 << 10, "right": 1 << 10}), ("line", {"wide": 1 << 12})]
-)
-def test_far_beyond_the_ends(name, integers):
-    bench = Bench(name, [ends(1, 9)], C=1, **integers)
+def test_far_beyond_the_end():
+    bench = Bench("line", [ends(1, 9)], C=1, wide=1 << 12)
     (x,) = bench.values(np.random.default_rng(0), 1, 1, 3)
     found = bench([x], everywhere(1, 1, 1, 3))
     assert np.count_nonzero(found) <= 9
 
 
 def test_nothing_asked():
-    for name, integers in (("taps", {"left": 2, "right": 1}), ("line", {"wide": 3})):
-        bench = Bench(name, [ends(2, 9)], **integers)
-        assert bench([np.ones((1, 2, 1, 4), dtype=np.int64)], NONE).shape == (0, 6)
+    bench = Bench("line", [ends(2, 9)], wide=3)
+    assert bench([np.ones((1, 2, 1, 4), dtype=np.int64)], NONE).shape == (0, 6)
     bench = Bench("segment", [ends(2, 9)], {"first": [0], "size": [2]}, rows=True, wide=3)
     assert bench([np.ones((0, 2), dtype=np.int64)], NONE).shape == (0, 3)
     bench = Bench("hash", [(np.zeros(2), np.full(2, 9))], {"contexts": [[0, 1]]}, rows=True, bits=3)
@@ -223,12 +201,7 @@ SYMBOLS = [(np.zeros(3), np.full(3, 255))]
 @pytest.mark.parametrize(
     ("name", "ranges", "tensors", "more", "message"),
     [
-        ("taps", [ends(1, 9)], {}, {"left": 0, "right": 0}, "reads no place"),
-        ("taps", [ends(1, 9)], {}, {"left": 1}, "right None"),
-        ("taps", [ends(1, 9)], {}, {"left": 1025, "right": 0}, "left 1025"),
-        ("taps", [ends(1, 9)], {}, {"left": -1, "right": 2}, "left -1"),
-        ("taps", [ends(1, 9)], {}, {"left": 1, "right": 0, "rows": True}, "takes a map"),
-        ("taps", [ends(1 << 9, 9)], {}, {"left": 1024, "right": 0}, "planes; the limit is"),
+        ("line", [ends(1 << 9, 9)], {}, {"wide": 4096}, "planes; the limit is"),
         ("line", [ends(1, 9)], {}, {"wide": 0}, "wide 0"),
         ("line", [ends(1, 9)], {}, {"wide": 4097}, "wide 4097"),
         ("line", [ends(1, 9)], {}, {"wide": 2, "rows": True}, "takes a map"),
@@ -254,7 +227,6 @@ SYMBOLS = [(np.zeros(3), np.full(3, 255))]
         ("segment", [ends(3, 9)], {"first": [0], "size": [1]}, {"wide": 1 << 17, "rows": True}, "wide 131072"),
         ("segment", [ends(3, 9)], {"first": [0]}, {"wide": 2, "rows": True}, "lacks its size"),
         ("segment", [ends(3, 9)], {"first": [1 << 52], "size": [1]}, {"wide": 2, "rows": True}, "do not exist"),
-        ("taps", [], {}, {"left": 1, "right": 0}, "malformed"),
         ("line", [], {}, {"wide": 1}, "malformed"),
         ("hash", [], {"contexts": [[0]]}, {"bits": 3}, "malformed"),
         ("segment", [], {"first": [0], "size": [1]}, {"wide": 2}, "malformed"),
@@ -280,16 +252,12 @@ def program(rng, kind, C=1):
         ops.append(Op(name, out, tuple(inputs), integers, {role: f"{out}.{role}" for role in given}))
         return out
 
+    D = int(rng.integers(2, 5))
+    near = add("line", "near", ["told"], wide=D)
+    P, table = D * C, rng.integers(-127, 128, (K + 1, 4))
     if kind == "text":
-        left, right = int(rng.integers(1, 4)), int(rng.integers(0, 3))
-        near = add("taps", "near", ["told"], left=left, right=right)
-        contexts = rng.integers(-1, C * (left + right), (3, 2))
-        near = add("hash", "buckets", [near], {"contexts": contexts}, bits=4)
+        near = add("hash", "buckets", [near], {"contexts": rng.integers(-1, P, (3, 2))}, bits=4)
         P, table = 3, rng.integers(-127, 128, (48, 4))
-    else:
-        D = int(rng.integers(2, 5))
-        near = add("line", "near", ["told"], wide=D)
-        P, table = D * C, rng.integers(-127, 128, (K + 1, 4))
     e = add("embed", "e", [near], {"table": table})
     size = rng.integers(1, K + 1, D) if kind == "table" else np.array([K])
     weight = rng.integers(-99, 99, (P * 4, size.sum()))

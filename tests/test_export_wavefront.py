@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from ardm.bundle import Bundle, load
+from ardm.cli.app import app
 from ardm.codec.model_coder import ModelCoder
 from ardm.codec.registry import machine
 from ardm.errors import ArdmError
@@ -17,16 +19,16 @@ from ardm.exact.reference import inputs
 from ardm.export import convert
 from ardm.export import wavefront as module
 from ardm.export.convert import export, unsupported
-from ardm.export.perceptron import SINGLE
 from ardm.export.precision import Precision
 from ardm.export.rounding import faked, read_scales, write_scales
+from ardm.export.stream import SINGLE
 from ardm.export.wavefront import OPERAND, WavefrontExport, measured
 from ardm.models.build import build
 from ardm.models.config import ModelConfig
 from ardm.settings import from_values
 from ardm.train.finetune import recipe_of
 from ardm.train.recipe import Recipe
-from bundles import smooth
+from bundles import smooth, tiny
 
 COARSE = Precision(5, 6)
 SHAPES = {"colour": (3, 12, 12), "grey": (1, 12, 12), "two channels": (2, 9, 14), "line": (80,)}
@@ -212,6 +214,31 @@ def test_scales_are_kept_in_a_file(tmp_path):
     write_scales(tmp_path / "scales", scales)
     made = export(bundle, x, bits, read_scales(tmp_path / "scales"))
     assert made.codec.identity == exported(precision=bits).codec.identity
+
+
+def test_scales_of_another_network_are_refused(tmp_path):
+    x, bits = pictures(SHAPES["colour"], 24), COARSE
+    scales = measured(trained().model, x[:12], bits)
+    others = trained(steps=1, blocks=2), trained(steps=1, width=8), trained(steps=1, hidden=8)
+    for other in others:
+        with pytest.raises(ArdmError, match="belong to another network"):
+            export(other, x, bits, scales)
+    with pytest.raises(ArdmError, match="belong to another network"):
+        export(trained(), x, bits, {**scales, "body.trunk.blocks.9": scales["body.trunk.blocks.0"]})
+    with pytest.raises(ArdmError, match="trunk wavefront"):
+        export(tiny("centred", levels=2), x, bits, scales)
+
+
+def test_scales_and_fine_tuning_exclude_each_other(tmp_path):
+    trained(steps=1).save(tmp_path / "model")
+    for options, said in (
+        (["--scales", "s.safetensors", "--finetune", "3"], "exclude each other"),
+        (["--resume"], "--resume needs --finetune"),
+    ):
+        done = CliRunner().invoke(app, ["export", str(tmp_path / "model"), *options])
+        assert done.exit_code == 1
+        assert said in done.output
+        assert not (tmp_path / "model" / "codec.safetensors").exists()
 
 
 def test_fine_tuning_counts_steps_and_lowers_every_rate():

@@ -410,7 +410,6 @@ def test_decompress_names_what_it_cannot_take(data, words):
 
 # --- the table ----------------------------------------------------------------------------------------------------------
 
-BLANK = MODEL.digits.blank(2, SHAPE)
 TABLE = {
     "Adaptive": [
         (lambda: ardm.Adaptive("surprise"), "unknown score"),

@@ -646,7 +646,6 @@ def op(name, out, *given, **integers):
 WIDE = [op("concat", "w0", *["value"] * 5000), op("concat", "w1", *["w0"] * 17)]  # of three planes: 255,000
 PROGRAMS = {
     "a window over very many planes": [*WIDE, op("window", "x", "w1", radius=32, step=1)],
-    "taps over very many planes": [*WIDE, op("taps", "x", "w1", left=1024, right=1024)],
     "a line over very many planes": [*WIDE, op("line", "x", "w1", wide=4096)],
     "very many inputs": [*WIDE, op("concat", "x", *["w1"] * 100_000)],
     "very many values": [*WIDE, *(op("add", f"x{k}", "w1", "w1") for k in range(100))],

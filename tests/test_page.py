@@ -16,6 +16,7 @@ from PIL import Image
 
 from ardm.cheapest import cheapest
 from ardm.codec import decode, encode, registry
+from ardm.codec.archive import compress_archive, open_archive
 from ardm.codec.binary import Reader, crc8, varint
 from ardm.codec.header import read_header
 from ardm.content import Content, Kind
@@ -186,6 +187,85 @@ def test_golden_files(page):
         assert np.array_equal(found, content.samples), name
 
 
+# --- archives ---------------------------------------------------------------------------------------------------------
+
+
+def packed(items, names=None, model=SMALL, check=32):
+    return compress_archive(items, names, registry.coder(model, 20 if model == ANY else None), check=check)[0]
+
+
+def listed(page):
+    """The rows of the list of items: name and what it is."""
+    script = """settle([...document.querySelectorAll('#decode-items li')].map((row) => [...row.children].map((cell) => cell.textContent)))"""
+    return page(script)
+
+
+def picked(page, k):
+    """What the canvas shows of item k of the archive, (4, H, W), after a click on it."""
+    script = """const button = document.querySelector(`#decode-items button[value="${values[0]}"]`), canvas = document.getElementById('decode-canvas');
+        const status = document.getElementById('decode-status');
+        status.textContent = '';
+        button.click();
+        const wait = () => /^This |Decoded/.test(status.textContent)
+            ? settle([status.textContent, canvas.height, canvas.width, text(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)])
+            : setTimeout(wait, 20);
+        wait()"""
+    line, height, width, pixels = page(script, k)
+    assert line.startswith("Decoded"), line
+    return np.frombuffer(base64.b64decode(pixels), "u1").reshape(height, width, 4).transpose(2, 0, 1)
+
+
+def test_items_of_archives(page):
+    """Of one form and of several, with and without names, along wavefronts and in calls: each opens with a click."""
+    shapes = [(3, 24, 24), (3, 17, 40), (1, 24, 24)]
+    mixed = [picture(crop(*shape)) for shape in shapes] + [
+        Content.of_bytes(b"some text, and more of it"),
+        Content.of_bytes(b""),
+    ]
+    mixed[1] = Content(Kind.IMAGE, crop(3, 17, 40), "png", about={"dpi": b"300"})
+    names = ["a.png", "folder/café.png", "c d.png", "note.txt", "nothing"]
+    tiles = [picture(crop(3, 16, 16, y, 30)) for y in (0, 20, 50)]
+    for items, given, model, check in ((mixed, names, SMALL, 32), (tiles, None, SMALL, 8), (tiles, None, ANY, 32)):
+        data = packed(items, given, model, check)
+        assert np.array_equal(page.decode(data), items[0].samples)
+        rows = listed(page)
+        first = [[*row] for row in ((given or [f"item {k}" for k in range(9)])[k : k + 1] for k in range(len(items)))]
+        assert [row[:1] for row in rows] == first
+        for k, item in enumerate(items):
+            if item.kind == Kind.IMAGE:
+                shown = picked(page, k)
+                assert np.array_equal(shown[:3], np.broadcast_to(item.samples, shown[:3].shape)), (model, k)
+            else:
+                assert rows[k][1] == "text or other bytes"
+
+
+def test_golden_archives(page):
+    data = (GOLDEN / "good-wave-archive.ardm").read_bytes()
+    archive = open_archive(data)
+    page.decode(data)
+    for k, content in enumerate(archive.items(lambda short, steps: registry.coder(GOLDEN / "waves"))):
+        shown = picked(page, k)
+        assert np.array_equal(shown[:3], np.broadcast_to(content.samples, shown[:3].shape))
+
+
+def test_damaged_archives_get_one_clear_line(page):
+    items = [picture(crop(3, 9, 9, y)) for y in (0, 20)]
+    data = packed([*items, Content.of_bytes(b"text")], ["a", "b", "c"])
+    sound = Content(Kind.AUDIO, np.arange(400, dtype="<u2").reshape(1, 1, -1), "wav", rate=8000)
+    said = {"holds no pictures. ardm extract": [packed([sound]), packed([Content.of_bytes(b"text")])]}
+    said["damaged|later version|not an .ardm file|the model|This archive"] = [
+        *(flipped(data, at) for at in range(len(data) - 5)), *(data[:at] for at in range(7, len(data), 7)), data + b"!",
+    ]  # fmt: skip
+    for line, files in said.items():
+        for k, file in enumerate(files):
+            found = page.decode(file)
+            if isinstance(found, str):
+                assert re.search(line, found), (line, k, found)
+                assert re.fullmatch(r"This (?!page failed).{10,150}\.", found), found
+            else:  # another item is damaged
+                assert np.array_equal(found, items[0].samples)
+
+
 # --- bad files --------------------------------------------------------------------------------------------------------
 
 
@@ -226,9 +306,9 @@ def test_bad_files_get_one_clear_line(page):
         "damaged|claims": [hostile(2**62, 2**62), hostile(1, 0)],
         "is a PNG picture": [(ROOT / "docs/pictures/plan.png").read_bytes()],
         "is empty": [b""],
-        "is not an .ardm file": [b"hello, world", data[:1]],
-        "holds a sound": [(GOLDEN / "good-audio-8.ardm").read_bytes()],
-        "is an archive": [(GOLDEN / "good-archive-tiles.ardm").read_bytes()],
+        "is not an .ardm file.*ardm decompress --bare": [b"hello, world", data[:1]],
+        "holds a sound.* ardm decompress restores it": [(GOLDEN / "good-audio-8.ardm").read_bytes()],
+        "needs the model .* ardm decompress -m": [(GOLDEN / "good-archive-tiles.ardm").read_bytes()],
         ".": [path.read_bytes() for kind in ("bad", "unsupported") for path in sorted(GOLDEN.glob(f"{kind}-*.ardm"))],
     }
     for said, files in bad.items():

@@ -1,5 +1,6 @@
 """The commands of planned codec models: searching an order, any number of calls, previews."""
 
+import dataclasses
 import itertools
 import re
 
@@ -18,8 +19,8 @@ from ardm.codec import registry
 from ardm.errors import ArdmError
 from ardm.exact.model import NAME
 from ardm.exact.reference import Reference
-from ardm.export.coding import coding
-from ardm.export.search import drawn, named, search
+from ardm.export.coding import coding, fastest_first
+from ardm.export.search import drawn, name_of, named, regular, search
 from ardm.losscurve import LossCurve
 from ardm.plan import ranked
 from linemodels import bundle as table
@@ -51,6 +52,39 @@ def rows():
 def any_order_table():
     return ardm.Bundle(table("table", columns=(3, 2, 5)).model, table("table", columns=(3, 2, 5)).config,
                        curve=LossCurve.exact([[2.0, 1.5, 1.0]]))  # fmt: skip
+
+
+# --- what a folder holds ----------------------------------------------------------------------------------------------
+
+
+def test_orders_have_names():
+    shape = (3, 8, 8)
+    for name, ranks in [*regular(shape, 0).items(), *regular(shape, 2).items(), *drawn(shape, 32, 0).items()]:
+        assert name_of(ranks) == name
+    rates = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    assert name_of(fastest_first(rates), rates) == "rates"
+    assert name_of(fastest_first(rates)) == ""
+    assert name_of(drawn((5,), 3, 0)["random 3"]) == "random 3"
+
+
+def test_models_shows_orders_and_schedules(model, tmp_path):
+    bundle, codec = upscaling()
+    held = ",".join(map(str, codec.budgets))
+    said = run("models", model)
+    assert f"{model} {bundle.identity} models image of {'x'.join(map(str, SHAPE))}" in said
+    assert "in any order order: random 1, none is stored" in said
+    assert f"order: random 1; holds the schedules of {held} calls, plans others from 2 to {codec.planned.most}" in said
+    for name, ranks in {
+        "halton": regular(SHAPE, 0)["halton"],
+        "one of its own": drawn(SHAPE, 1, 7)["random 1"],
+    }.items():
+        dataclasses.replace(bundle, ranks=ranks, curve=None).save(tmp_path / "own")
+        said = run("models", tmp_path / "own")
+        assert f"order: {name}, stored; no losses to plan with" in said
+    table("text").save(tmp_path / "text")
+    assert "values, from left to right" in run("models", tmp_path / "text")
+    assert "there is no codec model" in run("models", tmp_path, code=4)
+    assert f"`ardm models {model}` shows its orders" in run("list", model, code=1)
 
 
 # --- the search -------------------------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from before import DATE, FIGURES, VERDICTS
-from claims import CLAIMS, FAILS, HOLDS, UNREACHED, Results, shown
+from claims import CLAIMS
 from common import RESULTS, read
 from density import EARLIER, OTHERS, overrides
+from figures import FAILS, HOLDS, UNREACHED, Results, shown
 from plots import CURVES, OURS, SETS, draw
 from published import ANY_ORDER, AUDIO, CODING, DENSITY, IMAGES, MNIST, SPLITS, TEXT
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from claims import Results
+from figures import Results
 from published import ANY_ORDER, DENSITY
 
 SETS = ("adult", "connect4", "dna", "mushrooms", "nips", "ocr_letters")

@@ -3,7 +3,13 @@
 Trains the models that a result needs with shipped recipes, unless the runs folder has them (an interrupted run is
 resumed), and writes results/NAME.json.  Existing results are skipped without --again.  NAME may be a group: exact,
 bundled, planned, density, density-others, text, speech, images, pictures, mnist, all.  The folder --data has one subfolder per
-data set, named as in `FOLDERS` below.
+data set:
+
+    cifar10    CIFAR-10, binary version
+    debd       the binary density-estimation sets
+    fsdd       the Free Spoken Digit Dataset
+    mnist      MNIST
+    text27     train.txt, valid.txt and test.txt of a-z and space
 """
 
 from __future__ import annotations
@@ -29,14 +35,6 @@ import text
 from common import RESULTS, Result, Setting
 
 Measure = Callable[[Setting], Result]
-
-FOLDERS = {
-    "debd": "the binary density-estimation sets",
-    "text27": "train.txt, valid.txt and test.txt of a-z and space",
-    "fsdd": "the Free Spoken Digit Dataset",
-    "cifar10": "CIFAR-10, binary version",
-    "mnist": "MNIST",
-}
 
 GROUPS: dict[str, dict[str, Measure]] = {
     "exact": {

@@ -352,11 +352,11 @@ def _row(stage: str, calls: str, widths: str, starts: str) -> str:
     return textwrap.fill(starts, width=110, initial_indent=left, subsequent_indent=" " * len(left))
 
 
-def _listed(starts: Sequence[int], most: int = 128) -> str:
-    """The numbers; only the first and last if there are too many."""
+def _listed(starts: Sequence[int]) -> str:
+    """The numbers; only the first and last 64 if there are too many."""
     shown = [str(start) for start in starts]
-    if len(shown) > most:
-        shown = [*shown[: most // 2], "…", *shown[-most // 2 :]]
+    if len(shown) > 128:
+        shown = [*shown[:64], "…", *shown[-64:]]
     return " ".join(shown)
 
 

@@ -1,13 +1,14 @@
-/* The file format (docs/format.md): frames of one picture, read and written. */
+/* The file format (docs/format.md): headers and forms, and frames of one picture, read and written. */
 "use strict";
 
 ARDM.define(function (ardm) {
   const { Refusal, damaged, Reader, varint, littleEndian, join, same, crc8, crc32, inflate } = ardm;
   const KINDS = ["bytes", "image", "audio", "array"];
-  const NAMES = ["a file without a model", "a picture", "a sound", "an array"];
+  const NAMES = ["text or other bytes", "a picture", "a sound", "an array or a table"];
   const ORIGINS = ["", "png", "webp", "bmp", "tiff", "ppm", "wav", "flac", "npy", "aiff"];
   const CHECKS = [32, 16, 8, 0];
   const SIDES = [32, 28];
+  const RUN = 0x98; // what the form of a run in short begins with
   const CALLS = 2 ** 20;
   const SITES = 2 ** 22;
   const PIXELS = 2 ** 24;
@@ -31,6 +32,7 @@ ARDM.define(function (ardm) {
   /* kind to layout: as in docs/format.md.  planes, height, width; size: bytes of a sample; coded: whether a model codes
      some of it; span: of its regions, 0 for one; check: bits. */
   function readShort(file, flags) {
+    if (flags & 128) return readRun(file, flags);
     const size = (flags >> 3) & 3;
     const sides = size < 2 ? [SIDES[size]] : Array.from({ length: size - 1 }, () => file.varint("header"));
     return {
@@ -45,6 +47,26 @@ ARDM.define(function (ardm) {
       span: 0,
       check: CHECKS[(flags >> 5) & 3],
       layout: "",
+      rate: 0,
+    };
+  }
+
+  /* Bytes without an origin, or a row of an array. */
+  function readRun(file, flags) {
+    const width = file.varint("header"),
+      row = flags & 4;
+    return {
+      kind: row ? "array" : "bytes",
+      planes: 1,
+      origin: row ? "npy" : "",
+      height: 1,
+      width,
+      size: 1,
+      about: false,
+      coded: true,
+      span: 0,
+      check: CHECKS[(flags >> 5) & 3],
+      layout: row ? `|u1 ${width} C` : "",
       rate: 0,
     };
   }
@@ -74,7 +96,7 @@ ARDM.define(function (ardm) {
     };
   }
 
-  /* The bytes of a form of an image in full. */
+  /* The bytes of a form in full. */
   function full(form) {
     const flags =
       128 | KINDS.indexOf(form.kind) | (form.about ? 4 : 0) | (form.coded ? 8 : 0) | (form.size === 2 ? 16 : 0);
@@ -84,27 +106,48 @@ ARDM.define(function (ardm) {
       [flags | split | odd],
       odd ? [form.check / 8] : [],
       [form.planes | (ORIGINS.indexOf(form.origin) << 4)],
-      varint(form.height),
+      form.kind === "array" ? [...varint(form.layout.length), ...ardm.text(form.layout)] : [],
+      form.kind === "audio" ? varint(form.rate) : [],
+      form.kind === "image" || form.kind === "array" ? varint(form.height) : [],
       varint(form.width),
       split ? [form.span] : [],
     ]);
   }
 
-  const isShort = (form) =>
-    form.coded &&
-    form.size === 1 &&
-    !form.about &&
-    !form.span &&
-    [1, 3].includes(form.planes) &&
-    ORIGINS.indexOf(form.origin) < 4;
+  function isShort(form) {
+    if (!form.coded || form.size > 1 || form.about || form.span) return false;
+    if (form.kind === "image") return [1, 3].includes(form.planes) && ORIGINS.indexOf(form.origin) < 4;
+    if (form.planes !== 1 || form.height !== 1) return false;
+    return form.kind === "bytes"
+      ? !form.origin
+      : form.kind === "array" && form.origin === "npy" && form.layout === `|u1 ${form.width} C`;
+  }
 
   function short(form) {
+    if (form.kind !== "image") {
+      const flags = RUN | (form.kind === "array" ? 4 : 0) | (CHECKS.indexOf(form.check) << 5);
+      return join([[flags], varint(form.width)]);
+    }
     const { height, width } = form,
       side = SIDES.indexOf(height);
     const size = height !== width ? 3 : side < 0 ? 2 : side;
     const number =
       (form.planes === 3) | (ORIGINS.indexOf(form.origin) << 1) | (size << 3) | (CHECKS.indexOf(form.check) << 5);
     return join([[number], size === 3 ? varint(height) : [], size >= 2 ? varint(width) : []]);
+  }
+
+  const isBrief = (flags) => !(flags & 128) || (flags & ~0x64) === RUN;
+  const shortest = (form) => (isShort(form) ? short(form) : full(form));
+
+  /* A form in the shortest way.  calls: it may stand in full although it could be short, because calls follow. */
+  function readForm(file, calls = false) {
+    const start = file.at,
+      flags = file.byte("header"),
+      brief = isBrief(flags),
+      form = brief ? readShort(file, flags) : readFull(file, flags);
+    if (!same(file.since(start), calls && !brief ? full(form) : shortest(form)))
+      throw damaged("its header is not written in the shortest way");
+    return form;
   }
 
   /* The regions of a form, as [y, x, height, width]. */
@@ -118,12 +161,12 @@ ARDM.define(function (ardm) {
     return found;
   }
 
+  const kindOf = (form) => NAMES[KINDS.indexOf(form.kind)];
+
   function refuseForm(form) {
     const { height, width, planes, span } = form;
     if (form.kind !== "image")
-      throw new Refusal(
-        `This file holds ${NAMES[KINDS.indexOf(form.kind)]}; this page shows pictures. ardm decompress restores it.`,
-      );
+      throw new Refusal(`This file holds ${kindOf(form)}; this page shows pictures. ardm decompress restores it.`);
     if (height * width > PIXELS)
       throw new Refusal(
         `This file claims a picture of ${width} × ${height} pixels; this page decodes at most ${PIXELS}.`,
@@ -137,6 +180,8 @@ ARDM.define(function (ardm) {
   }
 
   /* --- frames ------------------------------------------------------------------------------------------------------- */
+
+  const NO_STEPS = { calls: 0, starts: null, written: [] };
 
   /* The network calls of a header: {calls, starts, written}; written: as a check covers it. */
   function readSteps(file) {
@@ -152,34 +197,45 @@ ARDM.define(function (ardm) {
     return { calls: count, starts, written: join([varint(calls), distances]) };
   }
 
+  /* The header of a frame {form, model, steps}, or of an archive, whose form may be null: {…, items, named}. */
   function readHeader(file) {
     const [magic, type] = file.take(Math.min(2, file.left), "header");
     if (magic !== 0xad || ![0xd0, 0xa0].includes(type & 0xf0)) throw new Refusal(foreign(file.data));
     if ((type & 15) !== 1) throw later(`has format ${type & 15}`);
-    if (type === 0xa1)
-      throw new Refusal(
-        "This file is an archive of several items; this page shows single pictures. ardm decompress restores it.",
-      );
-    const start = file.at,
-      flags = file.byte("header"),
-      isFull = flags & 128;
-    const form = isFull ? readFull(file, flags) : readShort(file, flags);
-    const model = form.coded ? ardm.hex(file.take(2, "header")) : "";
-    let steps = { calls: 0, starts: null, written: form.coded ? varint(0) : [] };
-    if (isFull && form.coded) steps = readSteps(file);
-    if (crc8(file.data.subarray(0, file.at)) !== file.byte("header"))
-      throw damaged("the checksum of its header does not match");
-    if (form.kind === "image" && isFull && !same(full(form), file.data.subarray(start, start + full(form).length)))
-      throw damaged("its header is not written in the shortest way");
-    if (!isFull && !same(short(form), file.data.subarray(start, start + short(form).length)))
-      throw damaged("its header is not written in the shortest way");
+    const header = type === 0xa1 ? archiveHeader(file) : frameHeader(file);
+    if (crc8(file.since(0)) !== file.byte("header")) throw damaged("the checksum of its header does not match");
+    const { form, model, items } = header;
+    if (type === 0xa1 && (!items || (form && form.coded !== Boolean(model))))
+      throw damaged("the fields of its header contradict each other");
+    return header;
+  }
+
+  const readModel = (file) => ardm.hex(file.take(2, "header"));
+
+  function frameHeader(file) {
+    const isFull = !isBrief(file.data[file.at]),
+      form = readForm(file, true);
+    const model = form.coded ? readModel(file) : "";
+    if (!form.coded || !isFull) return { form, model, steps: { ...NO_STEPS, written: form.coded ? varint(0) : [] } };
+    const steps = readSteps(file);
+    if (isShort(form) && !steps.calls) throw damaged("its header is not written in the shortest way");
     return { form, model, steps };
+  }
+
+  function archiveHeader(file) {
+    const flags = file.byte("header");
+    if (flags & ~7) throw later("has other features");
+    const items = file.varint("header"),
+      form = flags & 1 ? readForm(file) : null,
+      model = flags & 4 ? readModel(file) : "";
+    return { form, model, steps: model ? readSteps(file) : NO_STEPS, items, named: Boolean(flags & 2) };
   }
 
   function foreign(data) {
     const kind = FOREIGN.find(([, first]) => same(first, data.subarray(0, first.length)));
     if (!data.length) return "This file is empty.";
-    return kind ? `This is ${kind[0]}, not an .ardm file. Drop it under Encode.` : "This is not an .ardm file.";
+    if (kind) return `This is ${kind[0]}, not an .ardm file. Drop it under Encode.`;
+    return "This is not an .ardm file. If it is a bare one, which does not say what it is, ardm decompress --bare reads it.";
   }
 
   function readAbout(file) {
@@ -207,13 +263,21 @@ ARDM.define(function (ardm) {
     });
   }
 
-  /* A file of one picture: {form, model, steps, about, entries, pieces, check}.  pieces: [{box, file}], not decoded yet. */
+  /* A file of one picture: {form, model, steps, about, entries, pieces, check, item}.  pieces: [{box, file}], not decoded
+     yet.  item: its number in an archive, else 0. */
   function readFrame(data) {
     const file = new Reader(data),
-      { form, model, steps } = readHeader(file);
+      header = readHeader(file);
+    if (header.items) throw new Refusal("This file is an archive; ardm extract restores its items.");
+    refuseForm(header.form);
+    return readBody(file, header, header.form.about ? readAbout(file) : null, 0);
+  }
+
+  /* The same from where its body begins; about: its block and entries, or null. */
+  function readBody(file, { form, model, steps }, about, item) {
     refuseForm(form);
-    const { block, entries } = form.about ? readAbout(file) : { block: new Uint8Array(0), entries: {} };
-    const frame = { form, model, steps, about: block, entries, pieces: [], check: null };
+    const { block, entries } = about || { block: new Uint8Array(0), entries: {} };
+    const frame = { form, model, steps, about: block, entries, pieces: [], check: null, item };
     const areas = boxes(form);
     if (!form.span) frame.pieces.push({ box: areas[0], file: file.part(file.left, "piece") });
     else {
@@ -231,8 +295,9 @@ ARDM.define(function (ardm) {
   }
 
   /* The bytes that the check of every region of a frame covers first.  identity: of the model, 32 bytes, or none. */
-  function context(form, steps, about, identity, region) {
-    return [identity, full(form), form.coded ? steps.written : [], about, new Uint8Array(8), littleEndian(region, 8)];
+  function context({ form, steps, about, item }, identity, region) {
+    const calls = form.coded ? steps.written : [];
+    return [identity, full(form), calls, about, littleEndian(item, 8), littleEndian(region, 8)];
   }
 
   const lowBits = (crc, bits) => (bits === 32 ? crc : crc % 2 ** bits);
@@ -248,4 +313,5 @@ ARDM.define(function (ardm) {
   }
 
   Object.assign(ardm, { readFrame, writeFrame, context, lowBits, ORIGINS });
+  Object.assign(ardm, { readHeader, readForm, readAbout, readLengths, readBody, kindOf });
 });

@@ -111,16 +111,16 @@ ARDM.define(function (ardm) {
 
   /* --- decoding --------------------------------------------------------------------------------------------------------- */
 
-  /* A picture being decoded.  samples (planes, height, width); known (height · width): 1 where a pixel is decoded. */
+  /* A picture being decoded, from its frame.  samples (planes, height, width); known (height · width): 1 where a pixel is decoded. */
   class Decoding {
     /* find: from the first two bytes of an identity, in hex, to a model, or nothing. */
-    constructor(data, find) {
-      this.frame = ardm.readFrame(data);
+    constructor(frame, find) {
+      this.frame = frame;
       const { form, model, steps } = this.frame;
       this.model = form.coded ? find(model) : null;
       if (form.coded && !this.model)
         throw new Refusal(
-          `This file needs the model ${model}, which this page does not have. ardm decompress may know it.`,
+          `This file needs the model ${model}, which this page does not have. ardm decompress -m FOLDER reads it with yours.`,
         );
       if (form.coded && form.height * form.width * form.planes * Math.max(1, steps.calls) > 2 ** 34)
         throw new Refusal(
@@ -151,7 +151,7 @@ ARDM.define(function (ardm) {
     }
 
     *region(region, { box, file }) {
-      const { form, steps, about } = this.frame,
+      const { form } = this.frame,
         { model } = this;
       const parts = partsOf(form.planes, model ? model.channels : 0),
         start = file.at,
@@ -163,7 +163,7 @@ ARDM.define(function (ardm) {
         );
       });
       const head = file.data.subarray(start, file.at),
-        before = context(form, steps, about, model ? model.identity : [], region);
+        before = context(this.frame, model ? model.identity : [], region);
       const rest = file.take(file.left, "piece");
       let found = new Reader(rest).integer(Math.min(rest.length, form.check / 8), "checksum");
       if (!methods.includes("coded")) {
@@ -326,7 +326,7 @@ ARDM.define(function (ardm) {
       const number = methods.reduceRight((all, method) => all * 16 + METHODS.indexOf(method), 0);
       if (!coded) return this.stored();
       const head = payloads.length ? join([[0], varint(number), ...payloads]) : [];
-      const crc = crc32(...context(form, { written: varint(0) }, [], model.identity, 0), head, picture.samples);
+      const crc = crc32(...context({ form, steps: { written: varint(0) }, about: [], item: 0 }, model.identity, 0), head, picture.samples);
       return writeFrame(form, model.identity, join([head, encoder.finish(lowBits(crc, form.check), form.check)]));
     }
 
@@ -340,7 +340,7 @@ ARDM.define(function (ardm) {
         [METHODS.indexOf(constant ? "constant" : "raw")],
         constant ? planes.map((p) => p[0]) : picture.samples,
       ]);
-      const crc = crc32(...context(form, null, [], [], 0), head, picture.samples);
+      const crc = crc32(...context({ form, about: [], item: 0 }, [], 0), head, picture.samples);
       return writeFrame(form, [], join([head, littleEndian(lowBits(crc, form.check), form.check / 8)]));
     }
   }

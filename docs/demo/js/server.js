@@ -6,6 +6,9 @@ ARDM.define(function (ardm) {
   const SLICE = 40; // milliseconds between two pictures of progress, and more for large ones
   const SHOWN = 5000; // pixels that progress may copy in a millisecond of work
 
+  /* The frame of a file, or of an item of an archive. */
+  const frameOf = ({ bytes, item }) => (item === undefined ? ardm.readFrame(bytes) : new ardm.Archive(bytes).item(item));
+
   /* What is worth saying about a file before it is decoded. */
   function factsOf({ frame: { form, steps, entries, pieces }, model }) {
     const { width, height, planes, size, check, origin } = form;
@@ -29,7 +32,7 @@ ARDM.define(function (ardm) {
   const TASKS = {
     decode: {
       open: (given, models) =>
-        new Decoding(given.bytes, (short) => [...models.values()].find((model) => model.short === short)),
+        new Decoding(frameOf(given), (short) => [...models.values()].find((model) => model.short === short)),
       facts: factsOf,
       shown: (job) => ({ pixels: job.pixels() }),
       result: (job) => ({ samples: job.samples }),

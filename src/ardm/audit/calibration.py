@@ -7,8 +7,6 @@ calls lose.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -27,18 +25,15 @@ AT_ONCE = (1, 2, 4, 8)
 """Numbers of sites revealed together."""
 
 
-def calibration(
-    model: AnyModel, at: Moment, generator: torch.Generator, done: Callable[[int, int], None] = lambda k, n: None
-) -> tuple[Reliability, ...]:
-    """Reliability at the moments, by share of known sites and by number of sites at once.  done: called with progress."""
+def calibration(model: AnyModel, at: Moment, generator: torch.Generator) -> tuple[Reliability, ...]:
+    """Reliability at the moments, by share of known sites and by number of sites at once."""
     most = max(1, min(SITES, ROOM // model.digits.base // CHUNK))
     at, shares, groups = at.asking(most, generator), list[Tensor](), {n: list[Tensor]() for n in AT_ONCE}
-    for k, part in enumerate(at.rows(CHUNK)):
+    for part in at.rows(CHUNK):
         item, answers = _answers(model, part)
         shares.append(torch.cat([part.share.cpu()[item, None], answers], 1))
         for n in AT_ONCE:
             groups[n] += [_together(answers[item == i], n, generator) for i in range(len(part.x))]
-        done(k * CHUNK, len(at.x))
     return (*_by_share(torch.cat(shares)), *_by_number(groups))
 
 

@@ -69,10 +69,10 @@ def _scored(model: AnyModel, at: Moment, digit: Tensor | None = None) -> Tensor:
         return -finely(model(at.state(model), at.context).log_prob(sites, digit))
 
 
-def _apart(a: Tensor, b: Tensor, near: float = NEAR) -> float:
+def _apart(a: Tensor, b: Tensor) -> float:
     """The largest difference of nats that rounding does not explain; 0 if there is none."""
     far = torch.where(a == b, 0.0, (a - b).abs())  # +∞ equals itself
-    far = torch.where(far > near * (1 + torch.minimum(a.abs(), b.abs())), far, 0.0)
+    far = torch.where(far > NEAR * (1 + torch.minimum(a.abs(), b.abs())), far, 0.0)
     return float(far.max()) if far.numel() else 0.0
 
 

@@ -23,6 +23,8 @@ PREFIX = 1 << 23
 """Most bytes of other items that zstd looks back into."""
 PRIME = 1 << 21
 """Most bytes of other items that PPMd reads before each item."""
+PPMD = 8, 1 << 26
+"""Order of PPMd, and the bytes of memory that it has."""
 
 
 def _bytes(
@@ -159,14 +161,14 @@ def ppmd_primed(name: str, setting: Setting) -> Codec | Absent:
     return _ppmd_after(name, prime) if prime else Absent(name, UNTRAINED)
 
 
-def _ppmd_after(name: str, prime: bytes, order: int = 8, memory: int = 1 << 26) -> Codec:
+def _ppmd_after(name: str, prime: bytes) -> Codec:
     """PPMd (variant H) primed with `prime`; the decoder knows the bytes written for it, so they cost nothing."""
     import pyppmd
 
-    known = pyppmd.Ppmd7Encoder(order, memory).encode(prime) if prime else b""
+    known = pyppmd.Ppmd7Encoder(*PPMD).encode(prime) if prime else b""
 
     def squeeze(data: bytes) -> bytes:
-        coder = pyppmd.Ppmd7Encoder(order, memory)
+        coder = pyppmd.Ppmd7Encoder(*PPMD)
         start = coder.encode(prime) if prime else b""
         if start != known:
             raise Changed(f"{name} is not deterministic")
@@ -175,6 +177,6 @@ def _ppmd_after(name: str, prime: bytes, order: int = 8, memory: int = 1 << 26) 
     def expand(data: bytes, length: int) -> bytes:
         if not length:
             return b""
-        return bytes(pyppmd.Ppmd7Decoder(order, memory).decode(known + data, len(prime) + length)[len(prime) :])
+        return bytes(pyppmd.Ppmd7Decoder(*PPMD).decode(known + data, len(prime) + length)[len(prime) :])
 
     return _bytes(name, f"pyppmd {version('pyppmd')}", squeeze, expand, shared=len(prime))

@@ -92,6 +92,10 @@ def export(
             raise ArdmError(f"{bundle.name} cannot be exported; the reasons are listed above")
         if activations and not weights:
             raise ArdmError("--activations needs --weights")
+        if scales and finetune:
+            raise ArdmError("--scales and --finetune exclude each other: fine-tuning measures scales of its own")
+        if resume and not finetune:
+            raise ArdmError("--resume needs --finetune: it resumes fine-tuning that was stopped")
         precision = Precision(weights, activations or weights) if weights else None
         fixed: dict[str, Scales] | None = None
         if finetune:

@@ -18,9 +18,13 @@ from ardm.codec.archive import Archive, open_archive
 from ardm.codec.describe import describe
 from ardm.codec.report import FrameInfo
 from ardm.codec.selection import known_name
+from ardm.errors import ArdmError
 from ardm.files.limits import UNLIMITED, refuse_foreign
 from ardm.files.paths import is_ours
 from ardm.files.results import described, overview
+
+MODELS = "config.json", "codec.safetensors"
+"""Files that make a folder that of a model."""
 
 
 def register(app: typer.Typer) -> None:
@@ -60,6 +64,8 @@ def list_files(
 def record(source: Path | BinaryIO, verbose: bool, bare: bool = False) -> dict[str, Any]:
     """The headers of a file, as `list --json` prints them."""
     if isinstance(source, Path):
+        if any((source / name).is_file() for name in MODELS):
+            raise ArdmError(f"{source} holds a model: `ardm models {source}` shows its orders and schedules")
         refuse_source(source)
         with reasons(f"cannot read {source}"), source.open("rb") as file:
             return {"file": str(source), **_described(file, is_ours(source), verbose, bare)}

@@ -59,13 +59,11 @@ def compress_archive(
     items: Sequence[Content],
     names: Sequence[str] | None = None,
     coder: PartCoder[Any] | None = None,
-    originals: Sequence[bytes | None] | None = None,
-    progress: Progress | None = None,
     check: int = 32,
 ) -> tuple[bytes, Report]:
     """Compress contents to one archive in memory, from which each can be read alone; as `write_archive`."""
     out = BytesIO()
-    report = write_archive(out, BytesIO(), items, names, coder, originals, progress, check=check)
+    report = write_archive(out, BytesIO(), items, names, coder, check=check)
     return out.getvalue(), report
 
 
@@ -310,9 +308,9 @@ class Archive:
         place = self._place(item)
         return info_of(place, self._header, place.file.end - self._span(item)[1])
 
-    def item(self, item: int, models: Models, progress: Progress | None = None) -> Content:
+    def item(self, item: int, models: Models) -> Content:
         """Decode an item; raises CodecError as `decompress` does, ArdmError where there is no item of this number."""
-        return next(self.items(models, [item], progress))
+        return next(self.items(models, [item]))
 
     def items(
         self, models: Models, which: Iterable[int] | None = None, progress: Progress | None = None

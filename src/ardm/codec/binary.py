@@ -61,11 +61,11 @@ def inflate(data: bytes, limit: int, what: str) -> bytes:
 class Reader:
     """Bytes `at` to `end` of a file, taken from the front; CodecError where there are too few.
 
-    crc: CRC-32 of the bytes taken, continued from the value given.
+    crc: CRC-32 of the bytes taken so far.
     """
 
-    def __init__(self, file: BinaryIO, at: int, end: int, crc: int = 0, whole: bool = True) -> None:
-        self.file, self.at, self.end, self.crc, self._whole = file, at, end, crc, whole
+    def __init__(self, file: BinaryIO, at: int, end: int, whole: bool = True) -> None:
+        self.file, self.at, self.end, self.crc, self._whole = file, at, end, 0, whole
 
     @classmethod
     def open(cls, file: BinaryIO | bytes) -> Reader:

@@ -131,7 +131,6 @@ def decompress(
     file: BinaryIO | bytes,
     models: Models,
     limits: Limits = Limits(),
-    progress: Progress | None = None,
     bare: bool = False,
     digits: int = 0,
 ) -> Content:
@@ -143,7 +142,7 @@ def decompress(
     where it cannot be read here, and ArdmError for an archive.
     """
     contents, size = [], 0
-    for content in frames(file, models, limits, progress, bare, digits):
+    for content in frames(file, models, limits, bare=bare, digits=digits):
         contents.append(content)
         size += content.raw_bytes
         if size > limits.max_bytes:

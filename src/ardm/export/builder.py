@@ -26,7 +26,7 @@ from ardm.exact.certificate import input_bounds, operation_bound
 from ardm.exact.program import Op, Program
 from ardm.export.obstacles import conv_obstacle
 from ardm.export.precision import Precision
-from ardm.export.quantise import Floats, matrix, narrow
+from ardm.export.quantise import Floats, floats, matrix, narrow
 
 HEADROOM = 5
 """Bits that sums of many layers, and the inputs of norms, have beyond an activation."""
@@ -36,6 +36,8 @@ GAIN = 15
 """Bits of the gain of a norm."""
 TABLE = 1 << 17
 """The most entries of the table of a function."""
+RISE = 4
+"""Bits that the result of attention has beyond its values."""
 WIDE = 1 << 45
 """The largest sum of a convolution; beyond 2^24 it is split, or held in float64."""
 
@@ -196,7 +198,7 @@ class Layers(Builder):
         moments: Floats | None = None,
     ) -> dict[str, Ints]:
         """weight (I, O)."""
-        plus = np.zeros(weight.shape[1]) if bias is None else bias.detach().double().numpy()
+        plus = np.zeros(weight.shape[1]) if bias is None else floats(bias)
         scale = np.broadcast_to(scale, weight.shape[1])
         # at least 2^8, because there are no products of bytes here: neighbouring weights need not fit 16 bits together
         made = matrix(weight, plus, np.maximum(size, 1 << 8), reads, scale, bits or self.bits.weights, WIDE, moments)
@@ -237,10 +239,10 @@ class Layers(Builder):
         total = Value(self.op("add", out, [a.name, b.name]), a.scale)
         return self.coarser(f"{out}.kept", total, 0, top)
 
-    def gate(self, out: str, a: Value, b: Value, top: int | None = None) -> Value:
-        """a · b, with just enough bits dropped to bring it within ±top."""
+    def gate(self, out: str, a: Value, b: Value) -> Value:
+        """a · b, with just enough bits dropped to bring it within ±high."""
         most = int((self.bounds[a.name].size.astype(object) * self.bounds[b.name].size).max())
-        by = max(0, (most // (self.high if top is None else top)).bit_length())
+        by = max(0, (most // self.high).bit_length())
         return Value(self.op("gate", out, [a.name, b.name], by=by), a.scale * b.scale / 2.0**by)
 
     def concat(self, out: str, *every: Value) -> Value:
@@ -304,11 +306,11 @@ class Layers(Builder):
         other = GRID * 2.0**by / math.sqrt(width) / s
         return np.array([s]), np.array([other]), by
 
-    def attention(self, out: str, q: Value, k: Value, v: Value, heads: int, by: int, rise: int = 4) -> Value:
+    def attention(self, out: str, q: Value, k: Value, v: Value, heads: int, by: int) -> Value:
         """Attention over all places.  The scales of q and k, and by, are those of `scores`."""
         bits = min(22, 2 * self.bits.activations)
-        self.op("attention", out, [q.name, k.name, v.name], heads=heads, by=by, bits=bits, rise=rise)
-        return Value(out, v.scale * 2.0**rise)
+        self.op("attention", out, [q.name, k.name, v.name], heads=heads, by=by, bits=bits, rise=RISE)
+        return Value(out, v.scale * 2.0**RISE)
 
     # --- tables -------------------------------------------------------------------------------------------------------
 
@@ -347,7 +349,7 @@ def _statistics(out: str, N: int, size: int, eps: float) -> tuple[int, int]:
 
 
 def _vector(x: Tensor | None, planes: int, default: float) -> Floats:
-    return np.full(planes, default) if x is None else x.detach().double().numpy()
+    return np.full(planes, default) if x is None else floats(x)
 
 
 def _padding(layer: nn.Conv1d | nn.Conv2d, tall: int, wide: int, step: int) -> tuple[int, int]:

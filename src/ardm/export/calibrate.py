@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ardm.ans import Ints
 from ardm.digits import Partial, Sites
-from ardm.exact.order import Order, Reveal
+from ardm.exact.order import Order
 from ardm.export.parts import digits_of
-from ardm.export.quantise import Floats
+from ardm.export.quantise import Floats, floats
 from ardm.model import Model
 
 Hook = TypeVar("Hook", bound=Callable[[nn.Module, tuple[Any, ...], Any], None])
@@ -24,8 +24,6 @@ STATES = 16
 """States for networks that see a whole item at once."""
 EACH = 4
 """Items of each state."""
-
-
 PLACES = 64
 """Places of a batch of maps at which moments are taken."""
 
@@ -112,14 +110,14 @@ class Moments:
 
     def __getitem__(self, module: nn.Module) -> Floats:
         """(I, I): the moments of a convolution, cells of the kernel plane after plane."""
-        return self._sums[module].double().cpu().numpy()
+        return floats(self._sums[module])
 
 
 def _largest(x: Tensor, dim: int | None) -> Floats:
     """The largest absolute values along a dimension, or of all (1,)."""
     size = x.detach().abs()
     found = size.amax().view(1) if dim is None else size.movedim(dim, 0).flatten(1).amax(1) if x.ndim > 1 else size
-    return found.double().cpu().numpy()
+    return floats(found)
 
 
 def _grow(ranges: dict[nn.Module, Floats], module: nn.Module, found: Floats) -> None:
@@ -148,18 +146,6 @@ def _hooked(modules: Iterable[nn.Module], hook: Hook) -> Iterator[Hook]:
     finally:
         for one in hooks:
             one.remove()
-
-
-def along_orders(model: Model, examples: Examples) -> Ranges:
-    """Ranges over all steps of all orders, for networks that work only at the sites asked."""
-    H, W = examples.items.shape[2:]
-    with torch.no_grad(), watched(model) as ranges:
-        for k, cell in enumerate(examples.orders.values()):
-            order = Order.repeat(cell, model.digits.base, H, W)
-            for reveal in order:
-                few = some_items(examples.items, EACH * reveal.step + k)
-                model(state_of(model, order, reveal.step, few))[sites_of(reveal, few)]
-    return ranges
 
 
 def over_states(model: Model, examples: Examples) -> Ranges:
@@ -198,9 +184,3 @@ def state_of(model: Model, order: Order, step: int, items: Tensor) -> Partial:
     """The state of items before a step."""
     depth = torch.from_numpy(order.depth(step)).expand(len(items), -1, -1, -1)
     return model.digits.truncate(items, depth)
-
-
-def sites_of(reveal: Reveal, items: Tensor) -> Sites:
-    """The sites of a step in every item."""
-    D = items[0].numel()
-    return Sites((torch.arange(len(items), device="cpu")[:, None] * D + torch.from_numpy(reveal.site)).flatten(), D)

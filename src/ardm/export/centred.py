@@ -24,12 +24,13 @@ from ardm.errors import ArdmError
 from ardm.exact.program import Program
 from ardm.export.builder import Layers, Value
 from ardm.export.calibrate import Examples, Moments, Ranges, moments_of, states, watched
+from ardm.export.heads import PLACED, mixture, softmax, units
 from ardm.export.neighbours import Neighbours
 from ardm.export.parts import digits_of, expected, output_of, trunk_of
-from ardm.export.perceptron import PLACED, RESIDUAL, SINGLE, Make, mixture, units
-from ardm.export.precision import Precision
-from ardm.export.quantise import Floats, scales
-from ardm.heads import MixtureHead, ValueHead
+from ardm.export.precision import Make, Precision
+from ardm.export.quantise import Floats, floats, scales
+from ardm.export.stream import RESIDUAL, SINGLE
+from ardm.heads import MixtureHead
 from ardm.model import Model
 from ardm.nets.centred import REACH, Block, Centred, Standardised
 from ardm.nets.neighbours import FRACTION, UNIT
@@ -179,8 +180,8 @@ class _Export:
     def _stem(self, logs: Logs, mean: Value, deviations: Value) -> Value:
         """The stream before the blocks."""
         build, trunk, scale, bits = self.build, self.trunk, self._stream(0), self.bits.first
-        coarse, bias = _floats(trunk.coarse.weight)[:, :, 0, 0], _floats(expected(trunk.coarse.bias, Tensor, "a bias"))
-        window = _floats(trunk.window).transpose(0, 2, 3, 1).reshape(len(scale), -1)
+        coarse, bias = floats(trunk.coarse.weight)[:, :, 0, 0], floats(expected(trunk.coarse.bias, Tensor, "a bias"))
+        window = floats(trunk.window).transpose(0, 2, 3, 1).reshape(len(scale), -1)
         level, weight, spread = np.split(coarse, 3, 1)
         matrix = np.concatenate([window, level, np.tile(weight / 4, logs.parts), spread], 1)
         bias = bias + weight.sum(1) * logs.offset / 4 + HALF / scale
@@ -231,7 +232,7 @@ class _Export:
     def _between(self, out: str, h: Value, layer: nn.Module, scale: Floats, half: int) -> Value:
         """A layer from a stream, which is HALF too large, to one of another resolution, `half` too large."""
         conv = expected(layer, nn.Conv2d, "a layer between resolutions")
-        weight, bias = _floats(conv.weight)[:, :, 0, 0], _floats(expected(conv.bias, Tensor, "a bias"))
+        weight, bias = floats(conv.weight)[:, :, 0, 0], floats(expected(conv.bias, Tensor, "a bias"))
         bias = bias - weight @ (HALF / h.scale) + half / scale
         return self.build.linear(out, h, weight, bias, scale, SINGLE // 2, self.bits.first)
 
@@ -252,7 +253,7 @@ class _Export:
 
     def _filled(self, conv: nn.Conv2d, given: Floats, made: Floats) -> Floats:
         """The scale of a result, up to a bit coarser, so that the largest weight of each plane uses all of its bits."""
-        most = np.abs(_floats(conv.weight)).max((2, 3))
+        most = np.abs(floats(conv.weight)).max((2, 3))
         spare = np.log2(((1 << self.bits.weights - 1) - 1) / np.maximum((most / given).max(1) * made, 1e-30))
         found: Floats = made * 2.0 ** (spare - np.ceil(spare).clip(min=0))
         return found
@@ -274,7 +275,7 @@ class _Export:
         )
         known = Value(digits, np.full(C, float(S * KNOWN)))
         scale = scales([self.seen.columns(output_of(self.model))], top // 2)
-        weight, bias = _floats(layer.weight).transpose(0, 2, 1), _floats(layer.bias)
+        weight, bias = floats(layer.weight).transpose(0, 2, 1), floats(layer.bias)
         read = build.concat("inputs", row, build.at("apart", own), known)
         return build.linear("features", read, weight, bias, scale, top, self.bits.first, low=0)
 
@@ -282,14 +283,12 @@ class _Export:
         """The last layer, and the head."""
         build, head, output = self.build, self.model.head, output_of(self.model)
         made = units(head, output.out_features, self.unit)
-        o = build.linear(
-            "output", features, _floats(output.weight), _floats(output.bias), made, 1 << 22, self.bits.first
-        )
+        o = build.linear("output", features, floats(output.weight), floats(output.bias), made, 1 << 22, self.bits.first)
         if isinstance(head, MixtureHead):
             centre = build.op("pick", "place", [build.at("places", mean).name])
             mixture(build, head, self.unit, o.name, centre, PLACED - self.fraction)
         else:
-            build.op("values" if isinstance(head, ValueHead) else "softmax", "head", [o.name])
+            softmax(build, head, o.name)
 
 
 def _plain(layer: Standardised) -> nn.Conv2d:
@@ -300,8 +299,3 @@ def _plain(layer: Standardised) -> nn.Conv2d:
         made.weight.copy_(weight)
         expected(made.bias, Tensor, "a bias").copy_(layer.bias)
     return made
-
-
-def _floats(x: Tensor) -> Floats:
-    found: Floats = x.detach().double().numpy()
-    return found

@@ -27,8 +27,7 @@ from ardm.export.coding import Coding, Cost, as_images, coding, cost
 from ardm.export.lattice import lattice
 from ardm.export.obstacles import unsupported as obstacles
 from ardm.export.parts import trunk_of
-from ardm.export.perceptron import Make
-from ardm.export.precision import COMPENSATED, FINER, SEARCH, Precision
+from ardm.export.precision import COMPENSATED, FINER, SEARCH, Make, Precision
 from ardm.export.recurrent import recurrent
 from ardm.export.table import table
 from ardm.export.unet import unet
@@ -83,15 +82,19 @@ def export(
     items: (N, C, H, W) or (N, D) integers, like those that will be coded; the first half calibrates, the second
     measures the cost, which the card holds.
     precision: bits; by default the fewest (`precision.SEARCH`) that cost at most AIM bits per dimension.
-    scales: of the inputs and outputs of layers, by name, where fine-tuning has fixed them.
-    tried: called with every attempt.  seconds: after so many no further precision is tried.  Raises ArdmError where the network cannot be exported.
+    scales: of the inputs and outputs of layers, by name, where fine-tuning has fixed them; for trunk wavefront.
+    tried: called with every attempt.  seconds: after so many no further precision is tried.
+    Raises ArdmError where the network cannot be exported, and for scales of another network.
     """
     end = monotonic() + seconds
     bundle = bundle.with_precision("float32")
     along, items = coding(bundle), as_images(items)
-    half = len(items) // 2
+    half, trunk = len(items) // 2, trunk_of(bundle.model)
+    if scales and not isinstance(trunk, Wavefront):
+        kind = type(trunk or bundle.model.body).__name__
+        raise ArdmError(f"only networks of trunk wavefront are exported with given scales; this one is a {kind}")
     make = exporter(bundle.model)(bundle.model, Examples(items[:half], along.cells, scales or {}))
-    search = next((found for kind, found in SEARCHES.items() if isinstance(trunk_of(bundle.model), kind)), SEARCH)
+    search = next((found for kind, found in SEARCHES.items() if isinstance(trunk, kind)), SEARCH)
     for bits in [precision] if precision else search:
         made = _measured(bundle, _codec(bundle, make(bits), along), bits, items[half:])
         if tried is not None:

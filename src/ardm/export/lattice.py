@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from ardm.ans import GRID
+from ardm.exact.program import Program
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples, Ranges, watched
-from ardm.export.parts import digits_of, expected, trunk_of
-from ardm.export.perceptron import PLACED, Make, PerceptronExport, Stem, affine, first_matrix, mixture
-from ardm.export.precision import Precision
-from ardm.export.quantise import Floats
+from ardm.export.heads import PLACED, mixture, units
+from ardm.export.parts import digits_of, expected, output_of, trunk_of
+from ardm.export.precision import Make, Precision
+from ardm.export.quantise import Floats, floats, scales
+from ardm.export.stream import RESIDUAL, SINGLE, affine, dense, rounding
 from ardm.heads import MixtureHead
 from ardm.model import Model, ScoresAll
 from ardm.nets import lattice as nets
@@ -33,14 +36,11 @@ TOGETHER = 1 << 16
 def lattice(model: Model, examples: Examples) -> Make:
     """The exporter of perceptrons on lattices."""
     trunk = expected(trunk_of(model), LatticePerceptron, "the network")
-    export = PerceptronExport(
-        model, trunk.blocks, UNIT, lambda features, bits: _Program(model, trunk).stem(features, bits)
-    )
-    fixed, ranges = export.fixed(examples), None if examples.scales else _ranges(model, examples.items.flatten(1))
-    return lambda bits: export.program(export.scales(ranges, bits) if ranges else fixed, bits)
+    seen = _seen(model, examples.items.flatten(1))
+    return lambda bits: _Export(model, trunk, seen, bits).program()
 
 
-def _ranges(model: Model, items: torch.Tensor) -> Ranges:
+def _seen(model: Model, items: torch.Tensor) -> Ranges:
     """Ranges over all samples of items (N, D)."""
     assert isinstance(model, ScoresAll)
     with torch.no_grad(), watched(model) as ranges:
@@ -49,20 +49,43 @@ def _ranges(model: Model, items: torch.Tensor) -> Ranges:
     return ranges
 
 
-class _Program:
-    """The program before and after the blocks."""
+class _Export:
+    """The program of one network."""
 
-    def __init__(self, model: Model, trunk: LatticePerceptron) -> None:
-        self.model, self.trunk, self.head = model, trunk, expected(model.head, MixtureHead, "the head")
+    def __init__(self, model: Model, trunk: LatticePerceptron, seen: Ranges, bits: Precision) -> None:
+        self.trunk, self.head, self.output = trunk, expected(model.head, MixtureHead, "the head"), output_of(model)
+        self.seen, self.bits = seen, bits
         self.build = Builder(1, digits_of(model), wave=SLOPE)
 
-    def stem(self, features: Floats, bits: Precision) -> Stem:
-        """Up to the first layer."""
-        build, trunk = self.build, self.trunk
-        read = self._inputs()
-        weight, bias = trunk.first.weight.detach().double().numpy().T, trunk.first.bias.detach().double().numpy()
-        first = first_matrix(build, read, np.array(trunk.units()), weight, bias, features, bits.first)
-        return Stem(build, affine(build, "stream", read, first), self._end)
+    def program(self) -> Program:
+        """The whole network."""
+        build, bits, blocks = self.build, self.bits, self.trunk.blocks.blocks
+        features = scales(
+            [self.seen.columns(layer) for layer in [*(block.up for block in blocks), self.output]], bits.top
+        )
+        h = self._stem(features)
+        for i, block in enumerate(blocks):
+            hidden = scales([self.seen.columns(block.down)], bits.top)
+            a = build.op("shift", f"read{i}", [h], by=RESIDUAL, lo=0, hi=bits.top)
+            u = self._layer(f"up{i}", a, block.up, features, hidden, lo=0, hi=bits.top)
+            d = self._layer(f"down{i}", u, block.down, hidden, features * 2**RESIDUAL)
+            h = build.op("add", f"stream{i + 1}", [h, d])
+        a = build.op("shift", "features", [h], by=RESIDUAL, lo=0, hi=bits.top)
+        made, output = units(self.head, self.output.out_features, UNIT), self.output
+        last = dense(build, a, output.weight, output.bias, features, made, bits.first, 1 << 53)
+        self._end(affine(build, "output", a, last, lo=-(1 << 22), hi=1 << 22))
+        return build.program()
+
+    def _layer(self, out: str, a: str, layer: nn.Linear, reads: Floats, makes: Floats, **limits: int) -> str:
+        made = dense(self.build, a, layer.weight, layer.bias, reads, makes, self.bits.weights)
+        return affine(self.build, out, a, made, **limits)
+
+    def _stem(self, features: Floats) -> str:
+        """The stream after the first layer; features: the scale of what reads it."""
+        build, first, read = self.build, self.trunk.first, self._inputs()
+        bias, makes, reads = rounding(first.bias, features), features * 2**RESIDUAL, np.array(self.trunk.units())
+        made = dense(build, read, first.weight, bias, reads, makes, self.bits.first, 4 * SINGLE)
+        return affine(build, "stream", read, made)
 
     def _inputs(self) -> str:
         """The inputs of the first layer, as `LatticePerceptron.read` makes them."""
@@ -117,7 +140,7 @@ class _Program:
         times = self._matrix("times", scale, means[None], (1 - means) * 2.0**by)
         units = build.op("gate", "units", [given, times], by=by, lo=-most, hi=most)
         both = build.op("concat", "both", [scale, build.op("at_site", "width", ["loudness"])])
-        places = np.rint(self.head.places.double().numpy() * 2.0 ** (PLACED - nets.FRACTION + 8))
+        places = np.rint(floats(self.head.places) * 2.0 ** (PLACED - nets.FRACTION + 8))
         weight = np.zeros((2, 3 * M))
         weight[0, M : 2 * M], weight[1, 2 * M :] = places, 2.0**8
         begin = np.repeat([0.0, 0.0, -round(GRID * np.log(UNIT * 2.0**nets.FRACTION)) * 2.0**8], M)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import numpy as np
 from torch import nn
 
 from ardm.digits import Digits
 from ardm.errors import ArdmError
+from ardm.export.quantise import Floats, floats
 from ardm.model import Model
 
 Kind = TypeVar("Kind")
@@ -36,3 +38,8 @@ def digits_of(model: Model) -> Digits:
 def output_of(model: Model) -> nn.Linear:
     """The last layer of a model, which makes the parameters of its head."""
     return expected(getattr(model.head, "out", None), nn.Linear, "the last layer of the model")
+
+
+def affine_of(layer: nn.Linear) -> tuple[Floats, Floats]:
+    """The weight (O, I) and the bias (O,) of a linear layer; 0 where it has no bias."""
+    return floats(layer.weight), np.zeros(layer.out_features) if layer.bias is None else floats(layer.bias)

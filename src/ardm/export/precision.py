@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from ardm.exact.program import Program
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Precision:
         return (1 << self.activations) - 1
 
 
+Make = Callable[[Precision], Program]
+"""What an exporter returns: the program of a precision."""
 SEARCH = (Precision(8, 8), Precision(10, 10), Precision(12, 10), Precision(12, 12))
 """Precisions to try, the coarsest first."""
 FINER = (Precision(8, 11), Precision(10, 11), Precision(12, 12))

@@ -24,6 +24,12 @@ from ardm.ans import Ints
 Floats = NDArray[np.float64]
 
 
+def floats(x: Tensor) -> Floats:
+    """A tensor as an array of float64."""
+    found: Floats = x.detach().double().cpu().numpy()
+    return found
+
+
 @dataclass(frozen=True)
 class Matrix:
     """weight (I, O), bias (O,), shift (O,): integers of a linear operation."""

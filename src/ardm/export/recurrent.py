@@ -9,26 +9,23 @@ matrix reads stays below 2^15 and its sums below 2^30, so that products of 16 bi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ardm.ans import GRID, Ints
-from ardm.digits import Digits
 from ardm.exact.program import Program
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples
 from ardm.export.functions import logistic
 from ardm.export.parts import digits_of, expected, output_of, trunk_of
-from ardm.export.perceptron import RESIDUAL, Make, affine
-from ardm.export.precision import Precision
-from ardm.export.quantise import Floats, matrix, scales
+from ardm.export.precision import Make, Precision
+from ardm.export.quantise import Floats, floats, scales
+from ardm.export.stream import RESIDUAL, Seen, affine, dense, kept, largest, rounding
 from ardm.heads import ValueHead
 from ardm.model import Model
 from ardm.nets.counts import CHECK, LEVELS, WIDTH, Counts, level
@@ -50,6 +47,8 @@ SUM = 1 << 30
 """The largest sum of a matrix product."""
 TRUST, WEIGHED = 1 << 11, 7
 """The largest trust in integers, and by how many bits its product with a code is shifted: 16 of them fit 16 bits."""
+MOST = SUM // 2
+"""The largest number of the stream."""
 ITEMS = 8
 """Items that run through the network together."""
 
@@ -61,63 +60,32 @@ def recurrent(model: Model, examples: Examples) -> Make:
     return lambda bits: export.program(seen, bits)
 
 
-@dataclass
-class Seen:
-    """The largest values of each plane: of the stream (W,), of the gates of each block (V,), and of the features (W,)."""
-
-    stream: Floats
-    gates: list[Floats]
-    lifted: Floats
-
-
-@dataclass(frozen=True)
 class RecurrentExport:
     """The exporter of one model.  Raises ArdmError for other trunks and heads."""
 
-    model: Model
-
-    @cached_property
-    def trunk(self) -> Recurrent:
-        """The network."""
-        return expected(trunk_of(self.model), Recurrent, "the network")
-
-    @cached_property
-    def output(self) -> nn.Linear:
-        """The last layer."""
-        expected(self.model.head, ValueHead, "the head")
-        return output_of(self.model)
-
-    @cached_property
-    def blocks(self) -> list[Block]:
-        """The blocks of the network."""
-        return [expected(block, Block, "a block of the network") for block in self.trunk.blocks]
-
-    @property
-    def digits(self) -> Digits:
-        """The alphabet."""
-        return digits_of(self.model)
+    def __init__(self, model: Model) -> None:
+        expected(model.head, ValueHead, "the head")
+        self.trunk = expected(trunk_of(model), Recurrent, "the network")
+        self.blocks = [expected(block, Block, "a block of the network") for block in self.trunk.blocks]
+        self.output, self.digits = output_of(model), digits_of(model)
 
     # --- scales ---------------------------------------------------------------------------------------------------------
 
     def seen(self, items: Tensor) -> Seen:
         """The ranges on items (N, T)."""
         with torch.no_grad():
-            parts = [self._seen(part.long() + 1) for part in items.split(ITEMS)]
-        return Seen(
-            np.max([part.stream for part in parts], axis=0),
-            [np.max(block, axis=0) for block in zip(*(part.gates for part in parts), strict=True)],
-            np.max([part.lifted for part in parts], axis=0),
-        )
+            return Seen.joined(self._seen(part.long() + 1) for part in items.split(ITEMS))
 
     def _seen(self, symbols: Tensor) -> Seen:
+        """The same on symbols (B, T); inside a block they are those of its gate."""
         near = self.trunk.near(symbols)
         expected = None if self.trunk.counts is None else self.trunk.counts(near)
         x, stream, gates = self.trunk.stream(near, expected), list[Floats](), list[Floats]()
         for block, first in zip(self.blocks, self.trunk.start(near), strict=True):
-            stream.append(_largest(x))
-            gates.append(_largest(F.relu(F.linear(x, block.up, block.ub)[..., 2 * block.inner :])))
+            stream.append(largest(x))
+            gates.append(largest(F.relu(F.linear(x, block.up, block.ub)[..., 2 * block.inner :])))
             x = block(x, first)[0]
-        return Seen(np.max([*stream, _largest(x)], axis=0), gates, _largest(self.trunk.read(x)))
+        return Seen(np.max([*stream, largest(x)], axis=0), gates, largest(self.trunk.read(x)))
 
     # --- the program ----------------------------------------------------------------------------------------------------
 
@@ -128,7 +96,7 @@ class RecurrentExport:
         maps = build.op("concat", "maps", ["value", "depth"])
         counts = [] if self.trunk.counts is None else [self._counts(build, maps, self.trunk.counts)]
         h = self._stem(build, maps, counts, reads, bits)
-        for i, (block, gates) in enumerate(zip(self.blocks, seen.gates, strict=True)):
+        for i, (block, gates) in enumerate(zip(self.blocks, seen.inner, strict=True)):
             h = self._block(build, i, h, block, reads, scales([gates], top), bits)
         features = build.op("shift", "features", [h], by=RESIDUAL, lo=0, hi=bits.top)
         lifted = scales([seen.lifted], top)
@@ -157,11 +125,9 @@ class RecurrentExport:
         parts += counts
         given = np.concatenate([scale for _, scale in parts])
         read = build.op("concat", "inputs", [name for name, _ in parts])
-        bias = trunk.first.bias + torch.from_numpy(0.5 / reads).to(
-            trunk.first.bias
-        )  # so that the floor of the stream rounds
+        bias = rounding(trunk.first.bias, reads)
         first = _linear(build, "first", read, trunk.first.weight, bias, given, reads * 2**RESIDUAL, bits.first)
-        return _kept(build, "stream", first)
+        return kept(build, "stream", first, MOST)
 
     def _counts(self, build: Builder, maps: str, counts: Counts) -> tuple[str, Floats]:
         """What the counts expect, and its scale.
@@ -238,13 +204,7 @@ class RecurrentExport:
         stream = reads * 2**RESIDUAL
         d = _linear(build, f"down{i}", read, block.down, block.db, gates * 2**FINER, stream, bits.weights)
         h = build.op("add", f"sum{i}", [h, d])
-        return _kept(build, f"stream{i + 1}", h)
-
-
-def _kept(build: Builder, out: str, h: str) -> str:
-    """The stream, clamped where another sum could leave 32 bits."""
-    most = SUM // 2
-    return build.op("shift", out, [h], by=0, lo=-most, hi=most) if build.size(h).max() > most else h
+        return kept(build, f"stream{i + 1}", h, MOST)
 
 
 def _table(build: Builder, out: str, a: str, f: Callable[[Floats], Floats], scale: float) -> str:
@@ -261,7 +221,7 @@ def _integers(build: Builder, out: str, a: str, weight: NDArray[Any], bias: Ints
 
 def _rows(build: Builder, out: str, tables: Tensor, index: str) -> tuple[str, Floats]:
     """Rows of tables (n, R, E), one for each run of columns of the index, and their scale."""
-    weight = tables.detach().double().cpu().numpy()
+    weight = floats(tables)
     most = np.abs(weight).max(axis=1)
     unit = np.where(most > 0, SYMBOL / np.maximum(most, 1e-30), 1.0)
     made = np.rint(weight * unit[:, None]).reshape(-1, weight.shape[2])
@@ -281,12 +241,5 @@ def _linear(
     bits: int,
     **limits: int,
 ) -> str:
-    """A layer, weight (O, I) and bias (O,); reads (I,), makes (O,): the scales of what it reads and makes."""
-    w, b = (x.detach().double().cpu().numpy() for x in (weight, bias))
-    return affine(build, out, a, matrix(w.T, b, build.size(a), reads, makes, bits, SUM), **limits)
-
-
-def _largest(rows: Tensor) -> Floats:
-    """(P,): the largest absolute values of rows (…, P)."""
-    found: Floats = rows.abs().flatten(0, -2).amax(0).double().cpu().numpy()
-    return found
+    """Append a layer, as for `dense`."""
+    return affine(build, out, a, dense(build, a, weight, bias, reads, makes, bits, SUM), **limits)

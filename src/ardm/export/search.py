@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +29,8 @@ from ardm.plan import ranked
 
 TOGETHER = 8
 """Items that are priced at once."""
+KNOWN = 32
+"""Random orders of seed 0 that are recognised."""
 
 Orders: TypeAlias = dict[str, Ints]
 """Ranks (*shape) of candidates by name."""
@@ -55,17 +59,30 @@ def drawn(shape: Sequence[int], count: int, seed: int) -> Orders:
     return {f"random {k}": ranks for k, ranks in enumerate(random_ranks(shape, count, seed), 1)}
 
 
-def named(bundle: Bundle) -> Orders:
-    """All other candidates: the recipes of `ardm.ranks`, learned rates, and the order that is stored."""
-    shape, lead = tuple(bundle.model.shape), bundle.order.lead
+def regular(shape: Sequence[int], lead: int) -> Orders:
+    """The orders of `ardm.ranks`, for images of several channels twice.  lead: the first channel."""
     found = {name: item_ranks(name, shape, lead) for name in names(shape)}
     if len(shape) == 3 and shape[0] > 1:
         found |= {f"{name}, by channels": item_ranks(name, shape, lead, 1.0) for name in names(shape)}
+    return found
+
+
+def named(bundle: Bundle) -> Orders:
+    """All other candidates: the recipes of `ardm.ranks`, learned rates, and the order that is stored."""
+    found = regular(tuple(bundle.model.shape), bundle.order.lead)
     if bundle.model.rates is not None:
         found["rates"] = fastest_first(bundle.model.rates)
     if bundle.ranks is not None:
         found["stored"] = bundle.ranks
     return found
+
+
+def name_of(ranks: Ints, rates: Tensor | None = None) -> str:
+    """The name that a search of seed 0 has for an order (*shape); "" for another order."""
+    shape, own = ranks.shape, {} if rates is None else {"rates": fastest_first(rates)}
+    leads = range(shape[0] if len(shape) == 3 else 1)
+    known = chain(own.items(), drawn(shape, KNOWN, 0).items(), *(regular(shape, lead).items() for lead in leads))
+    return next((name for name, order in known if np.array_equal(order, ranks)), "")
 
 
 def search(

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ardm.ans import GRID
 from ardm.digits import Sites
@@ -15,10 +15,9 @@ from ardm.exact.program import Program
 from ardm.export.builder import Layers, Value
 from ardm.export.calibrate import Examples, Ranges, watched
 from ardm.export.functions import gelu, swish
-from ardm.export.parts import digits_of, expected, trunk_of
-from ardm.export.perceptron import Make
-from ardm.export.precision import Precision
-from ardm.export.quantise import Floats
+from ardm.export.parts import affine_of, digits_of, expected, trunk_of
+from ardm.export.precision import Make, Precision
+from ardm.export.quantise import Floats, floats
 from ardm.model import Model
 from ardm.nets.table import Block, Direct, Table
 
@@ -47,11 +46,11 @@ def _program(model: Model, trunk: Table, seen: Ranges, bits: Precision) -> Progr
     inner = [seen.made(expected(layer, Block, "a layer of the network").down) for layer in trunk.layers]
     reach = 2 * (seen.made(trunk.first) + sum(inner))
     scale = np.array([2.0 ** math.floor(math.log2(build.high / reach))])
-    h = build.linear("first", e, *_affine(trunk.first), scale, build.high, bits.first)
+    h = build.linear("first", e, *affine_of(trunk.first), scale, build.high, bits.first)
     for i, layer in enumerate(trunk.layers):
         h = _block(build, f"{i}", h, expected(layer, Block, "a layer of the network"), seen, scale)
     a = build.norm("norm", h, trunk.norm, build.scale(seen.planes(trunk.norm), build.table_top))
-    o = build.linear("output", a, *_affine(trunk.out), np.array([float(GRID)]), 1 << 22, bits.first)
+    o = build.linear("output", a, *affine_of(trunk.out), np.array([float(GRID)]), 1 << 22, bits.first)
     if trunk.direct is not None:
         o = build.add("both", o, _direct(build, rows, trunk.direct, limits, K), 1 << 22)
     first = np.cumsum([0, *limits[:-1]])
@@ -81,7 +80,7 @@ def _direct(build: Layers, rows: str, direct: Direct, limits: list[int], K: int)
 
 def _rows(weights: Tensor, limits: list[int], K: int, top: int) -> tuple[Floats, float]:
     """Rows of the input as a table of K + 1 rows for each column, the last for an unknown value, and its scale."""
-    weight = weights.detach().double().numpy()
+    weight = floats(weights)
     out = np.zeros((len(limits), K + 1, weight.shape[1]))
     first = np.cumsum([0, *limits])
     for c, size in enumerate(limits):
@@ -90,24 +89,19 @@ def _rows(weights: Tensor, limits: list[int], K: int, top: int) -> tuple[Floats,
     return out.reshape(-1, weight.shape[1]), top / max(float(np.abs(weight).max()), 1e-9)
 
 
-def _affine(layer: nn.Linear) -> tuple[Floats, Floats]:
-    bias = torch.zeros(layer.out_features, device="cpu") if layer.bias is None else layer.bias
-    return layer.weight.detach().double().numpy(), bias.detach().double().numpy()
-
-
 def _block(build: Layers, name: str, h: Value, layer: Block, seen: Ranges, scale: Floats) -> Value:
     """norm → gated or plain perceptron, added to its input."""
     a = build.norm(f"{name}.norm", h, layer.norm2, build.scale(seen.planes(layer.norm2)), build.top)
     hidden = float(build.scale(seen.given(layer.hidden))[0])
     up = build.linear(
-        f"{name}.up", a, *_affine(layer.up), build.scale(seen.made(layer.up), build.table_top), build.table_top
+        f"{name}.up", a, *affine_of(layer.up), build.scale(seen.made(layer.up), build.table_top), build.table_top
     )
     if layer.gate is None:
         u = build.function(f"{name}.gelu", up, gelu, hidden)
     else:
         wide = build.scale(seen.made(layer.gate), build.table_top)
-        g = build.linear(f"{name}.gate", a, *_affine(layer.gate), wide, build.table_top)
+        g = build.linear(f"{name}.gate", a, *affine_of(layer.gate), wide, build.table_top)
         g = build.function(f"{name}.swish", g, swish, float(build.scale(seen.made(layer.gate))[0]))
         u = build.gate(f"{name}.gated", up, g)
-    down = build.linear(f"{name}.down", u, *_affine(layer.down), scale, build.high)
+    down = build.linear(f"{name}.down", u, *affine_of(layer.down), scale, build.high)
     return build.add(f"{name}.out", h, down, build.high)

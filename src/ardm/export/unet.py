@@ -13,7 +13,6 @@ The mean and the spread of the known neighbours, around which a mixture is place
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +23,12 @@ from ardm.exact.program import Program
 from ardm.export.builder import Layers, Value
 from ardm.export.calibrate import Examples, Ranges, over_states
 from ardm.export.functions import swish
+from ardm.export.heads import softmax
 from ardm.export.neighbours import Neighbours
-from ardm.export.parts import digits_of, expected, output_of, trunk_of
-from ardm.export.perceptron import Make
-from ardm.export.precision import Precision
-from ardm.heads import MixtureHead, ValueHead
+from ardm.export.parts import affine_of, digits_of, expected, output_of, trunk_of
+from ardm.export.precision import Make, Precision
+from ardm.export.quantise import floats
+from ardm.heads import MixtureHead
 from ardm.model import Model
 from ardm.nets.neighbours import SPREAD_FLOOR
 from ardm.nets.unet import Attention, Block, UNet
@@ -106,7 +106,7 @@ class _Export:
             build.op("table", f"known{s}", ["depth"], {"table": more_known}, low=0)
             parts.append(Value(f"known{s}", np.full(C, scale)))
         if isinstance(embedding, nn.Embedding):
-            table = embedding.weight.detach().double().numpy()
+            table = floats(embedding.weight)
             known = build.op("known", "told", ["value", "depth"])
             parts.append(build.embed("embedding", known, table, scale))
         return build.concat("planes", *parts)
@@ -121,11 +121,11 @@ class _Export:
         depth = torch.arange(count, device="cpu")[:, None, None, None].expand(-1, C, H, W)[:, :1, :1, :1]
         with torch.no_grad():
             like = next(self.trunk.parameters())
-            rows = torch.cat([_vectors(condition, d, C * H * W, like) for d in depth.split(256)]).double().numpy()
-        rows = swish(rows)
-        scale = float(self.build.scale(np.abs(rows).max(), self.build.top)[0])
-        self.build.op("count", "condition", ["depth"], {"table": np.rint(rows * scale)})
-        return Value("condition", np.full(rows.shape[1], scale))
+            rows = torch.cat([_vectors(condition, d, C * H * W, like) for d in depth.split(256)])
+        made = swish(floats(rows))
+        scale = float(self.build.scale(np.abs(made).max(), self.build.top)[0])
+        self.build.op("count", "condition", ["depth"], {"table": np.rint(made * scale)})
+        return Value("condition", np.full(made.shape[1], scale))
 
     # --- blocks -------------------------------------------------------------------------------------------------------
 
@@ -188,12 +188,12 @@ class _Export:
     def _rows(self, h: Value) -> Value:
         """The features at the sites asked."""
         build, trunk, seen = self.build, self.trunk, self.seen
-        channel = trunk.channel.detach().double().numpy()
+        channel = floats(trunk.channel)
         scale = build.scale(seen.made(trunk.norm) + np.abs(channel).max(), build.table_top)
         row = build.at("row", build.norm("norm", h, trunk.norm, scale))
         row = build.channel("site", row, channel)
         a = build.function("site.swish", row, swish, float(build.scale(seen.given(trunk.turn), build.high)[0]))
-        weight, bias = _linear(trunk.turn)
+        weight, bias = affine_of(trunk.turn)
         made = build.scale(seen.made(trunk.turn), build.table_top)
         turned = build.linear("turn", a, weight, bias, made, build.table_top, build.bits.first)
         output = output_of(self.model)
@@ -205,9 +205,9 @@ class _Export:
         if isinstance(head, MixtureHead):
             self._mixture(a, head.components)
             return build.program()
-        weight, bias = _linear(output_of(self.model))
+        weight, bias = affine_of(output_of(self.model))
         o = build.linear("output", a, weight, bias, np.array([float(GRID)]), 1 << 22, max(12, build.bits.first))
-        build.op("values" if isinstance(head, ValueHead) else "softmax", "head", [o.name])
+        softmax(build, head, o.name)
         return build.program()
 
     def _mixture(self, a: Value, M: int) -> None:
@@ -215,7 +215,7 @@ class _Export:
         build, K = self.build, self.digits.classes
         own, spread, near = self._near()
         placed, unit = near.placed, near.unit
-        weight, bias = _linear(output_of(self.model))
+        weight, bias = affine_of(output_of(self.model))
         grid, bits = np.array([float(GRID)]), max(12, build.bits.first)
         (wl, wm, ws), (bl, bm, bs) = weight.reshape(3, M, -1), bias.reshape(3, M)
         places = np.linspace(-1.5, 1.5, M) if M > 1 else np.zeros(1)  # as MixtureHead has them
@@ -245,10 +245,6 @@ class _Export:
         near.spread("spread", mean)
         own = [build.op("pick", f"own.{name}", [build.op("at", f"at.{name}", [name])]) for name in ("centre", "spread")]
         return own[0], own[1], near
-
-
-def _linear(layer: nn.Linear) -> tuple[Any, Any]:
-    return layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
 
 
 def _part(layer: nn.Conv2d, part: int, width: int) -> nn.Linear:

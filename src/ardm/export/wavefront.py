@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,16 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ardm.ans import Ints
-from ardm.digits import Digits
+from ardm.errors import ArdmError
 from ardm.exact.program import Program
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples, Scales
 from ardm.export.coding import as_images
+from ardm.export.heads import PLACED, mixture, units
 from ardm.export.parts import digits_of, expected, output_of, trunk_of
-from ardm.export.perceptron import PLACED, RESIDUAL, SINGLE, Make, affine, mixture, units
-from ardm.export.precision import Precision
-from ardm.export.quantise import Floats, Matrix, matrix, scales
+from ardm.export.precision import Make, Precision
+from ardm.export.quantise import floats, scales
+from ardm.export.stream import RESIDUAL, SINGLE, Seen, affine, dense, kept, largest, rounding
 from ardm.heads import MixtureHead
 from ardm.model import Model
 from ardm.nets.neighbours import FRACTION, UNIT
@@ -49,10 +47,23 @@ PIXELS = 1 << 13
 
 def wavefront(model: Model, examples: Examples) -> Make:
     """The exporter of causal networks along wavefronts."""
-    export, layers = WavefrontExport(model), dict(model.named_modules())
-    fixed = {layers[name]: scales for name, scales in examples.scales.items()}
-    seen = None if fixed else export.seen(examples.items)
-    return lambda bits: export.program(export.scales(seen, bits) if seen else fixed, bits)
+    export = WavefrontExport(model)
+    if examples.scales:
+        fixed = _fixed(export, model, examples.scales)
+        return lambda bits: export.program(fixed, bits)
+    seen = export.seen(examples.items)
+    return lambda bits: export.program(export.scales(seen, bits), bits)
+
+
+def _fixed(export: WavefrontExport, model: Model, scales: Mapping[str, Scales]) -> dict[nn.Module, Scales]:
+    """The scales of layers by name, by layer.  Raises ArdmError where they belong to another network."""
+    layers = dict(model.named_modules())
+    found = {layers[name]: each for name, each in scales.items() if name in layers}
+    if len(found) < len(scales) or {layer: (len(s.given), len(s.made)) for layer, s in found.items()} != export.sizes:
+        raise ArdmError(
+            "these scales belong to another network: layers or widths differ; use those of this one's own run"
+        )
+    return found
 
 
 def measured(model: Model, items: Tensor, precision: Precision) -> dict[str, Scales]:
@@ -62,40 +73,22 @@ def measured(model: Model, items: Tensor, precision: Precision) -> dict[str, Sca
     return {name: by[layer] for name, layer in model.named_modules() if layer in by}
 
 
-@dataclass
-class Seen:
-    """The largest values of each plane: of the stream (W,), inside each block (V,), and of the channels' layers (W,)."""
-
-    stream: Floats
-    inner: list[Floats]
-    lifted: Floats
-
-
-@dataclass(frozen=True)
 class WavefrontExport:
     """The exporter of one model.  Raises ArdmError for other trunks and heads."""
 
-    model: Model
-
-    @cached_property
-    def trunk(self) -> Wavefront:
-        """The network."""
-        return expected(trunk_of(self.model), Wavefront, "the network")
-
-    @cached_property
-    def head(self) -> MixtureHead:
-        """The head."""
-        return expected(self.model.head, MixtureHead, "the head")
-
-    @cached_property
-    def blocks(self) -> list[Block]:
-        """The blocks of the network."""
-        return [expected(block, Block, "a block of the network") for block in self.trunk.blocks]
+    def __init__(self, model: Model) -> None:
+        self.trunk = expected(trunk_of(model), Wavefront, "the network")
+        self.head = expected(model.head, MixtureHead, "the head")
+        self.blocks = [expected(block, Block, "a block of the network") for block in self.trunk.blocks]
+        self.output, self.digits = output_of(model), digits_of(model)
+        self.unit = UNIT * (self.digits.classes - 1)
+        """The unit of deviations, in V."""
 
     @property
-    def digits(self) -> Digits:
-        """The alphabet."""
-        return digits_of(self.model)
+    def sizes(self) -> dict[nn.Module, tuple[int, int]]:
+        """How many inputs and outputs have a scale, by layer."""
+        W, output = self.trunk.width, self.output
+        return {self.trunk: (W, W), output: (W, output.out_features)} | {b: (W, len(b.up)) for b in self.blocks}
 
     # --- scales ---------------------------------------------------------------------------------------------------------
 
@@ -106,42 +99,32 @@ class WavefrontExport:
         grey = [planes[:, c : c + 1].expand(-1, C, -1, -1) for c in range(C)]
         every, together = torch.cat([items, *grey]), max(1, PIXELS // (items.shape[2] * items.shape[3]))
         with torch.no_grad():
-            parts = [self._seen(part.float() * (2 / last) - 1) for part in every.split(together)]
-        return Seen(
-            np.max([part.stream for part in parts], axis=0),
-            [np.max(block, axis=0) for block in zip(*(part.inner for part in parts), strict=True)],
-            np.max([part.lifted for part in parts], axis=0),
-        )
+            return Seen.joined(self._seen(part.float() * (2 / last) - 1) for part in every.split(together))
 
     def _seen(self, value: Tensor) -> Seen:
-        """The same on values (B, C, H, W) in [−1, 1]."""
+        """The same on values (B, C, H, W) in [−1, 1]; all of them are read through a relu."""
         H, W = value.shape[2:]
         y, x = torch.cartesian_prod(*(torch.arange(n, device=value.device) for n in (H, W))).unbind(1)
         h = self.trunk.stream(value, y, x)[0]
-        stream, inner = [_largest(h)], []
+        stream, inner = [largest(F.relu(h))], []
         for block in self.blocks:
             near = at_taps(F.relu(h).unflatten(1, (H, W)), block).flatten(1, 2)
-            inner.append(_largest(F.linear(near, block.up, block.ub)))
+            inner.append(largest(F.relu(F.linear(near, block.up, block.ub))))
             h = block.rows(h, near)
-            stream.append(_largest(h))
-        return Seen(np.max(stream, axis=0), inner, _largest(self.trunk.everywhere(value).hidden))
+            stream.append(largest(F.relu(h)))
+        return Seen(np.max(stream, axis=0), inner, largest(self.trunk.everywhere(value).hidden))
 
     def scales(self, seen: Seen, bits: Precision) -> dict[nn.Module, Scales]:
         """The scales of the stream, as blocks read and make it; of what is inside each block; and of the last layer."""
-        output, top = output_of(self.model), bits.top // ROOM
+        output, top = self.output, bits.top // ROOM
         features = scales([seen.stream], top)
-        made = units(self.head, output.out_features, self._unit)
+        made = units(self.head, output.out_features, self.unit)
         found: dict[nn.Module, Scales] = {
             self.trunk: Scales(features, features * 2**RESIDUAL),
             output: Scales(scales([seen.lifted], top), made),
         }
         each = zip(self.blocks, seen.inner, strict=True)
         return found | {block: Scales(features, scales([inner], top)) for block, inner in each}
-
-    @property
-    def _unit(self) -> float:
-        """The unit of deviations, in V."""
-        return UNIT * (self.digits.classes - 1)
 
     # --- the program ----------------------------------------------------------------------------------------------------
 
@@ -160,7 +143,7 @@ class WavefrontExport:
         C, K, cells = self.trunk.channels, self.digits.classes, np.array(self.trunk.cells)
         maps = build.op("concat", "maps", ["value", "depth"])
         near = build.op("causal_window", "near", [maps], {"cells": cells})
-        weight = self.trunk.near.double().numpy()
+        weight = floats(self.trunk.near)
         room = math.floor(math.log2(SUM / (2 * (K - 1 << FRACTION) * weight.sum())))
         mean = build.op(
             "nearby", "mean", [near], {"weight0": np.rint(weight * 2.0 ** min(room, OPERAND - 1))},
@@ -168,17 +151,11 @@ class WavefrontExport:
         )  # fmt: skip
         limit, drop = self._deviation
         read = build.op("contrast", "inputs", [near, mean], fraction=FRACTION, by=drop, limit=limit, known=KNOWN)
-        apart, flag = (
-            np.full(C * len(cells), self._unit * 2.0 ** (FRACTION - drop)),
-            np.full(C * len(cells), 2.0**KNOWN),
-        )
-        flags = np.zeros((C, len(cells), self.trunk.width))  # the flags of all channels are equal
-        flags[0] = _floats(self.trunk.known).T
-        first = np.concatenate(
-            [_floats(self.trunk.first).reshape(self.trunk.width, -1).T, flags.reshape(-1, self.trunk.width)]
-        )
-        bias = _floats(self.trunk.bias) + 0.5 / by.given  # so that the floor of the stream rounds
-        made = matrix(first, bias, build.size(read), np.concatenate([apart, flag]), by.made, bits.first)
+        apart, flag = self.unit * 2.0 ** (FRACTION - drop), 2.0**KNOWN
+        reads = np.repeat([apart, flag], C * len(cells))
+        flags = F.pad(self.trunk.known, (0, (C - 1) * len(cells)))  # the flags of all channels are equal
+        every = torch.cat([self.trunk.first.flatten(1), flags], 1)
+        made = dense(build, read, every, rounding(self.trunk.bias, by.given), reads, by.made, bits.first)
         return mean, affine(build, "stream", read, made)
 
     @property
@@ -191,37 +168,34 @@ class WavefrontExport:
     def _block(
         self, build: Builder, i: int, h: str, block: Block, by: Mapping[nn.Module, Scales], bits: Precision
     ) -> str:
-        """The stream after block i.  It is clamped where it could leave the exact range of float32."""
+        """The stream after block i."""
         (features, hidden), stream = by[block], by[self.trunk].made
         a = build.op("shift", f"read{i}", [h], by=RESIDUAL, lo=0, hi=bits.top)
         near = build.op("causal_taps", f"near{i}", [a], {"cells": np.array(block.taps)})
         reads = np.tile(features, len(block.taps))
-        up = _matrix(build, near, block.up, block.ub, reads, hidden, bits.weights)
+        up = dense(build, near, block.up, block.ub, reads, hidden, bits.weights)
         u = affine(build, f"up{i}", near, up, lo=0, hi=bits.top)
-        d = affine(build, f"down{i}", u, _matrix(build, u, block.down, block.db, hidden, stream, bits.weights))
-        h = build.op("add", f"stream{i + 1}", [h, d])
-        if build.size(h).max() < SINGLE // 2:
-            return h
-        return build.op("shift", f"kept{i + 1}", [h], by=0, lo=-SINGLE // 2, hi=SINGLE // 2)
+        d = affine(build, f"down{i}", u, dense(build, u, block.down, block.db, hidden, stream, bits.weights))
+        return kept(build, f"kept{i + 1}", build.op("add", f"stream{i + 1}", [h, d]), SINGLE // 2)
 
     def _sites(self, build: Builder, features: str, mean: str, by: Mapping[nn.Module, Scales], bits: Precision) -> None:
         """The layer of each channel, and the head, from the features and means of all places."""
-        trunk, output, C = self.trunk, output_of(self.model), self.trunk.channels
+        trunk, output, C = self.trunk, self.output, self.trunk.channels
         limit, drop = self._deviation
         shown = build.op("earlier", "shown", ["value", mean], fraction=FRACTION, by=0, limit=limit << drop)
         read = build.op("shift", "apart", [shown], by=drop) if drop else shown
         joined = build.op("concat", "joined", [build.op("at_site", "own", [features]), read])
-        reads = np.concatenate([by[trunk].given, np.full(C, self._unit * 2.0 ** (FRACTION - drop))])
+        reads = np.concatenate([by[trunk].given, np.full(C, self.unit * 2.0 ** (FRACTION - drop))])
         before = torch.ones(C, C, device="cpu").tril(-1)  # what a channel may read
         lifts = torch.cat([trunk.lift, trunk.own * before[:, None]], 2)
         each = [
-            _matrix(build, joined, weight, bias, reads, by[output].given, bits.first)
+            dense(build, joined, weight, bias, reads, by[output].given, bits.first)
             for weight, bias in zip(lifts, trunk.lift_bias, strict=True)
         ]
         z = affine(build, "lifted", joined, each, lo=0, hi=bits.top)
-        last = _matrix(build, z, output.weight, output.bias, *by[output], bits.first)
+        last = dense(build, z, output.weight, output.bias, *by[output], bits.first)
         o = affine(build, "output", z, last, lo=-(1 << 22), hi=1 << 22)
-        mixture(build, self.head, self._unit, o, self._centre(build, mean, shown), PLACED - FRACTION)
+        mixture(build, self.head, self.unit, o, self._centre(build, mean, shown), PLACED - FRACTION)
 
     def _centre(self, build: Builder, mean: str, shown: str) -> str:
         """The mean of the site's channel, and the deviation of the channel before it."""
@@ -244,20 +218,3 @@ def _sides(block: Block) -> tuple[list[int], list[int], list[int]]:
     """The distances that taps reach up, to the left and to the right."""
     rows, columns = zip(*block.taps, strict=True)
     return list(rows), [min(dx, 0) for dx in columns], [max(dx, 0) for dx in columns]
-
-
-def _largest(rows: Tensor) -> Floats:
-    """(P,): the largest positive values of rows (…, P); what comes next is a relu."""
-    found: Floats = F.relu(rows).flatten(0, -2).amax(0).double().numpy()
-    return found
-
-
-def _floats(x: Tensor) -> Floats:
-    found: Floats = x.detach().double().numpy()
-    return found
-
-
-def _matrix(build: Builder, a: str, weight: Tensor, bias: Tensor, reads: Floats, makes: Floats, bits: int) -> Matrix:
-    """The integers of a layer, weight (O, I) and bias (O,)."""
-    size: Ints = build.size(a)
-    return matrix(_floats(weight).T, _floats(bias), size, reads, makes, bits)

@@ -83,7 +83,7 @@ def sheet(pictures: Sequence[Image.Image], columns: int | None = None, gap: int 
     return out
 
 
-def save_gif(frames: Sequence[Image.Image], path: Path, seconds: float = 4.0) -> None:
-    """Write an animation that holds its last frame for another second."""
-    times = [max(20, int(1000 * seconds / len(frames)))] * (len(frames) - 1) + [1200]
+def save_gif(frames: Sequence[Image.Image], path: Path) -> None:
+    """Write an animation of five seconds that holds its last frame for one of them."""
+    times = [max(20, 4000 // len(frames))] * (len(frames) - 1) + [1200]
     frames[0].save(path, save_all=True, append_images=list(frames[1:]), duration=times, loop=0)

@@ -1,4 +1,4 @@
-"""A residual perceptron on rows, the trunk of networks that work only at the sites asked.
+"""A residual perceptron on rows.
 
 h ← h + down(relu(up(relu(h))))      for each block; down is 0 at the start
 """

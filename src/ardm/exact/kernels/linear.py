@@ -23,9 +23,9 @@ Product: TypeAlias = Callable[[Tensor], Tensor]
 """Rows a → ⌊(a W + bias) / 2^shift⌋."""
 
 
-def groups(weight: Ints, bias: Ints, size: Ints, peak: int = EXACT[torch.float32]) -> list[slice]:
-    """The inputs (I,) in as few runs as keep every partial sum of every output within `peak`, the bias in the first."""
-    reach = np.abs(weight) * size[:, None]
+def groups(weight: Ints, bias: Ints, size: Ints) -> list[slice]:
+    """The inputs (I,) in as few runs as let float32 hold every partial sum of every output, the bias in the first."""
+    reach, peak = np.abs(weight) * size[:, None], EXACT[torch.float32]
     runs, start, sums = [], 0, np.abs(bias)
     for i, row in enumerate(reach):
         if (sums + row).max(initial=0) > peak and i > start:

@@ -8,32 +8,18 @@ from torch.nn import functional as F
 
 from ardm.exact.frequencies import IMPOSSIBLE
 from ardm.exact.kernels.kernel import Context, Kernel, Run, Step
-from ardm.exact.operations.sequences import MODULUS, SPREAD, STEP, contexts, segments, tap_offsets
+from ardm.exact.operations.sequences import MODULUS, SPREAD, STEP, contexts, segments
 from ardm.exact.program import Op
-
-
-def _read(step: Step, op: Op, a: Tensor, left: int, right: int, columns: Tensor) -> Tensor:
-    """A map (B, P, H, W), padded with zeros, at columns (N or 1, n) of the rows of the sites: (N, P · n)."""
-    if op.out not in step.shared:
-        step.shared[op.out] = F.pad(a, (left, right)).contiguous()
-    padded = step.shared[op.out]
-    P, H, W = padded.shape[1:]
-    corner = (step.batch_index * (P * H) + step.y) * W
-    plane = step.once(op, "planes", lambda: torch.arange(P, device=padded.device)[:, None] * (H * W))
-    index = corner[:, None, None] + plane + (columns + left)[:, None]
-    return padded.view(-1).take(index).flatten(1)
-
-
-def _taps(context: Context, op: Op, dtype: torch.dtype) -> Run:
-    offset = torch.tensor(tap_offsets(op), device=context.device)
-    left, right = op.integers["left"], op.integers["right"]
-    return lambda step, given: _read(step, op, given[0], left, right, step.x[:, None] + offset)
 
 
 def _line(context: Context, op: Op, dtype: torch.dtype) -> Run:
     wide = op.integers["wide"]
-    columns = torch.arange(wide, device=context.device)[None]
-    return lambda step, given: _read(step, op, given[0], 0, max(0, wide - given[0].shape[3]), columns)
+
+    def run(step: Step, given: list[Tensor]) -> Tensor:
+        rows = given[0][step.batch_index, :, step.y, :wide]
+        return F.pad(rows, (0, wide - rows.shape[2])).flatten(1)
+
+    return run
 
 
 def _hash(context: Context, op: Op, dtype: torch.dtype) -> Run:
@@ -62,4 +48,4 @@ def _segment(context: Context, op: Op, dtype: torch.dtype) -> Run:
     return run
 
 
-SEQUENCES = {"taps": Kernel(_taps), "line": Kernel(_line), "hash": Kernel(_hash), "segment": Kernel(_segment)}
+SEQUENCES = {"line": Kernel(_line), "hash": Kernel(_hash), "segment": Kernel(_segment)}

@@ -25,8 +25,6 @@ from ardm.exact.program import Program
 
 SLICE = 1 << 14
 """Places computed between two chances to stop."""
-SWEEP = 1 << 12
-"""Sites whose frequencies are given at once, at least."""
 
 
 def _go_on() -> None:

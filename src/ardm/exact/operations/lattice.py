@@ -36,7 +36,7 @@ DENOMINATOR = 14
 """Bits of an energy that a division drops."""
 FIRST = 6
 """Deviations begin at 2^6 units of a value."""
-MAX_ORDER, MAX_RATE, MAX_COLUMNS = 64, 10, 1 << 10
+MAX_ORDER, MAX_RATE = 64, 10
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
-"""Operations of sequences and tables: neighbours on a line, hashed contexts, columns of a table.
+"""Operations of sequences and tables: the items of a line, hashed contexts, columns of a table.
 
-    taps(a)     a at x − 1 … x − left, then at x + 1 … x + right, plane after plane; 0 outside            map → rows
     line(a)     a at x = 0 … wide − 1 of the row of the site, plane after plane; 0 outside                 map → rows
     hash(a)     column k:  k · 2^bits + ⌊(h_k · SPREAD mod 2^31) / 2^(31 − bits)⌋                 rows or places
                 h_k over the columns j of context k, which ends at the first −1:  h ← (h · STEP + a_j + 1) mod 2^31
@@ -35,48 +34,19 @@ STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
 """Constants of the hash."""
 
 
-def tap_offsets(op: Op) -> list[int]:
-    """The places that taps reads, relative to the site."""
-    left, right = op.integers["left"], op.integers["right"]
-    return [-i for i in range(1, left + 1)] + list(range(1, right + 1))
-
-
-def _line_read(a: Bound, cells: int) -> Bound:
-    """Planes of a map, each read at several places, some of them outside."""
-    count_planes(a.planes * cells)
-    lo, hi = with_zero(a)
-    return Bound.of(np.repeat(lo, cells), np.repeat(hi, cells), "rows")
-
-
-def _read(a: Ints, sites: AskedSites, columns: Ints) -> Ints:
-    """A map (B, P, H, W) at columns (N, n) of the rows of the sites: (N, P · n); 0 outside."""
-    W = a.shape[3]
-    inside = (columns >= 0) & (columns < W)
-    index = np.clip(columns, 0, max(W - 1, 0))
-    found = a[sites.batch_index[:, None], :, sites.y[:, None], index] * inside[:, :, None]
-    return np.swapaxes(found, 1, 2).reshape(len(found), a.shape[1] * columns.shape[1])
-
-
-def _taps_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
-    expect_map(op, given[0])
-    integer(op, "left", 0, 1 << 10)
-    integer(op, "right", 0, 1 << 10)
-    expect(op, len(tap_offsets(op)) > 0, "reads no place")
-    return _line_read(given[0], len(tap_offsets(op)))
-
-
-def _taps(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
-    return _read(given[0], sites, sites.x[:, None] + np.array(tap_offsets(op)))
-
-
 def _line_bound(program: Program, op: Op, given: list[Bound]) -> Bound:
     expect_map(op, given[0])
-    return _line_read(given[0], integer(op, "wide", 1, 1 << 12))
+    wide = integer(op, "wide", 1, 1 << 12)
+    count_planes(given[0].planes * wide)
+    lo, hi = with_zero(given[0])
+    return Bound.of(np.repeat(lo, wide), np.repeat(hi, wide), "rows")
 
 
 def _line(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> Ints:
-    wide = np.arange(op.integers["wide"])
-    return _read(given[0], sites, np.broadcast_to(wide, (len(sites), len(wide))))
+    wide, planes, W = op.integers["wide"], given[0].shape[1], given[0].shape[3]
+    found = np.zeros((len(sites), planes, wide), dtype=np.int64)
+    found[:, :, :W] = given[0][sites.batch_index, :, sites.y, :wide]
+    return found.reshape(len(sites), planes * wide)
 
 
 def contexts(program: Program, op: Op) -> list[list[int]]:
@@ -134,7 +104,6 @@ def _segment(program: Program, op: Op, given: list[Ints], sites: AskedSites) -> 
 
 
 SEQUENCES = {
-    "taps": Operation(_taps_bound, _taps),
     "line": Operation(_line_bound, _line),
     "hash": Operation(_hash_bound, _hash),
     "segment": Operation(_segment_bound, _segment),
