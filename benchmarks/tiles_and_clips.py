@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-import ardm
+from ardm import data
 
 
 def spread(number: int, most: int) -> range:
@@ -35,22 +35,22 @@ def spread(number: int, most: int) -> range:
 
 def tiles(source: Path, folder: Path, items: int) -> None:
     """PNG files of test images."""
-    images = ardm.data.load("cifar10", source, "test").items.numpy()
+    images = data.load("cifar10", source, "test").items.numpy()
     for n in list(spread(len(images), items))[:items]:
         Image.fromarray(images[n].transpose(1, 2, 0)).save(folder / f"{n:05}.png")
 
 
 def digits(source: Path, folder: Path, items: int) -> None:
     """WAV files of clips of all lengths."""
-    found = ardm.data.clips("fsdd", source)
+    found = data.clips("fsdd", source, "train")
     for n in list(spread(len(found.clips), items))[:items]:
         sound(folder / f"{n:05}.wav", (found.clips[n].numpy() - (1 << 15)).astype("<i2"), found.rate)
 
 
 def speech(source: Path, folder: Path, items: int) -> None:
     """WAV files of clips at 16 kHz."""
-    data = source.read_bytes()
-    held = np.load(io.BytesIO(lzma.decompress(data) if source.suffix == ".xz" else data))
+    packed = source.read_bytes()
+    held = np.load(io.BytesIO(lzma.decompress(packed) if source.suffix == ".xz" else packed))
     zigzag = held["lo"].astype(np.int32) | held["hi"].astype(np.int32) << 8
     clips = np.cumsum((zigzag >> 1) ^ -(zigzag & 1), axis=1).astype("<i2")
     for n in list(spread(len(clips), items))[:items]:

@@ -162,10 +162,13 @@ def read(paths: Sequence[Path], each: str = "") -> Samples:
     if len(kinds) > 1:
         counts = ", ".join(f"{count:,} {NOUNS[kind]}s" for kind, count in kinds.items())
         raise ArdmError(f"a codec is fitted to items of one kind; there are {counts}: give one kind at a time")
+    lines = any(_by_line(path, each, len(files) == 1) for path in files)
     if len(found) < LEAST:
         raise ArdmError(
-            f"{len(found)} items are too few to learn from and to measure with: give at least {LEAST}, better thousands"
-            + (" (--each line takes every line of a text)" if found and set(kinds) == {"text"} else "")
+            f"{len(found)} item{'s are' if len(found) != 1 else ' is'} too few to learn from and to measure with: give at least "
+            f"{LEAST}, better thousands"
+            + " (--each line takes every line of a text)"
+            * (set(kinds) == {"text"} and not lines)
         )
     samples = Samples(next(iter(kinds)), tuple(content for _, content in found), tuple(path for path, _ in found))
     _refuse(samples)
@@ -207,9 +210,13 @@ def _contents(path: Path, each: str, alone: bool) -> list[Content]:
         raise ArdmError(
             f"{path} cannot be learned from: {(found.notes or (looks,))[0].removesuffix(': kept byte for byte')}"
         )
-    by_line = each == "line" or (not each and (alone or path.suffix.lower() in LINES))
-    texts = data.splitlines() if by_line else [data]
+    texts = data.splitlines() if _by_line(path, each, alone) else [data]
     return [Content.of_bytes(text) for text in texts if text]
+
+
+def _by_line(path: Path, each: str, alone: bool) -> bool:
+    """Whether each line of a text is an item."""
+    return each == "line" or (not each and (alone or path.suffix.lower() in LINES))
 
 
 def _kind(content: Content) -> str:
