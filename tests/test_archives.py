@@ -733,3 +733,17 @@ def test_what_is_kept_from_the_first_look_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(packing, "parse", lambda *a: parsed.append(1) or parse(*a))
     pack(tmp_path / "in", tmp_path / "x.ardm")
     assert len(parsed) == 6 + 4
+
+
+def test_a_pattern_of_several_files_needs_a_folder_and_leaves_nothing_behind(tmp_path):
+    """A name for one file would take the first, and the others would fail."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.txt").write_bytes(b"text %d" % n)
+    make_archive(list(walk([folder])), tmp_path / "x.ardm", FileOptions())
+    with pytest.raises(ArdmError, match="is not a folder, and 3 items need one"):
+        extract(tmp_path / "x.ardm", ["*.txt"], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert [r.target.name for r in extract(tmp_path / "x.ardm", ["*2.txt"], tmp_path / "new")] == ["new"]
+    extract(tmp_path / "x.ardm", ["*.txt"], folder, FileOptions(force=True))

@@ -284,6 +284,7 @@ def test_what_is_refused_in_one_line_and_leaves_nothing(run, tmp_path):
         assert words in done.output
         assert done.output.count("\n") == 1
     assert "no run" in run("fit", "few.txt", "-o", "my.model", "--resume").output
+    assert "is a folder, and the model is one file" in run("fit", "few.txt", "-o", ".").output
     (tmp_path / "my.model.run").mkdir()
     (tmp_path / "my.model.run" / "recipe.yaml").touch()
     for source, device in (("none", "cpu"), ("same.txt", "cpu"), ("mixed/a.log", "abacus")):
@@ -315,3 +316,11 @@ def test_ctrl_c_keeps_the_best_so_far(tmp_path, monkeypatch):
     assert torch.equal(
         ardm.load(tmp_path / "model").model.state_dict()["head.out.weight"], found.model.state_dict()["head.out.weight"]
     )
+
+
+def test_other_samples_are_refused_as_such(tmp_path):
+    """Though settings follow from them, such as the size of tables."""
+    sizes = {"codec": True, "steps": 1, "batch": 8, "width": 8, "blocks": 1, "progress": False, "folder": tmp_path}
+    ardm.fit(lines(), bits=4, **sizes)
+    with pytest.raises(ArdmError, match=r"items of data\.train are not those .* began with"):
+        ardm.fit(lines()[:60], bits=5, **sizes)

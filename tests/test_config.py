@@ -140,7 +140,7 @@ SOME = {
     "levels": 2, "growth": 2, "attention": "all", "dropout": 0.1, "embedding": 3, "labels": 2,
     "vector": 3, "time": True, "rounded": False, "heads": 2, "hidden": 5, "positions": "learned", "style": "classic",
     "cycle": 2, "kernel": 5, "direct": True, "columns": (4,) * 8, "causal": "single", "reach": (4, 0), "hashes": (20,),
-    "bits": 6, "row": 4, "rates": True, "end": True,
+    "bits": 6, "row": 4, "rates": True, "end": True, "counts": (2,), "count_bits": 5,
 }  # fmt: skip
 """A value of each setting that is not its default."""
 ONE_SIDE = {"recurrent": {"reach": (4,)}}
@@ -183,7 +183,9 @@ def test_a_trunk_declares_all_that_it_reads(trunk):
             return super().__getattribute__(name)
 
     shape = (1, 2, 4) if kind.axes == 3 else (8,)
-    own = {name: SOME[name] for name in kind.reads if name in ("labels", "reach", "hashes")} | ONE_SIDE.get(trunk, {})
+    own = {name: SOME[name] for name in kind.reads if name in ("labels", "reach", "hashes", "counts")} | ONE_SIDE.get(
+        trunk, {}
+    )
     for order in kind.causal:
         body = kind.body(Spied(shape=shape, trunk=trunk, **BASE, causal=order, **own))
         state = body.digits.blank(2, shape) if hasattr(body, "digits") else Digits(4, 4).blank(2, shape)

@@ -101,9 +101,10 @@ def test_unseen_contexts_say_nothing_at_the_start():
     assert len(torch.unique(model.body.trunk.buckets(model.body.trunk.near(texts() + 1))[..., 0])) > 8
 
 
-@pytest.mark.parametrize("changes", [{"reach": (2, 1)}, {"reach": (0,)}, {"hashes": (65,)}, {"bits": 0}, {"row": 0}])
+@pytest.mark.parametrize("changes", [{"reach": (2, 1)}, {"reach": (0,)}, {"hashes": (65,)}, {"bits": 0}, {"row": 0},
+                                     {"counts": (3, 2)}, {"counts": (0,)}, {"counts": (65,)}, {"counts": tuple(range(1, 18))}])  # fmt: skip
 def test_settings_out_of_range_are_refused(changes):
-    with pytest.raises(ArdmError, match=r"model\.(reach|bits)"):
+    with pytest.raises(ArdmError, match=r"model\.(reach|bits|counts)"):
         build(ModelConfig(shape=(T,), classes=27, **{**TINY, **changes}))
 
 

@@ -97,6 +97,8 @@ def fit(
 
 def _refuse(out: Path, force: bool, resume: bool) -> Path:
     """The folder of the run.  Raises ArdmError, before any work, for a model or a run that is or is not there."""
+    if out.is_dir():
+        raise ArdmError(f"{out} is a folder, and the model is one file; name it, such as {out / 'my.model'}")
     run = out.with_name(out.name + RUN)
     refuse_target(out, force or resume)
     if resume and not run.is_dir():

@@ -13,7 +13,7 @@ from ardm.data.audio import Clips, cut
 from ardm.data.dataset import ALL, Dataset
 from ardm.data.image_folder import tiled
 from ardm.data.records import rows
-from ardm.data.samples import Samples
+from ardm.data.samples import Samples, text_keys
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
 from ardm.schema import Schema
@@ -55,8 +55,11 @@ def texts(items: Sequence[bytes], name: str) -> Dataset:
         values[n, : len(part)] = np.frombuffer(part, np.uint8)
         given[n, : len(part)], given[n, : at - start] = 0, ALL
     sizes = torch.tensor([len(text[at : at + PIECE]) for text, at in cuts], device="cpu")
+    numbers = dict[str, int]()
+    own = [numbers.setdefault(key, len(numbers)) for key in text_keys(items)]
+    of = [number for number, text in zip(own, items, strict=True) for _ in range(0, max(1, len(text)), PIECE)]
     return Dataset(
-        torch.from_numpy(values), 256, name, given=torch.from_numpy(given), symbols=Letters(), bytes=sizes
+        torch.from_numpy(values), 256, name, given=torch.from_numpy(given), symbols=Letters(), bytes=sizes, texts=torch.tensor(of, device="cpu"),
     )  # fmt: skip
 
 

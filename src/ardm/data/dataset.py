@@ -41,6 +41,7 @@ class Dataset:
     given: (N, *shape) int8, how many digits of each site are known beforehand, such as those of a prompt (ALL: the whole
     value), or PADDING (−1): a site that is not predicted and whose value does not matter; None: all is predicted.
     symbols: for text, what its values stand for.  bytes: (N,) int64, the bytes of text in each item; None: unknown.
+    texts: (N,) int64, for texts that are cut into items, the number of the text; near-duplicates have one; None: an item each.
     Raises ArdmError where items and labels do not fit each other.
     """
 
@@ -57,6 +58,7 @@ class Dataset:
     given: Tensor | None = None
     symbols: Symbols | None = None
     bytes: Tensor | None = None
+    texts: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.given is not None and (self.given.shape != self.items.shape or self.given.dtype != torch.int8):
@@ -131,9 +133,9 @@ class Dataset:
     def subset(self, index: slice | Sequence[int] | Tensor) -> Dataset:
         """The items of a slice (not copied), at positions (n,), or where a mask (N,) is true."""
         where = index if isinstance(index, slice) else torch.as_tensor(index, device="cpu")
-        parts = (self.labels, self.given, self.bytes)
-        labels, given, own = (None if part is None else part[where] for part in parts)
-        return replace(self, items=self.items[where], labels=labels, given=given, bytes=own)
+        parts = (self.labels, self.given, self.bytes, self.texts)
+        labels, given, own, texts = (None if part is None else part[where] for part in parts)
+        return replace(self, items=self.items[where], labels=labels, given=given, bytes=own, texts=texts)
 
 
 def smallest(classes: int) -> type[np.integer[Any]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -85,14 +85,12 @@ class Samples:
             return [content.samples.tobytes().decode("latin-1") for content in self.contents]
         if self.kind != "text":
             return [shape_key(content) for content in self.contents]
-        texts = [content.samples.tobytes() for content in self.contents]
-        return list(map(form if self._vary else folded, texts))
+        return text_keys([content.samples.tobytes() for content in self.contents])
 
     @cached_property
     def _vary(self) -> bool:
         """Whether texts differ by more than their numbers."""
-        texts = {content.samples.tobytes() for content in self.contents}
-        return 2 * len(set(map(form, texts))) >= len(set(map(folded, texts)))
+        return vary({content.samples.tobytes() for content in self.contents})
 
     @property
     def promise(self) -> str:
@@ -122,6 +120,16 @@ def folded(text: bytes) -> str:
 def form(text: bytes) -> str:
     """The same, with one zero for each number and each run of 8 or more hexadecimal digits."""
     return _NUMBER.sub(b"0", folded(text).encode("latin-1")).decode("latin-1")
+
+
+def vary(texts: Collection[bytes]) -> bool:
+    """Whether texts differ by more than their numbers: at least half of those that differ at all."""
+    return 2 * len(set(map(form, texts))) >= len(set(map(folded, texts)))
+
+
+def text_keys(texts: Sequence[bytes]) -> list[str]:
+    """The key of each text."""
+    return list(map(form if vary(set(texts)) else folded, texts))
 
 
 def shape_key(content: Content) -> str:
@@ -154,10 +162,13 @@ def read(paths: Sequence[Path], each: str = "") -> Samples:
     if len(kinds) > 1:
         counts = ", ".join(f"{count:,} {NOUNS[kind]}s" for kind, count in kinds.items())
         raise ArdmError(f"a codec is fitted to items of one kind; there are {counts}: give one kind at a time")
+    lines = any(_by_line(path, each, len(files) == 1) for path in files)
     if len(found) < LEAST:
         raise ArdmError(
-            f"{len(found)} items are too few to learn from and to measure with: give at least {LEAST}, better thousands"
-            + (" (--each line takes every line of a text)" if found and set(kinds) == {"text"} else "")
+            f"{len(found)} item{'s are' if len(found) != 1 else ' is'} too few to learn from and to measure with: give at least "
+            f"{LEAST}, better thousands"
+            + " (--each line takes every line of a text)"
+            * (set(kinds) == {"text"} and not lines)
         )
     samples = Samples(next(iter(kinds)), tuple(content for _, content in found), tuple(path for path, _ in found))
     _refuse(samples)
@@ -199,9 +210,13 @@ def _contents(path: Path, each: str, alone: bool) -> list[Content]:
         raise ArdmError(
             f"{path} cannot be learned from: {(found.notes or (looks,))[0].removesuffix(': kept byte for byte')}"
         )
-    by_line = each == "line" or (not each and (alone or path.suffix.lower() in LINES))
-    texts = data.splitlines() if by_line else [data]
+    texts = data.splitlines() if _by_line(path, each, alone) else [data]
     return [Content.of_bytes(text) for text in texts if text]
+
+
+def _by_line(path: Path, each: str, alone: bool) -> bool:
+    """Whether each line of a text is an item."""
+    return each == "line" or (not each and (alone or path.suffix.lower() in LINES))
 
 
 def _kind(content: Content) -> str:

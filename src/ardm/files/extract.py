@@ -49,7 +49,7 @@ def extract(
     """Restore items, given by name, pattern or number, each as a file; reads only header, index and their bytes.
 
     wanted: names, numbers, or patterns of names as `fnmatch` has them (* also matches "/"), which stand for all files
-    that match.  target: a file (for one item), a folder or a stream; by default files in the current folder, without the folders in
+    that match.  target: a file (for one item), an existing folder or a stream; by default files in the current folder, without the folders in
     their names.  Tries all items.  Raises Failures where some are missing, damaged, or have a target that exists or
     cannot be written; CodecError, ArdmError where the archive cannot be read at all.
     """
@@ -65,6 +65,8 @@ def extract(
             with _collected(failed):
                 found = _numbers(archive, text)
                 numbers += [k for k in found if len(found) == 1 or k not in numbers]
+        if isinstance(target, Path) and len(numbers) > 1 and not target.is_dir():
+            raise ArdmError(f"{target} is not a folder, and {len(numbers):,} items need one; nothing was written")
         for number in numbers:
             with _collected(failed):
                 with _named(archive, number):

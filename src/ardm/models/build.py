@@ -91,7 +91,7 @@ BODIES: dict[str, Kind] = {
         axes=1,
         heads=("values",),
         causal=("wave",),
-        reads=("hidden", "causal", "dropout", "embedding", "reach", "hashes", "bits", "row"),
+        reads=("hidden", "causal", "dropout", "embedding", "reach", "hashes", "bits", "row", "counts", "count_bits"),
     ),
     "lattice": Kind(LatticeBody, axes=1, heads=("mixture",), causal=("wave",), reads=("causal",)),
     "mlp": Kind(
@@ -116,7 +116,10 @@ def build(config: ModelConfig, seed: int = 0) -> Model:
 
 
 def _assembled(config: ModelConfig) -> Model:
-    parts = config.digits, tuple(config.shape), BODIES[config.trunk].body(config), head_of(config)
+    body, head = BODIES[config.trunk].body(config), head_of(config)
+    if isinstance(body, RecurrentBody):
+        body.start(head)
+    parts = config.digits, tuple(config.shape), body, head
     return MODELS[bool(config.causal), config.end](*parts, *([config.rates] if config.rates else []))
 
 
@@ -193,12 +196,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 MOST: dict[str, int] = {
     "classes": 1 << 24, "components": 1 << 12, "width": 1 << 16, "blocks": 1 << 12, "levels": 16, "growth": 16,
     "embedding": 1 << 16, "labels": 1 << 24, "vector": 1 << 20, "heads": 1 << 12,
-    "hidden": 1 << 20, "cycle": 30, "kernel": 1 << 10, "bits": 24, "row": 1 << 12,
+    "hidden": 1 << 20, "cycle": 30, "kernel": 1 << 10, "bits": 24, "row": 1 << 12, "count_bits": 20,
 }  # fmt: skip
 """The largest values of settings, since configurations may come from untrusted files."""
 LEAST: dict[str, int] = {
     "width": 4, "blocks": 0, "components": 1, "levels": 1, "growth": 1, "kernel": 1, "cycle": 1,
-    "labels": 0, "vector": 0, "embedding": 0, "heads": 0, "hidden": 0,
+    "labels": 0, "vector": 0, "embedding": 0, "heads": 0, "hidden": 0, "count_bits": 1,
 }  # fmt: skip
 SITES = 1 << 22
 """The largest number of sites of an item."""

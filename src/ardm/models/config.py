@@ -9,6 +9,7 @@ from typing import Any
 
 from ardm.digits import Digits
 from ardm.errors import ArdmError
+from ardm.nets.counts import WIDTH
 from ardm.settings import nearest
 
 
@@ -51,7 +52,8 @@ class ModelConfig:
     transformer: heads (0: width // 64, at least 1), positions ("rotary", "learned" or "sinusoidal").
     wavenet: kernel, cycle (block i has dilation 2^(i mod cycle)).
     recurrent: hidden (of the states; 0: width), hashes (numbers of symbols of contexts, each hashed to a row of a table of
-    its own), bits (log2 of the rows of each table), row (width of a row).
+    its own), bits (log2 of the rows of each table), row (width of a row), counts (numbers of symbols of contexts of
+    which the training texts are counted beforehand), count_bits (log2 of the rows of each table of counts).
     mlp: direct (sparse connections from every value to every output, beside the perceptron).
     """
 
@@ -86,6 +88,8 @@ class ModelConfig:
     hashes: tuple[int, ...] = ()
     bits: int = 16
     row: int = 16
+    counts: tuple[int, ...] = ()
+    count_bits: int = 14
     end: bool = False
 
     @property
@@ -121,6 +125,8 @@ class ModelConfig:
     @property
     def features(self) -> int:
         """The width of the features that the head reads."""
+        if self.trunk == "recurrent" and self.counts:
+            return self.width + WIDTH
         return self.hidden or 2 * self.width if self.trunk == "centred" else self.width
 
     @property

@@ -12,6 +12,7 @@ from ardm.digits import Partial
 from ardm.errors import ArdmError
 from ardm.features import Features, FeaturesAt
 from ardm.heads import Head
+from ardm.inputs import PADDING
 from ardm.model import Prediction
 from ardm.models.body import Prefix, centred
 from ardm.models.config import ModelConfig
@@ -123,21 +124,41 @@ class RecurrentBody(WalkedBody):
             )
         if not 1 <= config.bits <= 20 or config.row < 1:
             raise ArdmError(f"model.bits lies in 1..20, and model.row is positive; got {config.bits} and {config.row}")
+        if config.counts != tuple(sorted({n for n in config.counts if 1 <= n <= MOST_SYMBOLS})[:MOST_COUNTS]):
+            raise ArdmError(
+                f"model.counts holds at most {MOST_COUNTS} ascending numbers of symbols, 1..{MOST_SYMBOLS}; got {config.counts}"
+            )
         self.trunk = Recurrent(
             config.classes, config.width, config.hidden or config.width, config.blocks, config.embedding or 16, reach[0],
-            config.hashes, config.bits, config.row, config.dropout,
+            config.hashes, config.bits, config.row, config.dropout, config.counts, config.count_bits,
         )  # fmt: skip
+
+    def start(self, head: Head) -> None:
+        """Let the outputs of a new head begin with what the counts expect."""
+        counts, out = self.trunk.counts, next(iter(head.children()), None)
+        if counts is not None and isinstance(out, nn.Linear) and not out.weight.is_meta and not counts.code.is_meta:
+            with torch.no_grad():
+                out.weight[:, self.config.width :] = counts.code[1:]
 
     def planes(self, state: Partial) -> Tensor:
         """The symbols: 1 + the value, 0 where nothing is known."""
         symbols: Tensor = (state.value + 1) * (state.depth > 0)
         return symbols.flatten(1)[:, None, None]
 
+    def count(self, items: Tensor, given: Tensor | None, texts: Tensor | None) -> None:
+        """Count what follows contexts in training items (N, T), where nothing is given; texts (N,): which text each is of."""
+        if self.trunk.counts is not None:
+            of = torch.arange(len(items), device="cpu") if texts is None else texts
+            none = torch.zeros(items.shape, dtype=torch.int8, device="cpu") if given is None else given
+            symbols = (items.long() + 1).masked_fill(none == PADDING, 0)
+            self.trunk.counts.learn(symbols, none == 0, of, self.trunk.back)
+
     def memory(self, planes: Tensor) -> States:
         """The states after the last place."""
         return States(self.trunk, planes)
 
 
+MOST_COUNTS = 16
 MOST_SYMBOLS = 64
 """The longest context of a recurrent network, in symbols."""
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
+from ardm.nets.counts import WIDTH, Counts
 from ardm.nets.products import linear
 from ardm.precision import wide, widened
 
@@ -80,7 +81,8 @@ class Recurrent(nn.Module):
     classes: K.  width: W, of the stream.  inner: V, of the states.  blocks: their number.  embedding: width of a symbol.
     reach: how many symbols before a place are embedded.  hashes: numbers of symbols of the hashed contexts.  bits: log2 of
     the rows of each table.  row: width of a row.  dropout: share of rows, and of features, hidden in training; without it the network trusts the
-    tables too much, since it has trained on every rare context already.
+    tables too much, since it has trained on every rare context already.  counts, count_bits: orders and bits of `Counts`, whose
+    codes follow the features; none for ().
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class Recurrent(nn.Module):
         bits: int,
         row: int,
         dropout: float = 0.0,
+        counts: tuple[int, ...] = (),
+        count_bits: int = 14,
     ) -> None:
         super().__init__()
         self.width, self.reach, self.hashes, self.bits, self.dropout = width, reach, tuple(hashes), bits, dropout
@@ -103,7 +107,8 @@ class Recurrent(nn.Module):
         self.table = nn.Embedding(len(hashes) << bits, row) if hashes else None
         if self.table is not None:
             nn.init.zeros_(self.table.weight)  # what was never seen says nothing
-        inputs = reach * embedding + len(hashes) * row
+        self.counts = Counts(classes, counts, count_bits) if counts else None
+        inputs = reach * embedding + len(hashes) * row + (WIDTH if counts else 0)
         self.first = nn.Linear(inputs, width)
         nn.init.normal_(self.first.weight, 0.0, (reach * embedding / 2) ** -0.5)
         self.blocks = nn.ModuleList(Block(width, inner) for _ in range(blocks))
@@ -112,7 +117,7 @@ class Recurrent(nn.Module):
     @property
     def back(self) -> int:
         """How many symbols before a place are read."""
-        return max(self.reach, *self.hashes, 0)
+        return max(self.reach, *self.hashes, *(() if self.counts is None else self.counts.orders))
 
     def forward(self, symbols: Tensor) -> FeaturesAt:
         """symbols (B, 1, 1, T): 0 where nothing is known, else 1 + the value → features at sites, of the symbols before."""
@@ -128,9 +133,10 @@ class Recurrent(nn.Module):
         return Features.plain(self._dense(symbols).transpose(0, 1).flatten(0, 1))
 
     def _dense(self, symbols: Tensor) -> Tensor:
-        """(T, B, W): the features of every place."""
+        """(T, B, W), with counts (T, B, W + G): the features of every place."""
         near = self.near(symbols.flatten(1))
-        return self.along(near, self.start(near))[0]
+        target = symbols.flatten(1).T if self.training else None  # a training text is left out of the counts
+        return self.along(near, self.start(near), target)[0]
 
     def near(self, symbols: Tensor) -> Tensor:
         """(T, B, back): the symbols before each place of symbols (B, T), the nearest first; 0 before the first."""
@@ -142,29 +148,34 @@ class Recurrent(nn.Module):
         blocks = [block for block in self.blocks if isinstance(block, Block)]
         return [torch.zeros(near.shape[1], b.inner, dtype=dtype, device=near.device) for b in blocks]
 
-    def along(self, near: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def along(self, near: Tensor, states: list[Tensor], target: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Go on over T places: features (T, B, W), and the states after them.
 
         near (T, B, back): the symbols before each place, the nearest first.  states: as `start`, before the places.
+        target: as for `Counts`.
         """
-        x, after = self.stream(near), []
+        expected = None if self.counts is None else self.counts(near, target)
+        x, after = self.stream(near, expected), []
         for block, state in zip(self.blocks, states, strict=True):
             x, h = block(x, state)
             after.append(h[-1] if len(h) else state)
-        return self.read(x), after
+        found = [self.read(x)] if expected is None else [self.read(x), expected]
+        return torch.cat(found, -1), after
 
     def read(self, x: Tensor) -> Tensor:
         """The features, from the stream after the blocks."""
         found = F.relu(widened(linear(F.relu(x).to(self.lift.weight.dtype), self.lift.weight, self.lift.bias)))
         return F.dropout(found, self.dropout, self.training)
 
-    def stream(self, near: Tensor) -> Tensor:
-        """x (T, B, W) before the blocks."""
+    def stream(self, near: Tensor, expected: Tensor | None = None) -> Tensor:
+        """x (T, B, W) before the blocks; expected: what the counts say."""
         parts = [self.embedding(near[..., : self.reach]).flatten(-2)]
         if self.table is not None:
             rows = self.table(self.buckets(near))
             shown = F.dropout(rows.new_ones(*rows.shape[:-1], 1), self.dropout, self.training)
             parts.append((rows * shown).flatten(-2))
+        if expected is not None:
+            parts.append(expected)
         return widened(self.first(torch.cat(parts, -1)))
 
     def buckets(self, near: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ardm.atomic import replacing
+from ardm.data.memory import MEMORY
 from ardm.errors import ArdmError
 from ardm.losscurve import LossCurve
 from ardm.models.build import reads
@@ -112,6 +113,8 @@ class Checkpoint:
 
     def refuse_other_run(self, recipe: Recipe, data: Mapping[str, Any], run: Path) -> None:
         """Raise ArdmError where settings (other than FREE) or data differ, or the run is longer than the recipe."""
+        if recipe.data.name == MEMORY:  # whose settings follow from the data
+            self._refuse_data(data, run)
         self._refuse_settings(recipe, run)
         self._refuse_data(data, run)
         if self.step > recipe.train.steps and not recipe.train.minutes:

@@ -66,6 +66,8 @@ _TRAIN: dict[str, dict[str, Any]] = {
 """Defaults by trunk; those of the shipped recipes."""
 ALONE: dict[str, Any] = {"batch": 32, "rate": 6e-3, "valid_every": 250, "valid_items": 256}
 """The same for a recurrent network on texts that are coded alone, which are many and short."""
+ORDERS = (3, 5, 8, 12, 20)
+"""Lengths of the contexts that are counted in texts that are coded alone; `cuts.LEAD` is no shorter."""
 STEPS = 3000
 
 
@@ -172,7 +174,9 @@ def sized(kind: str, train_set: Dataset) -> dict[str, Any]:
     if kind == "text":
         bits = min(16, max(10, int(math.log2(values)) - 8))  # rows of each table
         width = 96 if values < MUCH / 2 else 128 if values < 2 * MUCH else 192
-        return {"width": width, "hidden": width, "bits": bits}
+        rows = min(17, max(10, int(math.log2(values)) - 5))
+        counts = {"counts": ORDERS, "count_bits": rows} if train_set.texts is not None else {}
+        return {"width": width, "hidden": width, "bits": bits, **counts}
     return {"width": {"image": 32, "audio": 64, "table": 128}[kind]} if values < MUCH else {}
 
 

@@ -1,4 +1,4 @@
-"""A recipe matched to its data: shape, classes, columns and labels."""
+"""A recipe and a network matched to their data: shape, classes, columns, labels and counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from ardm.data import Dataset
 from ardm.errors import ArdmError
+from ardm.model import Model
+from ardm.models.wavefront import RecurrentBody
 from ardm.train.recipe import Recipe
+
+
+def count(model: Model, dataset: Dataset) -> None:
+    """Count the training texts, where the network reads counts."""
+    if isinstance(model.body, RecurrentBody):
+        model.body.count(dataset.items, dataset.given, dataset.texts)
 
 
 def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:

@@ -41,7 +41,7 @@ from ardm.train.average import Average
 from ardm.train.batch import AUGMENT, DRAW, LABELS, VALIDATE, Batch, seeded
 from ardm.train.checkpoint import Best, Checkpoint
 from ardm.train.devices import accelerator
-from ardm.train.matching import check_labels, fitted
+from ardm.train.matching import check_labels, count, fitted
 from ardm.train.objectives import Draws, Observed, choose
 from ardm.train.recipe import DataConfig, Recipe
 from ardm.train.update import Update, rate_at
@@ -120,6 +120,8 @@ class Trainer:
             moments = self._restore()
         elif self.config.init:
             self._start_from(self.config.init)
+        if not resume:
+            count(self.model, self.train_set)
             self.average = Average(self.model.state_dict())
         for parameter in self.model.parameters() if self.config.frozen else ():
             parameter.requires_grad_(parameter is self.model.log_rates)
