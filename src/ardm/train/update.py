@@ -154,7 +154,7 @@ class Update:
             with self.accelerator.no_sync(self.module) if more else nullcontext():
                 scored = self._pass(here, step)
             nats += finely(scored.nats).mean() / len(parts)
-            if (found := self.objective.observe(here.draws, scored, here.given)) is not None:
+            if (found := self.objective.observe(here, scored)) is not None:
                 observed.append(found)
         return nats, observed
 
