@@ -117,7 +117,7 @@ class Recurrent(nn.Module):
     @property
     def back(self) -> int:
         """How many symbols before a place are read."""
-        return max(self.reach, *self.hashes, *(() if self.counts is None else self.counts.orders))
+        return max(self.reach, *self.hashes, *(() if self.counts is None else self.counts.orders), 0)
 
     def forward(self, symbols: Tensor) -> FeaturesAt:
         """symbols (B, 1, 1, T): 0 where nothing is known, else 1 + the value → features at sites, of the symbols before."""
