@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ardm.ans import GRID, Ints
@@ -84,6 +85,18 @@ class Builder:
             raise
         self.ops.append(op)
         return out
+
+    def integers(
+        self, out: str, a: str, weight: NDArray[Any], bias: NDArray[Any] | float = 0, shift: int = 0, **limits: int
+    ) -> str:
+        """Append (a · weight + bias) >> shift, clamped to lo..hi where limits name them; returns the name of its result.
+
+        weight (I, O), bias (O,) or one for all: whole numbers.
+        """
+        columns = np.zeros(weight.shape[1])
+        return self.op(
+            "linear", out, [a], {"weight": weight, "bias": columns + bias, "shift": columns + shift}, **limits
+        )
 
     def program(self) -> Program:
         """The finished program."""

@@ -107,30 +107,25 @@ class _Export:
         loudness = build.op("log", "loudness", ["scale"], {"table": table}, octave=octave, by=16)
         return build.op("concat", "inputs", [ratios, coarse, loudness])
 
-    def _matrix(self, out: str, a: str, weight: Floats, bias: float | Floats = 0.0, shift: int = 0) -> str:
-        """A linear operation of whole weights (I, O)."""
-        tensors = {"weight": weight, "bias": bias + np.zeros(weight.shape[1]), "shift": np.full(weight.shape[1], shift)}
-        return self.build.op("linear", out, [a], tensors)
-
     def _chosen(self, out: str, a: str, columns: range) -> None:
         """Some columns."""
-        self._matrix(out, a, np.eye(len(self.build.size(a)))[:, columns])
+        self.build.integers(out, a, np.eye(len(self.build.size(a)))[:, columns])
 
     def _mean(self, out: str, a: str, least: int) -> None:
         """The mean of the central columns, and `least`."""
         weight = np.zeros((len(self.build.size(a)), 1))
         weight[nets.central()] = 1.0
-        self._matrix(out, a, weight, 4.0 * least, 2)
+        self.build.integers(out, a, weight, 4.0 * least, 2)
 
     def _past(self) -> None:
         """The last samples, with FRACTION bits, and the last errors of the centre."""
         build, S, E = self.build, nets.SAMPLES, nets.ERRORS
         cells = np.array([[0, -i] for i in range(1, S + 1)])
         window = build.op("causal_window", "window", ["value"], {"cells": cells})
-        self._matrix("samples", window, np.eye(S) * 2.0**nets.FRACTION)
+        self.build.integers("samples", window, np.eye(S) * 2.0**nets.FRACTION)
         last = build.op("causal_taps", "centres", ["centre"], {"cells": cells[:E]})
         both = build.op("concat", "past", ["samples", last])
-        self._matrix("errors", both, np.concatenate([np.eye(S)[:, :E], -np.eye(E)]))
+        self.build.integers("errors", both, np.concatenate([np.eye(S)[:, :E], -np.eye(E)]))
 
     def _end(self, o: str) -> None:
         """The head from the outputs of the perceptron at all places."""
@@ -138,13 +133,13 @@ class _Export:
         given, scale = build.op("at_site", "given", [o]), build.op("at_site", "unit", ["scale"])
         most, by = (2 * self.head.digits.classes) << PLACED, MEAN + nets.FRACTION - PLACED
         means = np.repeat([0.0, 1.0, 0.0], M)
-        times = self._matrix("times", scale, means[None], (1 - means) * 2.0**by)
+        times = self.build.integers("times", scale, means[None], (1 - means) * 2.0**by)
         units = build.op("gate", "units", [given, times], by=by, lo=-most, hi=most)
         both = build.op("concat", "both", [scale, build.op("at_site", "width", ["loudness"])])
         places = np.rint(floats(self.head.places) * 2.0 ** (PLACED - nets.FRACTION + 8))
         weight = np.zeros((2, 3 * M))
         weight[0, M : 2 * M], weight[1, 2 * M :] = places, 2.0**8
         begin = np.repeat([0.0, 0.0, -round(GRID * np.log(UNIT * 2.0**nets.FRACTION)) * 2.0**8], M)
-        placed = build.op("add", "placed", [units, self._matrix("added", both, weight, begin, 8)])
+        placed = build.op("add", "placed", [units, build.integers("added", both, weight, begin, 8)])
         centre = build.op("at_site", "middle", ["centre"])
         mixture(build, self.head, UNIT, placed, centre, PLACED - nets.FRACTION, placed=True)

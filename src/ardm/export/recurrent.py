@@ -9,15 +9,13 @@ matrix reads stays below 2^15 and its sums below 2^30, so that products of 16 bi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ardm.ans import GRID, Ints
+from ardm.ans import GRID
 from ardm.exact.program import Program
 from ardm.export.builder import Builder
 from ardm.export.calibrate import Examples
@@ -148,30 +146,30 @@ class RecurrentExport:
         each = np.eye(orders)
         by_check, by_value, by_level = (np.kron(each, np.eye(3)[:, [k]]) for k in range(3))
         both = build.op("concat", "compared", [found, checks])
-        apart = _integers(build, "apart", both, np.concatenate([-by_check, each]), -np.arange(orders) << CHECK)
+        apart = build.integers("apart", both, np.concatenate([-by_check, each]), -np.arange(orders) << CHECK)
         most = 1 << CHECK
         known = build.op("table", "known", [apart], {"table": np.arange(-most, most + 1) == 0}, low=-most)
-        levels = build.op("gate", "levels", [_integers(build, "level", found, by_level, 0), known], by=0)
+        levels = build.op("gate", "levels", [build.integers("level", found, by_level, 0), known], by=0)
         none = build.op("table", "unknown", [levels], {"table": [1, 0]}, low=0)
         after = np.eye(orders, k=-1)  # the next longer context
         index = np.arange(orders) * 2 * LEVELS
         index = index + LEVELS - LEVELS * (np.arange(orders) == orders - 1)
         trusted = build.op("concat", "ranks", [levels, none])
-        rank = _integers(build, "rank", trusted, np.concatenate([each, -LEVELS * after]), index)
-        value = _integers(build, "counted.value", found, by_value, middle + 1)
+        rank = build.integers("rank", trusted, np.concatenate([each, -LEVELS * after]), index)
+        value = build.integers("counted.value", found, by_value, middle + 1)
         code, scale = _rows(build, "code", counts.code[None], value)
         return self._weighed(build, counts, code, rank, scale[:WIDTH])
 
     def _weighed(self, build: Builder, counts: Counts, code: str, rank: str, unit: Floats) -> tuple[str, Floats]:
         """The codes of the expected symbols times the trust in each, summed.  unit (G,): the scale of a code."""
-        weight = counts.trusted().detach().double().cpu().numpy().reshape(-1, 1)
+        weight = floats(counts.trusted()).reshape(-1, 1)
         fine = TRUST / max(float(np.abs(weight).max()), 1e-9)
         table = np.repeat(np.rint(weight * fine), WIDTH, axis=1)
         trust = build.op("embed", "trust", [rank], {"table": table})
         orders, each = len(counts.orders), np.eye(WIDTH)
         part = build.op("gate", "weighed", [code, trust], by=WEIGHED)
         half = np.full(WIDTH, orders // 2)  # every part was rounded down
-        total = _integers(build, "expected", part, np.tile(each, (orders, 1)), half)
+        total = build.integers("expected", part, np.tile(each, (orders, 1)), half)
         return total, unit * fine / 2.0**WEIGHED
 
     def _symbols(self, build: Builder, out: str, maps: str, count: int) -> str:
@@ -179,8 +177,8 @@ class RecurrentExport:
         K = self.digits.classes
         cells = [(0, -1 - k) for k in range(count)]
         near = build.op("causal_window", f"{out}.window", [maps], {"cells": cells})
-        weight, none = np.concatenate([np.eye(count), (K + 1) * np.eye(count)]), np.zeros(count)
-        return build.op("linear", out, [near], {"weight": weight, "bias": none, "shift": none + 1}, lo=0, hi=K)
+        weight = np.concatenate([np.eye(count), (K + 1) * np.eye(count)])
+        return build.integers(out, near, weight, shift=1, lo=0, hi=K)
 
     def _block(
         self, build: Builder, i: int, h: str, block: Block, reads: Floats, gates: Floats, bits: Precision
@@ -211,12 +209,6 @@ def _table(build: Builder, out: str, a: str, f: Callable[[Floats], Floats], scal
     """A function of a / scale, −INDEX ≤ a ≤ INDEX, with GATE bits after the point."""
     table = np.rint(f(np.arange(-INDEX, INDEX + 1) / scale) * 2.0**GATE)
     return build.op("table", out, [a], {"table": table}, low=-INDEX)
-
-
-def _integers(build: Builder, out: str, a: str, weight: NDArray[Any], bias: Ints | int) -> str:
-    """A product of integers, without rounding."""
-    none = np.zeros(weight.shape[1], dtype=np.int64)
-    return build.op("linear", out, [a], {"weight": weight, "bias": none + bias, "shift": none})
 
 
 def _rows(build: Builder, out: str, tables: Tensor, index: str) -> tuple[str, Floats]:

@@ -40,8 +40,7 @@ def _program(model: Model, trunk: Table, seen: Ranges, bits: Precision) -> Progr
     build = Layers(1, digits_of(model), bits)
     known = build.op("known", "told", ["value", "depth"])
     line = build.op("line", "line", [known], wide=D)
-    steps = {"weight": np.eye(D), "bias": np.arange(D) * (K + 1), "shift": np.zeros(D)}
-    rows = build.op("linear", "index", [line], steps)
+    rows = build.integers("index", line, np.eye(D), np.arange(D) * (K + 1))
     e = build.embed("embedding", rows, *_rows(trunk.embedding.weight, limits, K, build.top))
     inner = [seen.made(expected(layer, Block, "a layer of the network").down) for layer in trunk.layers]
     reach = 2 * (seen.made(trunk.first) + sum(inner))
