@@ -19,9 +19,9 @@ def test_continuous_integration_runs_the_readmes_commands():
     commands = "\n".join(blocks("sh"))
     script = (ROOT / ".ci" / "run").read_text()
     for told, run in [
-        ("pip install .", "environment ardm .\n"),
-        ("ardm demo", "ardm demo"),
-        ('pip install -e ".[test]"', 'pip install --quiet --no-compile -e ".[test,bench]"\n'),
+        ("pip install .", "scripts/release.py --pair"),  # installs the wheel and the sdist, and runs the demo
+        ("ardm demo", "scripts/release.py --pair"),
+        ('pip install -e ".[test]"', 'uv pip install --quiet -e ".[test,bench]"\n'),
         ("python -m pytest", "python -m pytest"),
     ]:
         assert told in commands
