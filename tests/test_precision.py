@@ -340,3 +340,18 @@ def test_every_preset_trains_in_bf16(folder, tmp_path, size):
         run = Trainer(Recipe("tiny", config, OrderConfig(), source, train), tmp_path / precision, device="cpu")
         losses[precision] = [(p.loss, p.valid or 0.0) for p in run]
     torch.testing.assert_close(*(torch.tensor(found) for found in losses.values()), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_auto_multiplies_in_bf16_where_the_device_is_faster_in_it(folder, tmp_path, monkeypatch, faster):
+    """train.precision=auto takes the same first step as the precision that suits the device."""
+    monkeypatch.setattr("ardm.train.update.has_bf16", lambda device: faster)
+    config = replace(preset("centred-tiny"), shape=(1, 8, 8), classes=6, head="values", width=8)
+    losses = {}
+    for precision in ("float32", "bf16", "auto"):
+        train = TrainConfig(steps=2, batch=8, valid_every=2, valid_items=4, precision=precision)
+        source = DataConfig("array", str(folder), "pictures", "pictures")
+        run = Trainer(Recipe("tiny", config, OrderConfig(), source, train), tmp_path / precision, device="cpu")
+        losses[precision] = [p.loss for p in run]
+    assert losses["float32"] != losses["bf16"]
+    assert losses["auto"] == losses["bf16" if faster else "float32"]

@@ -23,6 +23,7 @@ from ardm.orders import OrderConfig
 from ardm.plan import GIVEN, NEVER
 from ardm.random_numbers import RandomNumbers
 from ardm.source import Decode, Encode
+from ardm.train.batch import Batch
 from ardm.train.objectives import ByRates
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
@@ -268,7 +269,7 @@ def test_given_sites_and_padding_are_no_part_of_the_order():
     torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
     options = TrainConfig()
     seen = ByRates(preset("text-tiny", shape=shape, classes=3, rates=True), OrderConfig(), options).observe(
-        {"stage": known * 0, "known": known}, found, given.expand(n, 5)
+        Batch(x.expand(n, 5), {"stage": known * 0, "known": known}, None, given.expand(n, 5)), found
     )
     assert torch.equal(seen[1], (1 + known) * 5 // 4), "L_t is observed at the share of the sites that are known"
 

@@ -13,6 +13,7 @@ from ardm.errors import ArdmError
 from ardm.models.config import ModelConfig, preset
 from ardm.orders import OrderConfig
 from ardm.train import objectives
+from ardm.train.batch import Batch
 from ardm.train.objectives import Absorbing, AlongPlan, AnyOrder, Causal, Objective, choose
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 from ardm.train.trainer import Trainer
@@ -29,13 +30,13 @@ class OneHidden(Objective):
         D = self.model.sites
         return {"rank": torch.rand(items, D, generator=generator, device="cpu").argsort(1)}
 
-    def score(self, network, x, draws, context, given=None):
-        stage = torch.zeros(len(x), dtype=torch.long)
-        steps = objective.Steps(stage, stage + self.model.sites - 1, draws["rank"])
-        return objective.bound_step(network, x, steps, context=context)
+    def score(self, network, batch):
+        stage = torch.zeros(len(batch.x), dtype=torch.long)
+        steps = objective.Steps(stage, stage + self.model.sites - 1, batch.draws["rank"])
+        return objective.bound_step(network, batch.x, steps, context=batch.labels)
 
-    def validate(self, network, x, context, generator, given=None):
-        return likelihood.bound(network, x, 1, generator, context=context)
+    def validate(self, network, batch, generator):
+        return likelihood.bound(network, batch.x, 1, generator, context=batch.labels)
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_what_is_observed_is_a_step_of_the_curve(kind):
     draws = made.draw(64, torch.Generator().manual_seed(0))
     hidden = torch.arange(64) % 7 if kind is Absorbing else 6 - draws["known"]
     scored = objective.Scored(x[:, 0].double(), hidden * 0.5, hidden, hidden)
-    stage, known, nats, symbols = made.observe(draws, scored)
+    stage, known, nats, symbols = made.observe(Batch(x, draws, None), scored)
     assert torch.equal(stage, torch.zeros(64, dtype=torch.long))
     assert torch.equal(known[hidden > 0], 6 - hidden[hidden > 0])
     assert int(known.max()) == 5

@@ -12,7 +12,7 @@ from torch import Tensor
 from ardm.digits import Partial, Sites
 from ardm.errors import ArdmError
 from ardm.heads import inverse_cdf
-from ardm.model import PredictionLike, has_quantile, numbers, probabilities
+from ardm.model import PredictionLike, Wrapped, has_quantile, probabilities
 
 PATIENCE = 64
 """The number of steps between two checks for faults of a walk on a GPU."""
@@ -114,14 +114,15 @@ class Watch:
         self._faults.refuse()
 
 
-class Watched:
+class Watched(Wrapped):
     """A prediction that records the sites where it gives no distribution.
 
     Where the error comes later, such sites get digit 0, which always exists, until then.
     """
 
     def __init__(self, prediction: PredictionLike, watch: Watch, step: int, state: Partial) -> None:
-        self._prediction, self._watch, self._step, self.state = prediction, watch, step, state
+        super().__init__(prediction, state)
+        self._watch, self._step = watch, step
 
     def __getitem__(self, sites: Sites) -> Tensor:
         """(N, b): logits of the next digits."""
@@ -150,16 +151,6 @@ class Watched:
         self._watch.see(none & ~self._watch.excused(item), self._step)
         self._watch.excuse(item, logp == -torch.inf)
         return logp.masked_fill(none, 0.0)
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers the head computes for each site, at most; 1 where the prediction does not say."""
-        return numbers(self._prediction)
-
-    @property
-    def by_quantile(self) -> bool:
-        """Whether drawing should use `quantile`."""
-        return has_quantile(self._prediction)
 
     def quantile(self, sites: Sites, u: Tensor) -> Tensor:
         """(N,): the digits at which the cdf passes u (N,)."""

@@ -161,14 +161,32 @@ class Prediction:
             return self._head.probabilities(features, value, depth, position)
 
 
-class Among:
+class Wrapped:
+    """A prediction around another one, which says how both are computed.  state: as for `PredictionLike`."""
+
+    def __init__(self, prediction: PredictionLike, state: Partial) -> None:
+        self._prediction, self.state = prediction, state
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are computed for each site, at most; 1 where the prediction does not say."""
+        return numbers(self._prediction)
+
+    @property
+    def by_quantile(self) -> bool:
+        """Whether drawing should use `quantile`."""
+        return has_quantile(self._prediction)
+
+
+class Among(Wrapped):
     """The prediction for some items of a batch, asked at sites of the whole batch.
 
     items: (n,), ascending, the items that were shown to the model.  state: that of the whole batch.
     """
 
     def __init__(self, prediction: PredictionLike, items: Sequence[int], state: Partial) -> None:
-        self._prediction, self._items, self.state = prediction, items, state
+        super().__init__(prediction, state)
+        self._items = items
 
     def _there(self, sites: Sites) -> Sites:
         """The same sites, numbered among the shown items."""
@@ -187,16 +205,6 @@ class Among:
     def probabilities(self, sites: Sites) -> Tensor:
         """(N, b): probabilities of the next digits."""
         return probabilities(self._prediction, self._there(sites))
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers are computed for each site, at most; 1 where the prediction does not say."""
-        return numbers(self._prediction)
-
-    @property
-    def by_quantile(self) -> bool:
-        """Whether drawing should use `quantile`."""
-        return has_quantile(self._prediction)
 
     def quantile(self, sites: Sites, u: Tensor) -> Tensor:
         """(N,): the digits at which the cdf passes u (N,) in [0, 1)."""

@@ -93,7 +93,7 @@ class Symbols(ABC):
 
     @property
     def is_named(self) -> bool:
-        """Whether a text of so many classes could be written in other symbols, so that these must be told."""
+        """Whether a text of so many classes could be written in other symbols, so that it has to say which."""
         return self.end
 
     @abstractmethod

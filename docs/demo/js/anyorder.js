@@ -251,5 +251,5 @@ ARDM.define(function (ardm) {
     }
   }
 
-  Object.assign(ardm, { Network, OrderWalk, stepsOf });
+  Object.assign(ardm, { OrderWalk, stepsOf });
 });

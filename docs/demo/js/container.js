@@ -312,6 +312,6 @@ ARDM.define(function (ardm) {
     return join([header, [crc8(header)], piece]);
   }
 
-  Object.assign(ardm, { readFrame, writeFrame, context, lowBits, ORIGINS });
+  Object.assign(ardm, { readFrame, writeFrame, context, lowBits });
   Object.assign(ardm, { readHeader, readForm, readAbout, readLengths, readBody, kindOf });
 });

@@ -125,5 +125,5 @@ ARDM.define(function (ardm) {
     }
   }
 
-  Object.assign(ardm, { Filling, planFilling, cheapest });
+  Object.assign(ardm, { Filling });
 });

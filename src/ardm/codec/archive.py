@@ -225,6 +225,7 @@ class _Packing:
 def _refuse_misfit(
     count: int, names: Sequence[str] | None, originals: Sequence[bytes | None] | None, before: Archive | None
 ) -> None:
+    """Raise ArdmError unless `count` items have as many valid names and originals, after those of the archive `before`."""
     if not count:
         raise ArdmError("an archive needs at least one item; got none")
     for what, given in (("name", names), ("original", originals)):

@@ -326,6 +326,7 @@ def _verify(region: _Region, crc: int, check: int) -> None:
 
 
 def _finished(owner: _Decoding, verify: bool) -> Content:
+    """The content, all regions of which are decoded.  Raises CodecError where the check of all samples differs."""
     form = owner.place.form
     if (
         verify

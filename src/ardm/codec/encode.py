@@ -158,6 +158,8 @@ def _encode_regions(
     stored: StoredParts | None,
     check: int,
 ) -> Iterator[_Region]:
+    """The regions of contents, in order, each with its piece; arguments as in `encode_contents`."""
+
     def regions() -> Iterator[_Region]:
         for content, item in zip(contents, numbers, strict=False):
             yield from _cut(content, item, coder, stored or StoredParts(WAITING), check)

@@ -163,12 +163,14 @@ def restore(method: Method, file: Reader, out: Samples) -> None:
 
 
 def _fill(out: Samples, raw: bytes) -> None:
+    """Put bytes of samples into `out`.  Raises CodecError where there are too many or too few."""
     if len(raw) != out.nbytes:
         raise CodecError(f"damaged file: {len(raw)} bytes of samples are stored where {out.nbytes} belong")
     out[...] = np.frombuffer(raw, out.dtype).reshape(out.shape)
 
 
 def _restore_raw(file: Reader, out: Samples) -> None:
+    """Read samples into `out`, a chunk at a time where its memory is in one piece: they may be large."""
     if out.nbytes > file.left:
         raise file.short("samples")
     if not out.flags.c_contiguous:

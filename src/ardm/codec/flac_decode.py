@@ -17,6 +17,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ _BATCH = 1 << 21  # samples whose prediction is undone at once
 _FRAME = 256  # a frame takes the memory of this many samples, besides its own
 _FIXED = ((), (1,), (2, -1), (3, -3, 1), (4, -6, 4, -1))
 _RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
+Partition: TypeAlias = tuple[int, int, int, bool]
+"""Of a residual: number of values, bits of their low parts, the first bit, and whether they are stored raw."""
 
 
 class _Short(Exception):  # noqa: N818
@@ -123,7 +126,26 @@ def frames(data: bytes, at: int, head: Head) -> Iterator[Frame]:
 
 def _frame(window: _Window, at: int, head: Head, first: int, number: int) -> tuple[Frame, int, bool]:
     """The frame at byte `at`, its end, and whether block sizes vary."""
-    data, p = window.data, at - window.at
+    begin = at - window.at
+    n, mode, varies, p = _frame_header(window.data, begin, head, first, number)
+    p *= 8
+    channels = []
+    for c in range(head.channels):
+        side = mode == 9 if c == 0 else mode in (8, 10)
+        channel, p = _subframe(window, p, n, head.bits + side)
+        channels.append(channel)
+    end = (p + 7 >> 3) + 2
+    if window.take(p, -p % 8):
+        raise Broken("its frames hold more than samples")
+    window.take(8 * end - 16, 16)
+    ones = window.ones[slice(*np.searchsorted(window.ones, (8 * begin, 8 * end)))]
+    if crc16(ones - 8 * begin, 8 * (end - begin)):
+        raise Broken("it is damaged")
+    return Frame(first, n, mode if mode > 7 else 0, channels), window.at + end, varies
+
+
+def _frame_header(data: bytes, p: int, head: Head, first: int, number: int) -> tuple[int, int, bool, int]:
+    """The header of the frame at byte p: its samples, how its channels are stored, whether block sizes vary, and its end."""
     begin = p
     if data[p] != 0xFF or data[p + 1] & 0xFE != 0xF8:
         raise Broken("other bytes follow its samples" if number else "it is damaged")
@@ -152,20 +174,7 @@ def _frame(window: _Window, at: int, head: Head, first: int, number: int) -> tup
             head.rate, head.channels) or mode > 10 or (BITS[depth] or head.bits) != head.bits
     ):  # fmt: skip
         raise Broken("its frames differ from its first block")
-    p = 8 * (p + 1)
-    channels = []
-    for c in range(head.channels):
-        side = mode == 9 if c == 0 else mode in (8, 10)
-        channel, p = _subframe(window, p, n, head.bits + side)
-        channels.append(channel)
-    end = (p + 7 >> 3) + 2
-    if window.take(p, -p % 8):
-        raise Broken("its frames hold more than samples")
-    window.take(8 * end - 16, 16)
-    ones = window.ones[slice(*np.searchsorted(window.ones, (8 * begin, 8 * end)))]
-    if crc16(ones - 8 * begin, 8 * (end - begin)):
-        raise Broken("it is damaged")
-    return Frame(first, n, mode if mode > 7 else 0, channels), window.at + end, varies
+    return n, mode, varies, p + 1
 
 
 def _subframe(window: _Window, p: int, n: int, bits: int) -> tuple[Subframe, int]:
@@ -203,6 +212,23 @@ def _subframe(window: _Window, p: int, n: int, bits: int) -> tuple[Subframe, int
 
 def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
     """The residual (n − order,) from bit p, and its end."""
+    partitions, ones, p = _partitions(window, p, n, order)
+    counts, lows, firsts, raw = (np.array(x, np.int64) for x in zip(*partitions, strict=True))
+    at, n_low, whole = np.array(ones, np.int64), np.repeat(lows, counts), np.repeat(raw, counts).astype(bool)
+    before = np.empty_like(at)
+    before[1:] = at[:-1] + n_low[:-1] + 1
+    some = counts > 0
+    before[(np.cumsum(counts) - counts)[some]] = firsts[some]
+    x = window.gather(at + 1, n_low, max(1, int(lows.max()))) if len(at) else at
+    folded = (at - before) << n_low | x
+    return np.where(whole, _signed(x, n_low), folded >> 1 ^ -(folded & 1)), p
+
+
+def _partitions(window: _Window, p: int, n: int, order: int) -> tuple[list[Partition], list[int], int]:
+    """The partitions of a residual, the bit before the low bits of each value, and where it ends.
+
+    A value of a Rice code is as many zeros as its high part says, a one, and its low bits.
+    """
     method, split = window.take(p, 2), window.take(p + 2, 4)
     size = n >> split
     if method > 1 or n & (1 << split) - 1 or size < order:
@@ -211,8 +237,8 @@ def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
     escape = (1 << wide) - 1
     p += 6
     following = window.next
-    ones: list[int] = []  # before the low bits of each value
-    partitions: list[tuple[int, int, int, bool]] = []  # number of values, low bits, first bit, whether stored raw
+    ones: list[int] = []
+    partitions: list[Partition] = []
     for k in range(1 << split):
         count = size - (0 if k else order)
         low = window.take(p, wide)
@@ -232,15 +258,7 @@ def _residual(window: _Window, p: int, n: int, order: int) -> tuple[Ints, int]:
             p += low + 1
     if p > window.end:
         raise _Short
-    counts, lows, firsts, raw = (np.array(x, np.int64) for x in zip(*partitions, strict=True))
-    at, n_low, whole = np.array(ones, np.int64), np.repeat(lows, counts), np.repeat(raw, counts).astype(bool)
-    before = np.empty_like(at)
-    before[1:] = at[:-1] + n_low[:-1] + 1
-    some = counts > 0
-    before[(np.cumsum(counts) - counts)[some]] = firsts[some]
-    x = window.gather(at + 1, n_low, max(1, int(lows.max()))) if len(at) else at
-    folded = (at - before) << n_low | x
-    return np.where(whole, _signed(x, n_low), folded >> 1 ^ -(folded & 1)), p
+    return partitions, ones, p
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------

@@ -227,6 +227,7 @@ def _is_brief(flags: int) -> bool:
 
 
 def _read_short(file: Reader, flags: int) -> Form:
+    """A form in short, behind its flags."""
     if flags & _FULL:
         length = file.varint("length")
         kind, origin, layout = _runs(length)[bool(flags & _ROW)]
@@ -240,6 +241,7 @@ def _read_short(file: Reader, flags: int) -> Form:
 
 
 def _read_full(file: Reader, flags: int) -> Form:
+    """A form in full, behind its flags; its fields may contradict each other."""
     bits = 8 * file.byte("header") if flags & _CHECK else 32
     if bits not in CHECKS:
         raise Unsupported(f"this file has checks of {bits} bits, which this version of ardm lacks")
@@ -373,6 +375,7 @@ def read_header(file: Reader) -> Header:
 
 
 def _read_archive(file: Reader) -> Header:
+    """The header of an archive between its type and its checksum."""
     flags = file.byte("header")
     if flags & ~(_UNIFORM | _NAMES | _CODED):
         raise Unsupported(f"this archive has features (flags {flags:#04x}) that this version of ardm lacks")
@@ -383,6 +386,7 @@ def _read_archive(file: Reader) -> Header:
 
 
 def _read_frame(file: Reader, bare: bool = False) -> Header:
+    """The header of a frame between its type and its checksum.  bare: it names no model."""
     start = file.at
     form = read_form(file, calls=True)
     full = not _is_brief(file.since(start)[0])

@@ -273,17 +273,17 @@ class ModelCoder:
         """Decode jobs of one row each, of any lengths, in one walk."""
         assert self._whole is not None
         decoders = [Decoder(stream, bits=bits) for stream, _ in jobs]
-        told, lengths = [self._told(decoder) for decoder in decoders], np.array([w for _, ((_, _, w),) in jobs])
+        prefix, lengths = [self._prefix(decoder) for decoder in decoders], np.array([w for _, ((_, _, w),) in jobs])
         items = self._whole.decode(decoders, (1, int(lengths.max())), None, self._refuse_stopped, lengths)
-        lines = [self._samples(x[:, :, :w], one) for x, w, one in zip(items, lengths.tolist(), told, strict=True)]
+        lines = [self._samples(x[:, :, :w], one) for x, w, one in zip(items, lengths.tolist(), prefix, strict=True)]
         return [([line], decoder.close()) for line, decoder in zip(lines, decoders, strict=True)]
 
-    def _told(self, decoder: Decoder) -> int:
-        """What a part says of its values before them, for `_samples`."""
+    def _prefix(self, decoder: Decoder) -> int:
+        """The symbol before the values of a part, which `_samples` needs; 0 without one."""
         return 0
 
-    def _samples(self, items: Ints, told: int = 0) -> Samples:
-        """Values as samples."""
+    def _samples(self, items: Ints, prefix: int = 0) -> Samples:
+        """Values as samples; prefix: of their part."""
         kind = np.dtype("u1" if self.model.program.classes <= 256 else "<u2")
         return self._letters[items] if self.model.alphabet else items.astype(kind)
 
@@ -295,7 +295,7 @@ class ModelCoder:
         parts: list[list[Samples]] = [[] for _ in jobs]
         left = sum(1 for _, h, w in jobs[0][1] for _ in self._tiles(h, w))
         for c, h, w in jobs[0][1]:
-            told = [self._told(decoder) for decoder in decoders]
+            prefix = [self._prefix(decoder) for decoder in decoders]
             part = self._samples(np.zeros((len(jobs), c, h, w), dtype=np.int64))
             for y, x, (tall, wide), size in self._tiles(h, w):
                 if self._whole is not None:
@@ -305,7 +305,7 @@ class ModelCoder:
                     items = yield from walker.decoding(decoders, None if left else digits or None)
                     items = self._middle(walker.order, items, digits) if digits else items
                 items = items[:, :c, :tall, :wide]  # all channels of a plane on its own are equal
-                for mine, item, one in zip(part, items, told, strict=True):
+                for mine, item, one in zip(part, items, prefix, strict=True):
                     mine[:, y : y + tall, x : x + wide] = self._samples(item, one)
             for own, samples in zip(parts, part, strict=True):
                 own.append(samples)

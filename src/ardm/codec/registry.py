@@ -129,6 +129,7 @@ class _Model:
 
 @lru_cache(maxsize=8)
 def _machine(identity: str, argument: _Model, backend: str, device: str) -> Runner:
+    """The first backend that is there and gives the fingerprint of the model; only "auto" tries several."""
     model = argument.model
     auto = ["native"] if model.wave and device in ("auto", "cpu") else []
     tried = [backend] if backend != "auto" else [*auto, "int8", "float32", "float64", "numpy"]
@@ -149,6 +150,7 @@ def _machine(identity: str, argument: _Model, backend: str, device: str) -> Runn
 
 
 def _made(model: CodecModel, backend: str, device: str) -> Runner:
+    """The program of a model, run by a backend.  Raises ArdmError where it does not run here."""
     if backend == "numpy":
         return Reference(model.program)
     if backend == "native":

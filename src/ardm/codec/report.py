@@ -12,8 +12,26 @@ from ardm.codec.header import Method, Shape
 from ardm.content import Kind
 
 
+class Sizes:
+    """What follows from the sizes of a file: samples and raw_bytes of its content, file_bytes of its own."""
+
+    samples: int
+    raw_bytes: int
+    file_bytes: int
+
+    @property
+    def bits_per_sample(self) -> float:
+        """Bits of the file per sample; 0 without samples."""
+        return 8 * self.file_bytes / self.samples if self.samples else 0.0
+
+    @property
+    def ratio(self) -> float:
+        """Raw size divided by file size."""
+        return self.raw_bytes / self.file_bytes
+
+
 @dataclass(frozen=True)
-class Report:
+class Report(Sizes):
     """The outcome of compressing.
 
     kind, shape: of the content as stored; a file kept byte for byte is BYTES.  For an archive, those of its items, or
@@ -47,19 +65,9 @@ class Report:
         """Whether no part is coded by a model."""
         return not self.methods.get("coded")
 
-    @property
-    def bits_per_sample(self) -> float:
-        """Bits of the file per sample; 0 without samples."""
-        return 8 * self.file_bytes / self.samples if self.samples else 0.0
-
-    @property
-    def ratio(self) -> float:
-        """Raw size divided by file size."""
-        return self.raw_bytes / self.file_bytes
-
 
 @dataclass(frozen=True)
-class FrameInfo:
+class FrameInfo(Sizes):
     """The facts that a frame, an archive or an item states about itself; only headers are verified, nothing is decoded.
 
     kind to layout: as in Content; None, (0, 0, 0), ... for an archive of items that differ.
@@ -96,16 +104,6 @@ class FrameInfo:
     check: int = 32
     coded: bool = False
     schedule: Sequence[int] = ()
-
-    @property
-    def bits_per_sample(self) -> float:
-        """Bits of the file per sample; 0 without samples."""
-        return 8 * self.file_bytes / self.samples if self.samples else 0.0
-
-    @property
-    def ratio(self) -> float:
-        """Raw size divided by file size."""
-        return self.raw_bytes / self.file_bytes
 
 
 def method_names(methods: Mapping[Method, int]) -> dict[str, int]:

@@ -32,9 +32,9 @@ class SoundCoder(ModelCoder):
             for bits, one in zip(spare, coded, strict=True)
         ]
 
-    def _told(self, decoder: Decoder) -> int:
+    def _prefix(self, decoder: Decoder) -> int:
         """The number of low bits that were left out."""
         return int(decoder.pop(np.full((1, BITS), WIDTH))[0])
 
-    def _samples(self, items: Ints, told: int = 0) -> Samples:
-        return raised(items, told).astype("<u2")
+    def _samples(self, items: Ints, prefix: int = 0) -> Samples:
+        return raised(items, prefix).astype("<u2")

@@ -88,6 +88,7 @@ class TableCoder(ModelCoder):
     def _decoded(
         self, jobs: list[tuple[bytes, Sequence[Shape]]], bits: int, digits: int = 0
     ) -> list[tuple[list[Samples], int]]:
+        """Decode texts side by side, the k-th part of all jobs together."""
         decoders, parts = [Decoder(stream, bits=bits) for stream, _ in jobs], [list[Samples]() for _ in jobs]
         for k in range(max(len(shapes) for _, shapes in jobs)):
             which = [job for job, (_, shapes) in enumerate(jobs) if len(shapes) > k]

@@ -34,6 +34,8 @@ LOOK = (1 << 13) - 1
 """The largest index of a table, by the scales chosen here."""
 GAIN = 15
 """Bits of the gain of a norm."""
+EPSILON = 2.0**-23
+"""RMSNorm's epsilon where it names none: that of float32."""
 TABLE = 1 << 17
 """The most entries of the table of a function."""
 RISE = 4
@@ -265,21 +267,16 @@ class Layers(Builder):
         scale: (P,) or (1,), of the result.  top: the result is clamped to ±top; by default `table_top`.
         Raises ArdmError where its statistics cannot be exact.
         """
-        if not isinstance(layer, (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
-            raise ArdmError(
-                f"{out} cannot be exported: {type(layer).__name__} is not a norm that has an operation in integers"
-            )
-        planes, group = len(a.scale), isinstance(layer, nn.GroupNorm)
-        groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
-        H, W = self._program.size
-        N = planes // groups * (H * W if group and self.bounds[a.name].kind == "map" else 1)
-        eps = layer.eps if layer.eps is not None else 2.0**-23  # RMSNorm's default is that of float32
+        integers, eps = _norm_kind(out, layer)
+        planes, (H, W) = len(a.scale), self._program.size
+        N = planes // integers["groups"] * (1 if integers["each"] or self.bounds[a.name].kind != "map" else H * W)
         rise, epsilon = _statistics(out, N, self.largest(a), eps * a.one * a.one)
-        gain = _vector(layer.weight, planes, 1.0) * scale
-        bias = _vector(getattr(layer, "bias", None), planes, 0.0) * scale
+        gain, bias = (
+            _vector(getattr(layer, name, None), planes, default) * scale
+            for name, default in (("weight", 1.0), ("bias", 0.0))
+        )
         lift = GAIN - math.ceil(math.log2(max(np.abs(gain).max(), 2.0**-20)))
         most = self.table_top if top is None else top
-        integers = {"groups": groups, "each": int(not group), "centre": int(not isinstance(layer, nn.RMSNorm))}
         for up in range(44, max(-1, rise - lift - 1), -1):  # as many bits as the containers hold
             by = up - rise + lift
             tensors = {"gain": np.rint(gain * 2.0**lift), "bias": np.rint((bias + 0.5) * 2.0**by)}
@@ -331,6 +328,16 @@ class Layers(Builder):
 def _limits(top: int | None, low: int | None = None) -> dict[str, int]:
     """The lo and hi of an operation that clamps to low..top, by default ±top; none where it does not clamp."""
     return {} if top is None else {"lo": -top if low is None else low, "hi": top}
+
+
+def _norm_kind(out: str, layer: nn.Module) -> tuple[dict[str, int], float]:
+    """What a norm divides by, as integers of the operation, and its epsilon.  Raises ArdmError for other layers."""
+    if not isinstance(layer, (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
+        kind = type(layer).__name__
+        raise ArdmError(f"{out} cannot be exported: {kind} is not a norm that has an operation in integers")
+    group, eps = isinstance(layer, nn.GroupNorm), layer.eps if layer.eps is not None else EPSILON
+    groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
+    return {"groups": groups, "each": int(not group), "centre": int(not isinstance(layer, nn.RMSNorm))}, eps
 
 
 def _statistics(out: str, N: int, size: int, eps: float) -> tuple[int, int]:

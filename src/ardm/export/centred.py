@@ -57,7 +57,7 @@ def centred(model: Model, examples: Examples) -> Make:
     if obstacle := context_obstacle(trunk):
         raise ArdmError(obstacle)
     model = model.eval()
-    seen = _seen(model, trunk, examples)
+    seen = _calibrated(model, trunk, examples)
     return lambda bits: _Export(model, trunk, seen, bits).program()
 
 
@@ -74,14 +74,14 @@ def context_obstacle(trunk: nn.Module | None) -> str:
 # --- calibration --------------------------------------------------------------------------------------------------------
 
 
-class Seen(NamedTuple):
-    """What calibration saw of a network."""
+class Calibration(NamedTuple):
+    """The ranges of all modules, and the moments of what the convolutions of blocks read."""
 
     ranges: Ranges
     moments: Moments
 
 
-def _seen(model: Model, trunk: Centred, examples: Examples) -> Seen:
+def _calibrated(model: Model, trunk: Centred, examples: Examples) -> Calibration:
     """Over states at random and along the orders, and over planes on their own in all channels."""
     layers = [conv for m in trunk.modules() if isinstance(m, Block) for conv in (m.conv1, m.conv2)]
     orders = list(examples.orders.values())
@@ -92,7 +92,7 @@ def _seen(model: Model, trunk: Centred, examples: Examples) -> Seen:
                 sites = Sites.where(one.depth < len(model.digits))
                 if len(sites):
                     model(one).log_prob(sites, torch.zeros(len(sites), dtype=torch.long, device="cpu"))
-    return Seen(ranges, moments)
+    return Calibration(ranges, moments)
 
 
 def _alone(state: Partial, channel: int) -> Partial:
@@ -116,8 +116,9 @@ class Logs(NamedTuple):
 class _Export:
     """The layers of one network."""
 
-    def __init__(self, model: Model, trunk: Centred, seen: Seen, bits: Precision) -> None:
-        self.model, self.trunk, self.seen, self.moments, self.bits = model, trunk, *seen, bits
+    def __init__(self, model: Model, trunk: Centred, seen: Calibration, bits: Precision) -> None:
+        self.model, self.trunk, self.bits = model, trunk, bits
+        self.ranges, self.moments = seen
         self.digits = digits_of(model)
         self.build = Layers(trunk.channels, self.digits, bits)
         K = self.digits.classes
@@ -201,9 +202,11 @@ class _Export:
     def _stream(self, level: int) -> Floats:
         """The scale of the stream at a resolution, the same before and after all of its blocks."""
         blocks = [expected(b, Block, "a block") for b in chain(*(side[level].children() for side in self._sides))]
-        reads = [self.seen.columns(block.conv1) for block in blocks]
+        reads = [self.ranges.columns(block.conv1) for block in blocks]
         if level == 0:
-            reads.append(self.seen.columns(self.trunk.own)[: self.trunk.own.weight.shape[1] - 2 * self.trunk.channels])
+            reads.append(
+                self.ranges.columns(self.trunk.own)[: self.trunk.own.weight.shape[1] - 2 * self.trunk.channels]
+            )
         found: Floats = scales(reads, self.bits.top) * 2**RESIDUAL
         return found
 
@@ -246,7 +249,7 @@ class _Export:
         build, top = self.build, self.bits.top
         a = Value(build.op("shift", f"{name}.read", [h.name], by=RESIDUAL, lo=0, hi=top), h.scale / 2**RESIDUAL)
         inner, outer = _plain(block.conv1), _plain(block.conv2)
-        hidden = self._filled(inner, a.scale, scales([self.seen.columns(block.conv2)], top))
+        hidden = self._filled(inner, a.scale, scales([self.ranges.columns(block.conv2)], top))
         u = build.conv(f"{name}.inner", a, inner, hidden, top, low=0, moments=self.moments[block.conv1])
         d = build.conv(f"{name}.outer", u, outer, h.scale, moments=self.moments[block.conv2])
         return self._kept(build.add(name, h, d))
@@ -274,7 +277,7 @@ class _Export:
             "table", "digits", [build.op("at", "depths", ["depth"])], {"table": np.arange(S + 1) * KNOWN}, low=0
         )
         known = Value(digits, np.full(C, float(S * KNOWN)))
-        scale = scales([self.seen.columns(output_of(self.model))], top // 2)
+        scale = scales([self.ranges.columns(output_of(self.model))], top // 2)
         weight, bias = floats(layer.weight).transpose(0, 2, 1), floats(layer.bias)
         read = build.concat("inputs", row, build.at("apart", own), known)
         return build.linear("features", read, weight, bias, scale, top, self.bits.first, low=0)

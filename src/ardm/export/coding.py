@@ -23,6 +23,11 @@ from ardm.model import ScoresAll
 from ardm.orders import OrderConfig, image_plan
 from ardm.plan import Plan, shuffled
 
+USUAL = (50, 20, 100, 500)
+"""Network calls of images whose schedules a model of any order holds, the default first; files may have others."""
+PIECES = OrderConfig("raster", (256, 128, 64, 32))
+"""Texts and sounds of any order: pieces of so many sites, all at once, from left to right."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -68,10 +73,6 @@ def standard_error(values: Sequence[float] | Floats) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-USUAL = (50, 20, 100, 500)
-"""Network calls of images whose schedules a model of any order holds, the default first; files may have others."""
-
-
 @dataclass(frozen=True)
 class Coding:
     """How a model codes items.
@@ -102,10 +103,6 @@ def coding(bundle: Bundle) -> Coding:
         return Coding(cells, next(iter(cells)), lead, planned)
     order = bundle.order if bundle.order.fixed else PIECES
     return Coding({calls: _cell(bundle, order, calls) for calls in order.calls}, order.calls[0], lead)
-
-
-PIECES = OrderConfig("raster", (256, 128, 64, 32))
-"""Texts and sounds of any order: pieces of so many sites, all at once, from left to right."""
 
 
 def _cell(bundle: Bundle, order: OrderConfig, calls: int) -> Ints:

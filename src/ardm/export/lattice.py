@@ -77,6 +77,7 @@ class _Export:
         return build.program()
 
     def _layer(self, out: str, a: str, layer: nn.Linear, reads: Floats, makes: Floats, **limits: int) -> str:
+        """Append a layer inside the network; reads, makes: as for `dense`."""
         made = dense(self.build, a, layer.weight, layer.bias, reads, makes, self.bits.weights)
         return affine(self.build, out, a, made, **limits)
 

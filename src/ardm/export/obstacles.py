@@ -59,6 +59,7 @@ def unsupported(model: nn.Module, path: str = "") -> list[str]:
 
 
 def _obstacle(module: nn.Module) -> str | None:
+    """Why one module, without those inside it, has no operation; None if it has one or only holds others."""
     kind = type(module)
     if kind.__module__.startswith("torch.") and kind.__name__.startswith(("MultiheadAttention", "Transformer")):
         return f"{kind.__name__} is not supported; {_hint(kind.__name__)}"

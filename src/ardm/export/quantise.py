@@ -23,6 +23,11 @@ from ardm.ans import Ints
 
 Floats = NDArray[np.float64]
 
+DAMPING = 0.01
+"""The share of their mean that is added to the second moments of all inputs, so that they have an inverse."""
+PAIR = (1 << 15) - 1
+"""The largest sum of two products in int8 instructions without VNNI."""
+
 
 def floats(x: Tensor) -> Floats:
     """A tensor as an array of float64."""
@@ -77,10 +82,6 @@ def matrix(
     return Matrix(w.astype(np.int64), np.rint(offset * 2.0**shift).astype(np.int64), shift.astype(np.int64))
 
 
-DAMPING = 0.01
-"""The share of their mean that is added to the second moments of all inputs, so that they have an inverse."""
-
-
 def compensated(real: Floats, moments: Floats, most: Floats) -> Floats:
     """Weights (I, O) rounded one input after the other, while the inputs that follow make up for the error.
 
@@ -100,10 +101,6 @@ def compensated(real: Floats, moments: Floats, most: Floats) -> Floats:
         error = (rest[i] - made[order[i]]) / row[i]
         rest[i + 1 :] -= row[i + 1 :, None] * error
     return made
-
-
-PAIR = (1 << 15) - 1
-"""The largest sum of two products in int8 instructions without VNNI."""
 
 
 def _pairs(products: Floats) -> Floats:

@@ -148,6 +148,7 @@ class _Export:
         return build.function(f"{out}.swish", made, swish, float(build.scale(self.seen.given(then))[0]))
 
     def _block(self, name: str, module: nn.Module, x: Value) -> Value:
+        """norm → swish → convolution → (+ condition), twice, added to the input."""
         build, block = self.build, expected(module, Block, "a block of the network")
         h = self._matrix(f"{name}.conv1", self._swished(f"{name}.norm1", x, block.norm1, block.conv1), block.conv1)
         if block.condition is not None and self.condition is not None:
@@ -203,24 +204,23 @@ class _Export:
         """The last layer in the units of its head."""
         build, head = self.build, self.model.head
         if isinstance(head, MixtureHead):
-            self._mixture(a, head.components)
+            self._mixture(a, head)
             return build.program()
         weight, bias = affine_of(output_of(self.model))
         o = build.linear("output", a, weight, bias, np.array([float(GRID)]), 1 << 22, max(12, build.bits.first))
         softmax(build, head, o.name)
         return build.program()
 
-    def _mixture(self, a: Value, M: int) -> None:
+    def _mixture(self, a: Value, head: MixtureHead) -> None:
         """Logistics around the neighbours' mean, in units of their spread."""
-        build, K = self.build, self.digits.classes
+        build, K, M = self.build, self.digits.classes, head.components
         own, spread, near = self._near()
         placed, unit = near.placed, near.unit
         weight, bias = affine_of(output_of(self.model))
         grid, bits = np.array([float(GRID)]), max(12, build.bits.first)
         (wl, wm, ws), (bl, bm, bs) = weight.reshape(3, M, -1), bias.reshape(3, M)
-        places = np.linspace(-1.5, 1.5, M) if M > 1 else np.zeros(1)  # as MixtureHead has them
         logits = build.linear("logits", a, wl, bl, grid, 1 << 22, bits)
-        means = build.linear("means", a, wm, bm + places, np.array([2.0**placed]), 64 << placed, bits)
+        means = build.linear("means", a, wm, bm + floats(head.places), np.array([2.0**placed]), 64 << placed, bits)
         scales = build.linear("scales", a, ws, bs - 0.5, grid, 7 * GRID, bits)
         apart = build.op("gate", "apart", [means.name, build.op("concat", "spreads", [spread] * M)], by=unit)
         lo, hi = int(build.bounds[spread].lo[0]), int(build.bounds[spread].hi[0])

@@ -27,8 +27,8 @@ from torch.nn import functional as F
 def is_amd() -> bool:
     """Whether the processor is AMD's, as Linux or Windows says."""
     listed = Path("/proc/cpuinfo")
-    told = listed.read_text(errors="replace") if listed.is_file() else platform.processor()
-    return "AuthenticAMD" in told
+    named = listed.read_text(errors="replace") if listed.is_file() else platform.processor()
+    return "AuthenticAMD" in named
 
 
 def onednn_is_faster() -> bool:

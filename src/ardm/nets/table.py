@@ -112,6 +112,7 @@ class ColumnOutput(nn.Module):
             return self._made(h.to(dtype), position, self.weight.to(dtype), self.bias.to(dtype))
 
     def _made(self, h: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """`forward` in one dtype: rows go to padded blocks of one column each, and come back in their order."""
         if not len(h):
             return h @ weight[0] + bias[0]  # so that both have gradients in every process
         column, order = position.sort(stable=True)

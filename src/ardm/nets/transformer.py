@@ -24,22 +24,20 @@ from ardm.precision import finest, wide
 BASE = 10_000.0
 """The longest period of a rotary or sinusoidal position is nearly 2π · BASE places."""
 EPSILON = 1e-6
+"""Of the norms."""
+
+Turn: TypeAlias = tuple[Tensor, Tensor]
+"""Cosines and sines (…, L, 1, 2 · half) by which `turned` turns the queries or keys of all heads."""
+Turns: TypeAlias = "tuple[Turn | None, Turn | None]"
+"""Of queries and of keys."""
+Places: TypeAlias = tuple[Tensor, Tensor]
+"""Items (N,) and positions (N,)."""
 
 
 def angles(place: Tensor, half: int, base: float = BASE) -> Tensor:
     """(…, half): the angle of each pair at places (…), place · base^(−i / half), in the finest dtype of their device."""
     rate = base ** (-torch.arange(half, dtype=finest(place.device), device=place.device) / half)
     return place[..., None] * rate
-
-
-Turn: TypeAlias = tuple[Tensor, Tensor]
-"""Cosines and sines (…, L, 1, 2 · half) by which `turned` turns the queries or keys of all heads."""
-
-
-Turns: TypeAlias = "tuple[Turn | None, Turn | None]"
-"""Of queries and of keys."""
-Places: TypeAlias = tuple[Tensor, Tensor]
-"""Items (N,) and positions (N,)."""
 
 
 def turn(angle: Tensor, dtype: torch.dtype) -> Turn:

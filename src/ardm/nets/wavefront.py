@@ -242,6 +242,7 @@ class Memory:
         return self.trunk.read(self.features[at], self.mean[at], value.flatten(2)[batch_index, :, pixel], channel)
 
     def _compute(self, k: int, value: Tensor) -> None:
+        """Compute the features of wavefront k, and keep what later ones read of it."""
         self.top = max(0, -(-(k - self.across + 1) // SLOPE))
         y = torch.arange(self.top, min(self.height - 1, k // SLOPE) + 1, device=value.device)
         h, self.mean = self.trunk.stream(value, y, k - SLOPE * y)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ardm.train.objectives import Draws
-
 DRAW, AUGMENT, VALIDATE, DROPOUT, LABELS = 1, 2, 3, 4, 5
 """The purpose of a generator is part of its key, so that one kind of draw does not change another."""
+Draws: TypeAlias = Mapping[str, Tensor]
+"""The random draws of a step by name: tensors with a row for each item."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,10 @@ class Batch:
 
     def share(self, process: int, processes: int) -> Batch:
         """The part of one process; the parts are consecutive."""
-        rows = slice(process * len(self.x) // processes, (process + 1) * len(self.x) // processes)
+        return self.at(slice(process * len(self.x) // processes, (process + 1) * len(self.x) // processes))
+
+    def at(self, rows: slice | Tensor) -> Batch:
+        """Some of the items."""
         draws = {name: values[rows] for name, values in self.draws.items()}
         return Batch(self.x[rows], draws, *(None if v is None else v[rows] for v in (self.labels, self.given)))
 

@@ -1,7 +1,7 @@
 """Muon: momentum whose matrices are orthogonalised, so that every direction of a layer moves equally far.
 
-As in `torch.optim.Muon`, but for all matrices of a shape at once, and in float32 on a CPU, where products in bfloat16
-take twenty times as long.
+As in `torch.optim.Muon`, but for all matrices of a shape at once, and in float32 on devices without products in bfloat16,
+where these take twenty times as long.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ardm.precision import has_bf16
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz step a·X + (b·A + c·A²)·X with A = X·Xᵀ, which moves singular values from 0 quickly to about 1."""
 STEPS = 5
@@ -20,7 +22,7 @@ STEPS = 5
 def orthogonal(matrices: Tensor) -> Tensor:
     """Matrices (n, rows, columns) with all singular values near 1."""
     a, b, c = COEFFICIENTS
-    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    x = matrices.to(torch.bfloat16 if has_bf16(matrices.device) else torch.float32)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)

@@ -3,14 +3,13 @@
 The trainer asks its objective for everything that depends on it, and never which one it is.  To add one, write a class
 and append it to OBJECTIVES; `train.objective` then chooses it by one of its names.
 
-given, in all of them: (B, *shape) or None, what is known beforehand of each site, or PADDING; see `objective`.
+given: (B, *shape) or None, what is known beforehand of each site, or PADDING; see `objective`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Protocol, TypeAlias
 
@@ -29,9 +28,8 @@ from ardm.objective import Scored
 from ardm.orders import OrderConfig, image_plan
 from ardm.precision import finely, uniform
 from ardm.rates import exponential, ranks
+from ardm.train.batch import Batch, Draws
 
-Draws: TypeAlias = Mapping[str, Tensor]
-"""The random draws of a step by name: tensors with a row for each item."""
 Observed: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
 """Observations of L_t, as `LossCurve.update` takes them: stage, known, nats and symbols, each (B,)."""
 PASSES = 4
@@ -97,23 +95,14 @@ class Objective(ABC):
         """Draw one random step for each item of a whole batch, evenly spread over all steps."""
 
     @abstractmethod
-    def score(
-        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
-    ) -> Scored:
-        """Score items x (B, *shape) at their rows of the draws; nats is an unbiased estimate of the loss."""
+    def score(self, network: Model, batch: Batch) -> Scored:
+        """Score the items of a batch at their draws; nats is an unbiased estimate of the loss."""
 
     @abstractmethod
-    def validate(
-        self,
-        network: Model,
-        x: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator,
-        given: Tensor | None = None,
-    ) -> Estimate:
-        """Measure the model on items (B, *shape)."""
+    def validate(self, network: Model, batch: Batch, generator: torch.Generator) -> Estimate:
+        """Measure the model on the items of a batch; its draws are not read."""
 
-    def observe(self, draws: Draws, scored: Scored, given: Tensor | None = None) -> Observed | None:
+    def observe(self, batch: Batch, scored: Scored) -> Observed | None:
         """The any-order losses that a scored step observed; None for an objective without such a curve."""
         return None
 
@@ -143,28 +132,20 @@ class AnyOrder(Objective):
         draws = {"stage": steps.stage, "known": steps.known, "rank": steps.rank}
         return {**draws, "key": self._uniform(items, generator)} if self.options.subset else draws
 
-    def score(
-        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
-    ) -> Scored:
+    def score(self, network: Model, batch: Batch) -> Scored:
         """One step of the bound."""
-        steps, subset = objective.Steps(draws["stage"], draws["known"], draws["rank"]), self.options.subset or None
-        return objective.bound_step(network, x, steps, given, context, subset, key=draws.get("key"))
+        draws, subset = batch.draws, self.options.subset or None
+        steps = objective.Steps(draws["stage"], draws["known"], draws["rank"])
+        return objective.bound_step(network, batch.x, steps, batch.given, batch.labels, subset, key=draws.get("key"))
 
-    def validate(
-        self,
-        network: Model,
-        x: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator,
-        given: Tensor | None = None,
-    ) -> Estimate:
+    def validate(self, network: Model, batch: Batch, generator: torch.Generator) -> Estimate:
         """The any-order bound."""
-        return likelihood.bound(network, x, PASSES, generator, given, context)
+        return likelihood.bound(network, batch.x, PASSES, generator, batch.given, batch.labels)
 
-    def observe(self, draws: Draws, scored: Scored, given: Tensor | None = None) -> Observed:
+    def observe(self, batch: Batch, scored: Scored) -> Observed:
         """L_t of the stage and the number of known sites that were drawn."""
-        known = draws["known"] if given is None else objective.observed_at(scored.hidden, given)
-        return draws["stage"], known, finely(scored.sums), scored.symbols
+        known = batch.draws["known"] if batch.given is None else objective.observed_at(scored.hidden, batch.given)
+        return batch.draws["stage"], known, finely(scored.sums), scored.symbols
 
 
 class ByRates(AnyOrder):
@@ -178,33 +159,27 @@ class ByRates(AnyOrder):
         shape = items, math.prod(self.model.shape)
         return draws | {name: exponential(uniform(shape, generator)).float() for name in ("first", "second")}
 
-    def score(
-        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
-    ) -> Scored:
+    def score(self, network: Model, batch: Batch) -> Scored:
         """The mean of one step of the bound in both orders."""
         assert network.rates is not None
+        draws, given = batch.draws, batch.given
         numbers = torch.stack([draws["first"], draws["second"]])
         if given is not None:
             numbers = numbers.masked_fill(objective.taken(given, draws["stage"]), torch.inf)
         stage, known = (torch.cat([draws[name]] * 2) for name in ("stage", "known"))
         rank = ranks(network.rates.detach().flatten(), numbers.flatten(0, 1)).view(-1, *self.model.shape)
         steps, subset = objective.Steps(stage, known, rank), self.options.subset or None
-        return objective.rates_step(network, x, steps, network.rates, given, context, subset, draws.get("key"))
+        return objective.rates_step(
+            network, batch.x, steps, network.rates, given, batch.labels, subset, draws.get("key")
+        )
 
-    def validate(
-        self,
-        network: Model,
-        x: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator,
-        given: Tensor | None = None,
-    ) -> Estimate:
+    def validate(self, network: Model, batch: Batch, generator: torch.Generator) -> Estimate:
         """The bound in orders by rates."""
-        return likelihood.bound(network, x, PASSES, generator, given, context, rates=network.rates)
+        return likelihood.bound(network, batch.x, PASSES, generator, batch.given, batch.labels, rates=network.rates)
 
-    def observe(self, draws: Draws, scored: Scored, given: Tensor | None = None) -> Observed:
+    def observe(self, batch: Batch, scored: Scored) -> Observed:
         """As for any order; what is scored counts the hidden sites of both orders."""
-        return super().observe(draws, replace(scored, hidden=scored.hidden // 2), given)
+        return super().observe(batch, replace(scored, hidden=scored.hidden // 2))
 
     def sampling(self) -> tuple[int, str]:
         """In orders by rates."""
@@ -253,49 +228,31 @@ class AlongPlan(Objective):
         edges = [0.0, *(first + (1 - first) * i / max(more, 1) for i in range(more)), 1.0]
         return torch.tensor(edges, dtype=torch.double, device="cpu")
 
-    def score(
-        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
-    ) -> Scored:
+    def score(self, network: Model, batch: Batch) -> Scored:
         """One step of the plan of each level, for the items that drew it."""
         parts, idle = [], []
         for level in range(len(self.plans)):
-            rows = (draws["level"] == level).nonzero()[:, 0]
+            rows = (batch.draws["level"] == level).nonzero()[:, 0]
             if len(rows):
-                parts.append((rows, self._level(network, level, x, draws, context, given, rows)))
+                parts.append((rows, self._level(network, level, batch.at(rows))))
             elif self.together:
-                idle.append(self._level(network, level, x, draws, context, given, rows.new_zeros(1)))
+                idle.append(self._level(network, level, batch.at(rows.new_zeros(1))))
         scored = _in_order(parts)
         if not idle:
             return scored
         nothing = torch.stack([part.sums.sum() for part in idle]).sum() * 0.0  # as many backward passes, too
         return replace(scored, nats=scored.nats + nothing)
 
-    def _level(
-        self,
-        network: Model,
-        level: int,
-        x: Tensor,
-        draws: Draws,
-        context: Tensor | None,
-        given: Tensor | None,
-        rows: Tensor,
-    ) -> Scored:
+    def _level(self, network: Model, level: int, batch: Batch) -> Scored:
         plan = self.plans[level]
-        step = draws["step"][rows].clamp(max=len(plan) - 1)
-        own, known = (None if v is None else v[rows] for v in (context, given))
-        return objective.plan_step(network, plan, x[rows], step, own, known)
+        step = batch.draws["step"].clamp(max=len(plan) - 1)
+        return objective.plan_step(network, plan, batch.x, step, batch.labels, batch.given)
 
-    def validate(
-        self,
-        network: Model,
-        x: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator,
-        given: Tensor | None = None,
-    ) -> Estimate:
+    def validate(self, network: Model, batch: Batch, generator: torch.Generator) -> Estimate:
         """The exact likelihood along the plan of the first level."""
-        plan = self.plans[0].to(x.device)
-        return likelihood.exact(network, plan if given is None else plan.given(given), x, context=context)
+        plan = self.plans[0].to(batch.x.device)
+        plan = plan if batch.given is None else plan.given(batch.given)
+        return likelihood.exact(network, plan, batch.x, context=batch.labels)
 
     def sampling(self) -> tuple[int, str]:
         """Along the first plan."""
@@ -319,18 +276,17 @@ class Absorbing(AnyOrder):
         time = (objective.spread(items, generator) * T).long().clamp(max=T - 1) + 1
         return {"time": time, "key": self._uniform(items, generator)}
 
-    def score(
-        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
-    ) -> Scored:
+    def score(self, network: Model, batch: Batch) -> Scored:
         """One step of the T-step bound."""
         T, subset = self.options.diffusion_steps, self.options.subset or None
-        return objective.absorbing_step(network, x, draws["time"], T, draws["key"], context, subset, given)
+        time, key = batch.draws["time"], batch.draws["key"]
+        return objective.absorbing_step(network, batch.x, time, T, key, batch.labels, subset, batch.given)
 
-    def observe(self, draws: Draws, scored: Scored, given: Tensor | None = None) -> Observed:
+    def observe(self, batch: Batch, scored: Scored) -> Observed:
         """L_t at the number of known sites.  An item without hidden sites scores nothing and does not count."""
         D, stage = math.prod(self.model.shape), torch.zeros_like(scored.hidden)
         whole = (D - scored.hidden).clamp(max=D - 1)
-        known = whole if given is None else objective.observed_at(scored.hidden, given)
+        known = whole if batch.given is None else objective.observed_at(scored.hidden, batch.given)
         return stage, known, finely(scored.sums), scored.symbols
 
 
@@ -361,24 +317,16 @@ class Causal(Objective):
         key = torch.rand(items, D, generator=generator, dtype=torch.double, device="cpu")
         return {"rank": objective.ranks_around(key, given)}
 
-    def score(
-        self, network: Model, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
-    ) -> Scored:
+    def score(self, network: Model, batch: Batch) -> Scored:
         """−log p(x) along the order of each item."""
-        return objective.causal_step(_causal(network), x, draws.get("rank"), context, draws.get("alone"), given)
+        rank, alone = batch.draws.get("rank"), batch.draws.get("alone")
+        return objective.causal_step(_causal(network), batch.x, rank, batch.labels, alone, batch.given)
 
-    def validate(
-        self,
-        network: Model,
-        x: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator,
-        given: Tensor | None = None,
-    ) -> Estimate:
+    def validate(self, network: Model, batch: Batch, generator: torch.Generator) -> Estimate:
         """The exact likelihood in the model's order, or the any-order bound from one random order per item."""
         if self.single:
-            return likelihood.causal(_causal(network), x, context=context, given=given)
-        return likelihood.causal_bound(_causal(network), x, 1, generator, context, given=given)
+            return likelihood.causal(_causal(network), batch.x, context=batch.labels, given=batch.given)
+        return likelihood.causal_bound(_causal(network), batch.x, 1, generator, batch.labels, given=batch.given)
 
     def sampling(self) -> tuple[int, str]:
         """All of its order for a model of one order."""
@@ -412,10 +360,10 @@ class Loss(nn.Module):
         self.model, self.objective = network, objective
 
     def forward(
-        self, x: Tensor, draws: Draws, context: Tensor | None, given: Tensor | None = None
+        self, x: Tensor, draws: Draws, labels: Tensor | None, given: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Score items x (B, *shape); the fields of Scored as a tuple, in which wrappers look for tensors."""
-        scored = self.objective.score(self.model, x, draws, context, given)
+        """Score the fields of a batch; the fields of Scored as a tuple: wrappers look for tensors in both."""
+        scored = self.objective.score(self.model, Batch(x, draws, labels, given))
         return scored.nats, scored.sums, scored.symbols, scored.hidden
 
 

@@ -118,7 +118,8 @@ class TrainConfig:
     ema: decay of the moving average of the parameters, which is evaluated and saved.
     cross_entropy: weight of the auxiliary term that is not reweighted.
     subset: score at most this many hidden sites per item (0: all).
-    precision: "float32" or "bf16" (input layers and mixtures stay in float32).
+    precision: "float32", "bf16" (input layers and mixtures stay in float32), or "auto": bf16 where the device multiplies
+    faster in it.
     memory: number of steps after which an observation of L_t counts half.
     valid_every, valid_items: steps between validations, and items in each.
     save_every: steps between checkpoints.
@@ -188,7 +189,7 @@ class TrainConfig:
 CHOICES = {
     "optimiser": ("adamw", "muon"),
     "decay": ("constant", "linear", "cosine"),
-    "precision": ("float32", "bf16"),
+    "precision": ("float32", "bf16", "auto"),
 }
 COUNTS = (
     *("steps", "batch", "accumulate", "diffusion_steps", "valid_items"),

@@ -38,11 +38,11 @@ from ardm.objective import spread
 from ardm.precision import pytorch_defaults
 from ardm.train import checkpoint, sharding
 from ardm.train.average import Average
-from ardm.train.batch import AUGMENT, DRAW, LABELS, VALIDATE, Batch, seeded
+from ardm.train.batch import AUGMENT, DRAW, LABELS, VALIDATE, Batch, Draws, seeded
 from ardm.train.checkpoint import Best, Checkpoint
 from ardm.train.devices import accelerator
 from ardm.train.matching import check_labels, count, fitted
-from ardm.train.objectives import Draws, Observed, choose
+from ardm.train.objectives import Observed, choose
 from ardm.train.recipe import DataConfig, Recipe
 from ardm.train.update import Update, rate_at
 
@@ -330,7 +330,7 @@ class Trainer:
         given = self.valid_set.known(slice(number), self._stages)
         given = None if given is None else given.to(device)
         network, generator = self.averaged().to(device), seeded(self.config.seed, VALIDATE)
-        return self.objective.validate(network, items, labels, generator, given)
+        return self.objective.validate(network, Batch(items, {}, labels, given), generator)
 
     @pytorch_defaults()
     def _keep_best(self, valid: Estimate) -> None:

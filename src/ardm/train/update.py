@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.objective import Scored
-from ardm.precision import finely, finest
+from ardm.precision import finely, finest, has_bf16
 from ardm.train import checkpoint, sharding
 from ardm.train.batch import DROPOUT, Batch, seeded
 from ardm.train.muon import Muon
@@ -83,6 +83,7 @@ class Update:
     sites: dimensions of an item that are predicted, on average over the data, by which losses are divided; 0: all.  A constant
     keeps the gradient that of the mean nats of an item.
     module: network and objective, as wrapped for several processes.
+    bf16: whether the network multiplies in bfloat16.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Update:
     ) -> None:
         self.network, self.objective, self.config = network, objective, config
         self.accelerator, self.sharded, self.sites = accelerator, sharded, sites or math.prod(network.shape)
+        self.bf16 = {"float32": False, "bf16": True, "auto": has_bf16(accelerator.device)}[config.precision]
         self.module = Loss(network, objective)
         if sharded:
             sharding.shard(self.module, accelerator.device, accelerator.num_processes)
@@ -152,13 +154,13 @@ class Update:
             with self.accelerator.no_sync(self.module) if more else nullcontext():
                 scored = self._pass(here, step)
             nats += finely(scored.nats).mean() / len(parts)
-            if (found := self.objective.observe(here.draws, scored, here.given)) is not None:
+            if (found := self.objective.observe(here, scored)) is not None:
                 observed.append(found)
         return nats, observed
 
     def _pass(self, batch: Batch, step: int) -> Scored:
         """Forward and backward; adds this pass's part of the gradient of the mean loss, and detaches what it returns."""
-        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16):
             scored = Scored(*self.module(batch.x.long(), batch.draws, batch.labels, batch.given))
         loss = finely(scored.nats).mean() / self.sites
         if self.config.cross_entropy:  # the released code's auxiliary term: the sum over hidden sites, not reweighted
