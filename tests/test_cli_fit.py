@@ -231,7 +231,7 @@ def test_from_lines_to_a_codec_and_on(run, tmp_path):
     (tmp_path / "new.jsonl").write_text("\n".join(lines()) + "\n")
     done = run("fit", "new.jsonl", "-o", "my.model", "--minutes", 0.05, "--device", "cpu")
     assert done.exit_code == 0, done.output
-    for words in ("90 texts", "held out", "zstd -22, trained", "once", "wins", "wrote my.model"):
+    for words in ("90 texts", "held out", "zstd -22, trained", "english, bundled", "once", "wins", "wrote my.model"):
         assert words in done.output
     (tmp_path / "one.json").write_text(lines(1, 5)[0])
     before = (tmp_path / "one.json").read_bytes()

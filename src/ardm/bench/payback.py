@@ -17,6 +17,7 @@ from ardm.bench.codec import Absent, Codec, Coding
 from ardm.bench.compare import NOTHING, Row, ours, seconds
 from ardm.codec.encode import compress_many
 from ardm.codec.model_coder import ModelCoder
+from ardm.codec.selection import Engine
 from ardm.content import Content
 
 USUAL = (
@@ -31,7 +32,7 @@ FEWEST, FEW = 10, 20
 WARM = 16
 """The side of the piece of an item with which a codec is warmed up."""
 COUNTED = (
-    "Counted: the model's bare items with a check of 8 bits; zstd's frames without magic number, size, dictionary number and "
+    "Counted: the bare items of models, with a check of 8 bits; zstd's frames without magic number, size, dictionary number and "
     "check; complete files of the others. Once: what both sides need beforehand, a model or a dictionary."
 )
 
@@ -59,6 +60,15 @@ def fitted(name: str, coder: ModelCoder, items: Sequence[Content], room: float) 
     except Exception as error:  # the other codecs are measured nevertheless
         return replace(row, why=f"failed: {str(error) or type(error).__name__}", failed=True)
     return replace(row, sizes=sizes, encoding=encoding, decoding=decoding)
+
+
+def bundled(items: Sequence[Content], room: float) -> Row | None:
+    """The row of the bundled model that codes all items; None where there is none.  Both sides have it, so nothing is shared."""
+    able = [coder for coder in Engine().coders(items[0]) if not any(map(coder.refuses, items))]
+    if not able:
+        return None
+    best = min(able, key=lambda coder: coder.measure(items[0]))
+    return replace(fitted(f"{best.model.name}, bundled", best, items, room), shared=0)
 
 
 def _timed(codec: Codec, items: Sequence[Content], room: float) -> list[Coding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from time import monotonic
@@ -14,7 +15,7 @@ import typer
 from ardm.atomic import refuse_target, write_whole
 from ardm.bench.codec import Absent, Codec
 from ardm.bench.compare import Row, measure, plain
-from ardm.bench.payback import COUNTED, Payback, fitted, usual
+from ardm.bench.payback import COUNTED, Payback, bundled, fitted, usual
 from ardm.cli.console import guard
 from ardm.cli.options import Force, Quiet, Threads, use_threads
 from ardm.cli.progress import Bar
@@ -160,8 +161,14 @@ def _measured(codec: CodecModel, out: Path, parts: dict[str, Samples], room: flo
     with bar.busy(f"measuring {out.name}"):
         mine = fitted(out.name, coder(codec), drawn, room / 2)
     items = drawn[: len(mine.sizes) or len(drawn)]
+    with bar.busy("measuring the bundled model"):
+        base = None if parts["test"].kind == "table" else bundled(items, room / 4)
+    if base is not None and base.measured:
+        items = items[: len(base.sizes)]
+        mine = replace(mine, sizes=mine.sizes[: len(items)])
     codecs = usual(items, _spread(parts["train"].contents, DICTIONARY))
-    return Payback(items, [_row(each, items, bar) for each in codecs], mine, out.stat().st_size)
+    rows = [*([] if base is None else [base]), *(_row(each, items, bar) for each in codecs)]
+    return Payback(items, rows, mine, out.stat().st_size)
 
 
 def _row(codec: Codec | Absent, items: Sequence[Content], bar: Bar) -> Row:
