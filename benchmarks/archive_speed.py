@@ -2,6 +2,7 @@
 
     python benchmarks/archive_speed.py [IMAGES] [FILES] [TEXTS]
     python benchmarks/archive_speed.py 0 0 10000 MODEL LINES    # lines of a file by a model of them, instead of texts by english
+    python benchmarks/archive_speed.py 0 0 10000 pictures-small TILES    # a folder of pictures of one size
 
 Images are 16 to 96 pixels wide and high, in PNG, WebP, JPEG and BMP; every fifth is grey.  CPU seconds count all
 threads; if other programs run at the same time, they are more reliable than wall time.
@@ -12,9 +13,10 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,7 +26,7 @@ from ardm.codec.selection import Engine
 from ardm.files.extract import check_archive
 from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
-from ardm.files.paths import walk
+from ardm.files.paths import Found, walk
 from ardm.files.unpack import restore_archive
 
 DEMO = Path(str(resources.files("ardm") / "assets" / "demo"))
@@ -65,18 +67,28 @@ def texts_of(count: int) -> list[bytes]:
 
 def coded(folder: Path, items: list[bytes], model: str) -> None:
     """Texts that a model codes: creating (which decodes, too) and extracting all, beside coding the same in memory."""
-    count = len(items)
     for k, item in enumerate(items):
         path = folder / "texts" / str(k % 20) / f"{k}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(item)
-    codec, found = ardm.Codec(model), list(walk([folder / "texts"]))
+    compared(list(walk([folder / "texts"])), items, model, folder)
+
+
+def tiles(paths: list[Path], model: str) -> None:
+    """The same for picture files."""
+    arrays = [np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1) for path in paths]
+    with tempfile.TemporaryDirectory() as name:
+        compared([Found.named(path) for path in paths], arrays, model, Path(name))
+
+
+def compared(found: Sequence[Found], items: Sequence[Any], model: str, folder: Path) -> None:
+    """An archive of files, created, verified and restored, beside the same items coded in memory."""
+    count, codec, data = len(items), ardm.Codec(model), list[bytes]()
     codec.decode(codec.encode(items[0]))  # loads everything
-    data = list[bytes]()
-    coding = took(f"{count} texts encoded in memory", lambda: data.extend(codec.encode_many(items)))
+    coding = took(f"{count} items encoded in memory", lambda: data.extend(codec.encode_many(items)))
     coding += took("decoded", lambda: codec.decode_many(data))
     options = FileOptions(Engine(model))
-    files = took(f"{count} texts archived and verified", lambda: make_archive(found, folder / "t.ardm", options))
+    files = took(f"{count} items archived and verified", lambda: make_archive(found, folder / "t.ardm", options))
     files += took("restored", lambda: restore_archive(folder / "t.ardm", None, options))
     print(f"created and restored in {files / coding:.2f} times the coding time")
 
@@ -85,6 +97,9 @@ def main(
     pictures: str = "203", files: str = "1500", texts: str = "1000", model: str = "english", lines: str = ""
 ) -> None:
     """Run all measurements in a temporary folder; those of no items are left out."""
+    if Path(lines).is_dir() and lines:
+        tiles(sorted(Path(lines).iterdir())[: int(texts)], model)
+        return
     items = Path(lines).read_bytes().splitlines()[: int(texts)] if lines else texts_of(int(texts))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
