@@ -230,3 +230,16 @@ def test_fit_counts_lines_and_resumes_with_what_it_counted(tmp_path):
     assert codec.decode(codec.encode(lines[3].encode())) == lines[3].encode()
     with pytest.raises(ArdmError, match=r"model\.counts"):
         ardm.fit(lines, steps=1, counts=(5, 3), **settings)
+
+
+def test_of_much_text_evenly_spread_items_are_taken(monkeypatch):
+    monkeypatch.setattr(cuts, "MOST", 100)
+    data = cuts.texts([b"%04d text" % n for n in range(50)], "many")
+    assert 5 <= len(data) <= 12
+    assert bytes(data.items[-1].tolist())[:4] > b"0040"
+
+
+def test_texts_are_counted_alike_however_many_are_hashed_at_once(monkeypatch):
+    whole = counted(WORDS).seen
+    monkeypatch.setattr("ardm.nets.counts.TOGETHER", 2)
+    assert torch.equal(counted(WORDS).seen, whole)

@@ -150,7 +150,7 @@ class RecurrentBody(WalkedBody):
         if self.trunk.counts is not None:
             of = torch.arange(len(items), device="cpu") if texts is None else texts
             none = torch.zeros(items.shape, dtype=torch.int8, device="cpu") if given is None else given
-            symbols = (items.long() + 1).masked_fill(none == PADDING, 0)
+            symbols = (items.int() + 1).masked_fill(none == PADDING, 0)
             self.trunk.counts.learn(symbols, none == 0, of, self.trunk.back)
 
     def memory(self, planes: Tensor) -> States:

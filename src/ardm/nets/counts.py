@@ -23,6 +23,8 @@ CHECK = 7
 """Bits of the check of a context: the hash of one symbol more, the last one again."""
 SEVERAL, SHARES = 6, (0.98, 0.9, 0.7, 0.4)
 """Levels of trust: the binary logarithm of the texts that agree, below the first number, and their share among all."""
+TOGETHER = 1 << 12
+"""Texts that are hashed at once."""
 LEVELS = 1 + SEVERAL * (len(SHARES) + 1)
 """The levels of trust; 0 where a context is unknown."""
 GAIN = 10.0
@@ -88,11 +90,14 @@ class Counts(nn.Module):
     @torch.no_grad()
     def learn(self, symbols: Tensor, counted: Tensor, texts: Tensor, back: int) -> None:
         """Count the symbols (N, T), 1 + value, where `counted`; texts (N,): which text each row is of."""
-        near = F.pad(symbols, (back, 0)).T.unfold(0, back, 1)[:-1].flip(-1)[counted.T]
-        target, of = symbols.T[counted.T].numpy(), texts.expand(symbols.shape[1], -1)[counted.T].numpy()
-        places, checks = hashes(near, self.orders, self.bits)
-        for table, place, check in zip(self.seen, places, checks, strict=True):
-            table.copy_(torch.from_numpy(_table((place << CHECK | check).numpy(), target, of, self.bits)))
+        keys: list[list[Tensor]] = [[] for _ in self.orders]
+        for some, which in zip(symbols.split(TOGETHER), counted.split(TOGETHER), strict=True):
+            near = F.pad(some.long(), (back, 0)).unfold(1, back, 1)[:, :-1].flip(-1)[which]
+            for found, place, check in zip(keys, *hashes(near, self.orders, self.bits), strict=True):
+                found.append((place << CHECK | check).int())
+        target, of = symbols[counted].long().numpy(), texts[:, None].expand(symbols.shape)[counted].numpy()
+        for table, found in zip(self.seen, keys, strict=True):
+            table.copy_(torch.from_numpy(_table(torch.cat(found).long().numpy(), target, of, self.bits)))
 
 
 def ranked(found: Tensor) -> Tensor:
