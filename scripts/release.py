@@ -212,10 +212,14 @@ def install(pair: Pair, wheel: Path, where: Path) -> Path:
     """A fresh environment with the wheel and its dependencies; returns its Python."""
     run("uv", "venv", "--quiet", "--seed", "--python", interpreter(pair.python), where)
     python = where / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    wanted = [f"torch=={pair.torch}.*" if pair.torch.count(".") < 2 else f"torch=={pair.torch}"]
-    if pair.is_lowest:
-        wanted += ["--resolution", "lowest-direct", *direct(wheel)]
-    run("uv", "pip", "install", "--quiet", "--python", python, wheel, *wanted)
+    uv = ("uv", "pip", "install", "--quiet", "--python", python)
+    torch = f"torch=={pair.torch}" + ".*" * (pair.torch.count(".") < 2)
+    if pair.is_lowest:  # PyTorch first, and then this very build of it: the oldest one would be another
+        run(*uv, torch)
+        torch = "torch==" + run(python, "-c", "from importlib.metadata import version as v; print(v('torch'))").strip()
+        run(*uv, "--resolution", "lowest-direct", torch, *direct(wheel), wheel)
+    else:
+        run(*uv, torch, wheel)
     return python
 
 

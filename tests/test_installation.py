@@ -34,7 +34,8 @@ def named(field):
 
 
 CORE = {key(text) for text in named("dependencies")}
-EXTRAS = {name: named(name) for name in re.findall(r"^([\w-]+) = \[", PROJECT.split("optional-dependencies]")[1], re.M)}
+OPTIONAL = PROJECT.split("optional-dependencies]")[1].split("\n[")[0]
+EXTRAS = {name: named(name) for name in re.findall(r"^([\w-]+) = \[", OPTIONAL, re.MULTILINE)}
 
 
 def closure(names):
