@@ -69,7 +69,7 @@ def claims(results: Results) -> str:
     counts: dict[str, int] = {}
     for claim in CLAIMS:
         counts[claim.verdict(results)[0]] = counts.get(claim.verdict(results)[0], 0) + 1
-    words = {HOLDS: "hold", FAILS: "do not hold here", UNREACHED: "are not reached here"}
+    words = {HOLDS: "hold", FAILS: "do not hold here", UNREACHED: "not reached here"}
     summary = ", ".join(f"{counts[verdict]} {said}" for verdict, said in words.items() if verdict in counts)
     head = ("", "claim", "verdict", "figures here", "paper", "command (`python benchmarks/report/…`)")
     return f"## The claims\n\nOf {len(CLAIMS)} claims: {summary}.\n\n" + markdown(head, rows)
