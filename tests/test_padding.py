@@ -21,6 +21,7 @@ from ardm.models.config import preset
 from ardm.orders import OrderConfig
 from ardm.plan import GIVEN, NEVER
 from ardm.train import objectives
+from ardm.train.batch import Batch
 from ardm.train.keywords import recipe_of
 from ardm.train.recipe import TrainConfig
 from ardm.train.trainer import Trainer
@@ -433,7 +434,7 @@ def test_the_gradient_is_the_same_whatever_lies_in_the_padding():
         for v in (x, other):
             network = randomise(build(config), 0)
             draws = made.draw(2, generator(1), given)
-            made.score(network, v, draws, None, given).nats.sum().backward()
+            made.score(network, Batch(v, draws, None, given)).nats.sum().backward()
             norms.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
         assert torch.equal(*norms), kind
 
