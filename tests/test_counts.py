@@ -1,7 +1,6 @@
 """Counts of training texts: what they hold, that a text is left out of its own, and that integers say the same."""
 
 import functools
-import json
 from collections import defaultdict
 from dataclasses import replace
 
@@ -25,8 +24,6 @@ from ardm.models.build import build
 from ardm.models.config import ModelConfig
 from ardm.nets.counts import LEVELS, Counts, level, ranked
 from ardm.orders import OrderConfig
-from ardm.train.recipe import load_recipe
-from ardm.train.trainer import Trainer
 from bundles import by_formula
 from waves import need_library
 
@@ -246,28 +243,3 @@ def test_texts_are_counted_alike_however_many_are_hashed_at_once(monkeypatch):
     whole = counted(WORDS).seen
     monkeypatch.setattr("ardm.nets.counts.TOGETHER", 2)
     assert torch.equal(counted(WORDS).seen, whole)
-
-
-def test_counts_of_other_texts_stay_and_leave_nothing_out(tmp_path):
-    """train.recount=false goes on with the counts of train.init; by default new training texts are counted instead."""
-    for name, letters in (("one", "abcab " * 400), ("two", "xyzxy " * 400)):
-        (tmp_path / f"{name}.txt").write_text(letters)
-    model = {"preset": "recurrent", "width": 16, "hidden": 16, "blocks": 1, "bits": 6, "counts": [3], "count_bits": 8}
-    base = [f"model.{k}={json.dumps(v)}" for k, v in model.items()]
-    base += ["data.length=32", "data.stride=32", "train.steps=2", "train.valid_items=4", "train.optimiser=adamw"]
-
-    def trained(text, *more):
-        recipe = load_recipe("laptop/text", [*base, f"data.folder={tmp_path / text}.txt", *more])
-        run = Trainer(recipe, tmp_path / f"run{len(list(tmp_path.iterdir()))}", device="cpu")
-        list(run)
-        return run
-
-    first = trained("one")
-    begin = f"train.init={first.folder / 'model'}"
-    kept, anew = trained("two", begin, "train.recount=false"), trained("two", begin)
-    seen = [run.model.body.trunk.counts.seen for run in (first, kept, anew)]
-    assert torch.equal(seen[0], seen[1])
-    assert not torch.equal(seen[0], seen[2])
-    assert [run.model.body.trunk.counts.own for run in (first, kept, anew)] == [True, False, True]
-    with pytest.raises(ArdmError, match=r"train\.recount=false keeps the counts of a given network"):
-        trained("two", "train.recount=false")

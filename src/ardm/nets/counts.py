@@ -47,7 +47,6 @@ class Counts(nn.Module):
     """Tables of counts, empty before `learn`.  orders: n of each table, ascending.  bits: log2 of their rows.
 
     seen (orders, rows, 6): check; the first and the second symbol, 1 + value; the texts of the first, of the second, of all.
-    own: whether training items are of the texts that were counted, so that each is left out in training.
     code (K + 1, G): of each symbol.  trust (orders, 2 · LEVELS): in the longest known context, behind that in others.
     """
 
@@ -55,7 +54,7 @@ class Counts(nn.Module):
 
     def __init__(self, classes: int, orders: Sequence[int], bits: int) -> None:
         super().__init__()
-        self.orders, self.bits, self.own = tuple(orders), bits, True
+        self.orders, self.bits = tuple(orders), bits
         self.register_buffer("seen", torch.zeros(len(orders), 1 << bits, 6, dtype=torch.int32))
         self.code = nn.Parameter(torch.randn(classes + 1, WIDTH) * WIDTH**-0.5)
         self.trust = nn.Parameter(_start().repeat(len(orders), 1) / GAIN)

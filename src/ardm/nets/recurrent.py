@@ -135,8 +135,7 @@ class Recurrent(nn.Module):
     def _dense(self, symbols: Tensor) -> Tensor:
         """(T, B, W), with counts (T, B, W + G): the features of every place."""
         near = self.near(symbols.flatten(1))
-        counted = self.training and self.counts is not None and self.counts.own
-        target = symbols.flatten(1).T if counted else None  # a training text is left out of its own counts
+        target = symbols.flatten(1).T if self.training else None  # a training text is left out of the counts
         return self.along(near, self.start(near), target)[0]
 
     def near(self, symbols: Tensor) -> Tensor:

@@ -11,12 +11,10 @@ from ardm.models.wavefront import RecurrentBody
 from ardm.train.recipe import Recipe
 
 
-def count(model: Model, dataset: Dataset, recount: bool, begun: bool) -> None:
-    """Count the training texts, where the network reads counts, unless training has begun or the counts are to stay."""
-    if isinstance(model.body, RecurrentBody) and model.body.trunk.counts is not None:
-        model.body.trunk.counts.own = recount
-        if recount and not begun:
-            model.body.count(dataset.items, dataset.given, dataset.texts)
+def count(model: Model, dataset: Dataset) -> None:
+    """Count the training texts, where the network reads counts."""
+    if isinstance(model.body, RecurrentBody):
+        model.body.count(dataset.items, dataset.given, dataset.texts)
 
 
 def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:

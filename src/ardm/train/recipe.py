@@ -127,8 +127,6 @@ class TrainConfig:
     log_every: steps between lines of the log.
     tensorboard: also write scalars and samples for TensorBoard.
     init: a model to start from.  partial: take what fits of it by name and shape, and begin the rest anew.
-    recount: count the training texts anew, where the network reads counts (model.counts); with false it keeps those of `init`,
-    made of other texts.
     frozen: leave the network as `init` gives it, and train the rates of its sites alone (model.rates).
     first_level: for an order with several levels of calls, the fraction of items that train on the first.
     objective: "steps" (one random step, of any order or of the plan), "absorbing" (D3PM in `diffusion_steps` steps) or
@@ -165,7 +163,6 @@ class TrainConfig:
     tensorboard: bool = False
     init: str = ""
     partial: bool = False
-    recount: bool = True
     frozen: bool = False
     first_level: float = 0.5
     objective: str = "steps"

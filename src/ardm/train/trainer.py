@@ -110,8 +110,6 @@ class Trainer:
         check_labels(recipe, self.train_set, self.valid_set)
         if self.config.frozen and not (recipe.model.rates and (self.config.init or resume)):
             raise ArdmError("train.frozen trains the rates of a given network: set model.rates=true, and train.init")
-        if not self.config.recount and not (recipe.model.counts and (self.config.init or resume)):
-            raise ArdmError("train.recount=false keeps the counts of a given network: set model.counts and train.init")
         if recipe.model.end:
             for part in (self.train_set, self.valid_set):
                 refuse_open(part.items, recipe.model.classes - 1, part.name)
@@ -122,8 +120,8 @@ class Trainer:
             moments = self._restore()
         elif self.config.init:
             self._start_from(self.config.init)
-        count(self.model, self.train_set, self.config.recount, begun=resume)
         if not resume:
+            count(self.model, self.train_set)
             self.average = Average(self.model.state_dict())
         for parameter in self.model.parameters() if self.config.frozen else ():
             parameter.requires_grad_(parameter is self.model.log_rates)
