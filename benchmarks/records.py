@@ -30,10 +30,15 @@ from typing import Any
 import numpy as np
 
 
+def unpacked(path: Path) -> Any:
+    """The arrays of an .npz, perhaps in xz."""
+    data = path.read_bytes()
+    return np.load(io.BytesIO(lzma.decompress(data) if path.suffix == ".xz" else data))
+
+
 def people(path: Path) -> Iterator[dict[str, int]]:
     """The rows of the census by the names of their columns."""
-    data = path.read_bytes()
-    table = np.load(io.BytesIO(lzma.decompress(data) if path.suffix == ".xz" else data))
+    table = unpacked(path)
     names = [str(name) for name in table["columns"]]
     return (dict(zip(names, row, strict=True)) for row in table["train"].tolist())
 
@@ -101,6 +106,13 @@ SOURCES: dict[str, Callable[[Any], Iterable[object]]] = {
 }  # fmt: skip
 
 
+def fit(samples: Path, name: str, out: Path, minutes: float) -> None:
+    """Fit out/NAME.model to samples; prints the table of `ardm fit`."""
+    words = ["fit", samples, "-o", out / f"{name}.model", "-f", "--minutes", minutes]
+    print(f"\n{name}: {minutes:g} minutes", flush=True)
+    subprocess.run([sys.executable, "-m", "ardm", *map(str, words)], check=True)
+
+
 def main() -> None:
     """Write the lines, and fit a codec to them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,9 +128,7 @@ def main() -> None:
             continue
         lines = options.out / f"{name}.jsonl"
         write(read(source), lines, options.items)
-        words = ["fit", lines, "-o", options.out / f"{name}.model", "-f", "--minutes", options.minutes]
-        print(f"\n{name}: {options.minutes:g} minutes", flush=True)
-        subprocess.run([sys.executable, "-m", "ardm", *map(str, words)], check=True)
+        fit(lines, name, options.out, options.minutes)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,6 @@ Writes a folder NAME and NAME.model into --out, and prints the table of `ardm fi
 from __future__ import annotations
 
 import argparse
-import io
-import lzma
-import subprocess
-import sys
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from records import fit, unpacked
 
 from ardm import data
 
@@ -49,8 +46,7 @@ def digits(source: Path, folder: Path, items: int) -> None:
 
 def speech(source: Path, folder: Path, items: int) -> None:
     """WAV files of clips at 16 kHz."""
-    packed = source.read_bytes()
-    held = np.load(io.BytesIO(lzma.decompress(packed) if source.suffix == ".xz" else packed))
+    held = unpacked(source)
     zigzag = held["lo"].astype(np.int32) | held["hi"].astype(np.int32) << 8
     clips = np.cumsum((zigzag >> 1) ^ -(zigzag & 1), axis=1).astype("<i2")
     for n in list(spread(len(clips), items))[:items]:
@@ -85,9 +81,7 @@ def main() -> None:
         folder = options.out / name
         folder.mkdir(parents=True, exist_ok=True)
         make(source, folder, items)
-        words = ["fit", folder, "-o", options.out / f"{name}.model", "-f", "--minutes", options.minutes]
-        print(f"\n{name}: {options.minutes:g} minutes", flush=True)
-        subprocess.run([sys.executable, "-m", "ardm", *map(str, words)], check=True)
+        fit(folder, name, options.out, options.minutes)
 
 
 if __name__ == "__main__":

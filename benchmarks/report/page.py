@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,16 +60,14 @@ def figure(results: Results, name: str, key: str, digits: int = 3) -> str:
 
 def claims(results: Results) -> str:
     """Every claim with its verdict, figures and command."""
-    rows = []
+    rows, counts = [], Counter[str]()
     for claim in CLAIMS:
         verdict, why = claim.verdict(results)
+        counts[verdict] += 1
         mark = f"**{verdict}**" if verdict == HOLDS else verdict
         rows.append(
             (claim.key, claim.says, mark, why, claim.paper or "–", f"`{claim.command}`" if claim.command else "–")
         )
-    counts: dict[str, int] = {}
-    for claim in CLAIMS:
-        counts[claim.verdict(results)[0]] = counts.get(claim.verdict(results)[0], 0) + 1
     words = {HOLDS: "hold", FAILS: "do not hold here", UNREACHED: "not reached here"}
     summary = ", ".join(f"{counts[verdict]} {said}" for verdict, said in words.items() if verdict in counts)
     head = ("", "claim", "verdict", "figures here", "paper", "command (`python benchmarks/report/…`)")

@@ -129,7 +129,7 @@ class _Model:
 
 @lru_cache(maxsize=8)
 def _machine(identity: str, argument: _Model, backend: str, device: str) -> Runner:
-    """The first backend that is there and gives the fingerprint of the model; only "auto" tries several."""
+    """The backend of a name; of "auto", the first that runs here and reproduces the model's fingerprint."""
     model = argument.model
     auto = ["native"] if model.wave and device in ("auto", "cpu") else []
     tried = [backend] if backend != "auto" else [*auto, "int8", "float32", "float64", "numpy"]

@@ -136,17 +136,22 @@ def _table(key: Ints, target: Ints, of: Ints, bits: int) -> NDArray[np.int32]:
 
 def hashes(near: Tensor, orders: Sequence[int], bits: int) -> tuple[list[Tensor], list[Tensor]]:
     """For each n of the orders, the row of the last n symbols of near (…, back), and their check."""
-    rows, checks, h = dict[int, Tensor](), dict[int, Tensor](), torch.zeros_like(near[..., 0])
+    each = contexts(near, orders)
+    return [top(h, bits) for h in each], [top(_next(h, near[..., 0]), CHECK) for h in each]
+
+
+def contexts(near: Tensor, orders: Sequence[int]) -> list[Tensor]:
+    """For each n of the orders, the hash of the last n symbols of near (…, back), the nearest first."""
+    found, h = dict[int, Tensor](), torch.zeros_like(near[..., 0])
     for n in range(1, max(orders) + 1):
-        h = _next(h, near[..., n - 1])
-        if n in orders:
-            rows[n], checks[n] = _top(h, bits), _top(_next(h, near[..., 0]), CHECK)
-    return [rows[n] for n in orders], [checks[n] for n in orders]
+        h = found[n] = _next(h, near[..., n - 1])
+    return [found[n] for n in orders]
 
 
 def _next(h: Tensor, symbol: Tensor) -> Tensor:
     return h.mul(STEP).add_(symbol).add_(1).bitwise_and_(MODULUS - 1)
 
 
-def _top(h: Tensor, bits: int) -> Tensor:
+def top(h: Tensor, bits: int) -> Tensor:
+    """The row of a hash in a table of 2^bits rows."""
     return h.mul(SPREAD).bitwise_and_(MODULUS - 1).bitwise_right_shift_(31 - bits)

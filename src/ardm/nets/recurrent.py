@@ -19,12 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ardm.features import Features, FeaturesAt
-from ardm.nets.counts import WIDTH, Counts
+from ardm.nets.counts import WIDTH, Counts, contexts, top
 from ardm.nets.products import linear
 from ardm.precision import wide, widened
 
-STEP, SPREAD, MODULUS = 0x2F0B4C47, 0x5DEECE6D, 1 << 31
-"""The hash: h ← (h · STEP + symbol + 1) mod 2^31 along a context, then the top bits of h · SPREAD mod 2^31."""
 SLOW = -1.5, 1.5
 """Mean and spread of the logits of gates at the start: memories of one to a hundred places."""
 
@@ -180,11 +178,8 @@ class Recurrent(nn.Module):
 
     def buckets(self, near: Tensor) -> Tensor:
         """(…, contexts): the row of each context of symbols (…, back); context k owns rows k · 2^bits … (k + 1) · 2^bits − 1."""
-        found, h = dict[int, Tensor](), torch.zeros_like(near[..., 0])
-        for n in range(self.back):
-            h = (h * STEP + near[..., n] + 1) % MODULUS
-            found[n + 1] = h * SPREAD % MODULUS >> 31 - self.bits
-        return torch.stack([found[n] + (k << self.bits) for k, n in enumerate(self.hashes)], -1)
+        each = contexts(near, self.hashes)
+        return torch.stack([top(h, self.bits) + (k << self.bits) for k, h in enumerate(each)], -1)
 
 
 class States:

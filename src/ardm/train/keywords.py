@@ -47,19 +47,14 @@ _CODEC: dict[str, dict[str, Any]] = {
     "audio": {"preset": "lattice"},
     "table": {"preset": "table"},
 }
+_MUON = {"batch": 16, "optimiser": "muon", "rate": 3e-3, "precision": "auto", "valid_items": 64}
 _TRAIN: dict[str, dict[str, Any]] = {
     "unet": {"batch": 32},
-    "centred": {
-        **{"batch": 16, "optimiser": "muon", "rate": 3e-3, "muon_rate": 0.03},
-        **{"precision": "auto", "subset": 512, "valid_items": 64},
-    },
+    "centred": {**_MUON, "muon_rate": 0.03, "subset": 512},
     "wavefront": {"batch": 16, "rate": 3e-3},
     "transformer": {"batch": 32},
     "wavenet": {"batch": 16},
-    "recurrent": {
-        **{"batch": 16, "optimiser": "muon", "rate": 3e-3, "decay": "linear"},
-        **{"precision": "auto", "valid_items": 64},
-    },
+    "recurrent": {**_MUON, "decay": "linear"},
     "lattice": {"batch": 4, "rate": 3e-3, "valid_items": 32, "valid_every": 250},
     "mlp": {"batch": 256, "weight_decay": 1e-2, "valid_items": 512},
 }

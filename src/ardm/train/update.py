@@ -98,7 +98,7 @@ class Update:
     ) -> None:
         self.network, self.objective, self.config = network, objective, config
         self.accelerator, self.sharded, self.sites = accelerator, sharded, sites or math.prod(network.shape)
-        self.bf16 = {"float32": False, "bf16": True, "auto": has_bf16(accelerator.device)}[config.precision]
+        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16(accelerator.device))
         self.module = Loss(network, objective)
         if sharded:
             sharding.shard(self.module, accelerator.device, accelerator.num_processes)
