@@ -1,15 +1,16 @@
 """Whether samples of a class show the class: a small classifier, trained on real digits, reads them.
 
-python benchmarks/labelled.py runs/mnist/model --data data --calls 50 --each 20 --scale 0 1
+python benchmarks/labelled.py runs/mnist/model --data data --calls 50 784 --each 20 --scale 0 1
 
 The classifier is a convolutional network, trained here for a few passes over the 50,000 training digits of the split
-"fit" (none of which the test set has), and tested on the 10,000 test digits.  For every scale of guidance it prints the share
-of the samples that it recognises as their label, with the standard error, and draws a row of samples for each label,
-eight for each scale, side by side.
+"fit" (none of which the test set has), and tested on the 10,000 test digits.  For every number of calls
+and scale of guidance it prints the share of the samples that it recognises as their label, with the standard error.  The
+picture has a row for each label: eight samples for each scale, side by side, in the first number of calls.
 """
 
 import argparse
 import math
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -57,7 +58,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a class-conditional model of MNIST")
     parser.add_argument("--data", required=True)
-    parser.add_argument("--calls", type=int, default=50)
+    parser.add_argument("--calls", type=int, nargs="+", default=[50], help="network calls for a batch of samples")
     parser.add_argument("--each", type=int, default=20, help="samples of each label")
     parser.add_argument("--scale", type=float, nargs="+", default=[0.0], help="of guidance; 0: none")
     parser.add_argument("--passes", type=int, default=3)
@@ -68,14 +69,13 @@ def main():
     share, error = recognised(net, test.items, test.labels)
     print(f"real test digits: {100 * share:.2f} ± {100 * error:.2f} %", flush=True)
     bundle, labels, shown = ardm.load(options.model), torch.arange(10).repeat(options.each), []
-    for scale in options.scale:
+    for calls, scale in product(options.calls, options.scale):
         model = ardm.guided(bundle, scale) if scale else bundle
-        drawn = ardm.sample(model, len(labels), options.calls, seed=1, context=labels)
+        drawn = ardm.sample(model, len(labels), calls, seed=1, context=labels)
         share, error = recognised(net, drawn, labels)
-        print(
-            f"samples in {options.calls} calls, guidance {scale:g}: {100 * share:.1f} ± {100 * error:.1f} %", flush=True
-        )
-        shown.append(drawn.view(options.each, 10, 1, 28, 28)[:8])
+        print(f"samples in {calls} calls, guidance {scale:g}: {100 * share:.1f} ± {100 * error:.1f} %", flush=True)
+        if calls == options.calls[0]:
+            shown.append(drawn.view(options.each, 10, 1, 28, 28)[:8])
     rows = torch.cat(shown).transpose(0, 1)  # a row for each label
     sheet([to_image(x, 256, 2) for x in rows.flatten(0, 1)], columns=rows.shape[1], gap=0).save(options.picture)
 

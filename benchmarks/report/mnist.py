@@ -11,7 +11,7 @@ from density import along_orders, ensemble
 
 from ardm import data, likelihood
 
-FEW = 16
+FEW = 48
 """Images for the ensemble of orders, which takes 784 calls of the network for each of 16 orders."""
 
 
