@@ -82,7 +82,8 @@ _FULL = _FullPrecision()
 
 def _kinds() -> tuple[Any, ...]:
     """The newer settings of PyTorch, one for each library that multiplies."""
-    return torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    backends: Any = torch.backends
+    return backends.cuda.matmul, backends.mkldnn.matmul
 
 
 def _precision() -> str:
