@@ -107,7 +107,8 @@ def make_plan(
     bundle, calls = bundle_of(bundle), _calls(calls, order)
     sizes = bundle.model.shape if shape is None else (shape,) if isinstance(shape, int) else shape
     own = tuple(inputs.number(n, "a size of shape") for n in sizes)
-    if not isinstance(order, str) or order in (*DRAWN, "confident", _only(bundle)):
+    oblong = len(own) == 3 and own[1] != own[2] and order != "own"  # a square cell has steps that such an image lacks
+    if not isinstance(order, str) or oblong or order in (*DRAWN, "confident", _only(bundle)):
         blank = bundle.model.digits.blank(inputs.number(batch, "batch"), own, _device(bundle)).depth
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
