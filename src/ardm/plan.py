@@ -63,8 +63,10 @@ class Plan:
         if not isinstance(self.when, Tensor) or self.when.dtype != torch.long:
             object.__setattr__(self, "when", integers(self.when, "when, int64 steps,"))
         when = self.when
-        if when.ndim < 3:
-            raise ArdmError(f"when must be int64 of shape (1 or B, S, *shape); got {when.dtype} {tuple(when.shape)}")
+        if when.ndim < 3 or not when.numel():
+            raise ArdmError(
+                f"when must be int64 of shape (1 or B, S, *shape), no size 0; got {when.dtype} {tuple(when.shape)}"
+            )
         late, early = when[:, 1:], when[:, :-1]
         fixed = ((late == GIVEN) & (early == GIVEN)) | ((late == NEVER) & (early == NEVER))
         if not ((late > early) | fixed).all():
