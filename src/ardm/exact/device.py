@@ -28,13 +28,22 @@ def pick(device: str) -> torch.device:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Run each operation on `count` cores within the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    """Run each operation on `count` cores within the block.
+
+    A thread that begins while another one is inside inherits that one's number, so all restore what was before the first.
+    """
+    with _LOCK:
+        _BEFORE.append(_BEFORE[0] if _BEFORE else torch.get_num_threads())
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _LOCK:
+            torch.set_num_threads(_BEFORE.pop())
+
+
+_LOCK, _BEFORE = Lock(), list[int]()
+"""The number of cores before the first thread entered `threads`, once for each that is inside."""
 
 
 @contextmanager
