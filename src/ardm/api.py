@@ -290,6 +290,10 @@ def started(
     """
     bundle, calls = bundle_of(bundle), _calls(calls, order)
     x = _fitting(bundle, inputs.items(x, bundle.model))
+    if known is None:
+        raise ArdmError(
+            "known says what stays: a mask, or how many digits; ardm.sample draws items of which nothing is known"
+        )
     depth = inputs.beforehand(x, bundle.model, known, padding, "known")
     assert depth is not None
     if bundle.config.end:

@@ -327,7 +327,7 @@ def _given(model: AnyModel | ScoresAll, x: Tensor, given: Tensor | None) -> Tens
 
 
 def _groups(starts: Sequence[int], stages: int, D: int) -> Tensor:
-    first = torch.tensor([int(s) for s in starts], dtype=torch.long, device="cpu")
+    first = torch.tensor([number(s, "starts", 0) for s in starts], dtype=torch.long, device="cpu")
     stage_starts = set(range(0, stages * D, D))
     if not stage_starts <= set(first.tolist()) or (first.diff() <= 0).any() or first[0] != 0 or first[-1] >= stages * D:
         raise ArdmError(
