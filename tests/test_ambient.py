@@ -3,6 +3,7 @@
 import ast
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ardm.api import make_plan
 from ardm.bundle import Bundle
 from ardm.codec.sampling import sample as sample_integers
 from ardm.digits import Digits, Maps, anywhere
+from ardm.exact.device import strict
 from ardm.export.convert import export
 from ardm.export.precision import Precision
 from ardm.models.build import build
@@ -318,3 +320,66 @@ def test_bundled_models_load_and_answer_the_same_in_every_block(name):
         bundle = ardm.load("cifar10-any-order")
         got = ardm.score(bundle, torch.zeros(1, 3, 32, 32, dtype=torch.long), 4).nats
     assert torch.equal(got, wanted)
+
+
+# --- the precision of float32 products --------------------------------------------------------------------------------
+
+LIBRARIES = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+PRECISIONS = {
+    "medium": lambda: torch.set_float32_matmul_precision("medium"),
+    "high": lambda: torch.set_float32_matmul_precision("high"),
+    "allow_tf32": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+    "newer, all": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    "newer, CUDA": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+    "newer, CPU": lambda: setattr(torch.backends.mkldnn.matmul, "fp32_precision", "bf16"),
+}
+"""Ways to ask PyTorch for products that are rounded."""
+
+
+@pytest.fixture
+def products():
+    yield
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    for library in LIBRARIES:
+        library.fp32_precision = "none"
+
+
+def precision():
+    """What PyTorch says of its precision; "" where the two kinds of settings contradict each other."""
+    try:
+        whole = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        whole = ""
+    return whole, *(library.fp32_precision for library in LIBRARIES)
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_integers_are_exact_whatever_precision_the_program_has_chosen(products, name):
+    PRECISIONS[name]()
+    before, inside = precision(), []
+    for _ in range(2):
+        with strict():
+            inside.append(precision())
+    assert inside == [("highest", "ieee", "ieee")] * 2
+    assert precision() == before
+
+
+def test_a_thread_that_is_done_leaves_full_precision_to_the_others(products):
+    torch.set_float32_matmul_precision("medium")
+    entered, left, seen = Event(), Event(), []
+
+    def other():
+        with strict():
+            entered.set()
+            left.wait(10)
+            seen.append(precision())
+
+    thread = Thread(target=other)
+    with strict():
+        thread.start()
+        assert entered.wait(10)
+    left.set()
+    thread.join()
+    assert seen == [("highest", "ieee", "ieee")]
+    assert precision() == ("medium", "tf32", "bf16")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -50,6 +51,15 @@ def test_samples_in_any_order_repeat_with_their_seed(name, order):
 def test_any_budget(calls):
     plan = api.make_plan(BUNDLES["stages"], calls, generator=torch.Generator().manual_seed(0))
     assert len(plan) == calls
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 10), (3, 10, 4), (3, 1, 7)])
+@pytest.mark.parametrize("order", RANKS)
+def test_images_that_are_not_square_take_the_calls_asked_and_no_call_is_empty(order, shape):
+    for name, calls in [("centred", 5), ("centred", 17), ("centred", 1000), ("stages", 7)]:
+        plan = api.make_plan(BUNDLES[name], calls, order, shape)
+        digits = plan.when.numel()
+        assert plan.when.unique().tolist() == list(range(min(calls, digits)))
 
 
 @pytest.mark.parametrize("name", BUNDLES)
@@ -154,7 +164,9 @@ def test_pictures(tmp_path):
     assert np.array_equal(np.asarray(to_image(x, 16)), (x.permute(1, 2, 0).numpy() * 17).astype(np.uint8))
     assert sheet([to_image(x, 16, 2)] * 5, 3).size == (3 * 18 + 2, 2 * 18 + 2)
     save_gif([state_image(s, 0, 2, 16) for s in states], tmp_path / "a.gif")
+    before = dict(mpl.rcParams)
     plot_curve(bundle.curve, [api.schedule(bundle, 12)], tmp_path / "a.png", "title")
+    assert dict(mpl.rcParams) == before
     assert (tmp_path / "a.gif").read_bytes()[:3] == b"GIF"
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 

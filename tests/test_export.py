@@ -62,6 +62,13 @@ def test_the_fewest_bits_that_cost_little_are_taken(monkeypatch):
     assert [made.precision for made in seen[1:]] == list(module.SEARCH)
 
 
+def test_too_few_items_to_calibrate_and_measure_with_are_refused():
+    bundle = tiny(**UNET)
+    for count in (0, 1):
+        with pytest.raises(ArdmError, match=f"at least 2 items.*got {count}"):
+            export(bundle, items(bundle)[:count])
+
+
 def test_any_order_models_code_along_one_order():
     along = coding(tiny("unet", order=OrderConfig(), shape=(3, 4, 4)))
     assert (list(along.cells), along.default, along.lead) == ([48, 20], 48, 1)

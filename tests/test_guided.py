@@ -10,6 +10,7 @@ import ardm
 from ardm import api, likelihood
 from ardm import plan as plans
 from ardm.adaptive import SCORES
+from ardm.bundle import Bundle
 from ardm.digits import Digits, Sites
 from ardm.errors import ArdmError
 from ardm.models.build import build
@@ -190,3 +191,23 @@ def test_it_is_neither_guided_twice_nor_saved_nor_planned_on_losses_of_another(t
         bundle.save(tmp_path / "m")
     with pytest.raises(ArdmError, match="no loss curve"):
         api.schedule(bundle, 2)
+
+
+def test_a_precision_is_that_of_the_model_that_is_guided():
+    config = ModelConfig(
+        shape=(4,), classes=5, trunk="transformer", head="values", width=16, blocks=1, heads=2, labels=2
+    )
+    x, context = some_data(Digits(5, 5), (4,)), torch.tensor([0, 1, 1])
+
+    def nats(bundle):
+        return ardm.score(bundle, x, context=context).nats.tolist()
+
+    fine = Bundle(randomise(build(config)).float(), config)
+    rough = fine.with_precision("bf16")
+    wanted = {"float32": nats(ardm.guided(fine, 1.5)), "bf16": nats(ardm.guided(rough, 1.5))}
+    assert wanted["float32"] != wanted["bf16"]
+    for bundle in (fine, rough):
+        guided = ardm.guided(bundle, 1.5)
+        assert {kind: nats(guided.with_precision(kind)) for kind in wanted} == wanted
+        assert nats(guided) == wanted["bf16" if bundle is rough else "float32"]
+    assert not fine.model.bf16

@@ -12,6 +12,7 @@ from ardm import inputs, likelihood, objective, walk
 from ardm import plan as plans
 from ardm.errors import ArdmError
 from ardm.losscurve import LossCurve
+from ardm.schedule import Schedule, absorbing_cost, cost
 from ardm.settings import from_values
 from bundles import BAYER, exact
 from toys import generator, some_data, toy
@@ -528,6 +529,26 @@ AGAINST = {
     "rank": (lambda: likelihood.causal(LINES, ROW, [0, 1, 2, 3]), "rank must be a tensor or a NumPy array; got list"),
     "one plan": (lambda: likelihood.mixture(LINES, plans.raster(1, LINE), ROW), "takes a list of plans; got Plan"),
     "no plans": (lambda: likelihood.mixture(LINES, iter([]), ROW), "at least one plan"),
+    "nothing known": (lambda: ardm.fill(LINES, ROW, None), "known says what stays"),
+    "a class as plan": (lambda: ardm.sample(LINES, 1, order=ardm.Adaptive), "a plan is a Plan or Adaptive.*got <class"),
+    "a setting": (lambda: ardm.preset("tiny", wide=3), "unknown setting 'wide'"),
+    "ranks of fewer sites": (lambda: plans.ranked(torch.arange(3), LINE), r"ranks must hold each of 0\.\.3 once"),
+    "pixels": (lambda: plans.image(1, (1, 4, 4), np.arange(8).reshape(2, 4)), "pixels are the ranks .*4 x 4"),
+    "a wavefront of two axes": (lambda: plans.wavefront((4, 4)), "images .* and sequences"),
+    "no digits": (lambda: plans.unstaged(0, LINE, generator()), "stages must be at least 1; got 0"),
+    "blocks of 0": (lambda: plans.blocks(1, LINE, 0, generator()), "size must be at least 1; got 0"),
+    "blocks of -1": (lambda: plans.blocks(1, LINE, -1, generator()), "size must be at least 1; got -1"),
+    "no steps": (lambda: plans.absorbing(0, LINE, 1, generator()), "steps must be at least 1; got 0"),
+    "half a start": (lambda: plans.raster(1, LINE).coarsen([0, 1.5]), "starts must be a whole number.*got 1.5"),
+    "half a start of a policy": (
+        lambda: likelihood.policy_bound(LINES, ROW, [0, 1.5], 1, generator()),
+        "starts must be a whole number.*got 1.5",
+    ),
+    "half a start of a schedule": (lambda: Schedule.given([[0, 1.5]], 3), "lists of whole numbers"),
+    "half a start that is priced": (lambda: cost([3, 2, 1], [0, 1.5]), r"increase strictly below 3; got \[0, 1\.5\]"),
+    "half a call": (lambda: Schedule.uniform(1, 4, 2.5), r"must be in 1\.\.4 here; got 2\.5"),
+    "half a call, planned": (lambda: Schedule.joint([[3, 2, 1, 1]], 2.5), r"must be in 1\.\.4 here; got 2\.5"),
+    "half a step": (lambda: absorbing_cost([3, 2, 1], 1.5), "at least one step.*got 1.5"),
     "mask token": (
         lambda: ardm.huggingface(MODEL, None, 4, 5),
         "mask_token_id is None: a tokenizer without a mask token",
@@ -582,6 +603,8 @@ def test_a_seed_is_no_generator(name):
 
 def test_large_seeds_lengths_and_iterators_are_taken():
     assert ardm.sample(LINES, 1, seed=2**64 - 1).shape == (1, 4)
+    first, seed = np.int64(1), np.uint64(2**64 - 1)
+    assert torch.equal(ardm.sample(LINES, 1, seed=seed, first=first), ardm.sample(LINES, 2, seed=2**64 - 1)[1:])
     assert len(ardm.make_plan(LINES, 9, "raster", shape=7)) == 7
     some = [plans.shuffled(1, LINE, generator(k)) for k in range(3)]
     assert torch.equal(likelihood.mixture(LINES, iter(some), ROW).nats, likelihood.mixture(LINES, some, ROW).nats)

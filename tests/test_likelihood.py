@@ -267,7 +267,7 @@ def test_all_hidden_sites_are_less_noise_than_the_groups_own():
 @pytest.mark.parametrize("starts", [[], [1, 3], [0, 1], [0, 3, 2], [0, 3, 6], [0, 0, 3], [0, 2, 4], [-3, 0, 3]])
 def test_a_policy_must_begin_each_stage(starts):
     model, x = toy(Digits(4, 2), (3,)), some_data(Digits(4, 2), (3,), 2)
-    with pytest.raises(ArdmError, match="starts must increase from 0"):
+    with pytest.raises(ArdmError, match=r"starts must (increase from 0|be at least 0)"):
         policy_bound(model, x, starts, 1, generator())
 
 

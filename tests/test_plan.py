@@ -165,6 +165,9 @@ def test_plans_refuse_what_is_no_tensor_of_steps():
         Plan(torch.zeros(1, 1, 3))
     with pytest.raises(ArdmError, match="int64"):
         Plan(torch.zeros(1, 3, dtype=torch.long))
+    for shape in ((1, 1, 0), (0, 1, 3)):
+        with pytest.raises(ArdmError, match="no size 0"):
+            Plan(torch.zeros(shape, dtype=torch.long))
     with pytest.raises(ArdmError, match="given"):
         when([0, -2])
     with pytest.raises(ArdmError, match="one plan for all items"):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -97,6 +98,35 @@ def test_few_threads_where_the_work_is_small(monkeypatch, jobs, side, asked, exp
     part = np.zeros((3, side, side), np.uint8)
     assert len(list(made.encode([[part]] * jobs))) == jobs
     assert seen == [expect]
+
+
+def test_a_number_of_cores_ends_with_the_last_thread_that_wanted_it():
+    """A new thread begins with the number that another one has set, and takes that for the usual one."""
+    import torch
+
+    usual = torch.get_num_threads()
+    torch.set_num_threads(usual + 2)
+    entered, left, seen = Event(), Event(), []
+
+    def other():
+        with machine.threads(1):
+            entered.set()
+            left.wait(10)
+        seen.append(torch.get_num_threads())
+
+    try:
+        thread = Thread(target=other)
+        with machine.threads(1):
+            thread.start()
+            assert entered.wait(10)
+        left.set()
+        thread.join()
+        later = Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert [torch.get_num_threads(), *seen] == [usual + 2] * 3
+    finally:
+        torch.set_num_threads(usual)
 
 
 COMPUTING = "train eval demo sample fill export bench compress decompress test cat extract"

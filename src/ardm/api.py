@@ -107,7 +107,8 @@ def make_plan(
     bundle, calls = bundle_of(bundle), _calls(calls, order)
     sizes = bundle.model.shape if shape is None else (shape,) if isinstance(shape, int) else shape
     own = tuple(inputs.number(n, "a size of shape") for n in sizes)
-    if not isinstance(order, str) or order in (*DRAWN, "confident", _only(bundle)):
+    oblong = len(own) == 3 and own[1] != own[2] and order != "own"  # a square cell has steps that such an image lacks
+    if not isinstance(order, str) or oblong or order in (*DRAWN, "confident", _only(bundle)):
         blank = bundle.model.digits.blank(inputs.number(batch, "batch"), own, _device(bundle)).depth
         return _left(bundle, blank, calls, order, generator)
     stages = len(bundle.model.digits)
@@ -289,6 +290,10 @@ def started(
     """
     bundle, calls = bundle_of(bundle), _calls(calls, order)
     x = _fitting(bundle, inputs.items(x, bundle.model))
+    if known is None:
+        raise ArdmError(
+            "known says what stays: a mask, or how many digits; ardm.sample draws items of which nothing is known"
+        )
     depth = inputs.beforehand(x, bundle.model, known, padding, "known")
     assert depth is not None
     if bundle.config.end:

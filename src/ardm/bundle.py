@@ -209,9 +209,7 @@ class Bundle:
         bf16 = self._prefers_bf16 if precision == "auto" else precision == "bf16"
         if bf16 == self.model.bf16:
             return self
-        model = copy.copy(self.model)  # the weights are shared
-        model.bf16 = bf16
-        return replace(self, model=model)
+        return replace(self, model=self.model.with_bf16(bf16))
 
     @property
     def _prefers_bf16(self) -> bool:

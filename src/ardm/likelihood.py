@@ -42,6 +42,7 @@ from ardm.objective import (
     bound_step,
     causal_step,
     draw,
+    live_steps,
     observed_at,
     policy_step,
     rank_of,
@@ -326,7 +327,7 @@ def _given(model: AnyModel | ScoresAll, x: Tensor, given: Tensor | None) -> Tens
 
 
 def _groups(starts: Sequence[int], stages: int, D: int) -> Tensor:
-    first = torch.tensor([int(s) for s in starts], dtype=torch.long, device="cpu")
+    first = torch.tensor([number(s, "starts", 0) for s in starts], dtype=torch.long, device="cpu")
     stage_starts = set(range(0, stages * D, D))
     if not stage_starts <= set(first.tolist()) or (first.diff() <= 0).any() or first[0] != 0 or first[-1] >= stages * D:
         raise ArdmError(
@@ -383,7 +384,8 @@ def exact(
         _refuse_start(start, when, model, x)
     columns(x, begun > 0, model)
     counted = _counted(model, x, None, ((when != GIVEN) & (when != NEVER)).any(1))
-    return Estimate(_teacher_forced(model, when, x, begun, context, chunk), zeros, "exact", D, counted=counted)
+    nats = _teacher_forced(model, when, len(plan), x, begun, context, chunk)
+    return Estimate(nats, zeros, "exact", D, counted=counted)
 
 
 def causal(
@@ -434,13 +436,13 @@ def mixture(
 
 @torch.no_grad()
 def _teacher_forced(
-    model: AnyModel, when: Tensor, x: Tensor, begun: Tensor, context: Tensor | None, chunk: int
+    model: AnyModel, when: Tensor, length: int, x: Tensor, begun: Tensor, context: Tensor | None, chunk: int
 ) -> Tensor:
-    """(B,): −log p of every digit revealed, given x cut to what is known before its step; float64."""
+    """(B,): −log p of every digit revealed, given x cut to what is known before its step; float64.  length: of the plan."""
     nats, faults = torch.zeros(len(x), dtype=torch.double, device=home(x.device)), Faults()
-    rows = _rows(when, len(x))
-    for a in range(0, len(rows[0]), chunk):
-        items, steps = (v[a : a + chunk] for v in rows)
+    rows = live_steps(when, length).expand(len(x), -1).nonzero()
+    for a in range(0, len(rows), chunk):
+        items, steps = rows[a : a + chunk].unbind(1)
         at = steps.view(-1, *[1] * (when.ndim - 1))
         here = when[items] if len(when) > 1 else when
         depth = begun[items] + ((here >= 0) & (here < at)).sum(1)
@@ -453,16 +455,6 @@ def _teacher_forced(
         lacking = none.index_add(0, sites.batch_index, bad.long())
         faults.see(lacking, none.index_add(0, sites.batch_index, torch.ones_like(sites.batch_index)), steps, items)
     return _settled(nats[None], faults)[0]
-
-
-def _rows(when: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """Item and step (R,) of every step that reveals a digit of an item."""
-    live = (when != GIVEN) & (when != NEVER)
-    if len(when) == 1:
-        steps = when[live].unique()
-        return torch.arange(batch, device=when.device).repeat_interleave(len(steps)), steps.repeat(batch)
-    items, steps = torch.stack([live.nonzero()[:, 0], when[live]]).unique(dim=1)
-    return items, steps
 
 
 def _fitting(plan: Plan, model: AnyModel, x: Tensor) -> Tensor:

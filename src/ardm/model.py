@@ -12,6 +12,7 @@ sites only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -243,6 +244,12 @@ class Model(nn.Module):
         """The prediction for a state (B, *shape); the body gets the context unchanged."""
         with mixed(state.value.device, self.bf16):
             return Prediction(self.body(state, context), state, self.head, self.bf16)
+
+    def with_bf16(self, on: bool) -> Model:
+        """The same model, of the same weights, whose body multiplies in bfloat16 or does not."""
+        made = copy(self)
+        made.bf16 = on
+        return made
 
     def walking(self) -> AnyModel:
         """The model for one walk, in which each state continues the one before; it may keep what it has computed."""

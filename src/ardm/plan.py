@@ -63,8 +63,10 @@ class Plan:
         if not isinstance(self.when, Tensor) or self.when.dtype != torch.long:
             object.__setattr__(self, "when", integers(self.when, "when, int64 steps,"))
         when = self.when
-        if when.ndim < 3:
-            raise ArdmError(f"when must be int64 of shape (1 or B, S, *shape); got {when.dtype} {tuple(when.shape)}")
+        if when.ndim < 3 or not when.numel():
+            raise ArdmError(
+                f"when must be int64 of shape (1 or B, S, *shape), no size 0; got {when.dtype} {tuple(when.shape)}"
+            )
         late, early = when[:, 1:], when[:, :-1]
         fixed = ((late == GIVEN) & (early == GIVEN)) | ((late == NEVER) & (early == NEVER))
         if not ((late > early) | fixed).all():
@@ -169,7 +171,7 @@ class Plan:
 
         Raises ArdmError unless starts begin at 0 and increase strictly below len(self).
         """
-        first = list(starts)
+        first = [number(start, "starts", 0) for start in starts]
         if not first or first[0] != 0 or any(a >= b for a, b in pairwise(first)):
             raise ArdmError(f"starts must begin with 0 and increase strictly; got {first[:8]}{'…' * (len(first) > 8)}")
         if first[-1] >= max(len(self), 1):
@@ -231,10 +233,10 @@ def refuse_misfit(plan: AnyPlan, stages: int, shape: Sequence[int], batch: int) 
 
     A plan of fewer sites or digits would never reveal a part of the data, whose likelihood would look too good.
     """
-    if not all(hasattr(plan, name) for name in ("items", "select", "refuse_misfit")):
+    if isinstance(plan, type) or not all(hasattr(plan, name) for name in ("items", "select", "refuse_misfit")):
         raise ArdmError(
             f"a plan is a Plan or Adaptive, for example from plan.raster(stages, shape) or ardm.make_plan; got "
-            f"{type(plan).__name__}"
+            f"{plan if isinstance(plan, type) else type(plan).__name__}"
         )
     plan.refuse_misfit(stages, shape, batch)
 
@@ -249,8 +251,9 @@ def ranked(ranks: Tensor, shape: Sequence[int], stages: int = 1) -> Plan:
     """The plan of a given order: ranks (D,) or (S, D), the step of each site within its stage."""
     D = prod(shape)
     ranks = integers(ranks, "ranks")
-    rows = ranks.reshape(-1, D).expand(stages, D)
-    if not torch.equal(rows.sort(-1).values, torch.arange(D, device=rows.device).expand(stages, D)):
+    fits = ranks.numel() in (D, stages * D)
+    rows = ranks.reshape(-1, D).expand(stages, D) if fits else ranks
+    if not fits or not torch.equal(rows.sort(-1).values, torch.arange(D, device=rows.device).expand(stages, D)):
         raise ArdmError(f"ranks must hold each of 0..{D - 1} once; ranks are steps of sites, not sites of steps")
     return Plan((rows + D * torch.arange(stages, device=ranks.device)[:, None]).reshape(1, stages, *shape).long())
 
@@ -284,12 +287,14 @@ def _ascending(keys: Tensor, shape: Sequence[int]) -> Plan:
 
 def unstaged(stages: int, shape: Sequence[int], generator: Chance) -> Plan:
     """All digits of all sites in one random order that respects significance."""
+    stages = number(stages, "stages")
     ranks = _keys(generator, 1, 1, stages * prod(shape)).argsort(dim=-1, stable=True).argsort(-1)
     return Plan(ranks.view(stages, -1).sort(0).values.view(1, stages, *shape))
 
 
 def absorbing(steps: int, shape: Sequence[int], batch: int, generator: Chance) -> Plan:
     """D3PM-absorbing with T = `steps`: every site jumps at its own random step, so that steps have random widths."""
+    steps = number(steps, "steps")
     when = (_keys(generator, batch, 1, prod(shape)) * steps).long().clamp(max=steps - 1)
     return Plan(when.view(batch, 1, *shape))
 
@@ -297,7 +302,7 @@ def absorbing(steps: int, shape: Sequence[int], batch: int, generator: Chance) -
 def blocks(stages: int, shape: Sequence[int], size: int, generator: Chance) -> Plan:
     """Blocks of `size` consecutive sites one after the other, each shuffled inside (block diffusion)."""
     key = _keys(generator, 1, 1, prod(shape))[0, 0]
-    key = key + torch.arange(len(key), device=key.device) // size
+    key = key + torch.arange(len(key), device=key.device) // number(size, "size")
     return _staged(key.argsort(stable=True).argsort(), stages, shape)
 
 
@@ -335,6 +340,8 @@ def wavefront(shape: Sequence[int]) -> Plan:
 
     The order of models of trunk wavefront, in C · (W + 2H − 2) steps if W > 1; every step reveals a site.
     """
+    if len(shape) not in (1, 3):
+        raise ArdmError(f"wavefronts run through images (C, H, W) and sequences (D,); got {tuple(shape)}")
     steps = np.unique(wavefront_steps(shape), return_inverse=True)[1].reshape(shape)
     return Plan(torch.from_numpy(steps)[None, None])
 
@@ -347,6 +354,8 @@ def image(stages: int, shape: Sequence[int], pixels: np.ndarray, offset: float =
     offset = 0 reveals a whole pixel in consecutive steps.
     """
     C, H, W = shape
+    if pixels.shape != (H, W):
+        raise ArdmError(f"pixels are the ranks of images of {H} x {W}, ({H}, {W}); got {pixels.shape}")
     turn = (np.arange(C) - first) % C
     key = pixels[None] + turn[:, None, None] * max(offset * H * W, 1e-6)
     return _staged(torch.from_numpy(dense(key)).flatten(), stages, shape)

@@ -62,9 +62,11 @@ class RandomNumbers:
     first: int = 0
 
     def __post_init__(self) -> None:
-        number(self.first, "first", 0)
-        if not isinstance(self.seed, Tensor) and number(self.seed, "seed", 0) >= 1 << 64:
-            raise ArdmError(f"seed must lie below 2**64; got {self.seed}")
+        object.__setattr__(self, "first", number(self.first, "first", 0))
+        if not isinstance(self.seed, Tensor):
+            object.__setattr__(self, "seed", number(self.seed, "seed", 0))  # a number of NumPy would overflow
+            if self.seed >= 1 << 64:
+                raise ArdmError(f"seed must lie below 2**64; got {self.seed}")
 
     def uniform(self, item: Tensor, site: Tensor, digit: Tensor | int = 0) -> Tensor:
         """Float64 numbers in [0, 1), multiples of 2⁻⁵³, for indices int64 of one device that broadcast, on its `home`.

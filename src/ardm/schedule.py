@@ -35,6 +35,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import index
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
@@ -91,7 +92,8 @@ def _widths(starts: Sequence[int], sites: int) -> Ints:
 def _check_starts(starts: Sequence[int], sites: int) -> None:
     """Raise ArdmError unless 0 = first < … < last < sites."""
     first = list(starts)
-    if not first or first[0] != 0 or first[-1] >= sites or any(a >= b for a, b in pairwise(first)):
+    whole = all(isinstance(start, (int, np.integer)) for start in first)
+    if not whole or not first or first[0] != 0 or first[-1] >= sites or any(a >= b for a, b in pairwise(first)):
         shown = ", ".join(map(str, first[:8])) + ", …" * (len(first) > 8)
         raise ArdmError(f"the starts of a stage begin with 0 and increase strictly below {sites}; got [{shown}]")
 
@@ -99,8 +101,8 @@ def _check_starts(starts: Sequence[int], sites: int) -> None:
 def absorbing_cost(curve: ArrayLike, steps: int) -> float:
     """The expected nats of an item under D3PM-absorbing with T = `steps` uniform steps of the same network; curve (D,)."""
     values = _loss(curve)
-    if steps < 1:
-        raise ArdmError(f"D3PM takes at least one step; got {steps}")
+    if not isinstance(steps, (int, np.integer)) or steps < 1:
+        raise ArdmError(f"D3PM takes at least one step, and no part of one; got {steps}")
     if np.isinf(values if steps > 1 else values[:1]).any():  # every step may occur
         return math.inf
     D, others = len(values), len(values) - 1
@@ -186,7 +188,7 @@ def _staged(curves: ArrayLike) -> Floats:
 
 
 def _check_budget(budget: int, least: int, most: int) -> None:
-    if not least <= budget <= most:
+    if not isinstance(budget, (int, np.integer)) or not least <= budget <= most:
         raise ArdmError(f"the budget of network calls must be in {least}..{most} here; got {budget}")
 
 
@@ -361,7 +363,10 @@ def _listed(starts: Sequence[int]) -> str:
 
 
 def _tuples(lists: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(int(n) for n in own) for own in lists)
+    try:
+        return tuple(tuple(index(n) for n in own) for own in lists)
+    except TypeError:
+        raise ArdmError("starts are lists of whole numbers, one for each stage") from None
 
 
 def _split(stages: int, sites: int, budget: int) -> list[int]:

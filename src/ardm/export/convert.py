@@ -86,6 +86,10 @@ def export(
     tried: called with every attempt.  seconds: after so many no further precision is tried.
     Raises ArdmError where the network cannot be exported, and for scales of another network.
     """
+    if len(items) < 2:
+        raise ArdmError(
+            f"an export needs at least 2 items, to calibrate and to measure the cost with; got {len(items)}"
+        )
     end = monotonic() + seconds
     bundle = bundle.with_precision("float32")
     along, items = coding(bundle), as_images(items)

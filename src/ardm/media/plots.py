@@ -20,20 +20,20 @@ def plot_curve(curve: LossCurve, schedules: Sequence[Schedule], path: Path, titl
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    mpl.rcParams["svg.hashsalt"] = "ardm"
     fit = curve.monotone() / np.log(2)
     stages, t = len(fit), np.arange(fit.size)
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(t, (curve.mean() / np.log(2)).ravel(), ".", ms=2, color="0.75", label="observed $L_t$")
-    axes.plot(t, fit.ravel(), color="black", lw=1.2, label="isotonic fit")
-    for row, schedule in enumerate(schedules):
-        _staircase(axes, schedule, fit.ravel(), row)
-    sites = "known sites $t$" + (" (stage after stage)" if stages > 1 else "")
-    axes.set(xlabel=sites, ylabel="bits per symbol", title=title, ylim=(0, None))
-    axes.tick_params(axis="x", pad=4 + 13 * len(schedules))
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=130)
+    with mpl.rc_context({"svg.hashsalt": "ardm"}):
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        axes.plot(t, (curve.mean() / np.log(2)).ravel(), ".", ms=2, color="0.75", label="observed $L_t$")
+        axes.plot(t, fit.ravel(), color="black", lw=1.2, label="isotonic fit")
+        for row, schedule in enumerate(schedules):
+            _staircase(axes, schedule, fit.ravel(), row)
+        sites = "known sites $t$" + (" (stage after stage)" if stages > 1 else "")
+        axes.set(xlabel=sites, ylabel="bits per symbol", title=title, ylim=(0, None))
+        axes.tick_params(axis="x", pad=4 + 13 * len(schedules))
+        axes.legend(frameon=False)
+        figure.savefig(path, dpi=130)
 
 
 def _staircase(axes: Any, schedule: Schedule, fit: np.ndarray, row: int) -> None:

@@ -207,7 +207,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset(name: str, **changes: Any) -> ModelConfig:
-    """The settings of a named size, with changes.  Raises ArdmError for an unknown name."""
+    """The settings of a named size, with changes.  Raises ArdmError for an unknown name or setting."""
     if name not in PRESETS:
         raise ArdmError(f"unknown preset {name!r}{nearest(name, PRESETS)}")
+    known = [f.name for f in dataclasses.fields(ModelConfig)]
+    for key in changes.keys() - set(known):
+        raise ArdmError(f"unknown setting {key!r}{nearest(key, known)}")
     return dataclasses.replace(ModelConfig(**PRESETS[name]), **changes)

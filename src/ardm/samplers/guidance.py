@@ -51,9 +51,19 @@ class Guided(Model):
             raise ArdmError("this model is guided already; guide the model that it was made of")
         _refuse_unlearned(model, negative)
         super().__init__(model.digits, model.shape, model, model.head)
-        self.log_rates = model.log_rates
+        self.log_rates, self.bf16 = model.log_rates, model.bf16
         self.scale = float(scale)
         self.negative = None if negative is None else context_of(_of_one(negative), 1)
+
+    def with_bf16(self, on: bool) -> Model:
+        """The same, made of the model that multiplies in bfloat16 or does not."""
+        made, guides = super().with_bf16(on), self.body
+        assert isinstance(guides, Model)
+        made._modules = {
+            **self._modules,
+            "body": guides.with_bf16(on),
+        }  # the copy shares this dictionary with its original
+        return made
 
     def forward(self, state: Partial, context: Tensor | None = None) -> Prediction:
         """The prediction for a state (B, *shape), given context (B, …)."""

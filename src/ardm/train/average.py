@@ -19,7 +19,6 @@ class Average:
     def __init__(self, tensors: Mapping[str, Tensor], step: int = 0) -> None:
         self.tensors, self.step = {name: value.detach().clone() for name, value in tensors.items()}, step
         self._full: tuple[int, dict[str, Tensor]] = (-1, {})
-        """Start from full tensors, which `place` may shard, at a step."""
 
     def place(self, state: Mapping[str, Tensor], device: torch.device) -> None:
         """Move it to a device, and shard it like `state`."""
