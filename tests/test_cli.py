@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import product
 
 import numpy as np
 import pytest
@@ -306,6 +307,21 @@ def test_every_command_has_help_on_every_option(words, monkeypatch):
         if option.param_type_name == "option" and not option.hidden:
             assert option.help, option.name
             assert option.opts[0] in said
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        *product(["sample", "fill"], ["--items", "--scale", "--block-length"]),
+        *product(["eval", "audit"], ["--passes", "--block-length"]),
+        *product(["audit"], ["--plans", "--streams"]),
+    ],
+)
+def test_numbers_that_no_size_can_be_computed_from_are_usage_errors(command, option, tmp_path):
+    for number in (2**31, 10**23):
+        result = CliRunner().invoke(app, [command, str(tmp_path / "x"), f"{option}={number}"])
+        assert result.exit_code == 2, result.output
+        assert "less than or equal to" in " ".join(result.output.split())
 
 
 def test_usage_and_version():

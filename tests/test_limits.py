@@ -13,6 +13,7 @@ import resource
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from dataclasses import replace
 from itertools import product
@@ -25,12 +26,13 @@ from typer.testing import CliRunner
 import ardm
 from ardm import formats
 from ardm.cli.app import app
+from ardm.cli.listing import record
 from ardm.codec import encode
 from ardm.codec import fallback as stored
 from ardm.codec.archive import compress_archive
 from ardm.codec.describe import describe
 from ardm.codec.header import Form, Header
-from ardm.codec.index import MAX_ABOUT, pack_lengths
+from ardm.codec.index import MAX_ABOUT, pack_about, pack_lengths
 from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError
@@ -390,6 +392,60 @@ def test_an_about_block_that_items_share_counts_for_each(tmp_path):
     (tmp_path / "x.ardm").write_bytes(data)
     with pytest.raises(ArdmError, match="--max-output"):
         check_archive(tmp_path / "x.ardm", FileOptions(budget=Budget(memory=140 << 20)))
+
+
+def crowd(items, entries=0, schedule=()):
+    """An archive of items of a byte each, which share about entries, and perhaps a schedule of a model."""
+    form = Form(Kind.BYTES, (1, 1, len(schedule)), about=bool(entries), check=0, model=bool(schedule))
+    header = Header(form, items, model="abcd" * bool(schedule), steps=tuple(schedule) or 0)
+    start = header.write() + pack_about({f"{k:x}": b"" for k in range(entries)}) + pack_lengths([1] * items)
+    return start + zlib.crc32(start).to_bytes(4, "little") + b"\1" * items
+
+
+def test_facts_that_items_share_are_held_once(tmp_path):
+    """A block of 4,096 entries takes 8 kilobytes of a file, and 100 of memory."""
+    path = tmp_path / "x.ardm"
+    path.write_bytes(crowd(500, 4096))
+    assert path.stat().st_size < 9000
+    tracemalloc.start()
+    assert describe(path.read_bytes())[0].items == 500
+    entries = record(path, verbose=True)["entries"]
+    assert entries[0]["about"] is entries[-1]["about"]
+    with pytest.raises(ArdmError, match=r"--max-output \d+MiB allows it"):
+        check_archive(path, FileOptions(budget=Budget(memory=256 << 20)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20
+    path.write_bytes(crowd(3, schedule=range(1 << 16)))
+    entries = record(path, verbose=True)["entries"]
+    assert entries[0]["schedule"] is entries[-1]["schedule"]
+
+
+def test_entries_of_an_about_block_count(tmp_path):
+    path = tmp_path / "x.ardm"
+    path.write_bytes(crowd(100, 4096))
+    with pytest.raises(ArdmError, match="--max-output 101MiB"):
+        restore_archive(path, tmp_path / "x", FileOptions(budget=Budget(memory=128 << 20)))
+    budget = Budget(memory=128 << 20, output=101 << 20)
+    check_archive(path, FileOptions(budget=budget))
+
+
+@pytest.mark.parametrize("action", ["decompress", "cat", "test", "extract"])
+def test_the_index_of_an_archive_counts(action, tmp_path):
+    path = tmp_path / "x.ardm"
+    path.write_bytes(crowd(4096))
+    with pytest.raises(ArdmError, match=r"4,096 items needs some 2\.0 MiB .* -M 3MiB allows it"):
+        act(path, tmp_path, FileOptions(budget=Budget(memory=1 << 20)))[action]()
+    assert os.listdir(tmp_path) == ["x.ardm"]
+    act(path, tmp_path, FileOptions(budget=Budget(memory=3 << 20)))[action]()
+
+
+def test_what_its_index_needs_is_refused_when_it_is_packed(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((64, 1), "u1"))
+    found = [Found.named(tmp_path / "x.npy")]
+    with pytest.raises(ArdmError, match=r"64 items needs some 32\.0 KiB"):
+        make_archive(found, tmp_path / "x.ardm", plain(memory=30 << 10))
+    assert os.listdir(tmp_path) == ["x.npy"]
 
 
 SCARCE = Budget(memory=1 << 20)

@@ -18,6 +18,7 @@ from ardm.cli import console
 from ardm.cli.console import FAILED, USAGE, fail, guard, note, say
 from ardm.cli.items import items_of
 from ardm.cli.options import (
+    MOST,
     BlockLength,
     Calls,
     DataChanges,
@@ -72,12 +73,14 @@ def audit(
     score: Score = "",
     select: Select = "",
     block_length: BlockLength = None,
-    passes: Annotated[int, typer.Option(help="Random steps per item, for the any-order bound.", min=1)] = 8,
-    plans: Annotated[int, typer.Option(help="Random orders of the multi-order bound.", min=1)] = 4,
+    passes: Annotated[int, typer.Option(help="Random steps per item, for the any-order bound.", min=1, max=MOST)] = 8,
+    plans: Annotated[int, typer.Option(help="Random orders of the multi-order bound.", min=1, max=MOST)] = 4,
     budgets: Annotated[
         str, typer.Option(help="Calls whose planned cost is measured (default: those of 2,5,10,20,50,100 that fit).")
     ] = "",
-    streams: Annotated[int, typer.Option(help="Items that are encoded and decoded by the model itself.", min=1)] = 4,
+    streams: Annotated[
+        int, typer.Option(help="Items that are encoded and decoded by the model itself.", min=1, max=MOST)
+    ] = 4,
     seed: Seed = 0,
     device: Device = "auto",
     out: Annotated[

@@ -72,7 +72,8 @@ def show(what: RenderableType, **options: Any) -> None:
 def dump(value: Any) -> None:
     """Print a value as JSON among the results."""
     with _kept():
-        sys.stdout.write(json.dumps(value, indent=1) + "\n")
+        json.dump(value, sys.stdout, indent=1)  # piece by piece: items may repeat long facts
+        sys.stdout.write("\n")
         sys.stdout.flush()
 
 

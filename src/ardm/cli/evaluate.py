@@ -13,6 +13,7 @@ import typer
 from ardm.cli.console import guard, say
 from ardm.cli.items import items_of
 from ardm.cli.options import (
+    MOST,
     BlockLength,
     DataChanges,
     DataFolder,
@@ -72,7 +73,7 @@ def evaluate(
     select: Select = "",
     block_length: BlockLength = None,
     guidance: Guidance = None,
-    passes: Annotated[int, typer.Option(help="Random steps per item, for the bound.", min=1)] = 4,
+    passes: Annotated[int, typer.Option(help="Random steps per item, for the bound.", min=1, max=MOST)] = 4,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",

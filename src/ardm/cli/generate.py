@@ -11,6 +11,7 @@ import typer
 from ardm.atomic import write_whole
 from ardm.cli.console import guard, note, say
 from ardm.cli.options import (
+    MOST,
     BlockLength,
     Calls,
     Device,
@@ -52,7 +53,7 @@ UNCHOSEN = (1.0, None, None, None, None)
 """The defaults of --temperature, --top-k, --top-p, --order and --label."""
 
 Gif = Annotated[Path | None, typer.Option(help="Also write an animation of the generation (images only).")]
-Scale = Annotated[int, typer.Option(help="Enlarge pixels by this factor.", min=1)]
+Scale = Annotated[int, typer.Option(help="Enlarge pixels by this factor.", min=1, max=1024)]
 
 
 def register(app: typer.Typer) -> None:
@@ -72,7 +73,7 @@ def sample(
             autocompletion=complete_any,
         ),
     ] = "cifar10-any-order",
-    items: Annotated[int, typer.Option("--items", "-n", help="Number of samples.", min=1)] = 16,
+    items: Annotated[int, typer.Option("--items", "-n", help="Number of samples.", min=1, max=MOST)] = 16,
     calls: Calls = None,
     order: Order = "",
     score: Score = "",
@@ -248,7 +249,7 @@ def fill(
     model: Annotated[
         str, typer.Option("--model", "-m", help="An any-order model of images.", autocompletion=complete_model)
     ] = "cifar10-any-order",
-    items: Annotated[int, typer.Option("--items", "-n", help="Number of completions.", min=1)] = 4,
+    items: Annotated[int, typer.Option("--items", "-n", help="Number of completions.", min=1, max=MOST)] = 4,
     calls: Calls = None,
     order: Order = "",
     score: Score = "",

@@ -107,7 +107,7 @@ def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
         "bits": 16 if info.is_16bit else 8,
         "rate": info.rate,
         "layout": info.layout,
-        "about": dict(info.about),
+        "about": info.about,  # this and the schedule may be long, and items share them
         "samples": info.samples,
         "raw_bytes": info.raw_bytes,
         "file_bytes": info.file_bytes,
@@ -117,7 +117,7 @@ def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
         "model": info.model,
         "model_name": "+".join(map(known_name, info.model.split("+"))),
         "calls": info.calls,
-        "schedule": list(info.schedule),
+        "schedule": info.schedule,
         "regions": info.regions,
         "methods": dict(info.methods),
         "check": info.check,

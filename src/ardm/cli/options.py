@@ -140,6 +140,10 @@ MaxOutput = Annotated[
 ]
 
 
+MOST = 2**31 - 1
+"""The largest number of items, sites or steps that an option takes: sizes computed from it fit 64 bits."""
+
+
 def bytes_of(text: str, option: str = "-M") -> int:
     """Parse a number of bytes such as 512MiB."""
     found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)(B?)", text.strip(), re.IGNORECASE)
@@ -182,7 +186,7 @@ Select = Annotated[
 ]
 BlockLength = Annotated[
     int | None,
-    typer.Option(help="Of --order confident: reveal blocks of so many sites from left to right.", min=1),
+    typer.Option(help="Of --order confident: reveal blocks of so many sites from left to right.", min=1, max=MOST),
 ]
 Temperature = Annotated[float, typer.Option(help="Below 1: safer and less varied; 0: always the most likely.", min=0.0)]
 TopK = Annotated[

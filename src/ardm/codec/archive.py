@@ -44,8 +44,9 @@ from ardm.codec.index import (
     pack_lengths,
     read_directory,
     read_lengths,
+    restored_bytes,
 )
-from ardm.codec.pieces import Place, about_of, info_of
+from ardm.codec.pieces import Place, about_of, info_of, sizes_of
 from ardm.codec.regions import WAITING, Models, PartCoder, Progress
 from ardm.codec.report import FrameInfo, Report
 from ardm.content import Content, Kind
@@ -147,7 +148,7 @@ class _Packing:
             if coder is not None and not done.form.model:
                 self.refused = self.refused or coder.refuses(content) or ""
             body = self._shortest(done)
-            restored = content.raw_bytes + sum(map(len, content.about.values()))
+            restored = content.raw_bytes + restored_bytes(sizes_of(content.about))
             if self._dense(self._restored + restored, self._written + len(body.about) + body.size):
                 body = raw_body(content, done.item, check=self._check)
             self._add(body.form, body.about, body.data, restored)
@@ -287,6 +288,10 @@ class Archive:
         return self._numbers[name]
 
     @cached_property
+    def _shared_sizes(self) -> dict[str, int]:
+        return sizes_of(self._shared)
+
+    @cached_property
     def _numbers(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.names or ())}
 
@@ -307,7 +312,8 @@ class Archive:
     def info(self, item: int) -> FrameInfo:
         """The facts about an item; header_bytes counts only those at its place."""
         place = self._place(item)
-        return info_of(place, self._header, place.file.end - self._span(item)[1])
+        about = self._shared_sizes if self._forms is None else None
+        return info_of(place, self._header, place.file.end - self._span(item)[1], about)
 
     def item(self, item: int, models: Models) -> Content:
         """Decode an item; raises CodecError as `decompress` does, ArdmError where there is no item of this number."""

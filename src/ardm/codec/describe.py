@@ -38,18 +38,21 @@ def describe(file: BinaryIO | bytes, bare: bool = False) -> list[FrameInfo]:
     return found
 
 
+_SUMMED = ("regions", "samples", "raw_bytes", "header_bytes")
+"""The facts about an archive that are sums of those about its items."""
 _MIXED = FrameInfo(None, (0, 0, 0), False, "", 0, "", {}, "", 0, 0, 0, None, 0, 0, 0, 0, {})
 
 
 def _archive_info(archive: Archive) -> FrameInfo:
-    """The facts about an archive, from the headers of its items."""
+    """The facts about an archive, from the headers of its items, one after another: there may be millions."""
     items, names, size = len(archive), archive.names, archive.file_bytes
-    infos = [archive.info(item) for item in range(items)]
-    methods = sum((Counter(info.methods) for info in infos), Counter[str]())
-    common = infos[0] if archive.uniform else _MIXED
+    common, methods, sums = archive.info(0) if archive.uniform else _MIXED, Counter[str](), Counter[str]()
+    for item in range(items):
+        info = archive.info(item)
+        methods.update(info.methods)
+        sums.update({name: getattr(info, name) for name in _SUMMED})
     return replace(
         common, items=items, names=names, methods=dict(sorted(methods.items())), content_check=None, model=archive.model,
-        calls=archive.calls, coded=bool(archive.model), check=min(info.check for info in infos), file_bytes=size, regions=sum(info.regions for info in infos),
-        samples=sum(info.samples for info in infos), raw_bytes=sum(info.raw_bytes for info in infos),
-        header_bytes=archive.header_bytes + sum(info.header_bytes for info in infos),
+        calls=archive.calls, coded=bool(archive.model), check=archive.check, file_bytes=size, regions=sums["regions"],
+        samples=sums["samples"], raw_bytes=sums["raw_bytes"], header_bytes=archive.header_bytes + sums["header_bytes"],
     )  # fmt: skip

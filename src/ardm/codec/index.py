@@ -22,6 +22,8 @@ MAX_NAME = 4096
 """The most bytes of the name of an item."""
 MAX_ENTRIES = 4096
 """The most entries of an about block."""
+ENTRY = 256
+"""Bytes that an entry of an about block counts for beside its value: a few bytes of a file may hold thousands."""
 MAX_DIRECTORY = 1 << 26
 """The most bytes of the directory of an archive, unpacked."""
 LEAST_PIECE = 1
@@ -56,6 +58,11 @@ def read_about(file: Reader) -> dict[str, bytes]:
     if not about:
         raise CodecError("damaged file: its about block is empty")
     return about
+
+
+def restored_bytes(about: Mapping[str, int]) -> int:
+    """Bytes that about entries of these sizes count for in limits on what a file restores to."""
+    return sum(about.values()) + ENTRY * len(about)
 
 
 def pack_lengths(lengths: Sequence[int]) -> bytes:

@@ -101,8 +101,17 @@ def bare_place(file: Reader) -> tuple[Header, Place]:
     return header, Place(header.form, 0, file, *about_of(header.form, file), frame=True, last=True)
 
 
-def info_of(place: Place, header: Header, start: int) -> FrameInfo:
-    """The facts about a frame or an item that begins at byte `start`."""
+def sizes_of(about: Mapping[str, bytes]) -> dict[str, int]:
+    """The sizes of the entries of an about block, by name."""
+    return {name: len(value) for name, value in about.items()}
+
+
+def info_of(place: Place, header: Header, start: int, about: Mapping[str, int] | None = None) -> FrameInfo:
+    """The facts about a frame or an item that begins at byte `start`.
+
+    about: the sizes of its about entries where many items share them: a block of 4,096 entries may belong to each of a
+    million items.
+    """
     form, seen, size_of_pieces = place.form, Counter[Method](), 0
     pieces, check = pieces_of(place)
     for piece in pieces:
@@ -113,7 +122,7 @@ def info_of(place: Place, header: Header, start: int) -> FrameInfo:
     size = place.file.at - start
     return FrameInfo(
         kind=form.kind, shape=form.shape, is_16bit=form.is_16bit, origin=form.origin, rate=form.rate, layout=form.layout,
-        about={name: len(value) for name, value in place.about.items()},
+        about=sizes_of(place.about) if about is None else about,
         model=header.model if form.model else "", calls=header.calls if form.model else 0,
         regions=form.regions, items=None, names=None, samples=form.samples, raw_bytes=form.raw_bytes,
         file_bytes=size, header_bytes=size - size_of_pieces, methods=method_names(seen), content_check=check,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ardm.codec.header import Method, Shape
 from ardm.content import Kind
@@ -15,6 +16,7 @@ from ardm.content import Kind
 class Sizes:
     """What follows from the sizes of a file: samples and raw_bytes of its content, file_bytes of its own."""
 
+    __slots__ = ()
     samples: int
     raw_bytes: int
     file_bytes: int
@@ -66,12 +68,12 @@ class Report(Sizes):
         return not self.methods.get("coded")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FrameInfo(Sizes):
     """The facts that a frame, an archive or an item states about itself; only headers are verified, nothing is decoded.
 
     kind to layout: as in Content; None, (0, 0, 0), ... for an archive of items that differ.
-    about: sizes of the about entries, by name.  model: 4 hex digits, "" without, and in a bare frame.  calls: of the model;
+    about: sizes of the about entries, by name; items that share a block share them.  model: 4 hex digits, "" without, and in a bare frame.  calls: of the model;
     0 without, and where its order follows from the size of an item.  coded: whether a model codes some of it.
     regions: how many.  items: of an archive, else None.  names: of the items, if they have names.
     samples, raw_bytes: of the content.  file_bytes: of the frame or item.  header_bytes: of everything but the pieces.
@@ -106,6 +108,11 @@ class FrameInfo(Sizes):
     schedule: Sequence[int] = ()
 
 
-def method_names(methods: Mapping[Method, int]) -> dict[str, int]:
-    """Counts by method name in lower case, in the order of the methods' numbers."""
-    return {method.name.lower(): methods[method] for method in sorted(methods)}
+def method_names(methods: Mapping[Method, int]) -> Mapping[str, int]:
+    """Counts by method name in lower case, in the order of the methods' numbers; equal counts are one object."""
+    return _named_methods(tuple(sorted(methods.items())))
+
+
+@lru_cache(maxsize=1024)
+def _named_methods(methods: tuple[tuple[Method, int], ...]) -> Mapping[str, int]:
+    return {method.name.lower(): count for method, count in methods}

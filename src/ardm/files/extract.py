@@ -17,7 +17,7 @@ from ardm.codec.header import read_header
 from ardm.codec.report import FrameInfo
 from ardm.content import ENDING, Content
 from ardm.errors import ArdmError, ModelMissing
-from ardm.files.limits import UNLIMITED, admit, refuse_foreign
+from ardm.files.limits import UNLIMITED, admit, refuse_foreign, refuse_items
 from ardm.files.names import safe_names
 from ardm.files.options import FileOptions, opened
 from ardm.files.paths import format_of, is_ours, path_of
@@ -59,6 +59,7 @@ def extract(
         if not is_archive(file, is_ours(source)):
             raise ArdmError("this is not an archive but a single file; ardm decompress restores it")
         archive = open_archive(file, UNLIMITED)
+        refuse_items(len(archive), options.budget)
         items = list[tuple[int, FrameInfo]]()
         numbers = list[int]()
         for text in wanted:
@@ -97,6 +98,7 @@ def check_archive(source: Path | BinaryIO, options: FileOptions) -> FileResult:
     with opened(source, None, options) as (file, _):
         refuse_foreign(file, is_ours(source))
         archive = open_archive(file, UNLIMITED)
+        refuse_items(len(archive), options.budget)
         infos = dict[int, FrameInfo]()
         for number in range(len(archive)):
             with _collected(failed), _named(archive, number):

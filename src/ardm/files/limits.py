@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from ardm.codec.describe import describe
 from ardm.codec.header import Limits, foreign, is_ours
-from ardm.codec.index import MAX_ABOUT
+from ardm.codec.index import MAX_ABOUT, restored_bytes
 from ardm.codec.regions import PartCoder
 from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
@@ -47,6 +47,8 @@ BASE = 64 << 20
 """Further bytes that reading or writing such a file takes: rows in filters, dictionaries."""
 FOLDER = 4096
 """Bytes that a folder takes on most file systems."""
+INDEX = 512
+"""Bytes of memory for each item of an archive that is read or written, beside the item."""
 LEAST_CHUNK = 1 << 16
 """Bytes in a frame of bytes even with the least memory."""
 UNLIMITED = Limits(1 << 62, 1 << 62, 1 << 62)
@@ -135,7 +137,7 @@ def memory(info: FrameInfo, format: str = "") -> int:
 
 def written(info: FrameInfo) -> int:
     """Estimated bytes that a frame or an item restores to."""
-    return info.raw_bytes + sum(info.about.values())
+    return info.raw_bytes + restored_bytes(info.about)
 
 
 def duration(seconds: float) -> str:
@@ -171,15 +173,26 @@ def refuse_foreign(file: BinaryIO, ours: bool) -> None:
     raise CodecError(message) if ours or not head or "truncated" in message or what else ArdmError(message)
 
 
+def refuse_items(count: int, budget: Budget) -> None:
+    """Raise ArdmError for an archive of so many items that memory cannot hold what is known of them."""
+    need = INDEX * count
+    if need > budget.memory:
+        raise ArdmError(
+            f"an archive of {count:,} items needs some {amount(need)} of memory for its index, and the limit is "
+            f"{amount(budget.memory)}; -M {mebibytes(need)} allows it"
+        )
+
+
 def admit(
     infos: Iterable[FrameInfo], budget: Budget, file_bytes: int, format: str = "", names: Sequence[str] | None = None
-) -> None:
-    """Raise ArdmError for frames or items that claim more than the budget; the message names the option to raise.
+) -> list[FrameInfo]:
+    """The frames or items; raises ArdmError where they claim more than the budget, with the option to raise.
 
     file_bytes: size of their file.  format: if they are converted.  names: of all items, if their folders are made.
+    It reads all of `infos`, and holds no more of them than the budget allows.
     """
     folders = count_folders(names or ())
-    seconds, output = 0.0, FOLDER * folders
+    seconds, output, admitted, most = 0.0, FOLDER * folders, list[FrameInfo](), budget.writes(file_bytes)
     for info in infos:
         _, H, W = info.shape
         if info.kind == Kind.IMAGE and budget.pixels < H * W:
@@ -194,14 +207,17 @@ def admit(
             )
         seconds += estimate(info.samples, info.calls) if info.coded else 0.0
         output += written(info)
-    if output > budget.writes(file_bytes):
+        if output <= most:
+            admitted.append(info)
+    if output > most:
         what = amount(output) + f" with its {folders} folders" * bool(folders)
         raise ArdmError(
             f"this file of {amount(file_bytes)} would become {what}, and the limit is "
-            f"{amount(budget.writes(file_bytes))}; --max-output {mebibytes(output)} allows it"
+            f"{amount(most)}; --max-output {mebibytes(output)} allows it"
         )
     if seconds > PATIENCE and not budget.force:
         raise ArdmError(f"decoding this file takes an estimated {duration(seconds)}; -f decodes it anyway")
+    return admitted
 
 
 def count_folders(names: Iterable[str]) -> int:

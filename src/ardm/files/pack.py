@@ -36,6 +36,7 @@ from ardm.files.limits import (
     dense,
     mebibytes,
     refuse_foreign,
+    refuse_items,
     storing,
 )
 from ardm.files.links import link_faults, note_renamed_targets, to_renamed
@@ -63,6 +64,7 @@ def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptio
     with ExitStack() as stack:
         before = _opened(target, stack) if append else None
         items, names, renamed = _items(found, options, before)
+        refuse_items(len(items) + (0 if before is None else len(before)), options.budget)
         packing = _Packing(found, items, names, target, options, before)
         if isinstance(target, Path):
             check, like = packing.verify if options.verify else None, target.stat() if append else None

@@ -16,7 +16,7 @@ from ardm.codec.archive import Archive, open_archive
 from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError
-from ardm.files.limits import UNLIMITED, admit, refuse_foreign
+from ardm.files.limits import UNLIMITED, admit, refuse_foreign, refuse_items
 from ardm.files.links import LONGEST_LINK, leading_out, note_renamed_targets, to_renamed
 from ardm.files.names import WINDOWS, Naming, naming, safe_names
 from ardm.files.options import FileOptions, finish, opened
@@ -39,8 +39,9 @@ def restore_archive(
     with opened(source, None, options) as (file, before):
         refuse_foreign(file, is_ours(source))
         archive = open_archive(file, UNLIMITED)
-        infos = [archive.info(number) for number in range(len(archive))]
-        admit(infos, options.budget, archive.file_bytes, options.format, item_paths(archive))
+        refuse_items(len(archive), options.budget)
+        read = (archive.info(number) for number in range(len(archive)))
+        infos = admit(read, options.budget, archive.file_bytes, options.format, item_paths(archive))
 
         def contents() -> Iterator[Content]:
             return archive.items(options.engine.models, None, options.phase("decoding"))
