@@ -280,7 +280,7 @@ TURNS = {
     "C10": (shift(text_one_order=2.0), "FAILS"),
     "C11": (rates("text-any-order", "planned", -0.08, lambda n: n < 100), "HOLDS"),
     "C12": (shift(images_upscale_2=0.5), "HOLDS"),
-    "C13": (shift(speech_upscale_4=9.0, speech_upscale_16=9.0, speech_upscale_256=9.0), "FAILS"),
+    "C13": (shift(speech_upscale_4=-0.5), "HOLDS"),
     "C14": (rates("speech-upscale-4", "planned", -0.4, lambda n: n < 20), "HOLDS"),
     "C15": (shift(images_upscale_4_values=0.3), "FAILS"),
     "C16": (shift(text_upscale_3=-2.0), "FAILS"),
