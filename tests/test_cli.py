@@ -24,6 +24,7 @@ from ardm.models.build import build
 from ardm.models.config import preset
 from ardm.schedule import Schedule
 from ardm.schema import learn
+from bundles import tiny
 from linemodels import SCHEMA, bundle, items, sound
 from linemodels import codec as line_model
 from tests_support import make_data, make_model
@@ -203,6 +204,19 @@ def test_fill(folder, tmp_path):
         run("fill", image, "--mask", mask, "-m", folder / "any", "-n", 1, "--calls", 999, "--order", order, "-o", out,
             "-f", "--scale", 1)  # fmt: skip
         assert np.array_equal(np.asarray(Image.open(out))[2:10, 12:16], original[:, :4])
+
+
+def test_fill_takes_the_calls_that_the_image_needs(tmp_path):
+    """A model with a single order fills an image larger than its own in as many steps as the image has."""
+    image, mask, out = (tmp_path / name for name in ("i.png", "m.png", "f.png"))
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8)
+    late = np.add.outer(2 * np.arange(12), np.arange(12)) >= 14
+    Image.fromarray(pixels).save(image)
+    Image.fromarray(255 * late.astype(np.uint8)).save(mask)
+    tiny(shape=(1, 4, 4)).save(tmp_path / "wave")
+    run("fill", image, "--mask", mask, "-m", tmp_path / "wave", "-n", 1, "-o", out, "--scale", 1)
+    filled = np.asarray(Image.open(out).convert("L"))[2:14, 16:28]
+    assert np.array_equal(filled[~late], pixels[~late])
 
 
 def test_adaptive_plans_by_options(folder, tmp_path):

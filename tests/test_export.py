@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,18 @@ def test_too_few_items_to_calibrate_and_measure_with_are_refused():
     for count in (0, 1):
         with pytest.raises(ArdmError, match=f"at least 2 items.*got {count}"):
             export(bundle, items(bundle)[:count])
+
+
+def test_a_model_in_training_is_exported_without_its_dropout():
+    """The cost is that of evaluation, and the model goes on in the mode that it was in."""
+    model = tiny("recurrent", (32,), 32, head="values", causal="wave", dropout=0.5)
+    items, bits = torch.randint(0, 32, (4, 32), generator=generator()), Precision(10, 11)
+    model = replace(model, model=copy.deepcopy(model.model))
+    expected = export(model, items, bits).cost
+    model.model.train()
+    model.model.head.eval()
+    assert export(model, items, bits).cost == expected
+    assert [part.training for part in (model.model, model.model.body, model.model.head)] == [True, True, False]
 
 
 def test_any_order_models_code_along_one_order():

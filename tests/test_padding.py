@@ -137,6 +137,15 @@ def test_the_error_of_a_ratio_is_that_of_resampled_items():
     assert full.bits_per_dim_error == pytest.approx(same.bits_per_dim_error)
 
 
+def test_items_without_counts_are_joined_as_whole_ones():
+    whole = Estimate(torch.tensor([8.0, 8.0]), torch.zeros(2), "exact", 8)
+    part = Estimate(torch.tensor([2.0]), torch.zeros(1), "exact", 8, counted=torch.tensor([2]))
+    for parts, counted in (([whole, part], [8, 8, 2]), ([part, whole], [2, 8, 8])):
+        assert Estimate.joined(parts).counted.tolist() == counted
+        assert Estimate.joined(parts).dims == 18
+    assert Estimate.joined([whole, whole]).counted is None
+
+
 PLANNED = {
     "random": {"calls": 2, "order": "random"},
     "raster": {"calls": 2, "order": "raster"},

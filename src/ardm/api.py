@@ -2,7 +2,8 @@
 
 Each function takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm.build`), and values as `inputs` converts
 them: tensors and arrays of any integer type, with or without a batch.  Results have the shape of the input, in int64.
-A budget of more calls than there are digits means one call per digit.
+A budget of more calls than there are digits means one call per digit.  `ardm.load` gives a model in evaluation mode; call
+`model.eval()` on one that you train, or its dropout takes part.
 
 Everything is computed on the device of the model (`Bundle.to`): states, plans, and random numbers.  Item k of a batch has
 random numbers and a random order of its own, which depend on the seed and on k alone (`random_numbers`): two samples are the

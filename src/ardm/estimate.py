@@ -68,8 +68,12 @@ class Estimate:
     def joined(cls, parts: Sequence[Estimate]) -> Estimate:
         """One estimate of all items, from estimates of the same kind for some of them each."""
         nats, error = (torch.cat([getattr(p, name) for p in parts]) for name in ("nats", "error"))
-        counted = [p.counted for p in parts if p.counted is not None]
-        return replace(parts[0], nats=nats, error=error, counted=torch.cat(counted) if counted else None)
+        if all(p.counted is None for p in parts):
+            return replace(parts[0], nats=nats, error=error)
+        counted = [
+            torch.full_like(p.nats, p.sites, dtype=torch.long) if p.counted is None else p.counted for p in parts
+        ]
+        return replace(parts[0], nats=nats, error=error, counted=torch.cat(counted))
 
     def less(self, other: Estimate) -> Estimate:
         """The difference from another estimate of the same items at the same random steps, item by item."""

@@ -11,8 +11,9 @@
 
 Only results named exact are exact.  Nats are per item, bits per dimension that is predicted: what is given and padding cost
 nothing and do not count.  `given` in all of these is that of `objective`: digits known beforehand, PADDING (−1) where a site
-is padding.  The likelihood is then that of the rest, given what is known and which sites are padding.  The data are known, so the states of all steps are cut from x and evaluated in batches, without a walk.  The
-model is used as it is: call `model.eval()` first if it has dropout.
+is padding.  The likelihood is then that of the rest, given what is known and which sites are padding.  The data are known,
+so the states of all steps are cut from x and evaluated in batches, without a walk.  The model is used as it is: call
+`model.eval()` first if it has dropout, or counts of contexts, which leave out a text that they are trained on.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ sites only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,19 @@ def probabilities(prediction: PredictionLike, sites: Sites) -> Tensor:
     """
     known = getattr(prediction, "probabilities", None)
     return known(sites) if known else finely(prediction[sites]).softmax(-1)
+
+
+@contextmanager
+def evaluating(network: Any) -> Iterator[None]:
+    """Within the block a network is in evaluation mode, without dropout; after it each module has the mode that it had."""
+    modules = [m for m in network.modules() if m.training] if isinstance(network, nn.Module) else []
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module in modules:
+            module.training = True
 
 
 class AnyModel(Protocol):

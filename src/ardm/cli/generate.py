@@ -304,7 +304,7 @@ def fill(
         there = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = RandomNumbers(seed)
         along = ordering(order, score, select, block_length)
-        budget, chosen = api.budget(bundle, calls, along)
+        budget, chosen = api.budget(bundle, calls, along, x.numel())
         batch, depths = (part.to(there).expand(items, -1, -1, -1) for part in (x, depth))
         start, made = api.started(bundle, batch, depths, budget, chosen, generator)
         context = context_of(bundle, label, items)

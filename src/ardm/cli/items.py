@@ -42,7 +42,7 @@ def items_of(bundle: Bundle, name: str, folder: Path | None, split: str, count: 
     from ardm import data
 
     source = _source(bundle, name, folder, changes)
-    chosen = data.of_config(source, split, symbols=_symbols(bundle, source, changes), schema=bundle.schema)
+    chosen = data.of_config(source, split, symbols=_symbols(bundle, changes), schema=bundle.schema)
     if chosen.files is not None:
         note(f"data: {chosen.about}")
     x = chosen.items[: count or None].long()
@@ -58,7 +58,7 @@ def items_of(bundle: Bundle, name: str, folder: Path | None, split: str, count: 
     return Items(x, labels, given, f"{source.name}/{split}", size)
 
 
-def _symbols(bundle: Bundle, source: DataConfig, changes: list[str]) -> Symbols | None:
+def _symbols(bundle: Bundle, changes: list[str]) -> Symbols | None:
     """The symbols of the model, by which text is read; None where the user asks for an alphabet."""
     return None if any(c.startswith("data.alphabet") for c in changes) else bundle.symbols
 

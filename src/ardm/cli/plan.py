@@ -91,7 +91,7 @@ def plan(
         from ardm.atomic import write_whole
         from ardm.bundle import load
         from ardm.media.plots import plot_curve
-        from ardm.schedule import absorbing_cost, cost
+        from ardm.schedule import absorbing_cost
 
         use_threads(threads)
         searching, planning = (
@@ -124,8 +124,8 @@ def plan(
             same = absorbing_cost(curve[0], budget) / D / math.log(2) if len(curve) == 1 else math.nan
             table.add_row(
                 str(budget),
-                f"{cost(curve, best.starts) / D / math.log(2):.4f}",
-                f"{cost(curve, even.starts) / D / math.log(2):.4f}",
+                f"{best.bits_per_dim():.4f}",
+                f"{even.bits_per_dim():.4f}",
                 f"{same:.4f}" if len(curve) == 1 else "–",
             )
         table.add_row(str(curve.size), f"{curve.sum() / D / math.log(2):.4f}", "", "")

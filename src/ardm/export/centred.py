@@ -56,7 +56,6 @@ def centred(model: Model, examples: Examples) -> Make:
     trunk = expected(trunk_of(model), Centred, "the network")
     if obstacle := context_obstacle(trunk):
         raise ArdmError(obstacle)
-    model = model.eval()
     seen = _calibrated(model, trunk, examples)
     return lambda bits: _Export(model, trunk, seen, bits).program()
 

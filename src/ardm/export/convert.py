@@ -33,7 +33,7 @@ from ardm.export.table import table
 from ardm.export.unet import unet
 from ardm.export.wavefront import wavefront
 from ardm.heads import ColumnHead, DigitHead, Head, MixtureHead, ValueHead
-from ardm.model import Model
+from ardm.model import Model, evaluating
 from ardm.nets.centred import Centred
 from ardm.nets.lattice import LatticePerceptron
 from ardm.nets.recurrent import Recurrent
@@ -97,14 +97,15 @@ def export(
     if scales and not isinstance(trunk, Wavefront):
         kind = type(trunk or bundle.model.body).__name__
         raise ArdmError(f"only networks of trunk wavefront are exported with given scales; this one is a {kind}")
-    make = exporter(bundle.model)(bundle.model, Examples(items[:half], along.cells, scales or {}))
     search = next((found for kind, found in SEARCHES.items() if isinstance(trunk, kind)), SEARCH)
-    for bits in [precision] if precision else search:
-        made = _measured(bundle, _codec(bundle, make(bits), along), bits, items[half:])
-        if tried is not None:
-            tried(made)
-        if made.cost.bits_per_dim <= AIM or monotonic() > end:
-            break
+    with evaluating(bundle.model):
+        make = exporter(bundle.model)(bundle.model, Examples(items[:half], along.cells, scales or {}))
+        for bits in [precision] if precision else search:
+            made = _measured(bundle, _codec(bundle, make(bits), along), bits, items[half:])
+            if tried is not None:
+                tried(made)
+            if made.cost.bits_per_dim <= AIM or monotonic() > end:
+                break
     return made
 
 

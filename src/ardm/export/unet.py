@@ -44,7 +44,6 @@ def unet(model: Model, examples: Examples) -> Make:
     """
     trunk = expected(trunk_of(model), UNet, "the network")
     digits_of(model)
-    model = model.eval()
     ranges = over_states(model, examples)
     return lambda bits: _Export(model, trunk, ranges, bits).program()
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ardm.digits import Digits, anywhere
 from ardm.errors import ArdmError, out_of_memory
 from ardm.inputs import device_of, number
-from ardm.model import Model
+from ardm.model import Model, evaluating
 from ardm.models.config import ModelConfig
 from ardm.models.tokens import TokenBody, TokenHead, config_of
 from ardm.models.wrap import described
@@ -105,19 +105,6 @@ def _ids(given: Any, name: str) -> list[int]:
     except TypeError:
         raise ArdmError(f"{name} must be a collection of token ids; got {given!r}: leave it out for none") from None
     return [number(v, f"{name}: token ids", 0) for v in found]
-
-
-@contextmanager
-def evaluating(network: Any) -> Iterator[None]:
-    """Switch dropout off within the block: it would look like a change."""
-    modules = [(m, m.training) for m in network.modules()] if isinstance(network, nn.Module) else []
-    try:
-        for module, _ in modules:
-            module.training = False
-        yield
-    finally:
-        for module, was in modules:
-            module.training = was
 
 
 @torch.no_grad()
