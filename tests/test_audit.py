@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 import ardm
 from ardm import audit, likelihood
 from ardm.audit.coding import by_codec
-from ardm.audit.results import Reliability
+from ardm.audit.results import Check, Reliability
 from ardm.cli.app import app
 from ardm.codec import registry
 from ardm.heads import ValueHead
@@ -195,6 +196,18 @@ def test_a_sound_model_passes_and_its_figures_agree():
     assert bound.nats == pytest.approx(nats, abs=5 * bound.error)
     assert exact.nats - 0.01 < coded.nats < exact.nats + 64 * LN2 / 64 * 1.5
     json.dumps(found.to_values(), allow_nan=False)
+
+
+def test_a_report_prints_its_figures_and_its_verdict():
+    found = audit.report(conditional("chain"), drawn("chain"), calls=4, plans=1, states=8, streams=2)
+    exact, said = found.figure("exact along the plan"), str(found).splitlines()
+    rate, error = found.bits_per_dim(exact.nats), found.bits_per_dim(exact.error)
+    assert f"exact along the plan: {rate:.4f} ± {error:.4f} bits/dim, exact, 4 calls; random, 4 calls" in said
+    assert all(any(line.startswith(f"{c.name}: ") for line in said) for c in found.checks)
+    assert "nan" not in str(found).lower()
+    assert said[-1] == "sound: no check failed"
+    failed = replace(found, checks=(Check("a law", False, "it fails"),))
+    assert str(failed).splitlines()[-2:] == ["a law: NO, it fails", "unsound: a law: it fails"]
 
 
 def test_budgets_cost_what_was_planned():

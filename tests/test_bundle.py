@@ -33,6 +33,16 @@ def test_a_round_trip_keeps_everything(tmp_path):
     assert not any(p.requires_grad for p in again.model.parameters())
 
 
+def test_it_prints_as_one_line():
+    config = preset("text-tiny", shape=(6,), classes=5, width=8, blocks=1)
+    made = Bundle(build(config), config, curve=LossCurve.exact(np.ones((1, 6))), card={"name": "mine"})
+    weights = sum(p.numel() for p in made.model.parameters())
+    assert repr(made) == f"Bundle('mine': {weights:,} weights, (6,) of 5 values, any order, with curve)"
+    assert repr(made.curve) == "LossCurve(1 stage, 6 sites, 6 observations)"
+    assert "one order, with codec" in repr(load("pictures-small"))
+    assert "order bayer" in repr(dataclasses.replace(made, curve=None, order=OrderConfig("bayer", (3,))))
+
+
 def test_identity_changes_with_any_weight_and_setting():
     made = make()
     assert made.identity == make().identity

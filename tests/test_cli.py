@@ -20,6 +20,7 @@ from ardm.codec import sampling
 from ardm.content import Content, Kind
 from ardm.data.folders import fraction
 from ardm.exact.model import NAME
+from ardm.losscurve import LossCurve
 from ardm.models.build import build
 from ardm.models.config import preset
 from ardm.schedule import Schedule
@@ -132,6 +133,15 @@ def test_plan(folder, tmp_path):
     assert Image.open(tmp_path / "p.png").size[0] > 400
     assert "no per-step losses" in refused("plan", folder / "codec")
     assert "whole numbers separated by commas" in refused("plan", folder / "any", "--calls", "few")
+
+
+@pytest.mark.parametrize(("above", "noted"), [(1.0, False), (1.2, True)])
+def test_plan_says_that_its_prices_are_those_of_an_earlier_model(tmp_path, above, noted):
+    config = preset("text-tiny", shape=(6,), classes=5, width=8, blocks=1)
+    curve = LossCurve.exact(np.full((1, 6), 2 * above * np.log(2)))
+    Bundle(build(config), config, curve=curve, card={"valid": 2.0}).save(tmp_path / "model")
+    result = CliRunner().invoke(app, ["plan", str(tmp_path / "model"), "--calls", "3"])
+    assert ("validated at 2.0000 bits/dim: these prices are too high" in result.stderr) == noted
 
 
 def test_a_model_of_one_order_samples_and_is_scored_without_being_told_how(tmp_path):

@@ -45,6 +45,9 @@ def test_presets_are_settings_that_can_be_overridden():
         ("train.bacth=3", r"unknown setting train\.bacth; did you mean 'train\.batch'\?"),
         ("steps=3", r"unknown setting steps; did you mean 'train\.steps'\?"),
         ("stpes=3", r"unknown setting stpes; did you mean 'train\.steps'\?"),
+        ("train.lr=3", r"unknown setting train\.lr; did you mean 'train\.rate'\?"),
+        ("train.num_layers=3", r"unknown setting train\.num_layers; did you mean 'model\.blocks'\?"),
+        ("data.epochs=3", r"unknown setting data\.epochs; did you mean 'train\.steps'\?"),
         ("model.steps=3", r"unknown setting model\.steps; did you mean 'train\.steps'\?"),
         ("train.widht=3", r"unknown setting train\.widht; did you mean 'model\.width'\?"),  # codespell:ignore widht
         ("batch.size=3", r"unknown setting batch; did you mean 'train\.batch'\?"),

@@ -59,6 +59,7 @@ ELSEWHERE = {
     "accelerate": "test_distributed.py",
     "ardm decompress --digits 2": "test_planned_commands.py",
     "ardm.decompress(data, model, digits=2)": "test_planned_codec.py",
+    'ardm.open_archive("tiles.ardm")[17]': "test_reading.py",
     'ardm.load("kuleshov-group/mdlm-owt", length=128)': "test_published.py",
 }
 """Programs that other tests start, and calls that need a model of another kind."""

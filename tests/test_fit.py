@@ -382,6 +382,7 @@ REFUSED = {
     "another kind": (counting(), {"kind": "pictures"}, "unknown kind 'pictures'"),
     "not pictures": (counting(), {"kind": "image"}, "kind image has 3 axes"),
     "unknown setting": (counting(), {"stpes": 5}, "no setting 'stpes'; did you mean 'steps'"),
+    "of other libraries": (counting(), {"lr": 1e-3}, "no setting 'lr'; did you mean 'rate'"),
     "unknown in a section": (counting(), {"train": {"stpes": 5}}, "train.stpes; did you mean 'train.steps'"),
     "twice": (counting(), {"rate": 1e-3, "train": {"rate": 1e-3}}, "train.rate is given twice"),
     "of files": (counting(), {"length": 5}, "data.length is a setting of data in files"),

@@ -35,6 +35,12 @@ def pictures():
     return [*likes, noise(3, 9, 7).numpy(), likes[0][:1], likes[0].astype("u2") * 200]
 
 
+def test_a_codec_prints_its_options():
+    assert repr(ardm.Codec(level=2)) == "Codec(level=2, check=32)"
+    assert repr(ardm.Codec("pictures", bare=True, check=8)) == "Codec(model='pictures', bare=True, check=8)"
+    assert repr(ardm.Codec(line_model("text"))).startswith("Codec(model='")
+
+
 def case(name):
     """A codec, and items for it."""
     return {

@@ -144,6 +144,14 @@ def test_the_loss_curve_is_kept_and_saved_with_the_model(folder, tmp_path):
     assert np.array_equal(bundle.curve.monotone(), trainer.curve.monotone())
 
 
+def test_the_loss_curve_follows_the_model(folder, tmp_path):
+    """A planner's prices are those of the model at the end: early losses, many times as large, are forgotten."""
+    trainer, steps = run(recipe(folder, batch=32, steps=150, rate=1e-2), tmp_path / "run")
+    late = np.mean([p.loss for p in steps[-20:]])  # each is a mean with a memory of some 50 steps
+    priced = trainer.curve.nats() / trainer.sites / np.log(2)
+    assert priced < late, "the mean over the whole run is far above"
+
+
 def test_the_model_folder_holds_the_average_and_its_recipe(folder, tmp_path):
     trainer, _ = run(recipe(folder, ORDERS["plan"]), tmp_path / "run")
     bundle = load(tmp_path / "run" / "model")

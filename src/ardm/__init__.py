@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ardm.errors import ArdmError, CodecError
     from ardm.files.items import Codec
     from ardm.files.memory import compress, decompress
+    from ardm.files.reading import open_archive
     from ardm.losscurve import LossCurve
     from ardm.model import Model
     from ardm.models.build import build
@@ -50,6 +51,7 @@ _MODULES = {
     "samplers.speculative": "sample_speculative",
     "files.memory": "compress decompress",
     "files.items": "Codec",
+    "files.reading": "open_archive",
     # the method
     "digits": "Digits Maps Partial",
     "plan": "Plan",
@@ -100,6 +102,7 @@ __all__ = [
     "load",
     "load_recipe",
     "make_plan",
+    "open_archive",
     "preset",
     "refine",
     "sample",

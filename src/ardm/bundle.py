@@ -91,6 +91,14 @@ class Bundle:
         self._refuse_curve()
         self._refuse_ranks()
 
+    def __repr__(self) -> str:
+        config, weights = self.config, sum(p.numel() for p in self.model.parameters())
+        one = config.causal in ("single", "wave")
+        order = f"order {self.order.order}" if self.order.fixed else "one order" if one else "any order"
+        has = [name for name in ("curve", "codec", "ranks") if getattr(self, name) is not None]
+        with_ = f", with {', '.join(has)}" if has else ""
+        return f"Bundle({self.name!r}: {weights:,} weights, {tuple(self.model.shape)} of {config.classes} values, {order}{with_})"
+
     @property
     def _condition(self) -> Condition | None:
         """The label layer of a class-conditional model."""

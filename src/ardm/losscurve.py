@@ -74,6 +74,10 @@ class LossCurve:
         self.seen = np.zeros((stages, sites), dtype=np.int64)
         self._age = 0  # updates since the last halving
 
+    def __repr__(self) -> str:
+        size = f"{self.stages} stage{'s' * (self.stages > 1)}, {self.sites:,} sites"
+        return f"LossCurve({size}, {int(self.seen.sum()):,} observations)"
+
     @classmethod
     def exact(cls, values: ArrayLike) -> LossCurve:
         """The curve with L_t = values (S, D) in nats, each seen once."""

@@ -22,6 +22,19 @@ NAMED = "named"
 """Metadata of a section: {key: {name: values}}.  Such a key is not a field; its name stands for the values."""
 SHOWN = 12
 """Names that an error lists, at most."""
+ELSEWHERE = {
+    "rate": ("lr", "learning_rate", "max_lr"),
+    "steps": ("epochs", "num_epochs", "n_epochs", "max_epochs", "iterations", "max_iters"),
+    "batch": ("bs", "batch_size"),
+    "blocks": ("layers", "num_layers", "n_layers", "depth", "num_hidden_layers"),
+    "width": ("dim", "d_model", "hidden_size", "hidden_dim", "n_embd", "embed_dim"),
+    "heads": ("n_heads", "num_heads", "n_head", "num_attention_heads"),
+    "classes": ("vocab", "vocab_size", "num_classes", "n_classes"),
+    "clip": ("grad_clip", "max_grad_norm", "gradient_clip_val"),
+    "ema": ("ema_decay", "ema_rate"),
+    "precision": ("dtype", "amp", "mixed_precision", "bf16"),
+}
+"""What other libraries call a setting; spelling alone would lead from `lr` to `folder`."""
 
 
 def from_values(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
@@ -53,7 +66,8 @@ def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
 
 def nearest(word: str, known: Collection[str]) -> str:
     """The end of an error about an unknown word: the nearest known one, or else the first few."""
-    close = difflib.get_close_matches(word, known, 1, 0.5)
+    usual = [name for name, others in ELSEWHERE.items() if word in others and name in known]
+    close = usual or difflib.get_close_matches(word, known, 1, 0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
     more = f", … ({len(known)} in all)" if len(known) > SHOWN else ""
@@ -130,8 +144,14 @@ def _full_names(kind: Any, where: str) -> dict[str, str]:
 
 
 def _nearest_setting(key: str, where: str, own: list[str], every: Mapping[str, str]) -> str:
-    """A setting of the same name in another section; else the nearest in this one; else the nearest in any."""
-    if same := [full for full, name in every.items() if name == key]:
+    """A setting of the same name in another section; else the nearest in this one; else the nearest in any.
+
+    The same names are those of other libraries, too.
+    """
+    usual = next((name for name, others in ELSEWHERE.items() if key in others), key)
+    if usual in own:
+        return f"; did you mean {where + usual!r}?"
+    if same := [full for full, name in every.items() if name == usual]:
         return f"; did you mean {' or '.join(map(repr, same))}?"
     if close := difflib.get_close_matches(key, own, 1, 0.6):
         return f"; did you mean {where + close[0]!r}?"

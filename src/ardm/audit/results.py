@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 KINDS = ("bound", "exact", "coded")
 """On average at least −log p · −log p along one plan · the length of a stream that was decoded again."""
+WORDS = {True: "yes", False: "NO", None: "does not apply"}
+"""Whether a check passed."""
 BINS = 10
 """Intervals of confidence in a reliability curve."""
 
@@ -142,6 +144,26 @@ class Report:
     def bits_per_byte(self, nats: float) -> float:
         """Bits a byte of text from the nats of an item; NaN for other data."""
         return nats / math.log(2) / self.bytes_per_item if self.bytes_per_item else math.nan
+
+    def __str__(self) -> str:
+        about = self.about
+        identity = f" ({about['identity']})" if about.get("identity") else ""
+        lines = [f"{about['model']}{identity} on {about['items']} items, seed {about['seed']}"]
+        lines += [
+            f"{f.name}: {self._rate(f.nats, f.error)}, {f.kind}, {f.calls:g} calls; {f.plan}" for f in self.figures
+        ]
+        lines += [
+            f"{b.calls} calls: {self._rate(b.measured, b.error)}, planned {self.bits_per_dim(b.planned):.4f}"
+            for b in self.budgets
+        ]
+        lines += [f"calibration, {r.group}: ECE {r.ece:.4f}, by chance {r.chance:.4f}" for r in self.calibration]
+        lines += [f"{c.name}: {WORDS[c.passed]}, {c.detail}" for c in self.checks]
+        return "\n".join([*lines, *(f"unsound: {reason}" for reason in self.reasons), *["sound: no check failed"] * self.sound])  # fmt: skip
+
+    def _rate(self, nats: float, error: float) -> str:
+        """A figure in bits per dimension, with its error where that is known."""
+        known = "" if math.isnan(error) else f" ± {self.bits_per_dim(error):.4f}"
+        return f"{self.bits_per_dim(nats):.4f}{known} bits/{self.dim}"
 
     def to_values(self) -> dict[str, Any]:
         """All of it for JSON, every figure in all its units; unknown numbers are None, infinite ones "inf"."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from ardm.cli import console
-from ardm.cli.console import guard, say
+from ardm.cli.console import guard, note, say
 from ardm.cli.items import items_of
 from ardm.cli.options import (
     DataChanges,
@@ -30,10 +30,15 @@ from ardm.cli.orders import folder_of, refuse_unread, search
 from ardm.cli.progress import Bar
 from ardm.errors import ArdmError
 
+if TYPE_CHECKING:
+    from ardm.bundle import Bundle
+
 BUDGETS = (10, 20, 50, 100)
 """Default numbers of calls."""
 BEST = 50
 """Calls for which orders are searched by default."""
+LAG = 0.05
+"""The share by which the losses observed in training may be above the validated loss without a note."""
 
 
 def register(app: typer.Typer) -> None:
@@ -135,6 +140,7 @@ def plan(
                 "Orders by rates: the sites of a call are not alike, so these are estimates; ardm eval --calls measures."
             )
         console.show(table)
+        _note_lag(bundle, curve.sum() / D / math.log(2))
         if show != 0:
             say(*str(api.schedule(bundle, show or budgets[0], kind)).splitlines())
         if out:
@@ -145,3 +151,13 @@ def plan(
             title = f"{bundle.name}: loss per step, and where the calls go"
             write_whole(picture, lambda path: plot_curve(losses, made, path, title), force)
             say(f"wrote {picture}")
+
+
+def _note_lag(bundle: Bundle, priced: float) -> None:
+    """Say so where the losses observed in training are far above the loss of the model that was saved."""
+    valid = bundle.card.get("valid")
+    if isinstance(valid, float) and priced > (1 + LAG) * valid:
+        note(
+            f"the losses observed in training lag behind the model, which validated at {valid:.4f} bits/dim: "
+            "these prices are too high; ardm eval --calls N measures them"
+        )

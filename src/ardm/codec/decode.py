@@ -78,7 +78,7 @@ def _placed(reader: Reader, before: Kind | None) -> tuple[Header, Place]:
     header = next_header(reader, before)
     form = header.form
     if form is None or header.items is not None:
-        raise ArdmError(f"this file is an archive of {header.items} items; read it with open_archive")
+        raise ArdmError(f"this file is an archive of {header.items} items; read it with ardm.open_archive")
     return header, Place(form, 0, reader, *about_of(form, reader), frame=True)
 
 

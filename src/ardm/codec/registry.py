@@ -217,7 +217,7 @@ def maker(
             known[found.name] = short(found.identity)
         listed = ", ".join(f"{name} ({digits})" for name, digits in known.items()) or "none"
         raise ModelMissing(
-            f"this file was made by codec model {identity}, which is not here (known: {listed}); name its folder with -m"
+            f"this file was made by codec model {identity}, which is not here (known: {listed}); name its file or folder (-m, or model=)"
         )
 
     return find

@@ -85,6 +85,13 @@ class Codec:
         if model is not None:
             self._engine.coders(Content.of_bytes(b""))
 
+    def __repr__(self) -> str:
+        model, calls, level = self._options[:3]
+        named = model.name if isinstance(model, CodecModel) else model
+        given = {"model": named, "calls": calls, "level": level, "bare": self._bare or None, "rate": self._rate or None}
+        shown = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+        return f"Codec({', '.join([*shown, f'check={self._check}'])})"
+
     @property
     def _engine(self) -> Engine:
         """The engine of this thread: what it keeps between items must not be shared."""

@@ -120,7 +120,8 @@ class TrainConfig:
     subset: score at most this many hidden sites per item (0: all).
     precision: "float32", "bf16" (input layers and mixtures stay in float32), or "auto": bf16 where the device multiplies
     faster in it.
-    memory: number of steps after which an observation of L_t counts half.
+    memory: number of steps after which an observation of L_t counts half, in long runs: it is never more than a tenth of
+    the steps taken.
     valid_every, valid_items: steps between validations, and items in each.
     save_every: steps between checkpoints.
     sample_every: steps between samples (0: none).

@@ -44,7 +44,7 @@ from ardm.train.devices import accelerator
 from ardm.train.matching import check_labels, count, fitted
 from ardm.train.objectives import Observed, choose
 from ardm.train.recipe import DataConfig, Recipe
-from ardm.train.update import Update, rate_at
+from ardm.train.update import Update, memory_at, rate_at
 
 
 @dataclass(frozen=True)
@@ -316,6 +316,7 @@ class Trainer:
         """Add the observations of all passes and processes to the loss curve."""
         if observed:
             rows = (torch.cat(values) for values in zip(*observed, strict=True))
+            self.curve.memory = memory_at(self.config, self.step)
             self.curve.update(*(self.accelerator.gather(row.contiguous()).cpu().numpy() for row in rows))
 
     # --- measuring and saving -----------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ from ardm.train.muon import Muon
 from ardm.train.objectives import Loss, Objective, Observed
 from ardm.train.recipe import TrainConfig
 
+SHORTEST = 20
+"""Steps after which an observation of L_t counts half at the beginning of a run."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -40,6 +43,15 @@ def rate_at(config: TrainConfig, step: int, done: float | None = None) -> float:
     done = min(1.0, step / max(config.steps, 1)) if done is None else done
     shape = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.decay]
     return config.rate * warm * (config.final + (1 - config.final) * shape)
+
+
+def memory_at(config: TrainConfig, step: int) -> int:
+    """The number of steps after which an observation of L_t counts half: a tenth of those taken, within limits.
+
+    Early losses are many times as large as late ones.  With a constant memory the curve of a short run would be that of
+    the beginning, and the prices of its schedules too high.
+    """
+    return min(config.memory, max(step // 10, SHORTEST))
 
 
 def optimisers(network: Model, config: TrainConfig, fused: bool = False) -> list[torch.optim.Optimizer]:
