@@ -2,8 +2,11 @@
 
 import os
 import stat
+import sys
+import time
 import tracemalloc
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from ardm.codec.header import Method
 from ardm.content import Content
 from ardm.errors import ArdmError, CodecError
 from ardm.files.extract import extract
+from ardm.files.load import compare
 from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
 from ardm.files.paths import walk
@@ -118,6 +122,32 @@ def test_a_file_grows_whole_or_not_at_all(tmp_path):
     restore_archive(target)
     assert {p.name: p.read_bytes() for p in (tmp_path / "x").rglob("*.txt")} == {"a.txt": b"first", "b.txt": b"second"}
     assert sorted(os.listdir(tmp_path)) == ["d", "e", "f", "x", "x.ardm"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked there")
+def test_who_appends_at_once_waits(tmp_path, monkeypatch):
+    """Each reads what the one before has written; else its items would be lost without a word."""
+
+    def slowly(*arguments):
+        time.sleep(0.2)
+        compare(*arguments)
+
+    monkeypatch.setattr("ardm.files.pack.compare", slowly)
+    names = [f"{k}/x.txt" for k in range(4)]
+    for name in names:
+        write(tmp_path / name, name.encode())
+    target, link = tmp_path / "x.ardm", tmp_path / "link.ardm"
+    pack(tmp_path / "0", target)
+    link.symlink_to(target)
+    with ThreadPoolExecutor(3) as threads:
+        for work in [threads.submit(pack, tmp_path / str(k), target, True) for k in (1, 2, 3)]:
+            work.result(timeout=60)
+    with target.open("rb") as file:
+        assert sorted(open_archive(file).names) == names
+    assert sorted(os.listdir(tmp_path)) == ["0", "1", "2", "3", "link.ardm", "x.ardm"]
+    target.unlink()
+    with pytest.raises(ArdmError, match="no archive"):
+        pack(tmp_path / "1", link, append=True)
 
 
 def test_rows_of_an_array_grow(tmp_path):

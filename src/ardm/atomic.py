@@ -203,6 +203,23 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a file that is going to be replaced; waits for others that hold it so, who may replace it first.
+
+    Raises ArdmError where it is gone.  On file systems without locks nothing is held.
+    """
+    handle: int | None = None
+    while handle is None:  # try again if it was replaced before it was locked
+        refuse_source(path)
+        handle = _lock(Path(os.path.realpath(path)))
+    try:
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
 # --- stale temporary files --------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import typer
 
 from ardm.atomic import refuse_target, write_whole
 from ardm.cli.console import fail, guard
-from ardm.cli.options import Force, Quiet, Seed, Threads, complete_model, use_threads
+from ardm.cli.options import MOST, Force, Quiet, Seed, Threads, complete_model, use_threads
 from ardm.cli.progress import Bar
 from ardm.errors import ArdmError
 
@@ -54,7 +54,9 @@ def export(
     scales: Annotated[
         Path | None, typer.Option(help="Scales of an earlier fine-tuning: scales.safetensors in its folder.")
     ] = None,
-    items: Annotated[int, typer.Option(help="Number of items to calibrate and to measure the cost with.", min=8)] = 128,
+    items: Annotated[
+        int, typer.Option(help="Number of items to calibrate and to measure the cost with.", min=8, max=MOST)
+    ] = 128,
     name: Annotated[str, typer.Option(help="Name of the codec model.")] = "",
     seed: Seed = 0,
     force: Force = False,

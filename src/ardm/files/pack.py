@@ -18,7 +18,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO
 
 from ardm import formats
-from ardm.atomic import reasons, refuse_source, refuse_target, write_whole
+from ardm.atomic import held, reasons, refuse_source, refuse_target, write_whole
 from ardm.codec import archive as codec_archive
 from ardm.codec.archive import Archive, open_archive
 from ardm.codec.index import name_fault
@@ -179,7 +179,7 @@ def _opened(target: Path | Sink, stack: ExitStack) -> Archive:
         raise ArdmError("standard output holds no archive to append to; name a file")
     if not target.exists():
         raise ArdmError(f"there is no archive {target} to append to; leave out --append to make it")
-    refuse_source(target)
+    stack.enter_context(held(target))  # or of two that append at once, the second would undo the first
     with reasons(f"cannot read {target}"):
         file = stack.enter_context(target.open("rb"))
     refuse_foreign(file, is_ours(target))
