@@ -47,6 +47,22 @@ def test_samples_in_any_order_repeat_with_their_seed(name, order):
     assert not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("layer", [torch.nn.Dropout(0.1), torch.nn.BatchNorm2d(3), torch.nn.GRU(2, 2, 2, dropout=0.1)])
+def test_a_model_whose_dropout_is_on_is_refused(layer):
+    """It would give another number each time; layers without chance, and dropout of 0, are as they are in evaluation."""
+    bundle = make("tiny", width=16, blocks=1)
+    bundle.model.train()
+    x = api.sample(bundle, 1, 3)
+    bundle.model.body.add_module("more", layer)
+    for call in (api.sample, api.score, api.fill):
+        given = {api.sample: (1, 3), api.score: (x, 3), api.fill: (x, x < 0, 3)}[call]
+        for model in (bundle, bundle.model):
+            with pytest.raises(ArdmError, match=r"in body\.more: call model\.eval\(\)"):
+                call(model, *given)
+    bundle.model.eval()
+    assert torch.equal(api.sample(bundle, 1, 3), x)
+
+
 @pytest.mark.parametrize("calls", [2, 3, 10, 384])
 def test_any_budget(calls):
     plan = api.make_plan(BUNDLES["stages"], calls, generator=torch.Generator().manual_seed(0))

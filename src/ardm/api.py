@@ -2,8 +2,8 @@
 
 Each function takes a `Bundle` (`ardm.load`) or a bare model (`ardm.wrap`, `ardm.build`), and values as `inputs` converts
 them: tensors and arrays of any integer type, with or without a batch.  Results have the shape of the input, in int64.
-A budget of more calls than there are digits means one call per digit.  `ardm.load` gives a model in evaluation mode; call
-`model.eval()` on one that you train, or its dropout takes part.
+A budget of more calls than there are digits means one call per digit.  A model whose dropout is on is refused: call
+`model.eval()` first.
 
 Everything is computed on the device of the model (`Bundle.to`): states, plans, and random numbers.  Item k of a batch has
 random numbers and a random order of its own, which depend on the seed and on k alone (`random_numbers`): two samples are the
@@ -47,10 +47,15 @@ DRAWN = ("random", "rates")
 
 
 def bundle_of(model: Bundle | Model) -> Bundle:
-    """Return a bundle unchanged; wrap a bare model as a bundle of any order without losses.  Else raise ArdmError."""
+    """Return a bundle unchanged; wrap a bare model as a bundle of any order without losses.
+
+    Raises ArdmError for anything else, and for a model whose dropout is on.
+    """
     if isinstance(model, Bundle):
+        inputs.refuse_training(model.model)
         return model
     if isinstance(model, Model):
+        inputs.refuse_training(model)
         own, K = tuple(model.shape), int(model.digits.classes)
         base = model.digits.base if isinstance(model.digits, Digits) and len(model.digits) > 1 else 0
         return Bundle(model, getattr(model.body, "config", None) or ModelConfig(shape=own, classes=K, base=base))

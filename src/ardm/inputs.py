@@ -257,3 +257,15 @@ def context(given: Any, batch: int, device: torch.device | None = None, lazy: bo
         raise ArdmError(f"context must be one class label or vector per item, {batch} in all; got {tuple(found.shape)}")
     found = found if lazy else found.detach()
     return found if device is None else found.to(device)
+
+
+def refuse_training(network: nn.Module) -> None:
+    """Raise ArdmError where dropout or a batch norm is in training mode: a state would have another score each time."""
+    for name, m in network.named_modules():
+        share = getattr(m, "p" if isinstance(m, nn.modules.dropout._DropoutNd) else "dropout", 0.0)
+        dropout = isinstance(share, float) and share > 0
+        if m.training and (dropout or isinstance(m, nn.modules.batchnorm._BatchNorm)):
+            kind = "dropout" if dropout else "batch norm"
+            raise ArdmError(
+                f"the model is in training mode, with {kind} in {name or 'itself'}: call model.eval() first"
+            )
