@@ -21,8 +21,9 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("wave.c")
 INCLUDED = ("kernels.h", "lattice.h")
 LIBRARY = SOURCE.with_suffix({"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
-FLAGS = ("-std=c11", "-O3", "-shared", "-fPIC")
-"""No -march: a wheel serves every processor.  Nothing about floats: there are none."""
+FLAGS = ("-std=c11", "-O3", "-fwrapv", "-shared", "-fPIC")
+"""No -march: a wheel serves every processor.  -fwrapv: sums of a hostile program wrap around, and stay defined.  Nothing
+about floats: there are none."""
 
 
 def source_crc() -> int:
