@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 from ardm import Adaptive, EntropyBudget, FixedNumber, Threshold, api, data, formats
 from ardm.bundle import Bundle, load
 from ardm.cli.app import app
+from ardm.cli.generate import window_of
 from ardm.cli.options import ordering
 from ardm.codec import sampling
 from ardm.content import Content, Kind
 from ardm.data.folders import fraction
+from ardm.digits import Sites
 from ardm.exact.model import NAME
 from ardm.losscurve import LossCurve
 from ardm.models.build import build
@@ -227,6 +229,55 @@ def test_fill_takes_the_calls_that_the_image_needs(tmp_path):
     run("fill", image, "--mask", mask, "-m", tmp_path / "wave", "-n", 1, "-o", out, "--scale", 1)
     filled = np.asarray(Image.open(out).convert("L"))[2:14, 16:28]
     assert np.array_equal(filled[~late], pixels[~late])
+
+
+def test_fill_of_a_photograph_looks_at_the_hole_and_its_surroundings(tmp_path, monkeypatch):
+    """The network sees a window; everything outside of the hole stays, and what is inside depends on nothing farther away."""
+    config = preset("centred-tiny", shape=(1, 8, 8), classes=16, width=8, blocks=1)
+    model = build(config)
+    Bundle(model, config, card={"recipe": {"data": {"name": "cifar10"}}}).save(tmp_path / "any")
+    pixels = np.random.default_rng(0).integers(0, 16, (150, 200), dtype=np.uint8)
+    far = pixels.copy()
+    far[:, 150:] ^= 15
+    seen = set()
+    monkeypatch.setattr(type(model), "__call__", seeing(type(model).__call__, seen))
+    shown = []
+    for name, x in (("a", pixels), ("b", far)):
+        Image.fromarray(x).save(tmp_path / f"{name}.png")
+        run("fill", tmp_path / f"{name}.png", "--box", "50,60,6,5", "-m", tmp_path / "any", "-n", 1, "--calls", 3,
+            "-o", tmp_path / f"{name}-out.png", "--scale", 1, "--gif", tmp_path / f"{name}.gif")  # fmt: skip
+        one = np.asarray(Image.open(tmp_path / f"{name}-out.png").convert("L")).astype(int)
+        done = one[2:152, 204:404]
+        assert np.array_equal(done[:60] // 17, x[:60])
+        assert np.array_equal(np.delete(done, np.s_[50:56], 1) // 17, np.delete(x, np.s_[50:56], 1))
+        shown.append(done[60:65, 50:56])
+    assert seen == {(73, 72)}, "rows 24 to 96, columns 16 to 87"
+    assert np.array_equal(*shown)
+
+
+def test_a_window_predicts_what_the_whole_picture_does():
+    model = load("cifar10-any-order")
+    y, x = np.mgrid[:160, :176] / 20
+    picture = torch.from_numpy((127 + 60 * np.sin(np.stack([y, x, x + y])) + 50 * np.cos(3 * x * y / 8)).astype(int))
+    hidden = torch.zeros(3, 160, 176, dtype=torch.bool)
+    hidden[:, 70:90, 80:96] = True
+    window = window_of(model, hidden)
+    whole, part = (
+        model.model(model.model.digits.truncate(picture[at][None], ~hidden[at][None]))[Sites.where(hidden[at][None])]
+        for at in ((slice(None),) * 3, window)
+    )
+    assert part.shape == whole.shape
+    assert (whole.softmax(-1) - part.softmax(-1)).abs().sum(-1).max() < 2e-3
+
+
+def seeing(call, seen):
+    """The call of a model that notes the sizes of the pictures that it is given."""
+
+    def noted(self, state, *rest, **more):
+        seen.add(tuple(state.value.shape[-2:]))
+        return call(self, state, *rest, **more)
+
+    return noted
 
 
 def test_adaptive_plans_by_options(folder, tmp_path):

@@ -10,9 +10,11 @@ import ardm
 from ardm.codec.archive import open_archive as open_items
 from ardm.codec.selection import Engine
 from ardm.errors import ArdmError, CodecError, ModelMissing
+from ardm.files.extract import extract
 from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
 from ardm.files.paths import walk
+from ardm.files.unpack import restore_archive
 from linemodels import codec as line_model
 from test_items import RECORDS
 
@@ -121,3 +123,20 @@ def test_what_is_refused(folder):
         ardm.decompress(Path("all.ardm"))
     with pytest.raises(CodecError):
         ardm.open_archive(Path("all.ardm").read_bytes()[:40])
+
+
+def test_a_damaged_archive_is_not_restored_and_says_how_to_save_the_rest(folder):
+    data = bytearray(Path("all.ardm").read_bytes())
+    data[-3] ^= 1
+    Path("bad.ardm").write_bytes(data)
+    with pytest.raises(CodecError, match=r"; ardm test names the damaged items, and ardm extract restores the others$"):
+        restore_archive(Path("bad.ardm"))
+    assert not Path("bad").exists()
+    assert extract(Path("bad.ardm"), ["all/1.png"])
+
+
+def test_an_archive_that_exists_can_be_added_to(folder):
+    with pytest.raises(
+        ArdmError, match=r"all\.ardm exists; add to it with --append, name another archive, or overwrite it"
+    ):
+        make_archive(list(walk([Path("all")], entries=True)), Path("all.ardm"), FileOptions())

@@ -120,9 +120,9 @@ class Payback:
             return "No other codec is installed to compare with (pip install zstandard brotli)."
         theirs = self.mean(best)
         if self.ours.bytes >= best.bytes:
-            return f"{best.name} wins: {theirs:.1f} bytes an item, the model {mine:.1f}. Use it, or train longer (--resume)."
+            return f"{best.name} wins: {theirs:,.1f} bytes an item, the model {mine:,.1f}. Use it, or train longer (--resume)."
         return (
-            f"The model wins: {mine:.1f} bytes an item, {1 - mine / theirs:.0%} less than {best.name}; its own {self.once:,} bytes "
+            f"The model wins: {mine:,.1f} bytes an item, {1 - mine / theirs:.0%} less than {best.name}; its own {self.once:,} bytes "
             f"are paid back after {self.after(best):,} items."
         )
 

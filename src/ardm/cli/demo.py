@@ -123,7 +123,8 @@ def run(out: Path, seed: int, bar: Bar) -> None:
     for picture in pictures:
         say(f"wrote {picture}")
     seconds = time.perf_counter() - began
-    say(f"{seconds:.0f} seconds on {torch.get_num_threads()} threads; files in {files} and {tiles}")
+    threads = torch.get_num_threads()
+    say(f"{seconds:.0f} seconds on {threads} thread{'s' * (threads > 1)}; files in {files} and {tiles}")
 
 
 def _table(rows: list[Row]) -> Table:

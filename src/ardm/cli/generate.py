@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 
 SHOWN = 24
 """Most lines of samples that are printed."""
+MARGIN = 32
+"""Pixels beside a hole that the network sees, as far as the mean of the known neighbours reaches."""
+GRID = 8
+"""Windows begin at multiples of it, so that the resolutions of the network halve as in the whole picture."""
 UNCHOSEN = (1.0, None, None, None, None)
 """The defaults of --temperature, --top-k, --top-p, --order and --label."""
 
@@ -304,15 +308,17 @@ def fill(
         there = inputs.device_of(bundle.model) or torch.device("cpu")
         generator = RandomNumbers(seed)
         along = ordering(order, score, select, block_length)
-        budget, chosen = api.budget(bundle, calls, along, x.numel())
-        batch, depths = (part.to(there).expand(items, -1, -1, -1) for part in (x, depth))
+        window = window_of(bundle, depth < S)
+        shown, depths = (part[window].contiguous().to(there) for part in (x, depth))
+        budget, chosen = api.budget(bundle, calls, along, shown.numel())
+        batch, depths = (part.expand(items, -1, -1, -1) for part in (shown, depths))
         start, made = api.started(bundle, batch, depths, budget, chosen, generator)
         context = context_of(bundle, label, items)
         steps = api.generate(bundle, made, start, generator, temperature, context, top_k, top_p)
         states = [start, *bar.track("filling", steps, len(made) if isinstance(made, Sized) else None)]
         how = Drawing(calls, along, seed, temperature, top_k, top_p, context)
         states += refined(bundle, states[-1], refine, how, depths > 0)
-        _paint(bundle, states, out, gif, scale, force, original=x)
+        _paint(bundle, states, out, gif, scale, force, x, lambda state: _inside(state, window, x, depth))
 
 
 def _refuse_misfit(bundle: Bundle, image: Path, x: torch.Tensor) -> None:
@@ -327,6 +333,32 @@ def _refuse_misfit(bundle: Bundle, image: Path, x: torch.Tensor) -> None:
         raise ArdmError(f"{image} has {C} channels and {bundle.name} models {own[0]}; convert the image")
     if bundle.config.trunk == "unet" and own != (C, H, W):
         raise ArdmError(f"{image} is {W}x{H} and {bundle.name} takes {own[2]}x{own[1]} only; crop the image")
+
+
+def window_of(bundle: Bundle, hidden: torch.Tensor) -> tuple[slice, ...]:
+    """The part of an image (C, H, W) that the network has to see: what is hidden, and a margin.
+
+    A network that takes any size reads no farther, but for differences in the fourth place of a probability, and the whole of
+    a photograph would take as long as all of its pixels.
+    """
+    if bundle.config.trunk != "centred":
+        return slice(None), slice(None), slice(None)
+    ends = []
+    for axis in (1, 2):
+        where = hidden.any(0).any(2 - axis).nonzero()
+        first = max(int(where.min()) - MARGIN, 0)
+        ends.append(slice(first - first % GRID, int(where.max()) + 1 + MARGIN))
+    return slice(None), *ends
+
+
+def _inside(state: Partial, window: tuple[slice, ...], x: torch.Tensor, depth: torch.Tensor) -> Partial:
+    """A state of the window as one of the whole image."""
+    from ardm import Partial
+
+    value, known = (part.expand(state.batch, *part.shape).clone() for part in (x, depth))
+    at = (slice(None), *window)
+    value[at], known[at] = state.value.cpu(), state.depth.cpu()
+    return Partial(value, known)
 
 
 def _known(x: torch.Tensor, mask: Path | None, box: str) -> torch.Tensor:
@@ -390,19 +422,24 @@ def _paint(
     scale: int,
     force: bool,
     original: torch.Tensor | None = None,
+    whole: Callable[[Partial], Partial] = lambda state: state,
 ) -> None:
-    """Write a contact sheet of the last state, and an animation of all of them."""
+    """Write a contact sheet of the last state, and an animation of all of them.
+
+    whole: a state as it is shown.
+    """
     from ardm.media.pictures import save_gif, sheet, state_image, to_image
 
     S, K = len(bundle.model.digits), bundle.model.digits.classes
-    pictures = [state_image(states[-1], i, S, K, scale) for i in range(states[-1].batch)]
+    last = whole(states[-1])
+    pictures = [state_image(last, i, S, K, scale) for i in range(last.batch)]
     if original is not None:
-        pictures = [state_image(states[0], 0, S, K, scale), *pictures, to_image(original, K, scale)]
+        pictures = [state_image(whole(states[0]), 0, S, K, scale), *pictures, to_image(original, K, scale)]
     columns = len(pictures) if original is not None and len(pictures) <= 10 else None
     write_whole(out, lambda path: sheet(pictures, columns).save(path, format="PNG"), force)
     say(f"wrote {out}")
     if gif:
         shown = [*states[:: max(1, len(states) // 60)], states[-1]]
-        frames = [sheet([state_image(s, i, S, K, scale) for i in range(s.batch)]) for s in shown]
+        frames = [sheet([state_image(s, i, S, K, scale) for i in range(s.batch)]) for s in map(whole, shown)]
         write_whole(gif, lambda path: save_gif(frames, path), force)
         say(f"wrote {gif}")

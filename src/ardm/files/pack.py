@@ -243,6 +243,8 @@ def _wanted(found: Sequence[Found], target: Path | Sink, options: FileOptions, a
     if not found:
         raise ArdmError("an archive needs at least one file, and these folders hold none")
     if isinstance(target, Path):
+        if target.is_file() and not (options.force or append):
+            raise ArdmError(f"{target} exists; add to it with --append, name another archive, or overwrite it with -f")
         with reasons(f"cannot write {target}"):
             refuse_target(target, options.force or append)
     for path in (one.path for one in found if not one.entry):

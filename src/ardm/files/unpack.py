@@ -15,7 +15,7 @@ from ardm.atomic import make_folders, reasons, refuse_target, whole_folder
 from ardm.codec.archive import Archive, open_archive
 from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
-from ardm.errors import ArdmError
+from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign, refuse_items
 from ardm.files.links import LONGEST_LINK, leading_out, note_renamed_targets, to_renamed
 from ardm.files.names import WINDOWS, Naming, naming, safe_names
@@ -24,6 +24,9 @@ from ardm.files.paths import SHOWN, is_ours, listed, path_of, restored_path
 from ardm.files.restore import rendered, write_contents, write_to_stream
 from ardm.files.results import FileResult
 from ardm.files.streams import Sink, put
+
+RESCUE = "ardm test names the damaged items, and ardm extract restores the others"
+"""The advice for a damaged archive, of which nothing is restored."""
 
 
 def restore_archive(
@@ -44,7 +47,12 @@ def restore_archive(
         infos = admit(read, options.budget, archive.file_bytes, options.format, item_paths(archive))
 
         def contents() -> Iterator[Content]:
-            return archive.items(options.engine.models, None, options.phase("decoding"))
+            try:
+                yield from archive.items(options.engine.models, None, options.phase("decoding"))
+            except (ModelMissing, Unsupported):
+                raise
+            except CodecError as error:
+                raise CodecError(f"{error}; {RESCUE}") from None
 
         whole, folder = _overview(archive, infos), _Folder()
         one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and options.format in ("", "npy")
