@@ -50,6 +50,7 @@ def train(
     that run with its own recipe.
     """
     with guard():
+        from ardm.train.checkpoint import of_same_length
         from ardm.train.recipe import is_run, load_recipe
 
         use_threads(threads)
@@ -59,6 +60,9 @@ def train(
         plan = load_recipe(recipe, changed)
         run = Path(recipe)
         folder = out or (run if is_run(run) else Path("runs") / plan.name)
+        if resume:
+            named = {item.partition("=")[0].strip().removeprefix("train.") for item in changed}
+            plan = of_same_length(plan, folder, named)
         trainer = Trainer(plan, folder, resume, "cpu" if cpu else device)
         speaks = trainer.accelerator.is_main_process and not quiet
         for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
@@ -69,8 +73,7 @@ def train(
                 f"{len(trainer.anew)} tensors do not fit {plan.train.init} and begin anew: {', '.join(trainer.anew[:5])}"
             )
         if speaks and trainer.finished:
-            more = "minutes" if plan.train.minutes else "steps"
-            say(f"the run in {folder} is complete at step {trainer.step}; a larger train.{more} continues it")
+            say(trainer.finished_note)
         follow(trainer, trainer, quiet)
         if speaks:
             if trainer.written >= 0:
