@@ -21,6 +21,7 @@ from ardm.codec import sampling
 from ardm.content import Content, Kind
 from ardm.data.folders import fraction
 from ardm.digits import Sites
+from ardm.errors import ArdmError
 from ardm.exact.model import NAME
 from ardm.losscurve import LossCurve
 from ardm.models.build import build
@@ -229,6 +230,11 @@ def test_fill_takes_the_calls_that_the_image_needs(tmp_path):
     run("fill", image, "--mask", mask, "-m", tmp_path / "wave", "-n", 1, "-o", out, "--scale", 1)
     filled = np.asarray(Image.open(out).convert("L"))[2:14, 16:28]
     assert np.array_equal(filled[~late], pixels[~late])
+    said = refused("fill", image, "--box", "2,2,3,3", "-m", tmp_path / "wave", "-o", out, "-f")
+    assert said.rstrip().endswith("is known behind a hole: fill with a model of any order")
+    Image.new("RGB", (20, 20)).save(tmp_path / "rgb.png")
+    said = refused("fill", tmp_path / "rgb.png", "--box", "2,2,3,3", "-m", "pictures", "-o", out, "-f")
+    assert said.rstrip().endswith("is known behind a hole: fill with a model of any order, such as cifar10-any-order")
 
 
 def test_fill_of_a_photograph_looks_at_the_hole_and_its_surroundings(tmp_path, monkeypatch):
@@ -457,6 +463,9 @@ def test_a_codec_model_samples_what_it_decodes(lines, tmp_path):
     letters = np.frombuffer(line_model("text").alphabet, np.uint8)
     drawn = letters[sampling.sample(line_model("text"), 1, seed=4)].tobytes()
     assert (tmp_path / "a.txt").read_bytes() == drawn + b"\n"
+    for wrong in (0, -1, 1.5, "2", True):
+        with pytest.raises(ArdmError, match=f"items must be a whole number of at least 1; got {wrong!r}"):
+            sampling.sample(line_model("text"), wrong)
 
 
 def test_samples_that_cannot_be_written(lines, tmp_path):
