@@ -61,7 +61,10 @@ Append = Annotated[
     bool, typer.Option("--append", help="Add to the archive of this name, whose items stay as they are.")
 ]
 Memory = Annotated[
-    str, typer.Option("--memory", "-M", help="Keep files that need more memory, such as 512MiB, byte for byte.")
+    str,
+    typer.Option(
+        "--memory", "-M", metavar="SIZE", help="Keep files that need more memory, such as 512MiB, byte for byte."
+    ),
 ]
 Pixels = Annotated[int, typer.Option("--max-pixels", help="Keep images of more pixels byte for byte.", min=1)]
 Check = Annotated[

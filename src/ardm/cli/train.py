@@ -28,7 +28,8 @@ def train(
         typer.Argument(help="A bundled recipe, a YAML file, or the folder of a run.", autocompletion=complete_recipe),
     ],
     changes: Annotated[
-        list[str] | None, typer.Argument(help="Settings to change, such as train.batch=32 data.folder=~/data.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings to change, such as train.batch=32 data.folder=~/data."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "--output", "-o", help="Folder of the run (default: runs/NAME).")
@@ -50,7 +51,7 @@ def train(
     that run with its own recipe.
     """
     with guard():
-        from ardm.train.checkpoint import of_same_length
+        from ardm.train.checkpoint import finished, of_same_length
         from ardm.train.recipe import is_run, load_recipe
 
         use_threads(threads)
@@ -73,7 +74,7 @@ def train(
                 f"{len(trainer.anew)} tensors do not fit {plan.train.init} and begin anew: {', '.join(trainer.anew[:5])}"
             )
         if speaks and trainer.finished:
-            say(trainer.finished_note)
+            say(finished(folder, trainer.step, plan.train.minutes))
         follow(trainer, trainer, quiet)
         if speaks:
             if trainer.written >= 0:

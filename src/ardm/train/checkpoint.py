@@ -242,6 +242,15 @@ def of_same_length(recipe: Recipe, run: Path, named: Collection[str]) -> Recipe:
     return recipe
 
 
+def finished(run: Path, step: int, minutes: float) -> str:
+    """How long a finished run was, in steps and perhaps minutes, and how to train on."""
+    length, more = (f" in {minutes:g} minutes", "train.minutes") if minutes else ("", "train.steps")
+    return (
+        f"the run in {run} is finished, after {step:,} steps{length}; to train on, resume it with a larger {more}=…, or start "
+        f"another run from it with train.init={run / 'model'}"
+    )
+
+
 def _free(recipe: Recipe, then: Mapping[str, Any]) -> set[str]:
     """Settings that may differ from the start: FREE, those without effect, and passes with as many items per step."""
     trunk = recipe.model.trunk

@@ -28,7 +28,7 @@ from ardm.inputs import PADDING
 from ardm.settings import nearest
 from ardm.train import keywords
 from ardm.train.bar import RunBar
-from ardm.train.checkpoint import of_same_length
+from ardm.train.checkpoint import finished, of_same_length
 from ardm.train.log import Log
 from ardm.train.recipe import STATE, Recipe
 from ardm.train.stopping import stopping
@@ -220,7 +220,7 @@ def _live(screen: Console) -> bool:
 def _display(trainer: Trainer, shown: bool) -> Iterator[Callable[[Progress], None]]:
     """A function that shows the progress of a run on standard error; the last line follows when the block ends well."""
     screen = Console(stderr=True)
-    before = trainer.finished_note
+    before = finished(trainer.folder, trainer.step, trainer.config.minutes) if trainer.finished else ""
     with RunBar(trainer, trainer.recipe.name, screen, transient=True, disable=not (shown and _live(screen))) as bar:
         yield bar.show
     for line in filter(None, (_summary(trainer), before)) if shown else ():

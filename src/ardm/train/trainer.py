@@ -212,18 +212,6 @@ class Trainer:
         return self.done >= 1 if self.config.minutes else self.step >= self.config.steps
 
     @property
-    def finished_note(self) -> str:
-        """How long a finished run was, and how to train on; empty for any other."""
-        if not self.finished:
-            return ""
-        minutes = self.config.minutes
-        length, more = (f" in {minutes:g} minutes", "train.minutes") if minutes else ("", "train.steps")
-        return (
-            f"the run in {self.folder} is finished, after {self.step:,} steps{length}; to train on, resume it with a larger "
-            f"{more}=…, or start another run from it with train.init={self.folder / 'model'}"
-        )
-
-    @property
     def done(self) -> float:
         """The share of the run that is done, in [0, 1]: of its minutes, or else of its steps."""
         minutes = self.config.minutes
