@@ -195,9 +195,9 @@ def read(data):
         block, about = read_about(file) if not form and one["flags"] & 4 else shared
         items.append((one, about, read_body(file, one, block, item, start + length - file.at)))
     assert file.at == len(data)
-    if flags & 8:
+    if flags & 16:
         assert not flags & 2
         assert all((form["kind"], form["origin"], form["flags"] & 4) == (0, "", 0) for form, _, _ in items)
-        text = b"".join(samples + (b"\r\n" if flags & 16 else b"\n") for _, _, samples in items)
-        return text[: -1 - (flags >> 4 & 1)] if flags & 32 else text, items
+        text = b"".join(samples + (b"\r\n" if flags & 32 else b"\n") for _, _, samples in items)
+        return text[: -1 - (flags >> 5 & 1)] if flags & 64 else text, items
     return names and [name.decode() for name in names], items

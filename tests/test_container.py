@@ -271,10 +271,11 @@ HEAD, ARCHIVED = b"\xad\xd1", b"\xad\xa1"
         (b"\xad\xd0" + bytes(20), Unsupported, "format 0, which was never released"),
         (b"\xad\xd2" + bytes(20), Unsupported, "format 2, a later one; this version of ardm reads format 1"),
         (checked(HEAD + b"\xc1\x03\x13\x05\x05"), Unsupported, "checks of 24 bits"),
-        (checked(ARCHIVED + b"\x40\x01"), Unsupported, "flags 0x40"),
-        (checked(ARCHIVED + b"\x0a\x01"), CodecError, "contradict"),  # lines have no names
-        (checked(ARCHIVED + b"\x10\x01"), CodecError, "contradict"),  # only lines end
-        (checked(ARCHIVED + b"\x20\x01"), CodecError, "contradict"),
+        (checked(ARCHIVED + b"\x08\x01"), Unsupported, "flags 0x08"),
+        (checked(ARCHIVED + b"\x80\x01"), Unsupported, "flags 0x80"),
+        (checked(ARCHIVED + b"\x12\x01"), CodecError, "contradict"),  # lines have no names
+        (checked(ARCHIVED + b"\x20\x01"), CodecError, "contradict"),  # only lines end
+        (checked(ARCHIVED + b"\x40\x01"), CodecError, "contradict"),
         (checked(HEAD + bytes([129, len(ORIGINS) << 4 | 3, 5, 5])), Unsupported, rf"format \({len(ORIGINS)}\)"),
         (checked(HEAD + b"\x81\xf3\x05\x05"), Unsupported, r"format \(15\)"),  # never used: a golden file has it
         (HEAD + b"\x81\x13\x05\x05\x00", CodecError, "checksum does not match"),

@@ -61,10 +61,11 @@ def compress_archive(
     names: Sequence[str] | None = None,
     coder: PartCoder[Any] | None = None,
     check: int = 32,
+    lines: Lines | None = None,
 ) -> tuple[bytes, Report]:
     """Compress contents to one archive in memory, from which each can be read alone; as `write_archive`."""
     out = BytesIO()
-    report = write_archive(out, BytesIO(), items, names, coder, check=check)
+    report = write_archive(out, BytesIO(), items, names, coder, check=check, lines=lines)
     return out.getvalue(), report
 
 

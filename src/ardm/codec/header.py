@@ -52,7 +52,7 @@ MODEL_SITES = 1 << 22
 """The most sites per plane of a region that a model codes; a coder must be able to hold them at once."""
 _ABOUT, _MODEL, _WIDE, _SPLIT, _CHECK, _FULL = 4, 8, 16, 32, 64, 128  # flags of a form in full
 _RUN, _ROW = _FULL | _MODEL | _WIDE, _ABOUT  # of a run, which is no form in full: bytes have one byte a sample
-_UNIFORM, _NAMES, _CODED, _LINES, _CRLF, _OPEN = 1, 2, 4, 8, 16, 32  # flags of an archive
+_UNIFORM, _NAMES, _CODED, _LINES, _CRLF, _OPEN = 1, 2, 4, 16, 32, 64  # flags of an archive
 _SIDES = (32, 28)  # of the square pictures that a form in short need not measure
 
 
