@@ -165,7 +165,7 @@ def read_body(file, form, about, item, length):
 
 
 def read(data):
-    """(names, [(form, about, samples)]) of a file in which nothing is coded by a model."""
+    """(names, [(form, about, samples)]) of a file in which nothing is coded by a model; of lines, (b"" or their text, …)."""
     file = Bytes(data)
     start = file.take(2)
     if start == b"\xad\xd1":
@@ -195,4 +195,9 @@ def read(data):
         block, about = read_about(file) if not form and one["flags"] & 4 else shared
         items.append((one, about, read_body(file, one, block, item, start + length - file.at)))
     assert file.at == len(data)
+    if flags & 16:
+        assert not flags & 2
+        assert all((form["kind"], form["origin"], form["flags"] & 4) == (0, "", 0) for form, _, _ in items)
+        text = b"".join(samples + (b"\r\n" if flags & 32 else b"\n") for _, _, samples in items)
+        return text[: -1 - (flags >> 5 & 1)] if flags & 64 else text, items
     return names and [name.decode() for name in names], items

@@ -24,7 +24,7 @@ from ardm.codec.index import (
     read_lengths,
 )
 from ardm.codec.steps import MAX_CALLS
-from ardm.content import ORIGINS, Content, Kind, misfit
+from ardm.content import LINE_ENDS, ORIGINS, Content, Kind, Lines, misfit
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
 
 QUICK = settings(deadline=None, max_examples=200)
@@ -194,7 +194,9 @@ def headers(draw):
     model = draw(st.booleans()) if form is None else form.model
     steps = draw(st.one_of(st.just(0), st.integers(1, MAX_CALLS - 1), SCHEDULES)) if model else 0
     names = items is not None and draw(st.booleans())
-    return Header(form, items, names, random.Random(str(steps)).randbytes(2).hex() if model else "", steps)
+    lines = Lines(draw(st.sampled_from(LINE_ENDS)), draw(st.booleans())) if items and not names else None
+    lines = lines if draw(st.booleans()) else None
+    return Header(form, items, names, random.Random(str(steps)).randbytes(2).hex() if model else "", steps, lines)
 
 
 @QUICK
@@ -270,6 +272,10 @@ HEAD, ARCHIVED = b"\xad\xd1", b"\xad\xa1"
         (b"\xad\xd2" + bytes(20), Unsupported, "format 2, a later one; this version of ardm reads format 1"),
         (checked(HEAD + b"\xc1\x03\x13\x05\x05"), Unsupported, "checks of 24 bits"),
         (checked(ARCHIVED + b"\x08\x01"), Unsupported, "flags 0x08"),
+        (checked(ARCHIVED + b"\x80\x01"), Unsupported, "flags 0x80"),
+        (checked(ARCHIVED + b"\x12\x01"), CodecError, "contradict"),  # lines have no names
+        (checked(ARCHIVED + b"\x20\x01"), CodecError, "contradict"),  # only lines end
+        (checked(ARCHIVED + b"\x40\x01"), CodecError, "contradict"),
         (checked(HEAD + bytes([129, len(ORIGINS) << 4 | 3, 5, 5])), Unsupported, rf"format \({len(ORIGINS)}\)"),
         (checked(HEAD + b"\x81\xf3\x05\x05"), Unsupported, r"format \(15\)"),  # never used: a golden file has it
         (HEAD + b"\x81\x13\x05\x05\x00", CodecError, "checksum does not match"),

@@ -27,7 +27,7 @@ from ardm.codec.encode import compress
 from ardm.codec.header import MODEL_SITES, SPANS, Form, Header, Limits, Method, read_header
 from ardm.codec.pieces import Place, pieces_of
 from ardm.codec.steps import MAX_CALLS, MAX_STARTS
-from ardm.content import ORIGINS, Content, Kind
+from ardm.content import ORIGINS, Content, Kind, Lines
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
 from ardm.exact.planned import calls_of
 
@@ -997,6 +997,7 @@ def examples():
         "schedule": compress(taller, Small(1, calls=(0, 1, 5)))[0],
         "bare": compress(grey, Small(1, calls=0), check=8, bare=True)[0],
         "split": compress(halves)[0],
+        "lines": compress_archive([Content.of_bytes(b"a"), Content.of_bytes(b"bc")], lines=Lines(ended=False))[0],
         "archive": compress_archive([red_blue, red])[0],
     }
 

@@ -248,6 +248,18 @@ def test_golden_archives(page):
         assert np.array_equal(shown[:3], np.broadcast_to(content.samples, shown[:3].shape))
 
 
+def test_archives_of_lines(page):
+    """The page lists the lines, and refuses what contradicts itself as Python does."""
+    data = (GOLDEN / "good-archive-lines.ardm").read_bytes()
+    assert re.search("holds no pictures. ardm extract", page.decode(data))
+    assert listed(page) == [[f"line {k}", "text or other bytes"] for k in range(5)]
+    for header in (b"\xad\xa1\x12\x01", b"\xad\xa1\x20\x01", b"\xad\xa1\x40\x01"):
+        assert re.search("damaged: the fields of its header", page.decode(header + bytes([crc8(header)])))
+    for flags in (b"\x08", b"\x80"):
+        header = b"\xad\xa1" + flags + b"\x01"
+        assert re.search("later version", page.decode(header + bytes([crc8(header)])))
+
+
 def test_damaged_archives_get_one_clear_line(page):
     items = [picture(crop(3, 9, 9, y)) for y in (0, 20)]
     data = packed([*items, Content.of_bytes(b"text")], ["a", "b", "c"])

@@ -137,6 +137,31 @@ def misfit(kind: Kind, shape: tuple[int, ...], is_16bit: bool, rate: int, layout
     return ""
 
 
+LINE_ENDS = (b"\n", b"\r\n")
+"""What may end the lines of a text."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """How contents are the lines of a text.
+
+    end: of each of them, one of LINE_ENDS, which is not part of the content.  ended: whether the last line has it, too.
+    """
+
+    end: bytes = b"\n"
+    ended: bool = True
+
+    def whole(self, line: Content, last: bool) -> Content:
+        """A line as it stands in its text, with its end; last: whether it is the last one."""
+        return line if last and not self.ended else Content.of_bytes(line.samples.tobytes() + self.end)
+
+
+def line_end(text: bytes) -> bytes:
+    """What ends the lines of a text: CR LF if every LF follows a CR, else LF."""
+    both = text.count(b"\r\n")
+    return b"\r\n" if both and both == text.count(b"\n") else b"\n"
+
+
 MIDDLE = 1 << 15
 """A sample of 16 bits of a sound that is silence."""
 MOST_SPARE = 15

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from ardm.codec import archive, decode, encode  # noqa: E402
-from ardm.content import Content, Kind  # noqa: E402
+from ardm.content import Content, Kind, Lines  # noqa: E402
 from ardm.exact.model import NAME, load  # noqa: E402
 from bundles import coder, exact, liked, smooth  # noqa: E402
 from waves import wave_model, wave_program  # noqa: E402
@@ -85,6 +85,8 @@ def made():
     files["good-archive-check-8"] = archive.compress_archive(mixed, None, coding, check=8)[0]
     woven = {f"good-wave-{name}": content for name, content in wave_contents().items()}
     files |= {name: encode.compress(content, waves())[0] for name, content in woven.items()}
+    rows = [Content.of_bytes(row) for row in (b"first", b"", b"third\r", b"\xff\0", b"last")]
+    files["good-archive-lines"] = archive.compress_archive(rows, lines=Lines(b"\r\n", False))[0]
     files["good-wave-archive"] = archive.compress_archive(list(woven.values()), None, waves())[0]
     return files
 

@@ -55,6 +55,8 @@ ARDM.define(function (ardm) {
       if (packed) Object.assign(this, readDirectory(packed, header));
       if (new Set((this.forms || [header.form]).map(({ check }) => check)).size > 1)
         throw damaged("the checks of its items have different numbers of bits");
+      if (header.lines && !(this.forms || [header.form]).every((form) => form.kind === "bytes" && !form.origin && !form.about))
+        throw damaged("its items are not the lines of a text");
       let at = file.at;
       this.ends = lengths.map((length) => (at += length));
       this.first = file.at;

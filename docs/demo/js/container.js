@@ -224,11 +224,12 @@ ARDM.define(function (ardm) {
 
   function archiveHeader(file) {
     const flags = file.byte("header");
-    if (flags & ~7) throw later("has other features");
+    if (flags & ~0x77) throw later("has other features");
+    if (flags & (flags & 16 ? 2 : 0x60)) throw damaged("the fields of its header contradict each other");
     const items = file.varint("header"),
       form = flags & 1 ? readForm(file) : null,
       model = flags & 4 ? readModel(file) : "";
-    return { form, model, steps: model ? readSteps(file) : NO_STEPS, items, named: Boolean(flags & 2) };
+    return { form, model, steps: model ? readSteps(file) : NO_STEPS, items, named: Boolean(flags & 2), lines: Boolean(flags & 16) };
   }
 
   function foreign(data) {

@@ -54,7 +54,7 @@ const Decode = (() => {
 
   /* List the items of an archive, and show the first picture. */
   function pick(data, archive) {
-    const named = (k) => (archive.names ? archive.names[k] : `item ${k}`),
+    const named = (k) => (archive.names ? archive.names[k] : `${archive.header.lines ? "line" : "item"} ${k}`),
       all = Array.from({ length: archive.length }, (_, k) => k),
       pictures = all.filter((k) => archive.form(k).kind === "image");
     const open = (k) => {

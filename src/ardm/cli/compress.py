@@ -60,6 +60,9 @@ Together = Annotated[
 Append = Annotated[
     bool, typer.Option("--append", help="Add to the archive of this name, whose items stay as they are.")
 ]
+Each = Annotated[
+    str, typer.Option("--each", help="With --archive: what an item is: file, or line, of the one file (default: file).")
+]
 Memory = Annotated[
     str,
     typer.Option(
@@ -92,6 +95,7 @@ def compress(
     recursive: Recursive = False,
     archive: Together = None,
     append: Append = False,
+    each: Each = "",
     model: CodecModel = None,
     calls: Calls = None,
     level: Level = None,
@@ -120,6 +124,11 @@ def compress(
         raise typer.BadParameter("--bare is for single files; an archive names its model", param_hint="--bare")
     if append and archive is None:
         raise typer.BadParameter("--append adds to an archive; name it with --archive", param_hint="--append")
+    if each not in ("", "line", "file"):
+        raise typer.BadParameter(f"an item is a line or a file; got {each!r}", param_hint="--each")
+    if each and archive is None:
+        why = "--each says what the items of an archive are; name it with --archive"
+        raise typer.BadParameter(why, param_hint="--each")
     if strip and exact:
         raise typer.BadParameter("--bytes keeps everything, and --strip does not; give one of them")
     refuse_rm(keep, stdout or output == "-" or archive is not None or "-" in files, verify)
@@ -131,7 +140,7 @@ def compress(
         )
         if archive is not None:
             elsewhere = output is not None or stdout
-            _archive(files, source_of(archive, "--archive"), elsewhere, append, options, verbose, bar)
+            _archive(files, source_of(archive, "--archive"), elsewhere, append, each, options, verbose, bar)
             return
         found, left = found_in(files, recursive, packed=False)
         place = place_of(found, output, stdout, force, bar)
@@ -187,11 +196,12 @@ def _archive(
     target: Path,
     elsewhere: bool,
     append: bool,
+    each: str,
     options: FileOptions,
     verbose: bool,
     bar: Bar,
 ) -> None:
-    """Compress everything into one file; append: after what it holds."""
+    """Compress everything into one file; append: after what it holds.  each: what an item is."""
     if elsewhere:
         raise typer.BadParameter("--archive names the file; leave out -o and -c", param_hint="--archive")
     if "-" in files:
@@ -204,7 +214,7 @@ def _archive(
     with reporting(left, bar):
         with bar.busy("working"):
             to = standard_output(options.force, bar) if target is STREAM else target
-            done = make_archive(found, to, options, append)
+            done = make_archive(found, to, options, append, each)
         if bar.quiet:
             return
         if target is not STREAM:

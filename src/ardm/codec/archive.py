@@ -49,7 +49,7 @@ from ardm.codec.index import (
 from ardm.codec.pieces import Place, about_of, info_of, sizes_of
 from ardm.codec.regions import WAITING, Models, PartCoder, Progress
 from ardm.codec.report import FrameInfo, Report
-from ardm.content import Content, Kind
+from ardm.content import Content, Kind, Lines
 from ardm.errors import ArdmError, CodecError
 
 ENTRIES = ("folder", "link")
@@ -61,10 +61,11 @@ def compress_archive(
     names: Sequence[str] | None = None,
     coder: PartCoder[Any] | None = None,
     check: int = 32,
+    lines: Lines | None = None,
 ) -> tuple[bytes, Report]:
     """Compress contents to one archive in memory, from which each can be read alone; as `write_archive`."""
     out = BytesIO()
-    report = write_archive(out, BytesIO(), items, names, coder, check=check)
+    report = write_archive(out, BytesIO(), items, names, coder, check=check, lines=lines)
     return out.getvalue(), report
 
 
@@ -79,6 +80,7 @@ def write_archive(
     dense: Callable[[int, int], bool] = lambda restored, size: False,
     check: int = 32,
     before: Archive | None = None,
+    lines: Lines | None = None,
 ) -> Report:
     """Write contents to one archive, from which each can be read alone.
 
@@ -90,17 +92,20 @@ def write_archive(
     dense(restored, size): whether `size` bytes of the file must not restore to `restored`; if so, samples are kept raw.
     before: an archive whose items come first, byte for byte; then `check` is its own, `coder` has the model of its items,
     and names are those of the new items.  The report is about the new items alone.
+    lines: how the items, contents of plain bytes without names, are the lines of a text.
     Raises ArdmError where these contradict each other.
     """
     began = time.perf_counter()
     _refuse_misfit(len(items), names, originals, before)
+    if before is not None and (lines and lines.end) != (before.lines and before.lines.end):
+        raise ArdmError("all items of an archive are lines that end alike, or none")
     packing = _Packing(items, originals, dense, check if before is None else before.check, scratch, before)
     packing.pack(coder, progress)
     if coder is not None and not packing.totals.bits:
         coder = None
         packing.pack(None, None)
     all_names = names if before is None or names is None else [*(before.names or ()), *names]
-    size, form = packing.write(out, all_names, coder)
+    size, form = packing.write(out, all_names, coder, lines)
     size -= 0 if before is None else before.file_bytes
     return report_of(packing.totals, form, coder, size, packing.original_bytes, began, packing.refused)
 
@@ -193,14 +198,16 @@ class _Packing:
         return kept
 
     def write(
-        self, out: BinaryIO, names: Sequence[str] | None, coder: PartCoder[Any] | None
+        self, out: BinaryIO, names: Sequence[str] | None, coder: PartCoder[Any] | None, lines: Lines | None
     ) -> tuple[int, Form | None]:
         """Write the archive; returns its size, and the form of all items if they share one."""
         entries, first = self._entries, self._entries[0]
+        if lines is not None and (names is not None or not all(is_line(entry.form) for entry in entries)):
+            raise ArdmError("lines are plain bytes, without names, origins and metadata")
         # one about block for all must not restore to too much
         share = not self._dense(self._restored, sum(entry.size for entry in entries))
         uniform = share and all(entry.form == first.form and entry.about == first.about for entry in entries)
-        header = self._header(first.form if uniform else None, names is not None, coder)
+        header = self._header(first.form if uniform else None, names is not None, coder, lines)
         index = pack_lengths([entry.size + (0 if uniform else len(entry.about)) for entry in entries])
         if names is not None or not uniform:
             index += pack_directory(names, None if uniform else [entry.form for entry in entries])
@@ -215,12 +222,17 @@ class _Packing:
                 out.write(entry.about + self._scratch.read(entry.size))
         return len(start) + sum(entry.size + (0 if uniform else len(entry.about)) for entry in entries), header.form
 
-    def _header(self, form: Form | None, named: bool, coder: PartCoder[Any] | None) -> Header:
+    def _header(self, form: Form | None, named: bool, coder: PartCoder[Any] | None, lines: Lines | None) -> Header:
         """The header; its model is that of the archive before, if that has one."""
         model, steps = ("", 0) if self._before is None else (self._before.model, self._before.steps)
         if not model and coder is not None and any(entry.form.model for entry in self._entries):
             model, steps = short(coder.identity), coder.steps
-        return Header(form, len(self._entries), named, model, steps)
+        return Header(form, len(self._entries), named, model, steps, lines)
+
+
+def is_line(form: Form) -> bool:
+    """Whether a content of this form may be a line."""
+    return form.kind == Kind.BYTES and not (form.origin or form.about)
 
 
 def _refuse_misfit(
@@ -245,7 +257,7 @@ class Archive:
     """The items of a file by their number; reading one reads and verifies nothing else.
 
     names: of the items, if they have names.  uniform: whether all have one form.  model, calls: as in FrameInfo; steps:
-    of the model.  check: bits of the check of each item.
+    of the model.  check: bits of the check of each item.  lines: how the items are the lines of a text, if they are.
     file_bytes: of the file; header_bytes: before its first item.  Made by `open_archive`.
     """
 
@@ -266,7 +278,10 @@ class Archive:
             raise CodecError("damaged file: the checksum of its index does not match")
         if directory:  # only now: damage may look like a later format
             self.names, self._forms = read_directory(Reader.open(directory), header)
-        self.check = self._common_check()
+        self.check, self.lines = self._common_check(), header.lines
+        forms = self._forms or (header.form,)
+        if self.lines is not None and not all(form is not None and is_line(form) for form in forms):
+            raise CodecError("damaged file: its items are not the lines of a text")
         self._ends = np.cumsum(lengths)
         if self._ends[-1] != reader.left:
             what = "damaged" if self._ends[-1] < reader.left else "truncated"

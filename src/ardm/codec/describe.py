@@ -14,6 +14,7 @@ from ardm.codec.binary import Reader
 from ardm.codec.header import Limits
 from ardm.codec.pieces import Place, about_of, bare_place, info_of, next_header
 from ardm.codec.report import FrameInfo
+from ardm.content import Kind
 
 
 def describe(file: BinaryIO | bytes, bare: bool = False) -> list[FrameInfo]:
@@ -46,13 +47,14 @@ _MIXED = FrameInfo(None, (0, 0, 0), False, "", 0, "", {}, "", 0, 0, 0, None, 0, 
 def _archive_info(archive: Archive) -> FrameInfo:
     """The facts about an archive, from the headers of its items, one after another: there may be millions."""
     items, names, size = len(archive), archive.names, archive.file_bytes
-    common, methods, sums = archive.info(0) if archive.uniform else _MIXED, Counter[str](), Counter[str]()
+    mixed = _MIXED if archive.lines is None else replace(_MIXED, kind=Kind.BYTES)
+    common, methods, sums = archive.info(0) if archive.uniform else mixed, Counter[str](), Counter[str]()
     for item in range(items):
         info = archive.info(item)
         methods.update(info.methods)
         sums.update({name: getattr(info, name) for name in _SUMMED})
     return replace(
-        common, items=items, names=names, methods=dict(sorted(methods.items())), content_check=None, model=archive.model,
+        common, items=items, names=names, lines=archive.lines is not None, methods=dict(sorted(methods.items())), content_check=None, model=archive.model,
         calls=archive.calls, coded=bool(archive.model), check=archive.check, file_bytes=size, regions=sums["regions"],
         samples=sums["samples"], raw_bytes=sums["raw_bytes"], header_bytes=archive.header_bytes + sums["header_bytes"],
     )  # fmt: skip

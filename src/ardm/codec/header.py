@@ -32,7 +32,7 @@ from ardm.ans import CHECKS
 from ardm.codec.binary import Reader, crc8, varint
 from ardm.codec.foreign import looks_like
 from ardm.codec.steps import pack_steps, read_steps, written
-from ardm.content import MAX_LAYOUT, ORIGINS, Content, Kind, misfit
+from ardm.content import LINE_ENDS, MAX_LAYOUT, ORIGINS, Content, Kind, Lines, misfit
 from ardm.errors import CodecError, Unsupported
 from ardm.exact.planned import Steps, calls_of
 
@@ -52,7 +52,7 @@ MODEL_SITES = 1 << 22
 """The most sites per plane of a region that a model codes; a coder must be able to hold them at once."""
 _ABOUT, _MODEL, _WIDE, _SPLIT, _CHECK, _FULL = 4, 8, 16, 32, 64, 128  # flags of a form in full
 _RUN, _ROW = _FULL | _MODEL | _WIDE, _ABOUT  # of a run, which is no form in full: bytes have one byte a sample
-_UNIFORM, _NAMES, _CODED = 1, 2, 4  # flags of an archive
+_UNIFORM, _NAMES, _CODED, _LINES, _CRLF, _OPEN = 1, 2, 4, 16, 32, 64  # flags of an archive
 _SIDES = (32, 28)  # of the square pictures that a form in short need not measure
 
 
@@ -289,6 +289,7 @@ class Header:
     items: of an archive, else None.  names: whether items have names.
     model: the first 4 hex digits of its identity, "" without, or where a bare frame leaves it out.
     steps: of the model; 0 without, and where its order follows from the size of an item.
+    lines: of an archive whose items are the lines of a text.
     """
 
     form: Form | None
@@ -296,6 +297,7 @@ class Header:
     names: bool = False
     model: str = ""
     steps: Steps = 0
+    lines: Lines | None = None
 
     @classmethod
     def of(cls, form: Form, identity: str, steps: Steps) -> Header:
@@ -313,6 +315,8 @@ class Header:
         out = MAGIC + bytes([what | VERSION])
         if self.items is not None:
             flags = _UNIFORM * (self.form is not None) | _NAMES * self.names | _CODED * bool(model)
+            if self.lines is not None:
+                flags |= _LINES | _CRLF * LINE_ENDS.index(self.lines.end) | _OPEN * (not self.lines.ended)
             out += bytes([flags]) + varint(self.items) + (b"" if self.form is None else self.form.write())
             out += model + pack_steps(self.steps) if model else b""
         elif self.form is not None:
@@ -377,12 +381,15 @@ def read_header(file: Reader) -> Header:
 def _read_archive(file: Reader) -> Header:
     """The header of an archive between its type and its checksum."""
     flags = file.byte("header")
-    if flags & ~(_UNIFORM | _NAMES | _CODED):
+    if flags & ~(_UNIFORM | _NAMES | _CODED | _LINES | _CRLF | _OPEN):
         raise Unsupported(f"this archive has features (flags {flags:#04x}) that this version of ardm lacks")
     items = file.varint("number of items")
     form = read_form(file) if flags & _UNIFORM else None
     model = file.take(MODEL, "header").hex() if flags & _CODED else ""
-    return Header(form, items, bool(flags & _NAMES), model, read_steps(file) if model else 0)
+    lines = Lines(LINE_ENDS[bool(flags & _CRLF)], not flags & _OPEN) if flags & _LINES else None
+    if flags & (_NAMES if lines else _CRLF | _OPEN):
+        raise CodecError("damaged header: its fields contradict each other")
+    return Header(form, items, bool(flags & _NAMES), model, read_steps(file) if model else 0, lines)
 
 
 def _read_frame(file: Reader, bare: bool = False) -> Header:

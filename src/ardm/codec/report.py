@@ -82,6 +82,7 @@ class FrameInfo(Sizes):
     content_check: check of all samples; only frames with several regions have one.
     schedule: the first rank of each call, where the file holds a schedule of its own; else none.
     portable: of the format: every machine decodes alike.  check: bits of the check of each region, 0 for none.
+    lines: whether the items of an archive are the lines of a text.
     """
 
     kind: Kind | None
@@ -106,6 +107,7 @@ class FrameInfo(Sizes):
     check: int = 32
     coded: bool = False
     schedule: Sequence[int] = ()
+    lines: bool = False
 
 
 def method_names(methods: Mapping[Method, int]) -> Mapping[str, int]:

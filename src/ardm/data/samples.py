@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ardm import formats
-from ardm.content import ENDING, Content, Kind
+from ardm.content import ENDING, Content, Kind, line_end
 from ardm.data.checks import known
 from ardm.data.folders import SHARES, fraction, visible
 from ardm.errors import ArdmError
@@ -210,7 +210,7 @@ def _contents(path: Path, each: str, alone: bool) -> list[Content]:
         raise ArdmError(
             f"{path} cannot be learned from: {(found.notes or (looks,))[0].removesuffix(': kept byte for byte')}"
         )
-    texts = data.splitlines() if _by_line(path, each, alone) else [data]
+    texts = data.split(line_end(data)) if _by_line(path, each, alone) else [data]
     return [Content.of_bytes(text) for text in texts if text]
 
 

@@ -18,6 +18,7 @@ from ardm.codec.report import FrameInfo
 from ardm.content import ENDING, Content
 from ardm.errors import ArdmError, ModelMissing
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign, refuse_items
+from ardm.files.lines import line_name
 from ardm.files.names import safe_names
 from ardm.files.options import FileOptions, opened
 from ardm.files.paths import format_of, is_ours, path_of
@@ -112,7 +113,8 @@ def check_archive(source: Path | BinaryIO, options: FileOptions) -> FileResult:
     if failed:
         raise failures([], failed)
     seconds = time.perf_counter() - began
-    return FileResult(path_of(source), None, f"{len(archive)} items", archive.file_bytes, size, seconds)
+    what = f"{len(archive)} {'items' if archive.lines is None else 'lines'}"
+    return FileResult(path_of(source), None, what, archive.file_bytes, size, seconds)
 
 
 def _decoded(
@@ -152,7 +154,12 @@ def _extracted(
 ) -> FileResult:
     """Write one item to a file or a stream."""
     began = time.perf_counter()
-    name = archive.names[number] if archive.names else f"{_stem(source)}-{number}.{info.origin or 'bin'}"
+    if archive.names:
+        name = archive.names[number]
+    elif archive.lines is not None:
+        name = line_name(Path(_stem(source)), number)
+    else:
+        name = f"{_stem(source)}-{number}.{info.origin or 'bin'}"
     _refuse_entry(name, *archive.entry(number))
     name = safe_names([converted_name(name, info, options.format)])[0].split("/")[-1]
     named = isinstance(target, Path) and not target.is_dir()
@@ -162,6 +169,8 @@ def _extracted(
     else:
         path = target
     content = _sound(content)
+    if archive.lines is not None:
+        content = archive.lines.whole(content, number == len(archive) - 1)
     if isinstance(path, Path):
         written = write_contents([content], path, options, options.format or format_of(path, info, named))
     else:

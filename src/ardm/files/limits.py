@@ -10,6 +10,7 @@ import math
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -112,6 +113,17 @@ def reading(claim: Claim, size: int) -> int:
 def storing(size: int) -> int:
     """Estimated bytes of memory to compress a file as bytes in one piece."""
     return SOURCE * size
+
+
+def refuse_stored(path: Path, size: int, budget: Budget) -> None:
+    """Raise ArdmError for a file that is too large for an archive, where unlike a single file it is never cut into chunks."""
+    need = storing(size)
+    if need > budget.memory:
+        raise ArdmError(
+            f"{path} has {amount(size)}; an item of an archive is held in memory as a whole, which needs some "
+            f"{amount(need)}, and the limit is {amount(budget.memory)}; raise it with -M {mebibytes(need)}, or "
+            "compress this file alone"
+        )
 
 
 def mebibytes(count: int) -> str:

@@ -1,6 +1,7 @@
 """Many files in: load them one by one, compress them into an archive, decode it, compare, and only then name it.
 
-Each item costs its own bytes and an entry of the index.  A `.npy` file of integers (N, ...) becomes N items without names.
+Each item costs its own bytes and an entry of the index.  A `.npy` file of integers (N, ...) becomes N items without names, and
+so do the lines of a text.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from ardm.files.limits import (
     FOLDER,
     UNLIMITED,
     Patience,
-    amount,
     count_folders,
     dense,
-    mebibytes,
     refuse_foreign,
     refuse_items,
+    refuse_stored,
     storing,
 )
+from ardm.files.lines import TextLines, read_lines
 from ardm.files.links import link_faults, note_renamed_targets, to_renamed
 from ardm.files.load import compare, fingerprint, parse
 from ardm.files.names import Naming, safe_names
@@ -53,9 +54,12 @@ LOOKED = 64
 """The most items that are loaded to choose a model."""
 
 
-def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptions, append: bool = False) -> FileResult:
+def make_archive(
+    found: Sequence[Found], target: Path | Sink, options: FileOptions, append: bool = False, each: str = ""
+) -> FileResult:
     """Compress files into one archive under their names; one `.npy` file of integers (N, ...) as N items without names.
 
+    each: "line": the items are the lines of the one file.
     append: the archive is there already.  The result holds its items, byte for byte, and then the new ones, and replaces it.
     Writes nothing unless all of them can be read.  Raises ArdmError.
     """
@@ -63,7 +67,7 @@ def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptio
     found = _wanted(found, target, options, append)
     with ExitStack() as stack:
         before = _opened(target, stack) if append else None
-        items, names, renamed = _items(found, options, before)
+        items, names, renamed = _items(found, options, before, each)
         refuse_items(len(items) + (0 if before is None else len(before)), options.budget)
         packing = _Packing(found, items, names, target, options, before)
         if isinstance(target, Path):
@@ -85,8 +89,9 @@ def make_archive(found: Sequence[Found], target: Path | Sink, options: FileOptio
     else:
         size = sum(one.path.stat().st_size for one in found)
     why = _why(found, records, packing.coder, report)
+    what = f"{len(items)} line{'s' * (len(items) > 1)}" if each == "line" else described(report)
     return FileResult(
-        found[0].path if len(found) == 1 else None, path_of(target), described(report), size, report.file_bytes,
+        found[0].path if len(found) == 1 else None, path_of(target), what, size, report.file_bytes,
         time.perf_counter() - began, report, why, notes,
     )  # fmt: skip
 
@@ -132,7 +137,7 @@ class _Packing:
         with SpooledTemporaryFile(KEPT, dir=None if folder is None else str(folder)) as scratch:
             self.report = codec_archive.write_archive(
                 out, scratch, self._items, self._names, self.coder, originals, options.phase("encoding"), too_dense,
-                options.check, self._before,
+                options.check, self._before, self._items.lines if isinstance(self._items, TextLines) else None,
             )  # fmt: skip
         out.flush()
         self.notes = self._noted(open_archive(_begun(out), UNLIMITED))
@@ -201,9 +206,15 @@ def _coder_of(before: Archive, options: FileOptions) -> PartCoder[Any]:
 
 
 def _items(
-    found: Sequence[Found], options: FileOptions, before: Archive | None
+    found: Sequence[Found], options: FileOptions, before: Archive | None, each: str
 ) -> tuple[Sequence[Content], list[str] | None, list[str]]:
-    """Items, their names (None for the rows of an array), and notes on renamed ones; before: the archive they go to."""
+    """Items, their names (None for rows of an array and lines), and notes on renamed ones; before: the archive they go to."""
+    if each == "line":
+        return read_lines(found, options, before), None, []
+    if before is not None and before.lines is not None:
+        raise ArdmError(
+            "the items of this archive are the lines of a file; append those of another one with --each line"
+        )
     rows = _rows([one.path for one in found], options) if not found[0].entry else None
     if before is not None and before.names is None:
         _refuse_rows(rows, before)
@@ -318,23 +329,12 @@ class _Items(Sequence[Content]):
         path = self._found[number].path
         refuse_source(path)
         with reasons(f"cannot read {path}"):
-            _refuse_size(path, path.stat().st_size, self._options)
+            refuse_stored(path, path.stat().st_size, self._options.budget)
             data = path.read_bytes()
         digest = hashlib.sha256(data).digest()
         if self._digests.setdefault(number, digest) != digest:
             raise ArdmError(f"{path} changed in the meantime")
         return data
-
-
-def _refuse_size(path: Path, size: int, options: FileOptions) -> None:
-    """Raise ArdmError for a file that is too large for an item, which unlike a single file is never cut into chunks."""
-    need = storing(size)
-    if need > options.budget.memory:
-        raise ArdmError(
-            f"{path} has {amount(size)}; an item of an archive is held in memory as a whole, which needs some "
-            f"{amount(need)}, and the limit is {amount(options.budget.memory)}; raise it with -M {mebibytes(need)}, or "
-            "compress this file alone"
-        )
 
 
 def _entry(one: Found) -> Content:

@@ -61,7 +61,8 @@ def described(info: FrameInfo | Report, count: int = 1) -> str:
         return f"{info.raw_bytes} bytes in {count} frames"
     C, H, W = info.shape
     if info.items is not None and (isinstance(info, FrameInfo) or info.items != 1):
-        return f"{info.items} items"
+        what = "line" if isinstance(info, FrameInfo) and info.lines else "item"
+        return f"{info.items} {what}{'s' * (what == 'item' or info.items != 1)}"
     if info.kind == Kind.IMAGE:
         return f"{W}x{H}x{C}"
     if info.kind == Kind.AUDIO:

@@ -1,4 +1,4 @@
-"""An archive out: a folder that appears whole or not at all, or the single array that its items came from."""
+"""An archive out: a folder that appears whole or not at all, or the single array or text that its items came from."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign, refuse_items
+from ardm.files.lines import whole_lines
 from ardm.files.links import LONGEST_LINK, leading_out, note_renamed_targets, to_renamed
 from ardm.files.names import WINDOWS, Naming, naming, safe_names
 from ardm.files.options import FileOptions, finish, opened
-from ardm.files.paths import SHOWN, is_ours, listed, path_of, restored_path
+from ardm.files.paths import SHOWN, is_ours, listed, path_of, refuse_same, restored_path
 from ardm.files.restore import rendered, write_contents, write_to_stream
-from ardm.files.results import FileResult
+from ardm.files.results import FileResult, described
 from ardm.files.streams import Sink, put
 
 RESCUE = "ardm test names the damaged items, and ardm extract restores the others"
@@ -32,9 +33,9 @@ RESCUE = "ardm test names the damaged items, and ardm extract restores the other
 def restore_archive(
     source: Path | BinaryIO, target: Path | Sink | None = None, options: FileOptions | None = None
 ) -> FileResult:
-    """Restore an archive as a folder, which appears whole or not at all; items of one array as that array.
+    """Restore an archive as a folder, which appears whole or not at all; items of one array as that array, lines as their text.
 
-    target: the new folder (or array), by default the source's name without .ardm; an existing folder, in which it is
+    target: the new folder (or file), by default the source's name without .ardm; an existing folder, in which it is
     made; or a stream, which gets all files one after the other.
     Raises CodecError, and ArdmError where the target exists or cannot be written.
     """
@@ -48,25 +49,32 @@ def restore_archive(
 
         def contents() -> Iterator[Content]:
             try:
-                yield from archive.items(options.engine.models, None, options.phase("decoding"))
+                items = archive.items(options.engine.models, None, options.phase("decoding"))
+                yield from items if archive.lines is None else whole_lines(archive, items)
             except (ModelMissing, Unsupported):
                 raise
             except CodecError as error:
                 raise CodecError(f"{error}; {RESCUE}") from None
 
         whole, folder = _overview(archive, infos), _Folder()
+        if archive.lines is not None and options.format:
+            raise ArdmError("the lines of a text are written as they are; leave out --format")
         one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and options.format in ("", "npy")
         if one:
             admit([whole], options.budget, archive.file_bytes)
         if isinstance(source, Path) and (target is None or isinstance(target, Path)):
-            target = restored_path(source, replace(whole, items=None, origin="npy") if one else whole, target)
+            single = replace(whole, items=None, origin="npy" * one)
+            target = restored_path(source, single if one or archive.lines is not None else whole, target)
         if target is None:
             raise ArdmError("standard input has no name; name the result with -o")
         if isinstance(target, Path):
             with reasons(f"cannot write {target}"):
-                refuse_target(target, one and options.force)
+                refuse_same(source, target)
+                refuse_target(target, (one or archive.lines is not None) and options.force)
         if one:
             written = _joined(contents(), target, options)
+        elif isinstance(target, Path) and archive.lines is not None:
+            written = write_contents(contents(), target, options)
         elif isinstance(target, Path):
             folder = _restored(contents(), target, options, archive, infos)
             written = folder.written
@@ -74,7 +82,7 @@ def restore_archive(
             written = write_to_stream(contents, infos, target, options)
     removed, more = finish(source, before, options, folder.losses() or _format_losses(options.format))
     return FileResult(
-        path_of(source), path_of(target), f"{len(infos)} items", archive.file_bytes, written,
+        path_of(source), path_of(target), described(whole), archive.file_bytes, written,
         time.perf_counter() - began, notes=(*folder.notes, *more), removed=removed,
     )  # fmt: skip
 
@@ -98,7 +106,7 @@ def converted_name(name: str, info: FrameInfo, format: str) -> str:
 def _overview(archive: Archive, infos: Sequence[FrameInfo]) -> FrameInfo:
     """All items as one."""
     return replace(
-        infos[0], items=len(infos), samples=sum(i.samples for i in infos), raw_bytes=sum(i.raw_bytes for i in infos),
+        infos[0], items=len(infos), lines=archive.lines is not None, samples=sum(i.samples for i in infos), raw_bytes=sum(i.raw_bytes for i in infos),
         file_bytes=archive.file_bytes,
     )  # fmt: skip
 
