@@ -41,7 +41,7 @@ MEMBERS: dict[str, tuple[tuple[str, ...], ...]] = {
 PICTURES = ("connect4", "ocr_letters")
 ALL = 1 << 30
 ROWS = {"adult": 3000, "connect4": 64, "dna": ALL, "mushrooms": ALL, "nips": 96, "ocr_letters": 64}
-MANY = {"adult": 1000, "connect4": 16, "dna": 320, "mushrooms": 160, "nips": 8, "ocr_letters": 16}
+MANY = {"adult": 600, "connect4": 16, "dna": 320, "mushrooms": 160, "nips": 8, "ocr_letters": 16}
 """Test items for the ensembles of 16 and of 128 orders, evenly spread over the set; limited by computing time."""
 PASSES = {"adult": 256}
 """Random steps of each test item, where with four most of the error would be that of the steps."""
