@@ -80,6 +80,12 @@ def test_help_reads_well_in_80_columns(words):
     assert max(map(len, said.splitlines())) <= 80
 
 
+def test_a_missing_argument_is_named_as_in_the_usage():
+    said = CliRunner().invoke(app, ["train"], prog_name="ardm").stderr
+    assert "Usage: ardm train [OPTIONS] RECIPE [KEY=VALUE...]" in said
+    assert "Missing argument 'RECIPE'" in said
+
+
 @pytest.mark.parametrize(
     ("old", "new", "read"),
     [

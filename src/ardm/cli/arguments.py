@@ -18,6 +18,12 @@ _COMMANDS = {"z": "compress", "d": "decompress", "t": "test", "l": "list"}
 class Command(TyperCommand):
     """A command whose help reads the same with every version of typer: FILE... and N, not {FILE}... and <int range>."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for param in self.params:
+            if param.param_type_name == "argument":  # also in the error about a missing one
+                param.metavar = str(param.metavar or str(param.name).upper()).rstrip(".")
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """What follows the name of the command in its usage."""
         return [self.options_metavar or "", *(_in_usage(p) for p in self.params if p.param_type_name == "argument")]
@@ -25,7 +31,7 @@ class Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, and the options with their defaults and limits."""
         records = [(p, p.get_help_record(ctx)) for p in self.get_params(ctx)]
-        arguments = [(_name(p), _bounded(r[1])) for p, r in records if r and p.param_type_name == "argument"]
+        arguments = [(str(p.metavar), _bounded(r[1])) for p, r in records if r and p.param_type_name == "argument"]
         options = [(with_value(r[0]), _bounded(r[1])) for p, r in records if r and p.param_type_name == "option"]
         for title, rows in (("Arguments", arguments), ("Options", options)):
             if rows:
@@ -42,14 +48,9 @@ def with_value(names: str) -> str:
     return _TYPES.sub(lambda found: _VALUES.get((found[1] or found[2]).lower(), "TEXT"), names)
 
 
-def _name(argument: Any) -> str:
-    """The name of an argument, such as FILE."""
-    return str(argument.metavar or argument.name.upper()).rstrip(".")
-
-
 def _in_usage(argument: Any) -> str:
     """An argument in a usage: FILE, FILE..., [FILE] or [FILE...]."""
-    name = _name(argument) + "..." * (argument.nargs != 1)
+    name = argument.metavar + "..." * (argument.nargs != 1)
     return name if argument.required else f"[{name}]"
 
 
