@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from ardm.models.build import build
+from ardm.models.config import preset
 from ardm.nets import Centred
 from ardm.nets.centred import Standardised
 from ardm.nets.channels import by_channel
-from ardm.nets.neighbours import UNIT, nearby, rounded
+from ardm.nets.neighbours import UNIT, nearby, rounded, unit
 from toys import generator, randomise
 
 
@@ -26,6 +28,14 @@ def everywhere(network, value, known, condition=None):
     B, D = len(value), value[0].numel()
     site = torch.arange(B * D)
     return network(value, known, known, condition)(site // D, site % D)
+
+
+def test_deviations_of_few_classes_are_of_the_size_of_one():
+    """Two neighbouring values are 2 units apart at most, where UNIT alone would make it 40 for black and white."""
+    assert [unit(classes) for classes in (2, 5, 21, 256)] == [1, 0.25, UNIT, UNIT]
+    for classes in (2, 16, 256):
+        trunk = build(preset("centred-tiny", shape=(1, 4, 4), classes=classes)).body.trunk
+        assert trunk.unit * (classes - 1) >= 1, "half the distance of two values, in levels"
 
 
 def test_the_first_layer_reads_windows_less_the_mean_at_their_centre():

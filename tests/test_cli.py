@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 from ardm import Adaptive, EntropyBudget, FixedNumber, Threshold, api, data, formats
 from ardm.bundle import Bundle, load
 from ardm.cli.app import app
-from ardm.cli.generate import window_of
+from ardm.cli.fill import window_of
 from ardm.cli.options import ordering
 from ardm.codec import sampling
 from ardm.content import Content, Kind
 from ardm.data.folders import fraction
 from ardm.digits import Sites
+from ardm.errors import ArdmError
 from ardm.exact.model import NAME
 from ardm.losscurve import LossCurve
 from ardm.models.build import build
@@ -229,6 +230,11 @@ def test_fill_takes_the_calls_that_the_image_needs(tmp_path):
     run("fill", image, "--mask", mask, "-m", tmp_path / "wave", "-n", 1, "-o", out, "--scale", 1)
     filled = np.asarray(Image.open(out).convert("L"))[2:14, 16:28]
     assert np.array_equal(filled[~late], pixels[~late])
+    said = refused("fill", image, "--box", "2,2,3,3", "-m", tmp_path / "wave", "-o", out, "-f")
+    assert said.rstrip().endswith("is known behind a hole: fill with a model of any order")
+    Image.new("RGB", (20, 20)).save(tmp_path / "rgb.png")
+    said = refused("fill", tmp_path / "rgb.png", "--box", "2,2,3,3", "-m", "pictures", "-o", out, "-f")
+    assert said.rstrip().endswith("is known behind a hole: fill with a model of any order, such as cifar10-any-order")
 
 
 def test_fill_of_a_photograph_looks_at_the_hole_and_its_surroundings(tmp_path, monkeypatch):
@@ -245,14 +251,44 @@ def test_fill_of_a_photograph_looks_at_the_hole_and_its_surroundings(tmp_path, m
     for name, x in (("a", pixels), ("b", far)):
         Image.fromarray(x).save(tmp_path / f"{name}.png")
         run("fill", tmp_path / f"{name}.png", "--box", "50,60,6,5", "-m", tmp_path / "any", "-n", 1, "--calls", 3,
-            "-o", tmp_path / f"{name}-out.png", "--scale", 1, "--gif", tmp_path / f"{name}.gif")  # fmt: skip
+            "-o", tmp_path / f"{name}-out.png", "--scale", 1, "--gif", tmp_path / f"{name}.gif",
+            "--whole", tmp_path / f"{name}-whole.png")  # fmt: skip
         one = np.asarray(Image.open(tmp_path / f"{name}-out.png").convert("L")).astype(int)
         done = one[2:152, 204:404]
+        assert np.array_equal(
+            np.asarray(Image.open(tmp_path / f"{name}-whole.png")), done
+        )  # grey, as the photograph is
         assert np.array_equal(done[:60] // 17, x[:60])
         assert np.array_equal(np.delete(done, np.s_[50:56], 1) // 17, np.delete(x, np.s_[50:56], 1))
         shown.append(done[60:65, 50:56])
     assert seen == {(73, 72)}, "rows 24 to 96, columns 16 to 87"
     assert np.array_equal(*shown)
+
+
+def test_fill_writes_the_completions_themselves(folder, tmp_path):
+    image, out, whole = (tmp_path / name for name in ("i.png", "f.png", "w.png"))
+    pixels = np.random.default_rng(0).integers(0, 16, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(image)
+    fill = ("fill", image, "--box", "2,2,3,3", "-m", folder / "any", "--calls", 4, "-o", out, "--whole", whole)
+    said = run(*fill, "-n", 3, "--scale", 2)
+    assert f"wrote {tmp_path / 'w-1.png'} to w-3.png" in said.replace("\n", "")
+    assert sorted(p.name for p in tmp_path.glob("w*")) == ["w-1.png", "w-2.png", "w-3.png"]
+    sheet, drawn = np.asarray(Image.open(out)), set()
+    for k in range(3):
+        one = np.asarray(Image.open(tmp_path / f"w-{k + 1}.png"))
+        assert one.shape == (8, 8, 3)
+        assert np.array_equal(np.delete(one, np.s_[2:5], 1) // 17, np.delete(pixels, np.s_[2:5], 1))
+        assert np.array_equal(one, sheet[2:18:2, 20 + 18 * k : 36 + 18 * k : 2])
+        drawn.add(one.tobytes())
+    assert len(drawn) == 3
+    run(*fill, "-n", 1, "-f")
+    assert whole.is_file()
+    for rest, words in [
+        (("-n", 3), "exists"),
+        (("-n", 1, "-f", "--whole", out), "both the contact sheet and a completion"),
+        (("-f", "--whole", tmp_path / "w.jpg"), "w-1.jpg: give a name that ends in .png"),
+    ]:
+        assert words in " ".join(refused(*fill[:-2], "--whole", whole, *rest).split())
 
 
 def test_a_window_predicts_what_the_whole_picture_does():
@@ -457,6 +493,9 @@ def test_a_codec_model_samples_what_it_decodes(lines, tmp_path):
     letters = np.frombuffer(line_model("text").alphabet, np.uint8)
     drawn = letters[sampling.sample(line_model("text"), 1, seed=4)].tobytes()
     assert (tmp_path / "a.txt").read_bytes() == drawn + b"\n"
+    for wrong in (0, -1, 1.5, "2", True):
+        with pytest.raises(ArdmError, match=f"items must be a whole number of at least 1; got {wrong!r}"):
+            sampling.sample(line_model("text"), wrong)
 
 
 def test_samples_that_cannot_be_written(lines, tmp_path):

@@ -238,6 +238,11 @@ def test_from_lines_to_a_codec_and_on(run, tmp_path):
     assert run("compress", "-m", "my.model", "one.json").exit_code == 0
     assert run("decompress", "-m", "my.model", "one.json.ardm", "-o", "back").exit_code == 0
     assert (tmp_path / "back").read_bytes() == before
+    assert "these sizes take --bare --check 8" in done.output
+    assert run("compress", "-m", "my.model", "--bare", "--check", 8, "one.json", "-o", "small").exit_code == 0
+    content = Content.of_bytes(before)
+    (counted,) = payback.fitted("my.model", registry.coder("my.model"), [content] * payback.FEWEST, 0.0).sizes[:1]
+    assert (tmp_path / "small").stat().st_size == counted < (tmp_path / "one.json.ardm").stat().st_size
     model = registry.model("my.model").identity
     assert "my.model exists" in run("fit", "new.jsonl", "-o", "my.model").output
     again = run("fit", "new.jsonl", "-o", "my.model", "--minutes", 0.05, "--resume", "-q")

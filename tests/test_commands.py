@@ -1,6 +1,7 @@
 """Laws over all commands, found by walking the program: options that users of other tools expect, help, completion."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from ardm.bundle import Bundle
 from ardm.cli import console, progress
 from ardm.cli.app import app
+from ardm.cli.arguments import with_value
 from ardm.cli.options import complete_any, complete_codec, complete_model, complete_recipe
 from ardm.cli.progress import Bar
 from ardm.codec import registry
@@ -64,6 +66,33 @@ def test_every_command_explains_itself(command):
         assert parameter.help, f"{command} {parameter.name}"
         assert parameter.help[0].isupper()
         assert parameter.help.endswith("."), parameter.help
+
+
+@pytest.mark.parametrize("words", [[], *([command] for command in COMMANDS)], ids=str)
+def test_help_reads_well_in_80_columns(words):
+    """With every version of typer: no {FILE}... and <int range>, no boxes, and most of each line for the text."""
+    said = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}, prog_name="ardm").stdout
+    usage = " ".join(said.split("\n\n")[0].split())
+    assert re.fullmatch(
+        r"Usage: ardm( \w+)? \[OPTIONS\]( \[?[A-Z]+(=VALUE)?(\.\.\.)?\]?)*( COMMAND \[ARGS\]\.\.\.)?", usage
+    ), usage
+    assert not re.search(r"[<{│]|RANGE|\b\d{10,}\b", re.sub(r"<=x<=|<=x|x<=", "", said))
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "read"),
+    [
+        ("-T, --threads <int range>", "-T, --threads INTEGER RANGE", "-T, --threads N"),
+        ("--minutes <float>", "--minutes FLOAT", "--minutes X"),
+        ("-m, --model <list[Path]>", "-m, --model PATH", "-m, --model PATH"),
+        ("-o, --out <str>", "-o, --out TEXT", "-o, --out TEXT"),
+        ("-M, --memory SIZE", "-M, --memory SIZE", "-M, --memory SIZE"),
+        ("-k, --keep / --rm", "-k, --keep / --rm", "-k, --keep / --rm"),
+    ],
+)
+def test_the_value_of_an_option_is_one_word(old, new, read):
+    assert (with_value(old), with_value(new)) == (read, read)
 
 
 def test_out_is_the_first_name_of_its_option():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +150,25 @@ SOME = {
 ONE_SIDE = {"recurrent": {"reach": (4,)}}
 """The same of a trunk that reads to the left only."""
 BASE = {"width": 8, "blocks": 1, "classes": 4, "head": "values"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": "a"},
+        {"width": 8.5},
+        {"dropout": "a"},
+        {"shape": 3},
+        {"shape": (3, "a", 4)},
+        {"head": 1},
+        {"time": "no"},
+    ],
+    ids=repr,
+)
+def test_values_of_another_type_are_refused(change):
+    ((name, value),) = change.items()
+    with pytest.raises(ArdmError, match=rf"{name} (must be of type|holds whole numbers).*got {re.escape(repr(value))}"):
+        build(ModelConfig(**change))
 
 
 def test_every_setting_is_read_by_a_trunk():

@@ -122,6 +122,18 @@ def test_minutes_in_place_of_steps():
     assert 0 < found.card["steps"] < 10**6
 
 
+@pytest.mark.parametrize("length", [{"steps": 4}, {"minutes": 0.00005}], ids=str)
+def test_a_finished_run_says_so_and_trains_on_only_if_it_is_asked_to(tmp_path, length, capfd):
+    x, rest = counting(), {k: v for k, v in TEXT.items() if k not in ("steps", "progress")}
+    steps = ardm.fit(x, **rest, **length, folder=tmp_path).card["steps"]
+    assert "is finished" not in capfd.readouterr().err
+    assert ardm.fit(x, **rest, folder=tmp_path).card["steps"] == steps  # not the 3,000 of the defaults
+    (name,) = length
+    assert f"finished, after {steps} steps" in (said := capfd.readouterr().err)
+    assert f"resume it with a larger train.{name}=…" in said
+    assert ardm.fit(x, **rest, steps=9, folder=tmp_path).card["recipe"]["train"]["steps"] == 9
+
+
 def test_ctrl_c_stops_and_the_same_call_resumes(tmp_path, monkeypatch):
     """The first Ctrl-C saves; with the decay of the whole run, what follows equals a run without it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -240,8 +240,39 @@ def test_models_missing_after_a_kill_are_written_on_resuming(folder, tmp_path, s
         assert load(tmp_path / "run" / name).card == load(tmp_path / "whole" / name).card
         assert same(weights(tmp_path / "run" / name), weights(tmp_path / "whole" / name))
     again = CliRunner().invoke(app, ["train", str(tmp_path / "run"), "--resume", "--cpu"])
-    assert "complete at step 8" in again.stdout
+    assert "is finished, after 8 steps;" in again.stdout
     assert "wrote" not in again.stdout
+
+
+@pytest.mark.parametrize("length", ["train.steps=6", "train.minutes=0.00005"])
+def test_a_finished_run_trains_on_only_if_it_is_asked_to(folder, tmp_path, length):
+    path, where = tmp_path / "r.yaml", tmp_path / "run"
+    path.write_text(json.dumps(recipe(folder, steps=16).to_dict()))
+    command = ["train", str(path), "-o", str(where), "--cpu"]
+    first = CliRunner().invoke(app, [*command, length])
+    assert first.exit_code == 0, first.output
+    assert "is finished" not in first.output
+    end = load(where / "model-last").card["steps"]
+    assert end < 16
+    again = CliRunner().invoke(app, [*command, "--resume"])
+    assert again.exit_code == 0, again.output
+    said, name = " ".join(again.stdout.split()), length.partition("=")[0]
+    assert f"is finished, after {end} steps" in said
+    assert f"resume it with a larger {name}=…, or start another run from it with train.init={where}" in said
+    assert load(where / "model-last").card["steps"] == end
+    asked = CliRunner().invoke(app, [*command, "--resume", "train.steps=16"])  # that of the recipe
+    assert asked.exit_code == 0, asked.output
+    assert load(where / "model-last").card["steps"] == 16
+
+
+def test_an_interrupted_run_resumes_whatever_its_length_was(folder, tmp_path):
+    path, where = tmp_path / "r.yaml", tmp_path / "run"
+    path.write_text(json.dumps(recipe(folder).to_dict()))
+    run(recipe(folder, minutes=1000.0), where, until=5)  # the checkpoint is that of step 4
+    result = CliRunner().invoke(app, ["train", str(path), "-o", str(where), "--cpu", "--resume"])
+    assert result.exit_code == 0, result.output
+    assert "is finished" not in result.output
+    assert load(where / "model-last").card["steps"] == 8
 
 
 def test_a_run_beyond_the_requested_steps_is_left_unchanged(folder, tmp_path):

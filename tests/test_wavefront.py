@@ -212,7 +212,7 @@ def test_what_comes_first_can_be_given():
 def test_gaps_and_other_orders_are_refused():
     model, shape = wave((2, 4, 5)), (2, 4, 5)
     x, when = some_data(model.digits, shape, 1), torch.from_numpy(wavefront_steps(shape))
-    with pytest.raises(ArdmError, match="a site after the unknown site 0 is known"):
+    with pytest.raises(ArdmError, match="has one order and ignores what is known behind a hole"):
         ardm.fill(model, x, when > 3)
     with pytest.raises(ArdmError, match=r"before it is not known; walk along plan\.wavefront"):
         score(model, plans.raster(1, shape), x)

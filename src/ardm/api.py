@@ -30,7 +30,7 @@ from ardm.models.causal import CausalModel
 from ardm.models.config import ModelConfig
 from ardm.models.ending import closed, refuse_open
 from ardm.orders import image_plan, named
-from ardm.plan import AnyPlan, Plan, placed, ranked, raster, wavefront
+from ardm.plan import NEVER, AnyPlan, Plan, placed, ranked, raster, wavefront
 from ardm.random_numbers import Chance, RandomNumbers, chance
 from ardm.schedule import Schedule
 from ardm.walk import generate as walking
@@ -191,11 +191,25 @@ def losses(bundle: Bundle) -> Any:
 def _whole(bundle: Bundle, known: Tensor, calls: int) -> Plan:
     """The only order of a model, where it begins with `known` (1 or B, *shape)."""
     shape, single = known.shape[1:], bundle.config.causal == "single"
-    plan = (raster(1, shape) if single else wavefront(shape)).to(known.device).given(known)
+    full = (raster(1, shape) if single else wavefront(shape)).to(known.device)
+    _refuse_behind(bundle, known, full)
+    plan = full.given(known)
     if calls < len(plan):
         number = f"{'one call per site, ' * single}{len(plan)}{' calls' * (not single)}"
         raise ArdmError(f"{bundle.name} has a single order, which takes {number}; got {calls}")
     return plan
+
+
+def _refuse_behind(bundle: Bundle, known: Tensor, plan: Plan) -> None:
+    """Raise ArdmError where something is known behind a hidden site: a model of a single order could not look at it."""
+    when, hidden = plan.when[:, 0], known == 0
+    first = when.masked_fill(~hidden, NEVER).flatten(1).min(1).values.view(-1, *[1] * (when.ndim - 1))
+    if ((known > 0) & (when > first)).any():
+        fitting = bundle.config.shape[:1] == (3,) and bundle.config.classes == 256
+        raise ArdmError(
+            f"{bundle.name} has one order and ignores what is known behind a hole: "
+            f"fill with a model of any order{', such as cifar10-any-order' * fitting}"
+        )
 
 
 def generate(

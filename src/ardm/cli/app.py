@@ -9,6 +9,7 @@ import inspect
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 import ardm
 from ardm.cli import (
@@ -19,6 +20,7 @@ from ardm.cli import (
     demo,
     evaluate,
     export,
+    fill,
     fit,
     generate,
     listing,
@@ -26,7 +28,7 @@ from ardm.cli import (
     plan,
     train,
 )
-from ardm.cli.arguments import Aliases
+from ardm.cli.arguments import Aliases, Command
 from ardm.cli.console import say
 
 ABOUT = "Sample, fill, score and losslessly compress discrete data with any-order generative models."
@@ -36,6 +38,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes leave less than half of 80 columns to the text
     help=ABOUT,
 )
 for command in (
@@ -47,6 +50,7 @@ for command in (
     evaluate,
     audit,
     generate,
+    fill,
     plan,
     export,
     bench,
@@ -54,7 +58,9 @@ for command in (
     demo,
 ):
     command.register(app)
-for info in app.registered_commands:  # paragraphs, however the source breaks their lines
+for info in app.registered_commands:
+    info.cls = info.cls if issubclass(info.cls or TyperCommand, Command) else Command
+    # paragraphs, however the source breaks their lines
     info.help = "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(info.callback) or "").split("\n\n"))
 
 

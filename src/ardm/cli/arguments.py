@@ -15,7 +15,50 @@ _LEVEL = re.compile(r"-([kfcrvq]*)([0-9]+)([kfcrvq]*)")
 _COMMANDS = {"z": "compress", "d": "decompress", "t": "test", "l": "list"}
 
 
-class Levels(TyperCommand):
+class Command(TyperCommand):
+    """A command whose help reads the same with every version of typer: FILE... and N, not {FILE}... and <int range>."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What follows the name of the command in its usage."""
+        return [self.options_metavar or "", *(_in_usage(p) for p in self.params if p.param_type_name == "argument")]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, and the options with their defaults and limits."""
+        records = [(p, p.get_help_record(ctx)) for p in self.get_params(ctx)]
+        arguments = [(_name(p), _bounded(r[1])) for p, r in records if r and p.param_type_name == "argument"]
+        options = [(with_value(r[0]), _bounded(r[1])) for p, r in records if r and p.param_type_name == "option"]
+        for title, rows in (("Arguments", arguments), ("Options", options)):
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+_TYPES = re.compile(r"(?:<(?:list\[)?(\w+)[^<>]*>|\b(INTEGER|FLOAT|TEXT|PATH)(?: RANGE)?)$")
+_VALUES = {"int": "N", "integer": "N", "float": "X", "path": "PATH"}
+
+
+def with_value(names: str) -> str:
+    """The names of an option, and one word for its value, which versions of typer write as <int range> or INTEGER RANGE."""
+    return _TYPES.sub(lambda found: _VALUES.get((found[1] or found[2]).lower(), "TEXT"), names)
+
+
+def _name(argument: Any) -> str:
+    """The name of an argument, such as FILE."""
+    return str(argument.metavar or argument.name.upper()).rstrip(".")
+
+
+def _in_usage(argument: Any) -> str:
+    """An argument in a usage: FILE, FILE..., [FILE] or [FILE...]."""
+    name = _name(argument) + "..." * (argument.nargs != 1)
+    return name if argument.required else f"[{name}]"
+
+
+def _bounded(text: str) -> str:
+    """The help of an option without the largest number of 32 or 64 bits."""
+    return re.sub(rf"\b(\d+)<=x<=(?:{2**31 - 1}|{2**63 - 1})\b", r"x>=\1", text)
+
+
+class Levels(Command):
     """A command with levels -1 ... -9."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

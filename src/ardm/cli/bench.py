@@ -45,7 +45,9 @@ Threads = Annotated[
 ]
 Backend = Annotated[str, typer.Option(help="Arithmetic of the network, as for ardm compress.")]
 Device = Annotated[str, typer.Option(help="Device of the network, as for ardm compress.")]
-Memory = Annotated[str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB.")]
+Memory = Annotated[
+    str, typer.Option("--memory", "-M", metavar="SIZE", help="Refuse files that need more memory, such as 512MiB.")
+]
 Pixels = Annotated[int, typer.Option("--max-pixels", help="Measure images of more pixels as bytes.", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON, sizes of single items included.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")]

@@ -64,7 +64,10 @@ Each = Annotated[
     str, typer.Option("--each", help="With --archive: what an item is: file, or line, of the one file (default: file).")
 ]
 Memory = Annotated[
-    str, typer.Option("--memory", "-M", help="Keep files that need more memory, such as 512MiB, byte for byte.")
+    str,
+    typer.Option(
+        "--memory", "-M", metavar="SIZE", help="Keep files that need more memory, such as 512MiB, byte for byte."
+    ),
 ]
 Pixels = Annotated[int, typer.Option("--max-pixels", help="Keep images of more pixels byte for byte.", min=1)]
 Check = Annotated[
@@ -236,7 +239,10 @@ def _lines(done: FileResult, verbose: bool, engine: Engine) -> list[str]:
     if done.source_bytes:
         ratio += f" ({done.target_bytes / done.source_bytes:.1%})"
     rate = f"{report.bits_per_sample:.3f} bits per sample, " if report.samples else ""
-    lines = [f"{done.source or 'all'} -> {done.target}: {done.what}, {ratio}, {rate}{how}, {done.seconds:.1f} s"]
+    named = f"{done.source or 'standard input'} -> {done.target}: {done.what}, "
+    if done.what == f"{report.items} items" and done.source is None:
+        named = f"{done.what} -> {done.target}: "
+    lines = [f"{named}{ratio}, {rate}{how}, {done.seconds:.1f} s"]
     if verbose:
         held = ", ".join(f"{count} {name}" for name, count in report.methods.items())
         model = f"model {report.model[:16]}, {report.bits / 8:.0f} bytes of model code; " if report.model else ""

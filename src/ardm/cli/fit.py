@@ -15,7 +15,7 @@ import typer
 from ardm.atomic import refuse_target, write_whole
 from ardm.bench.codec import Absent, Codec
 from ardm.bench.compare import Row, measure, plain
-from ardm.bench.payback import COUNTED, Payback, bundled, fitted, usual
+from ardm.bench.payback import CHECK, COUNTED, Payback, bundled, fitted, usual
 from ardm.cli.console import guard
 from ardm.cli.options import Force, Quiet, Threads, use_threads
 from ardm.cli.progress import Bar
@@ -92,6 +92,7 @@ def fit(
         write_whole(out, codec.save, force or resume)
         _show(bar, _measured(codec, out, parts, max(end - monotonic(), 60 * LEAST * minutes), bar))
         bar.say(f"wrote {out}: ardm compress -m {out} FILE, ardm decompress -m {out} FILE.ardm")
+        bar.say(f"these sizes take --bare --check {CHECK}; items of an archive with --check {CHECK} come close")
         early = float(bundle.card.get("minutes", 0)) < 0.99 * training
         bar.say(f"{'stopped early; ' if early else ''}--resume with more --minutes trains on from {run}")
 

@@ -38,7 +38,9 @@ def list_files(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also list items of archives, and frames.")] = False,
     bare: Annotated[bool, typer.Option("--bare", help="The files are bare: made with compress --bare.")] = False,
-    memory: Annotated[str, typer.Option("--memory", "-M", help="Read at most this much standard input.")] = "2GiB",
+    memory: Annotated[
+        str, typer.Option("--memory", "-M", metavar="SIZE", help="Read at most this much standard input.")
+    ] = "2GiB",
 ) -> None:
     """Show what compressed files hold.
 

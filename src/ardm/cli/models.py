@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def models(
     folders: Annotated[list[Path] | None, typer.Argument(help="More models to list: folders, or codec models.")] = None,
 ) -> None:
-    """List models, the orders and schedules that they hold, and recipes."""
+    """List models, their orders and schedules, and recipes."""
     with guard():
         from ardm.bundle import bundled, load
         from ardm.codec import registry

@@ -110,7 +110,8 @@ Backend = Annotated[
     typer.Option(help="Arithmetic: auto, native, int8, float32, float64, int64 or numpy; the results are the same."),
 ]
 DataChanges = Annotated[
-    list[str] | None, typer.Argument(help="Settings of the data, such as data.folder=~/data or data.set=adult.")
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings of the data, such as data.folder=~/data or data.set=adult."),
 ]
 DataName = Annotated[str, typer.Option("--data", help="Data set (default: that of the model's recipe).")]
 DataFolder = Annotated[Path | None, typer.Option("--folder", help="Folder of the data (default: that of the recipe).")]
@@ -127,13 +128,15 @@ Precision = Annotated[
 ]
 Format = Annotated[str, typer.Option(help=f"Convert to another format: {', '.join(ORIGINS[1:])}.")]
 Memory = Annotated[
-    str, typer.Option("--memory", "-M", help="Refuse files that need more memory, such as 512MiB or 4GiB.")
+    str,
+    typer.Option("--memory", "-M", metavar="SIZE", help="Refuse files that need more memory, such as 512MiB or 4GiB."),
 ]
 Pixels = Annotated[int, typer.Option("--max-pixels", help="Refuse images of more pixels.", min=1)]
 MaxOutput = Annotated[
     str,
     typer.Option(
         "--max-output",
+        metavar="SIZE",
         help="Refuse files that restore to more, such as 10GiB (default: half the memory, or 1040 times the file).",
         show_default=False,
     ),

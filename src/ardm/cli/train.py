@@ -28,7 +28,8 @@ def train(
         typer.Argument(help="A bundled recipe, a YAML file, or the folder of a run.", autocompletion=complete_recipe),
     ],
     changes: Annotated[
-        list[str] | None, typer.Argument(help="Settings to change, such as train.batch=32 data.folder=~/data.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings to change, such as train.batch=32 data.folder=~/data."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "--output", "-o", help="Folder of the run (default: runs/NAME).")
@@ -50,6 +51,7 @@ def train(
     that run with its own recipe.
     """
     with guard():
+        from ardm.train.checkpoint import finished, of_same_length
         from ardm.train.recipe import is_run, load_recipe
 
         use_threads(threads)
@@ -59,6 +61,9 @@ def train(
         plan = load_recipe(recipe, changed)
         run = Path(recipe)
         folder = out or (run if is_run(run) else Path("runs") / plan.name)
+        if resume:
+            named = {item.partition("=")[0].strip().removeprefix("train.") for item in changed}
+            plan = of_same_length(plan, folder, named)
         trainer = Trainer(plan, folder, resume, "cpu" if cpu else device)
         speaks = trainer.accelerator.is_main_process and not quiet
         for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
@@ -69,8 +74,7 @@ def train(
                 f"{len(trainer.anew)} tensors do not fit {plan.train.init} and begin anew: {', '.join(trainer.anew[:5])}"
             )
         if speaks and trainer.finished:
-            more = "minutes" if plan.train.minutes else "steps"
-            say(f"the run in {folder} is complete at step {trainer.step}; a larger train.{more} continues it")
+            say(finished(folder, trainer.step, plan.train.minutes))
         follow(trainer, trainer, quiet)
         if speaks:
             if trainer.written >= 0:

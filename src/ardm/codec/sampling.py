@@ -13,6 +13,7 @@ from ardm.ans import PRECISION, Ints
 from ardm.codec.batches import BATCH
 from ardm.codec.model_coder import limits_of
 from ardm.codec.registry import coder
+from ardm.errors import ArdmError
 from ardm.exact.model import CodecModel
 
 
@@ -42,6 +43,8 @@ def sample(
     size: (H, W); by default that of the model's items, else 32 × 32 pixels, 256 letters, 8000 samples, or a row.
     Item k has the seed `seed` + k.
     """
+    if not isinstance(items, (int, np.integer)) or isinstance(items, bool) or items < 1:
+        raise ArdmError(f"items must be a whole number of at least 1; got {items!r}")
     coded = coder(model, calls, device=device)
     found = coded.model
     by_kind = {"image": (32, 32), "text": (1, 256), "audio": (1, 8000)}

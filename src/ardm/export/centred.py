@@ -33,7 +33,7 @@ from ardm.export.stream import RESIDUAL, SINGLE
 from ardm.heads import MixtureHead
 from ardm.model import Model
 from ardm.nets.centred import REACH, Block, Centred, Standardised
-from ardm.nets.neighbours import FRACTION, UNIT
+from ardm.nets.neighbours import FRACTION, unit
 
 HALF = 1 << RESIDUAL - 1
 """Half an activation, in units of the stream."""
@@ -126,7 +126,7 @@ class _Export:
         """Bits after the point of the mean, in half levels."""
         self.times = max(1, FINE // (K - 1 << self.fraction))
         """By how much deviations are larger than that."""
-        self.unit = UNIT * (K - 1)
+        self.unit = unit(K) * (K - 1)
         """The unit of deviations, in half levels."""
 
     def program(self) -> Program:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -209,6 +210,7 @@ SITES = 1 << 22
 
 def _refuse(config: ModelConfig) -> None:
     """Raise ArdmError for a configuration that cannot be built."""
+    _refuse_types(config)
     _refuse_sizes(config)
     for name, allowed in {"trunk": tuple(BODIES), **CHOICES}.items():
         if getattr(config, name) not in allowed:
@@ -231,6 +233,18 @@ def _refuse(config: ModelConfig) -> None:
         )
     if config.causal or "" not in kind.causal:
         _refuse_causal(config, kind)
+
+
+def _refuse_types(config: ModelConfig) -> None:
+    """Raise ArdmError for values of another type than the default, which files and recipes cannot hold, but Python can."""
+    types: dict[type, type | tuple[type, ...]] = {int: Integral, float: Real, bool: Integral, tuple: (tuple, list)}
+    for field in dataclasses.fields(config):
+        kind: type = type(field.default)
+        value: Any = getattr(config, field.name)
+        if not isinstance(value, types.get(kind, kind)):
+            raise ArdmError(f"{field.name} must be of type {kind.__name__}; got {value!r}")
+        if isinstance(value, (tuple, list)) and not all(isinstance(n, Integral) for n in value):
+            raise ArdmError(f"{field.name} holds whole numbers; got {value!r}")
 
 
 def _refuse_sizes(config: ModelConfig) -> None:

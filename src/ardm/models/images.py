@@ -13,6 +13,7 @@ from ardm.features import FeaturesAt
 from ardm.models.body import Body, centred
 from ardm.models.config import ModelConfig
 from ardm.nets import Centred, PaperUNet, UNet
+from ardm.nets.neighbours import unit
 from ardm.precision import wide
 
 
@@ -88,7 +89,7 @@ class CentredBody(ImageBody):
         super().__init__(config)
         self.trunk = Centred(
             config.shape[0], len(self.digits), config.width, config.blocks, config.levels, config.growth, config.features,
-            self.condition_width, config.classes - 1 if config.rounded else 0,
+            self.condition_width, config.classes - 1 if config.rounded else 0, unit(config.classes),
         )  # fmt: skip
 
     def forward(self, state: Partial, context: Tensor | None = None) -> FeaturesAt:

@@ -24,6 +24,11 @@ BANDED = 512
 """Up to this height and width, sums over boxes are products with matrices of bands: on CPUs ten times faster for 32 × 32."""
 
 
+def unit(classes: int) -> float:
+    """The unit of deviations for pixels of so many classes: UNIT, or half the distance of two values if that is more."""
+    return max(UNIT, 1 / (classes - 1))
+
+
 def box_mean(planes: Tensor, side: int) -> Tensor:
     """Each plane of (B, P, H, W) averaged over squares of odd `side`, zeros outside.
 

@@ -8,9 +8,9 @@ curve.  All tensors are full ones, so that it does not depend on the number of p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ardm.errors import ArdmError
 from ardm.losscurve import LossCurve
 from ardm.models.build import reads
 from ardm.train import sharding
-from ardm.train.recipe import Recipe
+from ardm.train.recipe import STATE, Recipe
 
 NAME = "checkpoint"
 """The name of the checkpoint's folder, in the folder of a run."""
@@ -224,6 +224,31 @@ def model_step(folder: Path) -> int | None:
         step = json.loads((folder / "config.json").read_text())["card"]["steps"]
         return step if (folder / "model.safetensors").is_file() else None
     return None
+
+
+def of_same_length(recipe: Recipe, run: Path, named: Collection[str]) -> Recipe:
+    """The recipe, as long as the finished run in a folder: its defaults are no request to train on.
+
+    named: the settings of the section "train" that the caller gave; steps or minutes among them are such a request.
+    """
+    if {"steps", "minutes"} & set(named):
+        return recipe
+    with suppress(OSError, ValueError, KeyError, TypeError):  # `read` says what is wrong
+        state = json.loads((run / STATE).read_text())
+        then = state["recipe"]["train"]
+        steps, minutes = int(then["steps"]), float(then.get("minutes", 0))
+        if state["spent"] >= 60 * minutes if minutes else state["step"] >= steps:
+            return replace(recipe, train=replace(recipe.train, steps=steps, minutes=minutes))
+    return recipe
+
+
+def finished(run: Path, step: int, minutes: float) -> str:
+    """How long a finished run was, in steps and perhaps minutes, and how to train on."""
+    length, more = (f" in {minutes:g} minutes", "train.minutes") if minutes else ("", "train.steps")
+    return (
+        f"the run in {run} is finished, after {step:,} steps{length}; to train on, resume it with a larger {more}=…, or start "
+        f"another run from it with train.init={run / 'model'}"
+    )
 
 
 def _free(recipe: Recipe, then: Mapping[str, Any]) -> set[str]:

@@ -28,6 +28,7 @@ from ardm.inputs import PADDING
 from ardm.settings import nearest
 from ardm.train import keywords
 from ardm.train.bar import RunBar
+from ardm.train.checkpoint import finished, of_same_length
 from ardm.train.log import Log
 from ardm.train.recipe import STATE, Recipe
 from ardm.train.stopping import stopping
@@ -73,7 +74,8 @@ def fit(
     classes audio, other (D,) text.
     recipe: one to start from, by name, file or value, instead of the defaults.
     name: on the card; by default that of the folder.
-    folder: of the run, as `ardm train` makes it.  The same call again resumes it.  None keeps nothing on disk.
+    folder: of the run, as `ardm train` makes it.  The same call again resumes it; a finished run trains on with more steps or
+    minutes only.  None keeps nothing on disk.
     codec: train a network with a codec model by default, and export it: `ardm.compress(x, model=bundle)`.
     progress: show a bar on a terminal or in a notebook, and one line at the end.
     device: such as "cpu" or "cuda"; None for an accelerator if there is one.
@@ -92,6 +94,7 @@ def fit(
     made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder))
     with ExitStack() as stack:
         home = stack.enter_context(scratch_folder()) if folder is None else Path(folder).expanduser()
+        made = of_same_length(made, home, keywords.sections(settings)["train"])
         trainer = Trainer(made, home, resume=(home / STATE).is_file(), device=_named(device), sets=sets)
         _refuse_processes(trainer)
         if codec:
@@ -217,10 +220,11 @@ def _live(screen: Console) -> bool:
 def _display(trainer: Trainer, shown: bool) -> Iterator[Callable[[Progress], None]]:
     """A function that shows the progress of a run on standard error; the last line follows when the block ends well."""
     screen = Console(stderr=True)
+    before = finished(trainer.folder, trainer.step, trainer.config.minutes) if trainer.finished else ""
     with RunBar(trainer, trainer.recipe.name, screen, transient=True, disable=not (shown and _live(screen))) as bar:
         yield bar.show
-    if shown:
-        screen.print(_summary(trainer), markup=False, highlight=False, soft_wrap=True)
+    for line in filter(None, (_summary(trainer), before)) if shown else ():
+        screen.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _summary(trainer: Trainer) -> str:
