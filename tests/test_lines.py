@@ -102,19 +102,20 @@ def test_appended_lines_follow_those_before(tmp_path_factory, first, second):
                 pack(second, target, append=True)
             assert restored(target) == first
             return
-        pack(second, target, append=True)
+        done = pack(second, target, append=True)
         assert restored(target) == first + (b"" if before.ended else before.end) + second
+        assert done.notes == (() if before.ended else ("the last line of the archive had no end; it gets one",))
 
 
 def test_lines_are_those_that_fit_learns_from(tmp_path):
     """Whatever ends them: a model of lines without CR never sees one."""
-    for end in (b"\n", b"\r\n"):
-        data = end.join(b'{"n":%d}' % n for n in range(60)) + end
+    for ends in ([b"\n"], [b"\r\n"], [b"\r\n", b"\n"], [b"\r", b"\n"]):
+        data = b"".join(b'{"n":%d}' % n + ends[n % len(ends)] for n in range(120))
         path = tmp_path / "events.jsonl"
         path.write_bytes(data)
         learned = [content.samples.tobytes() for content in read([path]).contents]
         assert learned == [content.samples.tobytes() for content in TextLines(data)]
-        assert learned[0] == b'{"n":0}'
+        assert (b"\r" in learned[0]) == (len(ends) > 1)
 
 
 def test_lines_share_what_they_have_in_common(tmp_path, no_model):
@@ -160,10 +161,21 @@ def test_names_of_what_comes_out(tmp_path, monkeypatch, no_model):
         extract(target, ["2"])
 
 
+def test_ends_count_towards_what_it_becomes(tmp_path, no_model):
+    pack(b"\n" * 3000, tmp_path / "x.ardm")
+    for most, good in ((2999, False), (3000, True)):
+        options = FileOptions(budget=Budget(output=most), force=True)
+        if good:
+            assert restore_archive(tmp_path / "x.ardm", tmp_path / "back", options).target_bytes == 3000
+        else:
+            with pytest.raises(ArdmError, match=r"--max-output"):
+                restore_archive(tmp_path / "x.ardm", tmp_path / "back", options)
+
+
 def test_lists_say_what_it_holds(tmp_path, no_model):
     pack(b"a\nbcd\n", tmp_path / "x.ardm")
     facts = record(tmp_path / "x.ardm", verbose=True)
-    assert (facts["kind"], facts["size"], facts["items"]) == ("bytes", "2 lines", 2)
+    assert (facts["kind"], facts["size"], facts["items"], facts["lines"]) == ("bytes", "2 lines", 2, True)
     assert [(one["name"], one["size"]) for one in facts["entries"]] == [(None, "1 bytes"), (None, "3 bytes")]
     assert describe((tmp_path / "x.ardm").read_bytes())[0].lines
 

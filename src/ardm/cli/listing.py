@@ -80,7 +80,7 @@ def _described(file: BinaryIO, ours: bool, verbose: bool, bare: bool) -> dict[st
     at = file.tell()
     infos = describe(file, bare)
     whole = overview(infos)
-    facts = {**_facts(whole, len(infos)), "frames": len(infos), "items": whole.items}
+    facts = {**_facts(whole, len(infos)), "frames": len(infos), "items": whole.items, "lines": whole.lines}
     if verbose and whole.items is not None:
         file.seek(at)
         archive = open_archive(file, UNLIMITED)

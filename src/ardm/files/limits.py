@@ -196,15 +196,21 @@ def refuse_items(count: int, budget: Budget) -> None:
 
 
 def admit(
-    infos: Iterable[FrameInfo], budget: Budget, file_bytes: int, format: str = "", names: Sequence[str] | None = None
+    infos: Iterable[FrameInfo],
+    budget: Budget,
+    file_bytes: int,
+    format: str = "",
+    names: Sequence[str] | None = None,
+    ends: int = 0,
 ) -> list[FrameInfo]:
     """The frames or items; raises ArdmError where they claim more than the budget, with the option to raise.
 
     file_bytes: size of their file.  format: if they are converted.  names: of all items, if their folders are made.
+    ends: bytes between the items.
     It reads all of `infos`, and holds no more of them than the budget allows.
     """
     folders = count_folders(names or ())
-    seconds, output, admitted, most = 0.0, FOLDER * folders, list[FrameInfo](), budget.writes(file_bytes)
+    seconds, output, admitted, most = 0.0, FOLDER * folders + ends, list[FrameInfo](), budget.writes(file_bytes)
     for info in infos:
         _, H, W = info.shape
         if info.kind == Kind.IMAGE and budget.pixels < H * W:

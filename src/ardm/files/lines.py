@@ -75,6 +75,11 @@ def whole_lines(archive: Archive, contents: Iterable[Content]) -> Iterator[Conte
     return (archive.lines.whole(content, number == last) for number, content in enumerate(contents))
 
 
+def ends_of(archive: Archive) -> int:
+    """Bytes of the ends of all lines of an archive, if its items are lines."""
+    return 0 if archive.lines is None else len(archive.lines.end) * len(archive)
+
+
 def line_name(text: Path, number: int) -> str:
     """The name of a file for one line of a text."""
     return f"{text.stem}-{number}{text.suffix or '.txt'}"

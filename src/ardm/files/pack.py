@@ -130,14 +130,17 @@ class _Packing:
         options, named = self._options, zip(self._names or (), self._found, strict=False)
         folders = FOLDER * count_folders([name + "/" * (one.entry == "folder") for name, one in named])
 
+        lines = self._items.lines if isinstance(self._items, TextLines) else None
+        ends = 0 if lines is None else len(lines.end) * (self._first + len(self._items))
+
         def too_dense(restored: int, size: int) -> bool:
-            return dense(restored + folders, size, options.budget)
+            return dense(restored + folders + ends, size, options.budget)
 
         originals = _Originals(self._items, options.strip) if isinstance(self._items, _Items) else None
         with SpooledTemporaryFile(KEPT, dir=None if folder is None else str(folder)) as scratch:
             self.report = codec_archive.write_archive(
                 out, scratch, self._items, self._names, self.coder, originals, options.phase("encoding"), too_dense,
-                options.check, self._before, self._items.lines if isinstance(self._items, TextLines) else None,
+                options.check, self._before, lines,
             )  # fmt: skip
         out.flush()
         self.notes = self._noted(open_archive(_begun(out), UNLIMITED))
@@ -210,7 +213,9 @@ def _items(
 ) -> tuple[Sequence[Content], list[str] | None, list[str]]:
     """Items, their names (None for rows of an array and lines), and notes on renamed ones; before: the archive they go to."""
     if each == "line":
-        return read_lines(found, options, before), None, []
+        added = before is not None and before.lines is not None and not before.lines.ended
+        notes = ["the last line of the archive had no end; it gets one"] * added
+        return read_lines(found, options, before), None, notes
     if before is not None and before.lines is not None:
         raise ArdmError(
             "the items of this archive are the lines of a file; append those of another one with --each line"

@@ -17,7 +17,7 @@ from ardm.codec.report import FrameInfo
 from ardm.content import Content, Kind
 from ardm.errors import ArdmError, CodecError, ModelMissing, Unsupported
 from ardm.files.limits import UNLIMITED, admit, refuse_foreign, refuse_items
-from ardm.files.lines import whole_lines
+from ardm.files.lines import ends_of, whole_lines
 from ardm.files.links import LONGEST_LINK, leading_out, note_renamed_targets, to_renamed
 from ardm.files.names import WINDOWS, Naming, naming, safe_names
 from ardm.files.options import FileOptions, finish, opened
@@ -45,7 +45,7 @@ def restore_archive(
         archive = open_archive(file, UNLIMITED)
         refuse_items(len(archive), options.budget)
         read = (archive.info(number) for number in range(len(archive)))
-        infos = admit(read, options.budget, archive.file_bytes, options.format, item_paths(archive))
+        infos = admit(read, options.budget, archive.file_bytes, options.format, item_paths(archive), ends_of(archive))
 
         def contents() -> Iterator[Content]:
             try:
