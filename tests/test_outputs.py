@@ -96,3 +96,10 @@ def test_rows_are_written_as_they_are(cell, ending, tmp_path):
     found, rows = learn(data, header=True)
     assert len(rows) == 3
     assert found.names == schema.names
+
+
+@pytest.mark.parametrize("rate", ["8000", -1, 0.5, float("inf"), None, True, [1], 1_000_001])
+def test_a_card_with_a_rate_that_is_none_is_refused(rate, tmp_path):
+    with pytest.raises(ArdmError, match="as the rate of its sounds; it must be a whole number"):
+        write("audio", np.zeros((1, 4), np.int64), tmp_path / "s.wav", None, None, rate, force=False)
+    assert not list(tmp_path.iterdir())

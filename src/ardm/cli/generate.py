@@ -193,8 +193,8 @@ def _sample_codec(
         return
     from ardm.symbols import BYTES, Letters
 
-    letters, rate = Letters(alphabet=found.alphabet or BYTES), int(found.card.get("rate", 0))
-    _write(found.kind, values[:, 0, 0], target, letters, found.schema, rate, force)
+    letters = Letters(alphabet=found.alphabet or BYTES)
+    _write(found.kind, values[:, 0, 0], target, letters, found.schema, found.card.get("rate", 0), force)
 
 
 def _target(kind: str, out: Path | None, force: bool) -> Path:
@@ -214,7 +214,7 @@ def _write(
     target: Path,
     symbols: Symbols | None,
     schema: Schema | None,
-    rate: int,
+    rate: object,
     force: bool,
 ) -> None:
     """Write samples (n, D) to a file, and print the first of them."""

@@ -62,11 +62,12 @@ def extract(
         archive = open_archive(file, UNLIMITED)
         refuse_items(len(archive), options.budget)
         items = list[tuple[int, FrameInfo]]()
-        numbers = list[int]()
+        numbers, taken = list[int](), set[int]()
         for text in wanted:
             with _collected(failed):
                 found = _numbers(archive, text)
-                numbers += [k for k in found if len(found) == 1 or k not in numbers]
+                numbers += [k for k in found if len(found) == 1 or k not in taken]
+                taken.update(found)
         if isinstance(target, Path) and len(numbers) > 1 and not target.is_dir():
             raise ArdmError(f"{target} is not a folder, and {len(numbers):,} items need one; nothing was written")
         for number in numbers:
