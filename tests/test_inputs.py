@@ -461,6 +461,11 @@ TABLE = {
     "load": [(lambda: ardm.load("no-such-model"), "no float model"), (lambda: ardm.load(3), "got int")],
     "load_recipe": [(lambda: ardm.load_recipe("no-such-recipe"), "no-such-recipe")],
     "make_plan": [(lambda: ardm.make_plan(BUNDLE, 0), "at least 1"), (lambda: ardm.make_plan(BUNDLE, 2), "generator")],
+    "open_archive": [
+        (lambda: ardm.open_archive(3), "a path, or its bytes; got int"),
+        (lambda: ardm.open_archive(Path("nowhere.ardm")), "nowhere.ardm"),
+        (lambda: ardm.open_archive(ardm.compress(b"one")), "a single file, not an archive"),
+    ],
     "preset": [(lambda: ardm.preset("huge"), "unknown preset 'huge'")],
     "refine": [
         (lambda: ardm.refine(BUNDLE, X, sweeps=0), "sweeps must be at least 1; got 0"),

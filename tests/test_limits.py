@@ -441,10 +441,10 @@ def test_the_index_of_an_archive_counts(action, tmp_path):
 
 
 def test_what_its_index_needs_is_refused_when_it_is_packed(tmp_path):
-    np.save(tmp_path / "x.npy", np.zeros((64, 1), "u1"))
+    np.save(tmp_path / "x.npy", np.zeros((4096, 1), "u1"))
     found = [Found.named(tmp_path / "x.npy")]
-    with pytest.raises(ArdmError, match=r"64 items needs some 32\.0 KiB"):
-        make_archive(found, tmp_path / "x.ardm", plain(memory=30 << 10))
+    with pytest.raises(ArdmError, match=r"4,096 items needs some 2\.0 MiB"):
+        make_archive(found, tmp_path / "x.ardm", plain(memory=1 << 20))
     assert os.listdir(tmp_path) == ["x.npy"]
 
 

@@ -52,6 +52,7 @@ def train(
     """
     with guard():
         from ardm.train.checkpoint import finished, of_same_length
+        from ardm.train.devices import leave
         from ardm.train.recipe import is_run, load_recipe
 
         use_threads(threads)
@@ -75,7 +76,10 @@ def train(
             )
         if speaks and trainer.finished:
             say(finished(folder, trainer.step, plan.train.minutes))
-        follow(trainer, trainer, quiet)
+        try:
+            follow(trainer, trainer, quiet)
+        finally:
+            leave()
         if speaks:
             if trainer.written >= 0:
                 say(f"wrote {folder / 'model'}")

@@ -50,6 +50,8 @@ FOLDER = 4096
 """Bytes that a folder takes on most file systems."""
 INDEX = 512
 """Bytes of memory for each item of an archive that is read or written, beside the item."""
+SMALL_INDEX = 1 << 20
+"""Bytes that all items together may always take: the program itself takes many times as much."""
 LEAST_CHUNK = 1 << 16
 """Bytes in a frame of bytes even with the least memory."""
 UNLIMITED = Limits(1 << 62, 1 << 62, 1 << 62)
@@ -188,7 +190,7 @@ def refuse_foreign(file: BinaryIO, ours: bool) -> None:
 def refuse_items(count: int, budget: Budget) -> None:
     """Raise ArdmError for an archive of so many items that memory cannot hold what is known of them."""
     need = INDEX * count
-    if need > budget.memory:
+    if need > max(budget.memory, SMALL_INDEX):
         raise ArdmError(
             f"an archive of {count:,} items needs some {amount(need)} of memory for its index, and the limit is "
             f"{amount(budget.memory)}; -M {mebibytes(need)} allows it"

@@ -91,3 +91,9 @@ def _refuse_device(name: str, what: str) -> None:
             f"{what} is {name!r}, on which nothing can be trained here ({reason}): "
             "name another device, such as cpu, or none"
         ) from None
+
+
+def leave() -> None:
+    """Leave the group of processes at the end of a program: its threads abort a process that exits while others still work."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
