@@ -76,14 +76,12 @@ def train(
             )
         if speaks and trainer.finished:
             say(finished(folder, trainer.step, plan.train.minutes))
-        try:
-            follow(trainer, trainer, quiet)
-        finally:
-            leave()
+        follow(trainer, trainer, quiet)
         if speaks:
             if trainer.written >= 0:
                 say(f"wrote {folder / 'model'}")
             _note_stale_codec(folder / "model")
+        leave(trainer.accelerator)
 
 
 def _note_stale_codec(folder: Path) -> None:
