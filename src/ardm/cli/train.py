@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,7 +54,6 @@ def train(
     """
     with guard():
         from ardm.train.checkpoint import finished, of_same_length
-        from ardm.train.devices import leave
         from ardm.train.recipe import is_run, load_recipe
 
         use_threads(threads)
@@ -81,7 +82,19 @@ def train(
             if trainer.written >= 0:
                 say(f"wrote {folder / 'model'}")
             _note_stale_codec(folder / "model")
-        leave(trainer.accelerator)
+        _leave(trainer)
+
+
+def _leave(trainer: Trainer) -> None:
+    """End a process that is one of several, once all have finished; return where it is the only one.
+
+    It ends without tearing down what connects them: with gloo that aborts a process now and then, after all is written.
+    """
+    if trainer.accelerator.num_processes > 1:
+        trainer.accelerator.wait_for_everyone()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _note_stale_codec(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -92,15 +91,3 @@ def _refuse_device(name: str, what: str) -> None:
             f"{what} is {name!r}, on which nothing can be trained here ({reason}): "
             "name another device, such as cpu, or none"
         ) from None
-
-
-def leave(made: Accelerator) -> None:
-    """End a process that is one of several, once all have finished; return where it is the only one.
-
-    It ends without tearing down what connects them: with gloo that aborts a process now and then, after all is written.
-    """
-    if made.num_processes > 1:
-        made.wait_for_everyone()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
