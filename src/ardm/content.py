@@ -151,6 +151,10 @@ class Lines:
     end: bytes = b"\n"
     ended: bool = True
 
+    def end_bytes(self, count: int) -> int:
+        """Bytes of the ends of so many lines."""
+        return len(self.end) * count
+
     def whole(self, line: Content, last: bool) -> Content:
         """A line as it stands in its text, with its end; last: whether it is the last one."""
         return line if last and not self.ended else Content.of_bytes(line.samples.tobytes() + self.end)

@@ -77,7 +77,7 @@ def whole_lines(archive: Archive, contents: Iterable[Content]) -> Iterator[Conte
 
 def ends_of(archive: Archive) -> int:
     """Bytes of the ends of all lines of an archive, if its items are lines."""
-    return 0 if archive.lines is None else len(archive.lines.end) * len(archive)
+    return 0 if archive.lines is None else archive.lines.end_bytes(len(archive))
 
 
 def line_name(text: Path, number: int) -> str:

@@ -45,7 +45,7 @@ from ardm.files.load import compare, fingerprint, parse
 from ardm.files.names import Naming, safe_names
 from ardm.files.options import FileOptions
 from ardm.files.paths import Found, is_ours, item_name, listed, path_of
-from ardm.files.results import FileResult, described, why_stored
+from ardm.files.results import FileResult, counted, described, why_stored
 from ardm.files.streams import Sink, put
 
 KEPT = 1 << 26
@@ -89,7 +89,7 @@ def make_archive(
     else:
         size = sum(one.path.stat().st_size for one in found)
     why = _why(found, records, packing.coder, report)
-    what = f"{len(items)} line{'s' * (len(items) > 1)}" if each == "line" else described(report)
+    what = counted(len(items), True) if each == "line" else described(report)
     return FileResult(
         found[0].path if len(found) == 1 else None, path_of(target), what, size, report.file_bytes,
         time.perf_counter() - began, report, why, notes,
@@ -131,7 +131,7 @@ class _Packing:
         folders = FOLDER * count_folders([name + "/" * (one.entry == "folder") for name, one in named])
 
         lines = self._items.lines if isinstance(self._items, TextLines) else None
-        ends = 0 if lines is None else len(lines.end) * (self._first + len(self._items))
+        ends = 0 if lines is None else lines.end_bytes(self._first + len(self._items))
 
         def too_dense(restored: int, size: int) -> bool:
             return dense(restored + folders + ends, size, options.budget)

@@ -55,14 +55,18 @@ def failures(done: Sequence[FileResult], errors: Sequence[Exception]) -> Failure
     return (DamagedItems if damaged else Failures)(done, errors)
 
 
+def counted(items: int, lines: bool) -> str:
+    """The number of items of an archive, or of lines."""
+    return f"{items} line{'s' * (items != 1)}" if lines else f"{items} items"
+
+
 def described(info: FrameInfo | Report, count: int = 1) -> str:
     """Kind and size in words; count: number of frames that the info sums up."""
     if count > 1:
         return f"{info.raw_bytes} bytes in {count} frames"
     C, H, W = info.shape
     if info.items is not None and (isinstance(info, FrameInfo) or info.items != 1):
-        what = "line" if isinstance(info, FrameInfo) and info.lines else "item"
-        return f"{info.items} {what}{'s' * (what == 'item' or info.items != 1)}"
+        return counted(info.items, isinstance(info, FrameInfo) and info.lines)
     if info.kind == Kind.IMAGE:
         return f"{W}x{H}x{C}"
     if info.kind == Kind.AUDIO:
