@@ -166,8 +166,10 @@ def test_plan_searches_prints_and_stores(tmp_path, model):
     assert load(model).ranks is None
     assert folder_of("cifar10-any-order", None, store=False) is None
     assert "give one of them" in run("plan", model, *data, "--no-store", "--into", tmp_path / "x", code=1)
-    assert "no use for -o, --show" in run("plan", model, *data, "-o", "s.json", "--show", 5, code=1)
-    assert "--into, data. needs --orders" in run("plan", model, "data.folder=x", "--into", "y", code=1)
+    unread = ["-o", "s.json", "--show", 0, "--kind", "joint"]
+    assert "no use for --kind, --show, --out" in run("plan", model, *data, *unread, code=1)
+    unread = ["data.folder=x", "--into", "y", "--device", "cpu", "--split", "valid"]
+    assert "data., --split, --into, --device needs --orders" in run("plan", model, *unread, code=1)
     assert "no folder to store" in run("plan", "cifar10-any-order", *data, code=1)
 
 

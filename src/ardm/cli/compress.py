@@ -218,7 +218,7 @@ def _archive(
         if bar.quiet:
             return
         if target is not STREAM:
-            say(*_lines(done, verbose, options.engine))
+            say(*_lines(done, verbose, options.engine, archive=True))
         for text in done.notes:
             note(text)
 
@@ -229,8 +229,8 @@ def model_in_words(report: Report, engine: Engine) -> str:
     return f"{name}, {report.calls} calls" if report.calls else name
 
 
-def _lines(done: FileResult, verbose: bool, engine: Engine) -> list[str]:
-    """What to print of a result."""
+def _lines(done: FileResult, verbose: bool, engine: Engine, archive: bool = False) -> list[str]:
+    """What to print of a result; archive: without a source, it is of several files."""
     report = done.report
     assert report is not None
     how = model_in_words(report, engine) if not report.stored else f"stored with {' and '.join(report.methods)}"
@@ -239,9 +239,10 @@ def _lines(done: FileResult, verbose: bool, engine: Engine) -> list[str]:
     if done.source_bytes:
         ratio += f" ({done.target_bytes / done.source_bytes:.1%})"
     rate = f"{report.bits_per_sample:.3f} bits per sample, " if report.samples else ""
-    named = f"{done.source or 'standard input'} -> {done.target}: {done.what}, "
-    if done.what == f"{report.items} items" and done.source is None:
+    if archive and done.source is None:
         named = f"{done.what} -> {done.target}: "
+    else:
+        named = f"{done.source or 'standard input'} -> {done.target}: {done.what}, "
     lines = [f"{named}{ratio}, {rate}{how}, {done.seconds:.1f} s"]
     if verbose:
         held = ", ".join(f"{count} {name}" for name, count in report.methods.items())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.table import Table
 
 from ardm.cli import console
@@ -14,6 +14,11 @@ from ardm.cli.console import say
 from ardm.cli.items import Items
 from ardm.cli.progress import Bar
 from ardm.errors import ArdmError
+
+PLANNING = ("kind", "show", "out", "picture", "force")
+"""The parameters of `ardm plan` that only planning reads."""
+SEARCHING = ("changes", "items", "name", "folder", "split", "seed", "into", "store", "device")
+"""The parameters of `ardm plan` that only the search of an order reads."""
 
 if TYPE_CHECKING:
     from ardm.bundle import Bundle
@@ -34,9 +39,13 @@ def folder_of(model: str, into: Path | None, store: bool) -> Path | None:
     return into or Path(model)
 
 
-def refuse_unread(given: Mapping[str, object], searching: bool) -> None:
-    """Raise ArdmError for options that a command with or without --orders would not read."""
-    wrong = ", ".join(name for name, value in given.items() if value)
+def refuse_unread(context: typer.Context, searching: bool) -> None:
+    """Raise ArdmError for options on the command line that it would not read, with or without --orders."""
+    unread = PLANNING if searching else SEARCHING
+    given = {p.name: p.opts[0] if p.opts[0].startswith("-") else "data." for p in context.command.params if p.name}
+    sources = {name: context.get_parameter_source(name) for name in given if name in unread}
+    written = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    wrong = ", ".join(given[name] for name in written)
     if wrong:
         raise ArdmError(
             f"--orders searches orders and has no use for {wrong}" if searching else f"{wrong} needs --orders"

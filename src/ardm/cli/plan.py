@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
+    context: typer.Context,
     model: Model,
     changes: DataChanges = None,
     calls: Annotated[
@@ -99,11 +100,7 @@ def plan(
         from ardm.schedule import absorbing_cost
 
         use_threads(threads)
-        searching, planning = (
-            {"--into": into, "--data": name, "--folder": folder, "data.": changes},
-            {"-o": out, "-p": picture},
-        )
-        refuse_unread({**planning, "--show": show} if orders else searching, bool(orders))
+        refuse_unread(context, bool(orders))
         if orders:
             target, tried = folder_of(model, into, store), load(model, device)
             most, wanted = tried.longest, numbers(calls)[0] if calls else BEST

@@ -23,7 +23,7 @@ from ardm.files.names import safe_names
 from ardm.files.options import FileOptions, opened
 from ardm.files.paths import format_of, is_ours, path_of
 from ardm.files.restore import rendered, write_contents
-from ardm.files.results import FileResult, described, failures
+from ardm.files.results import FileResult, counted, described, failures
 from ardm.files.streams import Sink, Unwritten, put
 from ardm.files.unpack import converted_name, item_paths
 
@@ -114,7 +114,7 @@ def check_archive(source: Path | BinaryIO, options: FileOptions) -> FileResult:
     if failed:
         raise failures([], failed)
     seconds = time.perf_counter() - began
-    what = f"{len(archive)} {'items' if archive.lines is None else 'lines'}"
+    what = counted(len(archive), archive.lines is not None)
     return FileResult(path_of(source), None, what, archive.file_bytes, size, seconds)
 
 

@@ -57,7 +57,7 @@ def failures(done: Sequence[FileResult], errors: Sequence[Exception]) -> Failure
 
 def counted(items: int, lines: bool) -> str:
     """The number of items of an archive, or of lines."""
-    return f"{items} line{'s' * (items != 1)}" if lines else f"{items} items"
+    return f"{items} {'line' if lines else 'item'}{'s' * (items != 1)}"
 
 
 def described(info: FrameInfo | Report, count: int = 1) -> str:

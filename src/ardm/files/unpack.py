@@ -56,30 +56,33 @@ def restore_archive(
             except CodecError as error:
                 raise CodecError(f"{error}; {RESCUE}") from None
 
-        whole, folder = _overview(archive, infos), _Folder()
-        if archive.lines is not None and options.format:
+        whole, folder, lines = _overview(archive, infos), _Folder(), archive.lines is not None
+        if lines and options.format:
             raise ArdmError("the lines of a text are written as they are; leave out --format")
-        one = archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and options.format in ("", "npy")
-        if one:
+        array = (
+            archive.names is None and all(info.kind == Kind.ARRAY for info in infos) and options.format in ("", "npy")
+        )
+        if array:
             admit([whole], options.budget, archive.file_bytes)
+        one_file = array or lines  # and otherwise a folder
         if isinstance(source, Path) and (target is None or isinstance(target, Path)):
-            single = replace(whole, items=None, origin="npy" * one)
-            target = restored_path(source, single if one or archive.lines is not None else whole, target)
+            single = replace(whole, items=None, origin="npy" * array)
+            target = restored_path(source, single if one_file else whole, target)
         if target is None:
             raise ArdmError("standard input has no name; name the result with -o")
         if isinstance(target, Path):
             with reasons(f"cannot write {target}"):
                 refuse_same(source, target)
-                refuse_target(target, (one or archive.lines is not None) and options.force)
-        if one:
+                refuse_target(target, one_file and options.force)
+        if array:
             written = _joined(contents(), target, options)
-        elif isinstance(target, Path) and archive.lines is not None:
+        elif not isinstance(target, Path):
+            written = write_to_stream(contents, infos, target, options)
+        elif lines:
             written = write_contents(contents(), target, options)
-        elif isinstance(target, Path):
+        else:
             folder = _restored(contents(), target, options, archive, infos)
             written = folder.written
-        else:
-            written = write_to_stream(contents, infos, target, options)
     removed, more = finish(source, before, options, folder.losses() or _format_losses(options.format))
     return FileResult(
         path_of(source), path_of(target), described(whole), archive.file_bytes, written,
