@@ -129,3 +129,7 @@ def test_grey_pictures_are_digits_photographs_and_synthetic(tmp_path, photos):
     assert all(digit.tobytes() in held for digit in digits)
     assert len(x) > 40 / 0.8
     assert torch.equal(x, data.load("grey", tmp_path, "train", **options).items)
+    options = {"verify": False, "synthetic": 0.5}
+    parts = [data.load("grey", tmp_path, split, **options).items for split in ("train", "valid")]
+    shared = set.intersection(*({item.numpy().tobytes() for item in part} for part in parts))
+    assert shared < {digit.tobytes() for digit in digits}, "and no synthetic one"

@@ -265,14 +265,21 @@ def test_a_finished_run_trains_on_only_if_it_is_asked_to(folder, tmp_path, lengt
     assert load(where / "model-last").card["steps"] == 16
 
 
-def test_an_interrupted_run_resumes_whatever_its_length_was(folder, tmp_path):
+def test_an_interrupted_run_keeps_its_length_unless_another_is_named(folder, tmp_path):
     path, where = tmp_path / "r.yaml", tmp_path / "run"
     path.write_text(json.dumps(recipe(folder).to_dict()))
-    run(recipe(folder, minutes=1000.0), where, until=5)  # the checkpoint is that of step 4
-    result = CliRunner().invoke(app, ["train", str(path), "-o", str(where), "--cpu", "--resume"])
+    run(recipe(folder, steps=12), where, until=5)  # the checkpoint is that of step 4
+    command = ["train", str(path), "-o", str(where), "--cpu", "--resume"]
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "is finished" not in result.output
-    assert load(where / "model-last").card["steps"] == 8
+    assert "keeps its length, train.steps=12, which is not the recipe's" in " ".join(result.stderr.split())
+    assert load(where / "model-last").card["steps"] == 12
+    run(recipe(folder, minutes=1000.0), tmp_path / "timed", until=5)
+    command[3] = str(tmp_path / "timed")
+    result = CliRunner().invoke(app, [*command, "train.minutes=0", "train.steps=8"])
+    assert result.exit_code == 0, result.output
+    assert load(tmp_path / "timed" / "model-last").card["steps"] == 8
 
 
 def test_a_run_beyond_the_requested_steps_is_left_unchanged(folder, tmp_path):

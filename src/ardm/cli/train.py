@@ -65,7 +65,7 @@ def train(
         folder = out or (run if is_run(run) else Path("runs") / plan.name)
         if resume:
             named = {item.partition("=")[0].strip().removeprefix("train.") for item in changed}
-            plan = of_same_length(plan, folder, named)
+            asked, plan = plan, of_same_length(plan, folder, named)
         trainer = Trainer(plan, folder, resume, "cpu" if cpu else device)
         speaks = trainer.accelerator.is_main_process and not quiet
         for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
@@ -77,6 +77,9 @@ def train(
             )
         if speaks and trainer.finished:
             say(finished(folder, trainer.step, plan.train.minutes))
+        elif speaks and resume and plan != asked:
+            kept = f"train.minutes={plan.train.minutes:g}" if plan.train.minutes else f"train.steps={plan.train.steps}"
+            note(f"the run keeps its length, {kept}, which is not the recipe's; name another length to change it")
         follow(trainer, trainer, quiet)
         if speaks:
             if trainer.written >= 0:

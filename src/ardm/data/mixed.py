@@ -55,7 +55,7 @@ def pictures(
     Raises ArdmError for settings out of range, where no picture is found, and what `cifar10` and Pillow raise.
     """
     _refuse(size, crops, reduce, grey, synthetic)
-    generator = np.random.default_rng([size, crops, len(split or "")])
+    generator = np.random.default_rng([size, crops, *(split or "").encode()])
     parts: list[Bytes] = []
     if str(folder) and size == PUBLISHED:
         parts.append(cifar10(folder, split or "train", download, verify).items.numpy())
@@ -90,7 +90,7 @@ def grey_pictures(
     Raises ArdmError for settings out of range, and what `mnist` and Pillow raise.
     """
     _refuse(DIGIT, crops, reduce, 0.0, synthetic)
-    generator = np.random.default_rng([DIGIT, crops, len(split or "")])
+    generator = np.random.default_rng([DIGIT, crops, *(split or "").encode()])
     digits = mnist(folder, split or "train", download, verify).items.numpy()
     colour, files = _all_crops(photos, split, crops, DIGIT, reduce, generator)
     total = (len(digits) + sum(map(len, colour))) / (1 - synthetic)

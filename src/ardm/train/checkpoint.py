@@ -227,18 +227,16 @@ def model_step(folder: Path) -> int | None:
 
 
 def of_same_length(recipe: Recipe, run: Path, named: Collection[str]) -> Recipe:
-    """The recipe, as long as the finished run in a folder: its defaults are no request to train on.
+    """The recipe, as long as the run in a folder: its defaults are no request for another length.
 
     named: the settings of the section "train" that the caller gave; steps or minutes among them are such a request.
     """
     if {"steps", "minutes"} & set(named):
         return recipe
     with suppress(OSError, ValueError, KeyError, TypeError):  # `read` says what is wrong
-        state = json.loads((run / STATE).read_text())
-        then = state["recipe"]["train"]
+        then = json.loads((run / STATE).read_text())["recipe"]["train"]
         steps, minutes = int(then["steps"]), float(then.get("minutes", 0))
-        if state["spent"] >= 60 * minutes if minutes else state["step"] >= steps:
-            return replace(recipe, train=replace(recipe.train, steps=steps, minutes=minutes))
+        return replace(recipe, train=replace(recipe.train, steps=steps, minutes=minutes))
     return recipe
 
 
