@@ -29,15 +29,13 @@ def c17(r: Results) -> Verdict:
         good &= value(r, name, "items that did not come back") == 0
         good &= abs(above) < max(2 * noise, 0.02) and extra < 0.05 and abs(apart) < 0.05
         parts.append(
-            f"{says}, {TOGETHER} calls: code {shown(r, name, f'{TOGETHER} calls, code')}, above the bound of the policy "
-            f"{above:+.4f} ± {noise:.4f}; a file has {extra:.3f} more, an archive of all {apart:+.3f} against files"
+            f"{says}, {TOGETHER} calls: code length {shown(r, name, f'{TOGETHER} calls, code')}, minus the bound of the policy "
+            f"{above:+.4f} ± {noise:.4f}; files minus code {extra:+.3f}, one archive minus files {apart:+.3f}"
         )
     over, size = (value(r, "bundled-coding", k) for k in ("files over code length of the integers", "header"))
     good &= value(r, "bundled-coding", "round trips that failed") == 0 and over - 8 * size / 3072 < 0.02
-    parts.append(
-        f"`pictures`: a file exceeds its code length by {over:.3f}, {over - 8 * size / 3072:.3f} without header"
-    )
-    return holds_if(good), f"every file is restored; {'; '.join(parts)} bits/dim"
+    parts.append(f"`pictures`: files minus code {over:+.3f}, {over - 8 * size / 3072:+.3f} without header")
+    return holds_if(good), f"every file is restored; in bits/dim: {'; '.join(parts)}"
 
 
 def c18(r: Results) -> Verdict:
@@ -49,7 +47,7 @@ def c18(r: Results) -> Verdict:
         few, noise = paired(coded(r, name, "code", 100), coded(r, name, "code", 500))
         good &= few <= 0.05
         lengths = ", ".join(f"{n} calls {shown(r, name, f'{n} calls, code')}" for n in (20, 50, 100))
-        parts.append(f"{says}: {lengths}; 100 cost {few:+.3f} ± {noise:.3f} more than 500 on the same images")
+        parts.append(f"{says}: {lengths}; 100 minus 500 calls on the same images {few:+.3f} ± {noise:.3f}")
     return holds_if(good), f"integer codes, bits/dim: {'; '.join(parts)}"
 
 
@@ -65,8 +63,8 @@ def c19(r: Results) -> Verdict:
     mean = value(r, name, "random orders, mean")
     own = RANGE_OF_TEN * value(r, name, "random orders, standard deviation without chance")
     return holds_if(own < 0.02), (
-        f"{r[name]['notes'][0]}: ten random orders span {spread:.3f} around {mean:.3f} bits/dim, {own:.3f} without what few "
-        f"images add by chance; regular orders: {named}"
+        f"{r[name]['notes'][0]}: ten random orders span {spread:.3f} around {mean:.3f} bits/dim, {own:.3f} without the part "
+        f"that chance adds with so few images; regular orders: {named}"
     )
 
 
@@ -107,4 +105,4 @@ def c23(r: Results) -> Verdict:
     text = ", ".join(f"{k} {v:.2f}" for k, v in rest.items())
     return holds_if(
         kept
-    ), f"known values never change; the rest costs {text} bits per dimension, {whole:.2f} with nothing known"
+    ), f"known values never change; bits per dimension of the rest, given {text}; with nothing known {whole:.2f}"

@@ -64,7 +64,7 @@ def c4(r: Results) -> Verdict:
         fall = max(max(b) - min(b) for b in bits)
         good &= rise < 0.1 * fall
         parts.append(
-            f"{name}: L_t falls by {fall:.2f} bits over {len(bits[0])} bins and rises by at most {max(rise, 0):.3f} between two; "
+            f"{name}: L_t falls by {fall:.2f} bits over {len(bits[0])} bins and rises by at most {max(rise, 0):.3f} from one to the next; "
             f"isotonic residual of single steps {value(r, name, 'isotonic residual, root mean square'):.3f}"
         )
     return holds_if(good), "; ".join(parts)
@@ -99,8 +99,8 @@ def c6(r: Results) -> Verdict:
     good = gap < 1e-9 and max(worst.values()) < NOISE and best < -NOISE and abs(planned - measured) < AGREE
     text = ", ".join(f"{own} {w:+.4f}" for own, w in worst.items())
     return holds_if(good), (
-        f"difference from the best of all schedules of 12 sites: {gap:.1e} nats; planned on other items, bits above uniform steps at "
-        f"the worst budget: {text} (tolerance {NOISE}), at the best {best:+.3f}; text in 20 calls: planned {planned:.3f}, "
+        f"difference from the best of all schedules of 12 sites: {gap:.1e} nats; planned on other items, bits minus those of uniform steps "
+        f"at the worst budget: {text} (tolerance {NOISE}), at the best {best:+.3f}; text in 20 calls: planned {planned:.3f}, "
         f"measured {measured:.3f}"
     )
 

@@ -1,12 +1,13 @@
 """Build docs/report.md and its plots from the results: python benchmarks/report/page.py
 
-It measures nothing.  A claim without results is listed as not reached, with the command that measures it.
+It measures nothing.  A claim without results is listed as not reached, with the command that would measure it.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -31,15 +32,26 @@ INTRODUCTION = """# The paper's claims in miniature
 
 After this page you know which of the paper's claims hold for small models trained on a CPU, with the figures and commands.
 
-This page is generated: `python benchmarks/report/run.py all --data FOLDER --runs FOLDER` measures, and `python
-benchmarks/report/page.py` writes the page from the results. **These are miniatures.** The paper trains for one to two weeks on
-four to eight TPUs; here every network is small and was trained for minutes on a shared CPU core. Such runs rank methods; they do
-not converge, and their figures are not comparable to the paper's. If the gap between two methods is smaller than what longer training
-would change, the verdict says little either way.
+**These are miniatures.** The paper trains for one to two weeks on four to eight TPUs; here every network is small and was
+trained for minutes on a shared CPU core. Such runs rank methods; they do not converge, and their figures are not comparable
+to the paper's. If the gap between two methods is smaller than what longer training would change, the verdict says little
+either way.
 
-All figures are for test sets; choices were made on validation data. If a run was repeated with more steps, its test set was measured
-again. The ± is the standard error of the mean over items. A *bound* is an upper bound on −log p, averaged over random orders;
-*exact* is along one order. Seeds, versions, commands and times are in `benchmarks/report/results/` and in the last table.
+All figures are for test sets; choices were made on validation data. If a run was repeated with more steps, its test set was
+measured again. The ± is the standard error of the mean over items. A *bound* is an upper bound on −log p, averaged over
+random orders; an *exact* figure belongs to one order.
+
+This page is generated: `python benchmarks/report/run.py all --data FOLDER --runs FOLDER` measures, and
+`python benchmarks/report/page.py` writes the page from the results. Seeds, versions, commands and times are in
+`benchmarks/report/results/` and in [the last table](#circumstances).
+"""
+COMPARISONS = """## How to read the next four tables
+
+Each of the next four sections compares training objectives with the same network, steps, batch and learning rate. *Full calls*
+is the figure with one network call per value, measured at random steps. The columns of few calls are prices: schedules are
+planned on losses of validation items and priced on losses of test items, measured at 24 steps per stage. The row `absorbing`
+is absorbing diffusion throughout: 1,000 steps for full calls, its own random steps for few. `any-order` is the paper's
+OA-ARDM, `causal` the order-agnostic causal Transformer (as XLNet), and `upscale-N` generates digits of base N.
 """
 
 
@@ -59,65 +71,80 @@ def figure(results: Results, name: str, key: str, digits: int = 3) -> str:
 
 
 def claims(results: Results) -> str:
-    """Every claim with its verdict, figures and command."""
-    rows, counts = [], Counter[str]()
+    """Every claim with its verdict; then its figures and command."""
+    verdicts, figures, counts = [], [], Counter[str]()
+    named: dict[str, list[str]] = {FAILS: [], UNREACHED: []}
     for claim in CLAIMS:
         verdict, why = claim.verdict(results)
         counts[verdict] += 1
+        if verdict in named:
+            named[verdict].append(claim.key)
         mark = f"**{verdict}**" if verdict == HOLDS else verdict
-        rows.append(
-            (claim.key, claim.says, mark, why, claim.paper or "–", f"`{claim.command}`" if claim.command else "–")
-        )
+        verdicts.append((claim.key, claim.says, mark, claim.paper or "–"))
+        figures.append((claim.key, why, f"`{claim.command}`" if claim.command else "–"))
     words = {HOLDS: "hold", FAILS: "do not hold here", UNREACHED: "not reached here"}
-    summary = ", ".join(f"{counts[verdict]} {said}" for verdict, said in words.items() if verdict in counts)
-    head = ("", "claim", "verdict", "figures here", "paper", "command (`python benchmarks/report/…`)")
-    return f"## The claims\n\nOf {len(CLAIMS)} claims: {summary}.\n\n" + markdown(head, rows)
+    said = [
+        f"{counts[v]} {words[v]}" + (f" ({', '.join(named[v])})" if v in named else "") for v in words if v in counts
+    ]
+    return (
+        f"## The claims\n\nOf {len(CLAIMS)} claims: {', '.join(said)}.\n\n"
+        + markdown(("", "claim", "verdict", "figure in the paper"), verdicts)
+        + "\n### The figures of each claim\n\n"
+        + markdown(("", "figures here", "command (`python benchmarks/report/…`)"), figures)
+    )
 
 
 def density(results: Results) -> str:
     """The density benchmark, compared with the literature."""
     have = [s for s in SETS if f"density-{s}" in results]
     text = (
-        "## The classic order-agnostic benchmark\n\nMean negative log-likelihood of the test items in nats; less is better. "
-        "Each set has a small network: a perceptron (`laptop/density`), or for connect4 and ocr_letters, whose columns are "
-        f"squares and pixels, a U-Net (`laptop/density-pictures`). {_members(results)}The mean over random orders is a bound, measured "
-        "on every test item. *1 order* and the ensembles (−log of the mean likelihood over fixed random orders) are exact on "
-        "the items they were measured on. If those are all test items, the figure is theirs; otherwise it is the mean over "
-        "random orders of all items minus the gain measured on a few (below), and the error does not include the choice of "
-        f"orders. {_paired(results)}\n\n"
-        f"{_former(results, 'density-')}**All figures of the literature in this table are unconfirmed:** they were written down from memory of Germain et al. "
-        "2015 and Uria et al. 2016, and no source that prints them could be read. Two loaders of these sets confirm its "
-        f"splits: {SPLITS}.\n\n"
+        "## The classic order-agnostic benchmark\n\nNegative log-likelihood in nats, the mean over test items; less is better. "
+        "EoNADE's 16 orders correspond to ours.\n\n"
     )
     rows = [[name, *(f"{DENSITY[name][s]:.2f}" for s in SETS)] for name in DENSITY]
     for name, key in OURS.items():
         rows.append([f"**ardm, {name}**", *(figure(results, f"density-{s}", key, 2) for s in SETS)])
     best = [f"{min(DENSITY[n][s] for n in ANY_ORDER):.2f}" for s in SETS]
     rows.append(["best published, any or many orders", *best])
-    text += markdown(("", *SETS), rows)
     best_of = {s: min(DENSITY[n][s] for n in ANY_ORDER) for s in have}
+    compared, errors = "", ""
     for orders in (16, 128):
         key = f"{orders} orders, all items"
         ours = {s: results[f"density-{s}"]["figures"][key] for s in have}
         ahead = [s for s in have if round(ours[s]["value"], 2) < best_of[s]]
         near = [s for s in ahead if best_of[s] - ours[s]["value"] < 2 * ours[s].get("error", 0.0)]
-        text += (
-            f"\n{orders} orders: better than the best published any-order figure on {', '.join(ahead) or 'none'}; worse on "
+        compared += (
+            f"* {orders} orders: better than the best published any-order figure on {', '.join(ahead) or 'none'}; worse on "
             f"{', '.join(s for s in have if s not in ahead) or 'none'}. Better by less than two of our standard errors: "
-            f"{', '.join(near) or 'none'}."
+            f"{', '.join(near) or 'none'}.\n"
         )
         few = {s: f["gain_error"] for s, f in ours.items() if "gain_error" in f}
         if few:
-            text += f" Standard error of the gain of {orders} orders where it was measured on a few items: "
-            text += ", ".join(f"{s} {e:.2g}" for s, e in few.items()) + "."
+            errors += (
+                f" Standard error of this gain, {orders} orders: {', '.join(f'{s} {e:.2g}' for s, e in few.items())}."
+            )
+    missing = [s for s in SETS if s not in have]
     text += (
-        "\n\nThe aim was to beat the best any-order figure on all six sets. EoNADE's 16 orders correspond to ours. Not "
-        f"measured: {', '.join(s for s in SETS if s not in have) or 'none'}. Settings were chosen on validation items, but the "
-        "test sets were measured more than once. Earlier runs, with settings that validation rejected (16 orders): "
-        f"{'; '.join(f'{s} {found}' for s, found in EARLIER.items())}.\n"
+        f"{compared}\n{_former(results, 'density-')}**All figures of the literature in this table are unconfirmed:** they were written "
+        "down from memory of Germain et al. 2015 and Uria et al. 2016, and no source that prints them could be read.\n\n"
+        + markdown(("", *SETS), rows)
+        + (f"\nNot measured: {', '.join(missing)}.\n" if missing else "")
     )
     if have:
         text += "\n![Negative log-likelihood of the density sets, compared with the literature](pictures/report/density.png)\n"
+    text += (
+        "\n### How it was measured\n\n"
+        "* **Networks.** Each set has a small one: a perceptron (`laptop/density`), or for connect4 and ocr_letters, whose columns "
+        f"are squares and pixels, a U-Net (`laptop/density-pictures`). {_members(results)}\n"
+        "* **Figures.** The mean over random orders is a bound, measured on every test item. *1 order* and the ensembles (−log of "
+        "the mean likelihood over fixed random orders) are exact on the items they were measured on. If those are not all test "
+        "items, the figure is the mean over random orders of all items minus the gain measured on a few, and its error does not "
+        f"include the choice of orders. {_paired(results)}{errors}\n"
+        f"* **Splits.** Two loaders of these sets show which splits the literature used: {SPLITS}.\n"
+        "* **Test sets.** Settings were chosen on validation items, but the test sets were measured more than once. Earlier runs, "
+        f"with settings that validation rejected (16 orders): {'; '.join(f'{s} {found}' for s, found in EARLIER.items())}. The aim "
+        "was to beat the best any-order figure on all six sets.\n"
+    )
     text += _others(results) + "\n### Binarised MNIST\n\n"
     rows = [[name, f"{found.nats:.2f}", found.orders, found.said] for name, found in MNIST.items()]
     for key in ("random orders", "1 order", "16 orders"):
@@ -145,8 +172,8 @@ def _members(results: Results) -> str:
     if not many:
         return ""
     return (
-        f"Several networks, trained apart, make one model where the items are few ({', '.join(many)}): each conditional is the "
-        "normalised geometric mean of theirs, so the model is exact along every order. The literature's are single networks. "
+        f"Sets of few items have several networks, trained separately ({', '.join(many)}); each conditional of the model is the "
+        "normalised geometric mean of theirs, so the model is exact along every order. The literature's models are single networks."
     )
 
 
@@ -192,8 +219,8 @@ def _rivals() -> str:
 def _paired(results: Results) -> str:
     """How the figures of 128 orders came about, which changed on the day `REPLACED`."""
     old = [s for s in SETS if f"density-{s}" in results and results[f"density-{s}"]["date"] < REPLACED]
-    kept = f" (of {', '.join(old)} still the mean over random orders minus the gain of 128)" if old else ""
-    return f"For 128 orders it is the figure of 16 orders minus what 112 more gain on a few items{kept}."
+    kept = f" (for {', '.join(old)} still the mean over random orders minus the gain of 128)" if old else ""
+    return f"For 128 orders it is the figure of 16 orders minus what 112 more orders gain on a few items{kept}."
 
 
 def _aimed(found: Mapping[str, Any], key: str, aim: float) -> str:
@@ -253,11 +280,7 @@ def comparison(
         bound = "bound" if found["figures"][whole]["is_bound"] else "exact"
         rows.append([name, shown(results, key, whole), bound, *cells, paper, spent])
     head = ("", "full calls", "", *(f"{n} calls" for n in calls), "paper", "steps × batch, processor")
-    priced = (
-        "Small numbers of calls are priced on losses per step, measured at 24 steps per stage; full calls are measured at random steps. "
-        "The row `absorbing` is absorbing diffusion throughout: 1,000 steps for full calls, its own random steps for few."
-    )
-    return f"## {title}\n\n{extra}\n\n" + markdown(head, rows) + f"\n{unit} {priced}\n"
+    return f"## {title}\n\n{unit} {extra}\n\n" + markdown(head, rows)
 
 
 AIMS = {"rate": 3.6, "rate-text27": 1.93, "rate-fsdd": 7.5}
@@ -272,9 +295,9 @@ def coding(results: Results) -> str:
     if "coding" not in results:
         return text + "Not measured: `run.py coding`. README.md has some figures of `benchmarks/codec_pictures.py`.\n"
     text += (
-        "Bits per sample (a character, a value of an image), header included, from `benchmarks/codec_pictures.py` and "
-        "`codec_rate.py`. *Together*: for `ardm` one archive in which each item can be read alone; for the others one solid "
-        "stream, in which none can. PPMd and raw LZMA have no header, checksum or length: they are streams, not files.\n"
+        "Bits per sample (a character, a value of an image), headers included, measured by `benchmarks/codec_pictures.py` and "
+        "`codec_rate.py`. *Together* means one archive for `ardm`, in which each item can be read alone, and one solid stream for "
+        "the others, in which none can. PPMd and raw LZMA make bare streams without header, checksum or length.\n"
     )
     for key, found in results["coding"]["tables"].items():
         about = found["about"]
@@ -296,7 +319,7 @@ def coding(results: Results) -> str:
         text += f"\n### {about['data']}\n\nMeasured {about['date']}.{aim}\n\n"
         text += markdown(("", "separate files", "together"), rows)
     paper = ", ".join(f"{name} {bits}" for name, bits in CODING.items())
-    return text + f"\nThe paper, single images of the whole CIFAR-10 test set: {paper}.\n"
+    return text + f"\nThe paper's figures for single images, of the whole CIFAR-10 test set: {paper}.\n"
 
 
 def circumstances(results: Results) -> str:
@@ -315,7 +338,7 @@ def circumstances(results: Results) -> str:
         command = found["command"].removeprefix("python benchmarks/report/")
         own = [name, f"`{command}`", str(found["seed"]), training, wall, parameters, f"{found['seconds']:.0f} s"]
         rows.append([*own, found["date"], f"torch {versions['torch']}", where])
-    head = (
+    head = [
         "result",
         "command",
         "seed",
@@ -326,12 +349,16 @@ def circumstances(results: Results) -> str:
         "date",
         "version",
         "machine",
-    )
+    ]
+    same = [c for c, column in enumerate(zip(*rows, strict=True)) if len(set(column)) == 1 and len(rows) > 1]
+    common = f"All results: {', '.join(f'{head[c]} {rows[0][c]}' for c in same)}. " if same else ""
+    kept = [c for c in range(len(head)) if c not in same]
     said = (
-        "## Circumstances\n\nThe machine was shared, so wall times exceed what one thread needs. Measuring times include the training if "
-        "the same call did both. `coding` copies the results of `benchmarks/codec_pictures.py` and `codec_rate.py --set NAME`.\n\n"
+        f"## Circumstances\n\n{common}The machine was shared, so wall times exceed what one thread needs. Measuring times include the "
+        "training if the same call did both. `coding` copies the results of `benchmarks/codec_pictures.py` and "
+        "`codec_rate.py --set NAME`.\n\n"
     )
-    return said + markdown(head, rows)
+    return said + markdown([head[c] for c in kept], [[row[c] for c in kept] for row in rows])
 
 
 def page(results: Results) -> str:
@@ -369,8 +396,8 @@ def page(results: Results) -> str:
     parts = [
         INTRODUCTION,
         claims(results),
-        changes(results),
         density(results),
+        COMPARISONS,
         comparison(
             results,
             "Text",
@@ -378,9 +405,8 @@ def page(results: Results) -> str:
             "text",
             text_names,
             (5, 10, 20, 50),
-            "`laptop/compare-text`: the same Transformer, steps, batch and rate; any order (OA-ARDM), one order, causal in "
-            "any order (as in XLNet), 27 letters as three digits, absorbing diffusion of 1000 steps. Small numbers of calls: "
-            "schedules planned on losses of validation items, priced on those of test items.",
+            "All rows have the Transformer of `laptop/compare-text`; `upscale-3` writes 27 letters as three digits. "
+            "Claims C4 to C11 and C16 are judged by these runs.",
         )
         + _pictures(results, ("text",)),
         comparison(
@@ -390,10 +416,11 @@ def page(results: Results) -> str:
             "speech",
             speech_names,
             (50, 100, 200, 400),
-            "`laptop/compare-speech`: the same WaveNet. `any-order`, `one-order` and `absorbing` predict a mixture of ten "
-            "logistics; `upscale-256`, `-16`, `-4` a softmax over digits. Two controls separate upscaling from the output "
+            "All rows have the WaveNet of `laptop/compare-speech`. `any-order`, `one-order` and `absorbing` predict a mixture of "
+            "ten logistics; `upscale-256`, `-16`, `-4` a softmax over digits. Two controls separate upscaling from the output "
             "family: `-chain` predicts whole values as two softmaxes of 256, the high byte and the low byte given it, and "
-            "`upscale-256-mixture` predicts the mixture digit by digit. There is no causal any-order WaveNet.",
+            "`upscale-256-mixture` predicts the mixture digit by digit. There is no causal any-order WaveNet. Claims C13, C14 "
+            "and C25 are judged by these runs.",
         )
         + _pictures(results, ("speech", "speech-4")),
         comparison(
@@ -403,10 +430,11 @@ def page(results: Results) -> str:
             "images",
             image_names,
             (20, 50, 100, 400),
-            f"`laptop/compare-images`: the same small centred U-Net. {_former(results, 'images-')}`any-order` predicts a softmax over 256 values, "
-            "`upscale-N` a softmax over digits (direct), `-values` blocks of a softmax over values (data), `-mixture` a "
-            "mixture of logistics; `-ce` adds the auxiliary term with weight 0.1; `absorbing` is diffusion of 1000 steps. "
-            "This body sees both sides of a site, so it has no single-order network: for that, see small images below.",
+            f"All rows have the small centred U-Net of `laptop/compare-images`. {_former(results, 'images-')}`any-order` predicts a "
+            "softmax over 256 values, `upscale-N` a softmax over digits (direct), `-values` blocks of a softmax over values "
+            "(data), `-mixture` a mixture of logistics; `-ce` adds the auxiliary term with weight 0.1. A U-Net sees both sides of "
+            "a site, so there is no row for one order; small images, below, have one. Claims C12, C15, C22 and C26 are judged by "
+            "these runs.",
         )
         + _pictures(results, ("images", "images-4")),
         comparison(
@@ -416,13 +444,24 @@ def page(results: Results) -> str:
             "pictures",
             picture_names,
             (5, 10, 20, 50),
-            "`laptop/compare-pictures`: the same Transformer over pixels with the five objectives of the text table.",
+            "All rows have the Transformer over pixels of `laptop/compare-pictures`, with the objectives of the text table.",
         )
         + _pictures(results, ("pictures",)),
         coding(results),
+        changes(results),
         circumstances(results),
     ]
-    return "\n".join(part.rstrip("\n") + "\n" for part in parts if part)
+    return "\n".join(_wrapped(part.rstrip("\n")) + "\n" for part in parts if part)
+
+
+def _wrapped(text: str) -> str:
+    """The same with lines of prose of at most 120 characters."""
+    lines = []
+    for line in text.split("\n"):
+        indent = "  " if line.startswith("* ") else ""
+        prose = len(line) > 120 and not line.startswith(("|", "!"))
+        lines += textwrap.wrap(line, 120, subsequent_indent=indent, break_long_words=False) if prose else [line]
+    return "\n".join(lines)
 
 
 def _pictures(results: Results, keys: Sequence[str]) -> str:

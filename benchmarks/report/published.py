@@ -41,8 +41,8 @@ ANY_ORDER = ("EoNADE, 16 orders", "MADE, mask sampling")
 """The models of any order, or of many: the ones to compare with."""
 
 SPLITS = (
-    "adult, connect4, mushrooms, nips and ocr_letters are split as here, but dna has 1,400 items to train on and 600 to validate "
-    "on, here 1,600 and 400"
+    "adult, connect4, mushrooms, nips and ocr_letters are split as here; dna has 1,400 items for training and 600 for validation, "
+    "here 1,600 and 400"
 )
 """Of that literature, by the sizes in two loaders of the sets."""
 
