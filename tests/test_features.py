@@ -135,8 +135,9 @@ def command(words):
             ran(BEFORE[name])
         if other := next((OTHER[word] for word in words if word in OTHER), None):
             words = [word.replace("MODEL", other) for word in words]
-        force = ["-f"] if "--force" in options(name) else []
-        ran([*words, *MORE.get(name, []), *force])
+        searches = name == "plan" and "--orders" in words  # such a plan shows no schedule and writes no file
+        force = ["-f"] if "--force" in options(name) and not searches else []
+        ran([*words, *([] if searches else MORE.get(name, [])), *force])
 
 
 def own_codec(words):

@@ -46,7 +46,7 @@ Calls = Annotated[
 Level = Annotated[
     int | None,
     typer.Option(
-        "--level", min=1, max=9, help="Also -1 ... -9: fast to small; size of the model of pictures, calls of others."
+        "--level", min=1, max=9, help="Also -1 ... -9: from fast to small; chooses the size of the model of pictures."
     ),
 ]
 Force = Annotated[

@@ -61,7 +61,7 @@ def fit(
             help="What an item of text is: line or file (default: a line of .jsonl, .csv, .log or a single text)."
         ),
     ] = "",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run beside the model.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run beside the model.")] = False,
     device: Annotated[str, typer.Option(help="Device to train on: auto, cpu, cuda, mps, ...")] = "auto",
     threads: Threads = 0,
     force: Force = False,
@@ -69,11 +69,11 @@ def fit(
 ) -> None:
     """Fit a codec to many small items of your own.
 
-    Looks at what the samples are, holds a tenth of them out, trains a network for the time given, exports it as a codec
+    Recognises what the samples are, holds some of them out, trains a network for the time given, exports it as a codec
     model for `ardm compress -m`, and prints a table of the held-out items: the model beside zstd with a trained dictionary
     and other codecs.
 
-    Ctrl-C ends the training early: the best model so far is exported and measured.  --resume goes on; give more --minutes.
+    Ctrl-C ends the training early: the best model so far is exported and measured.  --resume continues; give more --minutes.
     """
     with guard(), Bar(quiet) as bar:
         end = monotonic() + 60 * minutes
