@@ -35,7 +35,7 @@ from ardm.walk import walk
 ROOT = Path(__file__).parents[1]
 CAT = ROOT / "src" / "ardm" / "assets" / "demo" / "cat.png"
 CALLS, TEXT_CALLS, CALLS_CODED = 24, 8, 50
-COOL = ("--temperature", 0.8)
+COOL = ("--temperature", 0.8, "--top-p", 0.95)
 
 
 def command(*words):

@@ -17,6 +17,7 @@ import zlib
 from contextlib import suppress
 
 import numpy as np
+import soundfile
 from PIL import Image
 
 from ardm import formats
@@ -24,11 +25,6 @@ from ardm.content import Kind
 from ardm.files.load import parse
 from ardm.files.options import FileOptions
 from ardm.formats import displayed
-
-try:
-    import soundfile
-except (ImportError, OSError):
-    soundfile = None
 
 
 class DisagreeError(Exception):
@@ -254,7 +250,7 @@ def run(samples, count, seed):
 
 def main():
     sys.path.insert(0, "tests")
-    from test_formats import SAMPLES
+    from file_samples import SAMPLES
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=20000)

@@ -25,9 +25,9 @@ from ardm.files.options import FileOptions
 from ardm.files.pack import make_archive
 from ardm.files.paths import walk
 from ardm.files.unpack import restore_archive
+from contents import Small, image, models, some
 from test_cli_codec import ardm, good  # noqa: F401 (a fixture)
 from test_files import write
-from test_frames import Small, image, models, some
 
 
 @pytest.fixture(autouse=True)

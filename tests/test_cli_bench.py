@@ -32,8 +32,8 @@ from ardm.codec.selection import Engine
 from ardm.content import Content, Kind
 from ardm.exact.model import NAME, fingerprint
 from ardm.exact.reference import Reference
+from contents import Small
 from test_baselines import image, text
-from test_frames import Small
 from waves import wave_model, wave_program
 
 app = typer.Typer(add_completion=False)

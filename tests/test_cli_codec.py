@@ -36,8 +36,8 @@ from ardm.files.compress import compress_file
 from ardm.files.options import FileOptions
 from ardm.files.restore import check_file
 from bundles import exact, liked
+from contents import Small, models
 from test_files import TEXT, content_of, picture, pixels, write
-from test_frames import Small, models
 
 
 @pytest.fixture

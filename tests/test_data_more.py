@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -494,7 +495,6 @@ def test_sounds_refuse_and_name(tmp_path):
 
 
 def test_flac(tmp_path, monkeypatch):
-    soundfile = pytest.importorskip("soundfile")
     soundfile.write(tmp_path / "a.flac", clip(300), 8000, subtype="PCM_16")
     assert (data.clips("sounds", tmp_path).clips[0].numpy() - 32768 == clip(300)).all()
     monkeypatch.setattr("ardm.codec.flac_stream.soundfile_package", lambda: None)

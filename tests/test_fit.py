@@ -6,13 +6,14 @@ import os
 import shutil
 import signal
 import threading
+import wave
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
 
 import ardm
 from ardm import data
@@ -186,6 +187,21 @@ def test_all_containers_hold_the_same_data():
     assert len({tuple(part.fingerprint for part in memory.pair(given)) for given in same}) == 1
     named = memory.pair(data.Dataset(x.byte(), 6, "mine"))
     assert [p.fingerprint for p in named] == [p.fingerprint for p in memory.pair(x)]
+    whole = TensorDataset(x)
+    assert {tuple(part.fingerprint for part in memory.pair(given)) for given in (whole, Subset(whole, range(20)))} == {
+        tuple(part.fingerprint for part in memory.pair(x))
+    }
+
+
+def test_a_subset_of_pairs_has_only_its_items_and_labels():
+    """As `random_split` makes them: the whole data set would bring the test items along."""
+    x = counting(30)
+    for marks in (x[:, 0], x[:, :1]):
+        train, valid = random_split(TensorDataset(x, marks), [20, 10], torch.Generator().manual_seed(0))
+        found = memory.pair(train, valid, labels=True)
+        assert [len(part) for part in found] == [20, 10]
+        assert torch.equal(found[0].items.long(), x[train.indices])
+        assert all(torch.equal(part.items[:, 0].long(), part.labels) for part in found)
 
 
 def test_images_of_pillow_have_their_channels_first():
@@ -384,6 +400,15 @@ REFUSED = {
     "a loader": (DataLoader(Pairs(counting(), counting()[:, 0])), {}, r"the data set of the loader \(.dataset\)"),
     "a stream": (Endless(), {}, "__getitem__ and __len__"),
     "dictionaries": ([{"x": 1}, {"x": 2}], {}, "item 0 of x is a dict"),
+    "a label for each class": (TensorDataset(counting(), counting()), {}, "item 0 of x is a tuple of 2 arrays"),
+    "ragged parts": ([[[1, 2], [1]]], {}, "item 0 of x is a list of parts of different sizes"),
+    "half a character": (["a", "b\ud800"] * 5, {}, r"text 1 of x holds '\\ud800' at 1, half a character"),
+    "half a character in a codec": (["a", "b\ud800"] * 5, {"codec": True}, r"text 1 of x holds"),
+    "channels last for a preset": (
+        pictures(channels=3).permute(0, 2, 3, 1),
+        {"preset": "centred-tiny"},
+        r"look like \(H, W, C\)",
+    ),
     "mixed shapes": ([torch.zeros(3, 1).long(), torch.zeros(4, 1).long()], {}, r"item 1 of x .* all must be alike"),
     "some labels": ([(counting()[0], 1), counting()[1]], {}, "1 of the 2 items of x have a label"),
     "grey": (data.Dataset(pictures(), 2, "mnist", grey=True), {}, "binarise them first"),
@@ -418,6 +443,61 @@ def test_a_table_of_other_values_is_refused():
     known = data.Dataset(torch.tensor([[0, 4], [1, 3]]), 5, "mine", columns=(2, 5))
     with pytest.raises(ArdmError, match="column 0 has 2 classes; got the value 2"):
         memory.pair(known, data.Dataset(torch.tensor([[2, 0]]), 5, "mine", columns=(2, 5)))
+
+
+def _csv(path, words):
+    path.write_text("word,n\n" + "".join(f"{words[n % len(words)]},{n % 3}\n" for n in range(40)))
+    return path
+
+
+def test_validation_items_whose_values_mean_something_else_are_refused(tmp_path):
+    """Each file has its own classes: "red" is 1 here and 0 there, and no value is out of range."""
+    one, two = _csv(tmp_path / "one.csv", ["green", "red"]), _csv(tmp_path / "two.csv", ["red", "rose"])
+    x = data.load("table", one)
+    with pytest.raises(ArdmError, match=r"a schema of its own; load the validation items with schema=x\.schema"):
+        memory.pair(x, data.load("table", two))
+    two.write_text(one.read_text().replace("\n", "\r\n"))
+    assert torch.equal(memory.pair(x, data.load("table", two))[1].items, x.items)
+    for n, text in enumerate(("abcab" * 9, "xyzxy" * 9)):
+        (tmp_path / f"{n}.txt").write_text(text)
+    texts = [data.load("text", tmp_path / f"{n}.txt", length=5, alphabet="characters") for n in range(2)]
+    with pytest.raises(ArdmError, match="a symbol of its own"):
+        memory.pair(*texts)
+    read = data.load("text", tmp_path / "1.txt", length=5, symbols=texts[0].symbols)
+    assert memory.pair(texts[0], read)[1].symbols == texts[0].symbols
+
+
+def test_items_that_overlap_are_never_held_out_from_each_other(tmp_path):
+    (tmp_path / "a.txt").write_text("abcdefghij" * 40)
+    windows, apart = (data.load("text", tmp_path / "a.txt", part, length=8) for part in ("train", None))
+    with pytest.raises(ArdmError, match=r"overlap.*give valid="):
+        memory.pair(windows)
+    assert [len(part) for part in memory.pair(windows, apart)] == [len(windows), 50]
+    assert sum(len(part) for part in memory.pair(apart)) == 50
+
+
+@pytest.mark.parametrize(("channels", "length", "split"), [(1, 64, "train"), (1, 64, None), (2, 50, None)])
+def test_windows_and_channels_of_a_sound_are_never_held_out_from_each_other(tmp_path, channels, length, split):
+    sound = np.zeros((100 * channels,), "<i2").tobytes()
+    for name in ("a", "b", "c"):  # of which "train" gets some
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setparams((channels, 2, 8000, 0, "NONE", ""))
+            file.writeframes(sound)
+    assert data.load("sounds", tmp_path, split, length=length).overlapping
+    assert not data.load("sounds", tmp_path, split, length=25, stride=25).overlapping or channels > 1
+
+
+def test_a_label_that_is_held_out_alone_has_its_row():
+    x, held = counting(20), memory.pair(counting(20), labels=torch.arange(20))[1].labels
+    labels = torch.zeros(20, dtype=torch.long)
+    labels[held] = 3
+    assert ardm.fit(x, labels=labels, **TEXT).config.labels == 4
+
+
+def test_settings_may_be_numbers_of_numpy():
+    found = ardm.fit(counting(), **{**TEXT, "steps": np.int64(6), "rate": np.float32(0.5), "flip": np.bool_(False)})
+    assert found.card["recipe"]["train"]["steps"] == 6
+    assert found.card["recipe"]["train"]["rate"] == 0.5
 
 
 def test_files_say_that_the_data_were_in_memory(tmp_path):

@@ -8,17 +8,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import soundfile
 
 from ardm.codec import flac_decode, flac_encode, flac_stream
 from ardm.codec.flac_stream import SEEK, STREAM, Broken, Head
 from ardm.content import Content, Kind
 from ardm.formats import read, render
 
-try:
-    import soundfile
-except (ImportError, OSError):
-    soundfile = None
-needs_soundfile = pytest.mark.skipif(soundfile is None, reason="needs soundfile")
 MOST = 1 << 24
 
 
@@ -73,7 +69,6 @@ def headed(data, total=None, md5=bytes(16), **more):
 # --- against another program ------------------------------------------------------------------------------------------
 
 
-@needs_soundfile
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 8])
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,8 +175,7 @@ def test_subframes_of_every_type(name):
     body, x = odd_bodies()[name]
     data = stream(frame(body, 16), total=16)
     assert heard(data)[0].tolist() == x
-    if soundfile:
-        assert seen(data)[0].tolist() == x
+    assert seen(data)[0].tolist() == x
     step = 1 + len(body) // 40
     for size in [*range(43, len(data), step), *range(len(data) - 5, len(data))]:  # wherever it is cut, that is noticed
         with pytest.raises(Broken):
@@ -198,8 +192,7 @@ def test_blocks_of_sizes_that_vary():
         at += size
     data = stream(*frames, total=at)
     assert heard(data)[0].tolist() == x
-    if soundfile:
-        assert seen(data)[0].tolist() == x
+    assert seen(data)[0].tolist() == x
 
 
 # --- no header is believed --------------------------------------------------------------------------------------------
@@ -398,8 +391,6 @@ def test_what_is_kept_of_many_blocks_is_written_in_little_memory_and_time(monkey
 
 @pytest.mark.parametrize("library", [True, False])
 def test_a_seek_table_leads_to_the_same_samples(library, monkeypatch):
-    if library and soundfile is None:
-        pytest.skip("needs soundfile")
     if not library:
         monkeypatch.setattr(flac_stream, "soundfile_package", lambda: None)
     length = 40_000
@@ -420,10 +411,9 @@ def test_a_seek_table_leads_to_the_same_samples(library, monkeypatch):
         assert again[at + offset : at + offset + 2] == b"\xff\xf8"
         assert again[at + offset + 4 : at + offset + 4 + len(number)] == number
         assert size == min(4096, length - sample)
-    if soundfile:
-        with soundfile.SoundFile(io.BytesIO(again)) as file:
-            file.seek(20_000)
-            assert np.array_equal(file.read(9, dtype="int16").T, x[:, 20_000:20_009])
+    with soundfile.SoundFile(io.BytesIO(again)) as file:
+        file.seek(20_000)
+        assert np.array_equal(file.read(9, dtype="int16").T, x[:, 20_000:20_009])
 
 
 def test_frames_are_numbered_as_the_specification_has_it():

@@ -51,8 +51,8 @@ from ardm.files.restore import check_file, decompress_file
 from ardm.files.unpack import restore_archive
 from ardm.formats import Claim, claim
 from bundles import exact
+from contents import Small
 from test_files import info
-from test_frames import Small
 
 PICTURES = ("png", "webp", "bmp", "tiff", "ppm")
 SOUNDS = ("wav", "flac")

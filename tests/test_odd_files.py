@@ -26,8 +26,8 @@ from ardm.files.load import parse
 from ardm.files.options import FileOptions
 from ardm.files.restore import decompress_file, rendered
 from ardm.formats import BYTE_FOR_BYTE
+from file_samples import chunk, header, loaded, noise, npy, picture, png, saved, several, sound
 from fuzz_inputs import ADAM7, passes
-from test_formats import chunk, header, loaded, noise, npy, picture, png, saved, several, sound
 
 
 def tif(x, **options):

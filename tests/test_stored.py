@@ -233,7 +233,6 @@ def tone(channels=2, wide=True, length=5000):
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("channels", [1, 2, 8, 9])
 def test_sound_is_kept_as_flac_where_that_can_be_had(channels, wide):
-    pytest.importorskip("soundfile")
     x = tone(channels, wide)
     method = there_and_back(x, Kind.AUDIO)
     assert method == (Method.FLAC if channels < 9 else Method.FILTERED) or not wide

@@ -153,7 +153,7 @@ def _paint(out: Path, seed: int) -> list[Path]:
     filled = out / "filled.png"
     fill_sheet(bundle, photograph[:, 16:112, 16:112], seed).save(filled)
     samples = out / "samples.png"
-    drawn = api.sample(bundle, 16, calls=100, order="bayer", seed=seed + 1, temperature=0.9)
+    drawn = api.sample(bundle, 16, calls=100, order="bayer", seed=seed + 1, temperature=0.9, top_p=0.95)
     sheet([to_image(x, bundle.model.digits.classes, 3) for x in drawn]).save(samples)
     return [filled, samples]
 
@@ -171,6 +171,6 @@ def fill_sheet(bundle: Bundle, x: Tensor, seed: int = 0, calls: int = 100) -> Im
         known[:, :, start : start + 6] = False
     S, K = len(bundle.model.digits), bundle.model.digits.classes
     batch = x.expand(3, -1, -1, -1)
-    done = api.fill(bundle, batch, known.expand_as(batch), calls, "bayer", seed, 0.8)
+    done = api.fill(bundle, batch, known.expand_as(batch), calls, "bayer", seed, 0.8, top_p=0.95)
     hidden = bundle.model.digits.truncate(x[None], known[None].long() * S)
     return sheet([state_image(hidden, 0, S, K, 2), *(to_image(d, K, 2) for d in done), to_image(x, K, 2)], 5)

@@ -124,7 +124,12 @@ def cut(
     labels = torch.tensor(whole.label, device="cpu").repeat_interleave(counts) if whole.label else None
     dropped = sum(not len(part) for part in parts)
     given = torch.cat([behind for _, behind in both]) if pad else None
-    return Dataset(items, CLASSES, name, labels, rate=whole.rate, dropped=dropped, files=whole.files, given=given)
+    shifted = not pad and any((len(clip) - length) % step for clip in whole.clips if len(clip) > length)
+    channels = whole.files is not None and len(whole.clips) > len(whole.files.used)
+    return Dataset(
+        items, CLASSES, name, labels, rate=whole.rate, dropped=dropped, files=whole.files, given=given,
+        overlapping=step < length or shifted or channels,
+    )  # fmt: skip
 
 
 def sounds(

@@ -42,6 +42,7 @@ class Dataset:
     value), or PADDING (−1): a site that is not predicted and whose value does not matter; None: all is predicted.
     symbols: for text, what its values stand for.  bytes: (N,) int64, the bytes of text in each item; None: unknown.
     texts: (N,) int64, for texts that are cut into items, the number of the text; near-duplicates have one; None: an item each.
+    overlapping: whether items share parts, as training windows of a text or the channels of a sound do: none can be held out.
     Raises ArdmError where items and labels do not fit each other.
     """
 
@@ -59,6 +60,7 @@ class Dataset:
     symbols: Symbols | None = None
     bytes: Tensor | None = None
     texts: Tensor | None = None
+    overlapping: bool = False
 
     def __post_init__(self) -> None:
         if self.given is not None and (self.given.shape != self.items.shape or self.given.dtype != torch.int8):

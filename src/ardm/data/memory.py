@@ -20,12 +20,14 @@ from ardm.data.records import learned, rows
 from ardm.data.texts import symbols_of
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
+from ardm.schema import Schema
 from ardm.symbols import ended
 
 MEMORY = "memory"
 """The name of data in memory, in the recipe of a run."""
 INTENSITIES = range(16, 256)
 """Pictures whose largest value lies here have 256 classes, unless their number is given."""
+ITEM = "an item is an array of integers, or (array, label) with one integer as its label"
 
 
 def pair(
@@ -66,6 +68,7 @@ def pair(
         marks = marks if marks is not None and labels is not None and labels is not False else None
         wanted = labels is not None and labels is not False and _brings_labels(part)
         other = _marked(_read(part, "valid", marks if marks is not None else wanted), None, None)
+        _refuse_other_meaning(train, other)
         train, other = _alike(train, other)
         if other.shape != train.shape:
             raise ArdmError(
@@ -74,7 +77,28 @@ def pair(
     both = [train] if other is None else [train, other]
     both = _alphabet(both, classes, table)
     both = [replace(part, rate=rate or part.rate) for part in both]
+    if other is None and both[0].overlapping:
+        raise ArdmError(
+            f"the items of {both[0].name} overlap, so that items held out from them would be known from others: give valid=, such "
+            'as ardm.data.load(…, split="valid")'
+        )
     return (both[0], both[1]) if other is not None else _divided(both[0])
+
+
+def _refuse_other_meaning(train: Dataset, valid: Dataset) -> None:
+    """Raise ArdmError where the same values stand for something else in the validation items, which would be misread."""
+    for name in ("symbols", "schema", "rate"):
+        mine, theirs = (_meaning(getattr(part, name)) for part in (train, valid))
+        if mine and theirs and mine != theirs:
+            raise ArdmError(
+                f"the values of {valid.name} do not mean those of {train.name}: each has a {name.removesuffix('s')} of its own; "
+                f"load the validation items with {name}=x.{name}"
+            )
+
+
+def _meaning(found: Any) -> Any:
+    """What decides the meaning of values: of a table, names, values and bins of its columns, and not how its lines end."""
+    return (found.names, found.categories, found.edges) if isinstance(found, Schema) else found
 
 
 def _brings_labels(x: Any) -> bool:
@@ -89,27 +113,42 @@ def is_texts(x: Any) -> bool:
 
 def _written(x: Sequence[str], valid: Any, alphabet: str) -> tuple[Dataset, Dataset]:
     """Texts as items of the same length, that of the longest and its end."""
-    symbols = symbols_of(alphabet, True, lambda: "".join(x).encode())
-    sets = [("train", x)] if valid is None else [("train", x), ("valid", valid)]
+    sets = [("x", x)] if valid is None else [("x", x), ("valid", valid)]
+    data = {name: _utf8(texts, name) for name, texts in sets}
+    symbols = symbols_of(alphabet, True, lambda: b"".join(data["x"]))
     encoded = {
-        name: [symbols.encode(text.encode(), f"{name} text {n}") for n, text in enumerate(t)] for name, t in sets
+        name: [symbols.encode(text, f"text {n} of {name}") for n, text in enumerate(t)] for name, t in data.items()
     }
     length = 1 + max(len(values) for both in encoded.values() for values, _ in both)
     found = []
     for name, both in encoded.items():
         values, sizes = ended(both, length, symbols, 0)
         items = torch.from_numpy(values.astype(smallest(symbols.classes)))
-        made = Dataset(items, symbols.classes, f"{MEMORY}/{name}", symbols=symbols, bytes=torch.from_numpy(sizes))
+        part = "train" if name == "x" else name
+        made = Dataset(items, symbols.classes, f"{MEMORY}/{part}", symbols=symbols, bytes=torch.from_numpy(sizes))
         found.append(made)
     return (found[0], found[1]) if valid is not None else _divided(found[0])
 
 
+def _utf8(texts: Sequence[str], name: str) -> list[bytes]:
+    """Texts in UTF-8.  Raises ArdmError for surrogates, which it does not have."""
+    try:
+        return [text.encode() for text in texts]
+    except UnicodeEncodeError as error:
+        wrong, at = error.object, error.start
+        raise ArdmError(
+            f"text {list(texts).index(wrong)} of {name} holds {wrong[at]!r} at {at}, half a character, which UTF-8 cannot write"
+        ) from None
+
+
 def _coded_alone(x: Sequence[str], valid: Any, records: bool) -> tuple[Dataset, Dataset]:
     """Texts that a codec codes, each alone."""
+    train, other = [Content.of_bytes(text) for text in _utf8(x, "x")], []
     if valid is None:
         held = _held(len(x)).tolist()
-        x, valid = ([text for text, other in zip(x, held, strict=True) if other == part] for part in (False, True))
-    train, other = ([Content.of_bytes(text.encode()) for text in part] for part in (x, valid))
+        train, other = ([one for one, out in zip(train, held, strict=True) if out == part] for part in (False, True))
+    else:
+        other = [Content.of_bytes(text) for text in _utf8(valid, "valid")]
     if records and (schema := learned(train, other)):
         return rows(train, schema, f"{MEMORY}/train"), rows(other, schema, f"{MEMORY}/valid")
     both = [
@@ -213,7 +252,7 @@ def _gathered(source: Any, name: str) -> tuple[Tensor, Tensor | None, Tensor | N
     items: list[Tensor] = []
     marks: list[int] = []
     for n, (item, mark) in enumerate(_parts(source, name)):
-        found = _whole(_array(item), f"item {n} of {name}")
+        found = _whole(_array(item, f"item {n} of {name}"), f"item {n} of {name}")
         line = found.ndim == 1 and bool(items) and items[0].ndim == 1 and not isinstance(source, Tensor)
         if items and ((found.shape != items[0].shape and not line) or found.dtype != items[0].dtype):
             raise ArdmError(
@@ -236,11 +275,14 @@ def _gathered(source: Any, name: str) -> tuple[Tensor, Tensor | None, Tensor | N
     return torch.stack(items), labels, None
 
 
-def _array(item: Any) -> Any:
+def _array(item: Any, name: str) -> Any:
     """An item as a tensor or an array; a picture of Pillow as (C, H, W)."""
     if isinstance(item, Tensor):
         return item
-    found = np.asarray(item)
+    try:
+        found = np.asarray(item)
+    except ValueError:
+        raise ArdmError(f"{name} is a {type(item).__name__} of parts of different sizes: {ITEM}") from None
     if hasattr(item, "getbands"):
         return found[None] if found.ndim == 2 else np.moveaxis(found, -1, 0)
     return found
@@ -250,12 +292,16 @@ def _parts(source: Any, name: str) -> Iterator[tuple[Any, Any]]:
     """(item, label or None) of each item."""
     for n in range(len(source)):
         item = source[n]
-        labelled = isinstance(item, (tuple, list)) and len(item) == 2 and _is_item(item[0]) and np.ndim(item[1]) == 0
-        item, mark = item if labelled else (item, None)
-        if isinstance(item, (dict, str, bytes)):
-            raise ArdmError(
-                f"item {n} of {name} is a {type(item).__name__}; an item is an array of integers, or (array, label)"
-            )
+        mark = None
+        if isinstance(item, (tuple, list)):
+            if len(item) == 2 and _is_item(item[0]) and _is_label(item[1]):
+                item, mark = item
+            elif len(item) == 1 and isinstance(item[0], (Tensor, np.ndarray)):
+                item = item[0]  # of a TensorDataset without labels
+        several = isinstance(item, (tuple, list)) and any(isinstance(v, (Tensor, np.ndarray)) and v.ndim for v in item)
+        if several or isinstance(item, (dict, str, bytes)):
+            of = f" of {len(item)} arrays" if several else ""
+            raise ArdmError(f"item {n} of {name} is a {type(item).__name__}{of}: {ITEM}")
         yield item, mark
 
 
@@ -264,12 +310,17 @@ def _is_item(value: Any) -> bool:
     return isinstance(value, Tensor) or hasattr(value, "getbands") or np.ndim(value) > 0
 
 
+def _is_label(value: Any) -> bool:
+    """Whether the second of two values is one number, by itself or as a vector of one."""
+    return np.ndim(value) == 0 or (isinstance(value, (Tensor, np.ndarray)) and tuple(value.shape) == (1,))
+
+
 def _refuse_source(x: Any, name: str) -> None:
     """Raise ArdmError for what is neither a map-style data set nor a list, saying what to give."""
     hint = ""
     if isinstance(x, (str, bytes)) or hasattr(x, "__fspath__"):
         hint = ': read files with ardm.data.load("text", path), or "images", "sounds", "table", "array"'
-    elif hasattr(x, "dataset"):
+    elif hasattr(x, "dataset") and not hasattr(x, "__getitem__"):
         hint = ": give the data set of the loader (.dataset); batches are made here"
     elif hasattr(x, "to_numpy"):
         hint = ': give integers, x.to_numpy(); ardm.data.load("table", "file.csv") keeps the names of a table'

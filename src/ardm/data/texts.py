@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ardm.data.checks import known, positive
 from ardm.data.dataset import Dataset, smallest
@@ -201,18 +200,15 @@ def _texts(source: _Source, symbols: Symbols, name: str, split: str | None, leng
         if not pieces:
             raise ArdmError(f"{name} has no text; {FEW}")
         values, sizes = ended([symbols.encode(t, str(p)) for p, t in pieces], length, symbols, source.each == "line")
-        return _dataset(torch.from_numpy(values.astype(smallest(symbols.classes))), symbols, name, sizes)
+        items = torch.from_numpy(values.astype(smallest(symbols.classes)))
+        return Dataset(items, symbols.classes, name, symbols=symbols, bytes=torch.from_numpy(sizes))
     both = [symbols.encode(data, str(path)) for path, data in parts]
     values, own = (np.concatenate(rows) for rows in zip(*both, strict=True))
     found = _items(values.astype(smallest(symbols.classes)), symbols.classes, name, split, length, stride, symbols.unit)
     step = _stride(split, length, stride)
     begin = np.arange(len(found)) * step
     reach = np.concatenate([[0], own.cumsum()])
-    return _dataset(found.items, symbols, name, reach[begin + length] - reach[begin])
-
-
-def _dataset(items: Tensor, symbols: Symbols, name: str, sizes: Ints) -> Dataset:
-    return Dataset(items, symbols.classes, name, symbols=symbols, bytes=torch.from_numpy(sizes))
+    return replace(found, symbols=symbols, bytes=torch.from_numpy(reach[begin + length] - reach[begin]))
 
 
 def _lines(data: bytes) -> list[bytes]:
@@ -274,7 +270,8 @@ def _items(
         raise ArdmError(
             f"{name} has {len(data)} {unit}s, fewer than an item of length {length}: take shorter items (data.length){hint}"
         )
-    return Dataset(torch.from_numpy(data).unfold(0, length, _stride(split, length, stride)), classes, name)
+    step = _stride(split, length, stride)
+    return Dataset(torch.from_numpy(data).unfold(0, length, step), classes, name, overlapping=step < length)
 
 
 def _stride(split: str | None, length: int, stride: int | None) -> int:

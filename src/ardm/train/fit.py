@@ -91,7 +91,9 @@ def fit(
     alphabet = str(keywords.sections(settings)["data"].get("alphabet", ""))
     records = not (kind or recipe or {"preset", "trunk"} & keywords.sections(settings)["model"].keys())
     sets = memory.pair(x, valid, labels, classes, table, _rate(settings), given, padding, alphabet, codec, records)
-    made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder))
+    marks = [part.labels for part in sets if part.labels is not None]
+    number = 1 + max((int(of.max()) for of in marks), default=-1)
+    made = keywords.recipe_of(settings, sets[0], kind, recipe, codec, name or _name(folder), number)
     with ExitStack() as stack:
         home = stack.enter_context(scratch_folder()) if folder is None else Path(folder).expanduser()
         made = of_same_length(made, home, keywords.sections(settings)["train"])

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from ardm.data import Dataset
 from ardm.data.memory import MEMORY
 from ardm.data.registry import UNSET
@@ -73,12 +75,13 @@ def recipe_of(
     base: str | Recipe = "",
     codec: bool = False,
     name: str = "",
+    labels: int = 0,
 ) -> Recipe:
     """The recipe of a fit.
 
     settings: by name (`steps`), by full name ("train.steps"), or a section of them (`train={…}`).
     kind: one of KINDS; "" guesses it from the data.  base: a recipe to change instead of the defaults.
-    codec: by default a model that can be exported.  name: of the run.
+    codec: by default a model that can be exported.  name: of the run.  labels: their number; 0: as in train_set.
     Raises ArdmError for an unknown setting, with the nearest one; for one about files; for two values of one setting;
     and for data that no default fits.
     """
@@ -96,7 +99,7 @@ def recipe_of(
     merged["data"]["classes"] = train_set.classes
     if train_set.labels is not None:
         merged["data"]["labels"] = True
-        merged["model"]["labels"] = merged["model"].get("labels") or int(train_set.labels.max()) + 1
+        merged["model"]["labels"] = merged["model"].get("labels") or labels or int(train_set.labels.max()) + 1
     return from_values(Recipe, {"name": name or values.get("name", "unnamed"), **merged})
 
 
@@ -111,7 +114,7 @@ def sections(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for section, name, one in pairs:
             if name in found[section]:
                 raise ArdmError(f"{section}.{name} is given twice")
-            found[section][name] = one
+            found[section][name] = one.item() if isinstance(one, np.generic) else one
     return found
 
 
@@ -137,6 +140,8 @@ def defaults(given: Mapping[str, Mapping[str, Any]], train_set: Dataset, kind: s
     """Model and training by kind of data, where the caller names no preset and no trunk; training by trunk."""
     chosen = {"preset", "trunk"} & given["model"].keys()
     model = {"shape": []} if chosen else {**network(train_set, kind, codec), "shape": []}
+    if not kind:
+        refuse_channels_last(train_set)
     merged = {**model, **given["model"]}
     trunk = merged.get("trunk") or PRESETS.get(str(merged.get("preset")), {}).get("trunk", "unet")
     train = {"steps": STEPS, "ema": 0.998, "warmup": 50, "valid_every": 500, **_TRAIN.get(trunk, {})}
@@ -196,13 +201,18 @@ def kind_of(train_set: Dataset) -> str:
             "x.reshape(len(x), -1); or name a preset or trunk for them"
         )
     if len(shape) == 3:
-        if shape[0] > 4 and shape[2] in (1, 3, 4):
-            raise ArdmError(
-                f"items of shape {shape} look like (H, W, C): give (C, H, W), with x.permute(0, 3, 1, 2) or "
-                "x.transpose(0, 3, 1, 2); kind='image' takes them as they are"
-            )
         return "image"
     raise ArdmError(f"items of shape {shape} are no pictures (C, H, W) and no sequences (D,): name a preset or trunk")
+
+
+def refuse_channels_last(train_set: Dataset) -> None:
+    """Raise ArdmError for pictures that look like (H, W, C)."""
+    shape = tuple(train_set.shape)
+    if len(shape) == 3 and shape[0] > 4 and shape[2] in (1, 3, 4):
+        raise ArdmError(
+            f"items of shape {shape} look like (H, W, C): give (C, H, W), with x.permute(0, 3, 1, 2) or "
+            "x.transpose(0, 3, 1, 2); kind='image' takes them as they are"
+        )
 
 
 def is_table(settings: Mapping[str, Any], kind: str) -> bool:
