@@ -122,7 +122,7 @@ class TrainConfig:
     faster in it.
     memory: number of steps after which an observation of L_t counts half, in long runs: it is never more than a tenth of
     the steps taken.
-    valid_every, valid_items: steps between validations, and items in each.
+    valid_every, valid_items: steps between validations, and items in each, see `Dataset.some`.
     save_every: steps between checkpoints.
     sample_every: steps between samples (0: none).
     log_every: steps between lines of the log.
