@@ -97,6 +97,19 @@ def test_validation_items_of_another_form_are_refused_before_training(folder, tm
         Trainer(made, tmp_path / "run", device="cpu", sets=(train, silent))
 
 
+def test_data_of_a_single_value_are_refused(folder, tmp_path):
+    for name in ("train", "valid"):
+        np.save(folder / f"{name}.npy", np.zeros((9, 6), np.uint8))
+    with pytest.raises(ArdmError, match="all values of data/train are the same: there is nothing to learn"):
+        Trainer(recipe(folder), tmp_path / "run", device="cpu")
+
+
+def test_taking_what_fits_of_nothing_is_refused(folder, tmp_path):
+    """It would train from scratch without a word."""
+    with pytest.raises(ArdmError, match=r"set train\.init"):
+        Trainer(recipe(folder, partial=True), tmp_path / "run", device="cpu")
+
+
 def test_measuring_on_items_of_training_is_said(folder, tmp_path):
     file = folder / "train.npy"
     made = f"data.folder={file}", "model.width=8", "model.blocks=1", "train.steps=2", "train.batch=4"

@@ -37,9 +37,11 @@ def count(model: Model, dataset: Dataset) -> None:
 def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
     """Return the recipe; if its model has shape (), fill in shape, classes and columns from the data.
 
-    Raises ArdmError where the model has a shape of its own and the data do not fit it.
+    Raises ArdmError where the model has a shape of its own and the data do not fit it, and for data of a single value.
     """
     model, name = recipe.model, recipe.data.name
+    if dataset.classes < 2:
+        raise ArdmError(f"all values of {dataset.name} are the same: there is nothing to learn")
     if not model.shape:
         shape = tuple(int(n) for n in dataset.shape)
         model = replace(model, shape=shape, classes=dataset.classes, columns=tuple(dataset.columns))

@@ -114,6 +114,8 @@ class Trainer:
         if recipe.model.end:
             for part in (self.train_set, self.valid_set):
                 refuse_open(part.items, recipe.model.classes - 1, part.name)
+        if self.config.partial and not (self.config.init or resume):
+            raise ArdmError("train.partial takes what fits of a model: set train.init to one")
         self._resumed, self.anew = resume, list[str]()
         self._begin()
         moments: Mapping[str, Tensor] = {}
