@@ -392,14 +392,15 @@ def score(
     generator = inputs.seeded(seed, _device(bundle))
     x = _fitting(bundle, inputs.items(x, bundle.model))
     context = inputs.context(context, len(x))
-    if bundle.config.end:
-        refuse_open(x, bundle.config.classes - 1, "x")
     known = inputs.beforehand(x, bundle.model, given, padding)
+    if bundle.config.end:
+        refuse_open(x, bundle.config.classes - 1, "x", None if known is None else known != inputs.PADDING)
     usual = calls is None and order is None and not bundle.order.fixed
     if usual and isinstance(bundle.model, CausalModel) and bundle.model.single:
         return likelihood.causal(bundle.model, x, context=context, given=known)
-    if usual:
+    if usual and _only(bundle) is None:
         return likelihood.bound(bundle.model, x, passes, generator, known, context, rates=bundle.model.rates)
+    order = _only(bundle) if usual else order
     if calls is None and planning.budgeted(order) and order != _only(bundle):
         calls = bundle.order.calls[0]
     calls, order = budget(bundle, calls, order, x[0].numel())
