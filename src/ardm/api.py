@@ -31,7 +31,7 @@ from ardm.models.config import ModelConfig
 from ardm.models.ending import closed, refuse_open
 from ardm.orders import image_plan, named
 from ardm.plan import NEVER, AnyPlan, Plan, placed, ranked, raster, wavefront
-from ardm.random_numbers import Chance, RandomNumbers, chance
+from ardm.random_numbers import FILLING, Chance, RandomNumbers, chance
 from ardm.schedule import Schedule
 from ardm.walk import generate as walking
 from ardm.walk import last
@@ -350,11 +350,12 @@ def fill(
     padding: the sites that are left as they are without being known, a mask or lengths, see `score`.
     calls, order, temperature, context, top_k, top_p: see `sample`.  Each item takes min(calls, its hidden digits) steps,
     planned for what is known of it; only a model's own order keeps the steps that it was trained on.
+    seed: x may be samples of the same seed; completions of completions need another one.
     """
     bundle = bundle_of(bundle)
     sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
     calls, order = budget(bundle, calls, order, sites)
-    generator = RandomNumbers(seed)
+    generator = RandomNumbers(seed).child(FILLING)
     start, plan = started(bundle, x, known, calls, order, generator, padding)
     context = inputs.context(context, start.batch)
     done = in_closed_form(
