@@ -69,7 +69,7 @@ def plan(
     orders: Annotated[
         int,
         typer.Option(
-            help="Search the best of so many random orders, and of all others, for the first budget (default 50), and store "
+            help="Search the best of this many random orders, and of all others, for the first budget (default 50), and store "
             "it in the model's folder: `ardm export` codes along it.",
             min=0,
         ),
