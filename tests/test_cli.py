@@ -132,6 +132,7 @@ def test_plan(folder, tmp_path):
         tmp_path / "p.png",
     )
     assert "D3PM" in said
+    assert "by the loss curve of the model" in said  # which need not come from training: publish.py measures it
     assert Schedule.load(tmp_path / "s.json").calls == 10
     assert Image.open(tmp_path / "p.png").size[0] > 400
     assert "no per-step losses" in refused("plan", folder / "codec")

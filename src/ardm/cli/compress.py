@@ -160,10 +160,12 @@ def compress(
 def refuse_model(model: str | None, calls: int | None, level: int | None, bare: bool) -> None:
     """Refuse options that name a model, or its calls, twice; and a bare file without a model."""
     if model is not None and level is not None:
-        raise typer.BadParameter(f"-m names a model, and -{level} chooses one; give one of them", param_hint="--model")
+        raise typer.BadParameter(
+            f"-m names a model and -{level} chooses one: give only one of them", param_hint="--model"
+        )
     if calls is not None and level is not None:
         raise typer.BadParameter(
-            f"-{level} chooses the calls, and -K names them; give one of them", param_hint="--calls"
+            f"-{level} chooses a model and -K its network calls: name the model with -m instead", param_hint="--calls"
         )
     if bare and model is None:
         why = "a bare file does not say which model made it; name one with -m, here and to restore it"

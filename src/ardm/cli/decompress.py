@@ -47,7 +47,9 @@ from ardm.files.unpack import restore_archive
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files; ignore the time limit.")]
 Digits = Annotated[
     int,
-    typer.Option(help="Preview by so many digits of each value, of models that code several; 0: restore all.", min=0),
+    typer.Option(
+        help="Preview by this many digits of each value, for models that code several; 0: restore all.", min=0
+    ),
 ]
 
 

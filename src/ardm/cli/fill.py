@@ -102,7 +102,7 @@ def fill(
 ) -> None:
     """Fill the hidden part of an image.
 
-    Known values never change.  --mask is white where to fill, as in other inpainting tools.
+    Known values never change.  The white part of --mask is filled, as in other inpainting tools.
     """
     with guard(), Bar() as bar:
         import torch

@@ -92,7 +92,7 @@ def fit(
         write_whole(out, codec.save, force or resume)
         _show(bar, _measured(codec, out, parts, max(end - monotonic(), 60 * LEAST * minutes), bar))
         bar.say(f"wrote {out}: ardm compress -m {out} FILE, ardm decompress -m {out} FILE.ardm")
-        bar.say(f"these sizes take --bare --check {CHECK}; items of an archive with --check {CHECK} come close")
+        bar.say(f"for these sizes add --bare --check {CHECK}; items of an archive with --check {CHECK} come close")
         early = float(bundle.card.get("minutes", 0)) < 0.99 * training
         bar.say(f"{'stopped early; ' if early else ''}--resume with more --minutes trains on from {run}")
 

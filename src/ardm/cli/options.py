@@ -176,20 +176,20 @@ Order = Annotated[
 Score = Annotated[
     str,
     typer.Option(
-        help="Of --order confident: what makes a site sure: entropy (default), margin or probability.",
+        help="With --order confident: rank the sites by entropy (default), margin or probability.",
         show_default=False,
     ),
 ]
 Select = Annotated[
     str,
     typer.Option(
-        help="Of --order confident: the sites of a step: fixed=4, threshold=0.9 or entropy=0.1 (default: planned for --calls).",
+        help="With --order confident: how many sites a step reveals: fixed=4, threshold=0.9 or entropy=0.1 (default: planned for --calls).",
         show_default=False,
     ),
 ]
 BlockLength = Annotated[
     int | None,
-    typer.Option(help="Of --order confident: reveal blocks of so many sites from left to right.", min=1, max=MOST),
+    typer.Option(help="With --order confident: reveal blocks of this many sites from left to right.", min=1, max=MOST),
 ]
 Temperature = Annotated[float, typer.Option(help="Below 1: safer and less varied; 0: always the most likely.", min=0.0)]
 TopK = Annotated[
@@ -199,7 +199,7 @@ TopP = Annotated[
     float | None,
     typer.Option(
         "--top-p",
-        help="Draw each digit from the fewest, most likely ones whose probabilities sum to P (nucleus).",
+        help="Draw each digit from the fewest, most likely ones whose probabilities sum to X (nucleus).",
         min=0.0,
         max=1.0,
         show_default=False,

@@ -69,7 +69,7 @@ def plan(
     orders: Annotated[
         int,
         typer.Option(
-            help="Search the best of so many random orders, and of all others, for the first budget (default 50), and store "
+            help="Search the best of this many random orders, and of all others, for the first budget (default 50), and store "
             "it in the model's folder: `ardm export` codes along it.",
             min=0,
         ),
@@ -131,7 +131,7 @@ def plan(
                 f"{same:.4f}" if len(curve) == 1 else "–",
             )
         table.add_row(str(curve.size), f"{curve.sum() / D / math.log(2):.4f}", "", "")
-        say(f"{bundle.name}: expected bits per dimension (bound, measured in training)")
+        say(f"{bundle.name}: expected bits per dimension (bound, by the loss curve of the model)")
         if bundle.model.rates is not None:
             say(
                 "Orders by rates: the sites of a call are not alike, so these are estimates; ardm eval --calls measures."

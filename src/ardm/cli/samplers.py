@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 Guidance = Annotated[
     float | None,
-    typer.Option(help="Let the label count for more, by this scale; two network calls for each.", show_default=False),
+    typer.Option(
+        help="Strengthen the effect of the label by this scale; doubles the network calls.", show_default=False
+    ),
 ]
 Refine = Annotated[
-    int, typer.Option(help="Then draw a random tenth again, so many times (Gibbs); no likelihood.", min=0)
+    int, typer.Option(help="Then hide and draw a random tenth again, this many times (Gibbs); no likelihood.", min=0)
 ]
 RemaskBy = Annotated[
     str,

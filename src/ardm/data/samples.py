@@ -96,13 +96,13 @@ class Samples:
     def promise(self) -> str:
         """What is never both in the training part and in another one."""
         if self.kind == "text":
-            return f"{NOUNS[self.kind]}s that are equal up to case, white space{' and numbers' if self._vary else ''}"
+            return f"{NOUNS[self.kind]}s that are equal up to case{', white space and numbers' if self._vary else ' and white space'}"
         if self.kind == "table":
             return "rows that are equal"
         return (
-            "sounds that are loud in the same 32nds"
+            "sounds with the same pattern of loud and soft 32nds"
             if self.kind == "audio"
-            else "pictures that are light in the same sixteenths"
+            else "pictures with the same pattern of light and dark sixteenths"
         )
 
 
