@@ -19,6 +19,7 @@ import ardm
 from ardm import data
 from ardm.data import memory
 from ardm.data.folders import in_split
+from ardm.data.samples import text_keys
 from ardm.errors import ArdmError
 from ardm.settings import from_values
 from ardm.train import fit as fitting
@@ -219,6 +220,23 @@ def test_the_validation_items_are_held_out_by_a_hash_of_their_numbers():
     longer = memory.pair(torch.arange(500)[:, None].expand(500, 3))[1].items[:, 0].tolist()
     assert longer[: len(valid)] == valid.items[:, 0].tolist()
     assert [len(part) for part in memory.pair(x[:2])] == [1, 1]
+
+
+def test_near_duplicates_among_texts_for_a_codec_are_held_out_together():
+    """As `ardm fit` does: a network that knows a line by heart would seem to have learned."""
+    kinds = [
+        f"{word} was seen at the {place} gate"
+        for word in ("a fox", "an owl", "one cat")
+        for place in ["north", "south", "east", "west"]
+    ]
+    texts = [kinds[n % 12].upper() if n % 5 else kinds[n % 12] for n in range(240)]
+    parts = [
+        {text_keys([row.tobytes().rstrip(b"\0")])[0] for row in part.items.numpy()}
+        for part in memory.pair(texts, codec=True)
+    ]
+    assert [len(part) for part in parts] == [10, 2]
+    assert not parts[0] & parts[1]
+    assert [len(part) for part in memory.pair(["same"] * 4, codec=True)] == [3, 1]
 
 
 def test_valid_is_taken_as_given_with_one_alphabet():

@@ -24,6 +24,7 @@ from ardm.models.config import ModelConfig, preset
 from ardm.models.context import NO_LABEL
 from ardm.orders import OrderConfig
 from ardm.train.log import Log
+from ardm.train.matching import notes, unread
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig, load_recipe
 from ardm.train.trainer import Trainer
 
@@ -95,6 +96,29 @@ def test_validation_items_of_another_form_are_refused_before_training(folder, tm
     silent = replace(valid, given=torch.full(valid.items.shape, -1, dtype=torch.int8))
     with pytest.raises(ArdmError, match=r"nothing of .* is to be predicted"):  # a validation of NaN would never be best
         Trainer(made, tmp_path / "run", device="cpu", sets=(train, silent))
+
+
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        (recipe("."), []),
+        (recipe(".", subset=2, memory=9), []),
+        (
+            recipe(".", order=OrderConfig("raster", (6,)), subset=2, first_level=0.7),
+            ["train.subset", "train.first_level"],
+        ),
+        (recipe(".", order=OrderConfig("raster", (6, 3)), first_level=0.7), []),
+        (recipe(".", {"causal": "single", "heads": 1}, size="text-tiny", subset=2), ["train.subset"]),
+        (recipe(".", diffusion_steps=9, muon_rate=0.1), ["train.diffusion_steps", "train.muon_rate"]),
+        (recipe(".", diffusion_steps=9, objective="absorbing", muon_rate=0.1, optimiser="muon"), []),
+        (recipe(".", order_rate=0.1, label_dropout=0.5), ["train.order_rate", "train.label_dropout"]),
+        (recipe(".", {"rates": True, "labels": 2}, source={"labels": True}, order_rate=0.1, label_dropout=0.5), []),
+        (recipe(".", final=0.5, decay="constant"), ["train.final"]),
+    ],
+)
+def test_settings_without_effect_are_named(made, names):
+    assert unread(made) == names
+    assert notes(made) == ([f"without effect in this run: {', '.join(names)}"] if names else [])
 
 
 def test_data_of_a_single_value_are_refused(folder, tmp_path):

@@ -17,6 +17,7 @@ from ardm.data import cuts
 from ardm.data.dataset import ALL, Dataset, smallest
 from ardm.data.folders import fraction, in_split
 from ardm.data.records import learned, rows
+from ardm.data.samples import text_keys
 from ardm.data.texts import symbols_of
 from ardm.errors import ArdmError
 from ardm.inputs import PADDING
@@ -142,10 +143,11 @@ def _utf8(texts: Sequence[str], name: str) -> list[bytes]:
 
 
 def _coded_alone(x: Sequence[str], valid: Any, records: bool) -> tuple[Dataset, Dataset]:
-    """Texts that a codec codes, each alone."""
-    train, other = [Content.of_bytes(text) for text in _utf8(x, "x")], []
+    """Texts that a codec codes, each alone; near-duplicates are held out together, as `ardm fit` does."""
+    data = _utf8(x, "x")
+    train, other = [Content.of_bytes(text) for text in data], []
     if valid is None:
-        held = _held(len(x)).tolist()
+        held = _held(text_keys(data)).tolist()
         train, other = ([one for one, out in zip(train, held, strict=True) if out == part] for part in (False, True))
     else:
         other = [Content.of_bytes(text) for text in _utf8(valid, "valid")]
@@ -385,18 +387,23 @@ def _largest(parts: list[Dataset]) -> Tensor:
 
 def _divided(whole: Dataset) -> tuple[Dataset, Dataset]:
     """Training and validation items; at least one of each."""
-    held = _held(len(whole))
+    held = _held([f"row {n}" for n in range(len(whole))])
     name = whole.name.partition("/")[0]
     parts = [whole.subset(~held), whole.subset(held)]
     return replace(parts[0], name=f"{name}/train"), replace(parts[1], name=f"{name}/valid")
 
 
-def _held(count: int) -> Tensor:
-    """(count,) bool: the items to validate with, by a hash of their numbers; at least one."""
-    if count < 2:
-        raise ArdmError(f"a fit needs at least 2 items, one of them to validate with; got {count}: give valid=")
-    keys = [f"row {n}" for n in range(count)]
+def _held(keys: Sequence[str]) -> Tensor:
+    """(items,) bool: the items to validate with, by a hash of their keys; some, but not all.
+
+    Items of the same key stay together, unless all have the same.
+    """
+    if len(keys) < 2:
+        raise ArdmError(f"a fit needs at least 2 items, one of them to validate with; got {len(keys)}: give valid=")
+    if len(set(keys)) < 2:
+        keys = [f"row {n}" for n in range(len(keys))]
     held = torch.tensor([in_split(key, "valid") for key in keys], device="cpu")
-    if not held.any():
-        held[min(range(count), key=lambda n: fraction(keys[n]))] = True
+    if not held.any() or held.all():
+        first = min(keys, key=fraction)
+        held = torch.tensor([key == first for key in keys], device="cpu")
     return held

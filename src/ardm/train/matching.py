@@ -10,7 +10,7 @@ from ardm.data.memory import MEMORY
 from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.models.wavefront import RecurrentBody
-from ardm.train.recipe import DataConfig, Recipe
+from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 
 
 def read(source: DataConfig) -> tuple[Dataset, Dataset]:
@@ -20,12 +20,33 @@ def read(source: DataConfig) -> tuple[Dataset, Dataset]:
     return train, data.of_config(source, source.valid, symbols=named)  # the alphabet of the training set
 
 
-def shared_note(source: DataConfig) -> str:
-    """A sentence for a run that validates on items that it trains on; empty for others."""
-    if source.name == MEMORY or not data.share_items(source.name, source.train, source.valid):
-        return ""
-    other = "; data.train=fit leaves them out" if (source.train, source.valid) == ("train", "valid") else ""
-    return f"the run validates on items that it trains on: data.train={source.train} holds data.valid={source.valid}{other}"
+def notes(recipe: Recipe) -> list[str]:
+    """What a run should say at its start: it validates on items that it trains on, or settings change nothing."""
+    source, found = recipe.data, list[str]()
+    if source.name != MEMORY and data.share_items(source.name, source.train, source.valid):
+        other = "; data.train=fit leaves them out" if (source.train, source.valid) == ("train", "valid") else ""
+        both = f"data.train={source.train} holds data.valid={source.valid}"
+        found.append(f"the run validates on items that it trains on: {both}{other}")
+    if names := unread(recipe):
+        found.append(f"without effect in this run: {', '.join(names)}")
+    return found
+
+
+def unread(recipe: Recipe) -> list[str]:
+    """The settings of the section train that differ from their defaults, and that a run of this recipe does not read."""
+    train, plain = recipe.train, TrainConfig()
+    any_order = not (recipe.order.fixed or recipe.model.causal)
+    read = {
+        "subset": any_order,
+        "memory": any_order,
+        "diffusion_steps": train.objective == "absorbing",
+        "first_level": recipe.order.fixed and len(recipe.order.calls) > 1,
+        "muon_rate": train.optimiser == "muon",
+        "order_rate": recipe.model.rates,
+        "label_dropout": recipe.data.labels,
+        "final": train.decay != "constant",
+    }
+    return [f"train.{name}" for name, does in read.items() if not does and getattr(train, name) != getattr(plain, name)]
 
 
 def count(model: Model, dataset: Dataset) -> None:
