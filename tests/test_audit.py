@@ -18,7 +18,7 @@ from ardm.cli.app import app
 from ardm.codec import registry
 from ardm.heads import ValueHead
 from ardm.models.build import build
-from ardm.models.config import ModelConfig
+from ardm.models.config import ModelConfig, preset
 from tests_support import make_data, make_model
 from toys import all_plans, generator, randomise
 
@@ -359,6 +359,25 @@ def test_text_has_a_perplexity_and_bits_a_byte():
     assert found.perplexity(nats) == pytest.approx(8)
     assert found.bits_per_byte(nats) == pytest.approx(12 / 8)
     assert found.to_values()["figures"][0]["perplexity"] == pytest.approx(8)
+
+
+def test_rates_of_texts_of_different_lengths_are_those_of_the_items_of_a_figure():
+    """Streams are of the first items, budgets of the second half: each is divided by the values of its own items."""
+    config = preset("text-tiny", shape=(6,), classes=3, end=True)
+    model = ardm.Bundle(randomise(build(config)), config)
+    x = torch.tensor([[0, 1, 0, 1, 1, 2], [1, 1, 1, 0, 0, 1], [2] * 6, [1, 2, 2, 2, 2, 2]])
+    found = audit.report(model, x, calls=6, order="raster", streams=1, states=8, passes=4, budgets=[6])
+    exact, coded, (budget,) = found.figure("exact along the plan"), found.figure("coded by the model"), found.budgets
+    assert (exact.sites, coded.sites, budget.sites) == (15 / 4, 6, 3 / 2)
+    scored = ardm.score(model, x, 6, "raster")
+    assert exact.dim_error == scored.bits_per_dim_error < found.bits_per_dim(exact.error) / 2
+    values = found.to_values()
+    figure = {one["name"]: one for one in values["figures"]}
+    assert figure["exact along the plan"]["bits_per_dim"] == pytest.approx(scored.bits_per_dim)
+    assert figure["exact along the plan"]["bits_per_dim_error"] == scored.bits_per_dim_error
+    assert figure["coded by the model"]["bits_per_dim"] == pytest.approx(coded.nats / 6 / LN2)
+    assert values["budgets"][0]["bits_per_dim"] == pytest.approx(budget.measured / 1.5 / LN2)
+    assert f"exact along the plan: {scored.bits_per_dim:.4f} ± {scored.bits_per_dim_error:.4f} bits/dim" in str(found)
 
 
 def test_streams_of_a_codec_model_decode_and_cost_their_bits():

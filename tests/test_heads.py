@@ -392,12 +392,15 @@ def test_a_wide_mixture_is_drawn_by_its_cdf_as_by_its_list(classes, base, kind):
 
 @pytest.mark.parametrize("kind", MIXTURES)
 @pytest.mark.parametrize("centre", [-0.9, 0.0, 0.9])
-def test_digits_of_a_given_block_are_drawn_as_they_are_scored_however_far_the_mean(kind, centre):
+@pytest.mark.parametrize("spread", [0.01, 1e-3, 1e-5])
+def test_digits_of_a_given_block_are_drawn_as_they_are_scored_however_far_the_mean(kind, centre, spread):
     """In bit-depth expansion a block may be given that the mixture calls all but impossible, 0 or 1 by its cdf."""
     digits = Digits(65_536, 256)
     head, tops = kind(digits, 4, 2).double(), (0, 100, 127, 200, 255)
     n = 16 * len(tops)
-    features = Features(torch.zeros(n, 4).double(), torch.full((n,), centre).double(), torch.full((n,), 0.01).double())
+    features = Features(
+        torch.zeros(n, 4).double(), torch.full((n,), centre).double(), torch.full((n,), spread).double()
+    )
     value, depth = torch.tensor(tops).repeat_interleave(16) * 256, torch.ones(n, dtype=torch.long)
     u = (torch.arange(16).double() / 16 + 0.01).repeat(len(tops))
     cdf = head.probabilities(features, value, depth).cumsum(-1)
@@ -445,8 +448,8 @@ def test_a_chain_has_no_stages():
 
 
 def test_a_mixture_of_another_shape_takes_nothing_from_logistics():
-    with pytest.raises(TypeError, match="override all of _between, _cdf, _masses"):
+    with pytest.raises(TypeError, match="override all of _between, _log_cdf, _masses"):
 
         class Half(MixtureHead):
-            def _cdf(self, z):
+            def _log_cdf(self, z):
                 return z

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ardm import plan as plans
+from ardm.adaptive import Adaptive, FixedNumber
 from ardm.digits import Digits, Partial
 from ardm.errors import ArdmError
 from ardm.estimate import Estimate
@@ -315,6 +316,18 @@ def test_bounds_refuse_no_passes():
 
 
 # --- several orders ---------------------------------------------------------------------------------------------------
+
+
+def test_the_plans_of_a_mixture_reveal_the_same_digits():
+    model, x, raster = toy(Digits(4, 2), (3,)), some_data(Digits(4, 2), (3,)), plans.raster(2, (3,))
+    part, other = raster.given(torch.tensor([1, 0, 0])), raster.given(torch.tensor([-1, 0, 0]))
+    surest = Adaptive("entropy", FixedNumber(1), stages=2)
+    padded = Adaptive("entropy", FixedNumber(1), stages=2, never=torch.tensor([[True, False, False]]))
+    for fine in ([part, part], [raster, surest], [other, padded]):
+        mixture(model, fine, x)
+    for wrong in ([raster, part], [part, other], [part, surest], [raster, padded]):
+        with pytest.raises(ArdmError, match="reveal the same digits"):
+            mixture(model, wrong, x)
 
 
 def test_a_mixture_of_orders_is_tighter_and_still_sums_to_one():

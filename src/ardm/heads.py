@@ -284,7 +284,7 @@ class MixtureHead(Head):
 
     def __init_subclass__(cls) -> None:
         """Raise TypeError for a subclass of another shape that takes a part of the numbers from logistics."""
-        shape = {"_cdf", "_between", "_masses"}
+        shape = {"_log_cdf", "_between", "_masses"}
         if 0 < len(shape & set(vars(cls))) < len(shape):
             raise TypeError(
                 f"{cls.__name__} has another shape than logistics: override all of {', '.join(sorted(shape))}"
@@ -308,9 +308,9 @@ class MixtureHead(Head):
         """The mass of all digits under each component in whole rows, or the tables that they are made of (`Rows`)."""
         return max(self.digits.base // ROW + 1, 7) * ROW * self.components
 
-    def _cdf(self, z: Tensor) -> Tensor:
-        """The cdf of a component at z scales from its mean."""
-        return torch.sigmoid(z)
+    def _log_cdf(self, z: Tensor) -> Tensor:
+        """The logarithm of the cdf of a component at z scales from its mean."""
+        return F.logsigmoid(z)
 
     def _between(self, za: Tensor, zb: Tensor, gap: Tensor) -> Tensor:
         """log(cdf(zb) − cdf(za)) without cancellation; gap: zb − za, above 0 also where both round to one number."""
@@ -365,21 +365,29 @@ class MixtureHead(Head):
     ) -> Tensor:
         """(N,): the first digit at which the cdf within the current block passes u; −1 where there is no distribution.
 
-        By bisection in float64.  Components below the block count by their upper tails, where their cdf rounds to 1.
+        By bisection in float64.  In a block far from the means, components below it count by their upper tails, and all are
+        scaled up, so that no cdf rounds to 1 or to 0.
         """
         weight, mean, inverse = (precise(t) for t in self._mixture(features))
         there, (value, depth, u) = value.device, (t.to(weight.device) for t in (value, depth, u))
-        place, weight = self.digits.place(depth), weight.exp()
+        place = self.digits.place(depth)
+        end = (value + place * self.digits.base).clamp(max=self.digits.classes)
 
         def scales(edge: Tensor) -> Tensor:
             return (self._edge(edge).double()[:, None] - mean) * inverse
 
         side = torch.where(scales(value) > 0, -1.0, 1.0)  # cdf(z) − 1 = −cdf(−z): components are symmetric
 
-        def cdf(edge: Tensor) -> Tensor:  # up to a constant, which cancels
-            return (weight * side * self._cdf(side * scales(edge))).sum(-1)
+        def logs(edge: Tensor) -> Tensor:
+            return weight + self._log_cdf(side * scales(edge))
 
-        below, above = cdf(value), cdf((value + place * self.digits.base).clamp(max=self.digits.classes))
+        top = torch.maximum(logs(value), logs(end)).amax(-1, keepdim=True)
+        top = torch.where(top < -MOST, top, 0.0)
+
+        def cdf(edge: Tensor) -> Tensor:  # up to a factor, and a constant, which cancels
+            return (side * (logs(edge) - top).exp()).sum(-1)
+
+        below, above = cdf(value), cdf(end)
         wanted = below + u * (above - below)
         last = (self.digits.classes - 1 - value) // place
         low, high = torch.zeros_like(value), last.clamp(max=self.digits.base - 1)
@@ -426,10 +434,9 @@ class LaplaceHead(MixtureHead):
     log(F(zb) − F(za)) = −n − log 2 + log(1 − e^−gap);   around it, the difference is (1 − e^za + 1 − e^−zb) / 2.
     """
 
-    def _cdf(self, z: Tensor) -> Tensor:
-        """F(z)."""
-        tail = (-z.abs()).exp() / 2
-        return torch.where(z < 0, tail, 1 - tail)
+    def _log_cdf(self, z: Tensor) -> Tensor:
+        """log F(z)."""
+        return torch.where(z < 0, z - math.log(2), torch.log1p(-(-z.abs()).exp() / 2))
 
     def _between(self, za: Tensor, zb: Tensor, gap: Tensor) -> Tensor:
         """log(F(zb) − F(za)), on one side of the mean or around it."""

@@ -430,7 +430,8 @@ def mixture(
 ) -> Estimate:
     """−log of the mean over plans of p(x | plan): for random plans a bound on −log p(x), tighter than their mean.
 
-    Given the plans nothing is random, so the error is 0.
+    Given the plans nothing is random, so the error is 0.  Raises ArdmError for plans that reveal different digits, whose
+    probabilities are of different things.
     """
     if isinstance(plans, Tensor) or not isinstance(plans, Iterable):
         raise ArdmError(f"a mixture takes a list of plans; got {type(plans).__name__}: use exact for one plan")
@@ -439,10 +440,23 @@ def mixture(
         raise ArdmError("a mixture needs at least one plan")
     x = items(x, model)
     found = [exact(model, plan, x, context=context, chunk=chunk) for plan in plans]
+    if any(not torch.equal(_fixed(plan, x, model), _fixed(plans[0], x, model)) for plan in plans):
+        raise ArdmError("the plans of a mixture must reveal the same digits: give or leave out the same of each")
     nats, counted = torch.stack([one.nats for one in found]), found[0].counted
     mixed = math.log(len(plans)) - torch.logsumexp(-nats, 0)
     name = f"bound by a mixture of {len(plans)} plan{'s' * (len(plans) > 1)}"
     return Estimate(mixed, torch.zeros_like(mixed), name, math.prod(x.shape[1:]), is_bound=True, counted=counted)
+
+
+def _fixed(plan: AnyPlan, x: Tensor, model: AnyModel) -> Tensor:
+    """(B, S, *shape): GIVEN or NEVER where a plan does not reveal a digit, else 0."""
+    if isinstance(plan, Plan):
+        when = plan.when.to(x.device)
+        fixed = torch.where((when == GIVEN) | (when == NEVER), when, 0)
+    else:
+        never = getattr(plan, "never", None)
+        fixed = NEVER * (torch.zeros_like(x[:1]) if never is None else never.to(x.device).long())[:, None]
+    return fixed.expand(len(x), len(model.digits), *x.shape[1:])
 
 
 @torch.no_grad()

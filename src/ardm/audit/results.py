@@ -23,7 +23,8 @@ class Figure:
     """One figure: the mean nats of an item with their standard error over items (NaN: unknown).
 
     kind: one of `KINDS`.  items: how many.  calls: network calls (NFE) of an item; NaN where they are unknown.
-    plan: the order, in words.
+    plan: the order, in words.  sites: the mean number of dimensions of these items.  dim_error: the standard error of bits per
+    dimension, a ratio where items differ in size (`Estimate.bits_per_dim_error`).
     """
 
     name: str
@@ -33,17 +34,24 @@ class Figure:
     items: int
     calls: float
     plan: str
+    sites: float
+    dim_error: float
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A number of network calls: the nats of an item that were planned, and those measured along random orders."""
+    """A number of network calls: the nats of an item that were planned, and those measured along random orders.
+
+    error, items, sites, dim_error: see `Figure`.
+    """
 
     calls: int
     planned: float
     measured: float
     error: float
     items: int
+    sites: float
+    dim_error: float
 
 
 @dataclass(frozen=True)
@@ -133,37 +141,36 @@ class Report:
         """The figure of this name."""
         return next((f for f in self.figures if f.name == name), None)
 
-    def bits_per_dim(self, nats: float) -> float:
-        """Nats of an item in bits per dimension."""
-        return nats / self.sites / math.log(2)
+    def bits_per_dim(self, nats: float, sites: float = 0.0) -> float:
+        """Nats of an item in bits per dimension; sites: of the items of a figure, where they are some of all (0: all)."""
+        return nats / (sites or self.sites) / math.log(2)
 
-    def perplexity(self, nats: float) -> float:
+    def perplexity(self, nats: float, sites: float = 0.0) -> float:
         """Perplexity of a token (a value) from the nats of an item; +∞ where it is beyond floats."""
-        return math.exp(nats / self.sites) if nats / self.sites < 700 else math.inf
+        each = nats / (sites or self.sites)
+        return math.exp(each) if each < 700 else math.inf
 
-    def bits_per_byte(self, nats: float) -> float:
+    def bits_per_byte(self, nats: float, sites: float = 0.0) -> float:
         """Bits a byte of text from the nats of an item; NaN for other data."""
-        return nats / math.log(2) / self.bytes_per_item if self.bytes_per_item else math.nan
+        return self.bits_per_dim(nats, sites) * self.sites / self.bytes_per_item if self.bytes_per_item else math.nan
 
     def __str__(self) -> str:
         about = self.about
         identity = f" ({about['identity']})" if about.get("identity") else ""
         lines = [f"{about['model']}{identity} on {about['items']} items, seed {about['seed']}"]
+        lines += [f"{f.name}: {self._rate(f, f.nats)}, {f.kind}, {f.calls:g} calls; {f.plan}" for f in self.figures]
         lines += [
-            f"{f.name}: {self._rate(f.nats, f.error)}, {f.kind}, {f.calls:g} calls; {f.plan}" for f in self.figures
-        ]
-        lines += [
-            f"{b.calls} calls: {self._rate(b.measured, b.error)}, planned {self.bits_per_dim(b.planned):.4f}"
+            f"{b.calls} calls: {self._rate(b, b.measured)}, planned {self.bits_per_dim(b.planned, b.sites):.4f}"
             for b in self.budgets
         ]
         lines += [f"calibration, {r.group}: ECE {r.ece:.4f}, by chance {r.chance:.4f}" for r in self.calibration]
         lines += [f"{c.name}: {WORDS[c.passed]}, {c.detail}" for c in self.checks]
         return "\n".join([*lines, *(f"unsound: {reason}" for reason in self.reasons), *["sound: no check failed"] * self.sound])  # fmt: skip
 
-    def _rate(self, nats: float, error: float) -> str:
-        """A figure in bits per dimension, with its error where that is known."""
-        known = "" if math.isnan(error) else f" ± {self.bits_per_dim(error):.4f}"
-        return f"{self.bits_per_dim(nats):.4f}{known} bits/{self.dim}"
+    def _rate(self, of: Figure | Budget, nats: float) -> str:
+        """Nats in bits per dimension, with their error where that is known."""
+        known = "" if math.isnan(of.dim_error) else f" ± {of.dim_error:.4f}"
+        return f"{self.bits_per_dim(nats, of.sites):.4f}{known} bits/{self.dim}"
 
     def to_values(self) -> dict[str, Any]:
         """All of it for JSON, every figure in all its units; unknown numbers are None, infinite ones "inf"."""
@@ -171,8 +178,8 @@ class Report:
             "about": dict(self.about) | {"sites": self.sites, "item": self.item, "dimension": self.dim},
             "sound": self.sound,
             "reasons": list(self.reasons),
-            "figures": [asdict(f) | self._units(f.nats, f.error) for f in self.figures],
-            "budgets": [asdict(b) | {"planned_bits_per_dim": self.bits_per_dim(b.planned)} | self._units(b.measured, b.error) for b in self.budgets],
+            "figures": [self._units(f, f.nats) for f in self.figures],
+            "budgets": [self._units(b, b.measured) | {"planned_bits_per_dim": self.bits_per_dim(b.planned, b.sites)} for b in self.budgets],
             "calibration": [asdict(r) | {"ece": r.ece, "ece_by_chance": r.chance} for r in self.calibration],
             "checks": [asdict(c) for c in self.checks],
             "units": UNITS,
@@ -180,16 +187,21 @@ class Report:
         found: dict[str, Any] = plain(values)
         return found
 
-    def _units(self, nats: float, error: float) -> dict[str, float]:
-        """The same figure in other units, for JSON."""
-        found = {"bits_per_dim": self.bits_per_dim(nats), "bits_per_dim_error": self.bits_per_dim(error)}
+    def _units(self, of: Figure | Budget, nats: float) -> dict[str, Any]:
+        """A figure with its nats in other units, for JSON."""
+        found = asdict(of)
+        found |= {"bits_per_dim": self.bits_per_dim(nats, of.sites), "bits_per_dim_error": found.pop("dim_error")}
         if self.bytes_per_item:
-            found |= {"perplexity": self.perplexity(nats), "bits_per_byte": self.bits_per_byte(nats)}
+            found |= {
+                "perplexity": self.perplexity(nats, of.sites),
+                "bits_per_byte": self.bits_per_byte(nats, of.sites),
+            }
         return found
 
 
 UNITS = {
     "nats, error": "nats per item, mean and standard error over items",
+    "sites": "dimensions (values) of an item, a mean over the items of the figure",
     "bits_per_dim": "bits per dimension (value) of an item",
     "perplexity": "of a token (value)",
     "bits_per_byte": "bits per byte of text",

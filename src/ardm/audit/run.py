@@ -96,7 +96,7 @@ def report(
     about = _about(model, subject, seed, data) | numbers
     item, dim = _units(model, subject)
     return Report(
-        about, _sites(subject), item, dim, text_bytes / len(found) if text_bytes else _bytes(subject, dim, decode),
+        about, _sites(bundle.model, found), item, dim, text_bytes / len(found) if text_bytes else _bytes(subject, dim, decode),
         (*figures, *streamed), tuple(measured), reliability, (*state_checks, *stream_checks),
     )  # fmt: skip
 
@@ -140,7 +140,11 @@ class _Subject:
     def figure(self, name: str, found: Estimate, calls: float, plan: str, kind: str = "") -> Figure:
         """An estimate as a figure."""
         kind = kind or ("bound" if found.is_bound else "exact")
-        return Figure(name, kind, float(found.nats.mean()), found.error_nats, len(found.nats), calls, plan)
+        items = len(found.nats)
+        return Figure(
+            name, kind, float(found.nats.mean()), found.error_nats, items, calls, plan, found.dims / items,
+            found.bits_per_dim_error,
+        )  # fmt: skip
 
     @property
     def drawn(self) -> str:
@@ -217,7 +221,10 @@ def _streams(subject: _Subject, count: int, codec: str | Path | None) -> tuple[l
     else:
         nats = 8 * found.bytes * math.log(2) / len(x)
         said = f"{subject.named}, one stream of {found.bytes} bytes"
-        figures.append(Figure("coded by the model", "coded", nats, math.nan, len(x), found.calls, said))
+        sites = _sites(subject.bundle.model, x)
+        figures.append(
+            Figure("coded by the model", "coded", nats, math.nan, len(x), found.calls, said, sites, math.nan)
+        )
         bits = float(subject.exact(plan, x, context).nats.sum()) / math.log(2)
         checks = [
             _decoded(name, found.restored, len(x)),
@@ -225,8 +232,9 @@ def _streams(subject: _Subject, count: int, codec: str | Path | None) -> tuple[l
         ]
     if codec is not None:
         nats_each, calls, same = by_codec(codec, subject.x)
-        zeros = torch.zeros_like(nats_each)
-        made = Estimate(nats_each, zeros, "coded", subject.x[0].numel())
+        zeros, within = torch.zeros_like(nats_each), getattr(subject.bundle.model, "within", None)
+        counted = None if within is None else within(subject.x).sum(1)
+        made = Estimate(nats_each, zeros, "coded", subject.x[0].numel(), counted=counted)
         said = f"{Path(codec).name}, a stream for each item"
         figures.append(subject.figure("coded by the codec model", made, calls or math.nan, said, "coded"))
         checks.append(_decoded("streams of the codec model decode", same, len(subject.x)))
@@ -266,7 +274,12 @@ def _measured(subject: _Subject, budgets: Iterable[int], passes: int) -> list[Bu
         planned = api.schedule(subject.bundle, calls, kind).nats
         plan = subject.planned(calls, subject.drawn, len(subject.x))
         figure = subject.figure("", subject.exact(plan, subject.x, subject.context), calls, "")
-        found.append(Budget(calls, math.nan if planned is None else planned, figure.nats, figure.error, figure.items))
+        found.append(
+            Budget(
+                calls, math.nan if planned is None else planned, figure.nats, figure.error, figure.items, figure.sites,
+                figure.dim_error,
+            )
+        )  # fmt: skip
     return found
 
 
@@ -311,10 +324,10 @@ def _units(model: Any, subject: _Subject) -> tuple[str, str]:
     return item, dim if bundle.symbols is None else bundle.symbols.unit
 
 
-def _sites(subject: _Subject) -> float:
+def _sites(model: Any, x: Tensor) -> float:
     """The dimensions of an item; on average up to its end, if it has one."""
-    within = getattr(subject.bundle.model, "within", None)
-    return subject.x[0].numel() if within is None else float(within(subject.x).double().sum(1).mean())
+    within = getattr(model, "within", None)
+    return x[0].numel() if within is None else float(within(x).double().sum(1).mean())
 
 
 def _bytes(subject: _Subject, dim: str, decode: Callable[[list[int]], str] | None) -> float:

@@ -251,17 +251,19 @@ def _figures(found: Report) -> Table:
     more = ["perplexity"] * text + ["bits/byte"] * tokens
     table = _table("figure", "kind", f"bits/{found.dim}", "±", f"nats/{found.item}", *more, "calls")
     for f in found.figures:
-        rate, error = found.bits_per_dim(f.nats), found.bits_per_dim(f.error)
-        extra = [f"{found.perplexity(f.nats):.4g}"] * text + [f"{found.bits_per_byte(f.nats):.4f}"] * tokens
-        table.add_row(f.name, f.kind, f"{rate:.4f}", _known(error, 4), f"{f.nats:.2f}", *extra, _known(f.calls, 0))
+        rate = found.bits_per_dim(f.nats, f.sites)
+        extra = [f"{found.perplexity(f.nats, f.sites):.4g}"] * text
+        extra += [f"{found.bits_per_byte(f.nats, f.sites):.4f}"] * tokens
+        row = f.name, f.kind, f"{rate:.4f}", _known(f.dim_error, 4), f"{f.nats:.2f}", *extra, _known(f.calls, 0)
+        table.add_row(*row)
     return table
 
 
 def _budgets(found: Report) -> Table:
     table = _table("calls", f"planned, bits/{found.dim}", f"measured, bits/{found.dim}", "±", "items")
     for b in found.budgets:
-        planned, measured, error = (found.bits_per_dim(v) for v in (b.planned, b.measured, b.error))
-        table.add_row(str(b.calls), _known(planned, 4), _known(measured, 4), _known(error, 4), str(b.items))
+        planned, measured = (found.bits_per_dim(v, b.sites) for v in (b.planned, b.measured))
+        table.add_row(str(b.calls), _known(planned, 4), _known(measured, 4), _known(b.dim_error, 4), str(b.items))
     return table
 
 

@@ -30,12 +30,13 @@ class Curve(Protocol):
 
 
 class Cost(Protocol):
-    """A budget of calls, with planned and measured nats of an item."""
+    """A budget of calls, with planned and measured nats of an item, its values, and the error of bits per value."""
 
     calls: int
     planned: float
     measured: float
-    error: float
+    sites: float
+    dim_error: float
 
 
 class Audited(Protocol):
@@ -53,7 +54,7 @@ class Audited(Protocol):
     def dim(self) -> str:
         """What a value is called."""
 
-    def bits_per_dim(self, nats: float) -> float:
+    def bits_per_dim(self, nats: float, sites: float = 0.0) -> float:
         """Nats of an item in bits per value."""
 
 
@@ -89,10 +90,11 @@ def _reliability(axes: Any, curves: Sequence[Curve], said: str) -> None:
 
 def _budgets(axes: Any, found: Audited) -> None:
     calls = [b.calls for b in found.budgets]
-    planned, measured, error = (
-        np.array([found.bits_per_dim(getattr(b, name)) for b in found.budgets])
-        for name in ("planned", "measured", "error")
+    planned, measured = (
+        np.array([found.bits_per_dim(getattr(b, name), b.sites) for b in found.budgets])
+        for name in ("planned", "measured")
     )
+    error = np.array([b.dim_error for b in found.budgets])
     axes.errorbar(calls, measured, np.nan_to_num(error), fmt="o", ms=4, capsize=2, color="C3", label="measured ± error")
     axes.plot(calls, planned, "-", color="black", lw=1.2, label="planned")
     axes.set(xlabel="network calls", ylabel=f"bits/{found.dim}", title="cost of a budget", xscale="log")
