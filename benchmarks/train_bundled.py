@@ -91,7 +91,7 @@ def train(name, given):
 
 def measured(bundle, trainer):
     """Bits per dimension of a model on the validation pictures of a run."""
-    x = trainer.valid_set.items[: trainer.config.valid_items].long().to(trainer.accelerator.device)
+    x = trainer.valid_set.some(trainer.config.valid_items).items.long().to(trainer.accelerator.device)
     return likelihood.causal(bundle.model.to(x.device).float(), x).bits_per_dim
 
 

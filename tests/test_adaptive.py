@@ -310,6 +310,23 @@ def test_an_item_fares_the_same_alone_and_among_others(case, select):
         torch.testing.assert_close(score(model, plan, x[i : i + 1], alone), together[i : i + 1], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("score", SCORES)
+def test_rounding_decides_no_tie(score):
+    """A network that predicts the same everywhere until something is known, and rounds otherwise in each row of a batch."""
+    table = torch.randn(4, 5, generator=generator(2), dtype=torch.double)
+
+    def net(value, depth):
+        left = torch.where(depth > 0, value + 1, 0).roll(1, 1)
+        noise = 1e-6 * torch.arange(left.numel() * 5, dtype=torch.double).sin().view(*left.shape, 5)
+        return table[left.clamp(max=3)] + noise
+
+    model, plan = ardm.wrap(net, (6,), 5), Adaptive(score, FixedNumber(2))
+    x = ardm.sample(model, 5, order=plan)
+    assert torch.equal(ardm.sample(model, 2, order=plan, first=3), x[3:])
+    alone = torch.cat([ardm.score(model, item, order=plan).nats for item in x])
+    torch.testing.assert_close(ardm.score(model, x, order=plan).nats, alone, rtol=0, atol=1e-4)
+
+
 def test_what_is_finished_costs_nothing():
     """Inputs of the network: one for each step of each item, and the steps of an item are those it takes alone."""
     spy, x = Spy(network("a sequence", 1)), all_data(3, CASES["a sequence"][1])

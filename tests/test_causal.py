@@ -163,6 +163,14 @@ def test_samples_follow_the_probabilities():
 # --- any order --------------------------------------------------------------------------------------------------------
 
 
+def test_a_start_may_show_what_is_never_asked():
+    model = permuted("rotary", shape=(4,))
+    x = some_data(model.digits, (4,), 2)
+    plan = only(plans.raster(1, (4,)), torch.tensor([[True, False, True, False]]))
+    start = model.digits.truncate(x, torch.tensor([[0, 1, 0, 1]]).expand_as(x))
+    torch.testing.assert_close(score(model, plan, x, start), likelihood.exact(model, plan, x, start).nats)
+
+
 @pytest.mark.parametrize("name", ANY)
 def test_every_order_is_a_distribution(name):
     model, data = permuted(name, shape=(3,), classes=3), all_data(3, (3,))

@@ -408,7 +408,7 @@ def test_lists(ardm):
     good(ardm("compress", "--archive", "all.ardm", "photo.png", "notes.txt"))
     lines = good(ardm("list", "photo.png.ardm", "notes.txt.ardm", "all.ardm")).stdout.splitlines()
     assert lines[0].split() == [
-        "kind", "size", "bytes", "raw", "ratio", "bits/sample", "model", "calls", "methods", "check", "portable", "file",
+        "kind", "size", "bytes", "raw", "ratio", "bits/sample", "model", "calls", "methods", "check", "file",
     ]  # fmt: skip
     identity = Small().identity[:4]
     size = Path("photo.png.ardm").stat().st_size
@@ -421,10 +421,9 @@ def test_lists(ardm):
         "coded",
         "32",
         "bits",
-        "yes",
         "photo.png.ardm",
     ]
-    assert lines[2].split()[7:] == ["-", "-", "lzma", "32", "bits", "yes", "notes.txt.ardm"]
+    assert lines[2].split()[7:] == ["-", "-", "lzma", "32", "bits", "notes.txt.ardm"]
     assert "2 items" in lines[3]
     verbose = good(ardm("list", "-v", "all.ardm")).stdout.splitlines()
     assert [line.split()[-2:] for line in verbose[2:]] == [["0", "photo.png"], ["1", "notes.txt"]]
@@ -437,7 +436,6 @@ def test_lists(ardm):
         identity,
     )
     assert records[0]["methods"] == {"coded": 1}
-    assert records[0]["portable"] is True
     assert [entry["name"] for entry in records[1]["entries"]] == ["photo.png", "notes.txt"]
     result = ardm("list", "--json", "photo.png", "notes.txt.ardm", "gone")
     assert result.exit_code == 1

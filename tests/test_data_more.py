@@ -782,6 +782,43 @@ def test_tables_refuse(tmp_path):
         data.load("table", tmp_path / "a.csv")
 
 
+def test_fit_is_train_in_a_folder_of_arrays(tmp_path):
+    """As for all data without a published validation set; recipes train on "fit" by default."""
+    for name, n in (("train", 3), ("valid", 2)):
+        np.save(tmp_path / f"{name}.npy", np.full((n, 2), n))
+    same(data.load("array", tmp_path, "fit").items, data.load("array", tmp_path, "train").items)
+    assert data.load("array", tmp_path, "fit").name.endswith("/train")
+    np.save(tmp_path / "fit.npy", np.full((1, 2), 1))
+    assert len(data.load("array", tmp_path, "fit")) == 1
+
+
+def test_some_items_stand_for_all():
+    """Of items in a meaningful order, such as a folder for each class, the first ones would be of one class."""
+    items, labels = torch.arange(10)[:, None], torch.arange(10) // 5
+    sorted_items = data.Dataset(items, 10, "t", labels)
+    assert sorted_items.some(4).items[:, 0].tolist() == [0, 2, 5, 7]
+    assert sorted_items.some(4).labels.tolist() == [0, 0, 1, 1]
+    assert data.Dataset(items, 10, "t", labels, shuffled=True).some(4).items[:, 0].tolist() == [0, 1, 2, 3]
+    assert sorted_items.some(0) is sorted_items is sorted_items.some(11)
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "two", "shared"),
+    [
+        ("cifar10", "train", "valid", True),
+        ("cifar10", "fit", "valid", False),
+        ("fsdd", "train", "fit", True),
+        ("fsdd", "train", "test", False),
+        ("images", "train", "valid", False),
+        ("images", "fit", "train", True),
+        ("images", "all", "test", True),
+        ("table", "train", None, True),
+    ],
+)
+def test_splits_that_share_items(name, one, two, shared):
+    assert data.share_items(name, one, two) == data.share_items(name, two, one) == shared
+
+
 def test_columns_must_fit_the_items():
     schema = Schema(("a", "b"), (("x",), ("y", "z")))
     items = torch.zeros(3, 2, dtype=torch.uint8)
@@ -825,8 +862,12 @@ def test_a_recipe_can_say_no(tmp_path, grey):
 
 def test_only_training_is_binarised_anew(grey):
     config = DataConfig("mnist", str(grey), verify=False, binarize="dynamic")
-    train, valid = (data.of_config(config, split) for split in (config.train, config.valid))
+    train = data.of_config(config, config.train, training=True)
+    measured, valid = (data.of_config(config, split) for split in (config.train, config.valid))
     assert (train.grey, train.classes, int(train.items.max())) == (True, 2, 255)
+    assert (measured.grey, measured.classes, int(measured.items.max())) == (False, 2, 1), (
+        "to measure or to calibrate on"
+    )
     same(valid.items, data.load("mnist", grey, "valid", verify=False, binarize="stochastic").items)
     assert not valid.grey
 

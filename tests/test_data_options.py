@@ -84,6 +84,15 @@ def test_a_table_is_read_by_the_schema_of_another(tmp_path):
         data.table(tmp_path / "three.csv", schema=one.schema)
 
 
+def test_numbers_behind_spaces_are_binned_too():
+    """As in adult.data of the UCI repository, where a space follows every comma."""
+    schema, rows = learn("kind, size\n" + "".join(f"x, {n}\n" for n in range(40)), bins=4)
+    plain, same_rows = learn("kind,size\n" + "".join(f"x,{n}\n" for n in range(40)), bins=4)
+    assert (schema.edges, rows) == (plain.edges, same_rows)
+    assert schema.categories[1] == tuple(f" {n}" for n in plain.categories[1])
+    assert schema.encode("kind, size\nx, 12.5\nx,12.5\n") == [[0, 1], [0, 1]]
+
+
 def test_schemas_without_bins_are_stored_as_before():
     assert "edges" not in learn("a,b\nx,1\ny,2\n")[0].to_values()
 
@@ -108,7 +117,7 @@ def test_refusals_of_tables():
         learn(long)
     assert learn(long, bins=10)[0].columns == (10, 1)
     mixed = long + "?,1\n"
-    with pytest.raises(ArdmError, match="1501 distinct values"):  # not all are numbers, so there is nothing to bin
+    with pytest.raises(ArdmError, match=r"1501 distinct values .* only columns of numbers, and this one holds '\?'"):
         learn(mixed, bins=10)
     with pytest.raises(ArdmError, match="its edges do not fit"):
         Schema(("a",), (("1", "2"),), edges=((2.0, 1.0),))

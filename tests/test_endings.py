@@ -156,6 +156,24 @@ def test_samples_follow_the_probabilities():
     assert ((counts / n - p).abs() < 5 * (p * (1 - p) / n).sqrt() + 1e-4).all()
 
 
+@pytest.mark.parametrize("causal", ["", "single"])
+def test_the_values_of_padding_neither_end_a_text_nor_follow_one(causal):
+    config = preset("text-tiny", shape=(D,), classes=K, end=True, causal=causal)
+    bundle = ardm.Bundle(randomise(build(config), 0), config)
+    lengths, ends = torch.tensor([2, 3]), torch.tensor([[0, END, END, END], [0, 1, 1, END]])
+    other = torch.tensor([[0, END, 0, 1], [0, 1, 1, 0]])
+    one, two = (ardm.score(bundle, x, padding=lengths) for x in (ends, other))
+    assert torch.equal(one.nats, two.nats)
+    assert one.counted.tolist() == two.counted.tolist() == [2, 3]
+    if not causal:
+        front = torch.tensor([[True, False, False, False]])
+        x = torch.tensor([[END, 0, 1, END], [1, 0, 1, END]])
+        for order, calls in ((None, None), ("raster", 3), (Adaptive("entropy", FixedNumber(1)), None)):
+            found = ardm.score(bundle, x, calls, order, padding=front)
+            assert found.counted.tolist() == [3, 3]
+            assert order is None or float(found.nats.diff()) == pytest.approx(0, abs=1e-9)
+
+
 def test_what_follows_an_end_is_refused():
     wrong = torch.tensor([[0, END, 1, END]])
     with pytest.raises(ArdmError, match=r"item 0 of x has the value 1 at 2, behind its end"):

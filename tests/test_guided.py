@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ardm
-from ardm import api, likelihood
+from ardm import api, audit, likelihood
 from ardm import plan as plans
 from ardm.adaptive import SCORES
 from ardm.bundle import Bundle
@@ -173,6 +173,29 @@ def test_what_was_not_learned_is_refused():
         ardm.guided(tiny_image("centred", vector=2), 1.0)
     with pytest.raises(ArdmError, match="labels of this model lie in"):
         ardm.sample(ardm.guided(labelled, 1.0, negative=3), 1, 2, context=0)
+
+
+def test_texts_with_an_end_are_counted_to_their_end():
+    config = ModelConfig(shape=(4,), classes=3, trunk="transformer", head="values", width=8, blocks=1, labels=2, end=True)  # fmt: skip
+    guided = ardm.guided(Bundle(randomise(build(config)), config), 1.0)
+    x, context = torch.tensor([[0, 2, 2, 2], [0, 1, 2, 2], [0, 1, 1, 0]]), torch.tensor([0, 1, 1])
+    for found in (ardm.score(guided, x, context=context), ardm.score(guided, x, 4, context=context)):
+        assert found.counted.tolist() == [2, 3, 4]
+    assert audit.report(guided, x, context=context, calls=4, states=8, streams=1).sites == 3
+
+
+def test_a_guided_model_of_one_order_is_scored_along_it():
+    config = ModelConfig(shape=(3,), classes=3, trunk="transformer", head="values", width=8, blocks=1, labels=2, causal="single")  # fmt: skip
+    guided = ardm.guided(Bundle(randomise(build(config)), config), 1.0)
+    x = all_data(3, (3,))
+    context = torch.ones(len(x), dtype=torch.long)
+    found = ardm.score(guided, x, context=context)
+    assert (found.estimator, found.is_bound) == ("exact", False)
+    torch.testing.assert_close(found.nats, score(guided.model, plans.raster(1, (3,)), x, context=context))
+    assert float(found.nats.neg().exp().sum()) == pytest.approx(1)
+    report = audit.report(guided, x, context=context, states=8, streams=2)
+    assert report.sound, report.reasons
+    assert [figure.kind for figure in report.figures] == ["exact", "coded"]
 
 
 @pytest.mark.parametrize("scale", [math.nan, math.inf, "1", None, True])

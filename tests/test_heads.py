@@ -390,6 +390,20 @@ def test_a_wide_mixture_is_drawn_by_its_cdf_as_by_its_list(classes, base, kind):
         assert ((digit >= 0) & (digit < classes)).all()
 
 
+@pytest.mark.parametrize("kind", MIXTURES)
+@pytest.mark.parametrize("centre", [-0.9, 0.0, 0.9])
+def test_digits_of_a_given_block_are_drawn_as_they_are_scored_however_far_the_mean(kind, centre):
+    """In bit-depth expansion a block may be given that the mixture calls all but impossible, 0 or 1 by its cdf."""
+    digits = Digits(65_536, 256)
+    head, tops = kind(digits, 4, 2).double(), (0, 100, 127, 200, 255)
+    n = 16 * len(tops)
+    features = Features(torch.zeros(n, 4).double(), torch.full((n,), centre).double(), torch.full((n,), 0.01).double())
+    value, depth = torch.tensor(tops).repeat_interleave(16) * 256, torch.ones(n, dtype=torch.long)
+    u = (torch.arange(16).double() / 16 + 0.01).repeat(len(tops))
+    cdf = head.probabilities(features, value, depth).cumsum(-1)
+    assert torch.equal(head.quantile(features, value, depth, u), torch.searchsorted(cdf, u[:, None], right=True)[:, 0])
+
+
 # --- a softmax in two parts -------------------------------------------------------------------------------------------
 
 

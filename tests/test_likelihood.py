@@ -394,6 +394,21 @@ def test_figures_say_what_they_are():
     assert str(Estimate(nats[:1], torch.zeros(1), "exact", 4)) == "3.607 ± 0.000 bits/dim (exact, 1 item)"
 
 
+def test_an_impossible_item_has_an_infinite_error_in_nats_too():
+    one = Estimate(torch.tensor([math.inf, 1.0]).double(), torch.zeros(2).double(), "exact", 4)
+    assert (one.error_nats, one.bits_per_dim_error) == (math.inf, math.inf)
+
+
+def test_the_error_of_a_difference_is_not_that_of_one_of_them():
+    """Of several items it is the spread of their differences; of one, the passes of both would have to be known."""
+    several = Estimate(torch.tensor([3.0, 5.0]).double(), torch.ones(2).double(), "any-order bound", 4, 2)
+    assert several.less(several).bits_per_dim_error == 0
+    one = Estimate(torch.tensor([3.0]).double(), torch.ones(1).double(), "any-order bound", 4, 2)
+    assert math.isnan(one.less(one).bits_per_dim_error)
+    exactly = Estimate(torch.tensor([3.0]).double(), torch.zeros(1).double(), "exact", 4)
+    assert exactly.less(exactly).bits_per_dim_error == 0
+
+
 def test_errors_are_those_of_repeated_runs():
     """The error of each item predicts how far whole runs differ; so does that of the mean over items."""
     model, x = toy(Digits(3, 3), (4,)), some_data(Digits(3, 3), (4,), 2)

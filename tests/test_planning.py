@@ -19,6 +19,7 @@ from ardm.errors import ArdmError
 from ardm.losscurve import LossCurve
 from ardm.orders import OrderConfig
 from ardm.plan import GIVEN
+from ardm.random_numbers import RandomNumbers
 from ardm.ranks import LINES, RANKS
 from ardm.schedule import cost, joint, optimal, remaining
 from ardm.source import Draw
@@ -149,7 +150,9 @@ def test_nothing_known_is_the_schedule_of_the_whole():
     blank = bundle(2)
     x = torch.zeros(2, *IMAGE, dtype=torch.long)
     for order in ("random", "confident"):
-        filled = api.fill(blank, x, torch.zeros_like(x, dtype=torch.bool), 9, order, seed=4)
+        numbers = RandomNumbers(4)
+        start, plan = api.started(blank, x, torch.zeros_like(x, dtype=torch.bool), 9, order, numbers)
+        filled = last(api.generate(blank, plan, start, numbers), start).value
         assert torch.equal(filled, api.sample(blank, 2, 9, order, seed=4))
 
 

@@ -169,6 +169,32 @@ def test_completions_do_not_depend_on_the_batch():
     assert torch.equal(ardm.fill(IMAGES, x[:1], known[:1], 5, "random", seed=9), done[:1])
 
 
+JOINT = torch.tensor([[4, 1, 0.5], [1, 1, 1], [0.1, 2, 1]]).double() / 11.6
+
+
+def conditionals(value, depth):
+    """Logits of two sites, from their joint distribution."""
+    there = (depth > 0)[..., None]
+    first = torch.where(there[:, 1], JOINT.T[value[:, 1]], JOINT.sum(1))
+    second = torch.where(there[:, 0], JOINT[value[:, 0]], JOINT.sum(0))
+    return torch.stack([first, second], 1).log()
+
+
+def test_what_continues_from_samples_of_the_same_seed_is_drawn_anew():
+    """With the numbers of the sample, a completion would mostly be the sample again, and of another distribution."""
+    model, n = ardm.wrap(conditionals, (2,), 3), 4000
+    x = ardm.sample(model, n, 2, "raster")
+    again = {
+        "fill": ardm.fill(model, x, torch.tensor([False, True]), 2),
+        "refine": ardm.refine(model, x, share=0.5),
+        "remask and refine": ardm.refine(model, ardm.sample_remasked(model, n, 2, 0.0), share=0.5),
+    }
+    for name, y in again.items():
+        seen = (3 * y[:, 0] + y[:, 1]).bincount(minlength=9).double()
+        chi = float(((seen - n * JOINT.flatten()).square() / (n * JOINT.flatten())).sum())
+        assert chi < 8 + 5 * math.sqrt(16), name
+
+
 def test_an_item_has_the_same_order_in_every_batch():
     four, two = (plans.shuffled(2, (6,), RandomNumbers(1), n).when for n in (4, 2))
     assert torch.equal(four[:2], two)

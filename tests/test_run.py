@@ -69,6 +69,68 @@ def same(one, two):
     return all(torch.equal(one[k], two[k]) for k in one) and one.keys() == two.keys()
 
 
+# --- what a run validates on ---------------------------------------------------------------------------------------------
+
+
+def test_validation_items_stand_for_all(folder, tmp_path):
+    """The first half is one value, the second another, as in a folder for each class."""
+    np.save(folder / "valid.npy", np.repeat([[0] * 6, [5] * 6], 20, 0).astype(np.uint8))
+    trainer = Trainer(recipe(folder, valid_items=4), tmp_path / "run", device="cpu")
+    seen = []
+    trainer.objective.validate = lambda network, batch, generator: seen.append(batch.x[:, 0].tolist())
+    trainer.validate()
+    assert seen == [[0, 0, 5, 5]]
+
+
+def test_validation_items_of_another_form_are_refused_before_training(folder, tmp_path):
+    np.save(folder / "valid.npy", np.zeros((9, 5), np.uint8))
+    with pytest.raises(ArdmError, match=r"items of data/valid have shape \(5,\), those of data/train \(6,\)"):
+        Trainer(recipe(folder), tmp_path / "run", device="cpu")
+    train, valid = (data.load("array", folder, "train").subset(slice(8)) for _ in range(2))
+    made = recipe(folder, {"shape": (6,), "classes": 6})
+    with pytest.raises(ArdmError, match="9 classes, and the model 6"):
+        Trainer(made, tmp_path / "run", device="cpu", sets=(train, replace(valid, classes=9)))
+    with pytest.raises(ArdmError, match="have rate 8000, those of data/train 0"):
+        Trainer(made, tmp_path / "run", device="cpu", sets=(train, replace(valid, rate=8000)))
+    silent = replace(valid, given=torch.full(valid.items.shape, -1, dtype=torch.int8))
+    with pytest.raises(ArdmError, match=r"nothing of .* is to be predicted"):  # a validation of NaN would never be best
+        Trainer(made, tmp_path / "run", device="cpu", sets=(train, silent))
+
+
+def test_data_of_a_single_value_are_refused(folder, tmp_path):
+    for name in ("train", "valid"):
+        np.save(folder / f"{name}.npy", np.zeros((9, 6), np.uint8))
+    with pytest.raises(ArdmError, match="all values of data/train are the same: there is nothing to learn"):
+        Trainer(recipe(folder), tmp_path / "run", device="cpu")
+
+
+def test_taking_what_fits_of_nothing_is_refused(folder, tmp_path):
+    """It would train from scratch without a word."""
+    with pytest.raises(ArdmError, match=r"set train\.init"):
+        Trainer(recipe(folder, partial=True), tmp_path / "run", device="cpu")
+
+
+def test_measuring_on_items_of_training_is_said(folder, tmp_path):
+    file = folder / "train.npy"
+    made = f"data.folder={file}", "model.width=8", "model.blocks=1", "train.steps=2", "train.batch=4"
+    base = tmp_path / "tiny.yaml"
+    base.write_text("name: tiny\nmodel: {preset: table}\ndata: {name: array}\n")
+
+    def said(*arguments):
+        done = CliRunner().invoke(app, [str(one) for one in arguments])
+        assert done.exit_code == 0, done.output
+        return " ".join(done.output.split())
+
+    both = ("data.train=all", "data.valid=all")
+    shared = "validates on items that it trains on: data.train=all holds data.valid=all"
+    assert shared in said("train", base, *made, *both, "-o", tmp_path / "all", "--cpu")
+    assert shared in (tmp_path / "all" / "train.log").read_text()
+    assert "validates on items" not in said("train", base, *made, "-o", tmp_path / "apart", "--cpu")
+    assert "was trained on items of array/test" in said("eval", tmp_path / "all" / "model")
+    assert "was trained on" not in said("eval", tmp_path / "apart" / "model")
+    assert "was trained on" in said("eval", tmp_path / "apart" / "model", "--split", "train")
+
+
 # --- the best and the last --------------------------------------------------------------------------------------------
 
 
@@ -645,7 +707,7 @@ def labelled(number, seed, labels=3):
 def of_labels(monkeypatch):
     """A data set with labels, by split; each may be replaced."""
     parts = {"train": labelled(96, 0), "valid": labelled(24, 1)}
-    monkeypatch.setattr(data, "of_config", lambda config, split: parts[split])
+    monkeypatch.setattr(data, "of_config", lambda config, split, **_: parts[split])
     return parts
 
 

@@ -156,7 +156,7 @@ def test_a_recipe_takes_shape_classes_and_columns_of_the_data():
 
 
 def test_a_table_trains_with_its_columns(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "of_config", lambda config, split: TABLE)
+    monkeypatch.setattr(data, "of_config", lambda config, split, **_: TABLE)
     made = replace(recipe("."), model=preset("table", width=16, blocks=1))
     trainer, steps = run(made, tmp_path / "run")
     assert trainer.recipe.model.columns == (2, 5, 2)
@@ -169,7 +169,7 @@ def test_intensities_are_sampled_again_for_each_batch(tmp_path, monkeypatch):
     grey = Dataset(torch.tensor([[0, 128, 255, 64]] * 64, dtype=torch.uint8), 2, "grey", grey=True)
     fixed = Dataset(torch.randint(2, (8, 4), generator=torch.Generator().manual_seed(0)), 2, "fixed")
     made = replace(recipe(".", batch=64), model=preset("density", width=16, blocks=1))
-    monkeypatch.setattr(data, "of_config", lambda config, split: grey if split == "train" else fixed)
+    monkeypatch.setattr(data, "of_config", lambda config, split, **_: grey if split == "train" else fixed)
     trainer, seen = Trainer(made, tmp_path / "run", device="cpu"), []
     trainer.update.module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     list(trainer)
@@ -202,7 +202,7 @@ SAMPLES = {
 @pytest.mark.parametrize("name", SAMPLES)
 def test_samples_on_the_way_are_written_in_the_kind_of_the_data(tmp_path, monkeypatch, name):
     items, source, model, ending = SAMPLES[name]
-    monkeypatch.setattr(data, "of_config", lambda config, split: items)
+    monkeypatch.setattr(data, "of_config", lambda config, split, **_: items)
     settings = {"steps": 2, "batch": 4, "valid_every": 9, "sample_every": 1, "save_every": 9, "tensorboard": True}
     made = replace(recipe("."), model=model, data=DataConfig(source), train=TrainConfig(**settings))
     for _ in range(2):  # a step that comes again after a kill writes its samples again

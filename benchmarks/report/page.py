@@ -455,13 +455,17 @@ def page(results: Results) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """The same with lines of prose of at most 120 characters."""
-    lines = []
-    for line in text.split("\n"):
-        indent = "  " if line.startswith("* ") else ""
-        prose = len(line) > 120 and not line.startswith(("|", "!"))
-        lines += textwrap.wrap(line, 120, subsequent_indent=indent, break_long_words=False) if prose else [line]
-    return "\n".join(lines)
+    """The same with paragraphs in lines of at most 120 characters; tables, titles and pictures stay as they are."""
+    lines, prose = list[str](), list[str]()
+    wrapper = textwrap.TextWrapper(120, break_long_words=False, break_on_hyphens=False)
+    for line in [*text.split("\n"), ""]:
+        alone = not line or line.startswith(("|", "!", "#"))
+        if prose and (alone or line.startswith("* ")):
+            wrapper.subsequent_indent = "  " if prose[0].startswith("* ") else ""
+            lines += wrapper.wrap(" ".join(prose))
+            prose = []
+        (lines if alone else prose).append(line.strip())
+    return "\n".join(lines[:-1])
 
 
 def _pictures(results: Results, keys: Sequence[str]) -> str:

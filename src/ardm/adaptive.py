@@ -62,11 +62,17 @@ SCORES: dict[str, Callable[[PredictionLike, Sites], Tensor]] = {
 # --- selections: how many sites ---------------------------------------------------------------------------------------
 
 
+GRAIN = 2.0**-10
+"""Scores closer than about this are ties.  Where nothing is known, many networks predict the same at every site, and rounding,
+which differs with the batch, would choose among them."""
+
+
 class Ranking:
     """The sites that a step may reveal, the surest of each item first: what a selection sees.
 
     candidates: (B, D) bool, these sites.  stage, known: (B,), the stage of each item and how many of its sites are known.
-    order: (B, D), positions; ties: the smallest first.  score: (B, D) in this order, +∞ beyond the candidates.
+    order: (B, D), positions; ties (equal multiples of `GRAIN`): the smallest first.  score: (B, D) in this order, +∞ beyond
+    the candidates.
     """
 
     def __init__(
@@ -76,7 +82,7 @@ class Ranking:
         self.sign = 1 if score == "entropy" else -1
         self._prediction, self._sites = prediction, Sites.where(candidates)
         found = self._table(score, -torch.inf, torch.inf)  # no distribution: pick it, so that the walk raises
-        self.order = found.argsort(dim=1, stable=True)
+        self.order = (found / GRAIN).round().argsort(dim=1, stable=True)
         self.score = found.gather(1, self.order)
 
     def entropy(self) -> Tensor:

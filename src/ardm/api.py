@@ -31,7 +31,7 @@ from ardm.models.config import ModelConfig
 from ardm.models.ending import closed, refuse_open
 from ardm.orders import image_plan, named
 from ardm.plan import NEVER, AnyPlan, Plan, placed, ranked, raster, wavefront
-from ardm.random_numbers import Chance, RandomNumbers, chance
+from ardm.random_numbers import FILLING, Chance, RandomNumbers, chance
 from ardm.schedule import Schedule
 from ardm.walk import generate as walking
 from ardm.walk import last
@@ -350,11 +350,12 @@ def fill(
     padding: the sites that are left as they are without being known, a mask or lengths, see `score`.
     calls, order, temperature, context, top_k, top_p: see `sample`.  Each item takes min(calls, its hidden digits) steps,
     planned for what is known of it; only a model's own order keeps the steps that it was trained on.
+    seed: x may be samples of the same seed; completions of completions need another one.
     """
     bundle = bundle_of(bundle)
     sites = inputs.items(x, bundle.model, lazy=True)[0].numel()
     calls, order = budget(bundle, calls, order, sites)
-    generator = RandomNumbers(seed)
+    generator = RandomNumbers(seed).child(FILLING)
     start, plan = started(bundle, x, known, calls, order, generator, padding)
     context = inputs.context(context, start.batch)
     done = in_closed_form(
@@ -392,14 +393,15 @@ def score(
     generator = inputs.seeded(seed, _device(bundle))
     x = _fitting(bundle, inputs.items(x, bundle.model))
     context = inputs.context(context, len(x))
-    if bundle.config.end:
-        refuse_open(x, bundle.config.classes - 1, "x")
     known = inputs.beforehand(x, bundle.model, given, padding)
+    if bundle.config.end:
+        refuse_open(x, bundle.config.classes - 1, "x", None if known is None else known != inputs.PADDING)
     usual = calls is None and order is None and not bundle.order.fixed
     if usual and isinstance(bundle.model, CausalModel) and bundle.model.single:
         return likelihood.causal(bundle.model, x, context=context, given=known)
-    if usual:
+    if usual and _only(bundle) is None:
         return likelihood.bound(bundle.model, x, passes, generator, known, context, rates=bundle.model.rates)
+    order = _only(bundle) if usual else order
     if calls is None and planning.budgeted(order) and order != _only(bundle):
         calls = bundle.order.calls[0]
     calls, order = budget(bundle, calls, order, x[0].numel())

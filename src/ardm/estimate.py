@@ -38,6 +38,8 @@ class Estimate:
     def error_nats(self) -> float:
         """Standard error of the mean nats of an item, taking the items as the sample; for a single item, over its passes."""
         items = len(self.nats)
+        if (self.nats == torch.inf).any():
+            return math.inf
         return float(self.nats.std() / math.sqrt(items) if items > 1 else self.error.mean())
 
     @property
@@ -76,8 +78,12 @@ class Estimate:
         return replace(parts[0], nats=nats, error=error, counted=torch.cat(counted))
 
     def less(self, other: Estimate) -> Estimate:
-        """The difference from another estimate of the same items at the same random steps, item by item."""
-        return replace(self, nats=self.nats - other.nats)
+        """The difference from another estimate of the same items at the same random steps, item by item.
+
+        Its error over passes is not known from those of the two, unless both are 0.
+        """
+        error = self.error.where((self.error == 0) & (other.error == 0), torch.nan)
+        return replace(self, nats=self.nats - other.nats, error=error)
 
     def __str__(self) -> str:
         error = self.bits_per_dim_error

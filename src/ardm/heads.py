@@ -365,15 +365,19 @@ class MixtureHead(Head):
     ) -> Tensor:
         """(N,): the first digit at which the cdf within the current block passes u; −1 where there is no distribution.
 
-        By bisection in float64.
+        By bisection in float64.  Components below the block count by their upper tails, where their cdf rounds to 1.
         """
         weight, mean, inverse = (precise(t) for t in self._mixture(features))
         there, (value, depth, u) = value.device, (t.to(weight.device) for t in (value, depth, u))
         place, weight = self.digits.place(depth), weight.exp()
 
-        def cdf(edge: Tensor) -> Tensor:
-            z = (self._edge(edge).double()[:, None] - mean) * inverse
-            return (weight * self._cdf(z)).sum(-1)
+        def scales(edge: Tensor) -> Tensor:
+            return (self._edge(edge).double()[:, None] - mean) * inverse
+
+        side = torch.where(scales(value) > 0, -1.0, 1.0)  # cdf(z) − 1 = −cdf(−z): components are symmetric
+
+        def cdf(edge: Tensor) -> Tensor:  # up to a constant, which cancels
+            return (weight * side * self._cdf(side * scales(edge))).sum(-1)
 
         below, above = cdf(value), cdf((value + place * self.digits.base).clamp(max=self.digits.classes))
         wanted = below + u * (above - below)
@@ -424,7 +428,8 @@ class LaplaceHead(MixtureHead):
 
     def _cdf(self, z: Tensor) -> Tensor:
         """F(z)."""
-        return 0.5 - 0.5 * z.sign() * torch.expm1(-z.abs())
+        tail = (-z.abs()).exp() / 2
+        return torch.where(z < 0, tail, 1 - tail)
 
     def _between(self, za: Tensor, zb: Tensor, gap: Tensor) -> Tensor:
         """log(F(zb) − F(za)), on one side of the mean or around it."""

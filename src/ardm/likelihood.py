@@ -306,15 +306,24 @@ def _estimate(nats: Tensor, x: Tensor, name: str, given: Tensor | None, model: A
     return Estimate(mean, error, name, math.prod(x.shape[1:]), passes, is_bound=True, counted=counted)
 
 
-def _counted(model: AnyModel | ScoresAll, x: Tensor, given: Tensor | None, live: Tensor | None = None) -> Tensor | None:
-    """(B,): how many sites of each item have a digit to be predicted, the first end included; None: all.
+def _counted(model: AnyModel | ScoresAll, x: Tensor, given: Tensor | None) -> Tensor | None:
+    """(B,): how many sites of each item have a digit to be predicted, the first end included; None: all."""
+    if given is None:
+        return _number_of(model, x)
+    return _number_of(model, x, (given != PADDING) & (given < len(model.digits)), given == PADDING)
 
-    live: (1 or B, *shape) bool, where that is already known.
+
+def _number_of(
+    model: AnyModel | ScoresAll, x: Tensor, live: Tensor | None = None, padding: Tensor | None = None
+) -> Tensor | None:
+    """(B,): how many sites of each item have a digit to be predicted; None: all.
+
+    live, padding: (1 or B, *shape) bool, the sites that have one, and those whose values are nobody's concern; None: all,
+    and none.
     """
-    if given is not None:
-        live = (given != PADDING) & (given < len(model.digits))
     if (within := getattr(model, "within", None)) is not None:
-        live = within(x) if live is None else live & within(x)
+        inside = within(x if padding is None else x.masked_fill(padding, 0))  # no end, which is the last class
+        live = inside if live is None else live & inside
     return None if live is None else live.expand_as(x).flatten(1).sum(1)
 
 
@@ -377,14 +386,15 @@ def exact(
             columns(x, start.depth > 0, model)
         ledger, begin = Score(B, x.device), start or model.digits.blank(B, x.shape[1:], x.device)
         end = last(walk(model, plan, ledger, begin, truth=x, context=context), begin)
-        counted = _counted(model, x, None, end.depth > begin.depth)
+        counted = _number_of(model, x, end.depth > begin.depth, end.depth == 0)
         return Estimate(ledger.nats, zeros, "exact, walked along an adaptive plan", D, counted=counted)
     when = _fitting(plan, model, x)
     begun = (when == GIVEN).sum(1).expand_as(x) if start is None else start.depth
     if start is not None:
         _refuse_start(start, when, model, x)
     columns(x, begun > 0, model)
-    counted = _counted(model, x, None, ((when != GIVEN) & (when != NEVER)).any(1))
+    live = ((when != GIVEN) & (when != NEVER)).any(1)
+    counted = _number_of(model, x, live, ~live & (begun == 0))
     nats = _teacher_forced(model, when, len(plan), x, begun, context, chunk)
     return Estimate(nats, zeros, "exact", D, counted=counted)
 

@@ -118,7 +118,8 @@ class Plan:
 
     @cached_property
     def _known(self) -> list[int]:
-        first = self.when[:, 0].flatten(1).sort(1).values
+        when = self.when[:, 0].masked_fill(self.when[:, 0] == NEVER, GIVEN)  # a start may show what is never revealed
+        first = when.flatten(1).sort(1).values
         steps = torch.arange(len(self), device=first.device).expand(len(first), -1).contiguous()
         found: list[int] = torch.searchsorted(first, steps).amax(0).tolist()
         return found

@@ -29,8 +29,9 @@ GAMMA, FACTOR, LAST_FACTOR = (n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58
 """The step of SplitMix64, which is 2⁶⁴ / φ, and the factors of its output function, as signed numbers."""
 DIGIT = 1 << 48
 """How far apart the outputs of two digits of a site lie; items have fewer sites."""
-DRAWS, ORDERS, HIDING = range(3)
-"""Purposes: independent numbers for drawn digits, for the orders of items, and for what is hidden again."""
+DRAWS, ORDERS, HIDING, FILLING, REFINING, REMASKING = range(6)
+"""Purposes: independent numbers for drawn digits, for the orders of items, and for what is hidden again; and for functions
+that continue from samples, which may have been drawn with the same seed."""
 
 
 def _signed(n: int) -> int:

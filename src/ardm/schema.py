@@ -129,7 +129,7 @@ class Schema:
     def _code(self, column: int, value: str) -> int:
         """The class of a value; -1 for an unknown one."""
         cuts = self.edges[column] if self.edges else ()
-        if cuts and _NUMBER.fullmatch(value):
+        if cuts and _is_number(value):
             return bisect_right(cuts, float(value))
         return self.codes[column].get(value, -1)
 
@@ -304,9 +304,17 @@ def classified(
 def _kinds(source: str, name: str, column: Sequence[str], bins: int) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """The categories of a column, and the edges of its bins if it gets any."""
     distinct = set(column)
-    if bins and len(distinct) > bins and all(_NUMBER.fullmatch(value) for value in distinct):
+    words = [value for value in distinct if not _is_number(value)]
+    if bins and len(distinct) > bins and not words:
         return binned(column, bins)
-    admit(source, name, len(distinct), len(column))
+    try:
+        admit(source, name, len(distinct), len(column))
+    except ArdmError as error:
+        if not (bins and words):
+            raise
+        raise ArdmError(
+            f"{error}; data.bins takes only columns of numbers, and this one holds {min(words)!r}"
+        ) from None
     return tuple(_sorted(distinct)), ()
 
 
@@ -362,6 +370,11 @@ def _is_header(rows: list[list[str]]) -> bool:
     named = len(set(first)) == len(first) and not any(not value or _NUMBER.fullmatch(value.strip()) for value in first)
     again = any(value == row[n] for row in rest for n, value in enumerate(first) if n < len(row))
     return bool(rest) and named and not again
+
+
+def _is_number(value: str) -> bool:
+    """Whether a value is a number, perhaps among spaces: many files have one behind each comma."""
+    return _NUMBER.fullmatch(value.strip(" ")) is not None
 
 
 def _sorted(values: set[str]) -> list[str]:

@@ -115,7 +115,7 @@ class _Subject:
     @property
     def one_order(self) -> bool:
         """Whether the model knows one plan only."""
-        return bool(self.bundle.order.fixed or self.dense)
+        return bool(self.bundle.order.fixed or self.dense or self.bundle.config.causal in ("single", "wave"))
 
     @property
     def dense(self) -> bool:

@@ -110,7 +110,7 @@ def fill(
         from ardm import api, inputs
         from ardm.bundle import load
         from ardm.media.pictures import read_image
-        from ardm.random_numbers import RandomNumbers
+        from ardm.random_numbers import FILLING, RandomNumbers
 
         use_threads(threads)
         each = _each(whole, items)
@@ -130,7 +130,7 @@ def fill(
             raise ArdmError(f"{bundle.name} has {S} digits per value; --digits keeps fewer than that, got {digits}")
         depth = torch.full_like(x, digits) if digits else _known(x, mask, box) * S
         there = inputs.device_of(bundle.model) or torch.device("cpu")
-        generator = RandomNumbers(seed)
+        generator = RandomNumbers(seed).child(FILLING)
         along = ordering(order, score, select, block_length)
         window = window_of(bundle, depth < S)
         shown, depths = (part[window].contiguous().to(there) for part in (x, depth))

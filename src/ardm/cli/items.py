@@ -34,7 +34,7 @@ class Items:
 
 
 def items_of(bundle: Bundle, name: str, folder: Path | None, split: str, count: int, changes: list[str]) -> Items:
-    """The first `count` items (0: all) of a split.
+    """At most `count` items (0: all) of a split, see `Dataset.some`.
 
     name, folder, changes: the data set, default that of the model's recipe, and settings of it.
     Raises ArdmError for data that the model does not fit.
@@ -45,17 +45,39 @@ def items_of(bundle: Bundle, name: str, folder: Path | None, split: str, count: 
     chosen = data.of_config(source, split, symbols=_symbols(bundle, changes), schema=bundle.schema)
     if chosen.files is not None:
         note(f"data: {chosen.about}")
-    x = chosen.items[: count or None].long()
+    if _trained_on(bundle, source, split, chosen.files is None):
+        note(
+            f"{bundle.name} was trained on items of {source.name}/{split}: its training split was {_recipe(bundle)['train']}"
+        )
+    chosen = chosen.some(count)
+    x = chosen.items.long()
     if tuple(x.shape[1:]) != tuple(bundle.model.shape):
         raise ArdmError(
             f"{bundle.name} models items of shape {bundle.model.shape}; those of {source.name} have "
             f"{tuple(x.shape[1:])}"
         )
     _refuse_other(bundle, x, chosen)
-    labels = chosen.labels[: len(x)].long() if bundle.config.labels and chosen.labels is not None else None
-    given = chosen.known(slice(len(x)), len(bundle.model.digits))
-    size = 0 if chosen.bytes is None else int(chosen.bytes[: len(x)].sum())
+    labels = chosen.labels.long() if bundle.config.labels and chosen.labels is not None else None
+    given = chosen.known(slice(None), len(bundle.model.digits))
+    size = 0 if chosen.bytes is None else int(chosen.bytes.sum())
     return Items(x, labels, given, f"{source.name}/{split}", size)
+
+
+def _recipe(bundle: Bundle) -> dict[str, Any]:
+    """The section "data" of a model's recipe; empty for a model without one."""
+    known = bundle.card.get("recipe")
+    return dict(known.get("data", {})) if isinstance(known, dict) else {}
+
+
+def _trained_on(bundle: Bundle, source: DataConfig, split: str, published: bool) -> bool:
+    """Whether the training split of the model's recipe holds items of a split of the same data, which own data have by folder."""
+    from ardm import data
+    from ardm.train.recipe import DataConfig
+
+    known = {**asdict(DataConfig()), **_recipe(bundle)}
+    told = ("name", "set") if published else ("name", "folder")
+    same = bool(_recipe(bundle)) and all(known[key] == getattr(source, key) for key in told)
+    return same and data.share_items(source.name, known["train"], split)
 
 
 def _symbols(bundle: Bundle, changes: list[str]) -> Symbols | None:
@@ -77,8 +99,7 @@ def _source(bundle: Bundle, name: str, folder: Path | None, changes: list[str]) 
     from ardm.settings import from_values, override
     from ardm.train.recipe import DataConfig, Recipe
 
-    known = bundle.card.get("recipe")
-    values: dict[str, Any] = {} if name or not isinstance(known, dict) else dict(known.get("data", {}))
+    values: dict[str, Any] = {} if name else dict(_recipe(bundle))
     values |= {key: str(value) for key, value in (("name", name), ("folder", folder)) if value}
     wrong = [c for c in changes if not c.startswith("data.")]
     if wrong:

@@ -124,7 +124,6 @@ def _facts(info: FrameInfo, count: int = 1) -> dict[str, Any]:
         "methods": dict(info.methods),
         "check": info.check,
         "content_check": None if info.content_check is None else f"{info.content_check:08x}",
-        "portable": info.portable,
     }
 
 
@@ -139,7 +138,6 @@ _HEADS = (
     "calls",
     "methods",
     "check",
-    "portable",
     "file",
 )
 
@@ -165,7 +163,6 @@ def _row(r: dict[str, Any], name: str) -> tuple[str, ...]:
     return (
         kind, r["size"], str(r["file_bytes"]), str(r["raw_bytes"]), f"{r['ratio']:.2f}", f"{r['bits_per_sample']:.3f}",
         r["model_name"] or "-", f"{r['calls'] or '-'}{' planned' * bool(r['schedule'])}", "+".join(r["methods"]), f"{r['check']} bits" if r["check"] else "none",
-        "yes" if r["portable"] else "no",
         name,
     )  # fmt: skip
 
@@ -176,5 +173,5 @@ def _total(records: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     ratio, bits = raw / bytes_ if bytes_ else 0.0, 8 * bytes_ / samples if samples else 0.0
     items = sum(r["items"] or 1 for r in records)
     return (
-        "total", f"{items} items", str(bytes_), str(raw), f"{ratio:.2f}", f"{bits:.3f}", *[""] * 5, f"{len(records)} files",
+        "total", f"{items} items", str(bytes_), str(raw), f"{ratio:.2f}", f"{bits:.3f}", *[""] * 4, f"{len(records)} files",
     )  # fmt: skip

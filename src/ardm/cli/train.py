@@ -57,6 +57,7 @@ def train(
         from ardm.train.recipe import is_run, load_recipe
 
         use_threads(threads)
+        from ardm.train.matching import shared_note
         from ardm.train.trainer import Trainer
 
         changed = [*(changes or []), *([] if seed is None else [f"train.seed={seed}"])]
@@ -71,6 +72,8 @@ def train(
         for part, of in (("train", trainer.train_set), ("valid", trainer.valid_set)):
             if speaks:
                 say(f"data.{part}: {of.about}")
+        if speaks and (shared := shared_note(plan.data)):
+            note(shared)
         if speaks and trainer.anew:
             say(
                 f"{len(trainer.anew)} tensors do not fit {plan.train.init} and begin anew: {', '.join(trainer.anew[:5])}"

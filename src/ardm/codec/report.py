@@ -81,7 +81,7 @@ class FrameInfo(Sizes):
     coded cannot always be seen without the model.)
     content_check: check of all samples; only frames with several regions have one.
     schedule: the first rank of each call, where the file holds a schedule of its own; else none.
-    portable: of the format: every machine decodes alike.  check: bits of the check of each region, 0 for none.
+    check: bits of the check of each region, 0 for none.
     lines: whether the items of an archive are the lines of a text.
     """
 
@@ -103,7 +103,6 @@ class FrameInfo(Sizes):
     header_bytes: int
     methods: Mapping[str, int]
     content_check: int | None = None
-    portable: bool = True
     check: int = 32
     coded: bool = False
     schedule: Sequence[int] = ()

@@ -35,7 +35,7 @@ from ardm.data.memory import padded
 from ardm.data.mixed import grey_pictures, pictures
 from ardm.data.mnists import binarize, binarized_mnist, fashion_mnist, mnist
 from ardm.data.npy import arrays
-from ardm.data.registry import DataSource, clips, load, of_config
+from ardm.data.registry import DataSource, clips, load, of_config, share_items
 from ardm.data.speech import fsdd, sc09
 from ardm.data.tables import table
 from ardm.data.texts import enwik8, text, text8
@@ -64,6 +64,7 @@ __all__ = [
     "padded",
     "pictures",
     "sc09",
+    "share_items",
     "sounds",
     "table",
     "text",

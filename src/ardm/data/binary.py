@@ -123,10 +123,10 @@ def density(
     bits = read_bits(home / file, ",", width if verify else None, wanted)
     items = torch.from_numpy(bits)
     if pixels is None:
-        return Dataset(items, 2, f"{name}/{split}")
+        return Dataset(items, 2, f"{name}/{split}", shuffled=True)
     if len(pixels) != 3 or min(pixels) < 1 or prod(pixels) != items.shape[1]:
         raise ArdmError(
             f"pixels (C, H, W) must be {items.shape[1]} columns in all, those of {name}; got {tuple(pixels)}"
         )
     C, H, W = pixels
-    return Dataset(items.view(-1, H, W, C).permute(0, 3, 1, 2).contiguous(), 2, f"{name}/{split}")
+    return Dataset(items.view(-1, H, W, C).permute(0, 3, 1, 2).contiguous(), 2, f"{name}/{split}", shuffled=True)

@@ -52,7 +52,7 @@ def cifar10(folder: Folder, split: str | None, download: bool = False, verify: b
     records[-1] = {"fit": records[-1][:half], "valid": records[-1][half:]}.get(str(split), records[-1])
     items = np.concatenate([part[:, 1:] for part in records]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([part[:, 0] for part in records]).astype(np.int64)
-    return Dataset(torch.from_numpy(items), 256, f"cifar10/{split}", torch.from_numpy(labels))
+    return Dataset(torch.from_numpy(items), 256, f"cifar10/{split}", torch.from_numpy(labels), shuffled=True)
 
 
 def _home(folder: Path, wanted: Sequence[str], download: bool) -> Path:

@@ -42,6 +42,8 @@ class Dataset:
     value), or PADDING (−1): a site that is not predicted and whose value does not matter; None: all is predicted.
     symbols: for text, what its values stand for.  bytes: (N,) int64, the bytes of text in each item; None: unknown.
     texts: (N,) int64, for texts that are cut into items, the number of the text; near-duplicates have one; None: an item each.
+    shuffled: whether the items are in random order, so that the first of them are a sample; otherwise files, classes or texts
+    follow each other.
     overlapping: whether items share parts, as training windows of a text or the channels of a sound do: none can be held out.
     Raises ArdmError where items and labels do not fit each other.
     """
@@ -61,6 +63,7 @@ class Dataset:
     bytes: Tensor | None = None
     texts: Tensor | None = None
     overlapping: bool = False
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         if self.given is not None and (self.given.shape != self.items.shape or self.given.dtype != torch.int8):
@@ -131,6 +134,12 @@ class Dataset:
         for part in (some, self.labels, self.given):
             digest.update(b"" if part is None else part.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+    def some(self, count: int) -> Dataset:
+        """At most `count` items (0: all) that stand for all: the first if the order is random, otherwise evenly spread ones."""
+        if not count or count >= len(self):
+            return self
+        return self.subset(slice(count) if self.shuffled else torch.arange(count, device="cpu") * len(self) // count)
 
     def subset(self, index: slice | Sequence[int] | Tensor) -> Dataset:
         """The items of a slice (not copied), at positions (n,), or where a mask (N,) is true."""

@@ -70,7 +70,7 @@ def pictures(
     parts.append(_grey(parts, round(grey * total), generator))
     parts.append(drawn(round(synthetic * total), size, generator))
     name = f"pictures/{split or 'all'}"
-    return Dataset(torch.from_numpy(_shuffled(parts, generator)), 256, name, files=files)
+    return Dataset(torch.from_numpy(_shuffled(parts, generator)), 256, name, files=files, shuffled=True)
 
 
 def grey_pictures(
@@ -97,7 +97,7 @@ def grey_pictures(
     colour.append(drawn(round(synthetic * total), DIGIT, generator))
     parts = [digits, *(_light(part)[:, None] for part in colour)]
     name = f"grey/{split or 'all'}"
-    return Dataset(torch.from_numpy(_shuffled(parts, generator)), 256, name, files=files)
+    return Dataset(torch.from_numpy(_shuffled(parts, generator)), 256, name, files=files, shuffled=True)
 
 
 def _refuse(size: int, crops: int, reduce: Sequence[int], grey: float, synthetic: float) -> None:

@@ -117,7 +117,7 @@ def _idx_dataset(
         seeds = ((images, 3),) if split == "test" else ((images[:cut], 1), (images[cut:], 2))
         images = np.concatenate([_sampled(some, seed) for some, seed in seeds])
     name, targets = source.title.lower().replace("-", "_"), torch.from_numpy(labels[part].astype(np.int64))
-    made = Dataset(torch.from_numpy(images[part, None].copy()), 256, f"{name}/{split}", targets)
+    made = Dataset(torch.from_numpy(images[part, None].copy()), 256, f"{name}/{split}", targets, shuffled=True)
     return made if binarize is None else replace(made, classes=2, grey=binarize == "dynamic")
 
 

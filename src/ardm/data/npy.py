@@ -19,7 +19,7 @@ def arrays(path: Folder, split: str | None = None, classes: int | None = None) -
     """Arrays from .npy: items (N, *shape) in the smallest of uint8, int16, int32 and int64; no labels.
 
     path: a file, or a folder that holds `train.npy`, `valid.npy`, `test.npy` or other splits by name.
-    split: in a folder, the name of the file without its suffix; of a single file "train" or "fit" (90 %), "valid" (5 %)
+    split: in a folder, the name of the file without its suffix, where "fit" means "train" if there is no fit.npy; of a single file "train" or "fit" (90 %), "valid" (5 %)
     or "test" (5 %), to which a stable hash of its number assigns each item; None takes all.
     classes: K; None takes the largest value + 1, over all .npy files of the folder, or of the single file.
     Raises ArdmError for missing files, pickles (object arrays, never loaded), floats, negative values, values of K or
@@ -27,6 +27,7 @@ def arrays(path: Folder, split: str | None = None, classes: int | None = None) -
     """
     root = Path(path).expanduser()
     file, files = _array_file(root, split)
+    split = file.stem if split is not None and root.is_dir() else split
     values = integers(file)
     top = int(values.max())
     if classes is None:
@@ -47,7 +48,8 @@ def _array_file(root: Path, split: str | None) -> tuple[Path, list[Path]]:
     files = {file.stem: file for file in sorted(root.glob("*.npy"))}
     if not files:
         raise ArdmError(f"no .npy files in {root}: expected train.npy, valid.npy, test.npy")
-    return files[known(f"split in {root}", split, files)], list(files.values())
+    chosen = "train" if split == "fit" and "fit" not in files else split
+    return files[known(f"split in {root}", chosen, files)], list(files.values())
 
 
 def integers(path: Path) -> npt.NDArray[Any]:

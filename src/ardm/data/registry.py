@@ -66,6 +66,23 @@ UNSET: dict[str, tuple[Any, ...]] = {
 """Settings of a recipe that are options of some data sets, and the values that leave them at their defaults."""
 
 
+WITH_FIT = ("cifar10", "mnist", "fashion_mnist", "fsdd", "pictures", "grey")
+"""Data sets whose split "train" holds "valid" too, and "fit" the rest of it; for the others "fit" is "train"."""
+
+
+def share_items(name: str, one: str | None, two: str | None) -> bool:
+    """Whether two splits of a data set have items in common."""
+    mine, theirs = (_parts(name, split) for split in (one, two))
+    return "all" in mine | theirs or bool(mine & theirs)
+
+
+def _parts(name: str, split: str | None) -> set[str]:
+    """The parts that a split is made of."""
+    if split == "train" and name in WITH_FIT:
+        return {"fit", "valid"}
+    return {"train" if split == "fit" and name not in WITH_FIT else split or "all"}
+
+
 class DataSource(Protocol):
     """Where items come from, in the form of `DataConfig`; it may also have any of the options."""
 
@@ -119,14 +136,19 @@ def _options(reader: Callable[..., Any]) -> list[str]:
 
 
 def of_config(
-    config: DataSource, split: str | None, symbols: Symbols | None = None, schema: Schema | None = None
+    config: DataSource,
+    split: str | None,
+    symbols: Symbols | None = None,
+    schema: Schema | None = None,
+    training: bool = False,
 ) -> Dataset:
     """Load a split of the data set that a recipe names, with the options that it sets.
 
     symbols, schema: of a text and of a table, those of the training set or of a model, in place of their own.
     split: a name; "all" or None takes all items of your own folder or file.
-    An option that is 0, empty or None, and verify = True, mean the data set's default.  With binarize "dynamic" only
-    the training split is grey and sampled again for each batch; the others are the "stochastic" sample.
+    training: whether to train on the items.  With binarize "dynamic" they are then grey, and sampled again for each batch;
+    to measure or calibrate on them they are the "stochastic" sample, as those of any other split.
+    An option that is 0, empty or None, and verify = True, mean the data set's default.
     Raises ArdmError for an option that the data set does not have, and whatever `load` raises.
     """
     if config.name == MEMORY:
@@ -141,6 +163,6 @@ def of_config(
             which = ", ".join(key for key in UNSET if key in takes) or "none"
             raise ArdmError(f"data.{key} is set, but {config.name!r} has no such option; a recipe can set {which}")
     options |= {k: v for k, v in (("symbols", symbols), ("schema", schema)) if v is not None and k in takes}
-    if options.get("binarize") == "dynamic" and split != config.train:
+    if options.get("binarize") == "dynamic" and not training:
         options["binarize"] = "stochastic"
     return load(config.name, config.folder, None if split == "all" else split, config.download, **options)

@@ -100,8 +100,7 @@ def overview(infos: Sequence[FrameInfo]) -> FrameInfo:
         first, shape=(C, H, sum(info.shape[2] for info in infos)), methods=dict(methods), model=models,
         calls=calls.pop() if len(calls) == 1 else 0, schedule=(), content_check=None,
         origin=first.origin if all(info.origin == first.origin for info in infos) else "",
-        coded=any(info.coded for info in infos), check=min(info.check for info in infos),
-        portable=all(info.portable for info in infos), **sums,
+        coded=any(info.coded for info in infos), check=min(info.check for info in infos), **sums,
     )  # fmt: skip
 
 

@@ -52,6 +52,8 @@ class Guided(Model):
         _refuse_unlearned(model, negative)
         super().__init__(model.digits, model.shape, model, model.head)
         self.log_rates, self.bf16 = model.log_rates, model.bf16
+        if (within := getattr(model, "within", None)) is not None:
+            self.within = within  # what is counted of items with an end
         self.scale = float(scale)
         self.negative = None if negative is None else context_of(_of_one(negative), 1)
 

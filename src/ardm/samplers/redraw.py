@@ -21,7 +21,7 @@ from ardm.bundle import Bundle
 from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.precision import home
-from ardm.random_numbers import HIDING, RandomNumbers
+from ardm.random_numbers import HIDING, REFINING, RandomNumbers
 from ardm.walk import last
 
 
@@ -55,8 +55,9 @@ def refine(
         raise ArdmError("known must be a mask of bool (or of uint8, 0 and 1): refinement hides whole values")
     spent, chosen = budget(bundle, calls, order, now[0].numel())
     context = inputs.context(context, len(now))
+    own = RandomNumbers(seed).child(REFINING)
     for sweep in range(sweeps):
-        numbers = RandomNumbers(seed).child(sweep)
+        numbers = own.child(sweep)
         start, plan = started(bundle, now, ~_hidden(kept > 0, share, numbers), spent, chosen, numbers)
         drawn = generate(bundle, plan, start, numbers, temperature, context, top_k, top_p)
         now = in_closed_form(bundle, last(drawn, start).value)

@@ -33,7 +33,7 @@ from ardm.errors import ArdmError
 from ardm.model import Model, PredictionLike
 from ardm.plan import GIVEN, NEVER, Plan
 from ardm.precision import finely, finest, home, precise
-from ardm.random_numbers import HIDING, RandomNumbers
+from ardm.random_numbers import HIDING, REMASKING, RandomNumbers
 from ardm.samplers.redraw import refuse_single, share_of
 from ardm.source import Draw
 from ardm.walk import last, walk
@@ -151,7 +151,7 @@ def remasking(
     """The states of `sample_remasked`, one after every network call."""
     bundle, items = bundle_of(bundle), inputs.number(items, "items")
     refuse_single(bundle, "sampled with remasking")
-    model, numbers = bundle.model, RandomNumbers(seed, first)
+    model, numbers = bundle.model, RandomNumbers(seed, first).child(REMASKING)
     stages, sites = len(model.digits), math.prod(model.shape)
     rows = how.edges(bundle, sites, budget(bundle, calls, "random")[0])
     state = model.digits.blank(items, model.shape, inputs.device_of(model))

@@ -23,6 +23,7 @@ from ardm.atomic import write_bytes, write_whole
 from ardm.bundle import Bundle
 from ardm.errors import ArdmError
 from ardm.media import pictures, samples
+from ardm.train.matching import shared_note
 from ardm.train.recipe import RUN
 from ardm.train.trainer import Progress, Trainer
 
@@ -54,6 +55,8 @@ class Log:
         self._write(f"# {trainer.recipe.name}: {size:,} parameters, from step {trainer.step}")
         for name, part in (("train", trainer.train_set), ("valid", trainer.valid_set)):
             self._write(f"# data.{name}: {part.about}")
+        if shared := shared_note(trainer.recipe.data):
+            self._write(f"# {shared}")
         _replace(folder / RUN, json.dumps(trainer.recipe.to_dict(), indent=2) + "\n")
         if trainer.config.tensorboard:
             self.writer = _tensorboard(folder / "tensorboard", trainer.step + 1)

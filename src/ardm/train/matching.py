@@ -1,14 +1,31 @@
-"""A recipe and a network matched to their data: shape, classes, columns, labels and counts."""
+"""The data of a recipe, and recipe and network matched to them: shape, classes, columns, labels and counts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from ardm import data
 from ardm.data import Dataset
+from ardm.data.memory import MEMORY
 from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.models.wavefront import RecurrentBody
-from ardm.train.recipe import Recipe
+from ardm.train.recipe import DataConfig, Recipe
+
+
+def read(source: DataConfig) -> tuple[Dataset, Dataset]:
+    """The training and the validation items that a recipe names."""
+    train = data.of_config(source, source.train, training=True)
+    named = train.symbols if train.symbols is not None and train.symbols.is_named else None
+    return train, data.of_config(source, source.valid, symbols=named)  # the alphabet of the training set
+
+
+def shared_note(source: DataConfig) -> str:
+    """A sentence for a run that validates on items that it trains on; empty for others."""
+    if source.name == MEMORY or not data.share_items(source.name, source.train, source.valid):
+        return ""
+    other = "; data.train=fit leaves them out" if (source.train, source.valid) == ("train", "valid") else ""
+    return f"the run validates on items that it trains on: data.train={source.train} holds data.valid={source.valid}{other}"
 
 
 def count(model: Model, dataset: Dataset) -> None:
@@ -20,9 +37,11 @@ def count(model: Model, dataset: Dataset) -> None:
 def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
     """Return the recipe; if its model has shape (), fill in shape, classes and columns from the data.
 
-    Raises ArdmError where the model has a shape of its own and the data do not fit it.
+    Raises ArdmError where the model has a shape of its own and the data do not fit it, and for data of a single value.
     """
     model, name = recipe.model, recipe.data.name
+    if dataset.classes < 2:
+        raise ArdmError(f"all values of {dataset.name} are the same: there is nothing to learn")
     if not model.shape:
         shape = tuple(int(n) for n in dataset.shape)
         model = replace(model, shape=shape, classes=dataset.classes, columns=tuple(dataset.columns))
@@ -45,6 +64,21 @@ def fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
             f"the columns of {name} have {dataset.columns} classes; set model.columns to that, or shape: []"
         )
     return recipe
+
+
+def check_valid(recipe: Recipe, train_set: Dataset, valid_set: Dataset) -> None:
+    """Raise ArdmError, before training, where the validation items are of another form than the training items."""
+    for name in ("shape", "columns", "rate"):
+        mine, theirs = (getattr(part, name) for part in (train_set, valid_set))
+        if mine != theirs:
+            shown = [tuple(v) if name == "shape" else v for v in (theirs, mine)]
+            raise ArdmError(
+                f"the items of {valid_set.name} have {name} {shown[0]}, those of {train_set.name} {shown[1]}: give the same"
+            )
+    if valid_set.classes > recipe.model.classes:
+        raise ArdmError(
+            f"{valid_set.name} has {valid_set.classes} classes, and the model {recipe.model.classes}: set model.classes"
+        )
 
 
 def check_labels(recipe: Recipe, train_set: Dataset, valid_set: Dataset) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -122,7 +123,7 @@ class TrainConfig:
     faster in it.
     memory: number of steps after which an observation of L_t counts half, in long runs: it is never more than a tenth of
     the steps taken.
-    valid_every, valid_items: steps between validations, and items in each.
+    valid_every, valid_items: steps between validations, and items in each, see `Dataset.some`.
     save_every: steps between checkpoints.
     sample_every: steps between samples (0: none).
     log_every: steps between lines of the log.
@@ -196,8 +197,10 @@ COUNTS = (
     *("steps", "batch", "accumulate", "diffusion_steps", "valid_items"),
     *("log_every", "valid_every", "save_every", "memory"),
 )
-AMOUNTS = ("minutes", "warmup", "weight_decay", "cross_entropy", "subset", "seed", "sample_every", "final")
+AMOUNTS = ("warmup", "weight_decay", "cross_entropy", "subset", "sample_every", "final")
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "minutes": (lambda value: 0 <= value < math.inf, "[0, ∞)"),
+    "seed": (lambda value: 0 <= value < 1 << 64, "[0, 2⁶⁴)"),
     "beta2": (lambda value: 0 <= value < 1, "[0, 1)"),
     "ema": (lambda value: 0 <= value < 1, "[0, 1)"),
     "label_dropout": (lambda value: 0 <= value < 1, "[0, 1)"),

@@ -41,9 +41,9 @@ from ardm.train.average import Average
 from ardm.train.batch import AUGMENT, DRAW, LABELS, VALIDATE, Batch, Draws, seeded
 from ardm.train.checkpoint import Best, Checkpoint
 from ardm.train.devices import accelerator
-from ardm.train.matching import check_labels, count, fitted
+from ardm.train.matching import check_labels, check_valid, count, fitted, read
 from ardm.train.objectives import Observed, choose
-from ardm.train.recipe import DataConfig, Recipe
+from ardm.train.recipe import Recipe
 from ardm.train.update import Update, memory_at, rate_at
 
 
@@ -104,15 +104,18 @@ class Trainer:
         if self.sharded and self.config.optimiser == "muon":
             raise ArdmError("train.optimiser muon needs whole matrices: set train.shard to false, or use adamw")
         self._open_folder(resume)
-        self.train_set, self.valid_set = sets or self._sets(recipe.data)
+        self.train_set, self.valid_set = sets or read(recipe.data)
         self.recipe = recipe = fitted(recipe, self.train_set)
         self.objective = choose(recipe.model, recipe.order, recipe.train, together=self.sharded)
+        check_valid(recipe, self.train_set, self.valid_set)
         check_labels(recipe, self.train_set, self.valid_set)
         if self.config.frozen and not (recipe.model.rates and (self.config.init or resume)):
             raise ArdmError("train.frozen trains the rates of a given network: set model.rates=true, and train.init")
         if recipe.model.end:
             for part in (self.train_set, self.valid_set):
                 refuse_open(part.items, recipe.model.classes - 1, part.name)
+        if self.config.partial and not (self.config.init or resume):
+            raise ArdmError("train.partial takes what fits of a model: set train.init to one")
         self._resumed, self.anew = resume, list[str]()
         self._begin()
         moments: Mapping[str, Tensor] = {}
@@ -125,7 +128,8 @@ class Trainer:
             self.average = Average(self.model.state_dict())
         for parameter in self.model.parameters() if self.config.frozen else ():
             parameter.requires_grad_(parameter is self.model.log_rates)
-        sites = self.train_set.predicted(self._stages, recipe.model.end)
+        self._measured = self.valid_set.some(self.config.valid_items)
+        sites, _ = (part.predicted(self._stages, recipe.model.end) for part in (self.train_set, self._measured))
         self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments, sites)
         self.average.place(self.model.state_dict(), self.accelerator.device)
 
@@ -137,13 +141,6 @@ class Trainer:
             self.anew = fit_some(self.model, weights, name)
         else:
             fit_weights(self.model, weights, name)
-
-    @staticmethod
-    def _sets(source: DataConfig) -> tuple[data.Dataset, data.Dataset]:
-        train = data.of_config(source, source.train)
-        if train.symbols is None or not train.symbols.is_named:
-            return train, data.of_config(source, source.valid)
-        return train, data.of_config(source, source.valid, symbols=train.symbols)  # the alphabet of the training set
 
     def _open_folder(self, resume: bool) -> None:
         """Clean up after a kill, and refuse a run that cannot start here."""
@@ -323,15 +320,12 @@ class Trainer:
 
     @pytorch_defaults()
     def validate(self) -> Estimate:
-        """Measure the averaged model on the first validation items with the objective's estimator."""
-        device, number = self.accelerator.device, self.config.valid_items
-        items, labels = self.valid_set.items[:number].long().to(device), None
-        if self.recipe.data.labels and self.valid_set.labels is not None:
-            labels = self.valid_set.labels[:number].long().to(device)
-        given = self.valid_set.known(slice(number), self._stages)
-        given = None if given is None else given.to(device)
+        """Measure the averaged model on some validation items with the objective's estimator."""
+        part, device = self._measured, self.accelerator.device
+        labels = None if part.labels is None or not self.recipe.data.labels else part.labels.long()
+        batch = Batch(part.items.long(), {}, labels, part.known(slice(None), self._stages))
         network, generator = self.averaged().to(device), seeded(self.config.seed, VALIDATE)
-        return self.objective.validate(network, Batch(items, {}, labels, given), generator)
+        return self.objective.validate(network, batch.to(device), generator)
 
     @pytorch_defaults()
     def _keep_best(self, valid: Estimate) -> None:

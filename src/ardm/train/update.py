@@ -180,7 +180,7 @@ class Update:
             loss = loss + self.config.cross_entropy * finely(scored.sums * weight).mean() / self.sites
         if not torch.isfinite(loss):
             raise ArdmError(
-                f"the loss is {float(loss)} at step {step}; lower train.rate, or resume from the last checkpoint"
+                f"the loss is {loss.item()} at step {step}; lower train.rate, or resume from the last checkpoint"
             )
         self.accelerator.backward((loss / self.config.accumulate).float())
         return replace(scored, nats=scored.nats.detach(), sums=scored.sums.detach())
