@@ -433,6 +433,11 @@ REFUSED = {
     "few labels": (counting(), {"labels": [1, 2]}, r"one integer per item of x, 60 in all; got shape \(2,\)"),
     "negative labels": (counting(), {"labels": counting()[:, 0] - 1}, "labels count from 0; got -1"),
     "no labels": (counting(), {"labels": True}, "there are none: give labels=y"),
+    "a list without labels to validate with": (
+        counting(),
+        {"labels": counting()[:, 0], "valid": list(counting(9))},
+        r"come with valid, .* give valid=\(items, labels\)",
+    ),
     "valid of another shape": (counting(), {"valid": counting()[:, :4]}, r"valid have shape \(4,\)"),
     "another kind": (counting(), {"kind": "pictures"}, "unknown kind 'pictures'"),
     "not pictures": (counting(), {"kind": "image"}, "kind image has 3 axes"),

@@ -338,7 +338,8 @@ def _labels(found: Tensor | None, wanted: Any, items: int, name: str) -> Tensor 
         return None
     if wanted is True:
         if found is None:
-            raise ArdmError(f"labels=True takes the labels that come with {name}, and there are none: give labels=y")
+            way = "valid=(items, labels)" if name == "valid" else "labels=y"
+            raise ArdmError(f"labels should come with {name}, and there are none: give {way}")
         return found.long()
     marks = inputs.integers(np.asarray(wanted) if isinstance(wanted, (list, tuple)) else wanted, "labels").cpu()
     if marks.shape != (items,):
