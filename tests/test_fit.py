@@ -438,6 +438,8 @@ REFUSED = {
         {"labels": counting()[:, 0], "valid": list(counting(9))},
         r"come with valid, .* give valid=\(items, labels\)",
     ),
+    "an alphabet of numbers": (counting(), {"alphabet": "tokens"}, "alphabet is for a list of str, and x is a Tensor"),
+    "an alphabet of a codec": (["a", "b"] * 5, {"alphabet": "27", "codec": True}, "leave alphabet out; got '27'"),
     "valid of another shape": (counting(), {"valid": counting()[:, :4]}, r"valid have shape \(4,\)"),
     "another kind": (counting(), {"kind": "pictures"}, "unknown kind 'pictures'"),
     "not pictures": (counting(), {"kind": "image"}, "kind image has 3 axes"),

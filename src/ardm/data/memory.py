@@ -59,6 +59,12 @@ def pair(
     rows of a table, where what varies in them repeats its values (`ardm.data.records`).
     Raises ArdmError, naming the argument, for what is not integers of one shape in 0..K−1, and for too few items.
     """
+    if alphabet and not is_texts(x):
+        raise ArdmError(
+            f"alphabet is for a list of str, and x is a {type(x).__name__} of values that have one: leave it out"
+        )
+    if alphabet not in ("", "bytes") and codec:
+        raise ArdmError(f"codecs of texts read bytes: leave alphabet out; got {alphabet!r}")
     if is_texts(x):
         if valid is not None and not is_texts(valid):
             raise ArdmError(f"x is a list of texts; valid must be one too, and is a {type(valid).__name__}")
