@@ -158,7 +158,7 @@ def plans(out):
     x = torch.from_numpy(np.asarray(picture).transpose(2, 0, 1).copy()).long()
     bundle, shape = ardm.load("cifar10-any-order"), tuple(x.shape)
     panels(bundle, x, [("the picture", None), *fixed(bundle, shape, CALLS, 144)], out / "plans-fixed.png")
-    thresholds = {"entropy": 3.5, "margin": 0.005, "probability": 0.06}
+    thresholds = {"entropy": 3.5, "margin": 0.02, "probability": 0.06}
     panels(bundle, x, adaptive(bundle, shape, CALLS, thresholds, 200), out / "plans-adaptive.png")
 
 
