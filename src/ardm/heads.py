@@ -23,8 +23,6 @@ from ardm.precision import finely, full, precise, wide, widened
 
 MANY = 1 << 6
 """With more digits than this, a mixture or a chain is drawn by its quantile function instead of from a list."""
-
-
 TOGETHER = 1 << 22
 """How many numbers a head computes at once where the sites of a step are asked in parts, as for 65,536 values."""
 
@@ -110,8 +108,7 @@ class DigitHead(Head):
 class ValueHead(Head):
     """The data parametrisation: a softmax θ over the K values; digits are sums of blocks of it (section 3.2).
 
-    width: F, the number of features; 0: the features are θ.  In a block of impossible values all logits and all
-    log-probabilities are −inf.
+    width: F, the number of features; 0: the features are θ.  Logits and scores in a block of impossible values are −inf.
     """
 
     def __init__(self, alphabet: Alphabet, width: int) -> None:
@@ -365,8 +362,7 @@ class MixtureHead(Head):
     ) -> Tensor:
         """(N,): the first digit at which the cdf within the current block passes u; −1 where there is no distribution.
 
-        By bisection in float64.  In a block far from the means, components below it count by their upper tails, and all are
-        scaled up, so that no cdf rounds to 1 or to 0.
+        By bisection in float64.  Components below the block count by their upper tails, scaled up: no cdf rounds to 1 or 0.
         """
         weight, mean, inverse = (precise(t) for t in self._mixture(features))
         there, (value, depth, u) = value.device, (t.to(weight.device) for t in (value, depth, u))
@@ -382,15 +378,14 @@ class MixtureHead(Head):
             return weight + self._log_cdf(side * scales(edge))
 
         top = torch.maximum(logs(value), logs(end)).amax(-1, keepdim=True)
-        top = torch.where(top < -MOST, top, 0.0)
+        top = top.where(top < -MOST, 0.0)
 
         def cdf(edge: Tensor) -> Tensor:  # up to a factor, and a constant, which cancels
             return (side * (logs(edge) - top).exp()).sum(-1)
 
-        below, above = cdf(value), cdf(end)
-        wanted = below + u * (above - below)
-        last = (self.digits.classes - 1 - value) // place
-        low, high = torch.zeros_like(value), last.clamp(max=self.digits.base - 1)
+        below = cdf(value)
+        wanted = below + u * (cdf(end) - below)
+        low, high = torch.zeros_like(value), (end - 1 - value) // place
         for _ in range((self.digits.base - 1).bit_length()):
             middle = (low + high) // 2
             reached = cdf(value + (middle + 1) * place) > wanted

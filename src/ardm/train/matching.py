@@ -10,6 +10,7 @@ from ardm.data.memory import MEMORY
 from ardm.errors import ArdmError
 from ardm.model import Model
 from ardm.models.wavefront import RecurrentBody
+from ardm.train.objectives import kind_of
 from ardm.train.recipe import DataConfig, Recipe, TrainConfig
 
 
@@ -35,12 +36,12 @@ def notes(recipe: Recipe) -> list[str]:
 def unread(recipe: Recipe) -> list[str]:
     """The settings of the section train that differ from their defaults, and that a run of this recipe does not read."""
     train, plain = recipe.train, TrainConfig()
-    any_order = not (recipe.order.fixed or recipe.model.causal)
+    objective = kind_of(recipe.model, recipe.order, train)
     read = {
-        "subset": any_order,
-        "memory": any_order,
-        "diffusion_steps": train.objective == "absorbing",
-        "first_level": recipe.order.fixed and len(recipe.order.calls) > 1,
+        "subset": "subset" in objective.reads,
+        "diffusion_steps": "diffusion_steps" in objective.reads,
+        "first_level": "first_level" in objective.reads and len(recipe.order.calls) > 1,
+        "memory": objective.has_curve,
         "muon_rate": train.optimiser == "muon",
         "order_rate": recipe.model.rates,
         "label_dropout": recipe.data.labels,

@@ -62,6 +62,7 @@ class Objective(ABC):
     names: values of train.objective that choose it.
     causal, fixed, rates: whether it trains causal models, along a fixed order, and models with rates; it takes no others.
     has_curve: whether its steps observe the any-order losses L_t.
+    reads: the options that it reads, besides the objective.
     together: call the network equally often in every process, because each call gathers its sharded parameters.
     """
 
@@ -70,6 +71,7 @@ class Objective(ABC):
     fixed: ClassVar[bool] = False
     rates: ClassVar[bool] = False
     has_curve: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> None:
         self.model, self.order, self.options, self.together = model, order, options, together
@@ -125,6 +127,7 @@ class AnyOrder(Objective):
 
     names = ("steps",)
     has_curve = True
+    reads: ClassVar[tuple[str, ...]] = ("subset",)
 
     def draw(self, items: int, generator: torch.Generator, given: Tensor | None = None) -> Draws:
         """stage, known and rank, from `objective.draw`, and a key where a subset of sites is scored."""
@@ -191,6 +194,7 @@ class AlongPlan(Objective):
 
     names = ("steps",)
     fixed = True
+    reads = ("first_level",)
 
     def __init__(self, model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> None:
         super().__init__(model, order, options, together)
@@ -263,6 +267,7 @@ class Absorbing(AnyOrder):
     """Absorbing diffusion in T steps (D3PM; section 2 and appendix C), validated by the any-order bound, its limit for large T."""
 
     names = ("absorbing",)
+    reads = ("subset", "diffusion_steps")
 
     @classmethod
     def misfit(cls, model: ModelConfig, order: OrderConfig) -> str:
@@ -345,10 +350,15 @@ def names() -> tuple[str, ...]:
 
 def choose(model: ModelConfig, order: OrderConfig, options: Options, together: bool = False) -> Objective:
     """The objective of a recipe.  Raises ArdmError where it does not fit the model or the order."""
+    return kind_of(model, order, options)(model, order, options, together)
+
+
+def kind_of(model: ModelConfig, order: OrderConfig, options: Options) -> type[Objective]:
+    """The class of the objective of a recipe, whose model may still lack a shape; raises as `choose` does."""
     named = [kind for kind in OBJECTIVES if options.objective in kind.names]
     for kind in named:
         if not kind.misfit(model, order):
-            return kind(model, order, options, together)
+            return kind
     raise ArdmError(f"train.objective {options.objective!r} {named[0].misfit(model, order)}")
 
 
