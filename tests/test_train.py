@@ -80,7 +80,8 @@ ORDERS = {
     ],
 )
 def test_it_learns(folder, tmp_path, order, size, model):
-    _, steps = run(recipe(folder, ORDERS[order], size, model, steps=60, valid_every=30, batch=16), tmp_path / "run")
+    settings = {"steps": 90, "valid_every": 45, "valid_items": 16, "batch": 16}
+    _, steps = run(recipe(folder, ORDERS[order], size, model, **settings), tmp_path / "run")
     valid = [p.valid for p in steps if p.valid is not None]
     assert len(valid) == 2
     assert valid[-1] < 2.8, "4 bits is the uniform distribution over 16 values"
