@@ -149,3 +149,17 @@ def archived(items, names=None, coder=None, originals=None, progress=None):
     out = io.BytesIO()
     report = write_archive(out, io.BytesIO(), items, names, coder, originals, progress)
     return out.getvalue(), report
+
+
+class Counting(io.BytesIO):
+    """A file that records which bytes are read."""
+
+    def __init__(self, data):
+        super().__init__(data)
+        self.seen = set()
+
+    def read(self, size=-1):
+        at = self.tell()
+        data = super().read(size)
+        self.seen |= set(range(at, at + len(data)))
+        return data

@@ -42,7 +42,7 @@ from ardm.files.paths import Found, item_name, restored_path, walk
 from ardm.files.restore import check_file, decompress_file
 from ardm.files.unpack import restore_archive
 from ardm.media.pictures import read_image
-from test_frames import Small, models
+from contents import Counting, Small, models
 
 TEXT = b"".join(f"line {i} of some text\n".encode() for i in range(400))
 BINARY = bytes(range(256)) * 20
@@ -725,20 +725,6 @@ def test_an_array_becomes_items_and_an_array_again(tmp_path):
     assert (tmp_path / "x.npy").read_bytes() == before
     (one,) = extract(tmp_path / "x.npy.ardm", ["3"], tmp_path / "y.npy")
     assert np.array_equal(np.load(one.target).reshape(-1), x[3].reshape(-1))
-
-
-class Counting(io.BytesIO):
-    """Remembers which bytes were read."""
-
-    def __init__(self, data):
-        super().__init__(data)
-        self.seen = set()
-
-    def read(self, size=-1):
-        at = self.tell()
-        data = super().read(size)
-        self.seen.update(range(at, at + len(data)))
-        return data
 
 
 def test_an_item_costs_its_own_bytes(tmp_path, monkeypatch):

@@ -13,21 +13,7 @@ from ardm.codec.describe import describe
 from ardm.codec.encode import compress
 from ardm.content import Content
 from ardm.errors import ArdmError
-from contents import NONE, QUICK, Small, archived, coders, contents, image, models, some, values
-
-
-class Counting(io.BytesIO):
-    """A file that records which bytes are read."""
-
-    def __init__(self, data):
-        super().__init__(data)
-        self.seen = set()
-
-    def read(self, size=-1):
-        at = self.tell()
-        data = super().read(size)
-        self.seen |= set(range(at, at + len(data)))
-        return data
+from contents import NONE, QUICK, Counting, Small, archived, coders, contents, image, models, some, values
 
 
 @QUICK

@@ -440,7 +440,8 @@ def mixture(
         raise ArdmError("a mixture needs at least one plan")
     x = items(x, model)
     found = [exact(model, plan, x, context=context, chunk=chunk) for plan in plans]
-    if any(not torch.equal(_fixed(plan, x, model), _fixed(plans[0], x, model)) for plan in plans):
+    fixed = _fixed(plans[0], x, model)
+    if any(not torch.equal(_fixed(plan, x, model), fixed) for plan in plans[1:]):
         raise ArdmError("the plans of a mixture must reveal the same digits: give or leave out the same of each")
     nats, counted = torch.stack([one.nats for one in found]), found[0].counted
     mixed = math.log(len(plans)) - torch.logsumexp(-nats, 0)

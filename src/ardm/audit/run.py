@@ -232,8 +232,7 @@ def _streams(subject: _Subject, count: int, codec: str | Path | None) -> tuple[l
         ]
     if codec is not None:
         nats_each, calls, same = by_codec(codec, subject.x)
-        zeros, within = torch.zeros_like(nats_each), getattr(subject.bundle.model, "within", None)
-        counted = None if within is None else within(subject.x).sum(1)
+        zeros, counted = torch.zeros_like(nats_each), _counted_sites(subject.bundle.model, subject.x)
         made = Estimate(nats_each, zeros, "coded", subject.x[0].numel(), counted=counted)
         said = f"{Path(codec).name}, a stream for each item"
         figures.append(subject.figure("coded by the codec model", made, calls or math.nan, said, "coded"))
@@ -326,8 +325,14 @@ def _units(model: Any, subject: _Subject) -> tuple[str, str]:
 
 def _sites(model: Any, x: Tensor) -> float:
     """The dimensions of an item; on average up to its end, if it has one."""
+    counted = _counted_sites(model, x)
+    return x[0].numel() if counted is None else float(counted.double().mean())
+
+
+def _counted_sites(model: Any, x: Tensor) -> Tensor | None:
+    """(B,): the dimensions of each item up to its end; None: all, of a model without an end."""
     within = getattr(model, "within", None)
-    return x[0].numel() if within is None else float(within(x).double().sum(1).mean())
+    return None if within is None else within(x).sum(1)
 
 
 def _bytes(subject: _Subject, dim: str, decode: Callable[[list[int]], str] | None) -> float:

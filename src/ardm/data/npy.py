@@ -19,8 +19,9 @@ def arrays(path: Folder, split: str | None = None, classes: int | None = None) -
     """Arrays from .npy: items (N, *shape) in the smallest of uint8, int16, int32 and int64; no labels.
 
     path: a file, or a folder that holds `train.npy`, `valid.npy`, `test.npy` or other splits by name.
-    split: in a folder, the name of the file without its suffix, where "fit" means "train" if there is no fit.npy; of a single file "train" or "fit" (90 %), "valid" (5 %)
-    or "test" (5 %), to which a stable hash of its number assigns each item; None takes all.
+    split: in a folder, the name of the file without its suffix, where "fit" means "train" if there is no fit.npy; of a
+    single file "train" or "fit" (90 %), "valid" (5 %) or "test" (5 %), to which a stable hash of its number assigns each
+    item; None takes all.
     classes: K; None takes the largest value + 1, over all .npy files of the folder, or of the single file.
     Raises ArdmError for missing files, pickles (object arrays, never loaded), floats, negative values, values of K or
     more, and arrays with fewer than two axes or without items.

@@ -129,7 +129,8 @@ class Trainer:
         for parameter in self.model.parameters() if self.config.frozen else ():
             parameter.requires_grad_(parameter is self.model.log_rates)
         self._measured = self.valid_set.some(self.config.valid_items)
-        sites, _ = (part.predicted(self._stages, recipe.model.end) for part in (self.train_set, self._measured))
+        sites = self.train_set.predicted(self._stages, recipe.model.end)
+        self._measured.predicted(self._stages, recipe.model.end)  # refuses items of padding alone
         self.update = Update(self.model, self.objective, self.config, self.accelerator, self.sharded, moments, sites)
         self.average.place(self.model.state_dict(), self.accelerator.device)
 
